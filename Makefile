@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# A thin front for `diptych`, pytest and the linters. Every target sets up .venv when it needs to.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# The interpreter that creates .venv, and the number of tests at a time.
+PYTHON ?= python3
+JOBS ?= 2
+# What make sim runs; empty means the command's own default.
+PROMPT ?=
+TOKENS ?=
+MODEL ?=
+MESH ?=
+ARRAY ?=
+OUT ?=
+# Further options, as they are.
+ARGS ?=
+
+# Relative, so that the project may live in a path with spaces.
+BIN := .venv/bin
+READY := .venv/.ready
+DEV := .venv/.ready-dev
+
+# Variables go to the command through the environment, so that no prompt is read as shell.
+export PROMPT TOKENS MODEL MESH ARRAY OUT
+options = $(if $(PROMPT),--prompt "$$PROMPT") $(if $(TOKENS),--tokens "$$TOKENS") \
+	$(if $(MODEL),--model "$$MODEL") $(if $(MESH),--mesh "$$MESH") \
+	$(if $(ARRAY),--array "$$ARRAY") $(if $(OUT),--out "$$OUT") $(ARGS)
+
+.PHONY: help setup sim sim-prefill sim-decode waves test test-slow tb lint format verilog model \
+	bench clean distclean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'Variables of the sim targets: PROMPT TOKENS MODEL MESH ARRAY OUT ARGS, for example'
+	@echo '  make sim PROMPT="The sea" TOKENS=32 MESH=8x8 ARRAY=16x16'
+
+setup: $(DEV) ## Create .venv with the package, the diptych command and the development tools
+
+define bare_venv
+@command -v g++ >/dev/null || { echo 'error: g++ not found: install a C++ compiler' >&2; exit 1; }
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo 'error: $(PYTHON) must be Python 3.11 or newer' >&2; exit 1; }
+@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+endef
+pip_install := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+$(READY): pyproject.toml
+	$(bare_venv)
+	@echo 'Setting up .venv ...' >&2
+	@$(pip_install) -e .
+	@touch $@
+
+$(DEV): $(READY)
+	@echo 'Adding the development tools to .venv ...' >&2
+	@$(pip_install) -e '.[dev]'
+	@touch $@
+
+sim: $(READY) ## Write text: prefill, KV link and decode, all in RTL
+	@$(BIN)/diptych generate $(options)
+
+sim-prefill: $(READY) ## The same, prompt only
+	@$(BIN)/diptych generate --stage prefill $(options)
+
+sim-decode: $(READY) ## The same, with the KV cache from the golden model
+	@$(BIN)/diptych generate --stage decode $(options)
+
+waves: $(READY) ## The same, recording build/waves/diptych.fst and a save file for the viewer
+	@mkdir -p build/waves
+	@$(BIN)/diptych generate --waves build/waves/diptych.fst $(options)
+
+test: $(DEV) ## Run the tests, except the slow ones
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m 'not slow' $(ARGS)
+
+test-slow: $(DEV) ## Run the slow tests
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m slow $(ARGS)
+
+tb: $(DEV) ## Run the tests of one block: make tb BLOCK=router
+	@files=$$(find tests -name 'test_$(BLOCK).py'); \
+	if [ -z '$(BLOCK)' ] || [ -z "$$files" ]; then \
+		echo 'error: BLOCK must be one of these, not "$(BLOCK)":' >&2; \
+		find tests -name 'test_*.py' | sed 's|.*/test_||; s|\.py$$||' | sort | column -c 96 >&2; \
+		exit 2; \
+	fi; \
+	$(BIN)/python -m pytest -v -n $(JOBS) $(ARGS) $$files
+
+lint: $(DEV) ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+
+format: $(DEV) ## Format the sources and apply the safe fixes
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+verilog: $(READY) ## Write the Verilog of both panels to build/verilog
+	@$(BIN)/diptych verilog --out build/verilog $(if $(MESH),--mesh "$$MESH") \
+		$(if $(ARRAY),--array "$$ARRAY") $(ARGS)
+
+model: $(READY) ## Train the bundled model again (installs torch)
+	@$(pip_install) -e '.[train]'
+	@$(BIN)/python -m diptych_sim.llm.train $(ARGS)
+
+bench: $(READY) ## Measure build time and simulation speed
+	@$(BIN)/diptych bench $(ARGS)
+
+clean: ## Remove what was built
+	@rm -rf build dist .pytest_cache .ruff_cache .hypothesis
+	@find rtl sim tb tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## Remove .venv as well
+	@rm -rf .venv
