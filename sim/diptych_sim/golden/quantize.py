@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""From a float model to the machine's integers.
+
+Weights: int8, symmetric, a scale per output channel, rounded one input column after the other with
+the error passed on to the columns that follow (GPTQ, Frantar et al. 2023).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych_sim.golden import numbers
+from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
+from diptych_sim.llm.model import Model
+
+Reals = NDArray[np.float64]
+HEADROOM = 1.5
+"""Static int16 ranges reach this far beyond the largest value seen in calibration."""
+HEADROOM8 = 1.1
+"""The same for static int8 ranges."""
+DAMPING = 0.01
+"""Share of the mean diagonal that is added to GPTQ's Hessian."""
+
+
+def quantize_matrix(w: Reals, x: Reals) -> tuple[NDArray[np.int8], Reals]:
+    """Round ``w`` [N, K] to int8 so that ``x @ w.T`` changes least, x [samples, K] -> (q, step).
+
+    ``w ~ q * step[:, None]``.
+    """
+    step = np.maximum(np.abs(w).max(-1), 1e-12) / 127
+    hessian = x.T @ x
+    hessian += np.eye(len(hessian)) * (DAMPING * np.trace(hessian) / len(hessian) + 1e-9)
+    factor = np.linalg.cholesky(np.linalg.inv(hessian)).T
+    rest = w.astype(np.float64).copy()
+    out = np.zeros(w.shape, np.int8)
+    for k in range(w.shape[1]):
+        q = np.clip(np.round(rest[:, k] / step), -127, 127)
+        out[:, k] = q
+        error = (rest[:, k] - q * step) / factor[k, k]
+        rest[:, k:] -= np.outer(error, factor[k, k:])
+    return out, step
+
+
+def quantize(model: Model, acts: Mapping[str, Reals]) -> QuantizedModel:
+    """Quantize ``model``; ``acts`` are its float activations on calibration tokens.
+
+    Keys of ``acts`` (each [samples, width]): ``residual``, ``final_normed``, ``logits``, and for
+    each layer ``i``: ``{i}.attention_normed``, ``{i}.q``, ``{i}.k`` (rotated), ``{i}.v``,
+    ``{i}.context``, ``{i}.mlp_normed``, ``{i}.up``, ``{i}.hidden``; normed values without gain.
+
+    Raises
+    ------
+    ValueError
+        If a scale of the model does not fit a scale word.
+    """
+    c = model.config
+
+    def largest(name: str, headroom: float) -> float:
+        return max(float(np.abs(acts[name]).max()) * headroom, 1e-6)
+
+    residual_step = largest("residual", HEADROOM) / 32767
+    square_shift = max(0, math.ceil(math.log2(c.dim)) - 1)
+    # x / rms = values * (max|x| / 127) / sqrt(sum / dim), sums counted after dropped bits.
+    norm_step = math.sqrt(c.dim / 2.0**square_shift) / 127
+    epsilon = round(c.norm_eps * c.dim / residual_step**2 / 2.0**square_shift)
+
+    layers = []
+    for i, w in enumerate(model.layers):
+        an, mn = acts[f"{i}.attention_normed"], acts[f"{i}.mlp_normed"]
+        wq, sq = quantize_matrix(w.wq * w.attention_norm, an)
+        wk, sk = quantize_matrix(w.wk * w.attention_norm, an)
+        wv, sv = quantize_matrix(w.wv * w.attention_norm, an)
+        wo, so = quantize_matrix(w.wo, acts[f"{i}.context"])
+        wg, sg = quantize_matrix(w.w_gate * w.mlp_norm, mn)
+        wu, su = quantize_matrix(w.w_up * w.mlp_norm, mn)
+        wd, sd = quantize_matrix(w.w_down, acts[f"{i}.hidden"])
+        q_step = largest(f"{i}.q", HEADROOM) / numbers.LIMIT16
+        k_step = largest(f"{i}.k", HEADROOM) / numbers.LIMIT16
+        v_step = largest(f"{i}.v", HEADROOM8) / 127
+        context_step = largest(f"{i}.context", HEADROOM8) / 127
+        up_step = largest(f"{i}.up", HEADROOM) / 32767
+        hidden_step = largest(f"{i}.hidden", 2 * HEADROOM) / 32767
+        gate_step = 2.0**-numbers.GATE_FRACTION
+        score_step = 256 * q_step * k_step / math.sqrt(c.head_dim)
+        layers.append(
+            QuantizedLayer(
+                wq=wq,
+                wk=wk,
+                wv=wv,
+                wo=wo,
+                w_gate=wg,
+                w_up=wu,
+                w_down=wd,
+                q_scale=numbers.scale_word(sq * norm_step / q_step),
+                k_scale=numbers.scale_word(sk * norm_step / k_step),
+                v_scale=numbers.scale_word(sv * norm_step / v_step),
+                o_scale=numbers.scale_word(so * context_step / residual_step),
+                gate_scale=numbers.scale_word(sg * norm_step / gate_step),
+                up_scale=numbers.scale_word(su * norm_step / up_step),
+                down_scale=numbers.scale_word(sd * hidden_step / 127 / residual_step),
+                score_scale=int(numbers.scale_word(score_step * math.log2(math.e) * 256)),
+                context_scale=int(numbers.scale_word(v_step / context_step)),
+                hidden_scale=int(numbers.scale_word(gate_step * up_step / hidden_step)),
+            )
+        )
+
+    output, so = quantize_matrix(model.output * model.final_norm, acts["final_normed"])
+    logit_bits = 32 - max(1, math.ceil(math.log2(c.vocab)))
+    top = largest("logits", 2 * HEADROOM)  # twice: a logit leaves out `dynamic`, at least 0.7
+    logit_step = top / (2 ** (logit_bits - 1) - 1)
+    embedding_step = np.maximum(np.abs(model.embedding).max(-1), 1e-12) / 127
+    embedding = np.round(model.embedding / embedding_step[:, None]).astype(np.int8)
+    return QuantizedModel(
+        config=c,
+        name=model.name,
+        embedding=embedding,
+        embedding_scale=numbers.scale_word(embedding_step / residual_step),
+        layers=tuple(layers),
+        output=output,
+        output_scale=numbers.scale_word(so * norm_step / logit_step),
+        logit_bits=logit_bits,
+        rope=numbers.rope_table(c.context, c.head_dim, c.rope_theta),
+        square_shift=square_shift,
+        epsilon=epsilon,
+        residual_step=residual_step,
+        logit_step=logit_step,
+    )

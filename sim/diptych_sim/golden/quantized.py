@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The model as the machine holds it: integers only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych_sim.llm.model import ModelConfig
+
+Bytes = NDArray[np.int8]
+Words = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedLayer:
+    """Integers of one layer; ``*_scale`` are scale words, one per output channel.
+
+    The RMSNorm gains are folded into the columns of the matrices that follow.
+    """
+
+    wq: Bytes
+    """[heads * head_dim, dim]."""
+    wk: Bytes
+    """[kv_dim, dim]."""
+    wv: Bytes
+    """[kv_dim, dim]."""
+    wo: Bytes
+    """[dim, heads * head_dim]."""
+    w_gate: Bytes
+    """[hidden, dim]."""
+    w_up: Bytes
+    """[hidden, dim]."""
+    w_down: Bytes
+    """[dim, hidden]."""
+    q_scale: Words
+    """To int16; combined with the norm's dynamic scale."""
+    k_scale: Words
+    """To int16; combined with the norm's dynamic scale."""
+    v_scale: Words
+    """To int8; combined with the norm's dynamic scale."""
+    o_scale: Words
+    """To the residual's int16."""
+    gate_scale: Words
+    """To int16 with 11 fraction bits; combined with the norm's dynamic scale."""
+    up_scale: Words
+    """To int16; combined with the norm's dynamic scale."""
+    down_scale: Words
+    """To the residual's int16; combined with the scale word of the row's largest magnitude."""
+    score_scale: int
+    """Scale word: score distance to 1/256 of a power of two."""
+    context_scale: int
+    """Scale word: sum of exponentials times V to int8; combined with the reciprocal of their sum."""
+    hidden_scale: int
+    """Scale word: ``silu(gate) * up`` to int16."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedModel:
+    """Integers of a whole model.
+
+    ``residual_step`` and ``logit_steps`` are for reports alone.
+    """
+
+    config: ModelConfig
+    name: str
+    embedding: Bytes
+    """[vocab, dim]."""
+    embedding_scale: Words
+    """[vocab], to the residual's int16."""
+    layers: tuple[QuantizedLayer, ...]
+    output: Bytes
+    """[vocab, dim], the final norm's gain folded in."""
+    output_scale: Words
+    """[vocab], to a logit of ``logit_bits``."""
+    logit_bits: int
+    """Signed bits of a logit: 32 minus the bits of a token number."""
+    rope: Words
+    """[context, head_dim / 2, 2]: cosine and sine, Q14."""
+    square_shift: int
+    """Bits dropped from each square in RMSNorm."""
+    epsilon: int
+    """RMSNorm's epsilon in units of the sum of squares."""
+    residual_step: float
+    """Real value of one unit of the residual stream."""
+    logit_step: float
+    """Real value of one unit of a logit, before the norm's dynamic scale."""
