@@ -82,7 +82,7 @@ tb: $(DEV) ## Run the tests of one block: make tb BLOCK=router
 	@files=$$(find tests -name 'test_$(BLOCK).py'); \
 	if [ -z '$(BLOCK)' ] || [ -z "$$files" ]; then \
 		echo 'error: BLOCK must be one of these, not "$(BLOCK)":' >&2; \
-		find tests -name 'test_*.py' | sed 's|.*/test_||; s|\.py$$||' | sort | column -c 96 >&2; \
+		find tests -name 'test_*.py' | sed 's|.*/test_||; s|\.py$$||' | sort | fold -s -w 96 >&2; \
 		exit 2; \
 	fi; \
 	$(BIN)/python -m pytest -v -n $(JOBS) $(ARGS) $$files

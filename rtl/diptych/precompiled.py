@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Components whose Verilog is emitted once, however often they are instantiated."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from amaranth.hdl import ClockSignal, Const, Instance, ResetSignal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+
+__all__ = ["Precompiled", "collecting"]
+
+_collected: ContextVar[dict[str, "wiring.Component"] | None] = ContextVar("collected", default=None)
+
+
+class Precompiled(wiring.Component):
+    """Stands in for a component whose Verilog is emitted once, as module ``name``.
+
+    Amaranth emits one module per instance, which makes a mesh of identical tiles cost as much as
+    a mesh of different ones. A parent that instantiates stand-ins for one prototype costs one
+    module and its wires.
+
+    The stand-in has the ports and the timing of its prototype, which runs in the ``sync`` domain
+    of the parent. It cannot be simulated by Amaranth's own simulator.
+
+    Parameters
+    ----------
+    component : :class:`wiring.Component`
+        The prototype. One object may stand behind any number of stand-ins, which is what makes
+        them cheap.
+    name : :class:`str`
+        Name of the emitted module; a Verilog identifier.
+
+    Members
+    -------
+    Those of the prototype.
+
+    Raises
+    ------
+    ValueError
+        If the name is not an identifier.
+    """
+
+    def __init__(self, component: wiring.Component, name: str) -> None:
+        if not (name.isascii() and name.isidentifier()):
+            raise ValueError(f"Module name must be an identifier, not {name!r}")
+        self.prototype = component
+        self.name = name
+        super().__init__(component.signature)
+
+    def elaborate(self, platform: Any) -> Instance:
+        collected = _collected.get()
+        if collected is not None:
+            known = collected.setdefault(self.name, self.prototype)
+            if known is not self.prototype:
+                raise ValueError(
+                    f"Module {self.name!r} must have one prototype, not both {known!r} and "
+                    f"{self.prototype!r}"
+                )
+        ports: dict[str, Any] = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
+        for path, member, value in self.signature.flatten(self):
+            # always_ready and always_valid ends are constants and no ports of the module.
+            if not isinstance(value, Const):
+                flow = "i" if member.flow is In else "o"
+                ports[f"{flow}_{'__'.join(map(str, path))}"] = value
+        return Instance(self.name, **ports)
+
+
+@contextmanager
+def collecting() -> Iterator[dict[str, wiring.Component]]:
+    """Collects the prototypes, by module name, of the stand-ins that are elaborated inside."""
+    collected: dict[str, wiring.Component] = {}
+    token = _collected.set(collected)
+    try:
+        yield collected
+    finally:
+        _collected.reset(token)

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Where built things are kept, and how two processes share them."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["cache_root", "digest", "locked"]
+
+
+def cache_root() -> Path:
+    """Return the directory of built things, which exists afterwards.
+
+    It is ``$DIPTYCH_CACHE`` if set, ``build/sim`` of the checkout when the package runs from one,
+    and a folder of the user's cache directory otherwise.
+    """
+    checkout = Path(__file__).resolve().parents[3]
+    if chosen := os.environ.get("DIPTYCH_CACHE"):
+        root = Path(chosen).absolute()
+    elif (checkout / "rtl" / "diptych").is_dir() and (checkout / "pyproject.toml").is_file():
+        root = checkout / "build" / "sim"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        root = Path(base).absolute() / "diptych"
+    root.mkdir(parents=True, exist_ok=True)
+    return root
+
+
+def digest(parts: Iterable[str]) -> str:
+    """Return a short hash of a sequence of texts, which also depends on where each ends."""
+    state = hashlib.sha256()
+    for part in parts:
+        data = part.encode()
+        state.update(f"{len(data)}:".encode())
+        state.update(data)
+    return state.hexdigest()[:16]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path``; the kernel releases it if the process dies."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Emits the Verilog of a component, each distinct module once."""
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from amaranth.back import rtlil, verilog
+from amaranth.lib import wiring
+from diptych.precompiled import collecting
+
+from .cache import cache_root, digest, locked
+
+__all__ = ["Source", "emit_verilog"]
+
+Source = tuple[str, str]
+"""A file name and its text."""
+
+_MODULE = re.compile(r"^module (\\\S+ |\w+)", re.MULTILINE)
+
+
+@contextmanager
+def _deep_recursion() -> Iterator[None]:
+    # Amaranth walks expressions recursively; a long sum or a wide Cat needs more than 1000 frames.
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, 20_000))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def _verilog_of(intermediate: str) -> str:
+    # Yosys takes longer than everything before it, so its output is kept by content.
+    folder = cache_root() / "verilog"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{digest(['1', intermediate])}.v"
+    with locked(path.with_suffix(".lock")):
+        if not path.is_file():
+            text = verilog._convert_rtlil_text(intermediate, strip_internal_attrs=True)
+            partial = path.with_suffix(".partial")
+            partial.write_text(text)
+            partial.rename(path)
+    return path.read_text()
+
+
+def _rtlil_of(component: wiring.Component, name: str) -> str:
+    with _deep_recursion():
+        # emit_src would put absolute paths into the text, and the cache would never hit.
+        return rtlil.convert(component, name=name, emit_src=False)
+
+
+def emit_verilog(component: wiring.Component, name: str) -> list[Source]:
+    """Return the Verilog of a component and of the prototypes behind its stand-ins.
+
+    Each :class:`~diptych.precompiled.Precompiled` prototype is emitted once, into a file of its
+    own, however deep it is. A module inside another is named after it (``tile.router``), so
+    modules of different prototypes do not collide. The text depends on the hardware only: equal
+    hardware gives equal bytes.
+
+    Parameters
+    ----------
+    component : :class:`wiring.Component`
+        The top.
+    name : :class:`str`
+        Name of the top module; not that of a port of it, and not that of a prototype.
+
+    Returns
+    -------
+    list of Source
+        File names with their texts: prototypes in order of name, then the top.
+
+    Raises
+    ------
+    ValueError
+        If two modules have the same name.
+    """
+    top, waiting = _convert(component, name)
+    texts: dict[str, str] = {}
+    while waiting:
+        module, prototype = waiting.popitem()
+        text, inner = _convert(prototype, module)
+        texts[module] = text
+        waiting |= {other: found for other, found in inner.items() if other not in texts}
+    if name in texts:
+        raise ValueError(f"Top module must not be named as its own prototype {name!r}")
+    sources = [(f"{module}.v", texts[module]) for module in sorted(texts)]
+    sources.append((f"{name}.v", top))
+    owners: dict[str, str] = {}
+    for file, text in sources:
+        for module in _MODULE.findall(text):
+            if owners.setdefault(module, file) != file:
+                raise ValueError(
+                    f"Module {module.strip()!r} must be in one file, not both {owners[module]!r} "
+                    f"and {file!r}"
+                )
+    return sources
+
+
+def _convert(component: wiring.Component, name: str) -> tuple[str, dict[str, wiring.Component]]:
+    with collecting() as prototypes:
+        intermediate = _rtlil_of(component, name)
+    return _verilog_of(intermediate), dict(prototypes)

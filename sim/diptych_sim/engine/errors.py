@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What can go wrong while building or running the hardware."""
+
+__all__ = ["BuildError", "EngineError", "SimulationError", "ToolError"]
+
+
+class EngineError(Exception):
+    """The hardware could not be built or run; the message is for a person."""
+
+
+class ToolError(EngineError):
+    """A tool that the machine should have is missing or too old; the message is one line."""
+
+
+class BuildError(EngineError):
+    """Verilator or the C++ compiler refused; the message ends with their last lines."""
+
+
+class SimulationError(EngineError, AssertionError):
+    """A simulation failed; the message ends with the last lines of its log."""

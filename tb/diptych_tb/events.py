@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a testbench tells the program that runs it, while it runs."""
+
+import json
+from typing import Any
+
+__all__ = ["report_event"]
+
+
+def report_event(**fields: Any) -> None:
+    """Hand an event to the ``on_event`` of :func:`diptych_sim.engine.simulate.run`."""
+    print(f"@diptych {json.dumps(fields)}", flush=True)
