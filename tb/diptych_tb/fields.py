@@ -2,7 +2,7 @@
 """Packs Python values into the vectors that payloads are on the wire, and back."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from amaranth.hdl import Shape, ShapeLike
 from amaranth.lib import data
@@ -40,13 +40,15 @@ class Fields:
 
 
 def _codec(shape: ShapeLike) -> _Codec:
-    if isinstance(shape, type) and issubclass(shape, data.Struct | data.Union):
-        shape = shape.as_shape()
-    if isinstance(shape, data.StructLayout):
-        return _struct(shape)
-    if isinstance(shape, data.ArrayLayout):
-        return _array(shape)
-    return _scalar(Shape.cast(shape))
+    try:
+        layout = data.Layout.cast(cast("data.Layout", shape))
+    except TypeError:
+        return _scalar(Shape.cast(shape))
+    if isinstance(layout, data.StructLayout):
+        return _struct(layout)
+    if isinstance(layout, data.ArrayLayout):
+        return _array(layout)
+    raise TypeError(f"Layout must be a structure or an array, not {layout!r}")
 
 
 def _scalar(shape: Shape) -> _Codec:

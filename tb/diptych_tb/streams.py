@@ -195,4 +195,4 @@ async def check_in_order(monitor: StreamMonitor, expected: Iterable[Beat]) -> No
     """
     for index, want in enumerate(expected):
         got: Any = await monitor.beats.get()
-        assert got == want, f"stream {monitor.name}, beat {index}"
+        assert got == want, f"stream {monitor.name}, beat {index}: {got} instead of {want}"

@@ -321,10 +321,8 @@ class _Runtime:
         settings = [
             argument for argument in make_command(tools, options, Path(".")) if "=" in argument
         ]
-        key = digest(
-            [_LAYOUT, tools.verilator_version, tools.cxx_version, str(options.waves), *settings]
-            + list(options.arguments)
-        )
+        versions = [_LAYOUT, tools.verilator_version, tools.cxx_version]
+        key = digest([*versions, str(options.waves), *settings, *options.arguments])
         self._folder = cache_root() / f"runtime-{key}"
 
     def load(self) -> None:

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from amaranth.back import rtlil, verilog
+from amaranth.back import rtlil, verilog  # pyright: ignore[reportAttributeAccessIssue]
 from amaranth.lib import wiring
+
 from diptych.precompiled import collecting
 
 from .cache import cache_root, digest, locked
@@ -38,7 +39,9 @@ def _verilog_of(intermediate: str) -> str:
     path = folder / f"{digest(['1', intermediate])}.v"
     with locked(path.with_suffix(".lock")):
         if not path.is_file():
-            text = verilog._convert_rtlil_text(intermediate, strip_internal_attrs=True)
+            # Private, so the version of Amaranth is pinned.
+            convert = verilog._convert_rtlil_text  # pyright: ignore[reportAttributeAccessIssue]
+            text = convert(intermediate, strip_internal_attrs=True)
             partial = path.with_suffix(".partial")
             partial.write_text(text)
             partial.rename(path)

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -168,7 +169,8 @@ def run(
     results = folder / "results.xml"
     arguments = ["--trace-file", str(waves.absolute())] if waves is not None else []
     started = time.perf_counter()
-    try:
+    # What failed is in the results, and if there are none, in the log.
+    with suppress(SystemExit, subprocess.CalledProcessError):
         simulator.test(
             hdl_toplevel=built.top,
             hdl_toplevel_lang="verilog",
@@ -182,8 +184,6 @@ def run(
             test_args=arguments,
             waves=waves is not None,
         )
-    except (SystemExit, subprocess.CalledProcessError):
-        pass  # what failed is in the results, and if there are none, in the log
     seconds = time.perf_counter() - started
     tests, failed = _results(results)
     if not tests or failed:
