@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The exponential of the softmax."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from .scale import SHIFT_BITS, ScaleWord, round_shift
+from .tables import EXPONENTIAL, add_table, interpolate, segments
+
+__all__ = ["Exponential"]
+
+_MAX_EXPONENT = 4095
+
+
+class Exponential(wiring.Component):
+    """Computes ``255 * 2**-t`` in 8 bits, where ``t`` is ``distance`` times ``word`` by 256.
+
+    ``t`` is rounded half up to 8 fraction bits and saturates just below 16, where the result is
+    0 as well as for everything beyond. A table of 32 segments with 15 fraction bits gives the
+    fraction of the power, and one more rounding the result.
+
+    The latency is :attr:`latency` enabled cycles (multiply; round, saturate and look
+    up; interpolate; scale and round). The throughput is one element per enabled cycle.
+
+    Members
+    -------
+    enable : :py:`In(1)`
+        While low, every register holds.
+    distance : :py:`In(32)`
+        Maximum of the row minus the score.
+    word : :py:`In(ScaleWord)`
+        Steps of 1/256 of ``t`` per unit of distance.
+    power : :py:`Out(8)`
+        The result: 255 at no distance.
+    """
+
+    enable: Signal
+    distance: Signal
+    word: data.View
+    power: Signal
+
+    latency = 4
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"enable": In(1), "distance": In(32), "word": In(ScaleWord), "power": Out(8)}
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        product = Signal(48, reset_less=True)
+        shift = Signal(SHIFT_BITS, reset_less=True)
+        with m.If(self.enable):
+            m.d.sync += [
+                product.eq(self.distance * self.word.mantissa),
+                shift.eq(self.word.shift),
+            ]
+
+        rounded = round_shift(m, product, shift)
+        exponent = Signal(12)
+        m.d.comb += exponent.eq(Mux(rounded[12:].any(), _MAX_EXPONENT, rounded[:12]))
+        segment = add_table(
+            m,
+            segments(EXPONENTIAL),
+            address=exponent[3:8],
+            enable=self.enable,
+            name="table",
+        )
+        fraction = Signal(3, reset_less=True)
+        whole = Signal(4, reset_less=True)
+        with m.If(self.enable):
+            m.d.sync += [fraction.eq(exponent[:3]), whole.eq(exponent[8:])]
+
+        mantissa = Signal(16, reset_less=True)
+        places = Signal(4, reset_less=True)
+        between = interpolate(m, segment, fraction, name="between")
+        with m.If(self.enable):
+            m.d.sync += [mantissa.eq(between), places.eq(whole)]
+
+        power = Signal(8, reset_less=True)
+        scaled = Signal(24)
+        halves = Signal(10)
+        m.d.comb += [
+            scaled.eq((mantissa << 8) - mantissa),
+            halves.eq(scaled[14:] >> places),
+        ]
+        with m.If(self.enable):
+            m.d.sync += power.eq((halves + 1) >> 1)
+
+        m.d.comb += self.power.eq(power)
+        return m

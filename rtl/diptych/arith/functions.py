@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Functions of an integer whose result is a scale."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, enum, wiring
+from amaranth.lib.wiring import In, Out
+
+from .scale import SHIFT_BITS, ScaleWord
+from .tables import RECIPROCAL, RSQRT, add_table, interpolate, segments
+
+__all__ = ["Function", "ScaleFunction"]
+
+
+class Function(enum.Enum, shape=2):
+    """What :class:`ScaleFunction` computes.
+
+    ``RECIPROCAL`` is ``1 / v`` and ``RSQRT`` is ``1 / sqrt(v)`` of any ``v`` (0 counts as 1).
+    ``TO_SCALE`` is ``v`` itself, exact, for ``v`` up to 65535.
+    """
+
+    RECIPROCAL = 0
+    RSQRT = 1
+    TO_SCALE = 2
+
+
+class ScaleFunction(wiring.Component):
+    """Computes a reciprocal, a reciprocal square root, or the scale word of an integer.
+
+    The operand is normalized; its next 6 bits select a segment of a table and 10 more
+    interpolate.
+
+    The latency is :attr:`latency` enabled cycles (normalize; look up; interpolate). The
+    throughput is one element per enabled cycle.
+
+    Members
+    -------
+    enable : :py:`In(1)`
+        While low, every register holds.
+    function : :py:`In(Function)`
+        The function.
+    value : :py:`In(32)`
+        Its operand.
+    word : :py:`Out(ScaleWord)`
+        Its result. Unspecified for ``TO_SCALE`` of more than 65535.
+    """
+
+    enable: Signal
+    function: enum.EnumView
+    value: Signal
+    word: data.View
+
+    latency = 3
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"enable": In(1), "function": In(Function), "value": In(32), "word": Out(ScaleWord)}
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        # Halving search for the leading one. Zero ends as if its leading one were in bit 0.
+        aligned = self.value
+        zeros = []
+        for distance in (16, 8, 4, 2, 1):
+            empty = Signal(name=f"empty_{distance}")
+            shifted = Signal(32, name=f"aligned_{distance}")
+            m.d.comb += [
+                empty.eq(aligned[32 - distance :] == 0),
+                shifted.eq(Mux(empty, aligned << distance, aligned)),
+            ]
+            aligned = shifted
+            zeros.insert(0, empty)
+
+        normal = Signal(17, reset_less=True)
+        leading = Signal(5, reset_less=True)
+        is_rsqrt = Signal(reset_less=True)
+        is_direct = Signal(reset_less=True)
+        with m.If(self.enable):
+            m.d.sync += [
+                normal.eq(aligned[15:]),
+                leading.eq(~Cat(zeros)),
+                is_rsqrt.eq(self.function == Function.RSQRT),
+                is_direct.eq(self.function == Function.TO_SCALE),
+            ]
+
+        fraction = Signal(10, reset_less=True)
+        exact = Signal(16, reset_less=True)
+        shift = Signal(SHIFT_BITS, reset_less=True)
+        is_exact = Signal(reset_less=True)
+        segment = add_table(
+            m,
+            segments(RECIPROCAL) + segments(RSQRT),
+            address=Cat(normal[10:16], is_rsqrt & ~leading[0], is_rsqrt & leading[0]),
+            enable=self.enable,
+            name="table",
+        )
+        with m.If(self.enable):
+            m.d.sync += [
+                fraction.eq(normal[:10]),
+                exact.eq(normal[1:]),
+                is_exact.eq(is_direct),
+                shift.eq(
+                    Mux(
+                        is_direct,
+                        Mux(normal[16], 15 - leading, 0),
+                        16 + Mux(is_rsqrt, leading >> 1, leading),
+                    )
+                ),
+            ]
+
+        word = Signal(ScaleWord, reset_less=True)
+        between = interpolate(m, segment, fraction, name="between")
+        with m.If(self.enable):
+            m.d.sync += [word.mantissa.eq(Mux(is_exact, exact, between)), word.shift.eq(shift)]
+
+        m.d.comb += self.word.eq(word)
+        return m

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The gate of the feed-forward network."""
+
+from itertools import pairwise
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from .scale import ScaleWord, round_shift
+from .tables import SIGMOID, add_table, interpolate, segments
+
+__all__ = ["Gate"]
+
+_LIMIT = 2**15 - 1
+
+
+class Gate(wiring.Component):
+    """Computes ``SiLU(gate) * up * word``, saturated to ``+-32767``.
+
+    SiLU takes and gives 11 fraction bits, and rounds half up; its sigmoid has 15 fraction bits,
+    and beyond arguments of 8 stays what it is just below 8. The product with ``up`` is exact, and
+    the one with ``word`` is rounded half up.
+
+    The latency is :attr:`latency` enabled cycles (look up; interpolate; three multiplications;
+    round, shift and clamp). The throughput is one element per enabled cycle.
+
+    Members
+    -------
+    enable : :py:`In(1)`
+        While low, every register holds.
+    gate : :py:`In(signed(16))`
+        Argument of SiLU, 11 fraction bits.
+    up : :py:`In(signed(16))`
+        What is gated.
+    word : :py:`In(ScaleWord)`
+        Scale of the result.
+    result : :py:`Out(signed(16))`
+        The result.
+    """
+
+    enable: Signal
+    gate: Signal
+    up: Signal
+    word: data.View
+    result: Signal
+
+    latency = 6
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "enable": In(1),
+                "gate": In(signed(16)),
+                "up": In(signed(16)),
+                "word": In(ScaleWord),
+                "result": Out(signed(16)),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        # What the last stages need travels beside the first ones.
+        gates = [
+            self.gate,
+            *(Signal(signed(16), name=f"gate_{n}", reset_less=True) for n in (1, 2)),
+        ]
+        ups = [self.up, *(Signal(signed(16), name=f"up_{n}", reset_less=True) for n in (1, 2, 3))]
+        words = [
+            self.word,
+            *(Signal(ScaleWord, name=f"word_{n}", reset_less=True) for n in (1, 2, 3, 4)),
+        ]
+        shift = Signal(6, reset_less=True)
+        with m.If(self.enable):
+            for stages in (gates, ups, words):
+                for source, target in pairwise(stages):
+                    m.d.sync += target.eq(source)
+            m.d.sync += shift.eq(words[4].shift)
+
+        magnitude = Signal(16)
+        argument = Signal(14)
+        fraction = Signal(8, reset_less=True)
+        m.d.comb += [
+            magnitude.eq(Mux(self.gate[15], -self.gate, self.gate)),
+            argument.eq(Mux(magnitude[14:].any(), 2**14 - 1, magnitude[:14])),
+        ]
+        segment = add_table(
+            m, segments(SIGMOID), address=argument[8:], enable=self.enable, name="table"
+        )
+
+        between = interpolate(m, segment, fraction, name="between")
+        sigmoid = Signal(16, reset_less=True)
+        silu = Signal(signed(16), reset_less=True)
+        gated = Signal(signed(32), reset_less=True)
+        product = Signal(signed(48), reset_less=True)
+        rounded = round_shift(m, product, shift)
+        result = Signal(signed(16), reset_less=True)
+        with m.If(self.enable):
+            m.d.sync += [
+                fraction.eq(argument[:8]),
+                sigmoid.eq(Mux(gates[1][15], 2**15 - between, between)),
+                silu.eq((gates[2] * sigmoid + 2**14) >> 15),
+                gated.eq(silu * ups[3]),
+                product.eq(gated * words[4].mantissa),
+                result.eq(Mux(rounded > _LIMIT, _LIMIT, Mux(rounded < -_LIMIT, -_LIMIT, rounded))),
+            ]
+
+        m.d.comb += self.result.eq(result)
+        return m

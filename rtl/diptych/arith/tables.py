@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The tables of the arithmetic, and linear interpolation between their knots.
+
+A table is kept as *segments*: the value at a knot, and the step to the next knot. One read gives
+all that interpolation needs.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from amaranth.hdl import Module, Signal, Value, ValueLike, signed
+from amaranth.lib import data, memory
+
+__all__ = [
+    "EXPONENTIAL",
+    "RECIPROCAL",
+    "RSQRT",
+    "SIGMOID",
+    "Segment",
+    "add_table",
+    "interpolate",
+    "segments",
+]
+
+RECIPROCAL = tuple(min(round(2**16 / (1 + i / 64)), 65535) for i in range(65))
+"""``2**16 / (1 + i / 64)``, at most 65535."""
+RSQRT = tuple(
+    min(round(2**16 / math.sqrt(f)), 65535)
+    for f in [*(1 + i / 64 for i in range(64)), *(2 + i / 32 for i in range(65))]
+)
+"""``2**16 / sqrt(f)``: 64 knots with f in [1, 2), then 65 with f in [2, 4]."""
+EXPONENTIAL = tuple(round(2**15 * 2 ** (-i / 32)) for i in range(33))
+"""``2**15 * 2**(-i / 32)``."""
+SIGMOID = tuple(round(2**15 / (1 + math.exp(-i / 8))) for i in range(65))
+"""``2**15 * sigmoid(i / 8)``."""
+
+Segment = data.StructLayout({"knot": 16, "step": signed(11)})
+"""Value at a knot, and the difference of the next knot's value from it."""
+
+
+def segments(knots: Sequence[int]) -> list[dict[str, int]]:
+    """Return the segments between knots: one fewer than there are knots."""
+    return [{"knot": low, "step": high - low} for low, high in pairwise(knots)]
+
+
+def add_table(
+    m: Module, rows: Sequence[dict[str, int]], *, address: ValueLike, enable: ValueLike, name: str
+) -> data.View:
+    """Add a read-only memory of segments to a module and return its output.
+
+    The output is a register: it shows the segment at ``address`` one cycle later, and holds while
+    ``enable`` is low.
+    """
+    rom = memory.Memory(shape=Segment, depth=len(rows), init=rows)
+    m.submodules[name] = rom
+    port = rom.read_port()
+    m.d.comb += [port.addr.eq(address), port.en.eq(enable)]
+    return port.data
+
+
+def interpolate(m: Module, segment: data.View, fraction: Value, *, name: str) -> Signal:
+    """Add ``knot + (step * fraction >> len(fraction))`` to a module and return it (16 bits)."""
+    value = Signal(16, name=name)
+    m.d.comb += value.eq(segment.knot + ((segment.step * fraction) >> len(fraction)))
+    return value

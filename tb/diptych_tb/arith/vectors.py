@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Stimulus of the arithmetic blocks, and what the golden model says to it.
+
+The draws lean to where results change: rounding ties, the edges of saturation, zero, extremes.
+Uniform operands would saturate nearly always, and a missing rounding would not be seen.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from amaranth.hdl import Shape, ShapeLike, signed
+from amaranth.lib import data
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from diptych.arith.functions import Function
+from diptych.arith.scale import ScaleWord
+from diptych_sim.golden import numbers
+
+__all__ = ["BLOCKS", "Block", "Columns", "Ints"]
+
+Ints = NDArray[np.int64]
+Columns = dict[str, Ints]
+"""Values of each port, one row per element; an array port has a column per item."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """What a test needs to know of one block.
+
+    Parameters
+    ----------
+    inputs, outputs : dict
+        Shapes of the data ports by name.
+    draw : callable
+        Makes inputs, given a generator and how many.
+    golden : callable
+        Computes the outputs of inputs.
+    """
+
+    inputs: dict[str, ShapeLike]
+    outputs: dict[str, ShapeLike]
+    draw: Callable[[Generator, int], Columns]
+    golden: Callable[[Columns], Columns]
+
+
+def _pick(rng: Generator, *choices: Ints) -> Ints:
+    """Take each row from a random one of equally long columns."""
+    stacked = np.stack(choices)
+    return stacked[rng.integers(len(choices), size=stacked.shape[1]), np.arange(stacked.shape[1])]
+
+
+def _magnitudes(rng: Generator, count: int, bits: int) -> Ints:
+    """Unsigned integers with a uniform number of bits, often a power of two or next to one."""
+    width = rng.integers(0, bits + 1, count)
+    top = np.int64(1) << width
+    draws = [rng.integers(0, top), top - 1, top // 2, np.maximum(top // 2 - 1, 0), top // 2 + 1]
+    return np.minimum(_pick(rng, *draws), 2**bits - 1)
+
+
+def _signed(rng: Generator, count: int, bits: int) -> Ints:
+    values = _magnitudes(rng, count, bits - 1) * rng.choice([-1, 1], count)
+    extremes = rng.choice([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1, 0, -1, 1], count)
+    return np.where(rng.random(count) < 0.1, extremes, values)
+
+
+def _mantissas(rng: Generator, count: int) -> Ints:
+    return _pick(
+        rng,
+        rng.integers(2**15, 2**16, count),
+        rng.integers(0, 2**16, count),
+        rng.choice([0, 1, 2, 0x8000, 0xFFFF, 0xC000], count),
+    )
+
+
+def _words(rng: Generator, count: int, shifts: Ints | None = None) -> Ints:
+    """Scale words; near the given shifts if there are any."""
+    free = rng.integers(0, 64, count)
+    if shifts is not None:
+        free = np.where(rng.random(count) < 0.9, shifts, free)
+    return _mantissas(rng, count) | np.clip(free, 0, 63) << 16
+
+
+def _tamed(words: Ints) -> Ints:
+    """Replace the shift 63, which overflows the golden model's int64; 62 leaves nothing, too."""
+    return np.where(words >> 16 == 63, (words & 0xFFFF) | 62 << 16, words)
+
+
+def _log2(values: Ints) -> Ints:
+    return np.frexp(np.abs(values).astype(np.float64))[1].astype(np.int64)
+
+
+def _draw_requantizer(rng: Generator, count: int) -> Columns:
+    value = _signed(rng, count, 32)
+    bits = rng.choice([8, 16, 32, *range(9, 33)], count)
+    # Where the result is about as wide as the clamp, with a dynamic shift in between.
+    dynamic = _words(rng, count, 15 + rng.integers(-4, 12, count))
+    dynamic = np.where(rng.random(count) < 0.3, numbers.UNITY, dynamic)
+    wanted = _log2(value) + 32 - bits + rng.integers(-2, 4, count) - (dynamic >> 16)
+    word = _words(rng, count, wanted + 0)
+    # A power of two makes ties.
+    ties = (rng.random(count) < 0.2) & (word >> 16 > 0)
+    word = np.where(ties, (word & ~0xFFFF) | 0x8000, word)
+    return {"value": value, "word": word, "dynamic": dynamic, "bits": bits}
+
+
+def _golden_requantizer(x: Columns) -> Columns:
+    wide = _tamed(numbers.combine(x["word"], x["dynamic"]))
+    shift = numbers.shift_of(wide)
+    exact = (x["value"] * numbers.mantissa_of(wide) + (np.int64(1) << shift >> 1)) >> shift
+    result = numbers.multiply(x["value"], wide)
+    for bits in range(2, 33):
+        rows = x["bits"] == bits
+        result[rows] = numbers.clamp(result[rows], bits)
+    return {"result": result, "saturated": (result != exact).astype(np.int64)}
+
+
+def _draw_function(rng: Generator, count: int) -> Columns:
+    function = rng.integers(0, 3, count)
+    small = function == Function.TO_SCALE.value
+    value = np.where(small, _magnitudes(rng, count, 16), _magnitudes(rng, count, 32))
+    return {"function": function, "value": value}
+
+
+def _golden_function(x: Columns) -> Columns:
+    value = x["value"]
+    words = [
+        numbers.reciprocal(value),
+        numbers.rsqrt(value),
+        numbers.to_scale(np.minimum(value, 65535)),
+    ]
+    return {"word": np.select([x["function"] == f for f in range(3)], words)}
+
+
+def _draw_exponential(rng: Generator, count: int) -> Columns:
+    distance = _magnitudes(rng, count, 32)
+    # Where t is below 4096, mostly.
+    word = _words(rng, count, np.maximum(_log2(distance) + 16 - rng.integers(0, 14, count), 0))
+    return {"distance": distance, "word": word}
+
+
+def _draw_gate(rng: Generator, count: int) -> Columns:
+    gate = _pick(rng, rng.integers(-(2**14) - 99, 2**14 + 99, count), _signed(rng, count, 16))
+    up = _pick(rng, rng.integers(-(2**15), 2**15, count), _signed(rng, count, 16))
+    product = numbers.silu(gate) * up
+    word = _words(rng, count, np.maximum(_log2(product) + rng.integers(-2, 14, count), 0))
+    return {"gate": gate, "up": up, "word": word}
+
+
+def _draw_rotate(rng: Generator, count: int) -> Columns:
+    angle = rng.uniform(0, 2 * np.pi, count)
+    # Factors that no rotation has; half of one makes ties.
+    free = rng.random(count) < 0.3
+    factors = {}
+    for name, values in (("cosine", np.cos(angle)), ("sine", np.sin(angle))):
+        odd = rng.choice([-(2**14), 2**14, 2**13, -(2**13), 0, 1], count)
+        factors[name] = np.where(free, odd, np.round(values * 2**14).astype(np.int64))
+    return {"a": _signed(rng, count, 16), "b": _signed(rng, count, 16), **factors}
+
+
+def _golden_rotate(x: Columns) -> Columns:
+    first, second = numbers.rotate(x["a"], x["b"], x["cosine"], x["sine"])
+    return {"rotated_a": first, "rotated_b": second}
+
+
+def _draw_dot(rng: Generator, count: int, lanes: int) -> Columns:
+    def column(low: int, high: int) -> Ints:
+        uniform = rng.integers(low, high + 1, count)
+        return _pick(rng, uniform, uniform, rng.choice([low, high, 0], count))
+
+    extreme = rng.random(count) < 0.1
+    activations = [np.where(extreme, 255, column(0, 255)) for _ in range(lanes)]
+    weights = [np.where(extreme, -128, column(-128, 127)) for _ in range(lanes)]
+    return {
+        "is_unsigned": rng.integers(0, 2, count),
+        "activations": np.stack(activations, 1),
+        "weights": np.stack(weights, 1),
+    }
+
+
+def _golden_dot(x: Columns) -> Columns:
+    bits = x["activations"]
+    values = np.where((x["is_unsigned"] == 0)[:, None] & (bits > 127), bits - 256, bits)
+    return {"total": (values * x["weights"]).sum(1)}
+
+
+def _draw_square(rng: Generator, count: int) -> Columns:
+    return {"value": _signed(rng, count, 16), "shift": rng.integers(0, 32, count)}
+
+
+def _golden_square(x: Columns) -> Columns:
+    square = [
+        int(numbers.sum_of_squares([v], s)) for v, s in zip(x["value"], x["shift"], strict=True)
+    ]
+    return {"square": np.array(square), "magnitude": np.abs(x["value"])}
+
+
+def _dot(lanes: int) -> Block:
+    return Block(
+        inputs={
+            "is_unsigned": 1,
+            "activations": data.ArrayLayout(8, lanes),
+            "weights": data.ArrayLayout(signed(8), lanes),
+        },
+        outputs={"total": signed(32)},
+        draw=lambda rng, count: _draw_dot(rng, count, lanes),
+        golden=_golden_dot,
+    )
+
+
+# A scale word is driven and read as the number that it is packed into.
+_WORD = Shape.cast(ScaleWord)
+
+BLOCKS = {
+    "requantizer": Block(
+        inputs={"value": signed(32), "word": _WORD, "dynamic": _WORD, "bits": 6},
+        outputs={"result": signed(32), "saturated": 1},
+        draw=_draw_requantizer,
+        golden=_golden_requantizer,
+    ),
+    "scale_function": Block(
+        inputs={"function": 2, "value": 32},
+        outputs={"word": _WORD},
+        draw=_draw_function,
+        golden=_golden_function,
+    ),
+    "exponential": Block(
+        inputs={"distance": 32, "word": _WORD},
+        outputs={"power": 8},
+        draw=_draw_exponential,
+        golden=lambda x: {"power": numbers.exponential(x["distance"], _tamed(x["word"]))},
+    ),
+    "gate": Block(
+        inputs={"gate": signed(16), "up": signed(16), "word": _WORD},
+        outputs={"result": signed(16)},
+        draw=_draw_gate,
+        golden=lambda x: {"result": numbers.gate(x["gate"], x["up"], _tamed(x["word"]))},
+    ),
+    "rotate": Block(
+        inputs={"a": signed(16), "b": signed(16), "cosine": signed(16), "sine": signed(16)},
+        outputs={"rotated_a": signed(16), "rotated_b": signed(16)},
+        draw=_draw_rotate,
+        golden=_golden_rotate,
+    ),
+    "dot8_of_1": _dot(1),
+    "dot8_of_5": _dot(5),
+    "dot8_of_8": _dot(8),
+    "square": Block(
+        inputs={"value": signed(16), "shift": 5},
+        outputs={"square": 31, "magnitude": 16},
+        draw=_draw_square,
+        golden=_golden_square,
+    ),
+}
+"""Every block with ports of its own, by name."""
