@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Builds a simulator from Verilog, or finds the one that was built from it before."""
 
-import os
-import re
 import shlex
 import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,25 +11,19 @@ from typing import Literal
 import cocotb
 import cocotb_tools.config
 
-from .cache import cache_root, digest, locked
+from .cache import cache_root, digest
+from .compiling import Progress, Workplace, keep, make_command, verilator_command
 from .emit import Source
-from .errors import BuildError, ToolError
+from .errors import ToolError
+from .shared import SharedModule, split
 from .toolchain import Toolchain, find_toolchain, has_header
 
-__all__ = ["Build", "BuildOptions", "Progress", "build", "make_command", "verilator_command"]
-
-Progress = Callable[[str], None]
-"""Is told, in a few words, what is being done."""
+__all__ = ["Build", "BuildOptions", "Progress", "Public", "build", "control_file"]
 
 Public = tuple[str, str]
 """A module and a variable in it; both may hold the wildcards ``*`` and ``?``."""
 
-_LAYOUT = "1"  # changes when a build directory means something else
-
-# Provoked by Yosys's way of writing sound hardware; everything else stays an error.
-_WAIVED = ("WIDTHEXPAND", "WIDTHTRUNC", "CASEINCOMPLETE", "CASEOVERLAP", "CMPCONST", "UNSIGNED")
-
-_ENV_DROPPED = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "GNUMAKEFLAGS")
+_LAYOUT = "2"  # changes when a build directory means something else
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,20 +36,23 @@ class BuildOptions:
         What a testbench reads besides the ports of the top.
     writable : tuple of Public
         What a testbench also writes; keeps the compiler from optimizing it.
-    no_inline : tuple of str
-        Modules whose code all their instances share. Worth it for what is instantiated often:
-        it builds much faster.
+    shared : tuple of str
+        Modules that are compiled once for all their instances: with many big instances it builds
+        and runs several times faster. Each output of such a module must be a register. What is
+        public in it is found under ``shared_<module>.body`` of the instance. Ignored when waves
+        are recorded, which show every signal.
     waves : "fst", "vcd" or None
         The format in which the simulator can record waveforms; it runs slower for it.
     optimize : str
-        What the C++ compiler is told for the model itself.
+        What the C++ compiler is told for the model itself. More than the default took longer to
+        compile and ran no faster.
     arguments : tuple of str
         Further arguments of Verilator.
     """
 
     public: tuple[Public, ...] = ()
     writable: tuple[Public, ...] = ()
-    no_inline: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
     waves: Literal["fst", "vcd"] | None = None
     optimize: str = "-O1"
     arguments: tuple[str, ...] = ()
@@ -88,53 +80,16 @@ class Build:
     cached: bool
 
 
-def control_file(top: str, options: BuildOptions) -> str:
+def control_file(options: BuildOptions, top: str | None = None) -> str:
     """Return the Verilator control file that publishes what is looked at, and nothing else."""
-    lines = ["`verilator_config", f'public_flat_rw -module "{top}" -port "*"']
+    # cocotb's own runner passes --public-flat-rw, which keeps every signal alive and costs about
+    # 3x in speed; hence our own build.
+    lines = ["`verilator_config"]
+    if top is not None:
+        lines += [f'public_flat_rw -module "{top}" -port "*"']
     lines += [f'public_flat_rd -module "{m}" -var "{v}"' for m, v in options.public]
     lines += [f'public_flat_rw -module "{m}" -var "{v}"' for m, v in options.writable]
-    lines += [f'no_inline -module "{module}"' for module in options.no_inline]
     return "\n".join(lines) + "\n"
-
-
-def verilator_command(
-    tools: Toolchain, top: str, options: BuildOptions, files: Sequence[str]
-) -> list[str]:
-    """Return the command that writes the C++, to be run in the directory of the files."""
-    # cocotb's own runner passes --public-flat-rw, which keeps every signal alive and costs about
-    # 3x in speed; hence this command of ours.
-    return [
-        str(tools.verilator),
-        *("-cc", "--exe", "--vpi", "--no-timing", "-Mdir", ".", "--prefix", "Vtop"),
-        *("--top-module", top, "-o", top, "--timescale", "1ns/1ns"),
-        *("--x-assign", "fast", "--x-initial", "fast"),
-        *(f"-Wno-{rule}" for rule in _WAIVED),
-        *([f"--trace-{options.waves}"] if options.waves else []),
-        *options.arguments,
-        *files,
-    ]
-
-
-def make_command(tools: Toolchain, options: BuildOptions, work: Path) -> list[str]:
-    """Return the command that compiles the C++ in ``work``."""
-    libs = str(cocotb_tools.config.libs_dir)
-    search = [f"-Wl,-rpath,{libs}", f"-L{libs}", "-L."]
-    return [
-        "make",
-        *("-C", str(work), "-f", "Vtop.mk", f"-j{os.cpu_count() or 1}"),
-        f"CXX={shlex.quote(str(tools.cxx))}",
-        f"LINK={shlex.quote(str(tools.cxx))}",
-        f"PYTHON3={shlex.quote(sys.executable)}",
-        f"OBJCACHE={shlex.quote(str(tools.ccache)) if tools.ccache else ''}",
-        # The wheel leaves this empty, and precompiled headers then fail.
-        "CFG_CXXFLAGS_PCH_I=-include",
-        f"OPT_FAST={options.optimize}",
-        "OPT_SLOW=-O0",
-        "OPT_GLOBAL=-O2",
-        f"VM_TRACE={int(options.waves is not None)}",
-        f"USER_LDFLAGS={shlex.join(search)}",
-        "USER_LDLIBS=-lcocotbvpi_verilator",
-    ]
 
 
 def build(
@@ -171,176 +126,120 @@ def build(
     options = options or BuildOptions()
     progress = progress or (lambda _step: None)
     tools = find_toolchain()
-    texts = dict(sources)
-    texts[f"{name}.vlt"] = control_file(name, options)
+    if options.waves == "fst" and not has_header(tools.cxx, "zlib.h"):
+        raise ToolError("zlib.h not found, needed for FST (Debian: apt install zlib1g-dev)")
+    modules: dict[str, SharedModule] = {}
+    design = list(sources)
+    if options.shared and options.waves is None:
+        design, modules = split(sources, name, options.shared)
+    libraries = [_library(module, tools, options, progress) for module in modules.values()]
+
     # Control files come first: they apply to what is read after them.
-    files = [f"{name}.vlt", *(file for file, _ in sources)]
-    command = verilator_command(tools, name, options, ["cocotb_main.cpp", *files])
-    command[0] = tools.verilator_version
-    make = make_command(tools, options, Path("."))
-    key = digest(
-        [_LAYOUT, tools.cxx_version, cocotb.__version__, *command, *make]
-        + [item for file in files for item in (file, texts[file])]
+    design.insert(0, (f"{name}.vlt", _shell_control(control_file(options, name), modules, options)))
+    libs = str(cocotb_tools.config.libs_dir)
+    verilate = verilator_command(
+        name,
+        "Vtop",
+        *("--exe", "--vpi", "-o", name),
+        *([f"--trace-{options.waves}"] if options.waves else []),
+        *options.arguments,
+        "cocotb_main.cpp",
+        *(file for file, _ in design),
     )
-    root = cache_root()
-    folder = root / f"{name}-{key}"
-    found = Build(top=name, folder=folder, waves=options.waves, cached=True)
-    if (folder / name).is_file():
-        return found
-    with locked(root / f"{folder.name}.lock"):
-        if (folder / name).is_file():
-            return found
-        _Job(tools, name, options, texts, files, progress).run(folder)
-    return Build(top=name, folder=folder, waves=options.waves, cached=False)
+    archives = [f"lib{module.top}.a" for module in modules.values()]
+    make = make_command(
+        tools,
+        "Vtop",
+        f"OPT_FAST={options.optimize}",
+        f"VM_TRACE={int(options.waves is not None)}",
+        f"USER_LDFLAGS={shlex.join([f'-Wl,-rpath,{libs}', f'-L{libs}', '-L.'])}",
+        f"USER_LDLIBS={shlex.join([*archives, '-lcocotbvpi_verilator'])}",
+    )
+    key = digest(
+        [*_versions(tools), cocotb.__version__, *verilate, *make]
+        + [library.name for library in libraries]
+        + [item for source in design for item in source]
+    )
 
-
-class _Job:
-    """One build, in a temporary directory that only a complete build leaves."""
-
-    def __init__(
-        self,
-        tools: Toolchain,
-        top: str,
-        options: BuildOptions,
-        texts: dict[str, str],
-        files: list[str],
-        progress: Progress,
-    ) -> None:
-        self.tools = tools
-        self.top = top
-        self.options = options
-        self.texts = texts
-        self.files = files
-        self.progress = progress
-
-    def run(self, folder: Path) -> None:
-        root = folder.parent
-        # make cannot work in a path with spaces.
-        parent = None if " " in str(root) else root
-        with tempfile.TemporaryDirectory(prefix=f".{self.top}-", dir=parent) as temporary:
-            work = Path(temporary)
-            log = work / "build.log"
-            try:
-                self._compile(work, log)
-            except BuildError:
-                shutil.copy(log, root / f"{self.top}-failed.log")
-                raise
-            with tempfile.TemporaryDirectory(prefix=f".{self.top}-", dir=root) as staging:
-                complete = Path(staging) / folder.name
-                complete.mkdir()
-                for file in [self.top, "build.log", *self.files]:
-                    shutil.copy(work / file, complete / file)
-                if folder.exists():  # left by a build of which somebody removed a part
-                    shutil.rmtree(folder)
-                complete.rename(folder)
-
-    def _compile(self, work: Path, log: Path) -> None:
-        for file, text in self.texts.items():
-            (work / file).write_text(text)
-        share = Path(cocotb_tools.config.share_dir)
-        shutil.copy(share / "lib" / "verilator" / "verilator.cpp", work / "cocotb_main.cpp")
-        # Verilator's own makefile names this path, which may hold spaces.
-        root = work / "verilator_root"
-        root.symlink_to(self.tools.root)
-        env = {k: v for k, v in os.environ.items() if k not in _ENV_DROPPED}
-        env["VERILATOR_ROOT"] = str(root)
-        if self.options.waves == "fst":
-            self._provide_lz4(work)
-
-        self.progress(f"{self.top}: Verilog to C++")
-        files = ["cocotb_main.cpp", *self.files]
-        command = verilator_command(self.tools, self.top, self.options, files)
-        self._call(command, work, env, log)
-
-        restore_runtime = _Runtime(self.tools, self.options, work)
-        restore_runtime.load()
-        total = len(list(work.glob("*.cpp")))
-        compiled = 0
-
-        def count(line: str) -> None:
-            nonlocal compiled
-            if " -c " in line:
-                compiled += 1
-                self.progress(f"{self.top}: compiling, {min(compiled, total)} of {total}")
-
-        self.progress(f"{self.top}: compiling, {total} files")
-        self._call(make_command(self.tools, self.options, work), work, env, log, count)
-        restore_runtime.save()
-
-    def _provide_lz4(self, work: Path) -> None:
-        if not has_header(self.tools.cxx, "zlib.h"):
-            raise ToolError("zlib.h not found, needed for FST (Debian: apt install zlib1g-dev)")
-        if not has_header(self.tools.cxx, "lz4.h"):
+    def produce(work: Workplace) -> None:
+        for file, text in design:
+            (work.path / file).write_text(text)
+        main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
+        shutil.copy(main, work.path / "cocotb_main.cpp")
+        for archive, library in zip(archives, libraries, strict=True):
+            shutil.copy(library / archive, work.path / archive)
+        if options.waves == "fst" and not has_header(tools.cxx, "lz4.h"):
             # An encoder of ours in a header, and nothing to link.
-            shutil.copy(Path(__file__).with_name("lz4.h"), work / "lz4.h")
-            (work / "liblz4.a").write_bytes(b"!<arch>\n")
+            shutil.copy(Path(__file__).with_name("lz4.h"), work.path / "lz4.h")
+            (work.path / "liblz4.a").write_bytes(b"!<arch>\n")
+        work.verilate(verilate)
+        runtime = [*_versions(tools), str(options.waves), *options.arguments]
+        work.make(make, runtime="\n".join(runtime))
 
-    def _call(
-        self,
-        command: Sequence[str],
-        work: Path,
-        env: dict[str, str],
-        log: Path,
-        on_line: Callable[[str], None] | None = None,
-    ) -> None:
-        lines: list[str] = []
-        with log.open("a") as file:
-            file.write(shlex.join(command) + "\n")
-            process = subprocess.Popen(
-                command,
-                cwd=work,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-            )
-            assert process.stdout is not None
-            with process:
-                for line in process.stdout:
-                    file.write(line)
-                    lines.append(line)
-                    if on_line is not None:
-                        on_line(line)
-        if process.returncode != 0:
-            wanted = [
-                line
-                for line in lines
-                if re.search(r"%Error|%Warning|error:|undefined|Error ", line)
-            ]
-            tail = "".join((wanted or lines)[:20])
-            raise BuildError(f"Building {self.top} failed:\n{tail}".rstrip())
+    folder = cache_root() / f"{name}-{key}"
+    files = [name, *(file for file, _ in design)]
+    cached = keep(folder, tools=tools, label=name, progress=progress, files=files, produce=produce)
+    return Build(top=name, folder=folder, waves=options.waves, cached=cached)
 
 
-class _Runtime:
-    """Verilator's runtime library as objects, which depend on few of the options."""
+def _versions(tools: Toolchain) -> list[str]:
+    return [_LAYOUT, tools.verilator_version, tools.cxx_version]
 
-    def __init__(self, tools: Toolchain, options: BuildOptions, work: Path) -> None:
-        self._work = work
-        settings = [
-            argument for argument in make_command(tools, options, Path(".")) if "=" in argument
-        ]
-        versions = [_LAYOUT, tools.verilator_version, tools.cxx_version]
-        key = digest([*versions, str(options.waves), *settings, *options.arguments])
-        self._folder = cache_root() / f"runtime-{key}"
 
-    def load(self) -> None:
-        if self._folder.is_dir():
-            for path in self._folder.glob("*.o"):
-                # Not its old time: make compares it with the makefile that was just written.
-                shutil.copyfile(path, self._work / path.name)
+def _shell_control(text: str, modules: dict[str, SharedModule], options: BuildOptions) -> str:
+    if not (options.public or options.writable):
+        return text
+    # Something public in a shell is what lets the simulator's interface find its instance.
+    return text + "".join(
+        f'public_flat_rd -module "{module}" -var "shared_outputs"\n' for module in modules
+    )
 
-    def save(self) -> None:
-        if self._folder.is_dir():
-            return
-        with tempfile.TemporaryDirectory(prefix=".runtime-", dir=self._folder.parent) as staging:
-            complete = Path(staging) / "complete"
-            complete.mkdir()
-            for path in self._work.glob("verilated*.o"):
-                shutil.copyfile(path, complete / path.name)
-            # Another process may have been first; then this one is not needed.
-            try:
-                complete.rename(self._folder)
-            except OSError:
-                return
+
+def _library(
+    module: SharedModule, tools: Toolchain, options: BuildOptions, progress: Progress
+) -> Path:
+    """Return the directory with the archive of a shared module."""
+    control = (f"{module.top}.vlt", control_file(options))
+    design = [control, module.wrapper(), *module.sources]
+    looked_at = bool(options.public or options.writable)
+    verilate = verilator_command(
+        module.top,
+        module.prefix,
+        *(["--vpi"] if looked_at else []),
+        *options.arguments,
+        *(file for file, _ in design),
+    )
+    archive = f"lib{module.top}.a"
+    glue = module.glue("")[0].removesuffix(".cpp")
+    make = make_command(
+        tools,
+        module.prefix,
+        f"OPT_FAST={options.optimize}",
+        f"{module.prefix}__ALL.a",
+        f"{glue}.o",
+    )
+    key = digest(
+        [*_versions(tools), *verilate, *make]
+        + [item for source in [*design, module.glue("")] for item in source]
+    )
+
+    def produce(work: Workplace) -> None:
+        for file, text in design:
+            (work.path / file).write_text(text)
+        work.verilate(verilate)
+        header = (work.path / f"{module.prefix}___024root.h").read_text()
+        file, text = module.glue(header)
+        (work.path / file).write_text(text)
+        work.make(make)
+        work.archive(archive, f"{module.prefix}__ALL.a", [f"{glue}.o"])
+
+    folder = cache_root() / f"{module.top}-{key}"
+    keep(
+        folder,
+        tools=tools,
+        label=module.name,
+        progress=progress,
+        files=[archive, *(file for file, _ in design)],
+        produce=produce,
+    )
+    return folder

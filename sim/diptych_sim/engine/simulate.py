@@ -244,7 +244,7 @@ def simulate(
     final = BuildOptions(
         public=(*base.public, *public),
         writable=base.writable,
-        no_inline=base.no_inline,
+        shared=base.shared,
         waves=form,
         optimize=base.optimize,
         arguments=base.arguments,
