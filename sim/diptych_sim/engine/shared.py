@@ -37,9 +37,18 @@ class _Port:
         return (self.width + 31) // 32
 
 
+def _bare(identifier: str) -> str:
+    return identifier.removeprefix("\\")
+
+
+def _escaped(name: str) -> str:
+    # Any name may be a keyword of Verilog; escaped, none is.
+    return f"\\{name} "
+
+
 def reachable(sources: Sequence[Source], top: str, cut: Sequence[str] = ()) -> list[Source]:
     """Return the files that a module needs, in their order, without looking into ``cut``."""
-    owners = {module: file for file, text in sources for module in _MODULE.findall(text)}
+    owners = {_bare(module): file for file, text in sources for module in _MODULE.findall(text)}
     texts = dict(sources)
     if top not in owners:
         raise BuildError(f"Module {top!r} must be in the sources, which hold {sorted(owners)}")
@@ -49,7 +58,7 @@ def reachable(sources: Sequence[Source], top: str, cut: Sequence[str] = ()) -> l
         file = waiting.pop()
         if file not in needed:
             needed.add(file)
-            uses = set(_INSTANCE.findall(texts[file])) - set(cut)
+            uses = {_bare(module) for module in _INSTANCE.findall(texts[file])} - set(cut)
             waiting += [owners[module] for module in uses if module in owners]
     return [source for source in sources if source[0] in needed]
 
@@ -87,11 +96,11 @@ class SharedModule:
         self.prefix = f"Vshared_{name}"
         self.sources = reachable(sources, name)
         text = "\n".join(text for _, text in self.sources)
-        start = re.search(rf"^module {name}\b", text, re.MULTILINE)
+        start = re.search(rf"^module \\?{name}\b", text, re.MULTILINE)
         assert start is not None
         body = text[start.start() :]
         body = body[: body.index("\nendmodule")]
-        ports = [(m[1], m[3], int(m[2] or 0) + 1) for m in _PORT.finditer(body)]
+        ports = [(m[1], _bare(m[3]), int(m[2] or 0) + 1) for m in _PORT.finditer(body)]
         self._inputs = _layout([(n, w) for d, n, w in ports if d == "input" and n != "clk"])
         self._outputs = _layout([(n, w) for d, n, w in ports if d == "output"])
         if not {"clk", "rst"} <= {name for _, name, _ in ports} or not self._outputs:
@@ -102,9 +111,9 @@ class SharedModule:
         lines = [f"module {self.top}("]
         lines += [f"  input [{p.width - 1}:0] i{k}," for k, p in enumerate(self._inputs)]
         lines += [f"  output [{p.width - 1}:0] o{k}," for k, p in enumerate(self._outputs)]
-        lines += ["  input clk", ");", f"  {self.name} body ("]
-        lines += [f"    .{p.name} (i{k})," for k, p in enumerate(self._inputs)]
-        lines += [f"    .{p.name} (o{k})," for k, p in enumerate(self._outputs)]
+        lines += ["  input clk", ");", f"  {_escaped(self.name)}body ("]
+        lines += [f"    .{_escaped(p.name)}(i{k})," for k, p in enumerate(self._inputs)]
+        lines += [f"    .{_escaped(p.name)}(o{k})," for k, p in enumerate(self._outputs)]
         lines += ["    .clk(clk)", "  );", "endmodule", ""]
         return f"{self.top}.sv", "\n".join(lines)
 
@@ -113,12 +122,12 @@ class SharedModule:
         name = self.name
         inputs, outputs = _total(self._inputs), _total(self._outputs)
         packed = ", ".join(
-            f"{32 * p.words}'({p.name} )" if p.width % 32 else f"{p.name} "
+            f"{32 * p.words}'({_escaped(p.name)})" if p.width % 32 else _escaped(p.name)
             for p in reversed(self._inputs)
         )
-        lines = [f"module {name}(", "  input clk,"]
-        lines += [f"  input [{p.width - 1}:0] {p.name} ," for p in self._inputs]
-        lines += [f"  output reg [{p.width - 1}:0] {p.name} ," for p in self._outputs]
+        lines = [f"module {_escaped(name)}(", "  input clk,"]
+        lines += [f"  input [{p.width - 1}:0] {_escaped(p.name)}," for p in self._inputs]
+        lines += [f"  output reg [{p.width - 1}:0] {_escaped(p.name)}," for p in self._outputs]
         lines[-1] = lines[-1].rstrip(",")
         lines += [
             ");",
@@ -133,7 +142,8 @@ class SharedModule:
             f'    model = {self.top}_new($sformatf("%m"), shared_outputs);',
         ]
         lines += [
-            f"    {p.name} = shared_outputs[{32 * p.word}+:{p.width}];" for p in self._outputs
+            f"    {_escaped(p.name)}= shared_outputs[{32 * p.word}+:{p.width}];"
+            for p in self._outputs
         ]
         lines += [
             "  end",
@@ -141,7 +151,8 @@ class SharedModule:
             f"    {self.top}_step(model, {{{packed}}}, shared_outputs);",
         ]
         lines += [
-            f"    {p.name} <= shared_outputs[{32 * p.word}+:{p.width}];" for p in self._outputs
+            f"    {_escaped(p.name)}<= shared_outputs[{32 * p.word}+:{p.width}];"
+            for p in self._outputs
         ]
         lines += ["  end", "endmodule", ""]
         return f"{name}.sv", "\n".join(lines)
