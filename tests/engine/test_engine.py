@@ -225,6 +225,7 @@ def test_records_waves(sources, tmp_path, suffix, magic):
     assert path.stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_builds_in_a_path_with_spaces(sources, tmp_path, monkeypatch):
     monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "a b"))
     assert measure(sources, SHARED)[0]["total"] > 0

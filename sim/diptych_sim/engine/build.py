@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Builds a simulator from Verilog, or finds the one that was built from it before."""
 
+import re
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -22,6 +23,9 @@ __all__ = ["Build", "BuildOptions", "Progress", "Public", "build", "control_file
 
 Public = tuple[str, str]
 """A module and a variable in it; both may hold the wildcards ``*`` and ``?``."""
+
+# Wires that Yosys had to name are of no interest to anybody.
+_UNNAMED = re.compile(r"\\\$(?=\S+ )")
 
 _LAYOUT = "2"  # changes when a build directory means something else
 
@@ -130,6 +134,9 @@ def build(
         raise ToolError("zlib.h not found, needed for FST (Debian: apt install zlib1g-dev)")
     modules: dict[str, SharedModule] = {}
     design = list(sources)
+    if options.waves is not None:
+        # Verilator does not record names with an underscore in front.
+        design = [(file, _UNNAMED.sub(r"\\_", text)) for file, text in design]
     if options.shared and options.waves is None:
         design, modules = split(sources, name, options.shared)
     libraries = [_library(module, tools, options, progress) for module in modules.values()]

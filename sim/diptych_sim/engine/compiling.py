@@ -29,7 +29,9 @@ _ENV_DROPPED = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "GNUMAKEFLA
 def verilator_command(top: str, prefix: str, *arguments: str) -> list[str]:
     """Return Verilator's arguments, for the directory of the files."""
     return [
-        *("-cc", "--no-timing", "-Mdir", ".", "--prefix", prefix, "--top-module", top),
+        # Dependency files would name paths, and spaces in them stop make.
+        *("-cc", "--no-timing", "--no-MMD", "-Mdir", "."),
+        *("--prefix", prefix, "--top-module", top),
         *("--timescale", "1ns/1ns", "--x-assign", "fast", "--x-initial", "fast"),
         *(f"-Wno-{rule}" for rule in _WAIVED),
         *arguments,
