@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal, Value, signed
+from amaranth.hdl import Const, Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -65,23 +65,32 @@ class Dot8(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        is_signed = Signal()
-        m.d.comb += is_signed.eq(~self.is_unsigned)
-        terms: list[Value] = []
+        # Wider than the operands need: bytes are extended by arithmetic (flip the sign bit, take
+        # away its weight), and sums have the 32 bits of the result. Otherwise every operator
+        # would extend its operands from an odd width, which takes Verilator four times as long.
+        sign = Signal(8)
+        m.d.comb += sign[7].eq(~self.is_unsigned)
+        wide_sign = sign | Const(0, 15)
+        terms: list[Signal] = []
         for lane in range(self.lanes):
-            bits = self.activations[lane]
-            activation = Signal(signed(9), name=f"activation_{lane}")
-            product = Signal(signed(17), name=f"product_{lane}")
+            activation = Signal(signed(16), name=f"activation_{lane}")
+            weight = Signal(signed(16), name=f"weight_{lane}")
+            product = Signal(signed(32), name=f"product_{lane}")
             m.d.comb += [
-                activation[:8].eq(bits),
-                activation[8].eq(bits[7] & is_signed),
-                product.eq(activation * self.weights[lane]),
+                activation.eq((self.activations[lane] ^ sign) - wide_sign),
+                weight.eq((self.weights[lane].as_unsigned() ^ 0x80) - Const(0x80, 15)),
+                product.eq(activation * weight),
             ]
             terms.append(product)
 
         while len(terms) > 1:
-            pairs = [left + right for left, right in zip(terms[0::2], terms[1::2], strict=False)]
+            pairs = []
+            for index in range(0, len(terms) - 1, 2):
+                pair = Signal(signed(32), name=f"sum_{len(terms)}_{index}")
+                m.d.comb += pair.eq(terms[index] + terms[index + 1])
+                pairs.append(pair)
             terms = pairs + terms[len(terms) & ~1 :]
+
         total = Signal(signed(32), reset_less=True)
         with m.If(self.enable):
             m.d.sync += total.eq(terms[0])

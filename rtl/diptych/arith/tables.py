@@ -8,6 +8,7 @@ all that interpolation needs.
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from amaranth.hdl import Module, Signal, Value, ValueLike, signed
 from amaranth.lib import data, memory
@@ -52,7 +53,8 @@ def add_table(
     The output is a register: it shows the segment at ``address`` one cycle later, and holds while
     ``enable`` is low.
     """
-    rom = memory.Memory(shape=Segment, depth=len(rows), init=rows)
+    init: Any = rows  # the stubs know of initial values of plain shapes only
+    rom = memory.Memory(shape=Segment, depth=len(rows), init=init)
     m.submodules[name] = rom
     port = rom.read_port()
     m.d.comb += [port.addr.eq(address), port.en.eq(enable)]
