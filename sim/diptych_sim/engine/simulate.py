@@ -68,7 +68,7 @@ class _Verilator(runner.Verilator):
 
     def __init__(self, log: Path, on_line: Callable[[str], None]) -> None:
         super().__init__()
-        self.log.setLevel("WARNING")
+        self.log.setLevel("CRITICAL")  # failures are raised instead
         self.tail: deque[str] = deque(maxlen=_TAIL)
         self._log_path = log
         self._on_line = on_line
