@@ -3,16 +3,14 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .scale import SHIFT_BITS, ScaleWord, round_shift
+from .scale import SHIFT_BITS, ScaleWord, round_clamp
 from .tables import EXPONENTIAL, add_table, interpolate, segments
 
 __all__ = ["Exponential"]
-
-_MAX_EXPONENT = 4095
 
 
 class Exponential(wiring.Component):
@@ -60,15 +58,13 @@ class Exponential(wiring.Component):
                 shift.eq(self.word.shift),
             ]
 
-        rounded = round_shift(m, product, shift)
-        exponent = Signal(12)
-        m.d.comb += exponent.eq(Mux(rounded[12:].any(), _MAX_EXPONENT, rounded[:12]))
+        exponent, _ = round_clamp(m, product, shift, Const(4095), width=12, name="exponent")
         segment = add_table(
             m,
             segments(EXPONENTIAL),
             address=exponent[3:8],
             enable=self.enable,
-            name="table",
+            name="rom",
         )
         fraction = Signal(3, reset_less=True)
         whole = Signal(4, reset_less=True)

@@ -38,7 +38,7 @@ class ScaleFunction(wiring.Component):
     -------
     enable : :py:`In(1)`
         While low, every register holds.
-    function : :py:`In(Function)`
+    select : :py:`In(Function)`
         The function.
     value : :py:`In(32)`
         Its operand.
@@ -47,7 +47,7 @@ class ScaleFunction(wiring.Component):
     """
 
     enable: Signal
-    function: enum.EnumView
+    select: enum.EnumView
     value: Signal
     word: data.View
 
@@ -55,7 +55,7 @@ class ScaleFunction(wiring.Component):
 
     def __init__(self) -> None:
         super().__init__(
-            {"enable": In(1), "function": In(Function), "value": In(32), "word": Out(ScaleWord)}
+            {"enable": In(1), "select": In(Function), "value": In(32), "word": Out(ScaleWord)}
         )
 
     def elaborate(self, platform: Any) -> Module:
@@ -82,8 +82,8 @@ class ScaleFunction(wiring.Component):
             m.d.sync += [
                 normal.eq(aligned[15:]),
                 leading.eq(~Cat(zeros)),
-                is_rsqrt.eq(self.function == Function.RSQRT),
-                is_direct.eq(self.function == Function.TO_SCALE),
+                is_rsqrt.eq(self.select == Function.RSQRT),
+                is_direct.eq(self.select == Function.TO_SCALE),
             ]
 
         fraction = Signal(10, reset_less=True)
@@ -95,7 +95,7 @@ class ScaleFunction(wiring.Component):
             segments(RECIPROCAL) + segments(RSQRT),
             address=Cat(normal[10:16], is_rsqrt & ~leading[0], is_rsqrt & leading[0]),
             enable=self.enable,
-            name="table",
+            name="rom",
         )
         with m.If(self.enable):
             m.d.sync += [

@@ -3,11 +3,11 @@
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .scale import SHIFT_BITS, ScaleWord, combine, round_shift
+from .scale import SHIFT_BITS, ScaleWord, combine, round_clamp
 
 __all__ = ["Requantizer"]
 
@@ -89,16 +89,9 @@ class Requantizer(wiring.Component):
 
         result = Signal(signed(32), reset_less=True)
         saturated = Signal(reset_less=True)
-        rounded = round_shift(m, product, shift)
-        least = Signal(signed(32))
-        above = Signal()
-        below = Signal()
-        m.d.comb += [least.eq(-limit), above.eq(rounded > limit), below.eq(rounded < least)]
+        rounded, clamped = round_clamp(m, product, shift, limit, width=32)
         with m.If(self.enable):
-            m.d.sync += [
-                result.eq(Mux(above, limit, Mux(below, least, rounded))),
-                saturated.eq(above | below),
-            ]
+            m.d.sync += [result.eq(rounded), saturated.eq(clamped)]
 
         m.d.comb += [self.result.eq(result), self.saturated.eq(saturated)]
         return m

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -84,14 +84,18 @@ class Rotate(wiring.Component):
 
         def rounded(name: str, total: Value, output: Signal) -> None:
             exact = Signal(signed(32), name=f"{name}_exact")
-            short = Signal(signed(18), name=f"{name}_rounded")
+            more = Signal(signed(32), name=f"{name}_more")
             register = Signal(signed(16), name=f"{name}_register", reset_less=True)
-            m.d.comb += [exact.eq(total), short.eq(exact >> 14), output.eq(register)]
+            m.d.comb += [exact.eq(total), more.eq(exact + 2**13), output.eq(register)]
             with m.If(self.enable):
                 m.d.sync += register.eq(
-                    Mux(short > LIMIT, LIMIT, Mux(short < -LIMIT, -LIMIT, short))
+                    Mux(
+                        more >= (LIMIT + 1) << 14,
+                        LIMIT,
+                        Mux(more < -LIMIT << 14, Const(-LIMIT, 16), more[14:30]),
+                    )
                 )
 
-        rounded("rotated_a", a_cosine - b_sine + 2**13, self.rotated_a)
-        rounded("rotated_b", a_sine + b_cosine + 2**13, self.rotated_b)
+        rounded("rotated_a", a_cosine - b_sine, self.rotated_a)
+        rounded("rotated_b", a_sine + b_cosine, self.rotated_b)
         return m

@@ -5,10 +5,10 @@ A scale word is the positive real number ``mantissa * 2**-shift``. Its 22 bits a
 of the 32-bit word in which it travels.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, ValueLike, signed
 from amaranth.lib import data
 
-__all__ = ["MANTISSA_BITS", "SHIFT_BITS", "UNITY", "ScaleWord", "combine", "round_shift"]
+__all__ = ["MANTISSA_BITS", "SHIFT_BITS", "UNITY", "ScaleWord", "combine", "round_clamp"]
 
 MANTISSA_BITS = 16
 SHIFT_BITS = 6
@@ -41,17 +41,37 @@ def combine(m: Module, a: data.View, b: data.View, *, name: str = "combined") ->
     return word
 
 
-def round_shift(m: Module, product: Value, shift: Value, *, name: str = "rounded") -> Signal:
-    """Add ``(product + (1 << shift >> 1)) >> shift`` to a module and return it, in all its bits.
+def round_clamp(
+    m: Module, product: Value, shift: Value, limit: ValueLike, *, width: int, name: str = "rounded"
+) -> tuple[Signal, Signal]:
+    """Add a rounded and saturated product to a module; return it, and whether it saturated.
 
-    Combinational: one arithmetic shift by 0 to 63, and an increment.
+    Combinational: ``(product + (1 << shift >> 1)) >> shift``, clamped to ``+-limit``, in ``width``
+    bits, signed as the product is. The shift is 0 to 63.
     """
     shape = Shape.cast(product.shape())
-    wide = Shape(shape.width + 1, shape.signed)
-    # One bit below the point is kept, so that the increment rounds half up.
-    halves = Signal(wide, name=f"{name}_halves")
-    rounded = Signal(wide, name=name)
+    result = Signal(Shape(width, shape.signed), name=name)
+    clamped = Signal(name=f"{name}_clamped")
+    # One bit below the point is kept, so that adding it rounds half up. Everything is decided
+    # before that addition: a sum in all bits is what a simulator is slow at.
+    halves = Signal(Shape(shape.width + 1, shape.signed), name=f"{name}_halves")
+    above = Signal(name=f"{name}_above")
+    below = Signal(name=f"{name}_below")
     doubled = Cat(Const(0, 1), product)
-    doubled = doubled.as_signed() if shape.signed else doubled
-    m.d.comb += [halves.eq(doubled >> shift), rounded.eq((halves + 1) >> 1)]
-    return rounded
+    most = Cat(Const(0, 1), limit)
+    m.d.comb += [
+        halves.eq((doubled.as_signed() if shape.signed else doubled) >> shift),
+        above.eq(halves > most),
+        clamped.eq(above | below),
+    ]
+    inside = halves[1 : width + 1] + halves[0]
+    if shape.signed:
+        least = Signal(signed(len(most) + 1), name=f"{name}_least")
+        m.d.comb += [
+            least.eq(-Cat(Const(1, 1), limit)),
+            below.eq(halves < least),
+            result.eq(Mux(above, limit, Mux(below, -Value.cast(limit), inside))),
+        ]
+    else:
+        m.d.comb += result.eq(Mux(above, limit, inside))
+    return result, clamped

@@ -4,16 +4,14 @@
 from itertools import pairwise
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .scale import ScaleWord, round_shift
+from .scale import ScaleWord, round_clamp
 from .tables import SIGMOID, add_table, interpolate, segments
 
 __all__ = ["Gate"]
-
-_LIMIT = 2**15 - 1
 
 
 class Gate(wiring.Component):
@@ -87,24 +85,26 @@ class Gate(wiring.Component):
             argument.eq(Mux(magnitude[14:].any(), 2**14 - 1, magnitude[:14])),
         ]
         segment = add_table(
-            m, segments(SIGMOID), address=argument[8:], enable=self.enable, name="table"
+            m, segments(SIGMOID), address=argument[8:], enable=self.enable, name="rom"
         )
 
-        between = interpolate(m, segment, fraction, name="between")
         sigmoid = Signal(16, reset_less=True)
         silu = Signal(signed(16), reset_less=True)
         gated = Signal(signed(32), reset_less=True)
         product = Signal(signed(48), reset_less=True)
-        rounded = round_shift(m, product, shift)
         result = Signal(signed(16), reset_less=True)
+        exact = Signal(signed(32))
+        between = interpolate(m, segment, fraction, name="between")
+        rounded, _ = round_clamp(m, product, shift, Const(2**15 - 1), width=16)
+        m.d.comb += exact.eq(gates[2] * sigmoid + 2**14)
         with m.If(self.enable):
             m.d.sync += [
                 fraction.eq(argument[:8]),
                 sigmoid.eq(Mux(gates[1][15], 2**15 - between, between)),
-                silu.eq((gates[2] * sigmoid + 2**14) >> 15),
+                silu.eq(exact[15:31]),
                 gated.eq(silu * ups[3]),
                 product.eq(gated * words[4].mantissa),
-                result.eq(Mux(rounded > _LIMIT, _LIMIT, Mux(rounded < -_LIMIT, -_LIMIT, rounded))),
+                result.eq(rounded),
             ]
 
         m.d.comb += self.result.eq(result)

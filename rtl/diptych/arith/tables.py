@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from amaranth.hdl import Module, Signal, Value, ValueLike, signed
+from amaranth.hdl import Cat, Const, Module, Signal, Value, ValueLike, signed
 from amaranth.lib import data, memory
 
 __all__ = [
@@ -63,6 +63,12 @@ def add_table(
 
 def interpolate(m: Module, segment: data.View, fraction: Value, *, name: str) -> Signal:
     """Add ``knot + (step * fraction >> len(fraction))`` to a module and return it (16 bits)."""
+    bits = len(fraction)
+    total = Signal(16 + bits, name=f"{name}_total")
     value = Signal(16, name=name)
-    m.d.comb += value.eq(segment.knot + ((segment.step * fraction) >> len(fraction)))
+    # The knot joins before the shift, which is then a slice of a positive number.
+    m.d.comb += [
+        total.eq(Cat(Const(0, bits), segment.knot) + segment.step * fraction),
+        value.eq(total[bits:]),
+    ]
     return value

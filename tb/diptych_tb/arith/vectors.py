@@ -117,10 +117,10 @@ def _golden_requantizer(x: Columns) -> Columns:
 
 
 def _draw_function(rng: Generator, count: int) -> Columns:
-    function = rng.integers(0, 3, count)
-    small = function == Function.TO_SCALE.value
+    select = rng.integers(0, 3, count)
+    small = select == Function.TO_SCALE.value
     value = np.where(small, _magnitudes(rng, count, 16), _magnitudes(rng, count, 32))
-    return {"function": function, "value": value}
+    return {"select": select, "value": value}
 
 
 def _golden_function(x: Columns) -> Columns:
@@ -130,7 +130,7 @@ def _golden_function(x: Columns) -> Columns:
         numbers.rsqrt(value),
         numbers.to_scale(np.minimum(value, 65535)),
     ]
-    return {"word": np.select([x["function"] == f for f in range(3)], words)}
+    return {"word": np.select([x["select"] == f for f in range(3)], words)}
 
 
 def _draw_exponential(rng: Generator, count: int) -> Columns:
@@ -220,7 +220,7 @@ BLOCKS = {
         golden=_golden_requantizer,
     ),
     "scale_function": Block(
-        inputs={"function": 2, "value": 32},
+        inputs={"select": 2, "value": 32},
         outputs={"word": _WORD},
         draw=_draw_function,
         golden=_golden_function,
