@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How well a model, or an approximation of it, predicts a text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych_sim.llm.tokenizer import Tokenizer
+
+Predict = Callable[[Sequence[int]], NDArray]
+"""Tokens [T] of a new sequence -> logits [T, vocab], in real units."""
+
+
+def documents(text: str) -> list[str]:
+    """Parts of ``text`` between empty lines."""
+    return [part.strip("\n") for part in text.split("\n\n") if part.strip()]
+
+
+def windows(
+    tokenizer: Tokenizer, text: str, context: int, limit: int | None = None
+) -> list[list[int]]:
+    """Cut every document of ``text`` into windows of at most ``context`` tokens.
+
+    Each window begins with BOS and continues where the last one ended; ``limit`` is the largest
+    number of windows, spread evenly over the text. A window has at least two tokens.
+    """
+    found: list[list[int]] = []
+    for document in documents(text):
+        tokens = tokenizer.encode(document)[1:]
+        found += [
+            [tokenizer.bos_id, *tokens[at : at + context - 1]]
+            for at in range(0, len(tokens), context - 1)
+        ]
+    if limit is not None and limit < len(found):
+        found = [found[index * len(found) // limit] for index in range(limit)]
+    return found
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a text was predicted.
+
+    ``nats`` is the sum of the losses of ``tokens`` tokens that stand for ``size`` bytes.
+    """
+
+    tokens: int
+    size: int
+    nats: float
+
+    @property
+    def loss(self) -> float:
+        """Nats per token."""
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """Perplexity per token."""
+        return math.exp(self.loss)
+
+    @property
+    def byte_perplexity(self) -> float:
+        """Perplexity per byte: comparable between vocabularies."""
+        return math.exp(self.nats / self.size)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per byte of text."""
+        return self.nats / self.size / math.log(2)
+
+
+def losses(logits: NDArray, targets: Sequence[int]) -> NDArray[np.float64]:
+    """Loss, in nats, of ``targets`` [T] under ``logits`` [T, vocab]."""
+    rows = np.asarray(logits, np.float64)
+    largest = rows.max(-1)
+    total = np.log(np.exp(rows - largest[:, None]).sum(-1)) + largest
+    return total - rows[np.arange(len(rows)), np.asarray(targets)]
+
+
+def score(predict: Predict, rows: Iterable[Sequence[int]], tokenizer: Tokenizer) -> Score:
+    """Score of every token of ``rows`` but the first of each, teacher-forced."""
+    count, size, nats = 0, 0, 0.0
+    for row in rows:
+        targets = row[1:]
+        nats += float(losses(predict(row[:-1]), targets).sum())
+        count += len(targets)
+        size += _size(tokenizer, targets)
+    return Score(count, size, nats)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two predictions of one text, side by side."""
+
+    reference: Score
+    other: Score
+    agreeing: int
+    """Tokens for which both find the same one likeliest."""
+
+    @property
+    def agreement(self) -> float:
+        """Share of the tokens for which both find the same one likeliest."""
+        return self.agreeing / self.reference.tokens
+
+    @property
+    def degradation(self) -> float:
+        """How much larger the other's perplexity is: 0.01 is 1 %."""
+        return self.other.perplexity / self.reference.perplexity - 1
+
+
+def compare(
+    reference: Predict, other: Predict, rows: Iterable[Sequence[int]], tokenizer: Tokenizer
+) -> Comparison:
+    """Score both on ``rows``, as :func:`score` does; of equal logits the lowest token wins."""
+    count, size, agreeing = 0, 0, 0
+    nats = np.zeros(2)
+    for row in rows:
+        inputs, targets = row[:-1], row[1:]
+        both = [np.asarray(predict(inputs)) for predict in (reference, other)]
+        nats += [losses(logits, targets).sum() for logits in both]
+        agreeing += int((both[0].argmax(-1) == both[1].argmax(-1)).sum())
+        count += len(targets)
+        size += _size(tokenizer, targets)
+    return Comparison(
+        reference=Score(count, size, float(nats[0])),
+        other=Score(count, size, float(nats[1])),
+        agreeing=agreeing,
+    )
+
+
+def _size(tokenizer: Tokenizer, tokens: Iterable[int]) -> int:
+    # Not as if behind BOS, where a tokenizer may take a space away.
+    return sum(len(tokenizer.piece(-1, token)) for token in tokens)

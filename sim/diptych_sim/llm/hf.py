@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Reads folders as Hugging Face lays them out: config, safetensors, tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+
+from diptych_sim.llm.errors import ModelFileError
+from diptych_sim.llm.model import Floats, Layer, Model, ModelConfig, layer_shapes
+from diptych_sim.llm.tokenizer import HfTokenizer
+
+__all__ = ["interleave", "layer_names", "load_folder", "split_halves"]
+
+_DEFAULT_THETA = 10000.0
+_IGNORED = ("rotary_emb.inv_freq",)
+_TYPES = {"F32": 4, "F16": 2, "BF16": 2}
+
+
+def layer_names(index: int) -> dict[str, str]:
+    """Name in a safetensors file of every array of layer ``index``, by our name."""
+    prefix = f"model.layers.{index}"
+    return {
+        "attention_norm": f"{prefix}.input_layernorm.weight",
+        "wq": f"{prefix}.self_attn.q_proj.weight",
+        "wk": f"{prefix}.self_attn.k_proj.weight",
+        "wv": f"{prefix}.self_attn.v_proj.weight",
+        "wo": f"{prefix}.self_attn.o_proj.weight",
+        "mlp_norm": f"{prefix}.post_attention_layernorm.weight",
+        "w_gate": f"{prefix}.mlp.gate_proj.weight",
+        "w_up": f"{prefix}.mlp.up_proj.weight",
+        "w_down": f"{prefix}.mlp.down_proj.weight",
+    }
+
+
+EMBEDDING = "model.embed_tokens.weight"
+FINAL_NORM = "model.norm.weight"
+OUTPUT = "lm_head.weight"
+
+
+def interleave(matrix: Floats, head_dim: int) -> Floats:
+    """Rows of rotary halves (i, i + head_dim / 2) -> rows of pairs (2i, 2i + 1), in every head.
+
+    ``matrix`` is [heads * head_dim, dim].
+    """
+    rows, width = matrix.shape
+    halves = matrix.reshape(rows // head_dim, 2, head_dim // 2, width)
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows, width)
+
+
+def split_halves(matrix: Floats, head_dim: int) -> Floats:
+    """Undo :func:`interleave`."""
+    rows, width = matrix.shape
+    pairs = matrix.reshape(rows // head_dim, head_dim // 2, 2, width)
+    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(rows, width)
+
+
+def load_folder(folder: Path, *, name: str | None = None) -> tuple[Model, HfTokenizer]:
+    """Read ``config.json``, ``model.safetensors`` and ``tokenizer.json`` of ``folder``.
+
+    Raises
+    ------
+    ModelFileError
+        If a file is missing, truncated, of another format, or holds what we cannot run.
+    """
+    settings = _read_settings(folder / "config.json")
+    try:
+        config = _config(settings)
+        bos_id, eos_id = _mark(settings, "bos_token_id"), _mark(settings, "eos_token_id")
+    except ValueError as error:
+        raise ModelFileError(f"Model config {folder / 'config.json'}: {error}") from error
+    model = _model(folder / "model.safetensors", config, name or folder.resolve().name)
+    path = folder / "tokenizer.json"
+    try:
+        source = _read(path, "Tokenizer file").decode()
+        tokenizer = HfTokenizer(source, vocab_size=config.vocab, bos_id=bos_id, eos_id=eos_id)
+    except ModelFileError:
+        raise
+    except ValueError as error:
+        raise ModelFileError(f"Tokenizer file {path}: {_one_line(error)}") from error
+    return model, tokenizer
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _read(path: Path, words: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{words} {path} must be a file, not missing") from error
+    except OSError as error:
+        raise ModelFileError(f"{words} {path} must be readable, not: {error.strerror}") from error
+
+
+def _read_settings(path: Path) -> Mapping[str, Any]:
+    try:
+        settings = json.loads(_read(path, "Model config"))
+    except ModelFileError:
+        raise
+    except ValueError as error:
+        raise ModelFileError(f"Model config {path} must be JSON: {_one_line(error)}") from error
+    if not isinstance(settings, dict):
+        raise ModelFileError(f"Model config {path} must be an object, not {settings!r:.40}")
+    return settings
+
+
+_REQUIRED: Mapping[str, tuple[str, tuple[object, ...]]] = {
+    "model_type": ("Architecture", ("llama",)),
+    "hidden_act": ("Activation", ("silu",)),
+    "attention_bias": ("Attention bias", (False,)),
+    "mlp_bias": ("Bias of the gated network", (False,)),
+    "rope_scaling": ("Scaling of rotary positions", (None,)),
+    "quantization_config": ("Quantization", (None,)),
+}
+"""What we can run, by key of config.json; an absent key means the first value."""
+
+
+def _config(settings: Mapping[str, Any]) -> ModelConfig:
+    architectures = settings.get("architectures") or ["LlamaForCausalLM"]
+    if architectures != ["LlamaForCausalLM"]:
+        raise ValueError(f"Architecture must be LlamaForCausalLM, not {architectures!r}")
+    for key, (words, allowed) in _REQUIRED.items():
+        value = settings.get(key, allowed[0])
+        if value not in allowed:
+            raise ValueError(f"{words} ({key}) must be {allowed[0]!r}, not {value!r}")
+    # Absent means untied, in this format.
+    if settings.get("tie_word_embeddings", False) is not True:
+        raise ValueError("Output must be tied to the embedding (tie_word_embeddings), not separate")
+    rope = settings.get("rope_parameters") or {}
+    if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
+        raise ValueError(f"Rotary positions (rope_parameters) must be default, not {rope!r}")
+    heads = _number(settings, "num_attention_heads", int)
+    config = ModelConfig(
+        dim=_number(settings, "hidden_size", int),
+        hidden=_number(settings, "intermediate_size", int),
+        layers=_number(settings, "num_hidden_layers", int),
+        heads=heads,
+        kv_heads=_number(settings, "num_key_value_heads", int, heads),
+        vocab=_number(settings, "vocab_size", int),
+        context=_number(settings, "max_position_embeddings", int),
+        rope_theta=_number(
+            settings, "rope_theta", float, _number(rope, "rope_theta", float, _DEFAULT_THETA)
+        ),
+        norm_eps=_number(settings, "rms_norm_eps", float, 1e-6),
+    )
+    head_dim = settings.get("head_dim")
+    if head_dim not in (None, config.head_dim):
+        raise ValueError(
+            f"Head width (head_dim) must be the model width over the number of heads, "
+            f"{config.head_dim!r}, not {head_dim!r}"
+        )
+    return config
+
+
+def _number(settings: Mapping[str, Any], key: str, kind: type, default: Any = None) -> Any:
+    value = settings.get(key)
+    if value is None:
+        value = default
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        words = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{key} must be {words}, not {value!r:.40}")
+    return value
+
+
+def _mark(settings: Mapping[str, Any], key: str) -> int:
+    value = settings.get(key)
+    if isinstance(value, list) and value:
+        value = value[0]  # some models end at one of several marks
+    return _number({key: value}, key, int)
+
+
+def _model(path: Path, config: ModelConfig, name: str) -> Model:
+    expected: dict[str, tuple[int, ...]] = {
+        EMBEDDING: (config.vocab, config.dim),
+        FINAL_NORM: (config.dim,),
+    }
+    shapes = layer_shapes(config)
+    for index in range(config.layers):
+        expected |= {full: shapes[short] for short, full in layer_names(index).items()}
+    arrays = _arrays(path, expected)
+
+    def layer(index: int) -> Layer:
+        found = {short: arrays[full] for short, full in layer_names(index).items()}
+        found["wq"] = interleave(found["wq"], config.head_dim)
+        found["wk"] = interleave(found["wk"], config.head_dim)
+        return Layer(**found)
+
+    try:
+        return Model(
+            config=config,
+            name=name,
+            embedding=arrays[EMBEDDING],
+            layers=tuple(layer(index) for index in range(config.layers)),
+            final_norm=arrays[FINAL_NORM],
+        )
+    except ValueError as error:
+        raise ModelFileError(f"Model file {path}: {error}") from error
+
+
+def _arrays(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[str, Floats]:
+    """Arrays of the file by name; shapes and types are checked before any data is read."""
+    if not path.is_file():
+        hint = ""
+        if path.with_name("model.safetensors.index.json").is_file():
+            hint = " (in several files, which we do not read)"
+        raise ModelFileError(f"Model file {path} must be a file, not missing{hint}")
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            names = {key for key in file.keys() if not key.endswith(_IGNORED)}  # noqa: SIM118
+            for key in sorted(expected):
+                if key not in names:
+                    raise ModelFileError(f"Model file {path} must hold {key}, which is missing")
+            unknown = sorted(names - expected.keys() - {OUTPUT})
+            if unknown:
+                raise ModelFileError(
+                    f"Model file {path} must hold a Llama model only, not also {unknown[0]}"
+                )
+            for key in sorted(expected):
+                part = file.get_slice(key)
+                shape, kind = tuple(part.get_shape()), part.get_dtype()
+                if shape != expected[key]:
+                    raise ModelFileError(
+                        f"Model file {path}: shape of {key} must be {expected[key]!r}, "
+                        f"not {shape!r}"
+                    )
+                if kind not in _TYPES:
+                    raise ModelFileError(
+                        f"Model file {path}: type of {key} must be one of {', '.join(_TYPES)}, "
+                        f"not {kind}"
+                    )
+        raw = dict(safetensors.deserialize(path.read_bytes()))
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"Model file {path} must be a complete safetensors file: {_one_line(error)}"
+        ) from error
+    arrays = {key: _floats(raw[key]) for key in expected}
+    if OUTPUT in raw and not np.array_equal(_floats(raw[OUTPUT]), arrays[EMBEDDING]):
+        raise ModelFileError(
+            f"Model file {path}: {OUTPUT} must equal the embedding that it is tied to"
+        )
+    return arrays
+
+
+def _floats(raw: Mapping[str, Any]) -> Floats:
+    data: bytes = bytes(raw["data"])
+    if raw["dtype"] == "BF16":
+        values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    else:
+        values = np.frombuffer(data, f"<f{_TYPES[raw['dtype']]}").astype(np.float32)
+    return values.reshape(raw["shape"])

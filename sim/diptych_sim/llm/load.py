@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Finds and reads a model, whatever its format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diptych_sim.llm import hf, llama2c
+from diptych_sim.llm.errors import ModelFileError
+from diptych_sim.llm.model import Model
+from diptych_sim.llm.tokenizer import Tokenizer
+
+__all__ = ["BUILTIN", "LoadedModel", "calibration_text", "held_out_text", "load_model"]
+
+BUILTIN = "builtin"
+"""What the bundled model is called."""
+BUILTIN_FOLDER = Path(__file__).parent / "builtin"
+"""Where the bundled model's files are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model that can read and write text."""
+
+    model: Model
+    tokenizer: Tokenizer
+    source: Path
+    """The file or folder that it was read from."""
+
+    @property
+    def is_builtin(self) -> bool:
+        """Whether this is the bundled model."""
+        return self.source == BUILTIN_FOLDER
+
+
+def load_model(spec: str, *, tokenizer: str | None = None) -> LoadedModel:
+    """Read the model ``spec``.
+
+    Parameters
+    ----------
+    spec : str
+        ``"builtin"``; or the path of a llama2.c file; or of a folder with ``config.json``,
+        ``model.safetensors`` and ``tokenizer.json``.
+    tokenizer : str, optional
+        Path of a llama2.c file's tokenizer; without it, ``tok<vocabulary>.bin`` or
+        ``tokenizer.bin`` beside the model.
+
+    Raises
+    ------
+    ModelFileError
+        If the model cannot be used; one line that says why.
+    """
+    if spec == BUILTIN:
+        source = BUILTIN_FOLDER
+    elif not spec or "\0" in spec:
+        raise ModelFileError(f"Model must be {BUILTIN!r}, a file or a folder, not {spec!r}")
+    else:
+        source = Path(spec)
+    try:
+        present, is_folder = source.exists(), source.is_dir()
+    except OSError as error:
+        raise ModelFileError(
+            f"Model {spec} must be {BUILTIN!r}, a file or a folder, not: {error.strerror}"
+        ) from error
+    if not present:
+        raise ModelFileError(f"Model {spec} must be {BUILTIN!r}, a file or a folder, not missing")
+    if is_folder:
+        if tokenizer is not None:
+            raise ModelFileError(
+                f"Tokenizer {tokenizer} must be left out for a folder: "
+                f"it is {source / 'tokenizer.json'}"
+            )
+        model, vocabulary = hf.load_folder(source, name=BUILTIN if spec == BUILTIN else None)
+        return LoadedModel(model=model, tokenizer=vocabulary, source=source)
+    if source.suffix in (".safetensors", ".json", ".gguf", ".pt", ".pth"):
+        raise ModelFileError(
+            f"Model file {spec} must be a llama2.c file, or the folder of a safetensors file, "
+            f"not a {source.suffix} file"
+        )
+    model = llama2c.load_model_file(source)
+    vocab = model.config.vocab
+    path = Path(tokenizer) if tokenizer else llama2c.find_tokenizer(source, vocab)
+    return LoadedModel(
+        model=model, tokenizer=llama2c.load_tokenizer_file(path, vocab), source=source
+    )
+
+
+def held_out_text(loaded: LoadedModel) -> str:
+    """Text that ``loaded`` was not trained on; documents with an empty line between.
+
+    For the bundled model the held-out part of its corpus, for others stories for children.
+    """
+    name = "heldout.txt" if loaded.is_builtin else "stories.txt"
+    return (BUILTIN_FOLDER / name).read_text(encoding="utf-8")
+
+
+def calibration_text() -> str:
+    """Text that the bundled model was trained on; documents with an empty line between."""
+    return (BUILTIN_FOLDER / "calibration.txt").read_text(encoding="utf-8")

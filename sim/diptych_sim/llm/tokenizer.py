@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Text to tokens and back, for the two kinds of vocabulary that we read."""
+
+from __future__ import annotations
+
+import codecs
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import tokenizers
+
+__all__ = [
+    "HfTokenizer",
+    "Llama2cTokenizer",
+    "TextStream",
+    "Tokenizer",
+    "decode",
+    "to_utf8",
+]
+
+_UNKNOWN, _BOS, _EOS, _FIRST_BYTE = 0, 1, 2, 3
+_FIRST_PIECE = _FIRST_BYTE + 256
+
+
+class Tokenizer(Protocol):
+    """Turns text into tokens and back.
+
+    For every ``text``, the pieces of ``encode(text)`` one after the other are the bytes of
+    ``to_utf8(text)``: what the vocabulary has no token for is encoded byte by byte.
+    """
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens."""
+        ...
+
+    @property
+    def bos_id(self) -> int:
+        """The token that begins every sequence."""
+        ...
+
+    @property
+    def eos_id(self) -> int:
+        """The token that ends a text."""
+        ...
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens at which writing ends; they have no text."""
+        ...
+
+    def encode(self, text: str, bos: bool = True) -> list[int]:
+        """Tokens of ``text``; behind ``bos_id`` with ``bos``, else as the continuation of a text.
+
+        Bytes that are not UTF-8, as lone surrogates (how Python keeps them in an argument of the
+        command line), are encoded too.
+        """
+        ...
+
+    def piece(self, previous: int, token: int) -> bytes:
+        """Bytes that ``token`` adds to a text whose last token is ``previous``.
+
+        May be part of a character. Marks, and tokens that no text is known for, add nothing.
+        """
+        ...
+
+
+def to_utf8(text: str) -> bytes:
+    """Bytes of ``text``; surrogates that stand for a byte become it, others their three bytes."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+def decode(tokenizer: Tokenizer, tokens: Sequence[int]) -> bytes:
+    """Bytes of all ``tokens``, of which the first is a ``bos_id`` or continues a text."""
+    previous = -1
+    text = bytearray()
+    for token in tokens:
+        text += tokenizer.piece(previous, token)
+        previous = token
+    return bytes(text)
+
+
+class TextStream:
+    """Text of tokens as they come: a character is held back until all of its bytes are there.
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+        Where the tokens are from.
+    previous : int
+        The last token of the prompt.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, previous: int) -> None:
+        self._tokenizer = tokenizer
+        self._previous = previous
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def add(self, token: int) -> str:
+        """Text that is complete with ``token``."""
+        piece = self._tokenizer.piece(self._previous, token)
+        self._previous = token
+        return self._decoder.decode(piece)
+
+    def finish(self) -> str:
+        """What is left at the end; a character cut short reads as U+FFFD."""
+        return self._decoder.decode(b"", final=True)
+
+
+def _byte_token(byte: int) -> bytes:
+    return b"<0x%02X>" % byte
+
+
+class Llama2cTokenizer:
+    """SentencePiece's byte-pair encoding by scores, as llama2.c does it.
+
+    Parameters
+    ----------
+    pieces : sequence of bytes
+        Text of every token: 0 is unknown, 1 begins a text, 2 ends it, 3 to 258 are the bytes.
+    scores : sequence of float
+        Of every token; of all pairs that can be merged, the one of the best score is.
+
+    Raises
+    ------
+    ValueError
+        If there are no tokens for the bytes, or not as many scores as pieces.
+    """
+
+    def __init__(self, pieces: Sequence[bytes], scores: Sequence[float]) -> None:
+        if len(scores) != len(pieces):
+            raise ValueError(f"Scores must be {len(pieces)!r}, not {len(scores)!r}")
+        if [*pieces[_FIRST_BYTE:_FIRST_PIECE]] != [_byte_token(byte) for byte in range(256)]:
+            raise ValueError("Tokens 3 to 258 must be the bytes <0x00> to <0xFF>")
+        self._pieces = tuple(pieces)
+        self._scores = tuple(scores)
+        # Without marks and bytes, so that text which looks like one stays text.
+        self._numbers: dict[bytes, int] = {}
+        for number in range(_FIRST_PIECE, len(pieces)):
+            if pieces[number]:
+                self._numbers.setdefault(pieces[number], number)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._pieces)
+
+    @property
+    def bos_id(self) -> int:
+        return _BOS
+
+    @property
+    def eos_id(self) -> int:
+        return _EOS
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        # llama2.c's models write the mark of the next text's beginning.
+        return frozenset((_BOS, _EOS))
+
+    def encode(self, text: str, bos: bool = True) -> list[int]:
+        tokens: list[int] = []
+        if bos and text and b" " in self._numbers:
+            # SentencePiece sees a space before every text; piece() takes it away again.
+            tokens.append(self._numbers[b" "])
+        for character in _characters(to_utf8(text)):
+            number = self._numbers.get(character)
+            tokens += [_FIRST_BYTE + byte for byte in character] if number is None else [number]
+        self._merge(tokens)
+        return [_BOS, *tokens] if bos else tokens
+
+    def _merge(self, tokens: list[int]) -> None:
+        while True:
+            best: tuple[float, int, int] | None = None
+            for at, (left, right) in enumerate(itertools.pairwise(tokens)):
+                if left < _FIRST_PIECE or right < _FIRST_PIECE:
+                    continue
+                merged = self._numbers.get(self._pieces[left] + self._pieces[right])
+                if merged is not None and (best is None or self._scores[merged] > best[0]):
+                    best = (self._scores[merged], at, merged)
+            if best is None:
+                return
+            _, at, merged = best
+            tokens[at : at + 2] = [merged]
+
+    def piece(self, previous: int, token: int) -> bytes:
+        if not _FIRST_BYTE <= token < len(self._pieces):
+            return b""
+        if token < _FIRST_PIECE:
+            return bytes([token - _FIRST_BYTE])
+        text = self._pieces[token]
+        return text[1:] if previous == _BOS and text.startswith(b" ") else text
+
+
+def _characters(data: bytes) -> Iterable[bytes]:
+    """Characters of ``data``; bytes that are not UTF-8 one by one."""
+    for character in data.decode("utf-8", "surrogateescape"):
+        yield character.encode("utf-8", "surrogateescape")
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Byte of every character of byte-level BPE: printable ones are themselves (GPT-2)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    alphabet = {chr(byte): byte for byte in printable}
+    return alphabet | {chr(256 + index): byte for index, byte in enumerate(others)}
+
+
+_ALPHABET = _byte_alphabet()
+
+
+class HfTokenizer:
+    """A ``tokenizer.json``: byte-level BPE (Llama 3), or BPE with byte fallback (Llama 2).
+
+    Parameters
+    ----------
+    source : str
+        Content of a ``tokenizer.json``.
+    vocab_size : int
+        Tokens of the model; at least those of the file.
+    bos_id, eos_id : int
+        The marks, in ``range(vocab_size)``.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, is too large, or cannot encode every byte.
+    """
+
+    def __init__(self, source: str, *, vocab_size: int, bos_id: int, eos_id: int) -> None:
+        for words, number in (("BOS", bos_id), ("EOS", eos_id)):
+            if number not in range(vocab_size):
+                raise ValueError(f"{words} token must be in range({vocab_size}), not {number!r}")
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_str(source)
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise ValueError(f"tokenizer.json must be a tokenizer, not this: {error}") from error
+        # A mark written out in a prompt is text, not a mark.
+        self._tokenizer.encode_special_tokens = True
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        numbers = self._tokenizer.get_vocab(with_added_tokens=True)
+        if numbers and max(numbers.values()) >= vocab_size:
+            raise ValueError(
+                f"Tokens of tokenizer.json must be in range({vocab_size}) as the model's, "
+                f"not up to {max(numbers.values())}"
+            )
+        self._vocab_size = vocab_size
+        self._bos_id = bos_id
+        self._eos_id = eos_id
+        description = json.loads(source)
+        self._strips_space = False
+        self._byte_level = "ByteLevel" in json.dumps(
+            [description.get("pre_tokenizer"), description.get("decoder")]
+        )
+        if self._byte_level:
+            self._byte_ids = {byte: numbers.get(text) for text, byte in _ALPHABET.items()}
+        else:
+            self._byte_ids = {byte: numbers.get(f"<0x{byte:02X}>") for byte in range(256)}
+            self._strips_space = any(
+                mark in source for mark in ('"Prepend"', '"prepend_scheme"', '"add_prefix_space"')
+            )
+        absent = [byte for byte, number in self._byte_ids.items() if number is None]
+        if absent:
+            raise ValueError(
+                f"tokenizer.json must have a token for every byte, not leave out {len(absent)} "
+                f"of 256"
+            )
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._pieces: dict[int, bytes] = {
+            number: self._text(token) for token, number in numbers.items() if number not in added
+        }
+        for number, token in added.items():
+            self._pieces[number] = b"" if token.special else token.content.encode()
+
+    def _text(self, token: str) -> bytes:
+        if self._byte_level:
+            return bytes(_ALPHABET[character] for character in token if character in _ALPHABET)
+        if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+            return bytes([int(token[3:5], 16)])
+        return token.replace("\u2581", " ").encode()
+
+    @property
+    def vocab_size(self) -> int:
+        return self._vocab_size
+
+    @property
+    def bos_id(self) -> int:
+        return self._bos_id
+
+    @property
+    def eos_id(self) -> int:
+        return self._eos_id
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        return frozenset((self._bos_id, self._eos_id))
+
+    def encode(self, text: str, bos: bool = True) -> list[int]:
+        tokens = [self._bos_id] if bos else []
+        for part in _valid_runs(to_utf8(text)):
+            if isinstance(part, str):
+                tokens += self._tokenizer.encode(part, add_special_tokens=False).ids
+            else:
+                number = self._byte_ids[part]
+                assert number is not None  # checked when constructed
+                tokens.append(number)
+        return tokens
+
+    def piece(self, previous: int, token: int) -> bytes:
+        text = self._pieces.get(token, b"")
+        strips = self._strips_space and previous == self._bos_id
+        return text[1:] if strips and text.startswith(b" ") else text
+
+
+def _valid_runs(data: bytes) -> Iterable[str | int]:
+    """Runs of UTF-8 as text, and bytes that are none as numbers."""
+    run: list[str] = []
+    for character in data.decode("utf-8", "surrogateescape"):
+        if "\udc80" <= character <= "\udcff":
+            if run:
+                yield "".join(run)
+                run.clear()
+            yield ord(character) - 0xDC00
+        else:
+            run.append(character)
+    if run:
+        yield "".join(run)
