@@ -130,7 +130,7 @@ class GoldenMachine:
         cache.keys[span] = k
         cache.values[span] = v.reshape(count, c.kv_heads, c.head_dim)
         context = self._attend(w, cache, q, self.position)
-        x = numbers.clamp(x + numbers.multiply(context @ _wide(w.wo).T, w.o_scale), 16)
+        x = numbers.add_residual(x, context @ _wide(w.wo).T, w.o_scale)
 
         n = self._norm(x)
         dynamic = n.dynamic[:, None]
@@ -140,8 +140,7 @@ class GoldenMachine:
         largest = np.abs(hidden).max(-1)
         h = to_int8(hidden, largest)
         dynamic = numbers.to_scale(largest)[:, None]
-        down = numbers.combine(w.down_scale, dynamic)
-        return numbers.clamp(x + numbers.multiply(h @ _wide(w.w_down).T, down), 16)
+        return numbers.add_residual(x, h @ _wide(w.w_down).T, w.down_scale, dynamic)
 
     # --- whole model ---------------------------------------------------------------------------
     def hidden_states(self, tokens: ArrayLike) -> Normed:

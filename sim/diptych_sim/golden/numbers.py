@@ -92,8 +92,15 @@ def multiply(values: ArrayLike, word: ArrayLike) -> Ints:
 
 
 def requantize(values: ArrayLike, word: ArrayLike, bits: int, dynamic: ArrayLike = UNITY) -> Ints:
-    """``clamp(multiply(values, combine(word, dynamic)), bits)``: the one re-quantisation."""
+    """``clamp(multiply(values, combine(word, dynamic)), bits)``: the one re-quantization."""
     return clamp(multiply(values, combine(word, dynamic)), bits)
+
+
+def add_residual(
+    x: ArrayLike, values: ArrayLike, word: ArrayLike, dynamic: ArrayLike = UNITY
+) -> Ints:
+    """``clamp(x + requantize(values, word, 32, dynamic), 16)``: the residual stream's addition."""
+    return clamp(_ints(x) + requantize(values, word, 32, dynamic), 16)
 
 
 # --- table functions ---------------------------------------------------------------------------

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Words of the fabric: wavelets, links, routes, and the packets that load a tile."""
+
+from __future__ import annotations
+
+from amaranth.hdl import unsigned
+from amaranth.lib import data, enum
+from amaranth.lib.wiring import In, Out, Signature
+
+DATA_BITS = 32
+COLOR_BITS = 5
+MAX_COLORS = 24
+BUFFER_DEPTH = 4
+"""Wavelets that each (input port, color) buffer holds: the credits a sender starts with."""
+LOAD_COLOR = 0
+"""The color that a tile listens to after reset, from the west, passing everything on east."""
+
+
+class Port(enum.IntEnum, shape=unsigned(3)):
+    """Ports of a router; also bit numbers of the masks in a :class:`Route`."""
+
+    NORTH = 0
+    EAST = 1
+    SOUTH = 2
+    WEST = 3
+    RAMP = 4
+
+
+class Combine(enum.Enum, shape=unsigned(2)):
+    """What a router does with the wavelets that meet in a color."""
+
+    FORWARD = 0
+    """One source: pass on."""
+    ADD = 1
+    """One wavelet of every source, summed as int32 (wrapping), makes one wavelet."""
+    MAX = 2
+    """The same with the signed maximum."""
+
+
+class Wavelet(data.StructLayout):
+    """Payload of a link: 32 bits of data, a color, and whether it controls switches."""
+
+    def __init__(self) -> None:
+        super().__init__({"data": DATA_BITS, "color": COLOR_BITS, "control": 1})
+
+
+class Route(data.StructLayout):
+    """Route of one color in one router; 17 bits, loaded as one word.
+
+    Members
+    -------
+    sources : 5 bits
+        Ports (by :class:`Port`) that the color comes from; one, or several when they combine.
+    targets : 5 bits
+        Ports that each resulting wavelet goes to, all at once; none discards it.
+    combine : :class:`Combine`
+        How sources meet.
+    color : 5 bits
+        Color of the outgoing wavelet.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"sources": 5, "targets": 5, "combine": Combine, "color": COLOR_BITS})
+
+
+class LinkSignature(Signature):
+    """One direction of a link, from its sender; every member is a register of its driver.
+
+    A sender holds a credit counter per color, :data:`BUFFER_DEPTH` after reset, takes one for
+    each wavelet, and sends a color only while it has one. ``credit`` bit ``k`` is high for one
+    cycle for each wavelet of color ``k`` that left the receiver's buffer.
+    """
+
+    def __init__(self, colors: int) -> None:
+        super().__init__({"valid": Out(1), "wavelet": Out(Wavelet()), "credit": In(colors)})
+
+
+class Load(enum.Enum, shape=unsigned(4)):
+    """Kinds of load packets.
+
+    A packet on :data:`LOAD_COLOR` is three header wavelets, then ``count`` payload wavelets:
+    ``kind[3:0] | step[15:4] | count[31:16]``; ``first_column[15:0] | last_column[31:16]``;
+    ``address``. Tiles outside the columns skip it.
+    """
+
+    NOTHING = 0
+    WORDS = 1
+    """Each payload word to the SRAM at ``address`` (bytes, multiple of 4), then 4 further on."""
+    BYTES = 2
+    """The 4 bytes of each payload word, low byte first, each to the SRAM at ``address``, then
+    ``step`` bytes further on."""
+    PROGRAM = 3
+    """Payload words to the program memory from word ``address``."""
+    ROUTE = 4
+    """A payload word is the :class:`Route` of color ``address``, then of the next color."""
+    REGISTER = 5
+    """A payload word is the value of register ``address``, then of the next."""
+    TASK = 6
+    """A payload word is the entry of task ``address``: ``pc[15:0] | blocked[16] | bound[17] |
+    color[22:18]``; a bound task starts when a wavelet of its color waits."""
+    ACTIVATE = 7
+    """Task ``address`` becomes active; a payload word, if any, goes to register 1 first."""
+
+
+HEADER_WORDS = 3
+
+
+def header(
+    kind: Load, *, count: int, first_column: int, last_column: int, address: int, step: int = 0
+) -> list[int]:
+    """Header words of a load packet.
+
+    Raises
+    ------
+    ValueError
+        If a field does not fit its bits.
+    """
+    for name, value, bits in (
+        ("Count", count, 16),
+        ("First column", first_column, 16),
+        ("Last column", last_column, 16),
+        ("Step", step, 12),
+        ("Address", address, 32),
+    ):
+        if value not in range(2**bits):
+            raise ValueError(f"{name} must be in range({2**bits}), not {value!r}")
+    return [
+        kind.value | step << 4 | count << 16,
+        first_column | last_column << 16,
+        address,
+    ]

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Instructions of a tile.
+
+A tile has 16 registers of 32 bits (register 0 reads as 0), a program memory of 160-bit
+instructions, a task table, one *main* vector pipe and one *receiver* that run side by side.
+Vector operands live in the SRAM (byte addresses, elements aligned to their size) or are colors.
+
+Scale words and ``requantize`` are those of the arithmetic blocks. Instructions issue in order; a
+vector instruction issues while its predecessor still drains, so that a reader of what the
+predecessor writes carries ``fence_pipe`` (wait until the main pipe is empty) or
+``fence_receive`` (wait until the receiver has nothing to do).
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import unsigned
+from amaranth.lib import data, enum
+
+REGISTERS = 16
+TASKS = 8
+INSTRUCTION_WORDS = 5
+ARGUMENT = 1
+"""Register that a task's activation sets."""
+STATISTIC = 12
+"""Register that receives a main vector instruction's statistic."""
+RECEIVED_SQUARES = 13
+"""Register that receives a RECEIVE's sum of squares."""
+RECEIVED_MAXIMUM = 14
+"""Register that receives a RECEIVE's largest magnitude, or its arg-max."""
+
+
+class Op(enum.Enum, shape=unsigned(5)):
+    """Operations; ``d``, ``a``, ``b`` stand for ``base + R[reg]`` (byte addresses)."""
+
+    SCALAR = 0
+    """A :class:`Function` on registers."""
+    MATVEC = 1
+    """``count`` rows: ``sum over inner words of dot8(W[a + row * stride + 8 k], X[b + 8 k])``,
+    int32. With ``planes``, both rows hold ``inner`` words of high bytes, then of low bytes, and
+    the sum is ``256 wh xh + wl xh + wh xl``. ``unsigned``: X is uint8. ``inner`` 0 gives zeros.
+    To memory (int32, step 4) or to ``color``. Statistic: signed maximum, -2**31 without rows.
+    A word (times 3 with ``planes``) per cycle."""
+    REQUANTIZE = 2
+    """``count`` elements of ``a_type``: ``requantize(a, word, bits, R[dynamic])``, ``word`` being
+    the 32-bit word at ``b + 4 i`` (``static_memory``) or ``R[b_reg]``; to ``d_type`` in memory
+    or to ``color``. Statistic: largest magnitude. An element per cycle."""
+    ROTATE = 3
+    """``count`` pairs of int16 (4 bytes each) at ``a``, RoPE factors (cosine, sine: int16 each)
+    at ``b``, starting over every ``inner`` pairs, one head. Head ``h``'s high bytes go to
+    ``d + h * stride``, its low bytes ``2 inner`` bytes behind. Two cycles per pair."""
+    EXPONENTIAL = 4
+    """``count`` int32 at ``a``: ``exponential(R[b_reg] - a, R[dynamic])`` to uint8 at ``d``; then
+    zeros up to a multiple of 8 elements. Statistic: the sum. An element per cycle."""
+    GATE = 5
+    """``count`` pairs (gate, up: int16 each) at ``a``: ``gate(g, u, R[dynamic])`` to int16 at
+    ``d``. Statistic: largest magnitude. A pair per cycle."""
+    RECEIVE = 6
+    """In the background, queued two deep: ``count`` wavelets of ``color``, each
+    ``requantize(v, word, bits, R[dynamic])`` with ``word`` as in REQUANTIZE; with ``accumulate``
+    added to the int16 at ``d`` and clamped to 16 bits; to ``d_type`` at ``d``, step ``stride``
+    bytes. With ``statistic``: sum of ``(x * x) >> inner`` and largest magnitude of what was
+    stored (int16). With ``argmax`` nothing is stored; register 14 receives the largest
+    ``(v << inner) + R[a_reg] - i``. Registers are read at issue. A wavelet per cycle."""
+
+
+class Function(enum.Enum, shape=unsigned(5)):
+    """Functions of SCALAR; ``imm`` is signed 32 bits. One cycle unless said otherwise."""
+
+    END = 0
+    """The task ends."""
+    ADD = 1
+    """``d = a + b + imm``."""
+    SUBTRACT = 2
+    """``d = a - b + imm``."""
+    MULTIPLY = 3
+    """``d = a[15:0] * imm[15:0] + b`` (unsigned factors)."""
+    AND = 4
+    """``d = a & (b | imm)``."""
+    SHIFT_LEFT = 5
+    """``d = a << imm[4:0]``."""
+    SHIFT_RIGHT = 6
+    """``d = a >> imm[4:0]``, logical."""
+    BELOW = 7
+    """``d = 1 if a < b + imm else 0``, unsigned."""
+    SELECT = 8
+    """``d = a + imm if R[dynamic] else b``."""
+    LOAD = 9
+    """``d`` = 32-bit word at ``a + imm`` (multiple of 4); waits for the SRAM."""
+    STORE = 10
+    """32-bit word at ``a + imm`` = ``b``."""
+    RECIPROCAL = 11
+    RSQRT = 12
+    TO_SCALE = 13
+    """``d = f(a + imm)``; few cycles."""
+    COMBINE = 14
+    """``d = combine(a, b)``."""
+    SEND = 15
+    """Send ``a + imm`` on ``color``; waits for a credit. After vector results of the same color."""
+    TAKE = 16
+    """``d`` = next wavelet of ``color``; waits for it."""
+    BRANCH = 17
+    """Continue at instruction ``imm`` if ``a`` is not 0."""
+    ACTIVATE = 18
+    """Task ``imm`` becomes active; register 1 is not changed."""
+    BLOCK = 19
+    """Task ``imm`` cannot start."""
+    UNBLOCK = 20
+    """Task ``imm`` can start."""
+
+
+class Type(enum.Enum, shape=unsigned(3)):
+    """Element types in memory."""
+
+    INT8 = 0
+    INT16 = 1
+    INT32 = 2
+    NONE = 3
+    """Destination only: nothing is stored."""
+
+
+class Instruction(data.StructLayout):
+    """160 bits in five words; loaded low word first.
+
+    ``count`` is ``count + R[count_reg]``, ``inner`` is ``inner + R[inner_reg]``. The last word
+    is ``imm`` in a SCALAR.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "op": Op,
+                "function": Function,
+                "fence_pipe": 1,
+                "fence_receive": 1,
+                "d_reg": 4,
+                "a_reg": 4,
+                "b_reg": 4,
+                "dynamic": 4,
+                "spare": 4,
+                "a_base": 16,
+                "b_base": 16,
+                "d_base": 16,
+                "count": 16,
+                "inner": 16,
+                "stride": 16,
+                "tail": 32,
+            }
+        )
+
+
+class Tail(data.StructLayout):
+    """The last word of a vector instruction."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "color": 5,
+                "count_reg": 4,
+                "inner_reg": 4,
+                "a_type": Type,
+                "d_type": Type,
+                "bits": 6,
+                "to_color": 1,
+                "static_memory": 1,
+                "statistic": 1,
+                "accumulate": 1,
+                "argmax": 1,
+                "planes": 1,
+                "unsigned": 1,
+            }
+        )
