@@ -196,6 +196,12 @@ def _golden_square(x: Columns) -> Columns:
     return {"square": np.array(square), "magnitude": np.abs(x["value"])}
 
 
+def _draw_planes(rng: Generator, count: int) -> Columns:
+    free = rng.integers(-numbers.LIMIT16, numbers.LIMIT16 + 1, count)
+    extreme = rng.choice([-numbers.LIMIT16, numbers.LIMIT16, 127, 128, -128, -129], count)
+    return {"value": _pick(rng, free, free, extreme)}
+
+
 def _dot(lanes: int) -> Block:
     return Block(
         inputs={
@@ -252,5 +258,11 @@ BLOCKS = {
         draw=_draw_square,
         golden=_golden_square,
     ),
+    "planes": Block(
+        inputs={"value": signed(16)},
+        outputs={"high": signed(8), "low": signed(8)},
+        draw=_draw_planes,
+        golden=lambda x: dict(zip(("high", "low"), numbers.planes(x["value"]), strict=True)),
+    ),
 }
-"""Every block with ports of its own, by name."""
+"""Every block, by name."""
