@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Commands of the prefill panel and the words that its blocks exchange.
+
+The panel is an R x C weight-stationary array. A *line* is ``L = max(R, C)`` bytes. Memories:
+
+* scratchpad: int8 activations, keys, values, probabilities and weights; lines, byte addresses.
+* accumulators: entries of C int32, by entry number.
+* vector memory: entries of C int16 (residual stream, hidden values, RoPE factors), by entry number.
+* parameters: entries of C scale words, by entry number.
+* rows: for each token row its ``largest`` (unsigned 32), ``squares`` (unsigned 32), ``top``
+  (signed 32), ``total`` (unsigned 32), ``inverse`` and ``dynamic`` (scale words).
+
+A command is 16 words of 32 bits. Word 0 is :class:`Head`; words 1 to 15 are the fields of its
+layout. Four queues (:class:`Queue`) run decoupled; each takes its commands in order, and they meet
+at semaphores: a command starts when each semaphore that it waits for is at least 1, takes 1 from
+each, and adds 1 to each that it signals when its last write has been done.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import unsigned
+from amaranth.lib import data, enum
+
+COMMAND_WORDS = 16
+SEMAPHORES = 16
+
+
+class Queue(enum.Enum, shape=unsigned(2)):
+    """Which engine runs a command."""
+
+    LOAD = 0
+    MATRIX = 1
+    VECTOR = 2
+    STORE = 3
+
+
+class Head(data.StructLayout):
+    """Word 0 of a command; ``end`` marks the last command of a program.
+
+    ``wait`` and ``signal`` are sets of semaphores, a bit each: words 14 and 15.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"queue": Queue, "op": 6, "end": 1, "spare": 23})
+
+
+class Target(enum.Enum, shape=unsigned(6)):
+    """Op of a LOAD command: which memory it fills."""
+
+    SCRATCHPAD = 0
+    PARAMETERS = 1
+    """C words an entry."""
+    VECTOR = 2
+    """C int16 an entry."""
+    DYNAMIC = 3
+    """A word a row: its ``dynamic``."""
+    GATHER = 4
+    """As SCRATCHPAD, but row ``i`` starts at ``hbm + pitch * id[i]``, ``id`` being 32-bit token
+    numbers at ``ids``."""
+    GATHER_DYNAMIC = 5
+    """As DYNAMIC, each row's word at ``hbm + pitch * id[i]``."""
+
+
+def _layout(names: str) -> data.StructLayout:
+    fields = {name: 32 for name in names.split()}
+    for index in range(13 - len(fields)):
+        fields[f"spare_{index}"] = 32
+    return data.StructLayout({"head": Head(), **fields, "wait": 32, "signal": 32})
+
+
+LOAD = _layout("hbm bytes rows pitch target target_pitch ids")
+"""``rows`` pieces of ``bytes`` bytes from HBM address ``hbm``, ``pitch`` apart, to ``target``
+(byte address, or entry number), ``target_pitch`` apart."""
+
+
+class Causal(enum.Enum, shape=unsigned(2)):
+    """Which rows of a MATRIX command are skipped."""
+
+    NO = 0
+    BY_N = 1
+    """Column tile ``j`` skips the rows before ``max(0, j * C - first)``."""
+    BY_K = 2
+    """The same with row tile ``k`` and ``k * R``."""
+
+
+MATRIX = _layout("x x_row x_k w w_row w_k w_n sums sums_n tiles rows modes first")
+"""For each of N column tiles ``j``, for each of K row tiles ``k``: load the R x C weight tile, then
+stream ``rows`` rows of activations and add into the accumulators.
+
+``x``: byte address; row ``m`` of tile ``k`` is the R bytes at ``x + m * x_row + k * x_k``.
+``w``: weight row ``r`` of tile (k, j) is the C bytes at ``w + k * w_k + j * w_n + r * w_row``; when
+transposed, weight column ``c`` is the R bytes at ``w + k * w_k + j * w_n + c * w_row``.
+``sums``: row ``m`` of column tile ``j`` adds into entry ``sums + j * sums_n + m``.
+``tiles``: K in bits 15..0, N in bits 31..16. ``rows``: number of rows.
+``modes``: :class:`Modes`. ``first``: position of row 0, for causal skipping.
+All addresses are multiples of R (C for untransposed weights).
+"""
+
+
+class Modes(data.StructLayout):
+    """``modes`` of a MATRIX command.
+
+    ``first_row`` and ``end_row``: weight rows outside ``range(first_row, end_row)`` count as 0.
+    ``end_column``: valid weight columns in the last column tile (0: all); others count as 0.
+    ``start`` 0: the first row tile overwrites; 1: adds; 2: adds to 256 times the old sum.
+    ``unsigned``: activations are uint8.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "first_row": 8,
+                "end_row": 8,
+                "end_column": 8,
+                "causal": Causal,
+                "start": 2,
+                "transposed": 1,
+                "unsigned": 1,
+                "spare": 2,
+            }
+        )
+
+
+class VectorOp(enum.Enum, shape=unsigned(6)):
+    """Op of a VECTOR command, run for each row ``m`` and, inside it, each column tile ``j``.
+
+    ``acc`` is accumulator entry ``sums + j * sums_n + m``, ``acc2`` the same from ``sums2``;
+    ``word`` is the parameter entry ``parameters + j`` (``parameters2 + j`` for acc2); ``dyn`` is the row's
+    ``dynamic`` if ``flags.dynamic``, else UNITY; ``sp`` is the scratchpad line piece of C bytes
+    at ``target + m * target_row + j * target_n``; ``vm`` the vector memory entry
+    ``vector + m * vector_row + j``. Lanes outside ``range(first_lane, end_lane)`` write nothing.
+    """
+
+    BYTES = 0
+    """``sp = requantize(acc, word, 8, dyn)``."""
+    ROTATE = 1
+    """``requantize(acc, word, 16, dyn)``, RoPE between lanes 2i and 2i + 1 with the factors in vector
+    memory entry ``rope + m * rope_row + j % rope_row`` (cosine, sine, cosine, ...), split into planes:
+    high bytes to ``sp``, low bytes to ``sp + planes``."""
+    ADD = 2
+    """``vm = clamp(vm + requantize(acc, word, 32, dyn), 16)``, with statistics."""
+    GATE = 3
+    """``vm = gate(requantize(acc, word, 16, dyn), requantize(acc2, word2, 16, dyn), scale)``, with
+    statistics (largest only)."""
+    EMBED = 4
+    """``vm = requantize(sp, UNITY, 16, row's dynamic)`` of int8 ``sp``, with statistics."""
+    NORM_SCALES = 5
+    """Rows only: ``inverse = reciprocal(largest)``, ``dynamic = combine(to_scale(largest),
+    rsqrt(squares + epsilon))``; ``epsilon`` stands in ``scale``."""
+    HIDDEN_SCALES = 6
+    """Rows only: ``inverse = reciprocal(largest)``, ``dynamic = to_scale(largest)``."""
+    QUANTIZE = 7
+    """``sp = requantize(vm, scale word of 127, 8, row's inverse)``."""
+    TOP = 8
+    """``top`` = largest of the row's unmasked ``acc``: lane ``c`` of tile ``j`` is position
+    ``j * C + c``, masked when above ``first + m``; masked tiles are not read."""
+    EXPONENTIAL = 9
+    """``sp = exponential(top - acc, scale)``, masked lanes 0, for every tile that begins below
+    ``first + m + 1`` rounded up to a multiple of L; ``total`` = their sum; at the end of the row
+    ``dynamic = reciprocal(total)``."""
+    ARGMAX = 10
+    """Row 0 only: the lane number ``j * C + c`` below ``limit`` of the largest
+    ``requantize(acc, word, bits, UNITY)``, lowest of equals, to the panel's token register."""
+
+
+VECTOR = _layout(
+    "sums sums_n shape parameters target target_row target_n vector vector_row extra flags scale first"
+)
+"""``shape``: rows in bits 15..0, column tiles in bits 31..16. ``extra``: by op: ``sums2`` in bits
+15..0 and ``parameters2`` in 31..16 (GATE); ``planes`` byte distance (ROTATE); ``limit`` in 15..0 and
+``bits`` in 31..16 (ARGMAX). For ROTATE ``vector`` and ``vector_row`` are ``rope`` and ``rope_row``.
+
+Statistics of a row: ``largest`` magnitude and sum of ``(x * x) >> square_shift`` over its tiles;
+with ``flags.restart`` they begin at 0, else they go on from the row's stored values."""
+
+
+class Flags(data.StructLayout):
+    """``flags`` of a VECTOR command; ``end_lane`` applies to every tile (C: all lanes)."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "first_lane": 8,
+                "end_lane": 8,
+                "dynamic": 1,
+                "restart": 1,
+                "square_shift": 5,
+                "spare": 9,
+            }
+        )
+
+
+class StoreOp(enum.Enum, shape=unsigned(6)):
+    """Op of a STORE command."""
+
+    HBM = 0
+    """``rows`` pieces of ``bytes`` bytes from scratchpad ``source``, ``source_pitch`` apart, to HBM
+    address ``hbm``, ``pitch`` apart."""
+    KEYS = 1
+    """For each row (position ``first + m``): ``bytes`` high bytes at ``source + m * source_pitch``
+    and as many low bytes at ``source2 + m * source_pitch``, to the link as keys of ``layer``."""
+    VALUES = 2
+    """The same with one plane, as values of ``layer``."""
+    TOKEN = 3
+    """The vector unit's token register to the link: the first token."""
+
+
+STORE = _layout("hbm bytes rows pitch source source_pitch source2 layer first")
+
+
+class HandoffKind(enum.Enum, shape=unsigned(2)):
+    """What a word for the link belongs to."""
+
+    KEYS = 0
+    VALUES = 1
+    TOKEN = 2
+
+
+class Handoff(data.StructLayout):
+    """Payload of the panel's stream to the link: a 32-bit word of one position's keys or values.
+
+    For KEYS the words of the high plane (4 bytes each, lowest address first), then those of the
+    low plane; for TOKEN one word, the token number. ``last`` marks a position's last word.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"data": 32, "kind": HandoffKind, "layer": 8, "position": 16, "last": 1}
+        )
