@@ -3,7 +3,16 @@
 """The arithmetic blocks: their parameters, and agreement with the golden model.
 
 Each of these changes to the hardware was seen to fail ``test_matches_the_golden_model``:
-(to be listed)
+
+- every block: a register that ignores ``enable``, a table that does;
+- scale words: no rounding in the product or after the shift, either edge of the clamp off by one
+  half, the floor of the shift at 15, a shift taken a stage early, ``bits`` ignored;
+- scale functions: a shift for zero, odd exponents rounded up, an interpolation bit dropped;
+- exponential: no last rounding, the table's address off by a bit;
+- gate: no rounding of SiLU, the sign a stage late, no saturation at 8, ``up`` a stage early;
+- rotate and planes: no rounding, a wrong sign, either edge of the clamp off by one;
+- dot products: always signed, the odd lane dropped;
+- square: no shift, no magnitude.
 """
 
 import pytest

@@ -62,7 +62,7 @@ class Target(enum.Enum, shape=unsigned(6)):
 
 
 def _layout(names: str) -> data.StructLayout:
-    fields = {name: 32 for name in names.split()}
+    fields = dict.fromkeys(names.split(), 32)
     for index in range(13 - len(fields)):
         fields[f"spare_{index}"] = 32
     return data.StructLayout({"head": Head(), **fields, "wait": 32, "signal": 32})
@@ -224,6 +224,4 @@ class Handoff(data.StructLayout):
     """
 
     def __init__(self) -> None:
-        super().__init__(
-            {"data": 32, "kind": HandoffKind, "layer": 8, "position": 16, "last": 1}
-        )
+        super().__init__({"data": 32, "kind": HandoffKind, "layer": 8, "position": 16, "last": 1})

@@ -102,6 +102,14 @@ def _draw_requantizer(rng: Generator, count: int) -> Columns:
     # A power of two makes ties.
     ties = (rng.random(count) < 0.2) & (word >> 16 > 0)
     word = np.where(ties, (word & ~0xFFFF) | 0x8000, word)
+    # Results at the edges of the clamp and next to them: twice as much, times a half.
+    limit = (np.int64(1) << (bits - 1)) - 1
+    edge = (rng.random(count) < 0.3) & (bits < 30)
+    signs = rng.choice([-1, 1], count)
+    twice = signs * (2 * limit + rng.integers(-3, 4, count))
+    value = np.where(edge, twice, value)
+    word = np.where(edge, 0x8000 | 16 << 16, word)
+    dynamic = np.where(edge, numbers.UNITY, dynamic)
     return {"value": value, "word": word, "dynamic": dynamic, "bits": bits}
 
 
@@ -156,7 +164,19 @@ def _draw_rotate(rng: Generator, count: int) -> Columns:
     for name, values in (("cosine", np.cos(angle)), ("sine", np.sin(angle))):
         odd = rng.choice([-(2**14), 2**14, 2**13, -(2**13), 0, 1], count)
         factors[name] = np.where(free, odd, np.round(values * 2**14).astype(np.int64))
-    return {"a": _signed(rng, count, 16), "b": _signed(rng, count, 16), **factors}
+    columns = {"a": _signed(rng, count, 16), "b": _signed(rng, count, 16), **factors}
+    # Results at the edges of the clamp: the limit, and some halves.
+    edge = rng.random(count) < 0.3
+    limit = rng.choice([-1, 1], count) * (numbers.LIMIT16 + rng.integers(-1, 3, count))
+    few = rng.integers(-2, 3, count)
+    swap = rng.random(count) < 0.5
+    edges = {
+        "a": np.where(swap, few, limit),
+        "b": np.where(swap, limit, few),
+        "cosine": np.where(swap, 2**13, 2**14) * rng.choice([-1, 1], count),
+        "sine": np.where(swap, 2**14, 2**13) * rng.choice([-1, 1], count),
+    }
+    return {name: np.where(edge, edges[name], values) for name, values in columns.items()}
 
 
 def _golden_rotate(x: Columns) -> Columns:

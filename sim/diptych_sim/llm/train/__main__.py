@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from diptych_sim.llm.load import BUILTIN_FOLDER
 from diptych_sim.llm.model import ModelConfig
-from diptych_sim.llm.train import corpus, loop, vocabulary
+from diptych_sim.llm.train import card, corpus, export, loop, vocabulary
 from diptych_sim.llm.train.network import Network
 
 CONFIG = ModelConfig(dim=64, hidden=172, layers=5, heads=8, kv_heads=4, vocab=512, context=512)
@@ -37,6 +38,7 @@ def sentence_starts(tokenizer: Tokenizer, texts: Sequence[Sequence[int]]) -> lis
 
 def train(cache: Path, settings: loop.Settings) -> None:
     """Train, leaving ``tokenizer.json``, ``best.pt`` and ``best.json`` in ``cache``."""
+    cache.mkdir(parents=True, exist_ok=True)
     text = corpus.load(cache)
     print(f"corpus {corpus.digest(text)}", flush=True)
     if corpus.digest(text) != corpus.DIGEST:
@@ -78,6 +80,16 @@ def train(cache: Path, settings: loop.Settings) -> None:
     )
 
 
+def write(cache: Path, folder: Path) -> None:
+    """Write the best model that is in ``cache`` to ``folder``."""
+    text = corpus.load(cache)
+    state = torch.load(cache / "best.pt", weights_only=True)
+    arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    export.write_model(folder, CONFIG, arrays, cache / "tokenizer.json", text)
+    card.write_card(folder, json.loads((cache / "best.json").read_text()), text)
+    print(f"Written to {folder}")
+
+
 def main() -> None:
     """Read the arguments, train, and write the files."""
     parser = argparse.ArgumentParser(prog="python -m diptych_sim.llm.train", description=__doc__)
@@ -85,9 +97,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=loop.Settings.steps)
     parser.add_argument("--minutes", type=float, default=loop.Settings.minutes)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=BUILTIN_FOLDER)
+    parser.add_argument("--export-only", action="store_true", help="write the cache's best so far")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    train(arguments.cache, loop.Settings(steps=arguments.steps, minutes=arguments.minutes))
+    if not arguments.export_only:
+        train(arguments.cache, loop.Settings(steps=arguments.steps, minutes=arguments.minutes))
+    write(arguments.cache, arguments.out)
 
 
 if __name__ == "__main__":
