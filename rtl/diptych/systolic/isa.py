@@ -164,9 +164,9 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
 
 
 VECTOR = _layout(
-    "sums sums_n shape parameters target target_row target_n vector vector_row extra flags scale first"
+    "sums sums_n extent parameters target target_row target_n vector vector_row extra flags scale first"
 )
-"""``shape``: rows in bits 15..0, column tiles in bits 31..16. ``extra``: by op: ``sums2`` in bits
+"""``extent``: rows in bits 15..0, column tiles in bits 31..16. ``extra``: by op: ``sums2`` in bits
 15..0 and ``parameters2`` in 31..16 (GATE); ``planes`` byte distance (ROTATE); ``limit`` in 15..0 and
 ``bits`` in 31..16 (ARGMAX). For ROTATE ``vector`` and ``vector_row`` are ``rope`` and ``rope_row``.
 
