@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A lane of the vector unit: everything that happens to one element."""
+
+from itertools import pairwise
+from typing import Any
+
+from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.lib import data, enum, wiring
+from amaranth.lib.wiring import In, Out
+
+from diptych.arith.exponential import Exponential
+from diptych.arith.requantize import Requantizer
+from diptych.arith.rope import Rotate, planes
+from diptych.arith.scale import UNITY, ScaleWord
+from diptych.arith.silu import Gate
+from diptych.arith.square import Square
+
+__all__ = ["LATENCY", "Kind", "Lane", "Source"]
+
+STEPS = {"mantissa": 127 << 9, "shift": 9}
+"""The scale word of 127."""
+
+
+class Source(enum.Enum, shape=2):
+    """What a lane re-quantizes, and by which word."""
+
+    SUM = 0
+    """An accumulator, by its parameter."""
+    BYTE = 1
+    """A byte of the scratchpad, by 1."""
+    HALF = 2
+    """An element of the vector memory, by 127."""
+
+
+class Kind(enum.Enum, shape=3):
+    """What becomes a lane's result."""
+
+    REQUANTIZED = 0
+    ADDED = 1
+    ROTATED = 2
+    GATED = 3
+    POWER = 4
+    SUM = 5
+    """What was read."""
+
+
+_OPERAND = 2  # the stage in which operands stand in registers
+_SCALED = _OPERAND + Requantizer.latency
+LATENCY = {
+    Kind.REQUANTIZED: _SCALED,
+    Kind.ADDED: _SCALED,
+    Kind.ROTATED: _SCALED + Rotate.latency,
+    Kind.GATED: _SCALED + Gate.latency,
+    Kind.POWER: _OPERAND + Exponential.latency,
+    Kind.SUM: _OPERAND,
+}
+"""Stage at whose end the result is taken, when memories answer in stage 1."""
+
+
+class Lane(wiring.Component):
+    """Computes one element: operands in stage 1, result at the end of stage :data:`LATENCY`.
+
+    The throughput is one element per enabled cycle. Controls that belong to a stage are to be
+    presented in it.
+
+    Members
+    -------
+    enable : :py:`In(1)`
+        While low, every register holds.
+    load, source, total, byte, half, word, top : :py:`In`
+        Stage 1: whether to take new operands (they stay otherwise), from where, and what the
+        memories show; ``top`` is the largest of the row.
+    dynamic : :py:`In(ScaleWord)`
+        Stage 2: the row's scale.
+    bits, scale, kind, fill, square_shift, statistics : :py:`In`
+        Constant while a command runs: width of re-quantized values, scale of the gate or of the
+        exponential, choice of the result, result of masked lanes (1: the least number, 0: zero),
+        and what is reduced: magnitudes and squares, or the results.
+    keep : :py:`In(1)`
+        Stage 5: whether the re-quantized value is the gate, and not what is gated.
+    live, plane : :py:`In(1)`
+        Last stage: whether the lane is not masked, and which plane is due (1: the low one).
+    rotated : :py:`In(signed(16))`
+        Result of the pair's rotation of ``scaled`` by ``factor``.
+    written : :py:`In(1)`
+        After the last stage: whether the lane counts in reductions.
+    scaled, factor : :py:`Out(signed(16))`
+        Stage 5: the re-quantized value, and the element of the vector memory.
+    result : :py:`Out(signed(32))`
+        The result, one stage after its last.
+    score, addend : :py:`Out`
+        One more stage later: what is compared, and what is summed.
+    """
+
+    enable: Signal
+    load: Signal
+    source: enum.EnumView
+    total: Signal
+    byte: Signal
+    half: Signal
+    word: data.View
+    top: Signal
+    dynamic: data.View
+    bits: Signal
+    scale: data.View
+    kind: enum.EnumView
+    fill: Signal
+    square_shift: Signal
+    statistics: Signal
+    keep: Signal
+    live: Signal
+    plane: Signal
+    rotated: Signal
+    written: Signal
+    scaled: Signal
+    factor: Signal
+    result: Signal
+    score: Signal
+    addend: Signal
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "enable": In(1),
+                "load": In(1),
+                "source": In(Source),
+                "total": In(signed(32)),
+                "byte": In(signed(8)),
+                "half": In(signed(16)),
+                "word": In(ScaleWord),
+                "top": In(signed(32)),
+                "dynamic": In(ScaleWord),
+                "bits": In(6),
+                "scale": In(ScaleWord),
+                "kind": In(Kind),
+                "fill": In(1),
+                "square_shift": In(5),
+                "statistics": In(1),
+                "keep": In(1),
+                "live": In(1),
+                "plane": In(1),
+                "rotated": In(signed(16)),
+                "written": In(1),
+                "scaled": Out(signed(16)),
+                "factor": Out(signed(16)),
+                "result": Out(signed(32)),
+                "score": Out(signed(32)),
+                "addend": Out(32),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.requantizer = requantizer = Requantizer()
+        m.submodules.exponential = exponential = Exponential()
+        m.submodules.gate = gate = Gate()
+        m.submodules.square = square = Square()
+
+        value = Signal(signed(32), reset_less=True)
+        word = Signal(ScaleWord, reset_less=True)
+        distance = Signal(32, reset_less=True)
+        halves = [
+            Signal(signed(16), name=f"half_{stage}", reset_less=True)
+            for stage in range(_OPERAND, _SCALED + 1)
+        ]
+        with m.If(self.enable & self.load):
+            m.d.sync += [distance.eq(self.top - self.total), halves[0].eq(self.half)]
+            with m.Switch(self.source):
+                with m.Case(Source.SUM):
+                    m.d.sync += [value.eq(self.total), word.eq(self.word)]
+                with m.Case(Source.BYTE):
+                    m.d.sync += [value.eq(self.byte), word.eq(ScaleWord.const(UNITY))]
+                with m.Default():
+                    m.d.sync += [value.eq(self.half), word.eq(ScaleWord.const(STEPS))]
+
+        kept = Signal(signed(16), reset_less=True)
+        half = halves[-1]
+        with m.If(self.enable):
+            for source, target in pairwise(halves):
+                m.d.sync += target.eq(source)
+            with m.If(self.keep):
+                m.d.sync += kept.eq(requantizer.result)
+
+        # Blocks that an op does not use stand still.
+        powers = Signal()
+        gates = Signal()
+        m.d.comb += [
+            powers.eq(self.kind == Kind.POWER),
+            gates.eq(self.kind == Kind.GATED),
+            requantizer.enable.eq(self.enable & ~powers),
+            requantizer.value.eq(value),
+            requantizer.word.eq(word),
+            requantizer.dynamic.eq(self.dynamic),
+            requantizer.bits.eq(self.bits),
+            exponential.enable.eq(self.enable & powers),
+            exponential.distance.eq(distance),
+            exponential.word.eq(self.scale),
+            gate.enable.eq(self.enable & gates),
+            gate.gate.eq(kept),
+            gate.up.eq(requantizer.result),
+            gate.word.eq(self.scale),
+            self.scaled.eq(requantizer.result),
+            self.factor.eq(half),
+        ]
+
+        added = Signal(signed(33))
+        m.d.comb += added.eq(requantizer.result + half)
+        high, low = planes(m, self.rotated)
+        chosen = Signal(signed(32))
+        with m.Switch(self.kind):
+            with m.Case(Kind.REQUANTIZED):
+                m.d.comb += chosen.eq(requantizer.result)
+            with m.Case(Kind.ADDED):
+                m.d.comb += chosen.eq(
+                    Mux(
+                        added > 32767,
+                        32767,
+                        Mux(added < -32767, Const(-32767, 16), added[:16].as_signed()),
+                    )
+                )
+            with m.Case(Kind.ROTATED):
+                m.d.comb += chosen.eq(Mux(self.plane, low, high))
+            with m.Case(Kind.GATED):
+                m.d.comb += chosen.eq(gate.result)
+            with m.Case(Kind.POWER):
+                m.d.comb += chosen.eq(exponential.power)
+            with m.Default():
+                m.d.comb += chosen.eq(value)
+
+        result = Signal(signed(32), reset_less=True)
+        counted = Signal(signed(32))
+        reduced = Signal(signed(32), reset_less=True)
+        with m.If(self.enable):
+            m.d.sync += [
+                result.eq(
+                    Mux(self.live, chosen, Mux(self.fill, Const(-(2**31), 32), Const(0, 32)))
+                ),
+                reduced.eq(counted),
+            ]
+        m.d.comb += [
+            counted.eq(Mux(self.written, result, 0)),
+            square.enable.eq(self.enable & self.statistics),
+            square.value.eq(counted),
+            square.shift.eq(self.square_shift),
+            self.result.eq(result),
+            self.score.eq(Mux(self.statistics, square.magnitude, reduced)),
+            self.addend.eq(Mux(self.statistics, square.square, reduced)),
+        ]
+        return m

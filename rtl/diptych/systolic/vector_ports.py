@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How the vector unit reads a memory: one request per beat, granted when the memory is ready."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, ShapeLike, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+__all__ = ["Fetch", "ReadPort", "WritePort"]
+
+
+def ReadPort(shape, depth):
+    return wiring.Signature(
+        {"en": Out(1), "address": Out(ceil_log2(depth)), "ready": In(1), "data": In(shape)}
+    )
+
+
+def WritePort(shape, depth):
+    count = shape.length if isinstance(shape, data.ArrayLayout) else 1
+    return wiring.Signature(
+        {
+            "en": Out(1),
+            "address": Out(ceil_log2(depth)),
+            "data": Out(shape),
+            "mask": Out(count),
+            "ready": In(1),
+        }
+    )
+
+
+class Fetch(wiring.Component):
+    """Requests what a beat needs from one memory, and keeps the answer while the unit stalls.
+
+    A request is made as soon as a beat is presented, once, and only while the unit is enabled;
+    so the answer finds the stage after it free, or coming free.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+        Shape of an entry.
+    depth : :class:`int`
+        Number of entries.
+
+    Members
+    -------
+    enable : :py:`In(1)`
+        Whether the unit moves on.
+    want, address : :py:`In`
+        Whether the beat that is presented reads this memory, and where.
+    step : :py:`In(1)`
+        Whether that beat moves on to stage 1.
+    granted : :py:`Out(1)`
+        Whether it may, as far as this memory is concerned.
+    data : :py:`Out(shape)`
+        The answer, in stage 1.
+    port : :py:`Out(ReadPort(shape, depth))`
+        The memory.
+    """
+
+    enable: Signal
+    want: Signal
+    address: Signal
+    step: Signal
+    granted: Signal
+    data: Any
+    port: Any
+
+    def __init__(self, shape: ShapeLike, depth: int) -> None:
+        port = ReadPort(shape, depth)
+        super().__init__(
+            {
+                "enable": In(1),
+                "want": In(1),
+                "address": In(port.members["address"].shape),
+                "step": In(1),
+                "granted": Out(1),
+                "data": Out(shape),
+                "port": Out(port),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        have = Signal()
+        accepted = Signal()
+        arrives = Signal()
+        answer = Value.cast(self.port.data)
+        kept = Signal(len(answer), reset_less=True)
+        m.d.comb += [
+            self.port.address.eq(self.address),
+            self.port.en.eq(self.want & ~have & self.enable),
+            accepted.eq(self.port.en & self.port.ready),
+            self.granted.eq(~self.want | have | accepted),
+            Value.cast(self.data).eq(Mux(arrives, answer, kept)),
+        ]
+        m.d.sync += arrives.eq(accepted)
+        with m.If(self.step):
+            m.d.sync += have.eq(0)
+        with m.Elif(accepted):
+            m.d.sync += have.eq(1)
+        with m.If(arrives):
+            m.d.sync += kept.eq(answer)
+        return m

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Reductions of the vector unit: over the lanes of a tile, then over the tiles of a row."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Reducer"]
+
+
+class Reducer(wiring.Component):
+    """Finds the largest score of a row with its position, and sums the row's addends.
+
+    The latency is one enabled cycle: ``best``, ``where`` and ``total`` include the tile that was
+    presented in the last enabled cycle. The throughput is one tile per enabled cycle.
+
+    Parameters
+    ----------
+    lanes : :class:`int`
+        Lanes of a tile; a power of two.
+
+    Members
+    -------
+    enable : :py:`In(1)`
+        While low, every register holds.
+    scores, addends : :py:`In`
+        A tile: signed and unsigned 32-bit numbers.
+    valid, first, tile : :py:`In`
+        A stage after the tile: whether there was one, whether it is the first of its row, and its
+        number.
+    start_best, start_total : :py:`In`
+        In the same stage, with the first tile: what the row begins with.
+    best : :py:`Out(signed(32))`
+        The largest score, or ``start_best``.
+    where : :py:`Out(32)`
+        Number of the first element that has it; 0 if none exceeds ``start_best``.
+    total : :py:`Out(32)`
+        Sum of the addends and ``start_total``, modulo 2**32.
+    """
+
+    enable: Signal
+    scores: data.View
+    addends: data.View
+    valid: Signal
+    first: Signal
+    tile: Signal
+    start_best: Signal
+    start_total: Signal
+    best: Signal
+    where: Signal
+    total: Signal
+
+    def __init__(self, *, lanes: int) -> None:
+        self.lanes = lanes
+        super().__init__(
+            {
+                "enable": In(1),
+                "scores": In(data.ArrayLayout(signed(32), lanes)),
+                "addends": In(data.ArrayLayout(32, lanes)),
+                "valid": In(1),
+                "first": In(1),
+                "tile": In(16),
+                "start_best": In(signed(32)),
+                "start_total": In(32),
+                "best": Out(signed(32)),
+                "where": Out(32),
+                "total": Out(32),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        tile_best = Signal(signed(32), reset_less=True)
+        tile_where = Signal(range(self.lanes), reset_less=True)
+        tile_total = Signal(32, reset_less=True)
+        best, where = self._largest(m)
+        total = self._sum(m)
+        with m.If(self.enable):
+            m.d.sync += [tile_best.eq(best), tile_where.eq(where), tile_total.eq(total)]
+
+        row_best = Signal(signed(32), reset_less=True)
+        row_where = Signal(32, reset_less=True)
+        row_total = Signal(32, reset_less=True)
+        so_far = Signal(signed(32))
+        exceeds = Signal()
+        m.d.comb += [
+            so_far.eq(Mux(self.first, self.start_best, row_best)),
+            exceeds.eq(tile_best > so_far),
+            self.best.eq(Mux(exceeds, tile_best, so_far)),
+            self.where.eq(Mux(exceeds, Cat(tile_where, self.tile), Mux(self.first, 0, row_where))),
+            self.total.eq(tile_total + Mux(self.first, self.start_total, row_total)),
+        ]
+        with m.If(self.enable & self.valid):
+            m.d.sync += [row_best.eq(self.best), row_where.eq(self.where), row_total.eq(self.total)]
+        return m
+
+    def _largest(self, m: Module) -> tuple[Value, Value]:
+        """Add a balanced tree; of equals the lower lane wins."""
+        values: list[Value] = [self.scores[n] for n in range(self.lanes)]
+        places: list[Value] = []
+        while len(values) > 1:
+            winners: list[Value] = []
+            where: list[Value] = []
+            for n in range(len(values) // 2):
+                a, b = values[2 * n : 2 * n + 2]
+                upper = Signal(name=f"upper_{len(values)}_{n}")
+                winner = Signal(signed(32), name=f"winner_{len(values)}_{n}")
+                m.d.comb += [upper.eq(b > a), winner.eq(Mux(upper, b, a))]
+                place: Value = upper
+                if places:
+                    place = Signal(len(places[0]) + 1, name=f"place_{len(values)}_{n}")
+                    m.d.comb += place.eq(Cat(Mux(upper, places[2 * n + 1], places[2 * n]), upper))
+                winners.append(winner)
+                where.append(place)
+            values, places = winners, where
+        return values[0], places[0]
+
+    def _sum(self, m: Module) -> Value:
+        """Add a balanced tree of 32-bit sums."""
+        terms: list[Value] = [self.addends[n] for n in range(self.lanes)]
+        while len(terms) > 1:
+            sums: list[Value] = []
+            for n, (a, b) in enumerate(zip(terms[::2], terms[1::2], strict=True)):
+                both = Signal(32, name=f"sum_{len(terms)}_{n}")
+                m.d.comb += both.eq(a + b)
+                sums.append(both)
+            terms = sums
+        return terms[0]

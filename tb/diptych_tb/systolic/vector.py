@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Testbench of the vector unit: every op, on memories that stall at random."""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.triggers import ClockCycles, RisingEdge
+
+from diptych.systolic.isa import VECTOR, VectorOp
+from diptych_tb.clocking import start_clock_and_reset
+from diptych_tb.streams import StreamDriver
+from diptych_tb.systolic.vector_model import (
+    Command,
+    VectorModel,
+    random_commands,
+    sizes_of_environment,
+)
+
+CAUSES = (
+    "waiting_scratchpad",
+    "waiting_vector",
+    "waiting_accumulator",
+    "waiting_parameter",
+    "computing",
+    "starting",
+    "draining",
+    "idle",
+)
+
+
+def _pack(values: np.ndarray, width: int) -> int:
+    mask = (1 << width) - 1
+    bits = 0
+    for index, value in enumerate(values.tolist()):
+        bits |= (value & mask) << index * width
+    return bits
+
+
+class _Memories:
+    """Answers all ports from copies of the model's memories, and counts."""
+
+    def __init__(self, dut: Any, model: VectorModel, stall: Callable[[], bool]) -> None:
+        self.sizes = model.sizes
+        self.scratchpad = model.scratchpad.copy()
+        self.vectors = model.vectors.copy()
+        self.cycles = 0
+        self.done = 0
+        self._dut = dut
+        self._stall = stall
+        accumulators = [_pack(entry, 32) for entry in model.accumulators]
+        parameters = [_pack(entry, 22) for entry in model.parameters]
+        line = self.sizes.line
+        self._reads = [
+            self._port("accumulators", lambda at: accumulators[at]),
+            self._port("parameters", lambda at: parameters[at]),
+            self._port("vectors_read", lambda at: _pack(self.vectors[at], 16)),
+            self._port(
+                "scratchpad_read",
+                lambda at: _pack(self.scratchpad[at * line : at * line + line], 8),
+            ),
+        ]
+        self._writes = [
+            self._port("vectors_write", lambda at: self.vectors[at]),
+            self._port(
+                "scratchpad_write", lambda at: self.scratchpad[at * line : at * line + line]
+            ),
+        ]
+        self.accesses = dict.fromkeys([port[0] for port in (*self._reads, *self._writes)], 0)
+
+    def _port(self, name: str, cells: Callable[[int], Any]) -> tuple[Any, ...]:
+        dut = self._dut
+        handles = [dut[f"{name}__{part}"] for part in ("en", "address", "ready", "data")]
+        mask = dut[f"{name}__mask"] if name.endswith("write") else None
+        return (name, cells, mask, *handles)
+
+    async def run(self) -> None:
+        edge = RisingEdge(self._dut.clk)
+        done = self._dut.done
+        ready = {}
+        while True:
+            for name, *_, port_ready, _data in (*self._reads, *self._writes):
+                ready[name] = not self._stall()
+                port_ready.value = ready[name]
+            await edge
+            self.cycles += 1
+            self.done += bool(done.value)
+            for name, cells, mask, en, address, _, data in self._writes:
+                if ready[name] and en.value:
+                    self.accesses[name] += 1
+                    bits = int(data.value)
+                    entry = cells(int(address.value))
+                    chosen = int(mask.value)
+                    width = len(data) // len(entry)
+                    for lane in range(len(entry)):
+                        if chosen >> lane & 1:
+                            value = bits >> lane * width & (1 << width) - 1
+                            entry[lane] = value - (value >> width - 1 << width)
+            for name, cells, _, en, address, _, data in self._reads:
+                if ready[name] and en.value:
+                    self.accesses[name] += 1
+                    data.value = cells(int(address.value))
+                elif self._stall():
+                    # What was not asked for is nobody's business.
+                    data.value = random.getrandbits(len(data))
+
+
+class _Bench:
+    """The unit, its memories and its model."""
+
+    def __init__(self, dut: Any, idle: float, stall: float) -> None:
+        self.dut = dut
+        self.rng = rng = random.Random(cocotb.RANDOM_SEED)
+        random.seed(cocotb.RANDOM_SEED)
+        self.sizes = sizes_of_environment()
+        self.model = VectorModel(self.sizes, np.random.default_rng(cocotb.RANDOM_SEED))
+        self.driver = StreamDriver(dut, "i", VECTOR, lambda: rng.random() < idle)
+        self.memories = _Memories(dut, self.model, lambda: rng.random() < stall)
+
+    async def start(self) -> None:
+        dut = self.dut
+        dut.load_dynamic__en.value = 0
+        dut.load_dynamic__mask.value = 1
+        await start_clock_and_reset(dut)
+        cocotb.start_soon(self.memories.run())
+        # Row states survive a reset, so begin them anew.
+        await self.load()
+        sizes = self.sizes
+        flags = {"first_lane": 0, "end_lane": sizes.lanes, "dynamic": 0, "restart": 1}
+        flags["square_shift"] = 3
+        common: dict[str, Any] = {"rows": sizes.rows, "flags": flags}
+        await self.run(
+            Command(VectorOp.EMBED, target_row=sizes.line, vector_row=1, **common),
+            Command(VectorOp.NORM_SCALES, scale=77, **common),
+            Command(VectorOp.TOP, first=sizes.lanes - 1, **common),
+        )
+
+    async def load(self) -> None:
+        """Give every row a new ``dynamic`` from outside."""
+        dut = self.dut
+        self.model.dynamic[:] = self.model.words(self.sizes.rows, 14, 18)
+        for row, word in enumerate(self.model.dynamic.tolist()):
+            dut.load_dynamic__en.value = 1
+            dut.load_dynamic__address.value = row
+            dut.load_dynamic__data.value = word
+            await RisingEdge(dut.clk)
+            while not dut.load_dynamic__ready.value:
+                await RisingEdge(dut.clk)
+        dut.load_dynamic__en.value = 0
+
+    async def run(self, *commands: Command) -> None:
+        """Run commands back to back, and check memories after the last."""
+        finish = self.memories.done + len(commands)
+        sending = cocotb.start_soon(self.driver.send(c.beat() for c in commands))
+        for command in commands:
+            self.model.run(command)
+        while self.memories.done < finish:
+            await RisingEdge(self.dut.clk)
+        await RisingEdge(self.dut.clk)
+        assert sending.done()
+        assert self.memories.done == finish
+        for name in ("scratchpad", "vectors"):
+            got, want = getattr(self.memories, name), getattr(self.model, name)
+            wrong = np.argwhere(got != want)
+            assert not len(wrong), (
+                f"{name} at {wrong[0].tolist()} (of {len(wrong)}): {got[tuple(wrong[0])]} instead "
+                f"of {want[tuple(wrong[0])]} after {commands}"
+            )
+        if any(command.op is VectorOp.ARGMAX for command in commands):
+            assert self.dut.token_valid.value
+            assert int(self.dut.token.value) == self.model.token, commands
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.parametrize(op=[op.name for op in VectorOp], stall=[0.0, 0.4])
+async def matches_the_golden_model(dut: Any, op: str, stall: float) -> None:
+    bench = _Bench(dut, idle=stall, stall=stall)
+    await bench.start()
+    for _ in range(10):
+        await bench.run(*random_commands(bench.rng, bench.model, VectorOp[op]))
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.parametrize(stall=[0.0, 0.3])
+async def runs_mixed_commands(dut: Any, stall: float) -> None:
+    bench = _Bench(dut, idle=stall, stall=stall)
+    await bench.start()
+    for index in range(20):
+        if index % 5 == 4:
+            await bench.load()
+        ops = bench.rng.choices(list(VectorOp), k=4)
+        await bench.run(*(c for op in ops for c in random_commands(bench.rng, bench.model, op)))
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def counts_every_cycle_and_byte(dut: Any) -> None:
+    bench = _Bench(dut, idle=0.3, stall=0.3)
+    await bench.start()
+
+    def counts() -> dict[str, int]:
+        return {cause: int(dut[f"count_{cause}"].value) for cause in CAUSES}
+
+    before, cycles = counts(), bench.memories.cycles
+    accesses = dict(bench.memories.accesses)
+    bytes_before = {n: int(dut[f"bytes_{n}"].value) for n in _BYTES}
+    ops = bench.rng.sample(list(VectorOp), k=len(VectorOp))
+    await bench.run(*(c for op in ops for c in random_commands(bench.rng, bench.model, op)))
+    after = counts()
+    assert sum(after.values()) - sum(before.values()) == bench.memories.cycles - cycles
+    assert all(after[cause] > before[cause] for cause in CAUSES), (before, after)
+    for name, (port, size) in _BYTES.items():
+        got = int(dut[f"bytes_{name}"].value) - bytes_before[name]
+        assert got == (bench.memories.accesses[port] - accesses[port]) * size * bench.sizes.lanes
+
+
+_BYTES = {
+    "accumulator_read": ("accumulators", 4),
+    "scratchpad_read": ("scratchpad_read", 1),
+    "scratchpad_write": ("scratchpad_write", 1),
+    "vector_read": ("vectors_read", 2),
+    "vector_write": ("vectors_write", 2),
+    "parameter_read": ("parameters", 4),
+}
+
+_OVERHEAD = {
+    VectorOp.BYTES: 8,
+    VectorOp.ROTATE: 10,
+    VectorOp.ADD: 10,
+    VectorOp.GATE: 16,
+    VectorOp.QUANTIZE: 8,
+    VectorOp.TOP: 7,
+    VectorOp.EXPONENTIAL: 15,
+}
+"""Cycles of a lone command besides one or two per tile, from taken to done."""
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.parametrize(op=[op.name for op in _OVERHEAD])
+async def takes_a_tile_per_cycle(dut: Any, op: str) -> None:
+    bench = _Bench(dut, idle=0, stall=0)
+    await bench.start()
+    command = random_commands(bench.rng, bench.model, VectorOp[op])[-1]
+    command.tiles, command.rows, command.vector_row = 3, 5, 3
+    command.first = 3 * bench.sizes.lanes - 1
+    if command.op is VectorOp.EXPONENTIAL:
+        await bench.run(replace(command, op=VectorOp.TOP))
+    idle = int(dut.count_idle.value)
+    begin = bench.memories.cycles
+    await bench.run(command)
+    await ClockCycles(dut.clk, 2)
+    busy = bench.memories.cycles - begin - (int(dut.count_idle.value) - idle)
+    phases = 2 if command.op in (VectorOp.ROTATE, VectorOp.GATE) else 1
+    assert busy == 15 * phases + _OVERHEAD[command.op], busy

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The vector unit in NumPy, with the golden model's numbers, and random commands for it."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from diptych.systolic.isa import VectorOp
+from diptych.systolic.vector_control import VectorSizes
+from diptych_sim.golden import numbers
+from diptych_sim.golden.machine import STEPS
+from diptych_sim.golden.numbers import Ints
+
+ROPE_ENTRIES = 32
+"""Entries at the end of the vector memory that hold factors, and are not written."""
+
+
+def sizes_of_environment() -> VectorSizes:
+    """Sizes of the unit under test: small memories, ``$DUT_LANES`` and ``$DUT_LINE``."""
+    return VectorSizes(
+        lanes=int(os.environ["DUT_LANES"]),
+        line=int(os.environ["DUT_LINE"]),
+        scratchpad=8192,
+        accumulators=256,
+        vectors=128,
+        parameters=64,
+        rows=8,
+    )
+
+
+@dataclass
+class Command:
+    """A VECTOR command; ``extra`` and ``scale`` as in the instruction set."""
+
+    op: VectorOp
+    rows: int = 1
+    tiles: int = 1
+    sums: int = 0
+    sums_n: int = 0
+    parameters: int = 0
+    target: int = 0
+    target_row: int = 0
+    target_n: int = 0
+    vector: int = 0
+    vector_row: int = 0
+    extra: int = 0
+    scale: int = 0
+    first: int = 0
+    flags: dict[str, int] = field(default_factory=dict)
+
+    def beat(self) -> dict[str, Any]:
+        """Return the command as fields of the stream's payload."""
+        f = self.flags
+        bits = f["first_lane"] | f["end_lane"] << 8 | f["dynamic"] << 16 | f["restart"] << 17
+        return {
+            "head": {"queue": 2, "op": self.op.value, "end": 0, "spare": 0},
+            "sums": self.sums,
+            "sums_n": self.sums_n,
+            "extent": self.rows | self.tiles << 16,
+            "parameters": self.parameters,
+            "target": self.target,
+            "target_row": self.target_row,
+            "target_n": self.target_n,
+            "vector": self.vector,
+            "vector_row": self.vector_row,
+            "extra": self.extra,
+            "flags": bits | f["square_shift"] << 18,
+            "scale": self.scale,
+            "first": self.first,
+            "wait": 0,
+            "signal": 0,
+        }
+
+
+class VectorModel:
+    """Memories and row states, and what each op makes of them."""
+
+    def __init__(self, sizes: VectorSizes, rng: np.random.Generator) -> None:
+        self.sizes = sizes
+        self.rng = rng
+        lanes = sizes.lanes
+        self.accumulators = self._wild(sizes.accumulators, lanes, 31)
+        self.scratchpad = rng.integers(-127, 128, sizes.scratchpad)
+        self.vectors = self._wild(sizes.vectors, lanes, 15)
+        factors = rng.integers(-(2**14), 2**14 + 1, (ROPE_ENTRIES, lanes))
+        self.vectors[-ROPE_ENTRIES:] = factors
+        self.parameters = self.words((sizes.parameters, lanes), 17, 31)
+        self.dynamic = self.words(sizes.rows, 14, 18)
+        self.inverse = np.zeros(sizes.rows, np.int64)
+        self.top = np.zeros(sizes.rows, np.int64)
+        self.largest = np.zeros(sizes.rows, np.int64)
+        self.squares = np.zeros(sizes.rows, np.int64)
+        self.token = 0
+
+    def _wild(self, entries: int, lanes: int, bits: int) -> Ints:
+        """Numbers of all magnitudes, most of them in the middle."""
+        scale = 2.0 ** np.clip(self.rng.normal(bits * 0.5, bits * 0.2, (entries, 1)), 1, bits)
+        uniform = self.rng.uniform(-1, 1, (entries, lanes))
+        return numbers.clamp(np.round(uniform * scale), bits + 1)
+
+    def words(self, shape: Any, low: int, high: int) -> Ints:
+        """Random scale words with shifts from ``low`` to below ``high``."""
+        mantissa = self.rng.integers(2**15, 2**16, shape)
+        return mantissa | self.rng.integers(low, high, shape) << 16
+
+    # --- the ops -------------------------------------------------------------------------------
+    def run(self, c: Command) -> None:
+        """Do what a command asks for."""
+        lanes = slice(c.flags["first_lane"], c.flags["end_lane"])
+        if c.op in (VectorOp.NORM_SCALES, VectorOp.HIDDEN_SCALES):
+            self._scales(c)
+        elif c.op is VectorOp.ARGMAX:
+            self._argmax(c)
+        elif c.op is VectorOp.TOP:
+            for m in range(c.rows):
+                scores = self._sums(c, m)[: c.first + m + 1]
+                self.top[m] = scores.max()
+        elif c.op is VectorOp.EXPONENTIAL:
+            for m in range(c.rows):
+                self._exponential(c, m, lanes)
+        else:
+            action: Callable[[Command, int, int, slice], Ints | None] = getattr(
+                self, f"_{c.op.name.lower()}"
+            )
+            for m in range(c.rows):
+                if c.flags["restart"] and c.op in (VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED):
+                    self.largest[m] = 0
+                    if c.op is not VectorOp.GATE:
+                        self.squares[m] = 0
+                for j in range(c.tiles):
+                    self._statistics(c, m, lanes, action(c, m, j, lanes))
+
+    def _sums(self, c: Command, m: int) -> Ints:
+        return np.concatenate(
+            [self.accumulators[c.sums + j * c.sums_n + m] for j in range(c.tiles)]
+        )
+
+    def _requantized(self, c: Command, m: int, j: int, bits: int, second: bool = False) -> Ints:
+        sums = c.extra & 0xFFFF if second else c.sums
+        parameters = c.extra >> 16 if second else c.parameters
+        dynamic = self.dynamic[m] if c.flags["dynamic"] else numbers.UNITY
+        return numbers.requantize(
+            self.accumulators[sums + j * c.sums_n + m],
+            self.parameters[parameters + j],
+            bits,
+            dynamic,
+        )
+
+    def _put(self, c: Command, m: int, j: int, lanes: slice, values: Ints, offset: int = 0) -> None:
+        at = c.target + m * c.target_row + j * c.target_n + offset
+        self.scratchpad[at : at + self.sizes.lanes][lanes] = values[lanes]
+
+    def _statistics(self, c: Command, m: int, lanes: slice, values: Ints | None) -> None:
+        if values is None:
+            return
+        self.largest[m] = max(self.largest[m], *np.abs(values[lanes]), 0)
+        if c.op is not VectorOp.GATE:
+            more = numbers.sum_of_squares(values[lanes], c.flags["square_shift"])
+            self.squares[m] = (self.squares[m] + more) % 2**32
+
+    def _bytes(self, c: Command, m: int, j: int, lanes: slice) -> None:
+        self._put(c, m, j, lanes, self._requantized(c, m, j, 8))
+
+    def _rotate(self, c: Command, m: int, j: int, lanes: slice) -> None:
+        factors = self.vectors[c.vector + m * c.vector_row + j % c.vector_row]
+        values = self._requantized(c, m, j, 16)
+        rotated = np.empty_like(values)
+        rotated[0::2], rotated[1::2] = numbers.rotate(
+            values[0::2], values[1::2], factors[0::2], factors[1::2]
+        )
+        high, low = numbers.planes(rotated)
+        self._put(c, m, j, lanes, high)
+        self._put(c, m, j, lanes, low, c.extra)
+
+    def _add(self, c: Command, m: int, j: int, lanes: slice) -> Ints:
+        entry = self.vectors[c.vector + m * c.vector_row + j]
+        values = numbers.clamp(entry + self._requantized(c, m, j, 32), 16)
+        entry[lanes] = values[lanes]
+        return values
+
+    def _gate(self, c: Command, m: int, j: int, lanes: slice) -> Ints:
+        gates = self._requantized(c, m, j, 16)
+        ups = self._requantized(c, m, j, 16, second=True)
+        values = numbers.gate(gates, ups, c.scale)
+        self.vectors[c.vector + m * c.vector_row + j][lanes] = values[lanes]
+        return values
+
+    def _embed(self, c: Command, m: int, j: int, lanes: slice) -> Ints:
+        at = c.target + m * c.target_row + j * c.target_n
+        values = numbers.requantize(
+            self.scratchpad[at : at + self.sizes.lanes], numbers.UNITY, 16, self.dynamic[m]
+        )
+        self.vectors[c.vector + m * c.vector_row + j][lanes] = values[lanes]
+        return values
+
+    def _quantize(self, c: Command, m: int, j: int, lanes: slice) -> None:
+        entry = self.vectors[c.vector + m * c.vector_row + j]
+        self._put(c, m, j, lanes, numbers.requantize(entry, STEPS, 8, self.inverse[m]))
+
+    def _scales(self, c: Command) -> None:
+        rows = slice(c.rows)
+        self.inverse[rows] = numbers.reciprocal(self.largest[rows])
+        dynamic = numbers.to_scale(self.largest[rows])
+        if c.op is VectorOp.NORM_SCALES:
+            dynamic = numbers.combine(dynamic, numbers.rsqrt(self.squares[rows] + c.scale))
+        self.dynamic[rows] = dynamic
+
+    def _exponential(self, c: Command, m: int, lanes: slice) -> None:
+        width = self.sizes.lanes
+        end = -(-(c.first + m + 1) // self.sizes.line) * self.sizes.line
+        total = 0
+        for j in range(min(c.tiles, -(-end // width))):
+            live = j * width + np.arange(width) <= c.first + m
+            sums = self.accumulators[c.sums + j * c.sums_n + m]
+            distance = np.where(live, self.top[m] - sums, 0)
+            powers = np.where(live, numbers.exponential(distance, c.scale), 0)
+            # Bytes of the scratchpad are signed here.
+            self._put(c, m, j, lanes, (powers + 128) % 256 - 128)
+            total += int(powers[lanes].sum())
+        self.dynamic[m] = numbers.reciprocal(total)
+
+    def _argmax(self, c: Command) -> None:
+        width = self.sizes.lanes
+        limit, bits = c.extra & 0xFFFF, c.extra >> 16
+        words = self.parameters[c.parameters : c.parameters + c.tiles].reshape(-1)
+        values = numbers.requantize(self._sums(c, 0), words, bits)[: min(limit, c.tiles * width)]
+        self.token = int(np.argmax(values))
+
+
+def random_commands(rng: random.Random, model: VectorModel, op: VectorOp) -> list[Command]:
+    """Draw a command that stays inside the memories, after what it builds upon."""
+    sizes = model.sizes
+    width, line = sizes.lanes, sizes.line
+    rows = rng.randint(1, sizes.rows)
+    tiles = rng.randint(1, 6)
+    first_lane, end_lane = 0, width
+    if rng.random() < 0.4:
+        first_lane = rng.randrange(width)
+        end_lane = rng.randint(first_lane + 1, width)
+    flags = {
+        "first_lane": first_lane,
+        "end_lane": end_lane,
+        "dynamic": rng.randrange(2),
+        "restart": rng.randrange(2),
+        "square_shift": rng.randrange(12),
+    }
+    block = 6 * line
+    c = Command(
+        op,
+        rows=rows,
+        tiles=tiles,
+        sums=rng.randrange(64),
+        sums_n=rng.randint(8, 16),
+        parameters=rng.randrange(24),
+        target=rng.randrange(4) * line,
+        target_row=rng.choice([block, block + line]),
+        target_n=width,
+        vector=rng.randrange(16),
+        vector_row=rng.randint(tiles, 8),
+        scale=int(model.words((), 17, 27)),
+        first=rng.choice([0, rng.randrange(8), rng.randrange(5 * width)]),
+        flags=flags,
+    )
+    if op is VectorOp.ROTATE:
+        c.vector_row = rng.randint(1, 3)
+        c.vector = sizes.vectors - ROPE_ENTRIES + rng.randrange(8)
+        c.extra = sizes.scratchpad // 2
+    elif op is VectorOp.GATE:
+        c.extra = rng.randrange(128, 140) | rng.randrange(24, 48) << 16
+    elif op is VectorOp.NORM_SCALES:
+        c.scale = rng.randrange(1, 1000)
+    elif op is VectorOp.TOP:
+        # The first row sees at least one position, the last one not more than there are.
+        c.first = min(c.first, tiles * width - 1)
+    elif op is VectorOp.ARGMAX:
+        limit = rng.randint(1, tiles * width)
+        c.extra = limit | rng.randint(12, 24) << 16
+    elif op is VectorOp.EXPONENTIAL:
+        c.target_row = block
+        c.first = min(c.first, tiles * width - 1)
+        # A distance is not negative: the row's largest must be that of the same scores.
+        return [replace(c, op=VectorOp.TOP), c]
+    return [c]

@@ -1,0 +1,49 @@
+# amaranth: UnusedElaboratable=no
+# SPDX-License-Identifier: BSD-2-Clause
+"""The vector unit: its parameters, and agreement of every op with the golden model."""
+
+import re
+
+import pytest
+
+from diptych.systolic.vector import VectorUnit
+from diptych.systolic.vector_control import VectorSizes
+from diptych_sim.engine.simulate import simulate
+from diptych_tb.systolic.vector_model import sizes_of_environment
+
+
+@pytest.mark.parametrize(
+    ("lanes", "line"),
+    [
+        (4, 4),
+        (4, 16),
+        (16, 16),
+        pytest.param(8, 8, marks=pytest.mark.slow),
+        pytest.param(32, 32, marks=pytest.mark.slow),
+    ],
+)
+def test_matches_the_golden_model(lanes, line, monkeypatch):
+    monkeypatch.setenv("DUT_LANES", str(lanes))
+    monkeypatch.setenv("DUT_LINE", str(line))
+    name = f"vector_{lanes}_{line}"
+    simulate(
+        VectorUnit(sizes_of_environment()),
+        name=name,
+        test_module="diptych_tb.systolic.vector",
+        env={"DUT_LANES": lanes, "DUT_LINE": line},
+        public=[(name, "count_*"), (name, "bytes_*")],
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lanes": 6}, "Lanes must be a power of two from 4 to 128, not 6"),
+        ({"line": 8}, "Line must be a power of two from lanes 16 to 128, not 8"),
+        ({"scratchpad": 16}, "Scratchpad must be at least two lines of 16 bytes, not 16"),
+        ({"rows": 1}, "Rows must be at least 2, not 1"),
+    ],
+)
+def test_rejects_sizes(arguments, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        VectorSizes(**arguments)
