@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The vector unit: everything of a layer that is not a matrix product."""
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -14,35 +15,39 @@ from diptych.arith.rope import Rotate
 from diptych.arith.scale import UNITY, ScaleWord
 from diptych.precompiled import Precompiled
 
-from .isa import VECTOR, VectorOp
+from .isa import VECTOR
 from .rows import Purpose, Rows
 from .vector_control import Beat, Sequencer, VectorSizes
-from .vector_lanes import LATENCY, Kind, Lane, Source
+from .vector_decode import Decoded, decode
+from .vector_lanes import LATENCY, Kind, Lane
 from .vector_ports import Fetch, ReadPort, WritePort
 from .vector_reduce import Reducer
 
 __all__ = ["VectorUnit"]
 
-_KINDS = {
-    VectorOp.BYTES: Kind.REQUANTIZED,
-    VectorOp.ROTATE: Kind.ROTATED,
-    VectorOp.ADD: Kind.ADDED,
-    VectorOp.GATE: Kind.GATED,
-    VectorOp.EMBED: Kind.REQUANTIZED,
-    VectorOp.QUANTIZE: Kind.REQUANTIZED,
-    VectorOp.TOP: Kind.SUM,
-    VectorOp.EXPONENTIAL: Kind.POWER,
-    VectorOp.ARGMAX: Kind.REQUANTIZED,
-}
-_BITS = {
-    VectorOp.BYTES: 8,
-    VectorOp.ROTATE: 16,
-    VectorOp.ADD: 32,
-    VectorOp.GATE: 16,
-    VectorOp.EMBED: 16,
-    VectorOp.QUANTIZE: 8,
-}
 _LAST = max(LATENCY.values())
+
+
+@dataclass
+class _Parts:
+    """What the sections of the unit share."""
+
+    sequencer: Sequencer
+    rows: Rows
+    reducer: Reducer
+    op: Decoded
+    enable: Signal
+    step: Signal
+    valid: Signal
+    """Bit n: a beat is in stage n + 1."""
+    beats: list[data.View]
+    leaving: data.View
+    finished: data.View
+    finished_valid: Signal
+    reduced: list[data.View]
+    reduced_valid: Signal
+    in_range: Signal
+    lanes: list[Any]
 
 
 class VectorUnit(wiring.Component):
@@ -122,268 +127,202 @@ class VectorUnit(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        sizes = self.sizes
-        lanes = sizes.lanes
-        m.submodules.sequencer = sequencer = Sequencer(sizes)
-        m.submodules.rows = rows = Rows(depth=sizes.rows)
+        lanes = self.sizes.lanes
+        m.submodules.sequencer = sequencer = Sequencer(self.sizes)
+        m.submodules.rows = rows = Rows(depth=self.sizes.rows)
         m.submodules.reducer = reducer = Reducer(lanes=lanes)
 
-        # --- what the command asks for -----------------------------------------------------------
-        op = sequencer.op
-        kind = Signal(Kind)
-        bits = Signal(6)
-        m.d.comb += bits.eq(sequencer.bits)
-        with m.Switch(op):
-            for which, value in _KINDS.items():
-                with m.Case(which.value):
-                    m.d.comb += kind.eq(value)
-                    if which in _BITS:
-                        m.d.comb += bits.eq(_BITS[which])
-
-        def is_op(*ops: VectorOp) -> Signal:
-            signal = Signal(name="is_" + "_or_".join(op.name.lower() for op in ops))
-            m.d.comb += signal.eq(op.matches(*(op.value for op in ops)))
-            return signal
-
-        rows_only = is_op(VectorOp.NORM_SCALES, VectorOp.HIDDEN_SCALES)
-        rotates = is_op(VectorOp.ROTATE)
-        gates = is_op(VectorOp.GATE)
-        embeds = is_op(VectorOp.EMBED)
-        quantizes = is_op(VectorOp.QUANTIZE)
-        exponential = is_op(VectorOp.EXPONENTIAL)
-        tops = is_op(VectorOp.TOP)
-        argmax = is_op(VectorOp.ARGMAX)
-        squares = is_op(VectorOp.ADD, VectorOp.EMBED)
-        to_vector = is_op(VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED)
-        to_scratchpad = is_op(
-            VectorOp.BYTES, VectorOp.ROTATE, VectorOp.QUANTIZE, VectorOp.EXPONENTIAL
+        beat = Beat(self.sizes)
+        parts = _Parts(
+            sequencer=sequencer,
+            rows=rows,
+            reducer=reducer,
+            op=decode(m, sequencer),
+            enable=Signal(name="enable"),
+            step=Signal(name="step"),
+            valid=Signal(_LAST, name="valid"),
+            beats=[Signal(beat, name=f"beat_{n + 1}", reset_less=True) for n in range(_LAST)],
+            leaving=Signal(beat, name="leaving"),
+            finished=Signal(beat, name="finished", reset_less=True),
+            finished_valid=Signal(name="finished_valid"),
+            reduced=[Signal(beat, name=f"reduced_{n}", reset_less=True) for n in range(2)],
+            reduced_valid=Signal(2, name="reduced_valid"),
+            in_range=Signal(lanes, name="in_range"),
+            lanes=[],
         )
-        searches = Signal()
-        reduces = Signal()
-        m.d.comb += [
-            searches.eq(tops | argmax),
-            reduces.eq(to_vector | searches | exponential),
-        ]
         ones = Const(2**lanes - 1, lanes)
-        in_range = Signal(lanes)
-        m.d.comb += in_range.eq(
+        m.d.comb += parts.in_range.eq(
             (ones << sequencer.flags.first_lane)[:lanes] & ~(ones << sequencer.flags.end_lane)
         )
+        self._add_pipeline(m, parts)
+        granted = self._add_reads(m, parts)
+        self._add_rows(m, parts)
+        waits_scratchpad, waits_vector = self._add_writes(m, parts)
 
-        # --- the pipeline's controls -------------------------------------------------------------
-        enable = Signal()
-        step = Signal()
-        valid = Signal(_LAST)  # bit n: stage n + 1
-        beats = [Signal(Beat(sizes), name=f"beat_{n + 1}", reset_less=True) for n in range(_LAST)]
+        empty = Signal()
+        m.d.comb += [
+            empty.eq(
+                parts.enable
+                & ~(
+                    parts.valid.any() | parts.finished_valid | parts.reduced_valid.any() | rows.busy
+                )
+            ),
+            sequencer.empty.eq(empty),
+            self.done.eq(sequencer.done),
+        ]
+        wiring.connect(m, wiring.flipped(self.i), sequencer.i)
+
+        misses = Signal()
+        m.d.comb += misses.eq(sequencer.valid & parts.enable)
+        self._count(
+            m,
+            causes={
+                # Nothing is requested while a write waits, so that is to blame first.
+                "waiting_scratchpad": waits_scratchpad | (misses & ~granted["scratchpad"]),
+                "waiting_vector": waits_vector | (misses & ~granted["vector"]),
+                "waiting_accumulator": misses & ~granted["accumulator"],
+                "waiting_parameter": misses & ~granted["parameter"],
+                "computing": parts.step,
+                "starting": sequencer.busy & ~sequencer.draining,
+                "draining": sequencer.busy,
+                "idle": Const(1),
+            },
+        )
+        return m
+
+    def _add_pipeline(self, m: Module, p: _Parts) -> None:
+        """Move the beats along, and pick the one whose result is due."""
         travels = Signal(_LAST)  # what leaves after a stage is not in the next one any more
-        with m.If(enable):
-            m.d.sync += [valid.eq(Cat(step, valid & travels)), beats[0].eq(sequencer.beat)]
-            for before, after in pairwise(beats):
-                m.d.sync += after.eq(before)
-
-        leaving = Signal(Beat(sizes))
         leaves = Signal()
-        with m.Switch(kind):
-            for each in Kind:
-                stage = LATENCY[each] - 1
-                with m.Case(each):
+        with m.Switch(p.op.kind):
+            for kind in Kind:
+                stage = LATENCY[kind] - 1
+                with m.Case(kind):
                     m.d.comb += [
-                        leaving.eq(beats[stage]),
-                        leaves.eq(valid[stage]),
-                        travels.eq(Mux(rows_only, 0, 2**stage - 1)),
+                        p.leaving.eq(p.beats[stage]),
+                        leaves.eq(p.valid[stage]),
+                        travels.eq(Mux(p.op.rows_only, 0, 2**stage - 1)),
                     ]
-        finished = Signal(Beat(sizes), reset_less=True)
-        finished_valid = Signal()
-        reduced = [Signal(Beat(sizes), name=f"reduced_{n}", reset_less=True) for n in range(2)]
-        reduced_valid = Signal(2)
-        with m.If(enable):
-            # The first phase of a gate yields nothing yet, and the ops on rows nothing here.
+        with m.If(p.enable):
             m.d.sync += [
-                finished.eq(leaving),
-                finished_valid.eq(leaves & ~rows_only & ~(gates & (leaving.phase == 0))),
-                reduced[0].eq(finished),
-                reduced[1].eq(reduced[0]),
-                reduced_valid.eq(Cat(finished_valid & reduces, reduced_valid)),
+                p.valid.eq(Cat(p.step, p.valid & travels)),
+                p.beats[0].eq(p.sequencer.beat),
             ]
-        live = Signal(lanes)
-        m.d.comb += live.eq(~(ones << leaving.count))
+            for before, after in pairwise(p.beats):
+                m.d.sync += after.eq(before)
+            # The first phase of a gate yields nothing yet, and the ops on rows nothing here.
+            nothing = p.op.rows_only | (p.op.gates & (p.leaving.phase == 0))
+            m.d.sync += [
+                p.finished.eq(p.leaving),
+                p.finished_valid.eq(leaves & ~nothing),
+                p.reduced[0].eq(p.finished),
+                p.reduced[1].eq(p.reduced[0]),
+                p.reduced_valid.eq(Cat(p.finished_valid & p.op.reduces, p.reduced_valid)),
+            ]
 
-        # --- reads -------------------------------------------------------------------------------
-        fetches: list[Fetch] = []
+    def _add_reads(self, m: Module, p: _Parts) -> dict[str, Signal]:
+        """Fetch what beats need, and hand it to the lanes; return which memories are no obstacle."""
+        sizes, sequencer = self.sizes, p.sequencer
+        granted: dict[str, Signal] = {}
 
-        def fetch(name: str, port: Any, shape: Any, depth: int, want: Value, at: Value) -> Any:
+        def fetch(name: str, port: Any, shape: Any, depth: int, at: Value) -> Any:
             m.submodules[f"fetch_{name}"] = block = Fetch(shape, depth)
             wiring.connect(m, block.port, wiring.flipped(port))
             m.d.comb += [
-                block.enable.eq(enable),
-                block.want.eq(sequencer.valid & want),
+                block.enable.eq(p.enable),
+                block.want.eq(sequencer.valid & sequencer.reads[name]),
                 block.address.eq(at),
-                block.step.eq(step),
+                block.step.eq(p.step),
             ]
-            fetches.append(block)
+            granted[name] = block.granted
             return block.data
 
-        reads = sequencer.reads
-        lane_bits, line_bits = ceil_log2(lanes), ceil_log2(sizes.line)
+        lines = sizes.scratchpad // sizes.line
+        lane_bits, line_bits = ceil_log2(sizes.lanes), ceil_log2(sizes.line)
+        at = sequencer.scratchpad
         sums = fetch(
-            "accumulator",
-            self.accumulators,
-            self._sum,
-            sizes.accumulators,
-            reads.accumulator,
-            sequencer.accumulator,
+            "accumulator", self.accumulators, self._sum, sizes.accumulators, sequencer.accumulator
         )
-        line = fetch(
-            "scratchpad",
-            self.scratchpad_read,
-            self._line,
-            sizes.scratchpad // sizes.line,
-            reads.scratchpad,
-            sequencer.scratchpad[line_bits:],
-        )
-        halves = fetch(
-            "vector", self.vectors_read, self._half, sizes.vectors, reads.vector, sequencer.vector
-        )
+        line = fetch("scratchpad", self.scratchpad_read, self._line, lines, at[line_bits:])
+        halves = fetch("vector", self.vectors_read, self._half, sizes.vectors, sequencer.vector)
         words = fetch(
-            "parameter",
-            self.parameters,
-            self._word,
-            sizes.parameters,
-            reads.parameter,
-            sequencer.parameter,
+            "parameter", self.parameters, self._word, sizes.parameters, sequencer.parameter
         )
-        granted = Signal(len(fetches))
         m.d.comb += [
-            granted.eq(Cat(block.granted for block in fetches)),
-            step.eq(sequencer.valid & enable & granted.all()),
-            sequencer.step.eq(step),
+            p.step.eq(sequencer.valid & p.enable & Cat(granted.values()).all()),
+            sequencer.step.eq(p.step),
         ]
-        piece = Signal(8 * lanes)
+        piece = Signal(8 * sizes.lanes)
         if line_bits > lane_bits:
             chosen = Signal(line_bits - lane_bits, reset_less=True)
-            with m.If(step):
-                m.d.sync += chosen.eq(sequencer.scratchpad[lane_bits:line_bits])
-            m.d.comb += piece.eq(Value.cast(line).word_select(chosen, 8 * lanes))
+            with m.If(p.step):
+                m.d.sync += chosen.eq(at[lane_bits:line_bits])
+            m.d.comb += piece.eq(Value.cast(line).word_select(chosen, 8 * sizes.lanes))
         else:
             m.d.comb += piece.eq(Value.cast(line))
+        self._add_lanes(m, p, sums, piece, halves, words)
+        return granted
 
-        # --- rows --------------------------------------------------------------------------------
-        dynamic = Signal(ScaleWord, reset_less=True)
+    def _add_lanes(
+        self, m: Module, p: _Parts, sums: Any, piece: Value, halves: Any, words: Any
+    ) -> None:
+        """Add lanes for what memories show in stage 1."""
+        lanes, rows, op = self.sizes.lanes, p.rows, p.op
+        ones = Const(2**lanes - 1, lanes)
+        scaled = LATENCY[Kind.REQUANTIZED] - 1
         load = Signal()
-        starts_at_zero = Signal()
-        reduces_row = Signal()
-        ends_row = Signal()
-        asks_total = Signal()
-        phase = beats[0].phase
+        keep = Signal()
+        live = Signal(lanes)
+        written = Signal(lanes)
+        dynamic = Signal(ScaleWord, reset_less=True)
         m.d.comb += [
             # The second phase of a rotation works on what the first one read.
-            load.eq(valid[0] & ~(rotates & phase[0])),
-            rows.read.eq(step),
-            rows.row.eq(sequencer.beat.row),
-            rows.read_statistics.eq(Mux(rows_only, step, enable & reduced_valid[0])),
-            rows.statistics_row.eq(Mux(rows_only, sequencer.beat.row, reduced[0].row)),
-            starts_at_zero.eq(sequencer.flags.restart | exponential),
-            reducer.enable.eq(enable),
-            reducer.valid.eq(reduced_valid[1]),
-            reducer.first.eq(reduced[1].first),
-            reducer.tile.eq(reduced[1].tile),
-            reducer.start_best.eq(
-                Mux(searches, Const(-(2**31), 32), Mux(starts_at_zero, Const(0, 32), rows.largest))
-            ),
-            reducer.start_total.eq(Mux(starts_at_zero, Const(0, 32), rows.squares)),
-            reduces_row.eq(enable & reduced_valid[1]),
-            ends_row.eq(reduces_row & reduced[1].last),
-            rows.write_row.eq(reduced[1].row),
-            rows.best.eq(reducer.best),
-            rows.total.eq(reducer.total),
-            rows.write_largest.eq(ends_row & to_vector),
-            rows.write_squares.eq(ends_row & squares),
-            rows.write_top.eq(ends_row & tops),
-            asks_total.eq(ends_row & exponential),
-            rows.ask.eq(asks_total | (enable & valid[0] & rows_only)),
-            rows.ask_row.eq(Mux(exponential, reduced[1].row, beats[0].row)),
-            rows.load_en.eq(self.load_dynamic.en),
-            rows.load_row.eq(self.load_dynamic.address),
-            rows.load_word.eq(self.load_dynamic.data),
-            self.load_dynamic.ready.eq(rows.load_ready),
+            load.eq(p.valid[0] & ~(op.rotates & p.beats[0].phase[0])),
+            keep.eq(op.gates & p.valid[scaled] & (p.beats[scaled].phase == 0)),
+            live.eq(~(ones << p.leaving.count)),
+            written.eq(Mux(op.searches, ones, p.in_range)),
         ]
-        with m.If(exponential):
-            m.d.comb += [
-                rows.value.eq(reducer.total),
-                rows.function.eq(Function.RECIPROCAL),
-                rows.purpose.eq(Purpose.DYNAMIC),
-            ]
-        with m.Else():
-            m.d.comb += rows.value.eq(Mux(phase[1], rows.squares + sequencer.epsilon, rows.largest))
-            with m.Switch(phase):
-                with m.Case(0):
-                    m.d.comb += [
-                        rows.function.eq(Function.RECIPROCAL),
-                        rows.purpose.eq(Purpose.INVERSE),
-                    ]
-                with m.Case(1):
-                    m.d.comb += rows.function.eq(Function.TO_SCALE)
-                    with m.If(op == VectorOp.NORM_SCALES.value):
-                        m.d.comb += rows.purpose.eq(Purpose.FACTOR)
-                    with m.Else():
-                        m.d.comb += rows.purpose.eq(Purpose.DYNAMIC)
-                with m.Default():
-                    m.d.comb += [
-                        rows.function.eq(Function.RSQRT),
-                        rows.purpose.eq(Purpose.PRODUCT),
-                    ]
-        with m.If(enable & load):
-            with m.If(quantizes):
+        with m.If(p.enable & load):
+            with m.If(op.quantizes):
                 m.d.sync += dynamic.eq(rows.inverse)
-            with m.Elif(embeds | (sequencer.flags.dynamic & ~argmax)):
+            with m.Elif(op.uses_dynamic):
                 m.d.sync += dynamic.eq(rows.dynamic)
             with m.Else():
-                m.d.sync += dynamic.eq(ScaleWord.const(UNITY))
-        with m.If(ends_row & argmax):
-            m.d.sync += [self.token.eq(reducer.where), self.token_valid.eq(1)]
+                m.d.sync += dynamic.eq(ScaleWord.const({**UNITY}))
 
-        # --- lanes -------------------------------------------------------------------------------
-        source = Signal(Source)
-        m.d.comb += source.eq(Mux(embeds, Source.BYTE, Mux(quantizes, Source.HALF, Source.SUM)))
-        scaled = LATENCY[Kind.REQUANTIZED] - 1
-        keep = Signal()
-        written = Signal(lanes)
-        m.d.comb += [
-            keep.eq(gates & valid[scaled] & (beats[scaled].phase == 0)),
-            written.eq(Mux(searches, ones, in_range)),
-        ]
-        units = []
         for n in range(lanes):
-            m.submodules[f"lane_{n}"] = lane = Precompiled(self._lane, "vector_lane")
-            units.append(lane)
+            lane: Any = Precompiled(self._lane, "vector_lane")
+            m.submodules[f"lane_{n}"] = lane
+            p.lanes.append(lane)
             m.d.comb += [
-                lane.enable.eq(enable),
+                lane.enable.eq(p.enable),
                 lane.load.eq(load),
-                lane.source.eq(source),
+                lane.source.eq(op.source),
                 lane.total.eq(sums[n]),
                 lane.byte.eq(piece[8 * n : 8 * n + 8]),
                 lane.half.eq(halves[n]),
                 lane.word.eq(words[n]),
                 lane.top.eq(rows.top),
                 lane.dynamic.eq(dynamic),
-                lane.bits.eq(bits),
-                lane.scale.eq(sequencer.scale),
-                lane.kind.eq(kind),
-                lane.fill.eq(searches),
-                lane.square_shift.eq(sequencer.flags.square_shift),
-                lane.statistics.eq(to_vector),
+                lane.bits.eq(op.bits),
+                lane.scale.eq(p.sequencer.scale),
+                lane.kind.eq(op.kind),
+                lane.fill.eq(op.searches),
+                lane.square_shift.eq(p.sequencer.flags.square_shift),
+                lane.statistics.eq(op.to_vector),
                 lane.keep.eq(keep),
                 lane.live.eq(live[n]),
-                lane.plane.eq(leaving.phase[0]),
+                lane.plane.eq(p.leaving.phase[0]),
                 lane.written.eq(written[n]),
-                reducer.scores[n].eq(lane.score),
-                reducer.addends[n].eq(lane.addend),
+                p.reducer.scores[n].eq(lane.score),
+                p.reducer.addends[n].eq(lane.addend),
             ]
         for n in range(0, lanes, 2):
-            m.submodules[f"rotate_{n}"] = rotate = Precompiled(self._rotate, "vector_rotate")
-            a, b = units[n], units[n + 1]
+            rotate: Any = Precompiled(self._rotate, "vector_rotate")
+            m.submodules[f"rotate_{n}"] = rotate
+            a, b = p.lanes[n : n + 2]
             m.d.comb += [
-                rotate.enable.eq(enable & rotates),
+                rotate.enable.eq(p.enable & op.rotates),
                 rotate.a.eq(a.scaled),
                 rotate.b.eq(b.scaled),
                 rotate.cosine.eq(a.factor),
@@ -392,54 +331,101 @@ class VectorUnit(wiring.Component):
                 b.rotated.eq(rotate.rotated_b),
             ]
 
-        # --- writes ------------------------------------------------------------------------------
-        pieces = sizes.line // lanes
-        target = finished.target
+    def _add_rows(self, m: Module, p: _Parts) -> None:
+        """Read and write row states, reduce rows, and ask for their scales."""
+        rows, reducer, op = p.rows, p.reducer, p.op
+        phase = p.beats[0].phase
+        here = p.reduced[1]
+        starts_at_zero = Signal()
+        ends = Signal()
+        m.d.comb += [
+            starts_at_zero.eq(p.sequencer.flags.restart | op.exponential),
+            ends.eq(p.enable & p.reduced_valid[1] & here.last),
+            rows.read.eq(p.step),
+            rows.row.eq(p.sequencer.beat.row),
+            rows.read_statistics.eq(Mux(op.rows_only, p.step, p.enable & p.reduced_valid[0])),
+            rows.statistics_row.eq(Mux(op.rows_only, p.sequencer.beat.row, p.reduced[0].row)),
+            reducer.enable.eq(p.enable),
+            reducer.valid.eq(p.reduced_valid[1]),
+            reducer.first.eq(here.first),
+            reducer.tile.eq(here.tile),
+            reducer.start_best.eq(
+                Mux(
+                    op.searches,
+                    Const(-(2**31), 32),
+                    Mux(starts_at_zero, Const(0, 32), rows.largest),
+                )
+            ),
+            reducer.start_total.eq(Mux(starts_at_zero, Const(0, 32), rows.squares)),
+            rows.write_row.eq(here.row),
+            rows.best.eq(reducer.best),
+            rows.total.eq(reducer.total),
+            rows.write_largest.eq(ends & op.to_vector),
+            rows.write_squares.eq(ends & op.squares),
+            rows.write_top.eq(ends & op.tops),
+            rows.ask.eq((ends & op.exponential) | (p.enable & p.valid[0] & op.rows_only)),
+            rows.ask_row.eq(Mux(op.exponential, here.row, p.beats[0].row)),
+            rows.load_en.eq(self.load_dynamic.en),
+            rows.load_row.eq(self.load_dynamic.address),
+            rows.load_word.eq(self.load_dynamic.data),
+            self.load_dynamic.ready.eq(rows.load_ready),
+        ]
+        with m.If(op.exponential):
+            m.d.comb += [
+                rows.value.eq(reducer.total),
+                rows.function.eq(Function.RECIPROCAL),
+                rows.purpose.eq(Purpose.DYNAMIC),
+            ]
+        with m.Else():
+            m.d.comb += rows.value.eq(
+                Mux(phase[1], rows.squares + p.sequencer.epsilon, rows.largest)
+            )
+            with m.Switch(phase):
+                with m.Case(0):
+                    m.d.comb += [
+                        rows.function.eq(Function.RECIPROCAL),
+                        rows.purpose.eq(Purpose.INVERSE),
+                    ]
+                with m.Case(1):
+                    m.d.comb += [
+                        rows.function.eq(Function.TO_SCALE),
+                        rows.purpose.eq(Mux(op.norms, Purpose.FACTOR, Purpose.DYNAMIC)),
+                    ]
+                with m.Default():
+                    m.d.comb += [
+                        rows.function.eq(Function.RSQRT),
+                        rows.purpose.eq(Purpose.PRODUCT),
+                    ]
+        with m.If(ends & op.argmax):
+            m.d.sync += [self.token.eq(reducer.where), self.token_valid.eq(1)]
+
+    def _add_writes(self, m: Module, p: _Parts) -> tuple[Signal, Signal]:
+        """Write what is finished; return whether the scratchpad, the vector memory refuse it."""
+        sizes = self.sizes
+        pieces = sizes.line // sizes.lanes
+        lane_bits, line_bits = ceil_log2(sizes.lanes), ceil_log2(sizes.line)
+        target = p.finished.target
         write, write_vector = self.scratchpad_write, self.vectors_write
         mask = Signal(sizes.line)
-        m.d.comb += mask.eq(in_range)
+        m.d.comb += mask.eq(p.in_range)
         if pieces > 1:
-            m.d.comb += mask.eq(in_range << (target[lane_bits:line_bits] << lane_bits))
+            m.d.comb += mask.eq(p.in_range << (target[lane_bits:line_bits] << lane_bits))
         waits_scratchpad = Signal()
         waits_vector = Signal()
         m.d.comb += [
-            write.en.eq(finished_valid & to_scratchpad),
+            write.en.eq(p.finished_valid & p.op.to_scratchpad),
             write.address.eq(target[line_bits:]),
             write.mask.eq(mask),
-            Value.cast(write.data).eq(Cat(*(unit.result[:8] for unit in units * pieces))),
-            write_vector.en.eq(finished_valid & to_vector),
+            Value.cast(write.data).eq(Cat(*(lane.result[:8] for lane in p.lanes * pieces))),
+            write_vector.en.eq(p.finished_valid & p.op.to_vector),
             write_vector.address.eq(target),
-            write_vector.mask.eq(in_range),
-            Value.cast(write_vector.data).eq(Cat(*(unit.result[:16] for unit in units))),
+            write_vector.mask.eq(p.in_range),
+            Value.cast(write_vector.data).eq(Cat(*(lane.result[:16] for lane in p.lanes))),
             waits_scratchpad.eq(write.en & ~write.ready),
             waits_vector.eq(write_vector.en & ~write_vector.ready),
-            enable.eq(~(waits_scratchpad | waits_vector)),
+            p.enable.eq(~(waits_scratchpad | waits_vector)),
         ]
-        empty = Signal()
-        m.d.comb += [
-            empty.eq(enable & ~(valid.any() | finished_valid | reduced_valid.any() | rows.busy)),
-            sequencer.empty.eq(empty),
-            self.done.eq(sequencer.done),
-        ]
-        wiring.connect(m, wiring.flipped(self.i), sequencer.i)
-
-        misses = Signal()
-        m.d.comb += misses.eq(sequencer.valid & enable)
-        self._count(
-            m,
-            causes={
-                # Nothing is requested while a write waits, so that is to blame first.
-                "waiting_scratchpad": waits_scratchpad | (misses & ~granted[1]),
-                "waiting_vector": waits_vector | (misses & ~granted[2]),
-                "waiting_accumulator": misses & ~granted[0],
-                "waiting_parameter": misses & ~granted[3],
-                "computing": step,
-                "starting": sequencer.busy & ~sequencer.draining,
-                "draining": sequencer.busy,
-                "idle": Const(1),
-            },
-        )
-        return m
+        return waits_scratchpad, waits_vector
 
     def _count(self, m: Module, *, causes: dict[str, Value]) -> None:
         """Count each cycle for the first cause that holds, and the bytes of each port."""

@@ -169,9 +169,9 @@ class Lane(wiring.Component):
                 with m.Case(Source.SUM):
                     m.d.sync += [value.eq(self.total), word.eq(self.word)]
                 with m.Case(Source.BYTE):
-                    m.d.sync += [value.eq(self.byte), word.eq(ScaleWord.const(UNITY))]
+                    m.d.sync += [value.eq(self.byte), word.eq(ScaleWord.const({**UNITY}))]
                 with m.Default():
-                    m.d.sync += [value.eq(self.half), word.eq(ScaleWord.const(STEPS))]
+                    m.d.sync += [value.eq(self.half), word.eq(ScaleWord.const({**STEPS}))]
 
         kept = Signal(signed(16), reset_less=True)
         half = halves[-1]

@@ -11,23 +11,33 @@ from amaranth.utils import ceil_log2
 __all__ = ["Fetch", "ReadPort", "WritePort"]
 
 
-def ReadPort(shape, depth):
-    return wiring.Signature(
-        {"en": Out(1), "address": Out(ceil_log2(depth)), "ready": In(1), "data": In(shape)}
-    )
+class ReadPort(wiring.Signature):
+    """Reads of a memory, seen by who reads.
+
+    A request (``en``, ``address``) is accepted in a cycle in which ``ready`` is high, and may be
+    withdrawn before. The next cycle, and only then, ``data`` shows the entry.
+    """
+
+    def __init__(self, shape: ShapeLike, depth: int) -> None:
+        super().__init__(
+            {"en": Out(1), "address": Out(ceil_log2(depth)), "ready": In(1), "data": In(shape)}
+        )
 
 
-def WritePort(shape, depth):
-    count = shape.length if isinstance(shape, data.ArrayLayout) else 1
-    return wiring.Signature(
-        {
-            "en": Out(1),
-            "address": Out(ceil_log2(depth)),
-            "data": Out(shape),
-            "mask": Out(count),
-            "ready": In(1),
-        }
-    )
+class WritePort(wiring.Signature):
+    """Writes of a memory, seen by who writes; ``mask`` has a bit for each element of an array."""
+
+    def __init__(self, shape: ShapeLike, depth: int) -> None:
+        elements = shape.length if isinstance(shape, data.ArrayLayout) else 1
+        super().__init__(
+            {
+                "en": Out(1),
+                "address": Out(ceil_log2(depth)),
+                "data": Out(shape),
+                "mask": Out(elements),
+                "ready": In(1),
+            }
+        )
 
 
 class Fetch(wiring.Component):

@@ -179,7 +179,7 @@ class _Bench:
 async def matches_the_golden_model(dut: Any, op: str, stall: float) -> None:
     bench = _Bench(dut, idle=stall, stall=stall)
     await bench.start()
-    for _ in range(10):
+    for _ in range(25):
         await bench.run(*random_commands(bench.rng, bench.model, VectorOp[op]))
 
 
@@ -188,7 +188,7 @@ async def matches_the_golden_model(dut: Any, op: str, stall: float) -> None:
 async def runs_mixed_commands(dut: Any, stall: float) -> None:
     bench = _Bench(dut, idle=stall, stall=stall)
     await bench.start()
-    for index in range(20):
+    for index in range(40):
         if index % 5 == 4:
             await bench.load()
         ops = bench.rng.choices(list(VectorOp), k=4)

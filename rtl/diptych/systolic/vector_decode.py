@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What each op means for the parts of the vector unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import enum
+
+from .isa import VectorOp
+from .vector_control import Sequencer
+from .vector_lanes import Kind, Source
+
+__all__ = ["Decoded", "decode"]
+
+_KINDS = {
+    VectorOp.BYTES: Kind.REQUANTIZED,
+    VectorOp.ROTATE: Kind.ROTATED,
+    VectorOp.ADD: Kind.ADDED,
+    VectorOp.GATE: Kind.GATED,
+    VectorOp.EMBED: Kind.REQUANTIZED,
+    VectorOp.NORM_SCALES: Kind.SUM,
+    VectorOp.HIDDEN_SCALES: Kind.SUM,
+    VectorOp.QUANTIZE: Kind.REQUANTIZED,
+    VectorOp.TOP: Kind.SUM,
+    VectorOp.EXPONENTIAL: Kind.POWER,
+    VectorOp.ARGMAX: Kind.REQUANTIZED,
+}
+_BITS = {
+    VectorOp.BYTES: 8,
+    VectorOp.ROTATE: 16,
+    VectorOp.ADD: 32,
+    VectorOp.GATE: 16,
+    VectorOp.EMBED: 16,
+    VectorOp.QUANTIZE: 8,
+}
+"""Width of the re-quantized value; ARGMAX brings its own."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The op that is running: one signal per question, constant while it runs."""
+
+    kind: enum.EnumView[Kind]
+    source: enum.EnumView[Source]
+    bits: Signal
+    rows_only: Signal
+    norms: Signal
+    rotates: Signal
+    gates: Signal
+    quantizes: Signal
+    exponential: Signal
+    tops: Signal
+    argmax: Signal
+    searches: Signal
+    """Whether the largest of all lanes is looked for."""
+    to_scratchpad: Signal
+    to_vector: Signal
+    """Whether the vector memory is written, with statistics."""
+    squares: Signal
+    """Whether these include the squares."""
+    reduces: Signal
+    uses_dynamic: Signal
+
+
+def decode(m: Module, sequencer: Sequencer) -> Decoded:
+    """Add what tells the ops apart to a module and return it. Combinational."""
+    op = sequencer.op
+
+    def is_op(*ops: VectorOp) -> Signal:
+        signal = Signal(name="is_" + "_or_".join(op.name.lower() for op in ops))
+        m.d.comb += signal.eq(op.matches(*(op.value for op in ops)))
+        return signal
+
+    kind = Signal(Kind)
+    source = Signal(Source)
+    bits = Signal(6)
+    m.d.comb += bits.eq(sequencer.bits)
+    with m.Switch(op):
+        for which, value in _KINDS.items():
+            with m.Case(which.value):
+                m.d.comb += kind.eq(value)
+                if which in _BITS:
+                    m.d.comb += bits.eq(_BITS[which])
+
+    embeds = is_op(VectorOp.EMBED)
+    decoded = Decoded(
+        kind=kind,
+        source=source,
+        bits=bits,
+        rows_only=is_op(VectorOp.NORM_SCALES, VectorOp.HIDDEN_SCALES),
+        norms=is_op(VectorOp.NORM_SCALES),
+        rotates=is_op(VectorOp.ROTATE),
+        gates=is_op(VectorOp.GATE),
+        quantizes=is_op(VectorOp.QUANTIZE),
+        exponential=is_op(VectorOp.EXPONENTIAL),
+        tops=is_op(VectorOp.TOP),
+        argmax=is_op(VectorOp.ARGMAX),
+        searches=is_op(VectorOp.TOP, VectorOp.ARGMAX),
+        to_scratchpad=is_op(
+            VectorOp.BYTES, VectorOp.ROTATE, VectorOp.QUANTIZE, VectorOp.EXPONENTIAL
+        ),
+        to_vector=is_op(VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED),
+        squares=is_op(VectorOp.ADD, VectorOp.EMBED),
+        reduces=Signal(name="reduces"),
+        uses_dynamic=Signal(name="uses_dynamic"),
+    )
+    m.d.comb += [
+        source.eq(Mux(embeds, Source.BYTE, Mux(decoded.quantizes, Source.HALF, Source.SUM))),
+        decoded.reduces.eq(decoded.to_vector | decoded.searches | decoded.exponential),
+        decoded.uses_dynamic.eq(embeds | (sequencer.flags.dynamic & ~decoded.argmax)),
+    ]
+    return decoded
