@@ -276,9 +276,9 @@ class VectorUnit(wiring.Component):
         written = Signal(lanes)
         dynamic = Signal(ScaleWord, reset_less=True)
         m.d.comb += [
-            # The second phase of a rotation works on what the first one read.
-            load.eq(p.valid[0] & ~(op.rotates & p.beats[0].phase[0])),
-            keep.eq(op.gates & p.valid[scaled] & (p.beats[scaled].phase == 0)),
+            load.eq(p.valid[0]),
+            # The second phase is kept, too, when the gate has already taken the first.
+            keep.eq(op.gates & p.valid[scaled]),
             live.eq(~(ones << p.leaving.count)),
             written.eq(Mux(op.searches, ones, p.in_range)),
         ]

@@ -77,7 +77,7 @@ class Lane(wiring.Component):
         exponential, choice of the result, result of masked lanes (1: the least number, 0: zero),
         and what is reduced: magnitudes and squares, or the results.
     keep : :py:`In(1)`
-        Stage 5: whether the re-quantized value is the gate, and not what is gated.
+        Stage 5: whether to keep the re-quantized value as the gate of the next one.
     live, plane : :py:`In(1)`
         Last stage: whether the lane is not masked, and which plane is due (1: the low one).
     rotated : :py:`In(signed(16))`

@@ -64,7 +64,8 @@ class Fetch(wiring.Component):
     granted : :py:`Out(1)`
         Whether it may, as far as this memory is concerned.
     data : :py:`Out(shape)`
-        The answer, in stage 1.
+        The answer, in stage 1. It stays until the next one, also for beats that want none: the
+        second phase of a rotation works on what the first one read.
     port : :py:`Out(ReadPort(shape, depth))`
         The memory.
     """

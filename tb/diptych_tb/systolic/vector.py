@@ -138,11 +138,12 @@ class _Bench:
             Command(VectorOp.TOP, first=sizes.lanes - 1, **common),
         )
 
-    async def load(self) -> None:
-        """Give every row a new ``dynamic`` from outside."""
+    async def load(self, first: int = 0) -> None:
+        """Give each row from ``first`` on a new ``dynamic`` from outside."""
         dut = self.dut
-        self.model.dynamic[:] = self.model.words(self.sizes.rows, 14, 18)
-        for row, word in enumerate(self.model.dynamic.tolist()):
+        words = self.model.words(self.sizes.rows - first, 14, 18)
+        self.model.dynamic[first:] = words
+        for row, word in enumerate(words.tolist(), first):
             dut.load_dynamic__en.value = 1
             dut.load_dynamic__address.value = row
             dut.load_dynamic__data.value = word
@@ -214,6 +215,39 @@ async def counts_every_cycle_and_byte(dut: Any) -> None:
     for name, (port, size) in _BYTES.items():
         got = int(dut[f"bytes_{name}"].value) - bytes_before[name]
         assert got == (bench.memories.accesses[port] - accesses[port]) * size * bench.sizes.lanes
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def reads_each_entry_once(dut: Any) -> None:
+    bench = _Bench(dut, idle=0, stall=0.5)
+    await bench.start()
+    before = dict(bench.memories.accesses)
+    (command,) = random_commands(bench.rng, bench.model, VectorOp.ADD)
+    await bench.run(command)
+    for name in ("accumulators", "parameters", "vectors_read", "vectors_write"):
+        assert bench.memories.accesses[name] - before[name] == command.rows * command.tiles
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def takes_rows_from_outside_while_it_writes_others(dut: Any) -> None:
+    bench = _Bench(dut, idle=0, stall=0)
+    await bench.start()
+
+    async def load_later(first: int, delay: int) -> None:
+        await ClockCycles(dut.clk, delay)
+        await bench.load(first)
+
+    for delay in range(4, 20):
+        op = VectorOp.HIDDEN_SCALES if delay % 2 else VectorOp.NORM_SCALES
+        (command,) = random_commands(bench.rng, bench.model, op)
+        command.rows = bench.sizes.rows // 2
+        loading = cocotb.start_soon(load_later(command.rows, delay))
+        await bench.run(command)
+        await loading
+        (command,) = random_commands(bench.rng, bench.model, VectorOp.BYTES)
+        command.rows = bench.sizes.rows
+        command.flags["dynamic"] = 1
+        await bench.run(command)
 
 
 _BYTES = {
