@@ -26,7 +26,7 @@ DAMPING = 0.01
 """Share of the mean diagonal that is added to GPTQ's Hessian."""
 
 
-def quantize_matrix(w: Reals, x: Reals) -> tuple[NDArray[np.int8], Reals]:
+def quantize_matrix(w: NDArray[np.floating], x: Reals) -> tuple[NDArray[np.int8], Reals]:
     """Round ``w`` [N, K] to int8 so that ``x @ w.T`` changes least, x [samples, K] -> (q, step).
 
     ``w ~ q * step[:, None]``.
