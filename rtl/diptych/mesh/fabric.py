@@ -90,7 +90,7 @@ class Load(enum.Enum, shape=unsigned(4)):
     """The 4 bytes of each payload word, low byte first, each to the SRAM at ``address``, then
     ``step`` bytes further on."""
     PROGRAM = 3
-    """Payload words to the program memory from word ``address``."""
+    """Payload words to the program memory from instruction ``address``, low word first."""
     ROUTE = 4
     """A payload word is the :class:`Route` of color ``address``, then of the next color."""
     REGISTER = 5

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The memory of a tile."""
+
+from typing import Any
+
+from amaranth.hdl import Const, Module, Mux, Signal, unsigned
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out, Signature
+
+__all__ = ["BANKS", "ReadPort", "Sram", "WritePort"]
+
+BANKS = 4
+"""Banks, by the low bits of the word address."""
+WORD_BITS = 64
+ADDRESS_BITS = 13
+"""Bits of a word address: up to 64 KiB."""
+
+
+class ReadPort(Signature):
+    """Asks for the 64-bit word at ``address``.
+
+    ``data`` is the word from the cycle after the one in which ``valid`` and ``ready`` were high,
+    until another read of the same port. ``ready`` depends on ``valid`` of the other ports.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"valid": Out(1), "address": Out(ADDRESS_BITS), "ready": In(1), "data": In(WORD_BITS)}
+        )
+
+
+class WritePort(Signature):
+    """Writes the bytes in ``mask`` of the word at ``address`` when ``ready``.
+
+    A read sees what was written in an earlier cycle.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "valid": Out(1),
+                "address": Out(ADDRESS_BITS),
+                "data": Out(WORD_BITS),
+                "mask": Out(8),
+                "ready": In(1),
+            }
+        )
+
+
+class Sram(wiring.Component):
+    """64-bit words in four banks: two reads and one write per cycle.
+
+    Two reads of one bank conflict: the port that comes later in :attr:`READERS` waits. The port
+    that comes first in :attr:`WRITERS` writes.
+
+    Parameters
+    ----------
+    size : :class:`int`
+        Bytes; a multiple of 256, at most 65536.
+
+    Members
+    -------
+    receiver, pipe_b, pipe_a, scalar : :py:`In(ReadPort())`
+        Readers.
+    receiver_write, pipe_write, scalar_write, loader_write : :py:`In(WritePort())`
+        Writers.
+    count_sram_read, count_sram_write : :py:`Out(32)`
+        Bytes.
+
+    Raises
+    ------
+    ValueError
+        If the size is out of range.
+    """
+
+    READERS = ("receiver", "pipe_b", "pipe_a", "scalar")
+    WRITERS = ("receiver_write", "pipe_write", "scalar_write", "loader_write")
+
+    count_sram_read: Signal
+    count_sram_write: Signal
+
+    def __init__(self, *, size: int = 16384) -> None:
+        if size not in range(256, 65537, 256):
+            raise ValueError(f"SRAM size must be a multiple of 256 up to 65536, not {size!r}")
+        self.size = size
+        super().__init__(
+            {
+                **{name: In(ReadPort()) for name in self.READERS},
+                **{name: In(WritePort()) for name in self.WRITERS},
+                "count_sram_read": Out(32),
+                "count_sram_write": Out(32),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        # --- one write ---
+        address = Signal(ADDRESS_BITS)
+        word = Signal(WORD_BITS)
+        mask = Signal(8)
+        busy = Const(0, 1)
+        for name in self.WRITERS:
+            port = getattr(self, name)
+            m.d.comb += port.ready.eq(~busy)
+            now = Signal(name=f"{name}_or_before")
+            m.d.comb += now.eq(busy | port.valid)
+            with m.If(port.valid & ~busy):
+                m.d.comb += [address.eq(port.address), word.eq(port.data), mask.eq(port.mask)]
+            busy = now
+        with m.If(busy):
+            m.d.sync += self.count_sram_write.eq(self.count_sram_write + sum(mask[1:], mask[0]))
+
+        # --- two reads, of different banks ---
+        bank_addresses = [Signal(ADDRESS_BITS - 2, name=f"address_{bank}") for bank in range(BANKS)]
+        bank_reads = Signal(BANKS)
+        used = Const(0, BANKS)
+        full = Const(0, 1)
+        one = Const(0, 1)
+        grants = []
+        for name in self.READERS:
+            port = getattr(self, name)
+            wanted = Signal(BANKS, name=f"{name}_bank")
+            granted = Signal(name=f"{name}_granted")
+            m.d.comb += [
+                wanted.eq(1 << port.address[:2]),
+                port.ready.eq(~full & ~(used & wanted).any()),
+                granted.eq(port.valid & port.ready),
+            ]
+            used_now = Signal(BANKS, name=f"{name}_used")
+            one_now = Signal(name=f"{name}_one")
+            full_now = Signal(name=f"{name}_full")
+            m.d.comb += [
+                used_now.eq(used | Mux(granted, wanted, 0)),
+                one_now.eq(one | granted),
+                full_now.eq(full | (one & granted)),
+            ]
+            used, one, full = used_now, one_now, full_now
+            for bank in range(BANKS):
+                with m.If(granted & wanted[bank]):
+                    m.d.comb += bank_addresses[bank].eq(port.address[2:])
+            grants.append(granted)
+        m.d.comb += bank_reads.eq(used)
+        with m.If(one):
+            m.d.sync += self.count_sram_read.eq(self.count_sram_read + Mux(full, 16, 8))
+
+        rows = self.size // (WORD_BITS // 8) // BANKS
+        outputs = []
+        for bank in range(BANKS):
+            m.submodules[f"bank_{bank}"] = storage = memory.Memory(
+                shape=unsigned(WORD_BITS), depth=rows, init=[]
+            )
+            write = storage.write_port(granularity=8)
+            read = storage.read_port()
+            m.d.comb += [
+                write.addr.eq(address[2:]),
+                write.data.eq(word),
+                write.en.eq(Mux(busy & (address[:2] == bank), mask, 0)),
+                read.addr.eq(bank_addresses[bank]),
+                read.en.eq(bank_reads[bank]),
+            ]
+            outputs.append(read.data)
+
+        # A bank's output lasts until its next read; each port keeps its own word beyond that.
+        for name, granted in zip(self.READERS, grants, strict=True):
+            port = getattr(self, name)
+            fresh = Signal(name=f"{name}_fresh")
+            bank = Signal(2, name=f"{name}_from")
+            kept = Signal(WORD_BITS, name=f"{name}_kept", reset_less=True)
+            m.d.sync += fresh.eq(granted)
+            with m.If(granted):
+                m.d.sync += bank.eq(port.address[:2])
+            with m.If(fresh):
+                with m.Switch(bank):
+                    for index in range(BANKS):
+                        with m.Case(index):
+                            m.d.comb += port.data.eq(outputs[index])
+                m.d.sync += kept.eq(port.data)
+            with m.Else():
+                m.d.comb += port.data.eq(kept)
+        return m
