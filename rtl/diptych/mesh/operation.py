@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Vector instructions with their registers read."""
+
+from __future__ import annotations
+
+from amaranth.hdl import signed
+from amaranth.lib import data
+
+from diptych.arith.scale import ScaleWord
+
+from .isa import Op, Tail
+
+__all__ = ["ADDRESS_BITS", "Operation"]
+
+ADDRESS_BITS = 16
+
+
+class Operation(data.StructLayout):
+    """What an engine needs of a vector instruction.
+
+    Members
+    -------
+    op : :class:`.Op`
+        The operation.
+    a, b, d, stride : 16 bits
+        Addresses and distance in bytes.
+    count, inner : 16 bits
+        Numbers, registers added.
+    scalar : 32 bits, signed
+        ``R[b_reg]``.
+    offset : 32 bits, signed
+        ``R[a_reg]``.
+    dynamic : :class:`.ScaleWord`
+        ``R[dynamic]``.
+    tail : :class:`.Tail`
+        The rest.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "op": Op,
+                "a": ADDRESS_BITS,
+                "b": ADDRESS_BITS,
+                "d": ADDRESS_BITS,
+                "stride": ADDRESS_BITS,
+                "count": 16,
+                "inner": 16,
+                "scalar": signed(32),
+                "offset": signed(32),
+                "dynamic": ScaleWord,
+                "tail": Tail(),
+            }
+        )

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The main vector pipe of a tile."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from diptych.arith.dot import Dot8
+from diptych.arith.exponential import Exponential
+from diptych.arith.requantize import Requantizer
+from diptych.arith.rope import Rotate, planes
+from diptych.arith.silu import Gate
+
+from .fabric import Wavelet
+from .isa import Op, Type
+from .operation import Operation
+from .sram import ReadPort, WritePort
+from .steps import Step, Steps
+
+__all__ = ["VectorPipe"]
+
+STAGES = {
+    Op.MATVEC: 1 + Dot8.latency,
+    Op.REQUANTIZE: 1 + Requantizer.latency,
+    Op.ROTATE: 1 + Rotate.latency,
+    Op.EXPONENTIAL: 1 + Exponential.latency,
+    Op.GATE: 1 + Gate.latency,
+}
+"""Cycles from the step that asks for an element's operands to its result."""
+
+
+class VectorPipe(wiring.Component):
+    """Carries out MATVEC, REQUANTIZE, ROTATE, EXPONENTIAL and GATE (:class:`.Op`), one at a time.
+
+    A step per cycle; the next instruction is taken when the last result has left. The result of
+    a step leaves 2 (MATVEC), 4, 3, 5 or 7 cycles after its operands were asked for. The pipe stops
+    as a whole while its result cannot leave.
+
+    Members
+    -------
+    i : :py:`In(stream.Signature(Operation()))`
+        Instructions.
+    read_a, read_b, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
+        To the SRAM.
+    o : :py:`Out(stream.Signature(Wavelet()))`
+        Results that go to a color.
+    busy : :py:`Out(1)`
+        An instruction has not ended.
+    statistic_valid, statistic : :py:`Out(1)`, :py:`Out(32)`
+        The statistic of an instruction that ends in this cycle.
+    steps : :py:`Out(1)`
+        A step is taken.
+    blocked : :py:`Out(1)`
+        The result cannot leave.
+    macs : :py:`Out(4)`
+        Multiplications that this step's operands make.
+    """
+
+    i: stream.Interface
+    read_a: Any
+    read_b: Any
+    write: Any
+    o: stream.Interface
+    busy: Signal
+    statistic_valid: Signal
+    statistic: Signal
+    steps: Signal
+    blocked: Signal
+    macs: Signal
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "i": In(stream.Signature(Operation())),
+                "read_a": Out(ReadPort()),
+                "read_b": Out(ReadPort()),
+                "write": Out(WritePort()),
+                "o": Out(stream.Signature(Wavelet())),
+                "busy": Out(1),
+                "statistic_valid": Out(1),
+                "statistic": Out(32),
+                "steps": Out(1),
+                "blocked": Out(1),
+                "macs": Out(4),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.steps = steps = Steps()
+        m.submodules.dot = dot = Dot8()
+        m.submodules.requantizer = requantizer = Requantizer()
+        m.submodules.rotate = rotate = Rotate()
+        m.submodules.exponential = exponential = Exponential()
+        m.submodules.gate = gate = Gate()
+        wiring.connect(m, wiring.flipped(self.read_a), steps.read_a)
+        wiring.connect(m, wiring.flipped(self.read_b), steps.read_b)
+
+        # --- one instruction at a time ---
+        now = Signal(Operation())
+        depth = max(STAGES.values())
+        tags = [Signal(Step(), name=f"tag_{n}") for n in range(depth + 1)]
+        enable = Signal()
+        travelling = Signal()
+        m.d.comb += [
+            travelling.eq(Cat(tag.valid for tag in tags[1:]).any()),
+            self.busy.eq(steps.busy | travelling),
+            self.i.ready.eq(~self.busy),
+            steps.operation.eq(now),
+            steps.start.eq(self.i.valid & self.i.ready),
+            steps.starting.eq(self.i.payload),
+            steps.enable.eq(enable),
+            self.steps.eq(steps.step.valid),
+            tags[0].eq(steps.step),
+        ]
+        with m.If(steps.start):
+            m.d.sync += now.eq(self.i.payload)
+        with m.If(enable & (steps.step.valid | travelling)):
+            for before, behind in zip(tags, tags[1:], strict=False):
+                m.d.sync += behind.eq(before)
+
+        # --- operands: the tag of stage 1 says where in the words they are ---
+        at = tags[1]
+        a = Signal(64)
+        b = Signal(32)
+        a_value = Signal(signed(32))
+        m.d.comb += [
+            a.eq(self.read_a.data >> Cat(Const(0, 3), at.a_place)),
+            b.eq(Mux(at.b_place[2], self.read_b.data[32:], self.read_b.data[:32])),
+        ]
+        with m.Switch(now.tail.a_type):
+            with m.Case(Type.INT8):
+                m.d.comb += a_value.eq(a[:8].as_signed())
+            with m.Case(Type.INT16):
+                m.d.comb += a_value.eq(a[:16].as_signed())
+            with m.Default():
+                m.d.comb += a_value.eq(a[:32].as_signed())
+        m.d.comb += [
+            dot.enable.eq(enable & at.valid & (now.op == Op.MATVEC)),
+            dot.is_unsigned.eq(now.tail.unsigned),
+            dot.weights.eq(self.read_a.data),
+            dot.activations.eq(self.read_b.data),
+            self.macs.eq(Mux(dot.enable & ~at.zero, 8, 0)),
+            requantizer.enable.eq(enable & (now.op == Op.REQUANTIZE) & travelling),
+            requantizer.value.eq(a_value),
+            requantizer.word.eq(Mux(now.tail.static_memory, b, now.scalar)[:22]),
+            requantizer.dynamic.eq(now.dynamic),
+            requantizer.bits.eq(now.tail.bits),
+            rotate.enable.eq(enable & (now.op == Op.ROTATE) & travelling),
+            rotate.a.eq(a[:16]),
+            rotate.b.eq(a[16:32]),
+            rotate.cosine.eq(b[:16]),
+            rotate.sine.eq(b[16:]),
+            exponential.enable.eq(enable & (now.op == Op.EXPONENTIAL) & travelling),
+            exponential.distance.eq(now.scalar - a[:32].as_signed()),
+            exponential.word.eq(now.dynamic),
+            gate.enable.eq(enable & (now.op == Op.GATE) & travelling),
+            gate.gate.eq(a[:16]),
+            gate.up.eq(a[16:32]),
+            gate.word.eq(now.dynamic),
+        ]
+
+        # --- results ---
+        out = Signal(Step())
+        value = Signal(signed(32))
+        sums = Signal(signed(32), reset_less=True)
+        term = Signal(signed(32))
+        row = Signal(signed(32))
+        last_dot = tags[STAGES[Op.MATVEC]]
+        m.d.comb += [
+            term.eq(Mux(last_dot.zero, 0, Mux(last_dot.high, dot.total << 8, dot.total))),
+            row.eq(Mux(last_dot.first, term, sums + term)),
+        ]
+        with m.If(enable & last_dot.valid & (now.op == Op.MATVEC)):
+            m.d.sync += sums.eq(row)
+        rotated_a = planes(m, rotate.rotated_a, name="plane_a")
+        rotated_b = planes(m, rotate.rotated_b, name="plane_b")
+        with m.Switch(now.op):
+            for op, stage in STAGES.items():
+                with m.Case(op):
+                    m.d.comb += out.eq(tags[stage])
+        with m.Switch(now.op):
+            with m.Case(Op.MATVEC):
+                m.d.comb += value.eq(row)
+            with m.Case(Op.REQUANTIZE):
+                m.d.comb += value.eq(requantizer.result)
+            with m.Case(Op.ROTATE):
+                high = Cat(rotated_a[0], rotated_b[0])
+                low = Cat(rotated_a[1], rotated_b[1])
+                m.d.comb += value.eq(Mux(out.high, high, low))
+            with m.Case(Op.EXPONENTIAL):
+                m.d.comb += value.eq(Mux(out.zero, 0, exponential.power))
+            with m.Case(Op.GATE):
+                m.d.comb += value.eq(gate.result)
+
+        sends = Signal()
+        writes = Signal()
+        leaves = Signal()
+        m.d.comb += [
+            sends.eq(out.valid & out.emit & now.tail.to_color),
+            writes.eq(out.valid & out.emit & ~now.tail.to_color & (out.type != Type.NONE)),
+            self.blocked.eq((sends & ~self.o.ready) | (writes & ~self.write.ready)),
+            enable.eq(~self.blocked),
+            leaves.eq(out.valid & enable),
+            self.o.valid.eq(sends),
+            self.o.payload.data.eq(value),
+            self.o.payload.color.eq(now.tail.color),
+            self.write.valid.eq(writes),
+            self.write.address.eq(out.d[3:]),
+        ]
+        place = out.d[:3]
+        with m.Switch(out.type):
+            with m.Case(Type.INT8):
+                m.d.comb += [
+                    self.write.data.eq(Cat(value[:8] for _ in range(8))),
+                    self.write.mask.eq(1 << place),
+                ]
+            with m.Case(Type.INT16):
+                m.d.comb += [
+                    self.write.data.eq(Cat(value[:16] for _ in range(4))),
+                    self.write.mask.eq(3 << (place & 6)),
+                ]
+            with m.Default():
+                m.d.comb += [
+                    self.write.data.eq(Cat(value, value)),
+                    self.write.mask.eq(Mux(place[2], 0xF0, 0x0F)),
+                ]
+
+        # --- statistic ---
+        statistic = Signal(signed(32))
+        start_value = Signal(signed(32))
+        magnitude = Signal(32)
+        result = Signal(signed(32))
+        m.d.comb += [
+            start_value.eq(Mux(now.op == Op.MATVEC, -(2**31), 0)),
+            magnitude.eq(Mux(value < 0, -value, value)),
+        ]
+        with m.Switch(now.op):
+            with m.Case(Op.MATVEC):
+                m.d.comb += result.eq(Mux(value > statistic, value, statistic))
+            with m.Case(Op.EXPONENTIAL):
+                m.d.comb += result.eq(statistic + value)
+            with m.Default():
+                m.d.comb += result.eq(Mux(magnitude.as_signed() > statistic, magnitude, statistic))
+        ending = Signal()
+        m.d.comb += [
+            ending.eq(leaves & out.last),
+            self.statistic_valid.eq((ending | steps.empty) & now.tail.statistic),
+            self.statistic.eq(Mux(steps.empty, start_value, Mux(out.emit, result, statistic))),
+        ]
+        with m.If(leaves & out.emit):
+            m.d.sync += statistic.eq(result)
+        with m.If(steps.first_cycle):
+            m.d.sync += statistic.eq(start_value)
+        return m

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a tile does with the wavelets that it asked for."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from diptych.arith.requantize import Requantizer
+from diptych.arith.square import Square
+
+from .isa import Type
+from .operation import ADDRESS_BITS, Operation
+from .sram import ReadPort, WritePort
+
+__all__ = ["Receiver"]
+
+LIMIT = 2**15 - 1
+
+
+class Tag(data.StructLayout):
+    """What travels beside an element."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "valid": 1,
+                "last": 1,
+                "first": 1,
+                "address": ADDRESS_BITS,
+                "type": Type,
+                "accumulate": 1,
+                "statistic": 1,
+                "argmax": 1,
+                "shift": 5,
+                "offset": signed(32),
+            }
+        )
+
+
+class Receiver(wiring.Component):
+    """Carries out RECEIVE (:class:`.Op`), two of them queued.
+
+    A wavelet per cycle, unless its scale word or its partner in memory has to wait for the SRAM.
+    An element is in memory 4 cycles after its wavelet was taken, and the statistics of the
+    instruction are in their registers 2 cycles later.
+
+    Parameters
+    ----------
+    colors : :class:`int`
+        Number of colors.
+
+    Members
+    -------
+    i : :py:`In(stream.Signature(Operation()))`
+        Instructions.
+    waiting : :py:`In(colors)`
+        A bit per color: a wavelet waits.
+    color : :py:`Out(5)`
+        The color that is looked for.
+    value : :py:`In(signed(32))`
+        The oldest wavelet of ``color``.
+    pop : :py:`Out(1)`
+        It is taken.
+    read, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
+        To the SRAM; the write port is always ready.
+    busy : :py:`Out(1)`
+        An instruction has not ended, or its results are not in memory yet.
+    done : :py:`Out(1)`
+        The statistics of an instruction are valid.
+    has_squares, squares, maximum : :py:`Out(1)`, :py:`Out(32)`, :py:`Out(32)`
+        Whether there is a sum of squares, the sum, and the largest magnitude or the arg-max.
+    """
+
+    i: stream.Interface
+    waiting: Signal
+    color: Signal
+    value: Signal
+    pop: Signal
+    read: Any
+    write: Any
+    busy: Signal
+    done: Signal
+    has_squares: Signal
+    squares: Signal
+    maximum: Signal
+
+    def __init__(self, *, colors: int) -> None:
+        super().__init__(
+            {
+                "i": In(stream.Signature(Operation())),
+                "waiting": In(colors),
+                "color": Out(5),
+                "value": In(signed(32)),
+                "pop": Out(1),
+                "read": Out(ReadPort()),
+                "write": Out(WritePort()),
+                "busy": Out(1),
+                "done": Out(1),
+                "has_squares": Out(1),
+                "squares": Out(32),
+                "maximum": Out(32),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.requantizer = requantizer = Requantizer()
+        m.submodules.square = square = Square()
+
+        # --- two instructions ---
+        now = Signal(Operation())
+        after = Signal(Operation())
+        active = Signal()
+        queued = Signal()
+        left = Signal(16)
+        address = Signal(ADDRESS_BITS)
+        index = Signal(16)
+        ends = Signal()
+        m.d.comb += [
+            self.i.ready.eq(~queued),
+            ends.eq(active & ((left == 0) | (self.pop & (left == 1)))),
+            self.color.eq(now.tail.color),
+        ]
+        load = Signal()
+        m.d.comb += load.eq((~active | ends) & (queued | self.i.valid))
+        coming = Signal(Operation())
+        m.d.comb += coming.eq(Mux(queued, after, self.i.payload))
+        with m.If(ends):
+            m.d.sync += active.eq(0)
+        with m.If(load):
+            m.d.sync += [
+                now.eq(coming),
+                active.eq(1),
+                queued.eq(0),
+                left.eq(coming.count),
+                address.eq(coming.d),
+                index.eq(0),
+            ]
+        with m.Elif(self.i.valid & self.i.ready):
+            m.d.sync += [after.eq(self.i.payload), queued.eq(1)]
+
+        # --- scale words, two per read, kept one read ahead ---
+        pairs = [Signal(64, name=f"pair_{n}", reset_less=True) for n in range(2)]
+        held = Signal(range(3))
+        half = Signal()
+        fetching = Signal()
+        next_pair = Signal(ADDRESS_BITS - 3)
+        with_words = Signal()
+        m.d.comb += with_words.eq(now.tail.static_memory)
+        word = Signal(32)
+        has_word = Signal()
+        used_pair = Signal()
+        m.d.comb += [
+            word.eq(Mux(with_words, Mux(half, pairs[0][32:], pairs[0][:32]), now.scalar)),
+            has_word.eq(~with_words | (held != 0)),
+            used_pair.eq(self.pop & with_words & half),
+        ]
+        accumulates = now.tail.accumulate
+        operand = Signal()
+        fetch = Signal()
+        take = Signal()
+        m.d.comb += [
+            take.eq(active & (left != 0) & self.waiting.bit_select(now.tail.color, 1) & has_word),
+            operand.eq(take & accumulates),
+            fetch.eq(active & with_words & ~operand & (held + fetching < 2)),
+            self.read.valid.eq(operand | fetch),
+            self.read.address.eq(Mux(operand, address[3:], next_pair)),
+            self.pop.eq(take & (~accumulates | self.read.ready)),
+        ]
+        m.d.sync += fetching.eq(fetch & self.read.ready)
+        with m.If(fetch & self.read.ready):
+            m.d.sync += next_pair.eq(next_pair + 1)
+        with m.If(fetching):
+            with m.If((held == 0) | ((held == 1) & used_pair)):
+                m.d.sync += pairs[0].eq(self.read.data)
+            with m.Else():
+                m.d.sync += pairs[1].eq(self.read.data)
+        with m.If(used_pair & (held == 2)):
+            m.d.sync += pairs[0].eq(pairs[1])
+        m.d.sync += held.eq(held + fetching - used_pair)
+        with m.If(self.pop):
+            m.d.sync += [
+                half.eq(~half),
+                left.eq(left - 1),
+                index.eq(index + 1),
+                address.eq(address + now.stride),
+            ]
+        with m.If(load):
+            m.d.sync += [
+                held.eq(0),
+                fetching.eq(0),
+                half.eq(coming.b[2]),
+                next_pair.eq(coming.b[3:]),
+                address.eq(coming.d),
+                left.eq(coming.count),
+                index.eq(0),
+            ]
+
+        # --- an element on its way: taken, combined, multiplied, rounded, added, measured ---
+        tags = [Signal(Tag(), name=f"tag_{n}") for n in range(5)]
+        m.d.comb += [
+            tags[0].valid.eq(self.pop),
+            tags[0].last.eq(left == 1),
+            tags[0].first.eq(index == 0),
+            tags[0].address.eq(address),
+            tags[0].type.eq(now.tail.d_type),
+            tags[0].accumulate.eq(accumulates),
+            tags[0].statistic.eq(now.tail.statistic),
+            tags[0].argmax.eq(now.tail.argmax),
+            tags[0].shift.eq(now.inner),
+            tags[0].offset.eq(now.offset - index),
+        ]
+        for before, behind in zip(tags, tags[1:], strict=False):
+            with m.If(before.valid | behind.valid):
+                m.d.sync += behind.eq(before)
+        m.d.comb += [
+            requantizer.enable.eq(1),
+            requantizer.value.eq(self.value),
+            requantizer.word.eq(word[:22]),
+            requantizer.dynamic.eq(now.dynamic),
+            requantizer.bits.eq(now.tail.bits),
+        ]
+        # The partner was read when the wavelet was taken.
+        partner = [Signal(signed(16), name=f"partner_{n}", reset_less=True) for n in range(3)]
+        with m.If(tags[1].valid):
+            m.d.comb += partner[0].eq(self.read.data.word_select(tags[1].address[1:3], 16))
+        m.d.sync += [partner[1].eq(partner[0]), partner[2].eq(partner[1])]
+
+        done_tag, result = tags[3], requantizer.result
+        total = Signal(signed(33))
+        stored = Signal(signed(32))
+        m.d.comb += [
+            total.eq(result + Mux(done_tag.accumulate, partner[2], 0)),
+            stored.eq(
+                Mux(
+                    done_tag.accumulate,
+                    Mux(total > LIMIT, LIMIT, Mux(total < -LIMIT, -LIMIT, total)),
+                    result,
+                )
+            ),
+        ]
+        final = Signal(signed(32), reset_less=True)
+        with m.If(done_tag.valid):
+            m.d.sync += final.eq(stored)
+        write = tags[4]
+        place = write.address[:3]
+        m.d.comb += [
+            self.write.valid.eq(write.valid & ~write.argmax & (write.type != Type.NONE)),
+            self.write.address.eq(write.address[3:]),
+        ]
+        with m.Switch(write.type):
+            with m.Case(Type.INT8):
+                m.d.comb += [
+                    self.write.data.eq(Cat(final[:8] for _ in range(8))),
+                    self.write.mask.eq(1 << place),
+                ]
+            with m.Case(Type.INT16):
+                m.d.comb += [
+                    self.write.data.eq(Cat(final[:16] for _ in range(4))),
+                    self.write.mask.eq(3 << (place & 6)),
+                ]
+            with m.Default():
+                m.d.comb += [
+                    self.write.data.eq(Cat(final, final)),
+                    self.write.mask.eq(Mux(place[2], 0xF0, 0x0F)),
+                ]
+
+        # --- statistics ---
+        m.d.comb += [
+            square.enable.eq(1),
+            square.value.eq(final),
+            square.shift.eq(write.shift),
+        ]
+        measured = Signal(Tag())
+        code = Signal(signed(32), reset_less=True)
+        with m.If(write.valid | measured.valid):
+            m.d.sync += measured.eq(write)
+        with m.If(write.valid & write.argmax):
+            m.d.sync += code.eq((final << write.shift) + write.offset)
+        squares = Signal(32, reset_less=True)
+        maximum = Signal(signed(32), reset_less=True)
+        sum_now = Signal(32)
+        maximum_now = Signal(signed(32))
+        value = Signal(signed(32))
+        m.d.comb += [
+            sum_now.eq(Mux(measured.first, 0, squares) + square.square),
+            value.eq(Mux(measured.argmax, code, square.magnitude)),
+            maximum_now.eq(Mux(measured.first | (value > maximum), value, maximum)),
+        ]
+        with m.If(measured.valid):
+            m.d.sync += [squares.eq(sum_now), maximum.eq(maximum_now)]
+        m.d.comb += [
+            self.done.eq(measured.valid & measured.last & (measured.statistic | measured.argmax)),
+            self.has_squares.eq(measured.statistic),
+            self.squares.eq(sum_now),
+            self.maximum.eq(maximum_now),
+            self.busy.eq(
+                active
+                | queued
+                | tags[1].valid
+                | tags[2].valid
+                | tags[3].valid
+                | tags[4].valid
+                | measured.valid
+            ),
+        ]
+        return m
