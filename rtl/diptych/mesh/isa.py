@@ -122,7 +122,7 @@ class Instruction(data.StructLayout):
     """160 bits in five words; loaded low word first.
 
     ``count`` is ``count + R[count_reg]``, ``inner`` is ``inner + R[inner_reg]``. The last word
-    is ``imm`` in a SCALAR.
+    is ``imm`` in a SCALAR, where ``count`` is the color of SEND and TAKE.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The main vector pipe of a tile."""
 
+from itertools import pairwise
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
@@ -52,6 +53,8 @@ class VectorPipe(wiring.Component):
         The statistic of an instruction that ends in this cycle.
     steps : :py:`Out(1)`
         A step is taken.
+    starved : :py:`Out(1)`
+        A step waits for its operands.
     blocked : :py:`Out(1)`
         The result cannot leave.
     macs : :py:`Out(4)`
@@ -67,6 +70,7 @@ class VectorPipe(wiring.Component):
     statistic_valid: Signal
     statistic: Signal
     steps: Signal
+    starved: Signal
     blocked: Signal
     macs: Signal
 
@@ -82,6 +86,7 @@ class VectorPipe(wiring.Component):
                 "statistic_valid": Out(1),
                 "statistic": Out(32),
                 "steps": Out(1),
+                "starved": Out(1),
                 "blocked": Out(1),
                 "macs": Out(4),
             }
@@ -113,12 +118,13 @@ class VectorPipe(wiring.Component):
             steps.starting.eq(self.i.payload),
             steps.enable.eq(enable),
             self.steps.eq(steps.step.valid),
+            self.starved.eq(steps.busy & enable & ~steps.step.valid & ~steps.empty),
             tags[0].eq(steps.step),
         ]
         with m.If(steps.start):
             m.d.sync += now.eq(self.i.payload)
         with m.If(enable & (steps.step.valid | travelling)):
-            for before, behind in zip(tags, tags[1:], strict=False):
+            for before, behind in pairwise(tags):
                 m.d.sync += behind.eq(before)
 
         # --- operands: the tag of stage 1 says where in the words they are ---

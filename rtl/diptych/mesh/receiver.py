@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What a tile does with the wavelets that it asked for."""
 
+from itertools import pairwise
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
@@ -212,7 +213,7 @@ class Receiver(wiring.Component):
             tags[0].shift.eq(now.inner),
             tags[0].offset.eq(now.offset - index),
         ]
-        for before, behind in zip(tags, tags[1:], strict=False):
+        for before, behind in pairwise(tags):
             with m.If(before.valid | behind.valid):
                 m.d.sync += behind.eq(before)
         m.d.comb += [

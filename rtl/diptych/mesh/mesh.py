@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The decode panel: a mesh of tiles."""
+
+from typing import Any
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from diptych.precompiled import Precompiled
+
+from .fabric import LinkSignature, Port
+from .tile import Tile
+
+__all__ = ["Mesh"]
+
+
+class Mesh(wiring.Component):
+    """``rows`` x ``columns`` tiles, all one module ``tile``; the rows' west links are its ports.
+
+    Parameters
+    ----------
+    rows, columns : :class:`int`
+        Size, each 1 to 128.
+    colors, sram_bytes, program_depth : :class:`int`
+        As of :class:`.Tile`.
+
+    Members
+    -------
+    west_i : :py:`In(LinkSignature(colors)).array(rows)`
+        Links into the rows' first tiles.
+    west_o : :py:`Out(LinkSignature(colors)).array(rows)`
+        Links out of them.
+
+    Raises
+    ------
+    ValueError
+        If a size is out of range.
+    """
+
+    west_i: Any
+    west_o: Any
+
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        *,
+        colors: int = 10,
+        sram_bytes: int = 16384,
+        program_depth: int = 256,
+    ) -> None:
+        for name, size in (("Rows", rows), ("Columns", columns)):
+            if size not in range(1, 129):
+                raise ValueError(f"{name} of the mesh must be in range(1, 129), not {size!r}")
+        self.rows = rows
+        self.columns = columns
+        self.colors = colors
+        self.tile = Tile(colors=colors, sram_bytes=sram_bytes, program_depth=program_depth)
+        link = LinkSignature(colors)
+        super().__init__({"west_i": In(link).array(rows), "west_o": Out(link).array(rows)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        tiles = [
+            [Precompiled(self.tile, "tile") for _ in range(self.columns)] for _ in range(self.rows)
+        ]
+        for r, row in enumerate(tiles):
+            for c, tile in enumerate(row):
+                m.submodules[f"tile_{r}_{c}"] = tile
+                edge = (
+                    (r == 0) << Port.NORTH.value
+                    | (c == self.columns - 1) << Port.EAST.value
+                    | (r == self.rows - 1) << Port.SOUTH.value
+                )
+                m.d.comb += tile.edge.eq(edge)
+                if c + 1 < self.columns:
+                    east = row[c + 1]
+                    wiring.connect(m, tile.east_o, east.west_i)
+                    wiring.connect(m, east.west_o, tile.east_i)
+                    m.d.comb += east.x_in.eq(tile.x_out)
+                if r + 1 < self.rows:
+                    south = tiles[r + 1][c]
+                    wiring.connect(m, tile.south_o, south.north_i)
+                    wiring.connect(m, south.north_o, tile.south_i)
+            wiring.connect(m, wiring.flipped(self.west_i[r]), row[0].west_i)
+            wiring.connect(m, row[0].west_o, wiring.flipped(self.west_o[r]))
+        return m

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Which task a tile runs next."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .isa import TASKS
+from .loader import TASK_BITS, Activation, TaskWrite
+
+__all__ = ["Tasks"]
+
+
+class Tasks(wiring.Component):
+    """The task table: a task is ready when it is active, or when a wavelet of the color that it is
+    bound to waits, unless it is blocked.
+
+    The lowest-numbered ready task starts. Writing an entry makes the task inactive.
+
+    Parameters
+    ----------
+    colors : :class:`int`
+        Number of colors.
+
+    Members
+    -------
+    write : :py:`In(TaskWrite())`
+        From the loader.
+    load_activation, activate, block, unblock : :py:`In(Activation())`
+        From the loader and from instructions.
+    waiting : :py:`In(colors)`
+        A bit per color: a wavelet waits.
+    ready, pc : :py:`Out(1)`, :py:`Out(16)`
+        Whether a task is ready, and where it begins.
+    start : :py:`In(1)`
+        The task starts; it is not active any more.
+    """
+
+    write: Any
+    load_activation: Any
+    activate: Any
+    block: Any
+    unblock: Any
+    waiting: Signal
+    ready: Signal
+    pc: Signal
+    start: Signal
+
+    def __init__(self, *, colors: int) -> None:
+        super().__init__(
+            {
+                "write": In(TaskWrite()),
+                "load_activation": In(Activation()),
+                "activate": In(Activation()),
+                "block": In(Activation()),
+                "unblock": In(Activation()),
+                "waiting": In(colors),
+                "ready": Out(1),
+                "pc": Out(16),
+                "start": In(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        def mask(port: Any) -> Signal:
+            bits = Signal(TASKS, name="bits")
+            m.d.comb += bits.eq(Mux(port.valid, 1 << port.task, 0))
+            return bits
+
+        active = Signal(TASKS)
+        blocked = Signal(TASKS)
+        bound = Signal(TASKS)
+        starts = [Signal(16, name=f"pc_{task}") for task in range(TASKS)]
+        colors = [Signal(5, name=f"color_{task}") for task in range(TASKS)]
+
+        ready = Signal(TASKS)
+        first = Signal(TASKS)
+        called = Signal(TASKS)
+        with m.If(bound.any()):
+            for task in range(TASKS):
+                m.d.comb += called[task].eq(
+                    bound[task] & self.waiting.bit_select(colors[task], 1)
+                )
+        m.d.comb += [
+            ready.eq((active | called) & ~blocked),
+            first.eq(ready & (~ready + 1)),
+            self.ready.eq(ready.any()),
+        ]
+        for task in range(TASKS):
+            with m.If(first[task]):
+                m.d.comb += self.pc.eq(starts[task])
+
+        set_active = mask(self.activate) | mask(self.load_activation)
+        m.d.sync += [
+            active.eq((active & ~Mux(self.start, first, 0)) | set_active),
+            blocked.eq((blocked | mask(self.block)) & ~mask(self.unblock)),
+        ]
+        with m.If(self.write.valid):
+            with m.Switch(self.write.address):
+                for task in range(TASKS):
+                    with m.Case(task):
+                        entry = self.write.data
+                        m.d.sync += [
+                            starts[task].eq(entry[:16]),
+                            blocked[task].eq(entry[16]),
+                            bound[task].eq(entry[17]),
+                            colors[task].eq(entry[18:23]),
+                            active[task].eq(0),
+                        ]
+        return m
