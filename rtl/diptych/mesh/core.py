@@ -157,9 +157,7 @@ class Core(wiring.Component):
         m.d.comb += [
             program_write.addr.eq(loader.program_write.address),
             program_write.data.eq(loader.program_write.data.replicate(INSTRUCTION_WORDS)),
-            program_write.en.eq(
-                Mux(loader.program_write.valid, 1 << loader.program_write.word, 0)
-            ),
+            program_write.en.eq(Mux(loader.program_write.valid, 1 << loader.program_write.word, 0)),
             instruction.eq(fetch.data),
             tail.eq(instruction.tail),
             next_pc.eq(pc + 1),

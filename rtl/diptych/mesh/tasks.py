@@ -8,16 +8,16 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .isa import TASKS
-from .loader import TASK_BITS, Activation, TaskWrite
+from .loader import Activation, TaskWrite
 
 __all__ = ["Tasks"]
 
 
 class Tasks(wiring.Component):
-    """The task table: a task is ready when it is active, or when a wavelet of the color that it is
-    bound to waits, unless it is blocked.
+    """The task table.
 
-    The lowest-numbered ready task starts. Writing an entry makes the task inactive.
+    A task is ready when it is active, or when a wavelet of the color that it is bound to waits,
+    unless it is blocked. The lowest-numbered ready task starts. Writing an entry makes the task inactive.
 
     Parameters
     ----------
@@ -82,9 +82,7 @@ class Tasks(wiring.Component):
         called = Signal(TASKS)
         with m.If(bound.any()):
             for task in range(TASKS):
-                m.d.comb += called[task].eq(
-                    bound[task] & self.waiting.bit_select(colors[task], 1)
-                )
+                m.d.comb += called[task].eq(bound[task] & self.waiting.bit_select(colors[task], 1))
         m.d.comb += [
             ready.eq((active | called) & ~blocked),
             first.eq(ready & (~ready + 1)),
@@ -99,16 +97,15 @@ class Tasks(wiring.Component):
             active.eq((active & ~Mux(self.start, first, 0)) | set_active),
             blocked.eq((blocked | mask(self.block)) & ~mask(self.unblock)),
         ]
-        with m.If(self.write.valid):
-            with m.Switch(self.write.address):
-                for task in range(TASKS):
-                    with m.Case(task):
-                        entry = self.write.data
-                        m.d.sync += [
-                            starts[task].eq(entry[:16]),
-                            blocked[task].eq(entry[16]),
-                            bound[task].eq(entry[17]),
-                            colors[task].eq(entry[18:23]),
-                            active[task].eq(0),
-                        ]
+        with m.If(self.write.valid), m.Switch(self.write.address):
+            for task in range(TASKS):
+                with m.Case(task):
+                    entry = self.write.data
+                    m.d.sync += [
+                        starts[task].eq(entry[:16]),
+                        blocked[task].eq(entry[16]),
+                        bound[task].eq(entry[17]),
+                        colors[task].eq(entry[18:23]),
+                        active[task].eq(0),
+                    ]
         return m

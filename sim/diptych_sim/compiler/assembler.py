@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Assembles programs of a tile (:mod:`diptych.mesh.isa`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from amaranth.hdl import Shape
+from amaranth.lib import data
+
+from diptych.mesh.isa import INSTRUCTION_WORDS, REGISTERS, Function, Instruction, Op, Tail, Type
+
+__all__ = ["Assembler", "AssemblerError"]
+
+_REGISTER_FIELDS = ("d_reg", "a_reg", "b_reg", "dynamic", "count_reg", "inner_reg")
+
+
+class AssemblerError(ValueError):
+    """A field of an instruction is out of range."""
+
+
+@cache
+def _fields(layout: type[data.StructLayout]) -> dict[str, tuple[int, int]]:
+    return {str(name): (f.offset, Shape.cast(f.shape).width) for name, f in layout()}
+
+
+def _pack(layout: type[data.StructLayout], values: Mapping[str, Any], what: str) -> int:
+    fields = _fields(layout)
+    bits = 0
+    for name, value in values.items():
+        offset, width = fields[name]
+        number = int(getattr(value, "value", value))
+        limit = min(2**width, REGISTERS) if name in _REGISTER_FIELDS else 2**width
+        if number not in range(limit):
+            raise AssemblerError(f"{what}: {name} must be in range({limit}), not {number!r}")
+        bits |= number << offset
+    return bits
+
+
+@dataclass
+class Assembler:
+    """Collects the instructions of a program.
+
+    Attributes
+    ----------
+    instructions : list of int
+        Encoded instructions, 160 bits each.
+    lines : list of str
+        One line of text for each.
+    """
+
+    instructions: list[int] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    _labels: dict[str, int] = field(default_factory=dict)
+    _branches: list[tuple[int, str]] = field(default_factory=list)
+
+    def vector(self, op: Op, *, comment: str = "", **fields: Any) -> None:
+        """Append a vector instruction.
+
+        Parameters
+        ----------
+        op : :class:`.Op`
+            Anything but SCALAR.
+        **fields
+            Fields of :class:`.Instruction` and :class:`.Tail`; 0 where not given.
+
+        Raises
+        ------
+        AssemblerError
+            If a value does not fit its field.
+        """
+        tail_names = _fields(Tail)
+        tail = {name: value for name, value in fields.items() if name in tail_names}
+        rest = {name: value for name, value in fields.items() if name not in tail_names}
+        what = f"Instruction {len(self.instructions)} ({op.name})"
+        word = _pack(Instruction, {"op": op, **rest, "tail": _pack(Tail, tail, what)}, what)
+        self._append(word, op.name, fields, comment)
+
+    def scalar(
+        self,
+        function: Function,
+        *,
+        d: int = 0,
+        a: int = 0,
+        b: int = 0,
+        imm: int = 0,
+        dynamic: int = 0,
+        color: int = 0,
+        fence_pipe: bool = False,
+        fence_receive: bool = False,
+        comment: str = "",
+    ) -> None:
+        """Append a scalar instruction; ``imm`` is taken modulo 2**32.
+
+        Raises
+        ------
+        AssemblerError
+            If a value does not fit its field.
+        """
+        if not -(2**31) <= imm < 2**32:
+            raise AssemblerError(
+                f"Instruction {len(self.instructions)} ({function.name}): imm must have 32 bits, "
+                f"not {imm!r}"
+            )
+        fields = {
+            "d_reg": d,
+            "a_reg": a,
+            "b_reg": b,
+            "dynamic": dynamic,
+            "count": color,
+            "tail": imm % 2**32,
+            "fence_pipe": fence_pipe,
+            "fence_receive": fence_receive,
+        }
+        what = f"Instruction {len(self.instructions)} ({function.name})"
+        word = _pack(Instruction, {"op": Op.SCALAR, "function": function, **fields}, what)
+        shown = {name: value for name, value in fields.items() if value}
+        self._append(word, function.name, shown, comment)
+
+    def label(self, name: str) -> None:
+        """Name the next instruction."""
+        if name in self._labels:
+            raise AssemblerError(f"Label {name!r} must be placed once")
+        self._labels[name] = len(self.instructions)
+
+    def branch(self, a: int, label: str, *, comment: str = "") -> None:
+        """Append a branch to a label, taken if register ``a`` is not 0."""
+        self._branches.append((len(self.instructions), label))
+        self.scalar(Function.BRANCH, a=a, comment=comment or label)
+
+    def words(self) -> list[int]:
+        """Return the program as 32-bit words, low word first.
+
+        Raises
+        ------
+        AssemblerError
+            If a label is missing.
+        """
+        tail, _ = _fields(Instruction)["tail"]
+        done = list(self.instructions)
+        for index, label in self._branches:
+            if label not in self._labels:
+                raise AssemblerError(f"Label {label!r} must be placed")
+            done[index] |= self._labels[label] << tail
+        return [
+            instruction >> 32 * word & 0xFFFFFFFF
+            for instruction in done
+            for word in range(INSTRUCTION_WORDS)
+        ]
+
+    def listing(self) -> str:
+        """Return the program as text, a line for each instruction."""
+        places = {index: name for name, index in self._labels.items()}
+        out = []
+        for index, line in enumerate(self.lines):
+            if index in places:
+                out.append(f"{places[index]}:")
+            out.append(f"{index:5}  {line}")
+        return "\n".join(out) + "\n"
+
+    def _append(self, word: int, name: str, fields: Mapping[str, Any], comment: str) -> None:
+        self.instructions.append(word)
+        shown = " ".join(
+            f"{key}={value.name if isinstance(value, Type) else int(value)}"
+            for key, value in fields.items()
+        )
+        self.lines.append(f"{name:<12} {shown}{f'  # {comment}' if comment else ''}")
