@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Where words enter and leave the mesh."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .credits import Credits
+from .fabric import DATA_BITS, LOAD_COLOR, LinkSignature
+
+__all__ = ["LINE_WORDS", "HostLine", "HostPort"]
+
+LINE_WORDS = 16
+
+
+class HostLine(data.StructLayout):
+    """Up to :data:`LINE_WORDS` words at once; ``count`` of them, the first in the low bits."""
+
+    def __init__(self) -> None:
+        super().__init__({"words": LINE_WORDS * DATA_BITS, "count": 5})
+
+
+class HostPort(wiring.Component):
+    """Sends words into a row of the mesh on :data:`.LOAD_COLOR`, a word per cycle.
+
+    Parameters
+    ----------
+    colors : :class:`int`
+        Number of colors of the mesh.
+
+    Members
+    -------
+    i : :py:`In(stream.Signature(HostLine()))`
+        Words of load packets.
+    link : :py:`Out(LinkSignature(colors))`
+        To the row's first tile.
+    """
+
+    i: stream.Interface
+    link: Any
+
+    def __init__(self, *, colors: int) -> None:
+        self.colors = colors
+        super().__init__(
+            {"i": In(stream.Signature(HostLine())), "link": Out(LinkSignature(colors))}
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.credits = credits = Credits(colors=self.colors)
+        words = Signal(LINE_WORDS * DATA_BITS)
+        left = Signal(5)
+        send = Signal()
+        m.d.comb += [
+            credits.credit.eq(self.link.credit),
+            send.eq((left != 0) & credits.available[LOAD_COLOR]),
+            credits.send.eq(send << LOAD_COLOR),
+            self.i.ready.eq((left == 0) | (send & (left == 1))),
+        ]
+        m.d.sync += self.link.valid.eq(send)
+        with m.If(send):
+            m.d.sync += [
+                self.link.wavelet.data.eq(words[:DATA_BITS]),
+                self.link.wavelet.color.eq(LOAD_COLOR),
+                words.eq(words >> DATA_BITS),
+                left.eq(left - 1),
+            ]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [words.eq(self.i.payload.words), left.eq(self.i.payload.count)]
+        return m

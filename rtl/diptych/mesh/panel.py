@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The decode panel: the mesh and its host ports."""
+
+from typing import Any
+
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .fabric import DATA_BITS
+from .host_port import HostLine, HostPort
+from .mesh import Mesh
+
+__all__ = ["DecodePanel"]
+
+
+class DecodePanel(wiring.Component):
+    """A mesh that is loaded through its rows' west links and sends tokens out of row 0's.
+
+    Parameters
+    ----------
+    rows, columns, colors, sram_bytes, program_depth : :class:`int`
+        As of :class:`.Mesh`.
+
+    Members
+    -------
+    i : :py:`In(stream.Signature(HostLine())).array(rows)`
+        Load packets of each row.
+    tokens : :py:`Out(stream.Signature(32, always_ready=True))`
+        What leaves the mesh to the west in row 0.
+    """
+
+    i: Any
+    tokens: stream.Interface
+
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        *,
+        colors: int = 10,
+        sram_bytes: int = 16384,
+        program_depth: int = 256,
+    ) -> None:
+        self.mesh = Mesh(
+            rows, columns, colors=colors, sram_bytes=sram_bytes, program_depth=program_depth
+        )
+        super().__init__(
+            {
+                "i": In(stream.Signature(HostLine())).array(rows),
+                "tokens": Out(stream.Signature(DATA_BITS, always_ready=True)),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.mesh = mesh = self.mesh
+        for r in range(mesh.rows):
+            m.submodules[f"host_port_{r}"] = port = HostPort(colors=mesh.colors)
+            wiring.connect(m, wiring.flipped(self.i[r]), port.i)
+            wiring.connect(m, port.link, mesh.west_i[r])
+            # What leaves is taken at once.
+            link = mesh.west_o[r]
+            m.d.sync += link.credit.eq(link.valid << link.wavelet.color)
+        m.d.comb += [
+            self.tokens.valid.eq(mesh.west_o[0].valid),
+            self.tokens.payload.eq(mesh.west_o[0].wavelet.data),
+        ]
+        return m

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Compiles a model for the decode panel: everything that enters the mesh at its west edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.mesh.fabric import Load, header
+from diptych_sim.compiler.assembler import Assembler
+from diptych_sim.compiler.decode_program import FIRST, TOKEN_TASK, decode_program
+from diptych_sim.compiler.kv_layout import KvLayout, kv_layout, pack_bytes
+from diptych_sim.compiler.placement import Placement, place
+from diptych_sim.compiler.routes import Color, route_tables
+from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
+
+__all__ = ["DecodeProgram", "compile_decode"]
+
+_WORDS = np.dtype("<u4")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeProgram:
+    """A model compiled for a mesh, a prompt length and a number of tokens."""
+
+    model: QuantizedModel
+    placement: Placement
+    program: Assembler
+    layout: KvLayout
+    prompt_tokens: int
+    tokens: int
+
+    def load_packets(self, row: int) -> list[int]:
+        """Return the load packets of a row: routes, program, registers, task, weights, tables."""
+        p = self.placement
+        last = p.columns - 1
+        words: list[int] = []
+
+        def packet(kind: Load, address: int, payload: list[int], first: int, last: int) -> None:
+            words.extend(
+                header(
+                    kind,
+                    count=len(payload),
+                    first_column=first,
+                    last_column=last,
+                    address=address,
+                )
+            )
+            words.extend(payload)
+
+        for c, table in enumerate(route_tables(p.rows, p.columns)[row]):
+            packet(Load.ROUTE, 1, [entry.word() for entry in table[1:]], c, c)
+        packet(Load.PROGRAM, 0, self.program.words(), 0, last)
+        packet(Load.TASK, TOKEN_TASK, [0], 0, last)
+        held = len(range(row, self.prompt_tokens, p.rows))
+        turn = (row - self.prompt_tokens) % p.rows
+        for c in range(p.columns):
+            first = c * p.vocabulary
+            count = max(0, min(p.vocabulary, self.model.config.vocab - first))
+            packet(Load.REGISTER, FIRST, [first, count, held, turn, self.tokens - 1], c, c)
+            image = self._image(row, c)
+            for begin, end in self._loaded():
+                packet(Load.WORDS, begin, image[begin // 4 : end // 4].tolist(), c, c)
+        return words
+
+    def start_packets(self, token: int) -> list[int]:
+        """Return the packet, the same for each row, that starts decoding after ``token``."""
+        last = self.placement.columns - 1
+        return [
+            *header(Load.ACTIVATE, count=1, first_column=0, last_column=last, address=TOKEN_TASK),
+            token,
+        ]
+
+    def listing(self) -> str:
+        """Return the program and the memory map as text."""
+        p = self.placement
+        regions = [*p.fixed.values(), *p.layer.values()]
+        lines = [f"{r.address:6} {r.size:6} {r.name}" for r in regions]
+        return "\n".join([*lines, "", self.program.listing()])
+
+    def _loaded(self) -> list[tuple[int, int]]:
+        """Spans of addresses that are loaded: neither buffers nor KV caches."""
+        p = self.placement
+        spans = [(p.at("rope_table"), p.layers_base)]
+        for layer in range(self.model.config.layers):
+            base = layer * p.layer_bytes
+            spans.append((base + p.at("qkv"), base + p.at("keys")))
+        return spans
+
+    def _image(self, row: int, column: int) -> NDArray[np.uint32]:
+        """Return a tile's memory as words."""
+        m, p = self.model, self.placement
+        image = np.zeros(-(-p.used_bytes // 8) * 2, dtype=_WORDS)
+
+        def write(address: int, words: list[int]) -> None:
+            image[address // 4 : address // 4 + len(words)] = words
+
+        mine = _Part(m, p, row, column)
+        tokens = slice(column * p.vocabulary, (column + 1) * p.vocabulary)
+        factors = m.rope[row :: p.rows][: p.slots]
+        write(p.at("rope_table"), pack_bytes(_split16(factors.reshape(-1))))
+        write(p.at("embedding"), pack_bytes(mine.inputs(m.embedding[tokens])))
+        write(p.at("embedding_scale"), m.embedding_scale[tokens].tolist())
+        write(p.at("output"), pack_bytes(mine.inputs(m.output[tokens])))
+        write(p.at("output_scale"), m.output_scale[tokens].tolist())
+        for index, layer in enumerate(m.layers):
+            for name, words in mine.layer(layer).items():
+                write(p.at(name) + index * p.layer_bytes, words)
+        return image
+
+
+class _Part:
+    """The part of matrices that a tile holds."""
+
+    def __init__(self, model: QuantizedModel, place: Placement, row: int, column: int) -> None:
+        c = model.config
+        d = c.head_dim
+        group = c.heads // c.kv_heads
+        self.place = place
+        self.rows = slice(row * place.chunk, (row + 1) * place.chunk)
+        first = min(column * place.heads, c.heads)
+        end = min(first + place.heads, c.heads)
+        self.q = slice(first * d, end * d)
+        kv_end = -(-end // group)
+        self.kv = slice(min(first // group, kv_end) * d, kv_end * d)
+        if first == end:
+            self.kv = slice(0, 0)
+        self.hidden = slice(column * place.hidden, (column + 1) * place.hidden)
+        self.head_dim = d
+
+    def inputs(self, matrix: NDArray[np.int8]) -> NDArray[np.int8]:
+        """Return the columns of the tile's residual elements, zeros behind."""
+        return _pad(matrix[:, self.rows], matrix.shape[0], self.place.chunk)
+
+    def layer(self, w: QuantizedLayer) -> dict[str, list[int]]:
+        """Return the words of the regions of a layer."""
+        p, d = self.place, self.head_dim
+        q, kv = p.heads * d, p.kv_heads * d
+        qkv = [
+            _pad(self.inputs(matrix[span]), size, p.chunk)
+            for matrix, span, size in ((w.wq, self.q, q), (w.wk, self.kv, kv), (w.wv, self.kv, kv))
+        ]
+        scales = [
+            _pad1(scale[span], size)
+            for scale, span, size in (
+                (w.q_scale, self.q, q),
+                (w.k_scale, self.kv, kv),
+                (w.v_scale, self.kv, kv),
+            )
+        ]
+        gate, up = (
+            _pad(self.inputs(matrix[self.hidden]), p.hidden, p.chunk)
+            for matrix in (w.w_gate, w.w_up)
+        )
+        pair = np.stack([gate, up], axis=1).reshape(2 * p.hidden, p.chunk)
+        pair_scale = np.stack(
+            [_pad1(scale[self.hidden], p.hidden) for scale in (w.gate_scale, w.up_scale)], axis=1
+        )
+        return {
+            "qkv": pack_bytes(np.concatenate(qkv)),
+            "qkv_scale": np.concatenate(scales).tolist(),
+            "wo": pack_bytes(_pad(w.wo[self.rows, self.q], p.chunk, q)),
+            "o_scale": _pad1(w.o_scale[self.rows], p.chunk).tolist(),
+            "w_gate_up": pack_bytes(pair),
+            "gate_up_scale": pair_scale.reshape(-1).tolist(),
+            "w_down": pack_bytes(_pad(w.w_down[self.rows, self.hidden], p.chunk, p.hidden)),
+            "down_scale": _pad1(w.down_scale[self.rows], p.chunk).tolist(),
+            "constants": [int(w.score_scale), int(w.context_scale), int(w.hidden_scale)],
+        }
+
+
+def _pad(matrix: NDArray[np.int8], rows: int, columns: int) -> NDArray[np.int8]:
+    return np.pad(matrix, ((0, rows - matrix.shape[0]), (0, columns - matrix.shape[1])))
+
+
+def _pad1(values: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    return np.pad(values, (0, size - len(values)))
+
+
+def _split16(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.stack([values & 0xFF, values >> 8 & 0xFF], axis=-1).reshape(-1)
+
+
+def compile_decode(
+    model: QuantizedModel,
+    rows: int,
+    columns: int,
+    *,
+    prompt_tokens: int,
+    tokens: int,
+    sram_bytes: int = 16384,
+) -> DecodeProgram:
+    """Compile a model for a mesh of ``rows`` x ``columns`` tiles.
+
+    ``tokens`` are written in all, of which prefill writes the first: the KV cache has room for
+    ``prompt_tokens + tokens - 1`` positions.
+
+    Raises
+    ------
+    MeshTooSmallError, UnsupportedModelError
+        As of :func:`.place`.
+    """
+    placement = place(
+        model.config, rows, columns, positions=prompt_tokens + tokens - 1, sram_bytes=sram_bytes
+    )
+    assert len(Color) <= 10
+    return DecodeProgram(
+        model=model,
+        placement=placement,
+        program=decode_program(model, placement),
+        layout=kv_layout(model.config, placement),
+        prompt_tokens=prompt_tokens,
+        tokens=tokens,
+    )

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Testbench of the decode panel: loads a compiled model and checks the tokens that come out."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import cocotb
+from amaranth.hdl import unsigned
+from cocotb.triggers import RisingEdge, SimTimeoutError, with_timeout
+from cocotb.utils import get_sim_time
+
+from diptych.mesh.host_port import LINE_WORDS, HostLine
+from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
+from diptych_tb.events import report_event
+from diptych_tb.fields import Fields
+from diptych_tb.streams import StreamDriver
+
+WIDTH = Fields(HostLine()).width
+
+
+def lines(words: list[int]) -> list[int]:
+    """Pack words into host lines."""
+    out = []
+    for start in range(0, len(words), LINE_WORDS):
+        part = words[start : start + LINE_WORDS]
+        bits = int.from_bytes(b"".join(word.to_bytes(4, "little") for word in part), "little")
+        out.append(bits | len(part) << 32 * LINE_WORDS)
+    return out
+
+
+def _cycle() -> int:
+    return round(get_sim_time("ns")) // PERIOD_NS
+
+
+@cocotb.test()
+async def decodes(dut: Any) -> None:
+    """Tokens equal those of ``$DIPTYCH_DECODE``, a JSON file with ``load`` (words of each row) and
+    ``tokens``; reports the cycle of each.
+    """
+    job = json.loads(Path(os.environ["DIPTYCH_DECODE"]).read_text())
+    rows = [StreamDriver(dut, f"i__{r}", unsigned(WIDTH)) for r in range(len(job["load"]))]
+    await start_clock_and_reset(dut)
+    for driver, words in zip(rows, job["load"], strict=True):
+        cocotb.start_soon(driver.send(lines(words)))
+    edge = RisingEdge(dut.clk)
+    rises = RisingEdge(dut.tokens__valid)
+    limit = job["limit"] * PERIOD_NS
+    for index, expected in enumerate(job["tokens"]):
+        try:
+            await with_timeout(rises, limit, "ns")
+        except SimTimeoutError:
+            raise AssertionError(f"token {index} must come within {job['limit']} cycles") from None
+        await edge
+        got = int(dut.tokens__payload.value)
+        report_event(kind="token", index=index, token=got, cycle=_cycle())
+        assert got == expected, f"token {index} must be {expected}, not {got}"
