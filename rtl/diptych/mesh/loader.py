@@ -114,6 +114,7 @@ class Loader(wiring.Component):
             with m.State("address"):
                 m.d.comb += self.i.ready.eq(1)
                 with m.If(self.i.valid):
+                    m.d.sync += [address.eq(word), part.eq(0)]
                     activates = mine & (kind == Load.ACTIVATE) & (left == 0)
                     m.d.comb += [self.activation.valid.eq(activates), self.activation.task.eq(word)]
                     m.next = "payload"

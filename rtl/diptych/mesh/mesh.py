@@ -62,7 +62,7 @@ class Mesh(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        tiles = [
+        tiles: list[list[Any]] = [
             [Precompiled(self.tile, "tile") for _ in range(self.columns)] for _ in range(self.rows)
         ]
         for r, row in enumerate(tiles):

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -26,12 +26,13 @@ class DecodePanel(wiring.Component):
     -------
     i : :py:`In(stream.Signature(HostLine())).array(rows)`
         Load packets of each row.
-    tokens : :py:`Out(stream.Signature(32, always_ready=True))`
-        What leaves the mesh to the west in row 0.
+    token, token_valid : :py:`Out(32)`, :py:`Out(1)`
+        What leaves the mesh to the west in row 0, for one cycle.
     """
 
     i: Any
-    tokens: stream.Interface
+    token: Signal
+    token_valid: Signal
 
     def __init__(
         self,
@@ -48,7 +49,8 @@ class DecodePanel(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(HostLine())).array(rows),
-                "tokens": Out(stream.Signature(DATA_BITS, always_ready=True)),
+                "token": Out(DATA_BITS),
+                "token_valid": Out(1),
             }
         )
 
@@ -63,7 +65,7 @@ class DecodePanel(wiring.Component):
             link = mesh.west_o[r]
             m.d.sync += link.credit.eq(link.valid << link.wavelet.color)
         m.d.comb += [
-            self.tokens.valid.eq(mesh.west_o[0].valid),
-            self.tokens.payload.eq(mesh.west_o[0].wavelet.data),
+            self.token_valid.eq(mesh.west_o[0].valid),
+            self.token.eq(mesh.west_o[0].wavelet.data),
         ]
         return m

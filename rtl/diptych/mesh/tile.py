@@ -74,7 +74,8 @@ class Tile(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.router = router = Router(colors=self.colors)
+        router: Any = Router(colors=self.colors)
+        m.submodules.router = router
         m.submodules.core = core = Core(
             colors=self.colors, sram_bytes=self.sram_bytes, program_depth=self.program_depth
         )

@@ -24,7 +24,7 @@ class AssemblerError(ValueError):
 
 @cache
 def _fields(layout: type[data.StructLayout]) -> dict[str, tuple[int, int]]:
-    return {str(name): (f.offset, Shape.cast(f.shape).width) for name, f in layout()}
+    return {str(name): (f.offset, Shape.cast(f.shape).width) for name, f in layout()}  # type: ignore[call-arg]
 
 
 def _pack(layout: type[data.StructLayout], values: Mapping[str, Any], what: str) -> int:

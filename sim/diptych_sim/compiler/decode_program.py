@@ -74,10 +74,10 @@ class _Writer:
         return self.out
 
     # --- pieces --------------------------------------------------------------------------------
-    def _send(self, register: int, color: Color, **fences: bool) -> None:
+    def _send(self, register: int, color: Color, **fences: Any) -> None:
         self.out.scalar(Function.SEND, a=register, color=color, **fences)
 
-    def _take(self, register: int, color: Color, **fences: bool) -> None:
+    def _take(self, register: int, color: Color, **fences: Any) -> None:
         self.out.scalar(Function.TAKE, d=register, color=color, **fences)
 
     def _receive(self, color: Color, **fields: Any) -> None:
@@ -194,7 +194,7 @@ class _Writer:
         """Q, K and V of the column's heads, rotated; K and V go to the cache."""
         p, s, d = self.place, self.out.scalar, self.head_dim
         qk, v = (p.heads + p.kv_heads) * d, p.kv_heads * d
-        scaled = {"static_memory": 1, "b_reg": _LAYER, "dynamic": _A}
+        scaled: dict[str, Any] = {"static_memory": 1, "b_reg": _LAYER, "dynamic": _A}
         self._receive(
             Color.COLUMN_SUM,
             count=qk,
@@ -229,7 +229,7 @@ class _Writer:
         )
         s(Function.MULTIPLY, d=_B, a=_SLOT, b=_LAYER, imm=2 * d)
         s(Function.LOAD, d=_T, a=_LAYER, imm=p.at("constants"), comment="score scale")
-        rotated = {"b_base": p.at("rope"), "inner": d // 2}
+        rotated: dict[str, Any] = {"b_base": p.at("rope"), "inner": d // 2}
         self.out.vector(
             Op.ROTATE,
             a_base=p.at("qk") + 2 * p.heads * d,

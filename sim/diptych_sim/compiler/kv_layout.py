@@ -45,8 +45,9 @@ class KvLayout:
     def packets(
         self, row: int, layer: int, position: int, keys: ArrayLike, values: ArrayLike
     ) -> list[int]:
-        """Return the packets into ``row`` for one position: keys int16 and values int8, both
-        [kv_heads, head_dim]; none if the position belongs to another row.
+        """Return the packets into ``row`` for one position, none if another row holds it.
+
+        Keys are int16 and values int8, both [kv_heads, head_dim].
         """
         if position % self.rows != row:
             return []

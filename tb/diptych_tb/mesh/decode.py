@@ -36,8 +36,10 @@ def _cycle() -> int:
 
 @cocotb.test()
 async def decodes(dut: Any) -> None:
-    """Tokens equal those of ``$DIPTYCH_DECODE``, a JSON file with ``load`` (words of each row) and
-    ``tokens``; reports the cycle of each.
+    """Tokens equal those of the job, and the cycle of each is reported.
+
+    ``$DIPTYCH_DECODE`` is a JSON file with ``load`` (words of each row), ``tokens`` and ``limit``
+    (cycles that a token may take).
     """
     job = json.loads(Path(os.environ["DIPTYCH_DECODE"]).read_text())
     rows = [StreamDriver(dut, f"i__{r}", unsigned(WIDTH)) for r in range(len(job["load"]))]
@@ -45,7 +47,7 @@ async def decodes(dut: Any) -> None:
     for driver, words in zip(rows, job["load"], strict=True):
         cocotb.start_soon(driver.send(lines(words)))
     edge = RisingEdge(dut.clk)
-    rises = RisingEdge(dut.tokens__valid)
+    rises = RisingEdge(dut.token_valid)
     limit = job["limit"] * PERIOD_NS
     for index, expected in enumerate(job["tokens"]):
         try:
@@ -53,6 +55,6 @@ async def decodes(dut: Any) -> None:
         except SimTimeoutError:
             raise AssertionError(f"token {index} must come within {job['limit']} cycles") from None
         await edge
-        got = int(dut.tokens__payload.value)
+        got = int(dut.token.value)
         report_event(kind="token", index=index, token=got, cycle=_cycle())
         assert got == expected, f"token {index} must be {expected}, not {got}"
