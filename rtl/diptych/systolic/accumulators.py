@@ -4,9 +4,11 @@
 from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal, Value, signed
-from amaranth.lib import data, enum, memory, wiring
+from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
+
+from diptych.memory.banked import BankedMemory
 
 from .vector_ports import ReadPort
 
@@ -72,25 +74,21 @@ class Accumulators(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.storage = storage = memory.Memory(
-            shape=32 * self.columns, depth=self.entries, init=[]
-        )
-        old = storage.read_port()
-        out = storage.read_port()
-        write = storage.write_port()
+        storage: Any = BankedMemory(width=32 * self.columns, depth=self.entries, readers=2)
+        m.submodules.storage = storage
         now = Signal()
         start = Signal(AccumulateStart)
         address = Signal.like(self.sums.address)
         addend = Signal.like(Value.cast(self.sums.data))
         m.d.comb += [
-            old.addr.eq(self.sums.address),
-            old.en.eq(self.sums.en & (self.sums.start != AccumulateStart.OVERWRITE)),
-            out.addr.eq(self.read.address),
-            out.en.eq(self.read.en),
+            storage.read_address_0.eq(self.sums.address),
+            storage.read_enable_0.eq(self.sums.en & (self.sums.start != AccumulateStart.OVERWRITE)),
+            storage.read_address_1.eq(self.read.address),
+            storage.read_enable_1.eq(self.read.en),
             self.read.ready.eq(1),
-            Value.cast(self.read.data).eq(out.data),
-            write.addr.eq(address),
-            write.en.eq(now),
+            Value.cast(self.read.data).eq(storage.read_data_1),
+            storage.write_address.eq(address),
+            storage.write_enable.eq(now),
         ]
         m.d.sync += now.eq(self.sums.en)
         with m.If(self.sums.en):
@@ -108,13 +106,17 @@ class Accumulators(wiring.Component):
                         Mux(
                             start == AccumulateStart.OVERWRITE,
                             0,
-                            Mux(start == AccumulateStart.ADD, old.data[word], old.data[word] << 8),
+                            Mux(
+                                start == AccumulateStart.ADD,
+                                storage.read_data_0[word],
+                                storage.read_data_0[word] << 8,
+                            ),
                         )
                     ),
-                    write.data[word].eq(before + addend[word]),
+                    storage.write_data[word].eq(before + addend[word]),
                 ]
         size = 4 * self.columns
-        reads = old.en + out.en
+        reads = storage.read_enable_0 + storage.read_enable_1
         m.d.sync += self.count_accumulator_read.eq(self.count_accumulator_read + reads * size)
         with m.If(now):
             m.d.sync += self.count_accumulator_write.eq(self.count_accumulator_write + size)

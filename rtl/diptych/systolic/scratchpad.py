@@ -4,9 +4,11 @@
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
+
+from diptych.memory.banked import BankedMemory
 
 from .vector_ports import ReadPort, WritePort
 
@@ -97,24 +99,21 @@ class Scratchpad(wiring.Component):
 
         outputs = []
         for bank in range(self.banks):
-            m.submodules[f"bank_{bank}"] = storage = memory.Memory(
-                shape=8 * self.line, depth=depth, init=[]
-            )
-            read = storage.read_port()
-            write = storage.write_port(granularity=8)
+            storage: Any = BankedMemory(width=8 * self.line, depth=depth, parts=self.line)
+            m.submodules[f"bank_{bank}"] = storage
             for name, got in reads.items():
                 with m.If(got[bank]):
-                    m.d.comb += [read.addr.eq(getattr(self, name).address[:low]), read.en.eq(1)]
-            m.d.comb += read.en.eq(Cat(got[bank] for got in reads.values()).any())
+                    m.d.comb += storage.read_address_0.eq(getattr(self, name).address[:low])
+            m.d.comb += storage.read_enable_0.eq(Cat(got[bank] for got in reads.values()).any())
             for name, got in writes.items():
                 port = getattr(self, name)
                 with m.If(got[bank]):
                     m.d.comb += [
-                        write.addr.eq(port.address[:low]),
-                        write.data.eq(Value.cast(port.data)),
-                        write.en.eq(port.mask),
+                        storage.write_address.eq(port.address[:low]),
+                        storage.write_data.eq(Value.cast(port.data)),
+                        storage.write_enable.eq(port.mask),
                     ]
-            outputs.append(read.data)
+            outputs.append(storage.read_data_0)
         for name, got in reads.items():
             port = getattr(self, name)
             source = Signal(self.banks, name=f"{name}_source")

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Big memories, made of equal banks whose Verilog is emitted once."""
+
+from functools import cache
+from typing import Any
+
+from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from diptych.precompiled import Precompiled
+
+__all__ = ["BankedMemory"]
+
+BANK_DEPTH = 1024
+
+
+class _Bank(wiring.Component):
+    def __init__(self, width: int, parts: int, readers: int, depth: int) -> None:
+        self.width, self.parts, self.readers, self.depth = width, parts, readers, depth
+        bits = ceil_log2(depth)
+        super().__init__(
+            {
+                "write_enable": In(parts),
+                "write_address": In(bits),
+                "write_data": In(width),
+                **{f"read_enable_{n}": In(1) for n in range(readers)},
+                **{f"read_address_{n}": In(bits) for n in range(readers)},
+                **{f"read_data_{n}": Out(width) for n in range(readers)},
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        me: Any = self
+        m.submodules.storage = storage = memory.Memory(shape=self.width, depth=self.depth, init=[])
+        write = storage.write_port(granularity=self.width // self.parts)
+        m.d.comb += [
+            write.en.eq(me.write_enable),
+            write.addr.eq(me.write_address),
+            write.data.eq(me.write_data),
+        ]
+        for n in range(self.readers):
+            read = storage.read_port()
+            m.d.comb += [
+                read.en.eq(getattr(self, f"read_enable_{n}")),
+                read.addr.eq(getattr(self, f"read_address_{n}")),
+                getattr(self, f"read_data_{n}").eq(read.data),
+            ]
+        return m
+
+
+@cache
+def _bank(width: int, parts: int, readers: int, depth: int) -> _Bank:
+    # Stand-ins of one name must share one prototype.
+    return _Bank(width, parts, readers, depth)
+
+
+class BankedMemory(wiring.Component):
+    """A synchronous memory with one write port and some read ports.
+
+    ``read_data_<n>`` shows the entry in the cycle after ``read_enable_<n>``, and only then.
+
+    Parameters
+    ----------
+    width : :class:`int`
+        Bits of an entry.
+    depth : :class:`int`
+        Number of entries; a power of two.
+    parts : :class:`int`
+        Parts of an entry that are written separately, a bit of ``write_enable`` each.
+    readers : :class:`int`
+        Number of read ports.
+    """
+
+    write_enable: Signal
+    write_address: Signal
+    write_data: Signal
+
+    def __init__(self, *, width: int, depth: int, parts: int = 1, readers: int = 1) -> None:
+        if depth < 2 or depth & (depth - 1):
+            raise ValueError(f"Depth must be a power of two, at least 2, not {depth!r}")
+        self.width, self.depth, self.parts, self.readers = width, depth, parts, readers
+        bits = ceil_log2(depth)
+        super().__init__(
+            {
+                "write_enable": In(parts),
+                "write_address": In(bits),
+                "write_data": In(width),
+                **{f"read_enable_{n}": In(1) for n in range(readers)},
+                **{f"read_address_{n}": In(bits) for n in range(readers)},
+                **{f"read_data_{n}": Out(width) for n in range(readers)},
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        size = min(self.depth, BANK_DEPTH)
+        low = ceil_log2(size)
+        prototype = _bank(self.width, self.parts, self.readers, size)
+        name = f"bank_{self.width}_{self.parts}_{self.readers}_{size}"
+        banks: list[Any] = []
+        for index in range(self.depth // size):
+            bank: Any = Precompiled(prototype, name)
+            m.submodules[f"bank_{index}"] = bank
+            banks.append(bank)
+            chosen = Const(1) if self.depth == size else self.write_address[low:] == index
+            m.d.comb += [
+                bank.write_enable.eq(Mux(chosen, self.write_enable, 0)),
+                bank.write_address.eq(self.write_address[:low]),
+                bank.write_data.eq(self.write_data),
+            ]
+        for n in range(self.readers):
+            enable = getattr(self, f"read_enable_{n}")
+            address = getattr(self, f"read_address_{n}")
+            source = Signal(range(max(2, len(banks))), name=f"source_{n}")
+            if len(banks) > 1:
+                with m.If(enable):
+                    m.d.sync += source.eq(address[low:])
+            with m.Switch(source):
+                for index, bank in enumerate(banks):
+                    with m.Case(index):
+                        m.d.comb += getattr(self, f"read_data_{n}").eq(
+                            getattr(bank, f"read_data_{n}")
+                        )
+            for index, bank in enumerate(banks):
+                chosen = Const(1) if len(banks) == 1 else address[low:] == index
+                m.d.comb += [
+                    getattr(bank, f"read_enable_{n}").eq(enable & chosen),
+                    getattr(bank, f"read_address_{n}").eq(address[:low]),
+                ]
+        return m

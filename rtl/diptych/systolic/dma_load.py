@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The DMA engine that fills the panel's memories from HBM."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from diptych.arith.scale import ScaleWord
+from diptych.memory.axi import BEAT_BYTES, ReadChannels
+
+from .isa import LOAD, Target
+from .vector_control import VectorSizes
+from .vector_ports import WritePort
+
+__all__ = ["LoadEngine"]
+
+MAX_BEATS = 16
+PAGE_BEATS = 4096 // BEAT_BYTES
+
+
+class LoadEngine(wiring.Component):
+    """Runs LOAD commands, one at a time, several bursts outstanding.
+
+    HBM addresses and pitches are multiples of 64, targets multiples of a line; a gather has at
+    most 16 rows, whose token numbers stand in one beat. An entry (line, words of a parameter
+    entry, ...) is written per cycle.
+
+    Members
+    -------
+    i : :py:`In(stream.Signature(LOAD))`
+        Commands.
+    done : :py:`Out(1)`
+        In the cycle after the last write of a command.
+    axi : :py:`Out(ReadChannels())`
+        To HBM; ``id`` is 0.
+    scratchpad, parameters, vectors, dynamic : :py:`Out(WritePort)`
+        To the memories.
+    count_busy : :py:`Out(32)`
+        Cycles with a command.
+    """
+
+    i: stream.Interface
+    done: Signal
+    axi: Any
+    scratchpad: Any
+    parameters: Any
+    vectors: Any
+    dynamic: Any
+    count_busy: Signal
+
+    def __init__(self, sizes: VectorSizes, *, shapes: tuple[Any, Any, Any]) -> None:
+        self.sizes = sizes
+        line, word, half = shapes
+        super().__init__(
+            {
+                "i": In(stream.Signature(LOAD)),
+                "done": Out(1),
+                "axi": Out(ReadChannels()),
+                "scratchpad": Out(WritePort(line, sizes.scratchpad // sizes.line)),
+                "parameters": Out(WritePort(word, sizes.parameters)),
+                "vectors": Out(WritePort(half, sizes.vectors)),
+                "dynamic": Out(WritePort(ScaleWord, sizes.rows)),
+                "count_busy": Out(32),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        sizes = self.sizes
+        command = Signal(LOAD)
+        busy = Signal()
+        target = Signal(Target)
+        gathers = Signal()
+        ids = Signal(8 * BEAT_BYTES)
+        has_ids = Signal()
+        asked_ids = Signal()
+        m.d.comb += [
+            target.eq(command.head.op),
+            gathers.eq((target == Target.GATHER) | (target == Target.GATHER_DYNAMIC)),
+            self.i.ready.eq(~busy),
+        ]
+
+        # --- addresses ---
+        ask_row = Signal(16)
+        ask_base = Signal(32)
+        ask_beat = Signal(16)
+        asking = Signal()
+        beats_in_row = Signal(16)
+        address = Signal(32)
+        left = Signal(16)
+        length = Signal(8)
+        to_page = Signal(8)
+        identity = Signal(32)
+        m.d.comb += [
+            beats_in_row.eq((command.bytes + BEAT_BYTES - 1) >> ceil_log2(BEAT_BYTES)),
+            identity.eq(ids.word_select(ask_row[:4], 32)),
+            address.eq(
+                Mux(gathers, command.hbm + identity[:16] * command.pitch[:16], ask_base)
+                + (ask_beat << ceil_log2(BEAT_BYTES))
+            ),
+            left.eq(beats_in_row - ask_beat),
+            to_page.eq(PAGE_BEATS - address[6:12]),
+            length.eq(Mux(left < MAX_BEATS, left, MAX_BEATS)),
+        ]
+        beats = Signal(8)
+        m.d.comb += beats.eq(Mux(length < to_page, length, to_page))
+        ar = self.axi.ar
+        with m.If(asking & gathers & ~has_ids):
+            m.d.comb += [ar.valid.eq(~asked_ids), ar.payload.addr.eq(command.ids)]
+            with m.If(ar.ready):
+                m.d.sync += asked_ids.eq(1)
+        with m.Elif(asking):
+            m.d.comb += [ar.valid.eq(1), ar.payload.addr.eq(address), ar.payload.len.eq(beats - 1)]
+            with m.If(ar.ready):
+                m.d.sync += ask_beat.eq(ask_beat + beats)
+                with m.If(left == beats):
+                    m.d.sync += [
+                        ask_beat.eq(0),
+                        ask_row.eq(ask_row + 1),
+                        ask_base.eq(ask_base + command.pitch),
+                    ]
+                    with m.If(ask_row == command.rows - 1):
+                        m.d.sync += asking.eq(0)
+
+        # --- beats: an entry per cycle ---
+        row = Signal(16)
+        bytes_left = Signal(32)
+        at = Signal(32)
+        row_at = Signal(32)
+        part = Signal(6)
+        second = Signal()
+        first_half = Signal(8 * BEAT_BYTES)
+        r = self.axi.r
+        beat = r.payload.data
+        valid = Signal()
+        taken = Signal()
+        ready = Signal()
+        entry_bytes = Signal(8)
+        advance = Signal(8)
+        takes_ids = Signal()
+        lanes, line = sizes.lanes, sizes.line
+        m.d.comb += [
+            takes_ids.eq(busy & gathers & ~has_ids),
+            valid.eq(r.valid & busy & ~takes_ids),
+        ]
+        with m.If(takes_ids & r.valid):
+            m.d.sync += [ids.eq(beat), has_ids.eq(1)]
+
+        def writes(port: Any, size: int, unit: int) -> None:
+            """Write the entry of ``size`` bytes at ``part`` of the beat."""
+            values = Value.cast(port.data)
+            per_beat = max(1, BEAT_BYTES // size)
+            m.d.comb += [port.address.eq(at), entry_bytes.eq(size), advance.eq(unit)]
+            if size > BEAT_BYTES:
+                source: Any = Cat(first_half, beat)
+                m.d.comb += port.en.eq(valid & second)
+                m.d.comb += [
+                    ready.eq(~second | port.ready),
+                    taken.eq(valid & ready),
+                ]
+            else:
+                source = beat.word_select(part, 8 * size)
+                end = (part == per_beat - 1) | (bytes_left <= size)
+                m.d.comb += [
+                    port.en.eq(valid),
+                    ready.eq(port.ready & end),
+                    taken.eq(valid & port.ready),
+                ]
+            count = len(port.mask)
+            width = len(values) // count
+            step = 8 * size // count
+            for n in range(count):
+                m.d.comb += values[width * n : width * (n + 1)].eq(
+                    source[step * n : step * n + width]
+                )
+
+        with m.Switch(target):
+            with m.Case(Target.SCRATCHPAD, Target.GATHER):
+                writes(self.scratchpad, line, line)
+                m.d.comb += [
+                    self.scratchpad.address.eq(at >> ceil_log2(line)),
+                    self.scratchpad.mask.eq(
+                        Mux(bytes_left >= line, 2**line - 1, (1 << bytes_left[:8]) - 1)
+                    ),
+                ]
+            with m.Case(Target.PARAMETERS):
+                writes(self.parameters, 4 * lanes, 1)
+                m.d.comb += self.parameters.mask.eq(2**lanes - 1)
+            with m.Case(Target.VECTOR):
+                writes(self.vectors, 2 * lanes, 1)
+                m.d.comb += self.vectors.mask.eq(2**lanes - 1)
+            with m.Default():
+                writes(self.dynamic, 4, 1)
+                m.d.comb += self.dynamic.mask.eq(1)
+        m.d.comb += r.ready.eq(takes_ids | (busy & ready))
+        m.d.comb += self.done.eq(busy & (row == command.rows))
+        with m.If(taken):
+            m.d.sync += part.eq(Mux(ready, 0, part + 1))
+            with m.If((entry_bytes > BEAT_BYTES) & ~second):
+                m.d.sync += [second.eq(1), first_half.eq(beat)]
+            with m.Else():
+                m.d.sync += [
+                    second.eq(0),
+                    at.eq(at + advance),
+                    bytes_left.eq(bytes_left - entry_bytes),
+                ]
+                with m.If(bytes_left <= entry_bytes):
+                    m.d.sync += [
+                        row.eq(row + 1),
+                        bytes_left.eq(command.bytes),
+                        at.eq(row_at + command.target_pitch),
+                        row_at.eq(row_at + command.target_pitch),
+                    ]
+        with m.If(self.done):
+            m.d.sync += busy.eq(0)
+        with m.If(self.i.valid & self.i.ready):
+            new = self.i.payload
+            m.d.sync += [
+                command.eq(new),
+                busy.eq(1),
+                asking.eq(1),
+                asked_ids.eq(0),
+                has_ids.eq(0),
+                ask_row.eq(0),
+                ask_base.eq(new.hbm),
+                ask_beat.eq(0),
+                row.eq(0),
+                part.eq(0),
+                second.eq(0),
+                bytes_left.eq(new.bytes),
+                at.eq(new.target),
+                row_at.eq(new.target),
+            ]
+        m.d.sync += self.count_busy.eq(self.count_busy + busy)
+        return m

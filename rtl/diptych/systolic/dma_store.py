@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The DMA engine that hands keys, values and the first token to the link."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from .isa import STORE, Handoff, HandoffKind, StoreOp
+from .vector_control import VectorSizes
+from .vector_ports import ReadPort
+
+__all__ = ["StoreEngine"]
+
+
+class StoreEngine(wiring.Component):
+    """Runs the STORE commands KEYS, VALUES and TOKEN, one at a time.
+
+    A word leaves per cycle, but for 2 cycles for each line that is read. ``bytes`` is a multiple
+    of 4; sources are multiples of a line.
+
+    Members
+    -------
+    i : :py:`In(stream.Signature(STORE))`
+        Commands.
+    done : :py:`Out(1)`
+        In the cycle after the last word of a command was taken.
+    scratchpad : :py:`Out(ReadPort)`
+        To the scratchpad.
+    token : :py:`In(32)`
+        The vector unit's token register.
+    o : :py:`Out(stream.Signature(Handoff()))`
+        To the link.
+    count_busy : :py:`Out(32)`
+        Cycles with a command.
+    """
+
+    i: stream.Interface
+    done: Signal
+    scratchpad: Any
+    token: Signal
+    o: stream.Interface
+    count_busy: Signal
+
+    def __init__(self, sizes: VectorSizes, *, line_shape: Any) -> None:
+        self.sizes = sizes
+        super().__init__(
+            {
+                "i": In(stream.Signature(STORE)),
+                "done": Out(1),
+                "scratchpad": Out(ReadPort(line_shape, sizes.scratchpad // sizes.line)),
+                "token": In(32),
+                "o": Out(stream.Signature(Handoff())),
+                "count_busy": Out(32),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        line_bits = ceil_log2(self.sizes.line)
+        command = Signal(STORE)
+        op = Signal(StoreOp)
+        row = Signal(16)
+        plane = Signal()
+        offset = Signal(32)
+        row_at = Signal(32)
+        kept = Signal(8 * self.sizes.line)
+        address = Signal(32)
+        last_word, last_plane, last_row = Signal(), Signal(), Signal()
+        out = self.o.payload
+        m.d.comb += [
+            op.eq(command.head.op),
+            address.eq(Mux(plane, command.source2, command.source) + row_at + offset),
+            self.scratchpad.address.eq(address >> line_bits),
+            last_word.eq(offset + 4 >= command.bytes),
+            last_plane.eq((op != StoreOp.KEYS) | plane),
+            last_row.eq(row == command.rows - 1),
+            out.layer.eq(command.layer),
+            out.position.eq(command.first + row),
+            out.kind.eq(
+                Mux(
+                    op == StoreOp.KEYS,
+                    HandoffKind.KEYS,
+                    Mux(op == StoreOp.VALUES, HandoffKind.VALUES, HandoffKind.TOKEN),
+                )
+            ),
+        ]
+        busy = Signal()
+        with m.FSM():
+            with m.State("idle"):
+                m.d.comb += self.i.ready.eq(1)
+                with m.If(self.i.valid):
+                    m.d.sync += [
+                        command.eq(self.i.payload),
+                        row.eq(0),
+                        plane.eq(0),
+                        offset.eq(0),
+                        row_at.eq(0),
+                    ]
+                    m.next = "read"
+                    with m.If(self.i.payload.head.op == StoreOp.TOKEN):
+                        m.next = "token"
+            with m.State("read"):
+                m.d.comb += [busy.eq(1), self.scratchpad.en.eq(1)]
+                with m.If(self.scratchpad.ready):
+                    m.next = "keep"
+            with m.State("keep"):
+                m.d.comb += busy.eq(1)
+                m.d.sync += kept.eq(Value.cast(self.scratchpad.data))
+                m.next = "send"
+            with m.State("send"):
+                m.d.comb += [
+                    busy.eq(1),
+                    self.o.valid.eq(1),
+                    out.data.eq(kept.word_select(address[2:line_bits], 32)),
+                    out.last.eq(last_word & last_plane),
+                ]
+                with m.If(self.o.ready):
+                    m.d.sync += offset.eq(offset + 4)
+                    with m.If((address + 4)[:line_bits] == 0):
+                        m.next = "read"
+                    with m.If(last_word):
+                        m.d.sync += [offset.eq(0), plane.eq(~last_plane)]
+                        m.next = "read"
+                        with m.If(last_plane):
+                            m.d.sync += [row.eq(row + 1), row_at.eq(row_at + command.source_pitch)]
+                            with m.If(last_row):
+                                m.next = "done"
+            with m.State("token"):
+                m.d.comb += [
+                    busy.eq(1),
+                    self.o.valid.eq(1),
+                    out.data.eq(self.token),
+                    out.last.eq(1),
+                ]
+                with m.If(self.o.ready):
+                    m.next = "done"
+            with m.State("done"):
+                m.d.comb += [busy.eq(1), self.done.eq(1)]
+                m.next = "idle"
+        m.d.sync += self.count_busy.eq(self.count_busy + busy)
+        return m
