@@ -70,7 +70,7 @@ class CommandQueues(wiring.Component):
         pc = Signal(32)
         promised = Signal(range(AHEAD + 1))
         ar, r = self.axi.ar, self.axi.r
-        dispatch = Signal()
+        dispatch, removes = Signal(), Signal()
         head = Signal(LOAD)
         m.d.comb += [
             ar.valid.eq(fetching & (promised != AHEAD)),
@@ -80,10 +80,10 @@ class CommandQueues(wiring.Component):
             fetched.w_en.eq(r.valid & active),
             fetched.w_data.eq(r.payload.data),
             head.eq(fetched.r_data),
-            fetched.r_en.eq(dispatch),
+            fetched.r_en.eq(removes),
         ]
         asks = ar.valid & ar.ready
-        m.d.sync += promised.eq(promised + asks - dispatch)
+        m.d.sync += promised.eq(promised + asks - removes)
         with m.If(asks):
             m.d.sync += pc.eq(pc + BEAT_BYTES)
         arrived = Signal(LOAD)
@@ -135,6 +135,8 @@ class CommandQueues(wiring.Component):
         m.d.comb += dispatch.eq(
             fetched.r_rdy & ~ended & accepts.bit_select(head.head.queue.as_value(), 1)
         )
+        # What was fetched beyond the end is dropped.
+        m.d.comb += removes.eq(dispatch | (ended & fetched.r_rdy))
         with m.If(dispatch & head.head.end):
             m.d.sync += ended.eq(1)
         m.d.comb += self.finished.eq(active & ended & empties.all() & ~runs.any())

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The prefill panel: array, vector unit, memories, DMA and command queues."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from diptych.arith.scale import ScaleWord
+from diptych.memory.axi import ReadChannels
+from diptych.memory.banked import BankedMemory
+
+from .accumulators import Accumulators
+from .dma_load import LoadEngine
+from .dma_store import StoreEngine
+from .isa import Handoff
+from .matrix import MatrixEngine
+from .queues import CommandQueues
+from .scratchpad import Scratchpad
+from .vector import VectorUnit
+from .vector_control import VectorSizes
+
+__all__ = ["PrefillPanel", "panel_sizes"]
+
+
+def panel_sizes(rows: int, columns: int) -> VectorSizes:
+    """Return the memories of a panel: 1 MiB of scratchpad, 256 KiB each of accumulators and vectors.
+
+    Raises
+    ------
+    ValueError
+        If a side of the array is not a power of two from 4 to 128.
+    """
+    for name, value in (("rows", rows), ("columns", columns)):
+        if value not in (4, 8, 16, 32, 64, 128):
+            raise ValueError(f"Array {name} must be a power of two from 4 to 128, not {value!r}")
+    return VectorSizes(
+        lanes=columns,
+        line=max(rows, columns),
+        scratchpad=2**20,
+        accumulators=2**16 // columns,
+        vectors=2**17 // columns,
+        parameters=2**14 // columns,
+        rows=512,
+    )
+
+
+class PrefillPanel(wiring.Component):
+    """Runs a program of commands from HBM: reads a prompt, hands off KV vectors and a token.
+
+    Parameters
+    ----------
+    rows, columns : :class:`int`
+        Size of the array; powers of two from 4 to 128.
+
+    Members
+    -------
+    start, program : :py:`In(1)`, :py:`In(32)`
+        Starts the program at an HBM address.
+    finished : :py:`Out(1)`
+        The program has ended.
+    axi : :py:`Out(ReadChannels())`
+        To HBM.
+    handoff : :py:`Out(stream.Signature(Handoff()))`
+        To the link.
+    count_cycles : :py:`Out(32)`
+        Cycles from start to end of the program.
+    """
+
+    start: Signal
+    program: Signal
+    finished: Signal
+    axi: Any
+    handoff: stream.Interface
+    count_cycles: Signal
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self.rows = rows
+        self.columns = columns
+        self.sizes = panel_sizes(rows, columns)
+        super().__init__(
+            {
+                "start": In(1),
+                "program": In(32),
+                "finished": Out(1),
+                "axi": Out(ReadChannels()),
+                "handoff": Out(stream.Signature(Handoff())),
+                "count_cycles": Out(32),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        s = self.sizes
+        lines = s.scratchpad // s.line
+        line_shape = data.ArrayLayout(signed(8), s.line)
+        word_shape = data.ArrayLayout(ScaleWord, s.lanes)
+        half_shape = data.ArrayLayout(signed(16), s.lanes)
+        m.submodules.queues = queues = CommandQueues()
+        m.submodules.load = load = LoadEngine(s, shapes=(line_shape, word_shape, half_shape))
+        m.submodules.matrix = matrix = MatrixEngine(
+            self.rows, self.columns, lines=lines, entries=s.accumulators
+        )
+        m.submodules.vector = vector = VectorUnit(s)
+        m.submodules.store = store = StoreEngine(s, line_shape=line_shape)
+        scratchpad: Any = Scratchpad(line=s.line, lines=lines)
+        m.submodules.scratchpad = scratchpad
+        m.submodules.accumulators = accumulators = Accumulators(
+            columns=s.lanes, entries=s.accumulators
+        )
+
+        q: Any = queues
+        for engine, name in (
+            (load, "load"),
+            (matrix, "matrix"),
+            (vector, "vector"),
+            (store, "store"),
+        ):
+            wiring.connect(m, getattr(q, name), engine.i)
+            m.d.comb += getattr(q, f"{name}_done").eq(engine.done)
+        m.d.comb += [
+            queues.start.eq(self.start),
+            queues.program.eq(self.program),
+            self.finished.eq(queues.finished),
+            store.token.eq(vector.token),
+        ]
+        wiring.connect(m, store.o, wiring.flipped(self.handoff))
+
+        # --- memories ---
+        for reader, port in (
+            (matrix.activations, scratchpad.activations),
+            (matrix.weights, scratchpad.weights),
+            (vector.scratchpad_read, scratchpad.vector_read),
+            (store.scratchpad, scratchpad.store),
+            (vector.scratchpad_write, scratchpad.vector_write),
+            (load.scratchpad, scratchpad.load),
+            (vector.accumulators, accumulators.read),
+            (matrix.sums, accumulators.sums),
+            (load.dynamic, vector.load_dynamic),
+        ):
+            wiring.connect(m, reader, port)
+        vectors: Any = BankedMemory(width=16 * s.lanes, depth=s.vectors, parts=s.lanes)
+        parameters: Any = BankedMemory(width=22 * s.lanes, depth=s.parameters)
+        m.submodules.vectors = vectors
+        m.submodules.parameters = parameters
+        for memory, reader in ((vectors, vector.vectors_read), (parameters, vector.parameters)):
+            m.d.comb += [
+                memory.read_enable_0.eq(reader.en),
+                memory.read_address_0.eq(reader.address),
+                reader.ready.eq(1),
+                Value.cast(reader.data).eq(memory.read_data_0),
+            ]
+        # The vector unit writes first.
+        m.d.comb += [
+            vector.vectors_write.ready.eq(1),
+            load.vectors.ready.eq(~vector.vectors_write.en),
+            load.parameters.ready.eq(1),
+            parameters.write_enable.eq(load.parameters.en),
+            parameters.write_address.eq(load.parameters.address),
+            parameters.write_data.eq(Value.cast(load.parameters.data)),
+        ]
+        with m.If(vector.vectors_write.en):
+            writer = vector.vectors_write
+            m.d.comb += [
+                vectors.write_enable.eq(writer.mask),
+                vectors.write_address.eq(writer.address),
+                vectors.write_data.eq(Value.cast(writer.data)),
+            ]
+        with m.Elif(load.vectors.en):
+            m.d.comb += [
+                vectors.write_enable.eq(load.vectors.mask),
+                vectors.write_address.eq(load.vectors.address),
+                vectors.write_data.eq(Value.cast(load.vectors.data)),
+            ]
+
+        # --- HBM: commands first ---
+        ar, r = self.axi.ar, self.axi.r
+        with m.If(queues.axi.ar.valid):
+            m.d.comb += [
+                ar.valid.eq(1),
+                ar.payload.eq(queues.axi.ar.payload),
+                queues.axi.ar.ready.eq(ar.ready),
+            ]
+        with m.Else():
+            m.d.comb += [
+                ar.valid.eq(load.axi.ar.valid),
+                ar.payload.eq(load.axi.ar.payload),
+                load.axi.ar.ready.eq(ar.ready),
+            ]
+        for_commands = r.payload.id == 1
+        m.d.comb += [
+            queues.axi.r.payload.eq(r.payload),
+            queues.axi.r.valid.eq(r.valid & for_commands),
+            load.axi.r.payload.eq(r.payload),
+            load.axi.r.valid.eq(r.valid & ~for_commands),
+            r.ready.eq(for_commands | load.axi.r.ready),
+        ]
+
+        running = Signal()
+        with m.If(self.start):
+            m.d.sync += running.eq(1)
+        with m.Elif(self.finished):
+            m.d.sync += running.eq(0)
+        m.d.sync += self.count_cycles.eq(self.count_cycles + running)
+        return m

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The prefill panel and its memory."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from diptych.memory.hbm import Hbm
+
+from .isa import Handoff
+from .panel import PrefillPanel
+
+__all__ = ["PrefillWithHbm"]
+
+
+class PrefillWithHbm(wiring.Component):
+    """A :class:`.PrefillPanel` on an :class:`.Hbm`.
+
+    Members
+    -------
+    host : :py:`In(stream.Signature(...))`
+        Fills the HBM, as :attr:`.Hbm.host`.
+    start, program, finished, handoff
+        As of :class:`.PrefillPanel`.
+    """
+
+    host: stream.Interface
+    start: Signal
+    program: Signal
+    finished: Signal
+    handoff: stream.Interface
+
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        *,
+        hbm_bytes: int = 2**20,
+        latency: int = 100,
+        bytes_per_cycle: int = 64,
+    ) -> None:
+        self.panel = PrefillPanel(rows, columns)
+        self.hbm = Hbm(size=hbm_bytes, latency=latency, bytes_per_cycle=bytes_per_cycle)
+        super().__init__(
+            {
+                "host": In(stream.Signature(self.hbm.host_shape)),
+                "start": In(1),
+                "program": In(32),
+                "finished": Out(1),
+                "handoff": Out(stream.Signature(Handoff())),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.panel = panel = self.panel
+        m.submodules.hbm = hbm = self.hbm
+        wiring.connect(m, panel.axi, hbm.axi)
+        wiring.connect(m, wiring.flipped(self.host), hbm.host)
+        wiring.connect(m, panel.handoff, wiring.flipped(self.handoff))
+        m.d.comb += [
+            panel.start.eq(self.start),
+            panel.program.eq(self.program),
+            self.finished.eq(panel.finished),
+        ]
+        return m

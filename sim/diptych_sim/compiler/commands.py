@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Builds programs of the prefill panel (:mod:`diptych.systolic.isa`): commands and semaphores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cache
+from typing import Any
+
+from amaranth.hdl import Shape
+from amaranth.lib import data
+
+from diptych.systolic.isa import COMMAND_WORDS, LOAD, MATRIX, SEMAPHORES, STORE, VECTOR, Queue
+
+__all__ = ["CommandError", "CommandList", "pack_fields"]
+
+_LAYOUTS = {Queue.LOAD: LOAD, Queue.MATRIX: MATRIX, Queue.VECTOR: VECTOR, Queue.STORE: STORE}
+
+
+class CommandError(ValueError):
+    """A command cannot be encoded."""
+
+
+@cache
+def _fields(layout: data.StructLayout) -> dict[str, tuple[int, int]]:
+    return {str(name): (f.offset, Shape.cast(f.shape).width) for name, f in layout}
+
+
+def pack_fields(layout: data.StructLayout, values: Mapping[str, Any], what: str) -> int:
+    """Return the bits of a structure; fields that are not given are 0.
+
+    Raises
+    ------
+    CommandError
+        If a value does not fit its field.
+    """
+    fields = _fields(layout)
+    bits = 0
+    for name, value in values.items():
+        offset, width = fields[name]
+        number = int(getattr(value, "value", value))
+        if number not in range(2**width):
+            raise CommandError(f"{what}: {name} must be in range({2**width}), not {number!r}")
+        bits |= number << offset
+    return bits
+
+
+@dataclass
+class _Command:
+    queue: Queue
+    op: int
+    fields: dict[str, Any]
+    wait: int = 0
+    signal: int = 0
+
+
+@dataclass
+class CommandList:
+    """Commands in program order, and the semaphores that keep their order where it matters.
+
+    A semaphore stands for a pair of queues. A command that must come after another one of
+    another queue waits for the pair's semaphore, unless an earlier command of its queue has
+    already waited for that command or a later one.
+    """
+
+    commands: list[_Command] = field(default_factory=list)
+    _waited: dict[tuple[Queue, Queue], int] = field(default_factory=dict)
+
+    def add(
+        self, queue: Queue, op: Enum | int, *, after: Iterable[int | None] = (), **fields: Any
+    ) -> int:
+        """Append a command that starts when the commands ``after`` are done; return its number."""
+        command = _Command(queue, int(getattr(op, "value", op)), fields)
+        for number in after:
+            if number is None or self.commands[number].queue is queue:
+                continue
+            pair = (self.commands[number].queue, queue)
+            if number <= self._waited.get(pair, -1):
+                continue
+            self._waited[pair] = number
+            bit = 1 << (pair[0].value * 4 + pair[1].value)
+            command.wait |= bit
+            self.commands[number].signal |= bit
+        self.commands.append(command)
+        return len(self.commands) - 1
+
+    def words(self) -> list[int]:
+        """Return the program as 32-bit words.
+
+        Raises
+        ------
+        CommandError
+            If a value does not fit its field.
+        """
+        assert SEMAPHORES >= 16
+        words: list[int] = []
+        for index, command in enumerate(self.commands):
+            layout = _LAYOUTS[command.queue]
+            what = f"Command {index} ({command.queue.name})"
+            end = index == len(self.commands) - 1
+            head = command.queue.value | command.op << 2 | end << 8
+            values = {"head": head, "wait": command.wait, "signal": command.signal}
+            bits = pack_fields(layout, values | command.fields, what)
+            words += [bits >> 32 * n & 0xFFFFFFFF for n in range(COMMAND_WORDS)]
+        return words
+
+    def listing(self) -> str:
+        """Return the program as text, a line for each command."""
+        lines = []
+        for index, c in enumerate(self.commands):
+            shown = " ".join(
+                f"{k}={int(v)}" for k, v in c.fields.items() if int(getattr(v, "value", v))
+            )
+            lines.append(
+                f"{index:4} {c.queue.name:6} op={c.op} wait={c.wait:04x} signal={c.signal:04x} "
+                f"{shown}"
+            )
+        return "\n".join(lines) + "\n"

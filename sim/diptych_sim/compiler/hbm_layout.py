@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How a model lies in the prefill panel's HBM, shaped for an array."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.llm.model import ModelConfig
+
+__all__ = ["HbmImage", "Lanes", "PrefillError", "model_image", "up"]
+
+
+class PrefillError(ValueError):
+    """The prefill panel cannot run this model or prompt."""
+
+
+def up(value: int, step: int) -> int:
+    """Round up to a multiple."""
+    return -(-value // step) * step
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Which lanes heads lie in.
+
+    Keys and values of KV head ``g`` lie at ``g * head_dim``. A query, and a context, lie in the
+    same lanes of a piece of ``width`` bytes as the KV head that it meets, so that the array needs
+    no rotation: ``places[h]`` is where head ``h`` begins, ``total`` the width of all.
+    """
+
+    places: tuple[int, ...]
+    total: int
+
+    @staticmethod
+    def of(config: ModelConfig, width: int, line: int) -> Lanes:
+        """Place heads for pieces of ``width`` bytes."""
+        d = config.head_dim
+        group = config.heads // config.kv_heads
+        if d >= width:
+            places = [head * d for head in range(config.heads)]
+            return Lanes(tuple(places), up(config.heads * d, line))
+        used: dict[int, int] = {}
+        places = []
+        for head in range(config.heads):
+            lane = head // group * d % width
+            places.append(used.get(lane, 0) * width + lane)
+            used[lane] = used.get(lane, 0) + 1
+        return Lanes(tuple(places), up(max(used.values()) * width, line))
+
+    def spread(self, rows: NDArray[np.int64], head_dim: int) -> NDArray[np.int64]:
+        """Move rows [heads * head_dim, ...] to their places, zeros between."""
+        out = np.zeros((self.total, *rows.shape[1:]), dtype=np.int64)
+        for head, place in enumerate(self.places):
+            out[place : place + head_dim] = rows[head * head_dim : (head + 1) * head_dim]
+        return out
+
+
+@dataclass
+class HbmImage:
+    """Bytes of the HBM, and where its parts begin."""
+
+    data: bytearray = field(default_factory=bytearray)
+    at: dict[str, int] = field(default_factory=dict)
+    size: dict[str, int] = field(default_factory=dict)
+
+    def add(self, name: str, array: NDArray[np.generic]) -> None:
+        """Append an array at a multiple of 64 bytes."""
+        self.data += bytes(-len(self.data) % 64)
+        self.at[name] = len(self.data)
+        self.data += array.tobytes()
+        self.size[name] = len(self.data) - self.at[name]
+
+
+def _weights(matrix: NDArray[np.int64], line: int) -> NDArray[np.int8]:
+    """Weights [out, in] as the array reads them: [in, out], both padded to lines."""
+    wide = np.zeros((up(matrix.shape[1], line), up(matrix.shape[0], line)), dtype=np.int8)
+    wide[: matrix.shape[1], : matrix.shape[0]] = matrix.T
+    return wide
+
+
+def _words(scales: NDArray[np.int64], line: int) -> NDArray[np.uint32]:
+    out = np.zeros(up(len(scales), line), dtype="<u4")
+    out[: len(scales)] = scales
+    return out
+
+
+def model_image(
+    model: QuantizedModel, *, columns: int, line: int, queries: Lanes, contexts: Lanes
+) -> tuple[HbmImage, dict[str, int]]:
+    """Return the model's part of the HBM, and the entry of each set of scale words.
+
+    Weights of a layer are one region ``layer<n>``, whose parts are ``layer<n>.<name>``; all scale
+    words are one region ``parameters``.
+    """
+    c = model.config
+    d = c.head_dim
+    image = HbmImage()
+    entries: dict[str, int] = {}
+    words: list[NDArray[np.uint32]] = []
+
+    def scale(name: str, scales: NDArray[np.int64]) -> None:
+        entries[name] = sum(map(len, words)) // columns
+        words.append(_words(scales, line))
+
+    for index, w in enumerate(model.layers):
+        begin = up(len(image.data), 64)
+        matrices = {
+            "wq": queries.spread(w.wq.astype(np.int64), d),
+            "wk": w.wk,
+            "wv": w.wv,
+            "wo": contexts.spread(w.wo.T.astype(np.int64), d).T,
+            "w_gate": w.w_gate,
+            "w_up": w.w_up,
+            "w_down": w.w_down,
+        }
+        for name, matrix in matrices.items():
+            image.add(f"layer{index}.{name}", _weights(matrix.astype(np.int64), line))
+        image.at[f"layer{index}"] = begin
+        image.size[f"layer{index}"] = len(image.data) - begin
+        scale(f"layer{index}.q", queries.spread(w.q_scale, d))
+        for name in ("k", "v", "o", "gate", "up", "down"):
+            scale(f"layer{index}.{name}", getattr(w, f"{name}_scale"))
+        scale(f"layer{index}.context", np.full(columns, w.context_scale))
+    image.add("output", _weights(model.output.astype(np.int64), line))
+    scale("output", model.output_scale)
+    image.add("parameters", np.concatenate(words))
+
+    rows = np.zeros((c.vocab, up(c.dim, 64)), dtype=np.int8)
+    rows[:, : c.dim] = model.embedding
+    image.add("embedding", rows)
+    scales = np.zeros((c.vocab, 16), dtype="<u4")
+    scales[:, 0] = model.embedding_scale
+    image.add("embedding_scale", scales)
+    # A lane's factor: cosine in even lanes, sine in odd ones.
+    factors = model.rope.reshape(c.context, d).astype("<i2")
+    width = max(d, columns)
+    image.add("rope", np.tile(factors, (1, width // d)))
+    return image, entries
