@@ -20,7 +20,7 @@ from .rows import Purpose, Rows
 from .vector_control import Beat, Sequencer, VectorSizes
 from .vector_decode import Decoded, decode
 from .vector_lanes import LATENCY, Kind, Lane
-from .vector_ports import Fetch, ReadPort, WritePort
+from .ports import Fetch, ReadPort, WritePort
 from .vector_reduce import Reducer
 
 __all__ = ["VectorUnit"]

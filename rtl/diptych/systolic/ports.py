@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""How the vector unit reads a memory: one request per beat, granted when the memory is ready."""
+"""Ports of the panel's memories, and how a pipeline reads one: a request per beat."""
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, ShapeLike, Signal, Value
+from amaranth.hdl import Module, Mux, ShapeLike, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-__all__ = ["Fetch", "ReadPort", "WritePort"]
+__all__ = ["Fetch", "ReadPort", "SumPort", "WritePort"]
 
 
 class ReadPort(wiring.Signature):
@@ -36,6 +36,24 @@ class WritePort(wiring.Signature):
                 "data": Out(shape),
                 "mask": Out(elements),
                 "ready": In(1),
+            }
+        )
+
+
+class SumPort(wiring.Signature):
+    """Sums for the accumulators, seen by who sums; each is taken in its cycle.
+
+    ``start`` says what happens to the old entry, as in :class:`.Modes`: 0 overwrites it, 1 adds to
+    it, 2 adds to 256 times it.
+    """
+
+    def __init__(self, columns: int, depth: int) -> None:
+        super().__init__(
+            {
+                "en": Out(1),
+                "address": Out(ceil_log2(depth)),
+                "start": Out(2),
+                "data": Out(data.ArrayLayout(signed(32), columns)),
             }
         )
 
