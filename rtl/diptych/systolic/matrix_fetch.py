@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Reads pieces of scratchpad lines ahead of their use."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, ShapeLike, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from .ports import ReadPort
+
+__all__ = ["DEPTH", "Piece", "PieceFetch", "Request"]
+
+DEPTH = 4
+"""Pieces that are under way or wait."""
+
+
+class Request(data.StructLayout):
+    """Payload: which piece to read; bytes outside ``mask`` read as 0; ``tag`` comes back."""
+
+    def __init__(self, *, size: int, piece: int, tag: ShapeLike) -> None:
+        super().__init__({"address": ceil_log2(size), "mask": piece, "tag": tag})
+
+
+class Piece(data.StructLayout):
+    """Payload: the bytes, and the ``tag`` of their request."""
+
+    def __init__(self, *, piece: int, tag: ShapeLike) -> None:
+        super().__init__({"data": 8 * piece, "tag": tag})
+
+
+class PieceFetch(wiring.Component):
+    """Reads pieces of lines, in order, up to :data:`DEPTH` ahead.
+
+    A piece comes 2 cycles after its request was taken, and one a cycle as long as the memory
+    grants the reads. ``o.valid`` does not depend on any input of the same cycle.
+
+    Parameters
+    ----------
+    line : :class:`int`
+        Bytes of a line; a power of two.
+    size : :class:`int`
+        Bytes of the memory; a multiple of ``line``.
+    unit : :class:`int`
+        What addresses are multiples of; a power of two up to ``line``.
+    piece : :class:`int`
+        Bytes of a piece, from its address up; bytes beyond its line read as 0.
+    tag : ShapeLike
+        Shape of the tag.
+
+    Members
+    -------
+    i : :py:`In(stream.Signature(Request(size, piece, tag)))`
+        Byte addresses.
+    o : :py:`Out(stream.Signature(Piece(piece, tag)))`
+        Pieces.
+    port : :py:`Out(ReadPort(line, lines))`
+        The memory.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+    port: Any
+
+    def __init__(self, *, line: int, size: int, unit: int, piece: int, tag: ShapeLike) -> None:
+        self.line = line
+        self.unit = unit
+        self.piece = piece
+        self.tag = tag
+        self._piece = Piece(piece=piece, tag=tag)
+        super().__init__(
+            {
+                "i": In(stream.Signature(Request(size=size, piece=piece, tag=tag))),
+                "o": Out(stream.Signature(self._piece)),
+                "port": Out(ReadPort(data.ArrayLayout(8, line), size // line)),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        request = self.i.p
+        unit_bits, line_bits = ceil_log2(self.unit), ceil_log2(self.line)
+        bits = 8 * self.piece
+
+        outstanding = Signal(range(DEPTH + 1))
+        waiting = Signal(range(DEPTH + 1))
+        room = Signal()
+        accepted = Signal()
+        leaves = Signal()
+        arrives = Signal()
+        m.d.comb += [
+            room.eq(outstanding != DEPTH),
+            self.port.en.eq(self.i.valid & room),
+            self.port.address.eq(request.address[line_bits:]),
+            self.i.ready.eq(room & self.port.ready),
+            accepted.eq(self.port.en & self.port.ready),
+            self.o.valid.eq(waiting != 0),
+            leaves.eq(self.o.valid & self.o.ready),
+        ]
+        m.d.sync += [
+            arrives.eq(accepted),
+            outstanding.eq(outstanding + accepted - leaves),
+            waiting.eq(waiting + arrives - leaves),
+        ]
+
+        tag = Signal(self.tag, reset_less=True)
+        mask = Signal(self.piece, reset_less=True)
+        with m.If(accepted):
+            m.d.sync += [tag.eq(request.tag), mask.eq(request.mask)]
+        line = Value.cast(self.port.data)
+        chosen = Signal(bits)
+        if self.unit < self.line:
+            offset = Signal(line_bits - unit_bits, reset_less=True)
+            m.d.sync += offset.eq(request.address[unit_bits:line_bits])
+            with m.Switch(offset):
+                for n in range(self.line // self.unit):
+                    with m.Case(n):
+                        m.d.comb += chosen.eq(line[8 * self.unit * n :])
+        else:
+            m.d.comb += chosen.eq(line)
+
+        write = Signal(range(DEPTH))
+        read = Signal(range(DEPTH))
+        slots = [Signal(self._piece, name=f"slot_{n}", reset_less=True) for n in range(DEPTH)]
+        kept = Signal(bits)
+        for n in range(self.piece):
+            byte = slice(8 * n, 8 * n + 8)
+            m.d.comb += kept[byte].eq(Mux(mask[n], chosen[byte], 0))
+        with m.If(arrives):
+            m.d.sync += write.eq(write + 1)
+            with m.Switch(write):
+                for n, slot in enumerate(slots):
+                    with m.Case(n):
+                        m.d.sync += [slot.data.eq(kept), slot.tag.eq(tag)]
+        with m.If(leaves):
+            m.d.sync += read.eq(read + 1)
+        with m.Switch(read):
+            for n, slot in enumerate(slots):
+                with m.Case(n):
+                    m.d.comb += self.o.payload.eq(slot)
+        return m
