@@ -2,6 +2,7 @@
 """Big memories, made of equal banks whose Verilog is emitted once."""
 
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 from amaranth.hdl import Const, Module, Mux, Signal
@@ -17,8 +18,9 @@ BANK_DEPTH = 1024
 
 
 class _Bank(wiring.Component):
-    def __init__(self, width: int, parts: int, readers: int, depth: int) -> None:
+    def __init__(self, width: int, parts: int, readers: int, depth: int, transparent: bool) -> None:
         self.width, self.parts, self.readers, self.depth = width, parts, readers, depth
+        self.transparent = transparent
         bits = ceil_log2(depth)
         super().__init__(
             {
@@ -42,7 +44,7 @@ class _Bank(wiring.Component):
             write.data.eq(me.write_data),
         ]
         for n in range(self.readers):
-            read = storage.read_port()
+            read = storage.read_port(transparent_for=(write,) if self.transparent else ())
             m.d.comb += [
                 read.en.eq(getattr(self, f"read_enable_{n}")),
                 read.addr.eq(getattr(self, f"read_address_{n}")),
@@ -52,9 +54,9 @@ class _Bank(wiring.Component):
 
 
 @cache
-def _bank(width: int, parts: int, readers: int, depth: int) -> _Bank:
+def _bank(width: int, parts: int, readers: int, depth: int, transparent: bool) -> _Bank:
     # Stand-ins of one name must share one prototype.
-    return _Bank(width, parts, readers, depth)
+    return _Bank(width, parts, readers, depth, transparent)
 
 
 class BankedMemory(wiring.Component):
@@ -72,16 +74,32 @@ class BankedMemory(wiring.Component):
         Parts of an entry that are written separately, a bit of ``write_enable`` each.
     readers : :class:`int`
         Number of read ports.
+    transparent : :class:`bool`
+        Whether a read sees what is written in the same cycle.
+
+    Attributes
+    ----------
+    write, reads
+        The ports with members ``en``, ``addr`` and ``data``, as those of Amaranth's memories.
     """
 
     write_enable: Signal
     write_address: Signal
     write_data: Signal
 
-    def __init__(self, *, width: int, depth: int, parts: int = 1, readers: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        depth: int,
+        parts: int = 1,
+        readers: int = 1,
+        transparent: bool = False,
+    ) -> None:
         if depth < 2 or depth & (depth - 1):
             raise ValueError(f"Depth must be a power of two, at least 2, not {depth!r}")
         self.width, self.depth, self.parts, self.readers = width, depth, parts, readers
+        self.transparent = transparent
         bits = ceil_log2(depth)
         super().__init__(
             {
@@ -93,13 +111,25 @@ class BankedMemory(wiring.Component):
                 **{f"read_data_{n}": Out(width) for n in range(readers)},
             }
         )
+        self.write = SimpleNamespace(
+            en=self.write_enable, addr=self.write_address, data=self.write_data
+        )
+        self.reads = [
+            SimpleNamespace(
+                en=getattr(self, f"read_enable_{n}"),
+                addr=getattr(self, f"read_address_{n}"),
+                data=getattr(self, f"read_data_{n}"),
+            )
+            for n in range(readers)
+        ]
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         size = min(self.depth, BANK_DEPTH)
         low = ceil_log2(size)
-        prototype = _bank(self.width, self.parts, self.readers, size)
-        name = f"bank_{self.width}_{self.parts}_{self.readers}_{size}"
+        prototype = _bank(self.width, self.parts, self.readers, size, self.transparent)
+        suffix = "_transparent" if self.transparent else ""
+        name = f"bank_{self.width}_{self.parts}_{self.readers}_{size}{suffix}"
         banks: list[Any] = []
         for index in range(self.depth // size):
             bank: Any = Precompiled(prototype, name)

@@ -3,10 +3,12 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed, unsigned
-from amaranth.lib import data, memory, wiring
+from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In
 from amaranth.utils import ceil_log2
+
+from diptych.memory.banked import BankedMemory
 
 from .ports import ReadPort, SumPort
 
@@ -92,11 +94,9 @@ class Accumulators(wiring.Component):
         entries = []
         new = Signal(width)
         for bank in range(2):
-            m.submodules[f"bank_{bank}"] = storage = memory.Memory(
-                shape=unsigned(width), depth=self.depth // 2, init=[]
-            )
-            write = storage.write_port()
-            port = storage.read_port(transparent_for=(write,))
+            storage = BankedMemory(width=width, depth=self.depth // 2, transparent=True)
+            m.submodules[f"bank_{bank}"] = storage
+            write, port = storage.write, storage.reads[0]
             adds = Signal(name=f"adds_{bank}")
             m.d.comb += [
                 adds.eq(needs_old & (sums.address[low] == bank)),

@@ -12,8 +12,8 @@ from diptych.arith.scale import ScaleWord
 from diptych.memory.axi import BEAT_BYTES, ReadChannels
 
 from .isa import LOAD, Target
+from .ports import WritePort
 from .vector_control import VectorSizes
-from .vector_ports import WritePort
 
 __all__ = ["LoadEngine"]
 
@@ -108,12 +108,14 @@ class LoadEngine(wiring.Component):
         beats = Signal(8)
         m.d.comb += beats.eq(Mux(length < to_page, length, to_page))
         ar = self.axi.ar
+        asked, asked_beats = Signal(32), Signal(8)
+        m.d.comb += ar.payload.eq(Cat(asked, (asked_beats - 1)[:8]))
         with m.If(asking & gathers & ~has_ids):
-            m.d.comb += [ar.valid.eq(~asked_ids), ar.payload.addr.eq(command.ids)]
+            m.d.comb += [ar.valid.eq(~asked_ids), asked.eq(command.ids), asked_beats.eq(1)]
             with m.If(ar.ready):
                 m.d.sync += asked_ids.eq(1)
         with m.Elif(asking):
-            m.d.comb += [ar.valid.eq(1), ar.payload.addr.eq(address), ar.payload.len.eq(beats - 1)]
+            m.d.comb += [ar.valid.eq(1), asked.eq(address), asked_beats.eq(beats)]
             with m.If(ar.ready):
                 m.d.sync += ask_beat.eq(ask_beat + beats)
                 with m.If(left == beats):

@@ -9,8 +9,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from .isa import STORE, Handoff, HandoffKind, StoreOp
+from .ports import ReadPort
 from .vector_control import VectorSizes
-from .vector_ports import ReadPort
 
 __all__ = ["StoreEngine"]
 

@@ -97,12 +97,21 @@ All addresses are multiples of R (C for untransposed weights).
 """
 
 
+class Start(enum.Enum, shape=unsigned(2)):
+    """What the first row tile of a MATRIX command does with the old sums."""
+
+    OVERWRITE = 0
+    ADD = 1
+    ADD_TO_HIGH = 2
+    """Adds to 256 times the old sum."""
+
+
 class Modes(data.StructLayout):
     """``modes`` of a MATRIX command.
 
     ``first_row`` and ``end_row``: weight rows outside ``range(first_row, end_row)`` count as 0.
     ``end_column``: valid weight columns in the last column tile (0: all); others count as 0.
-    ``start`` 0: the first row tile overwrites; 1: adds; 2: adds to 256 times the old sum.
+    ``start``: a :class:`Start`.
     ``unsigned``: activations are uint8.
     """
 
@@ -113,7 +122,7 @@ class Modes(data.StructLayout):
                 "end_row": 8,
                 "end_column": 8,
                 "causal": Causal,
-                "start": 2,
+                "start": Start,
                 "transposed": 1,
                 "unsigned": 1,
                 "spare": 2,

@@ -3,21 +3,20 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal, Value, signed
+from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from diptych.arith.scale import ScaleWord
 from diptych.memory.axi import ReadChannels
-from diptych.memory.banked import BankedMemory
 
-from .accumulators import Accumulators
+from .accumulator import Accumulators
 from .dma_load import LoadEngine
 from .dma_store import StoreEngine
 from .isa import Handoff
 from .matrix import MatrixEngine
 from .queues import CommandQueues
-from .scratchpad import Scratchpad
+from .scratchpad import Entries, Scratchpad
 from .vector import VectorUnit
 from .vector_control import VectorSizes
 
@@ -93,21 +92,23 @@ class PrefillPanel(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         s = self.sizes
-        lines = s.scratchpad // s.line
         line_shape = data.ArrayLayout(signed(8), s.line)
         word_shape = data.ArrayLayout(ScaleWord, s.lanes)
         half_shape = data.ArrayLayout(signed(16), s.lanes)
         m.submodules.queues = queues = CommandQueues()
         m.submodules.load = load = LoadEngine(s, shapes=(line_shape, word_shape, half_shape))
         m.submodules.matrix = matrix = MatrixEngine(
-            self.rows, self.columns, lines=lines, entries=s.accumulators
+            rows=self.rows,
+            columns=self.columns,
+            scratchpad=s.scratchpad,
+            accumulators=s.accumulators,
         )
         m.submodules.vector = vector = VectorUnit(s)
         m.submodules.store = store = StoreEngine(s, line_shape=line_shape)
-        scratchpad: Any = Scratchpad(line=s.line, lines=lines)
+        scratchpad: Any = Scratchpad(line=s.line, size=s.scratchpad)
         m.submodules.scratchpad = scratchpad
         m.submodules.accumulators = accumulators = Accumulators(
-            columns=s.lanes, entries=s.accumulators
+            columns=s.lanes, depth=s.accumulators
         )
 
         q: Any = queues
@@ -129,50 +130,29 @@ class PrefillPanel(wiring.Component):
 
         # --- memories ---
         for reader, port in (
-            (matrix.activations, scratchpad.activations),
-            (matrix.weights, scratchpad.weights),
-            (vector.scratchpad_read, scratchpad.vector_read),
-            (store.scratchpad, scratchpad.store),
-            (vector.scratchpad_write, scratchpad.vector_write),
-            (load.scratchpad, scratchpad.load),
+            (matrix.x, scratchpad.read_x),
+            (matrix.w, scratchpad.read_w),
+            (vector.scratchpad_read, scratchpad.read_v),
+            (store.scratchpad, scratchpad.read_s),
+            (vector.scratchpad_write, scratchpad.write_v),
+            (load.scratchpad, scratchpad.write_l),
             (vector.accumulators, accumulators.read),
             (matrix.sums, accumulators.sums),
             (load.dynamic, vector.load_dynamic),
         ):
             wiring.connect(m, reader, port)
-        vectors: Any = BankedMemory(width=16 * s.lanes, depth=s.vectors, parts=s.lanes)
-        parameters: Any = BankedMemory(width=22 * s.lanes, depth=s.parameters)
+        vectors: Any = Entries(half_shape, depth=s.vectors)
+        parameters: Any = Entries(word_shape, depth=s.parameters, writers=("l",))
         m.submodules.vectors = vectors
         m.submodules.parameters = parameters
-        for memory, reader in ((vectors, vector.vectors_read), (parameters, vector.parameters)):
-            m.d.comb += [
-                memory.read_enable_0.eq(reader.en),
-                memory.read_address_0.eq(reader.address),
-                reader.ready.eq(1),
-                Value.cast(reader.data).eq(memory.read_data_0),
-            ]
-        # The vector unit writes first.
-        m.d.comb += [
-            vector.vectors_write.ready.eq(1),
-            load.vectors.ready.eq(~vector.vectors_write.en),
-            load.parameters.ready.eq(1),
-            parameters.write_enable.eq(load.parameters.en),
-            parameters.write_address.eq(load.parameters.address),
-            parameters.write_data.eq(Value.cast(load.parameters.data)),
-        ]
-        with m.If(vector.vectors_write.en):
-            writer = vector.vectors_write
-            m.d.comb += [
-                vectors.write_enable.eq(writer.mask),
-                vectors.write_address.eq(writer.address),
-                vectors.write_data.eq(Value.cast(writer.data)),
-            ]
-        with m.Elif(load.vectors.en):
-            m.d.comb += [
-                vectors.write_enable.eq(load.vectors.mask),
-                vectors.write_address.eq(load.vectors.address),
-                vectors.write_data.eq(Value.cast(load.vectors.data)),
-            ]
+        for user, port in (
+            (vector.vectors_read, vectors.read),
+            (vector.vectors_write, vectors.write_v),
+            (load.vectors, vectors.write_l),
+            (vector.parameters, parameters.read),
+            (load.parameters, parameters.write_l),
+        ):
+            wiring.connect(m, user, port)
 
         # --- HBM: commands first ---
         ar, r = self.axi.ar, self.axi.r

@@ -4,10 +4,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Const, Module, ShapeLike, Signal, Value, unsigned
-from amaranth.lib import data, memory, wiring
+from amaranth.hdl import Const, Module, ShapeLike, Signal, Value
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In
 from amaranth.utils import ceil_log2
+
+from diptych.memory.banked import BankedMemory
 
 from .ports import ReadPort, WritePort
 
@@ -65,11 +67,9 @@ class Entries(wiring.Component):
         m = Module()
         width = len(Value.cast(self.read.data))
         elements = len(getattr(self, f"write_{self.writers[0]}").mask)
-        m.submodules.storage = storage = memory.Memory(
-            shape=unsigned(width), depth=self.depth, init=[]
-        )
-        write = storage.write_port(granularity=width // elements)
-        read = storage.read_port()
+        storage = BankedMemory(width=width, depth=self.depth, parts=elements)
+        m.submodules.storage = storage
+        write, read = storage.write, storage.reads[0]
         m.d.comb += [
             self.read.ready.eq(1),
             read.en.eq(self.read.en),
@@ -153,11 +153,9 @@ class Scratchpad(wiring.Component):
 
         outputs = []
         for bank in range(self.banks):
-            m.submodules[f"bank_{bank}"] = storage = memory.Memory(
-                shape=unsigned(8 * self.line), depth=depth, init=[]
-            )
-            write = storage.write_port(granularity=8)
-            read = storage.read_port()
+            storage = BankedMemory(width=8 * self.line, depth=depth, parts=self.line)
+            m.submodules[f"bank_{bank}"] = storage
+            write, read = storage.write, storage.reads[0]
             outputs.append(read.data)
             m.d.comb += read.en.eq(1)  # a read that nobody asked for harms nobody
             # The last assignment wins, so the first in priority comes last.

@@ -16,11 +16,11 @@ from diptych.arith.scale import UNITY, ScaleWord
 from diptych.precompiled import Precompiled
 
 from .isa import VECTOR
+from .ports import Fetch, ReadPort, WritePort
 from .rows import Purpose, Rows
 from .vector_control import Beat, Sequencer, VectorSizes
 from .vector_decode import Decoded, decode
 from .vector_lanes import LATENCY, Kind, Lane
-from .ports import Fetch, ReadPort, WritePort
 from .vector_reduce import Reducer
 
 __all__ = ["VectorUnit"]

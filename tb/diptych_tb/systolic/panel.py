@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Testbench of the prefill panel with its HBM: runs a program and checks what it hands off."""
+
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import cocotb
+from amaranth.hdl import unsigned
+from cocotb.triggers import RisingEdge, with_timeout
+from cocotb.utils import get_sim_time
+
+from diptych.systolic.isa import Handoff
+from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
+from diptych_tb.events import report_event
+from diptych_tb.streams import StreamDriver, StreamMonitor
+
+
+def _cycle() -> int:
+    return round(get_sim_time("ns")) // PERIOD_NS
+
+
+@cocotb.test()
+async def hands_off_what_the_golden_model_computes(dut: Any) -> None:
+    """Run the job in ``$DIPTYCH_PREFILL``.
+
+    A JSON file with ``hbm`` (hexadecimal), ``program``, ``limit`` (cycles), ``stall``
+    (probability that a word is not taken) and ``handoff``: lists of kind, layer, position, words.
+    """
+    job = json.loads(Path(os.environ["DIPTYCH_PREFILL"]).read_text())
+    hbm = bytes.fromhex(job["hbm"])
+    width = len(dut.host__payload)
+    rng = random.Random(cocotb.RANDOM_SEED)
+    stall = job["stall"]
+    host = StreamDriver(dut, "host", unsigned(width))
+    dut.start.value = 0
+    dut.program.value = job["program"]
+    await start_clock_and_reset(dut)
+    pause = (lambda: rng.random() < stall) if stall else None
+    monitor = StreamMonitor(dut, "handoff", Handoff(), pause)
+    await host.send(
+        int.from_bytes(hbm[at : at + 64], "little") | at // 64 << 512
+        for at in range(0, len(hbm), 64)
+    )
+    dut.start.value = 1
+    await RisingEdge(dut.clk)
+    dut.start.value = 0
+    started = _cycle()
+    for kind, layer, position, words in job["handoff"]:
+        where = f"{('keys', 'values', 'token')[kind]} of layer {layer}, position {position}"
+        for index, expected in enumerate(words):
+            beat = await with_timeout(monitor.beats.get(), job["limit"] * PERIOD_NS, "ns")
+            place = (beat["kind"], beat["layer"], beat["position"])
+            assert place == (kind, layer, position), f"{where} must come now, not {place}"
+            assert beat["data"] == expected, (
+                f"{where}, word {index} must be {expected:#x}, not {beat['data']:#x}"
+            )
+            assert beat["last"] == (index == len(words) - 1), f"{where}: wrong end"
+        if position == 0 or kind == 2:
+            report_event(kind="handoff", what=where, cycle=_cycle() - started)
+    if not dut.finished.value:
+        await RisingEdge(dut.finished)
+    report_event(kind="finished", cycle=_cycle() - started)

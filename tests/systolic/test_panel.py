@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The prefill panel against the golden model: KV vectors of every layer, and the first token."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diptych.systolic.with_hbm import PrefillWithHbm
+from diptych_sim.compiler.kv_layout import pack_bytes
+from diptych_sim.compiler.prefill import compile_prefill
+from diptych_sim.engine.simulate import simulate
+from diptych_sim.golden import numbers
+from diptych_sim.golden.machine import GoldenMachine
+from diptych_sim.llm.model import ModelConfig
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "compiler"))
+from random_model import random_model
+
+TINY = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
+
+
+def prefill(model, rows, columns, prompt, folder, *, stall=0.0, on_event=None):
+    golden = GoldenMachine(model)
+    token = golden.next_token(prompt)
+    handoff = []
+    for index, cache in enumerate(golden.cache):
+        for position in range(len(prompt)):
+            planes = numbers.planes(cache.keys[position].reshape(-1))
+            words = [word for plane in planes for word in pack_bytes(plane)]
+            handoff.append((0, index, position, words))
+        for position in range(len(prompt)):
+            words = pack_bytes(cache.values[position].reshape(-1))
+            handoff.append((1, index, position, words))
+    handoff.append((2, 0, len(prompt) - 1, [token]))
+    program = compile_prefill(model, rows, columns, prompt)
+    job = folder / "prefill.json"
+    fields = {
+        "hbm": program.hbm.hex(),
+        "program": program.program_address,
+        "limit": 200_000,
+        "stall": stall,
+        "handoff": handoff,
+    }
+    job.write_text(json.dumps(fields))
+    return simulate(
+        PrefillWithHbm(rows, columns),
+        name="prefill_with_hbm",
+        test_module="diptych_tb.systolic.panel",
+        env={"DIPTYCH_PREFILL": job},
+        on_event=on_event,
+    )
+
+
+@pytest.mark.parametrize("array", [(4, 4), (8, 8)])
+def test_hands_off_what_the_golden_model_computes(array, tmp_path):
+    prompt = np.random.default_rng(1).integers(0, TINY.vocab, 21).tolist()
+    prefill(random_model(TINY, 1), *array, prompt, tmp_path, stall=0.3)
