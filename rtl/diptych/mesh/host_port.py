@@ -33,18 +33,26 @@ class HostPort(wiring.Component):
     Members
     -------
     i : :py:`In(stream.Signature(HostLine()))`
-        Words of load packets.
+        Words of load packets, from the host.
+    words : :py:`In(stream.Signature(32))`
+        Words of load packets, from the KV link; they wait while the host sends. The host must
+        have sent whole packets when the link begins.
     link : :py:`Out(LinkSignature(colors))`
         To the row's first tile.
     """
 
     i: stream.Interface
+    words: stream.Interface
     link: Any
 
     def __init__(self, *, colors: int) -> None:
         self.colors = colors
         super().__init__(
-            {"i": In(stream.Signature(HostLine())), "link": Out(LinkSignature(colors))}
+            {
+                "i": In(stream.Signature(HostLine())),
+                "words": In(stream.Signature(DATA_BITS)),
+                "link": Out(LinkSignature(colors)),
+            }
         )
 
     def elaborate(self, platform: Any) -> Module:
@@ -53,13 +61,22 @@ class HostPort(wiring.Component):
         words = Signal(LINE_WORDS * DATA_BITS)
         left = Signal(5)
         send = Signal()
+        sends_word = Signal()
+        available = credits.available[LOAD_COLOR]
         m.d.comb += [
             credits.credit.eq(self.link.credit),
-            send.eq((left != 0) & credits.available[LOAD_COLOR]),
-            credits.send.eq(send << LOAD_COLOR),
+            send.eq((left != 0) & available),
+            self.words.ready.eq((left == 0) & available),
+            sends_word.eq(self.words.valid & self.words.ready),
+            credits.send.eq((send | sends_word) << LOAD_COLOR),
             self.i.ready.eq((left == 0) | (send & (left == 1))),
         ]
-        m.d.sync += self.link.valid.eq(send)
+        m.d.sync += self.link.valid.eq(send | sends_word)
+        with m.If(sends_word):
+            m.d.sync += [
+                self.link.wavelet.data.eq(self.words.payload),
+                self.link.wavelet.color.eq(LOAD_COLOR),
+            ]
         with m.If(send):
             m.d.sync += [
                 self.link.wavelet.data.eq(words[:DATA_BITS]),

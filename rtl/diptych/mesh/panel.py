@@ -25,12 +25,15 @@ class DecodePanel(wiring.Component):
     Members
     -------
     i : :py:`In(stream.Signature(HostLine())).array(rows)`
-        Load packets of each row.
+        Load packets of each row, from the host.
+    words : :py:`In(stream.Signature(32)).array(rows)`
+        Load packets of each row, from the KV link.
     token, token_valid : :py:`Out(32)`, :py:`Out(1)`
         What leaves the mesh to the west in row 0, for one cycle.
     """
 
     i: Any
+    words: Any
     token: Signal
     token_valid: Signal
 
@@ -49,6 +52,7 @@ class DecodePanel(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(HostLine())).array(rows),
+                "words": In(stream.Signature(DATA_BITS)).array(rows),
                 "token": Out(DATA_BITS),
                 "token_valid": Out(1),
             }
@@ -60,6 +64,7 @@ class DecodePanel(wiring.Component):
         for r in range(mesh.rows):
             m.submodules[f"host_port_{r}"] = port = HostPort(colors=mesh.colors)
             wiring.connect(m, wiring.flipped(self.i[r]), port.i)
+            wiring.connect(m, wiring.flipped(self.words[r]), port.words)
             wiring.connect(m, port.link, mesh.west_i[r])
             # What leaves is taken at once.
             link = mesh.west_o[r]

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Wires with a delay."""
+
+from typing import Any
+
+from amaranth.hdl import Module, ShapeLike, Signal, Value, unsigned
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Delay"]
+
+
+class Delay(wiring.Component):
+    """Passes its input on ``latency`` cycles later.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+        What passes.
+    latency : :class:`int`
+        Cycles, 2 to 1024.
+    """
+
+    i: Any
+    o: Any
+
+    def __init__(self, shape: ShapeLike, *, latency: int) -> None:
+        if latency not in range(2, 1025):
+            raise ValueError(f"Link latency must be 2 to 1024 cycles, not {latency!r}")
+        self.latency = latency
+        super().__init__({"i": In(shape), "o": Out(shape)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        width = len(Value.cast(self.i))
+        m.submodules.storage = storage = memory.Memory(
+            shape=unsigned(width), depth=self.latency, init=[]
+        )
+        # Read what was written a round ago, in the cycle before it is overwritten.
+        place = Signal(range(self.latency))
+        following = Signal(range(self.latency))
+        wrap = place == self.latency - 1
+        m.d.sync += place.eq(0)
+        with m.If(~wrap):
+            m.d.sync += place.eq(place + 1)
+            m.d.comb += following.eq(place + 1)
+        write = storage.write_port()
+        read = storage.read_port()
+        m.d.comb += [
+            write.en.eq(1),
+            write.addr.eq(place),
+            write.data.eq(Value.cast(self.i)),
+            read.addr.eq(following),
+            Value.cast(self.o).eq(read.data),
+        ]
+        return m

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Frames of the KV link and the words on its wires."""
+
+from __future__ import annotations
+
+from amaranth.lib import data
+
+from diptych.systolic.isa import HandoffKind
+
+__all__ = [
+    "FRAME_OVERHEAD_BYTES",
+    "SEQUENCE_BITS",
+    "SLOTS",
+    "SLOT_WORDS",
+    "Answer",
+    "FrameHead",
+    "LinkWord",
+]
+
+SLOTS = 8
+"""Frames that each end can hold: the sender's credits."""
+SLOT_WORDS = 256
+"""Payload words of a frame at most."""
+SEQUENCE_BITS = 8
+FRAME_OVERHEAD_BYTES = 12
+"""Two words of header and one of CRC-32 (IEEE 802.3) over header and payload."""
+
+
+class FrameHead(data.StructLayout):
+    """The first two words of a frame; ``count`` payload words follow, then the CRC."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "sequence": SEQUENCE_BITS,
+                "kind": HandoffKind,
+                "spare": 6,
+                "count": 16,
+                "layer": 8,
+                "position": 16,
+                "spare2": 8,
+            }
+        )
+
+
+class LinkWord(data.StructLayout):
+    """A word on the forward wires; ``first`` marks the first of a frame."""
+
+    def __init__(self) -> None:
+        super().__init__({"valid": 1, "first": 1, "data": 32})
+
+
+class Answer(data.StructLayout):
+    """What the receiver says: the next frame that it expects, the next that it will deliver.
+
+    ``refused`` tells that a frame was damaged or out of order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"valid": 1, "refused": 1, "expected": SEQUENCE_BITS, "delivered": SEQUENCE_BITS}
+        )

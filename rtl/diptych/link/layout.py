@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The layout change: KV vectors become load packets for the rows of the mesh."""
+
+from typing import Any
+
+from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from diptych.mesh.fabric import Load
+from diptych.systolic.isa import HandoffKind
+
+from .frames import SLOT_WORDS, FrameHead
+
+__all__ = ["HEADS", "LayoutChange", "Setting", "Settings"]
+
+HEADS = 16
+"""KV heads at most."""
+
+
+class Settings:
+    """Numbers of the layout change's registers; those of a head follow each other."""
+
+    ROWS = 0
+    LAST_COLUMN = 1
+    LAYER_STRIDE = 2
+    VALUE_STRIDE = 3
+    HEAD_WORDS = 4
+    HEAD_COUNT = 5
+    ACTIVATES = 6
+    """Whether the token starts the decode panel."""
+    HEAD = 16
+    """``first_column | last_column << 16``; then the address of keys, then that of values."""
+    HEAD_STEP = 4
+
+
+class Setting(data.StructLayout):
+    """A write into a register."""
+
+    def __init__(self) -> None:
+        super().__init__({"address": 8, "data": 32})
+
+
+class LayoutChange(wiring.Component):
+    """Turns frames into load packets, as :mod:`diptych_sim.compiler.kv_layout` specifies.
+
+    Position ``p`` goes to row ``p % rows``, slot ``p // rows``: positions of a layer come in
+    order, from 0. A token becomes an ACTIVATE packet into every row. A word per cycle.
+
+    Members
+    -------
+    settings : :py:`In(stream.Signature(Setting()))`
+        Writes registers; always ready.
+    valid, head, address, data, delivered
+        A frame of :class:`.LinkReceiver`.
+    o : :py:`Out(stream.Signature(32))`
+        Words of packets.
+    row : :py:`Out(8)`
+        The row that they go to.
+    token, token_valid : :py:`Out(32)`, :py:`Out(1)`
+        The token, for one cycle.
+    """
+
+    settings: stream.Interface
+    valid: Signal
+    head: Any
+    address: Signal
+    data: Signal
+    delivered: Signal
+    o: stream.Interface
+    row: Signal
+    token: Signal
+    token_valid: Signal
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "settings": In(stream.Signature(Setting())),
+                "valid": In(1),
+                "head": In(FrameHead()),
+                "address": Out(ceil_log2(SLOT_WORDS)),
+                "data": In(32),
+                "delivered": Out(1),
+                "o": Out(stream.Signature(32)),
+                "row": Out(8),
+                "token": Out(32),
+                "token_valid": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        general = [Signal(32, name=f"setting_{n}") for n in range(7)]
+        places = [
+            [Signal(32, name=f"{name}_{head}") for head in range(HEADS)]
+            for name in ("columns", "keys", "values")
+        ]
+        number = self.settings.payload.address
+        m.d.comb += self.settings.ready.eq(1)
+        with m.If(self.settings.valid), m.Switch(number):
+            for n, register in enumerate(general):
+                with m.Case(n):
+                    m.d.sync += register.eq(self.settings.payload.data)
+            for kind, registers in enumerate(places):
+                for n, register in enumerate(registers):
+                    with m.Case(Settings.HEAD + n * Settings.HEAD_STEP + kind):
+                        m.d.sync += register.eq(self.settings.payload.data)
+        rows, last_column, layer_stride, value_stride, words, heads, activates = general
+
+        row, slot = Signal(8), Signal(16)
+        kv_head, index = Signal(8), Signal(16)
+        at_head = Signal(16)
+        keys = Signal()
+        is_token = Signal()
+        count = Signal(16)
+        base = Signal(32)
+        columns, key_place, value_place = (Array(place)[kv_head] for place in places)
+        offset = Signal(16)
+        m.d.comb += [
+            keys.eq(self.head.kind == HandoffKind.KEYS),
+            is_token.eq(self.head.kind == HandoffKind.TOKEN),
+            count.eq(Mux(is_token, 1, Mux(keys, words << 1, words))),
+            base.eq(
+                self.head.layer * layer_stride[:16]
+                + Mux(keys, key_place + (slot << 3) * words[:8], value_place + slot)
+            ),
+            self.row.eq(row),
+            offset.eq(index),
+        ]
+        # Low planes of all heads follow the high planes of all heads.
+        with m.If(index >= words[:16]):
+            m.d.comb += offset.eq(index - words + words * heads[:8])
+        m.d.comb += self.address.eq(at_head + offset)
+
+        with m.FSM():
+            with m.State("idle"), m.If(self.valid):
+                m.d.sync += [kv_head.eq(0), at_head.eq(0), index.eq(0)]
+                with m.If(is_token):
+                    m.d.sync += row.eq(0)
+                    m.next = "token"
+                with m.Else():
+                    with m.If(self.head.position == 0):
+                        m.d.sync += [row.eq(0), slot.eq(0)]
+                    m.next = "kind"
+            with m.State("token"):
+                m.d.comb += [self.token_valid.eq(1), self.token.eq(self.data)]
+                m.next = "kind"
+                with m.If(~activates.any()):
+                    m.d.comb += self.delivered.eq(1)
+                    m.next = "next"
+            with m.State("kind"):
+                kind = Mux(
+                    is_token,
+                    Load.ACTIVATE.value,
+                    Mux(keys, Load.WORDS.value, Load.BYTES.value),
+                )
+                step = Mux(keys | is_token, 0, value_stride[:12])
+                m.d.comb += [
+                    self.o.valid.eq(1),
+                    self.o.payload.eq(kind | step << 4 | count << 16),
+                ]
+                with m.If(self.o.ready):
+                    m.next = "columns"
+            with m.State("columns"):
+                m.d.comb += [
+                    self.o.valid.eq(1),
+                    self.o.payload.eq(Mux(is_token, last_column << 16, columns)),
+                ]
+                with m.If(self.o.ready):
+                    m.next = "address"
+            with m.State("address"):
+                m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(Mux(is_token, 0, base))]
+                with m.If(self.o.ready):
+                    m.next = "fetch"
+            with m.State("fetch"):
+                m.next = "payload"
+            with m.State("payload"):
+                m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(self.data)]
+                with m.If(self.o.ready):
+                    m.d.sync += index.eq(index + 1)
+                    m.next = "fetch"
+                    with m.If(index == count - 1):
+                        m.d.sync += [
+                            index.eq(0),
+                            kv_head.eq(kv_head + 1),
+                            at_head.eq(at_head + words),
+                        ]
+                        m.next = "kind"
+                        with m.If(is_token):
+                            m.d.sync += [row.eq(row + 1), at_head.eq(0), kv_head.eq(0)]
+                            with m.If(row == rows - 1):
+                                m.d.comb += self.delivered.eq(1)
+                                m.next = "next"
+                        with m.Elif(kv_head == heads - 1):
+                            m.d.comb += self.delivered.eq(1)
+                            m.d.sync += row.eq(row + 1)
+                            with m.If(row == rows - 1):
+                                m.d.sync += [row.eq(0), slot.eq(slot + 1)]
+                            m.next = "next"
+            with m.State("next"):
+                m.next = "idle"
+        return m

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The prefill panel's end of the KV link."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.lib import crc, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from diptych.systolic.isa import Handoff
+
+from .frames import SEQUENCE_BITS, SLOT_WORDS, SLOTS, Answer, FrameHead, LinkWord
+
+__all__ = ["CRC", "Transmitter"]
+
+CRC = crc.catalog.CRC32_ETHERNET
+WORD_BYTES = 4
+
+
+class Transmitter(wiring.Component):
+    """Makes a frame of the words of each position, and sends it until it is received.
+
+    Frames are numbered. Up to :data:`.SLOTS` may be under way, until the receiver has delivered
+    them. When it refuses a frame, or nothing is heard for ``timeout`` cycles while frames are not
+    acknowledged, all from the first that it has not got are sent again.
+
+    Parameters
+    ----------
+    bytes_per_cycle : :class:`int`
+        Bandwidth, 1 to 4.
+    timeout : :class:`int`
+        Cycles.
+
+    Members
+    -------
+    i : :py:`In(stream.Signature(Handoff()))`
+        Words of the prefill panel.
+    o : :py:`Out(LinkWord())`
+        The wires; a register.
+    answer : :py:`In(Answer())`
+        From the receiver.
+    empty : :py:`Out(1)`
+        Everything that was handed off has been delivered.
+    count_link_payload, count_link_framing : :py:`Out(32)`
+        Bytes sent, repeated ones included.
+    count_link_frames, count_link_retries : :py:`Out(32)`
+        Frames sent, and times that the transmitter went back.
+    """
+
+    i: stream.Interface
+    o: Any
+    answer: Any
+    empty: Signal
+    count_link_payload: Signal
+    count_link_framing: Signal
+    count_link_frames: Signal
+    count_link_retries: Signal
+
+    def __init__(self, *, bytes_per_cycle: int = 4, timeout: int = 4096) -> None:
+        if bytes_per_cycle not in range(1, WORD_BYTES + 1):
+            raise ValueError(
+                f"Link bandwidth must be 1 to 4 bytes per cycle, not {bytes_per_cycle!r}"
+            )
+        self.bytes_per_cycle = bytes_per_cycle
+        self.timeout = timeout
+        names = ("payload", "framing", "frames", "retries")
+        super().__init__(
+            {
+                "i": In(stream.Signature(Handoff())),
+                "o": Out(LinkWord()),
+                "answer": In(Answer()),
+                "empty": Out(1),
+                **{f"count_link_{name}": Out(32) for name in names},
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        slot_bits = ceil_log2(SLOTS)
+        m.submodules.words = words = memory.Memory(
+            shape=unsigned(32), depth=SLOTS * SLOT_WORDS, init=[]
+        )
+        m.submodules.heads = heads = memory.Memory(
+            shape=unsigned(FrameHead().size), depth=SLOTS, init=[]
+        )
+        write, read = words.write_port(), words.read_port()
+        head_write, head_read = heads.write_port(), heads.read_port(domain="comb")
+
+        # --- gather the words of a frame ---
+        filled, sent, expected, delivered = (
+            Signal(SEQUENCE_BITS, name=name) for name in ("filled", "sent", "expected", "delivered")
+        )
+        count = Signal(16)
+        room = Signal()
+        beat = self.i.payload
+        head = Signal(FrameHead())
+        m.d.comb += [
+            room.eq((filled - delivered)[:SEQUENCE_BITS] < SLOTS),
+            self.i.ready.eq(room),
+            write.addr.eq(Cat(count[: ceil_log2(SLOT_WORDS)], filled[:slot_bits])),
+            write.data.eq(beat.data),
+            write.en.eq(self.i.valid & room),
+            head.sequence.eq(filled),
+            head.kind.eq(beat.kind),
+            head.count.eq(count + 1),
+            head.layer.eq(beat.layer),
+            head.position.eq(beat.position),
+            head_write.addr.eq(filled[:slot_bits]),
+            head_write.data.eq(head),
+            head_write.en.eq(write.en & beat.last),
+            self.empty.eq((filled == delivered) & (count == 0)),
+        ]
+        with m.If(write.en):
+            m.d.sync += count.eq(Mux(beat.last, 0, count + 1))
+            with m.If(beat.last):
+                m.d.sync += filled.eq(filled + 1)
+
+        # --- what the receiver says ---
+        go_back = Signal()
+        silence = Signal(range(self.timeout + 1))
+        m.d.sync += silence.eq(silence + 1)
+        with m.If(self.answer.valid):
+            m.d.sync += [
+                expected.eq(self.answer.expected),
+                delivered.eq(self.answer.delivered),
+                silence.eq(0),
+            ]
+            with m.If(self.answer.refused):
+                m.d.sync += go_back.eq(1)
+        with m.If(sent == expected):
+            m.d.sync += silence.eq(0)
+        with m.Elif(silence == self.timeout):
+            m.d.sync += [go_back.eq(1), silence.eq(0)]
+
+        # --- send ---
+        m.submodules.crc = check = CRC(data_width=32).create()
+        credit = Signal(range(2 * WORD_BYTES + 1))
+        may = Signal()
+        now = Signal(FrameHead())
+        index = Signal(16)
+        word = Signal(32)
+        goes = Signal()
+        m.d.comb += [
+            head_read.addr.eq(sent[:slot_bits]),
+            now.eq(head_read.data),
+            read.addr.eq(Cat(index[: ceil_log2(SLOT_WORDS)], sent[:slot_bits])),
+            may.eq(credit >= WORD_BYTES),
+            check.data.eq(word),
+        ]
+        more = Mux(goes, credit - WORD_BYTES, credit) + self.bytes_per_cycle
+        m.d.sync += [
+            credit.eq(Mux(more > 2 * WORD_BYTES, 2 * WORD_BYTES, more)),
+            self.o.valid.eq(goes),
+            self.o.first.eq(0),
+            self.o.data.eq(word),
+        ]
+        with m.FSM():
+            with m.State("idle"):
+                with m.If(go_back):
+                    m.d.sync += [
+                        go_back.eq(0),
+                        sent.eq(expected),
+                        self.count_link_retries.eq(self.count_link_retries + 1),
+                    ]
+                with m.Elif((sent != filled) & may):
+                    m.d.comb += [
+                        goes.eq(1),
+                        word.eq(now.as_value()[:32]),
+                        check.start.eq(1),
+                    ]
+                    m.d.sync += self.o.first.eq(1)
+                    m.next = "feed"
+            with m.State("feed"):
+                # The word that left goes into the CRC, whose start takes a cycle of its own.
+                m.d.comb += [word.eq(now.as_value()[:32]), check.valid.eq(1)]
+                m.d.sync += index.eq(0)
+                m.next = "head"
+            with m.State("head"):
+                m.d.comb += word.eq(now.as_value()[32:])
+                with m.If(may):
+                    m.d.comb += [goes.eq(1), check.valid.eq(1)]
+                    m.d.sync += self.count_link_framing.eq(self.count_link_framing + 12)
+                    m.next = "fetch"
+            with m.State("fetch"):
+                m.next = "payload"
+            with m.State("payload"):
+                m.d.comb += word.eq(read.data)
+                with m.If(may):
+                    m.d.comb += [
+                        goes.eq(1),
+                        check.valid.eq(1),
+                        read.addr.eq(Cat((index + 1)[: ceil_log2(SLOT_WORDS)], sent[:slot_bits])),
+                    ]
+                    m.d.sync += [
+                        index.eq(index + 1),
+                        self.count_link_payload.eq(self.count_link_payload + 4),
+                    ]
+                    with m.If(index == now.count - 1):
+                        m.next = "check"
+            with m.State("check"):
+                m.d.comb += word.eq(check.crc)
+                with m.If(may):
+                    m.d.comb += goes.eq(1)
+                    m.d.sync += [
+                        sent.eq(sent + 1),
+                        self.count_link_frames.eq(self.count_link_frames + 1),
+                    ]
+                    m.next = "idle"
+        return m

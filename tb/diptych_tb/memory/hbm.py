@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Testbench of the HBM: contents, order, latency and bandwidth."""
+
+import os
+import random
+from typing import Any
+
+import cocotb
+from amaranth.hdl import unsigned
+from cocotb.triggers import ClockCycles, RisingEdge
+
+from diptych.memory.axi import BEAT_BYTES, ReadAddress, ReadData
+from diptych_tb.clocking import start_clock_and_reset
+from diptych_tb.memory.axi import AxiReadChecker, beat_of
+from diptych_tb.streams import StreamDriver, StreamMonitor
+
+SIZE = 2**14
+LATENCY = int(os.environ["DUT_LATENCY"])
+RATE = int(os.environ["DUT_BYTES_PER_CYCLE"])
+
+
+async def _fill(host: StreamDriver, memory: bytes) -> None:
+    await host.send(
+        beat_of(memory, address) | address // BEAT_BYTES << 8 * BEAT_BYTES
+        for address in range(0, len(memory), BEAT_BYTES)
+    )
+
+
+def _drivers(dut: Any, pause: Any = None) -> tuple[StreamDriver, StreamDriver]:
+    host = StreamDriver(dut, "host", unsigned(len(dut.host__payload)))
+    return host, StreamDriver(dut, "axi__ar", ReadAddress(), pause)
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.parametrize(idle=[0.0, 0.6], stall=[0.0, 0.6])
+async def answers_with_what_the_host_wrote(dut: Any, idle: float, stall: float) -> None:
+    rng = random.Random(cocotb.RANDOM_SEED)
+    host, ar = _drivers(dut, (lambda: rng.random() < idle) if idle else None)
+    await start_clock_and_reset(dut)
+    r = StreamMonitor(dut, "axi__r", ReadData(), (lambda: rng.random() < stall) if stall else None)
+    checker = AxiReadChecker(dut, "axi")
+    memory = rng.randbytes(SIZE)
+    await _fill(host, memory)
+    bursts = []
+    for _ in range(60):
+        beats = rng.choice([1, 1, 2, 5, 16, rng.randint(1, 16)])
+        page = rng.randrange(SIZE // 4096) * 4096
+        address = page + BEAT_BYTES * rng.randint(0, 4096 // BEAT_BYTES - beats)
+        bursts.append({"addr": address, "len": beats - 1, "id": rng.randrange(4)})
+    cocotb.start_soon(ar.send(bursts))
+    total = 0
+    for burst in bursts:
+        for index in range(burst["len"] + 1):
+            beat = await r.beats.get()
+            assert beat["data"] == beat_of(memory, burst["addr"] + BEAT_BYTES * index), burst
+            total += 1
+    await ClockCycles(dut.clk, 4)
+    assert r.beats.empty()
+    assert checker.beats == total
+    assert int(dut.count_hbm_read.value) == BEAT_BYTES * total
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def takes_its_latency(dut: Any) -> None:
+    _, ar = _drivers(dut)
+    dut.axi__r__ready.value = 1
+    await start_clock_and_reset(dut)
+    await ClockCycles(dut.clk, 8)
+    for _ in range(3):
+        await ar.send([{"addr": 0, "len": 0, "id": 0}])  # returns in the cycle after
+        cycles = 1
+        while not dut.axi__r__valid.value:
+            await RisingEdge(dut.clk)
+            cycles += not dut.axi__r__valid.value
+        assert cycles == LATENCY, f"latency must be {LATENCY}, not {cycles}"
+        await ClockCycles(dut.clk, 4)
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def leaves_at_its_bandwidth(dut: Any) -> None:
+    """Never more than was granted, and nothing less once bursts queue up."""
+    _, ar = _drivers(dut)
+    dut.axi__r__ready.value = 1
+    await start_clock_and_reset(dut)
+    bursts = 40
+    cocotb.start_soon(ar.send([{"addr": 0, "len": 15, "id": 0}] * bursts))
+    when = []
+    cycle = 0
+    while len(when) < 16 * bursts:
+        await RisingEdge(dut.clk)
+        cycle += 1
+        if dut.axi__r__valid.value:
+            when.append(cycle)
+    for first in range(0, len(when), 7):
+        for last in range(first + 1, len(when), 31):
+            moved = BEAT_BYTES * (last - first)
+            # Two beats may have been saved up.
+            assert moved <= RATE * (when[last] - when[first]) + 2 * BEAT_BYTES
+    # 8 bursts are outstanding: enough to hide this latency at this bandwidth.
+    if 8 * 16 * BEAT_BYTES >= RATE * (LATENCY + 20):
+        spent = when[-1] - when[32]
+        ideal = BEAT_BYTES * (len(when) - 33) / RATE
+        assert spent <= ideal + 2, f"{spent} cycles instead of {ideal}"
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def keeps_eight_bursts_outstanding(dut: Any) -> None:
+    _, ar = _drivers(dut)
+    dut.axi__r__ready.value = 0
+    await start_clock_and_reset(dut)
+    sending = cocotb.start_soon(ar.send([{"addr": 64 * n, "len": 3, "id": 0} for n in range(12)]))
+    await ClockCycles(dut.clk, LATENCY + 40)
+    assert not sending.done()
+    assert not dut.axi__ar__ready.value
+    dut.axi__r__ready.value = 1
+    await sending

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Testbench of the whole machine: plays the host."""
+
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import cocotb
+from amaranth.hdl import unsigned
+from cocotb.triggers import RisingEdge, SimTimeoutError, with_timeout
+from cocotb.utils import get_sim_time
+
+from diptych.link.layout import Setting
+from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
+from diptych_tb.events import report_event
+from diptych_tb.mesh.decode import WIDTH, lines
+from diptych_tb.streams import StreamDriver
+
+
+def _cycle() -> int:
+    return round(get_sim_time("ns")) // PERIOD_NS
+
+
+async def _damage(dut: Any, probability: float) -> None:
+    rng = random.Random(cocotb.RANDOM_SEED)
+    edge = RisingEdge(dut.clk)
+    while True:
+        dut.damage.value = 1 << rng.randrange(32) if rng.random() < probability else 0
+        await edge
+
+
+@cocotb.test()
+async def writes_text(dut: Any) -> None:
+    """Run the job in ``$DIPTYCH_JOB``, and report each token with its cycle.
+
+    A JSON file with ``hbm`` (a binary file beside it), ``program``, ``rows`` (words of load
+    packets), ``settings`` (address, data), ``tokens`` (how many), ``limit`` (cycles that a token
+    may take) and ``damage`` (probability that a word on the link is damaged).
+    """
+    path = Path(os.environ["DIPTYCH_JOB"])
+    job = json.loads(path.read_text())
+    hbm = (path.parent / job["hbm"]).read_bytes()
+    hbm += bytes(-len(hbm) % 64)
+    rows = [StreamDriver(dut, f"rows__{r}", unsigned(WIDTH)) for r in range(len(job["rows"]))]
+    memory = StreamDriver(dut, "hbm", unsigned(len(dut.hbm__payload)))
+    settings = StreamDriver(dut, "settings", Setting())
+    dut.start.value = 0
+    dut.damage.value = 0
+    dut.program.value = job["program"]
+    await start_clock_and_reset(dut)
+    loading = [
+        cocotb.start_soon(driver.send(lines(words)))
+        for driver, words in zip(rows, job["rows"], strict=True)
+    ]
+    await settings.send({"address": a, "data": d} for a, d in job["settings"])
+    await memory.send(
+        int.from_bytes(hbm[at : at + 64], "little") | at // 64 << 512
+        for at in range(0, len(hbm), 64)
+    )
+    for task in loading:
+        await task
+    if job["damage"]:
+        cocotb.start_soon(_damage(dut, job["damage"]))
+    edge = RisingEdge(dut.clk)
+    dut.start.value = 1
+    await edge
+    dut.start.value = 0
+    report_event(kind="started", cycle=_cycle())
+
+    async def prefill_end() -> None:
+        await RisingEdge(dut.finished)
+        report_event(kind="prefill", cycle=_cycle())
+
+    cocotb.start_soon(prefill_end())
+    rises = RisingEdge(dut.token_valid)
+    for index in range(job["tokens"]):
+        try:
+            await with_timeout(rises, job["limit"] * PERIOD_NS, "ns")
+        except SimTimeoutError:
+            raise AssertionError(f"token {index} must come within {job['limit']} cycles") from None
+        await edge
+        report_event(kind="token", index=index, token=int(dut.token.value), cycle=_cycle())

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Testbench of the engine that loads: random commands of every target."""
+
+import os
+import random
+from typing import Any
+
+import cocotb
+from cocotb.triggers import ClockCycles, RisingEdge
+
+from diptych.systolic.isa import LOAD, Queue, Target
+from diptych.systolic.vector_control import VectorSizes
+from diptych_tb.clocking import start_clock_and_reset
+from diptych_tb.memory.axi import AxiReadChecker, AxiReadMemory
+from diptych_tb.streams import StreamDriver
+
+HBM = 2**17
+
+
+def sizes_of_environment() -> VectorSizes:
+    """Return the sizes that the test chose."""
+    return VectorSizes(
+        lanes=int(os.environ["DUT_LANES"]),
+        line=int(os.environ["DUT_LINE"]),
+        scratchpad=2**14,
+        vectors=64,
+        parameters=64,
+        rows=64,
+    )
+
+
+PORTS = {
+    Target.SCRATCHPAD: "scratchpad",
+    Target.GATHER: "scratchpad",
+    Target.PARAMETERS: "parameters",
+    Target.VECTOR: "vectors",
+    Target.DYNAMIC: "dynamic",
+    Target.GATHER_DYNAMIC: "dynamic",
+}
+
+Write = tuple[str, int, int]
+"""A port, an entry, and which of its elements."""
+
+
+class _Memories:
+    """Takes the writes of all ports, some of them late."""
+
+    def __init__(self, dut: Any, sizes: VectorSizes, pause: Any) -> None:
+        self.written: dict[Write, int] = {}
+        self.writes = 0
+        self._clk = dut.clk
+        self._pause = pause
+        self._ports = []
+        for name, bits, step, count in (
+            ("scratchpad", 8, 8, sizes.line),
+            ("parameters", 22, 22, sizes.lanes),
+            ("vectors", 16, 16, sizes.lanes),
+            ("dynamic", 22, 22, 1),
+        ):
+            signals = [
+                getattr(dut, f"{name}__{part}") for part in ("en", "address", "data", "mask")
+            ]
+            ready = getattr(dut, f"{name}__ready")
+            ready.value = 0
+            self._ports.append((name, bits, step, count, signals, ready))
+
+    def start(self) -> None:
+        for port in self._ports:
+            cocotb.start_soon(self._run(*port))
+
+    async def _run(
+        self, name: str, bits: int, step: int, count: int, signals: list[Any], ready: Any
+    ) -> None:
+        en, address, values, mask = signals
+        while True:
+            taken = not (self._pause and self._pause())
+            ready.value = taken
+            await RisingEdge(self._clk)
+            if not (taken and en.value):
+                continue
+            entry, word, chosen = int(address.value), int(values.value), int(mask.value)
+            self.writes += 1
+            for n in range(count):
+                if chosen >> n & 1:
+                    place = (name, entry, n)
+                    assert place not in self.written, f"{place} was written twice"
+                    self.written[place] = word >> step * n & (1 << bits) - 1
+
+
+def _command(rng: random.Random, sizes: VectorSizes, memory: bytearray) -> dict[str, Any]:
+    target = rng.choice(list(Target))
+    gathers = target in (Target.GATHER, Target.GATHER_DYNAMIC)
+    if target in (Target.SCRATCHPAD, Target.GATHER):
+        size, room, pitch_unit = 1, sizes.scratchpad, sizes.line
+    elif target is Target.PARAMETERS:
+        size, room, pitch_unit = 4 * sizes.lanes, sizes.parameters, 1
+    elif target is Target.VECTOR:
+        size, room, pitch_unit = 2 * sizes.lanes, sizes.vectors, 1
+    else:
+        size, room, pitch_unit = 4, sizes.rows, 1
+    rows = rng.randint(1, 16) if gathers else rng.choice([1, 1, 2, 5, 16])
+    units = rng.choice([1, 3, room // rows // 2, rng.randint(1, max(1, room // rows // 2))])
+    if target is Target.GATHER_DYNAMIC:
+        units = 1
+    units = max(1, min(units, room // rows // 2))
+    if sizes.line > 64 and size == 1:
+        units = -(-units // sizes.line) * sizes.line
+    entries = -(-units // pitch_unit)
+    pitch = 64 * (-(-units * size // 64) + rng.randrange(3))
+    target_pitch = pitch_unit * (entries + rng.randrange(2))
+    while target_pitch * rows > room:
+        rows -= 1
+    begin = rng.randrange((room - target_pitch * rows) // pitch_unit + 1) * pitch_unit
+    fields = {
+        "hbm": 64 * rng.randrange((HBM // 2 - 64) // 64),
+        "bytes": units * size,
+        "rows": rows,
+        "pitch": pitch,
+        "target": begin,
+        "target_pitch": target_pitch,
+        "ids": 0,
+    }
+    if gathers:
+        fields["ids"] = 64 * rng.randrange((HBM - 4096) // 64, HBM // 64)
+        fields["hbm"] %= 2**14
+        highest = min(2**16, (HBM - 4096 - fields["hbm"]) // pitch - 1)
+        for row in range(rows):
+            at = fields["ids"] + 4 * row
+            memory[at : at + 4] = rng.randint(0, highest).to_bytes(4, "little")
+    else:
+        fields["hbm"] = 64 * rng.randrange((HBM - pitch * rows) // 64)
+    head = {"queue": Queue.LOAD.value, "op": target.value, "end": 0, "spare": 0}
+    command = {str(name): 0 for name, _ in LOAD}
+    return command | fields | {"head": head}
+
+
+def _expected(command: dict[str, Any], sizes: VectorSizes, memory: bytes) -> dict[Write, int]:
+    target = Target(command["head"]["op"])
+    name = PORTS[target]
+    size = {"scratchpad": 1, "vectors": 2}.get(name, 4)
+    per_entry = {"scratchpad": sizes.line, "dynamic": 1}.get(name, sizes.lanes)
+    mask = (1 << 22) - 1 if size == 4 else (1 << 8 * size) - 1
+    out = {}
+    for row in range(command["rows"]):
+        index = row
+        if command["ids"]:
+            at = command["ids"] + 4 * row
+            index = int.from_bytes(memory[at : at + 4], "little")
+        source = command["hbm"] + command["pitch"] * index
+        begin = command["target"] + command["target_pitch"] * row
+        for n in range(command["bytes"] // size):
+            value = int.from_bytes(memory[source + size * n : source + size * n + size], "little")
+            if name == "scratchpad":
+                place = divmod(begin + n, sizes.line)
+            else:
+                entry, element = divmod(n, per_entry)
+                place = (begin + entry, element)
+            out[(name, *place)] = value & mask
+    return out
+
+
+@cocotb.test(timeout_time=4, timeout_unit="ms")
+@cocotb.parametrize(idle=[0.0, 0.6], stall=[0.0, 0.6])
+async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
+    rng = random.Random(cocotb.RANDOM_SEED)
+    sizes = sizes_of_environment()
+    contents = bytearray(rng.randbytes(HBM))
+    memory = AxiReadMemory(dut, "axi", contents, (lambda: rng.random() < idle) if idle else None)
+    driver = StreamDriver(dut, "i", LOAD)
+    memories = _Memories(dut, sizes, (lambda: rng.random() < stall) if stall else None)
+    await start_clock_and_reset(dut)
+    memory.start()
+    memories.start()
+    checker = AxiReadChecker(dut, "axi")
+    for _ in range(40):
+        # Token numbers stay as they are until the command is done.
+        command = _command(rng, sizes, contents)
+        expected = _expected(command, sizes, contents)
+        await driver.send([command])
+        while not dut.done.value:
+            await RisingEdge(dut.clk)
+        shown = {k: v for k, v in command.items() if v}
+        assert memories.written == expected, f"{shown}: {_difference(memories.written, expected)}"
+        memories.written.clear()
+        if rng.randrange(2):
+            await ClockCycles(dut.clk, rng.randrange(1, 20))
+        assert not checker._left, "done with beats under way"
+
+
+def _difference(got: dict[Write, int], want: dict[Write, int]) -> str:
+    for place in sorted(got.keys() | want.keys()):
+        if got.get(place) != want.get(place):
+            return f"{place} is {got.get(place)} instead of {want.get(place)}"
+    return "equal"

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Testbench of the command queues: order, semaphores, end of a program, and the next program."""
+
+import random
+from typing import Any
+
+import cocotb
+from cocotb.triggers import ClockCycles, RisingEdge
+
+from diptych.systolic.isa import LOAD, MATRIX, STORE, VECTOR, Queue
+from diptych_sim.compiler.commands import CommandList
+from diptych_tb.clocking import start_clock_and_reset
+from diptych_tb.memory.axi import AxiReadChecker, AxiReadMemory
+from diptych_tb.streams import StreamMonitor
+
+LAYOUTS = {Queue.LOAD: LOAD, Queue.MATRIX: MATRIX, Queue.VECTOR: VECTOR, Queue.STORE: STORE}
+NUMBER = {Queue.LOAD: "hbm", Queue.MATRIX: "x", Queue.VECTOR: "sums", Queue.STORE: "hbm"}
+"""Field of each layout that tells a command's number."""
+
+
+def _program(rng: random.Random, count: int) -> tuple[CommandList, list[list[int]]]:
+    """Return random commands, and for each those that it must come after."""
+    commands = CommandList()
+    after: list[list[int]] = []
+    for number in range(count):
+        queue = rng.choice(list(Queue))
+        recent = range(max(0, number - 12), number)
+        needs = rng.sample(recent, min(len(recent), rng.choice([0, 0, 1, 1, 2])))
+        # The command list keeps at most 15 signals of a pair open: see the semaphores.
+        commands.add(queue, rng.randrange(8), after=needs, **{NUMBER[queue]: number})
+        after.append(needs)
+    return commands, after
+
+
+class _Engine:
+    """Takes commands of a queue, and is done with each some cycles later."""
+
+    def __init__(self, dut: Any, queue: Queue, rng: random.Random, busy: int, stall: float) -> None:
+        self.queue = queue
+        self.name = queue.name.lower()
+        self.done = getattr(dut, f"{self.name}_done")
+        self.done.value = 0
+        self._dut, self._rng, self._busy, self._stall = dut, rng, busy, stall
+
+    def start(self, after: list[list[int]], ran: list[int]) -> None:
+        rng, stall = self._rng, self._stall
+        pause = (lambda: rng.random() < stall) if stall else None
+        monitor = StreamMonitor(self._dut, self.name, LAYOUTS[self.queue], pause)
+        self.taken: list[int] = []
+        self.tasks = [monitor.task, cocotb.start_soon(self._run(monitor, after, ran))]
+
+    def stop(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+
+    async def _run(self, monitor: StreamMonitor, after: list[list[int]], ran: list[int]) -> None:
+        clk = self._dut.clk
+        while True:
+            command = await monitor.beats.get()
+            number = command[NUMBER[self.queue]]
+            missing = [need for need in after[number] if need not in ran]
+            assert not missing, f"command {number} must come after {missing}"
+            self.taken.append(number)
+            await ClockCycles(clk, self._rng.randrange(self._busy) + 1)
+            assert monitor.beats.empty(), "a command came before its predecessor was done"
+            ran.append(number)
+            self.done.value = 1
+            await RisingEdge(clk)
+            self.done.value = 0
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+@cocotb.parametrize(busy=[1, 30], stall=[0.0, 0.5], wait=[0.0, 0.6])
+async def keeps_the_order(dut: Any, busy: int, stall: float, wait: float) -> None:
+    rng = random.Random(cocotb.RANDOM_SEED)
+    contents = bytearray(rng.randbytes(2**15))
+    programs = []
+    for address, count in ((64, 1), (4096, 120), (16384, 90)):
+        commands, after = _program(rng, count)
+        code = b"".join(word.to_bytes(4, "little") for word in commands.words())
+        contents[address : address + len(code)] = code
+        programs.append((address, commands, after))
+    memory = AxiReadMemory(dut, "axi", contents, (lambda: rng.random() < wait) if wait else None)
+    engines = [_Engine(dut, queue, rng, busy, stall) for queue in Queue]
+    dut.start.value = 0
+    await start_clock_and_reset(dut)
+    memory.start()
+    AxiReadChecker(dut, "axi")
+    started = 0
+    for address, commands, after in programs:
+        assert dut.finished.value == (started > 0)
+        ran: list[int] = []
+        for engine in engines:
+            engine.start(after, ran)
+        dut.program.value = address
+        dut.start.value = 1
+        await RisingEdge(dut.clk)
+        dut.start.value = 0
+        await RisingEdge(dut.clk)
+        while not dut.finished.value:
+            await RisingEdge(dut.clk)
+        assert sorted(ran) == list(range(len(after))), "finished before all commands were done"
+        for engine in engines:
+            mine = [n for n, c in enumerate(commands.commands) if c.queue is engine.queue]
+            assert engine.taken == mine, f"{engine.name}: wrong order"
+            engine.stop()
+        started += len(after)
+        assert int(dut.count_commands.value) == started
+        await RisingEdge(dut.clk)

@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The arbiter of reads: to each its beats, and no request that changes before it is taken."""
+
+from diptych.memory.arbiter import ReadArbiter
+from diptych_sim.engine.simulate import simulate
+
+
+def test_gives_each_its_beats():
+    ran = simulate(
+        ReadArbiter(), name="read_arbiter", test_module="diptych_tb.memory.arbiter"
+    )
+    assert ran.tests == 8

@@ -1,0 +1,34 @@
+# amaranth: UnusedElaboratable=no
+# SPDX-License-Identifier: BSD-2-Clause
+"""The HBM: contents, order, latency, bandwidth, and its parameters."""
+
+import re
+
+import pytest
+
+from diptych.memory.hbm import Hbm
+from diptych_sim.engine.simulate import simulate
+
+
+@pytest.mark.parametrize(("latency", "rate"), [(4, 64), (37, 24), (100, 64)])
+def test_answers_reads(latency, rate):
+    ran = simulate(
+        Hbm(size=2**14, latency=latency, bytes_per_cycle=rate),
+        name="hbm",
+        test_module="diptych_tb.memory.hbm",
+        env={"DUT_LATENCY": latency, "DUT_BYTES_PER_CYCLE": rate},
+    )
+    assert ran.tests == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"latency": 3}, "Latency must be at least 4 cycles, not 3"),
+        ({"bytes_per_cycle": 0}, "Bandwidth must be 1 to 64 bytes per cycle, not 0"),
+        ({"bytes_per_cycle": 65}, "Bandwidth must be 1 to 64 bytes per cycle, not 65"),
+    ],
+)
+def test_rejects(arguments, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Hbm(**{"size": 4096} | arguments)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The engine that loads: every target, with random alignment, pauses and bursts."""
+
+import pytest
+from amaranth.hdl import signed
+from amaranth.lib import data
+
+from diptych.arith.scale import ScaleWord
+from diptych.systolic.dma_load import LoadEngine
+from diptych_sim.engine.simulate import simulate
+from diptych_tb.systolic.dma import sizes_of_environment
+
+
+@pytest.mark.parametrize(
+    ("lanes", "line"),
+    [
+        (4, 4),
+        (8, 16),
+        (32, 32),
+        pytest.param(16, 16, marks=pytest.mark.slow),
+        pytest.param(128, 128, marks=pytest.mark.slow),
+    ],
+)
+def test_writes_what_it_reads(lanes, line, monkeypatch):
+    monkeypatch.setenv("DUT_LANES", str(lanes))
+    monkeypatch.setenv("DUT_LINE", str(line))
+    shapes = (
+        data.ArrayLayout(signed(8), line),
+        data.ArrayLayout(ScaleWord, lanes),
+        data.ArrayLayout(signed(16), lanes),
+    )
+    ran = simulate(
+        LoadEngine(sizes_of_environment(), shapes=shapes),
+        name=f"load_{lanes}_{line}",
+        test_module="diptych_tb.systolic.dma",
+        env={"DUT_LANES": lanes, "DUT_LINE": line},
+    )
+    assert ran.tests == 4
