@@ -31,6 +31,49 @@ async def _damage(dut: Any, probability: float) -> None:
         await edge
 
 
+PREFILL_PARTS = (
+    ("prefill", "hbm"),
+    ("prefill", "panel"),
+    ("prefill", "panel", "matrix"),
+    ("prefill", "panel", "queues"),
+    ("link",),
+    ("link", "transmitter"),
+)
+
+
+def _counters(handle: Any) -> dict[str, int]:
+    return {
+        item._name.removeprefix("count_"): int(item.value)
+        for item in handle
+        if item._name.startswith("count_")
+    }
+
+
+def _read_counters(dut: Any, job: dict[str, Any]) -> dict[str, Any]:
+    """Read every counter of the machine."""
+    rows, columns = job["mesh"]
+    mesh = dut.decode.mesh
+    tiles = []
+    for r in range(rows):
+        for c in range(columns):
+            tile = mesh[f"tile_{r}_{c}"]
+            body = tile.shared_tile.body if job["shared"] else tile
+            tiles.append(
+                {
+                    name: int(getattr(part, f"count_{name}").value)
+                    for part, names in ((body.core, job["core"]), (body.router, job["router"]))
+                    for name in names
+                }
+            )
+    parts = {}
+    for path in PREFILL_PARTS:
+        handle = dut
+        for name in path:
+            handle = handle[name]
+        parts[".".join(path)] = _counters(handle)
+    return {"tiles": tiles, "parts": parts}
+
+
 @cocotb.test()
 async def writes_text(dut: Any) -> None:
     """Run the job in ``$DIPTYCH_JOB``, and report each token with its cycle.
@@ -82,3 +125,5 @@ async def writes_text(dut: Any) -> None:
             raise AssertionError(f"token {index} must come within {job['limit']} cycles") from None
         await edge
         report_event(kind="token", index=index, token=int(dut.token.value), cycle=_cycle())
+        if index in (0, job["tokens"] - 1):
+            report_event(kind="counters", index=index, cycle=_cycle(), **_read_counters(dut, job))

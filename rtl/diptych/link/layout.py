@@ -143,6 +143,8 @@ class LayoutChange(wiring.Component):
                     with m.If(self.head.position == 0):
                         m.d.sync += [row.eq(0), slot.eq(0)]
                     m.next = "kind"
+            with m.State("read"):
+                m.next = "token"
             with m.State("token"):
                 m.d.comb += [self.token_valid.eq(1), self.token.eq(self.data)]
                 m.next = "kind"

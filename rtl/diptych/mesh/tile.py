@@ -11,18 +11,12 @@ from .core import CAUSES, Core
 from .fabric import LinkSignature
 from .router import DIRECTIONS, PORTS, Router
 
-__all__ = ["COUNTERS", "Tile"]
+__all__ = ["CORE_COUNTERS", "ROUTER_COUNTERS", "Tile"]
 
-COUNTERS = (
-    *CAUSES,
-    "macs",
-    "instructions",
-    "sram_read",
-    "sram_write",
-    *PORTS,
-    "blocked",
-)
-"""Names of a tile's counters, each a register ``count_<name>`` of the core or the router."""
+CORE_COUNTERS = (*CAUSES, "macs", "instructions", "sram_read", "sram_write")
+"""Names of the core's counters, each a register ``count_<name>``."""
+ROUTER_COUNTERS = (*PORTS, "blocked")
+"""Names of the router's counters."""
 
 
 class Tile(wiring.Component):

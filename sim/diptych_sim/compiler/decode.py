@@ -59,7 +59,7 @@ class DecodeProgram:
         for c in range(p.columns):
             first = c * p.vocabulary
             count = max(0, min(p.vocabulary, self.model.config.vocab - first))
-            packet(Load.REGISTER, FIRST, [first, count, held, turn, self.tokens - 1], c, c)
+            packet(Load.REGISTER, FIRST, [first, count, held, turn, max(0, self.tokens - 1)], c, c)
             image = self._image(row, c)
             for begin, end in self._loaded():
                 packet(Load.WORDS, begin, image[begin // 4 : end // 4].tolist(), c, c)

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Writes text on the simulated machine, and checks it against the golden model."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diptych.link.layout import HEADS, Settings
+from diptych.mesh.tile import CORE_COUNTERS, ROUTER_COUNTERS
+from diptych.system import System
+from diptych_sim.compiler.decode import DecodeProgram, compile_decode
+from diptych_sim.compiler.placement import UnsupportedModelError
+from diptych_sim.compiler.prefill import PrefillProgram, compile_prefill
+from diptych_sim.engine.build import BuildOptions, Progress
+from diptych_sim.engine.simulate import Run, simulate
+from diptych_sim.golden.machine import GoldenMachine
+from diptych_sim.golden.quantized import QuantizedModel
+
+__all__ = ["Generation", "Machine", "generate"]
+
+OnEvent = Callable[[dict[str, Any]], None]
+PUBLIC = (
+    ("tile.core", "count_*"),
+    ("tile.router", "count_*"),
+    ("system.prefill.hbm", "count_*"),
+    ("system.prefill.panel", "count_*"),
+    ("system.prefill.panel.matrix", "count_*"),
+    ("system.prefill.panel.queues", "count_*"),
+    ("system.link", "count_*"),
+    ("system.link.transmitter", "count_*"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Sizes and speeds of the machine; defaults are those of the command."""
+
+    array: tuple[int, int] = (16, 16)
+    mesh: tuple[int, int] = (8, 8)
+    sram_bytes: int = 16384
+    hbm_latency: int = 100
+    hbm_bytes_per_cycle: int = 64
+    link_latency: int = 50
+    link_bytes_per_cycle: int = 4
+
+    def system(self, hbm_bytes: int) -> System:
+        """Return the hardware, with an HBM of at least ``hbm_bytes``."""
+        size = 2**20
+        while size < hbm_bytes:
+            size *= 2
+        return System(
+            *self.array,
+            *self.mesh,
+            hbm_bytes=size,
+            hbm_latency=self.hbm_latency,
+            hbm_bytes_per_cycle=self.hbm_bytes_per_cycle,
+            link_latency=self.link_latency,
+            link_bytes_per_cycle=self.link_bytes_per_cycle,
+            sram_bytes=self.sram_bytes,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """What the machine wrote, and what it cost."""
+
+    prompt: list[int]
+    expected: list[int]
+    tokens: list[int]
+    events: list[dict[str, Any]]
+    run: Run
+    decode: DecodeProgram | None
+    prefill: PrefillProgram | None
+
+    @property
+    def matches_golden(self) -> bool:
+        """Whether every token equals the golden model's."""
+        return self.tokens == self.expected
+
+
+def generate(
+    model: QuantizedModel,
+    prompt: list[int],
+    tokens: int,
+    *,
+    machine: Machine,
+    damage: float = 0.0,
+    waves: Path | None = None,
+    seed: int | None = None,
+    progress: Progress | None = None,
+    on_event: OnEvent | None = None,
+) -> Generation:
+    """Run prefill, link and decode in one simulation.
+
+    Parameters
+    ----------
+    model : QuantizedModel
+        What to run.
+    prompt : list of int
+        At least one token.
+    tokens : int
+        How many to write, at least 1; prompt and tokens fit into the context.
+    machine : Machine
+        On what.
+    damage : float
+        Probability that a word on the link is damaged.
+    waves : Path, optional
+        Waveform file to write.
+    progress, on_event
+        Called at steps of the build, and for events of the simulation.
+
+    Raises
+    ------
+    MeshTooSmallError, PrefillError, UnsupportedModelError
+        If the machine cannot run the model or the prompt.
+    BuildError, SimulationError, ToolError
+        If a step fails.
+    """
+    if model.config.kv_heads > HEADS:
+        raise UnsupportedModelError(
+            f"Model must have at most {HEADS} KV heads, not {model.config.kv_heads}"
+        )
+    decode = compile_decode(
+        model,
+        *machine.mesh,
+        prompt_tokens=len(prompt),
+        tokens=tokens,
+        sram_bytes=machine.sram_bytes,
+    )
+    prefill = compile_prefill(model, *machine.array, prompt)
+    expected = list(GoldenMachine(model).generate(prompt, tokens))
+    events: list[dict[str, Any]] = []
+
+    def listen(event: dict[str, Any]) -> None:
+        events.append(event | {"wall": time.perf_counter()})
+        if on_event is not None:
+            on_event(event)
+
+    with tempfile.TemporaryDirectory(prefix="diptych-") as name:
+        folder = Path(name)
+        (folder / "hbm.bin").write_bytes(prefill.hbm)
+        job = {
+            "hbm": "hbm.bin",
+            "program": prefill.program_address,
+            "rows": [decode.load_packets(row) for row in range(machine.mesh[0])],
+            "settings": list(_settings(decode).items()),
+            "tokens": tokens,
+            "limit": 2_000_000,
+            "damage": damage,
+            "mesh": machine.mesh,
+            "core": CORE_COUNTERS,
+            "router": ROUTER_COUNTERS,
+            "shared": waves is None,
+        }
+        (folder / "job.json").write_text(json.dumps(job))
+        run = simulate(
+            machine.system(len(prefill.hbm)),
+            name="system",
+            test_module="diptych_tb.system",
+            env={"DIPTYCH_JOB": folder / "job.json"},
+            public=PUBLIC,
+            options=BuildOptions(shared=("tile",)),
+            waves=waves,
+            seed=seed,
+            progress=progress,
+            on_event=listen,
+        )
+    return Generation(
+        prompt=prompt,
+        expected=expected,
+        tokens=[event["token"] for event in events if event["kind"] == "token"],
+        events=events,
+        run=run,
+        decode=decode,
+        prefill=prefill,
+    )
+
+
+def _settings(decode: DecodeProgram) -> dict[int, int]:
+    """Return the link's settings for a compiled mesh."""
+    layout = decode.layout
+    settings = {
+        Settings.ROWS: layout.rows,
+        Settings.LAST_COLUMN: decode.placement.columns - 1,
+        Settings.LAYER_STRIDE: layout.layer_stride,
+        Settings.VALUE_STRIDE: layout.value_stride,
+        Settings.HEAD_WORDS: layout.head_dim // 4,
+        Settings.HEAD_COUNT: len(layout.heads),
+        Settings.ACTIVATES: int(decode.tokens > 1),
+    }
+    for place in layout.heads:
+        base = Settings.HEAD + place.head * Settings.HEAD_STEP
+        settings[base] = place.first | place.last << 16
+        settings[base + 1] = place.keys
+        settings[base + 2] = place.values
+    return settings

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The whole machine: prompt to text through prefill, link and mesh, with and without damage."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diptych_sim.generate import Machine, generate
+from diptych_sim.llm.model import ModelConfig
+
+sys.path.insert(0, str(Path(__file__).parent / "compiler"))
+from random_model import random_model
+
+TINY = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
+
+
+@pytest.mark.parametrize("damage", [0.0, 0.005])
+def test_tokens_equal_the_golden_model(damage):
+    prompt = np.random.default_rng(2).integers(0, TINY.vocab, 9).tolist()
+    machine = Machine(array=(8, 8), mesh=(2, 2))
+    done = generate(random_model(TINY, 3), prompt, 4, machine=machine, damage=damage)
+    assert done.matches_golden
+    (counters,) = [e for e in done.events if e["kind"] == "counters" and e["index"] == 3]
+    link = counters["parts"]["link.transmitter"]
+    # Two bytes of K and one of V for each element.
+    payload = TINY.layers * len(prompt) * 3 * TINY.kv_dim + 4
+    assert link["link_payload"] == payload or damage
+    assert bool(link["link_retries"]) == bool(damage)
