@@ -138,7 +138,7 @@ class LayoutChange(wiring.Component):
                 m.d.sync += [kv_head.eq(0), at_head.eq(0), index.eq(0)]
                 with m.If(is_token):
                     m.d.sync += row.eq(0)
-                    m.next = "token"
+                    m.next = "read"
                 with m.Else():
                     with m.If(self.head.position == 0):
                         m.d.sync += [row.eq(0), slot.eq(0)]

@@ -73,21 +73,22 @@ class Hbm(wiring.Component):
             storage.write_address.eq(self.host.payload.line),
             storage.write_data.eq(self.host.payload.data),
         ]
-        now = Signal(16)
+        now = Signal(32)
         m.d.sync += now.eq(now + 1)
         request = ReadAddress().size
-        m.submodules.bursts = bursts = fifo.SyncFIFO(width=request + 16, depth=OUTSTANDING)
+        m.submodules.bursts = bursts = fifo.SyncFIFO(width=request + 32, depth=OUTSTANDING)
         out_width = 8 * BEAT_BYTES + 3
         m.submodules.beats = beats = fifo.SyncFIFO(width=out_width, depth=4)
-        due = now + (self.latency - 3)
+        # From address to beat: a cycle in each queue, and one in the storage.
+        due = now + (self.latency - 2)
         m.d.comb += [
             self.axi.ar.ready.eq(bursts.w_rdy),
             bursts.w_en.eq(self.axi.ar.valid),
-            bursts.w_data.eq(Cat(self.axi.ar.payload.as_value(), due[:16])),
+            bursts.w_data.eq(Cat(self.axi.ar.payload.as_value(), due[:32])),
         ]
         burst = Signal(ReadAddress())
         done = Signal(8)
-        age = Signal(16)
+        age = Signal(32)
         tokens = Signal(range(2 * BEAT_BYTES + 1), init=BEAT_BYTES)
         reads, last = Signal(), Signal()
         on_its_way = Signal()
@@ -95,7 +96,7 @@ class Hbm(wiring.Component):
         m.d.comb += [
             burst.eq(bursts.r_data[:request]),
             age.eq(now - bursts.r_data[request:]),
-            reads.eq(bursts.r_rdy & ~age[15] & (tokens >= BEAT_BYTES) & (beats.level < 2)),
+            reads.eq(bursts.r_rdy & ~age[31] & (tokens >= BEAT_BYTES) & (beats.level < 2)),
             last.eq(done == burst.len),
             storage.read_enable_0.eq(reads),
             storage.read_address_0.eq((burst.addr >> ceil_log2(BEAT_BYTES)) + done),

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -24,9 +24,10 @@ PAGE_BEATS = 4096 // BEAT_BYTES
 class LoadEngine(wiring.Component):
     """Runs LOAD commands, one at a time, several bursts outstanding.
 
-    HBM addresses and pitches are multiples of 64, targets multiples of a line; a gather has at
-    most 16 rows, whose token numbers stand in one beat. An entry (line, words of a parameter
-    entry, ...) is written per cycle.
+    HBM addresses and pitches are multiples of 64, targets multiples of a line; ``rows`` is at least
+    1, ``bytes`` a multiple of an entry but for the scratchpad. A gather has at most 16 rows, whose
+    token numbers (below 2**16) stand in one beat. An entry (line, words of a parameter entry, ...)
+    is written per cycle, or per beat if it is wider.
 
     Members
     -------
@@ -133,14 +134,19 @@ class LoadEngine(wiring.Component):
         at = Signal(32)
         row_at = Signal(32)
         part = Signal(6)
-        second = Signal()
-        first_half = Signal(8 * BEAT_BYTES)
+        # Entries wider than a beat wait until their last beat is there.
+        most = max(1, 4 * sizes.lanes // BEAT_BYTES, sizes.line // BEAT_BYTES)
+        gathered = Signal(range(max(2, most)))
+        earlier = [
+            Signal(8 * BEAT_BYTES, name=f"earlier_{n}", reset_less=True) for n in range(most - 1)
+        ]
+        complete = Signal()
         r = self.axi.r
         beat = r.payload.data
         valid = Signal()
         taken = Signal()
         ready = Signal()
-        entry_bytes = Signal(8)
+        entry_bytes = Signal(10)
         advance = Signal(8)
         takes_ids = Signal()
         lanes, line = sizes.lanes, sizes.line
@@ -157,16 +163,24 @@ class LoadEngine(wiring.Component):
             per_beat = max(1, BEAT_BYTES // size)
             m.d.comb += [port.address.eq(at), entry_bytes.eq(size), advance.eq(unit)]
             if size > BEAT_BYTES:
-                source: Any = Cat(first_half, beat)
-                m.d.comb += port.en.eq(valid & second)
+                wide = size // BEAT_BYTES
+                source: Any = Cat(
+                    *(Mux(gathered > n, earlier[n], beat) for n in range(wide - 1)), beat
+                )
                 m.d.comb += [
-                    ready.eq(~second | port.ready),
+                    complete.eq(
+                        (gathered == wide - 1)
+                        | (bytes_left <= Cat(Const(0, ceil_log2(BEAT_BYTES)), gathered + 1))
+                    ),
+                    port.en.eq(valid & complete),
+                    ready.eq(~complete | port.ready),
                     taken.eq(valid & ready),
                 ]
             else:
                 source = beat.word_select(part, 8 * size)
                 end = (part == per_beat - 1) | (bytes_left <= size)
                 m.d.comb += [
+                    complete.eq(1),
                     port.en.eq(valid),
                     ready.eq(port.ready & end),
                     taken.eq(valid & port.ready),
@@ -201,11 +215,14 @@ class LoadEngine(wiring.Component):
         m.d.comb += self.done.eq(busy & (row == command.rows))
         with m.If(taken):
             m.d.sync += part.eq(Mux(ready, 0, part + 1))
-            with m.If((entry_bytes > BEAT_BYTES) & ~second):
-                m.d.sync += [second.eq(1), first_half.eq(beat)]
+            with m.If(~complete):
+                m.d.sync += gathered.eq(gathered + 1)
+                for n, kept in enumerate(earlier):
+                    with m.If(gathered == n):
+                        m.d.sync += kept.eq(beat)
             with m.Else():
                 m.d.sync += [
-                    second.eq(0),
+                    gathered.eq(0),
                     at.eq(at + advance),
                     bytes_left.eq(bytes_left - entry_bytes),
                 ]
@@ -231,7 +248,7 @@ class LoadEngine(wiring.Component):
                 ask_beat.eq(0),
                 row.eq(0),
                 part.eq(0),
-                second.eq(0),
+                gathered.eq(0),
                 bytes_left.eq(new.bytes),
                 at.eq(new.target),
                 row_at.eq(new.target),

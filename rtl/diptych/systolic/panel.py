@@ -8,6 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from diptych.arith.scale import ScaleWord
+from diptych.memory.arbiter import ReadArbiter
 from diptych.memory.axi import ReadChannels
 
 from .accumulator import Accumulators
@@ -155,27 +156,10 @@ class PrefillPanel(wiring.Component):
             wiring.connect(m, user, port)
 
         # --- HBM: commands first ---
-        ar, r = self.axi.ar, self.axi.r
-        with m.If(queues.axi.ar.valid):
-            m.d.comb += [
-                ar.valid.eq(1),
-                ar.payload.eq(queues.axi.ar.payload),
-                queues.axi.ar.ready.eq(ar.ready),
-            ]
-        with m.Else():
-            m.d.comb += [
-                ar.valid.eq(load.axi.ar.valid),
-                ar.payload.eq(load.axi.ar.payload),
-                load.axi.ar.ready.eq(ar.ready),
-            ]
-        for_commands = r.payload.id == 1
-        m.d.comb += [
-            queues.axi.r.payload.eq(r.payload),
-            queues.axi.r.valid.eq(r.valid & for_commands),
-            load.axi.r.payload.eq(r.payload),
-            load.axi.r.valid.eq(r.valid & ~for_commands),
-            r.ready.eq(for_commands | load.axi.r.ready),
-        ]
+        m.submodules.arbiter = arbiter = ReadArbiter()
+        wiring.connect(m, queues.axi, arbiter.first)
+        wiring.connect(m, load.axi, arbiter.second)
+        wiring.connect(m, arbiter.axi, wiring.flipped(self.axi))
 
         running = Signal()
         with m.If(self.start):

@@ -71,9 +71,10 @@ class CommandQueues(wiring.Component):
         promised = Signal(range(AHEAD + 1))
         ar, r = self.axi.ar, self.axi.r
         dispatch, removes = Signal(), Signal()
+        shown = Signal()  # a request stays until it is taken, also when the end arrives
         head = Signal(LOAD)
         m.d.comb += [
-            ar.valid.eq(fetching & (promised != AHEAD)),
+            ar.valid.eq((fetching & (promised != AHEAD)) | shown),
             ar.payload.addr.eq(pc),
             ar.payload.id.eq(1),
             r.ready.eq(1),
@@ -83,7 +84,7 @@ class CommandQueues(wiring.Component):
             fetched.r_en.eq(removes),
         ]
         asks = ar.valid & ar.ready
-        m.d.sync += promised.eq(promised + asks - removes)
+        m.d.sync += [promised.eq(promised + asks - removes), shown.eq(ar.valid & ~ar.ready)]
         with m.If(asks):
             m.d.sync += pc.eq(pc + BEAT_BYTES)
         arrived = Signal(LOAD)
@@ -139,7 +140,10 @@ class CommandQueues(wiring.Component):
         m.d.comb += removes.eq(dispatch | (ended & fetched.r_rdy))
         with m.If(dispatch & head.head.end):
             m.d.sync += ended.eq(1)
-        m.d.comb += self.finished.eq(active & ended & empties.all() & ~runs.any())
+        # What is under way still would be taken for commands of the next program.
+        m.d.comb += self.finished.eq(
+            active & ended & empties.all() & ~runs.any() & (promised == 0) & ~shown
+        )
         m.d.sync += self.count_commands.eq(
             self.count_commands + starts[0] + starts[1] + starts[2] + starts[3]
         )

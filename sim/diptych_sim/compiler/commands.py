@@ -73,10 +73,13 @@ class CommandList:
     ) -> int:
         """Append a command that starts when the commands ``after`` are done; return its number."""
         command = _Command(queue, int(getattr(op, "value", op)), fields)
+        latest: dict[tuple[Queue, Queue], int] = {}
         for number in after:
             if number is None or self.commands[number].queue is queue:
                 continue
             pair = (self.commands[number].queue, queue)
+            latest[pair] = max(number, latest.get(pair, -1))
+        for pair, number in latest.items():
             if number <= self._waited.get(pair, -1):
                 continue
             self._waited[pair] = number

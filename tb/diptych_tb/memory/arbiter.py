@@ -5,7 +5,6 @@ import random
 from typing import Any
 
 import cocotb
-from cocotb.triggers import Combine
 
 from diptych.memory.axi import BEAT_BYTES, ReadAddress, ReadData
 from diptych_tb.clocking import start_clock_and_reset
@@ -47,5 +46,7 @@ async def gives_each_its_beats(dut: Any, idle: float, stall: float, wait: float)
                 assert beat["data"] == want, f"{name}: wrong beat {index} of {burst}"
                 assert beat["last"] == (index == burst["len"])
 
-    await Combine(*(cocotb.start_soon(manage(name)) for name in managers))
+    tasks = [cocotb.start_soon(manage(name)) for name in managers]
+    for task in tasks:
+        await task
     assert checker.bursts == 2 * BURSTS

@@ -103,8 +103,6 @@ def _command(rng: random.Random, sizes: VectorSizes, memory: bytearray) -> dict[
     if target is Target.GATHER_DYNAMIC:
         units = 1
     units = max(1, min(units, room // rows // 2))
-    if sizes.line > 64 and size == 1:
-        units = -(-units // sizes.line) * sizes.line
     entries = -(-units // pitch_unit)
     pitch = 64 * (-(-units * size // 64) + rng.randrange(3))
     target_pitch = pitch_unit * (entries + rng.randrange(2))

@@ -24,9 +24,8 @@ def _program(rng: random.Random, count: int) -> tuple[CommandList, list[list[int
     after: list[list[int]] = []
     for number in range(count):
         queue = rng.choice(list(Queue))
-        recent = range(max(0, number - 12), number)
+        recent = range(max(0, number - 8), number)
         needs = rng.sample(recent, min(len(recent), rng.choice([0, 0, 1, 1, 2])))
-        # The command list keeps at most 15 signals of a pair open: see the semaphores.
         commands.add(queue, rng.randrange(8), after=needs, **{NUMBER[queue]: number})
         after.append(needs)
     return commands, after
