@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The closing table of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["print_accounts"]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
+
+
+def print_accounts(result: Mapping[str, Any], console: Console) -> None:
+    """Print cycles and bytes of a result of ``diptych generate``."""
+    table = Table(title="Cycles and bytes", title_justify="left")
+    for name in ("", "cycles", "bound", "MAC use", "bytes", "where the cycles went"):
+        table.add_column(name, justify="left" if name.startswith(("where", "bytes")) else "right")
+    for part in ("prefill", "link", "decode"):
+        account = result[part]
+        if not account:
+            continue
+        causes = account["cycles_by_cause"]
+        total = sum(causes.values()) or 1
+        shown = sorted(causes.items(), key=lambda item: -item[1])[:4]
+        table.add_row(
+            part,
+            _number(account["cycles"]),
+            _number(account.get("bound_cycles")),
+            f"{account['mac_utilization']:.1%}" if "mac_utilization" in account else "",
+            ", ".join(f"{k} {v:,}" for k, v in account["bytes"].items() if v),
+            ", ".join(f"{name} {count / total:.0%}" for name, count in shown if count),
+        )
+    console.print(table)
+    tpot = result["tpot_cycles"]
+    verdict = "every token equals" if result["matches_golden"] else "TOKENS DIFFER FROM"
+    console.print(
+        f"TTFT {result['ttft_cycles']:,} cycles"
+        + (f", TPOT {tpot:,.0f} cycles a token" if tpot else "")
+        + f"; {result['wall_seconds']:.1f} s of simulation; {verdict} the golden model"
+    )
