@@ -4,7 +4,12 @@
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
-from amaranth.lib import crc, memory, stream, wiring
+from amaranth.lib import (
+    crc,  # pyright: ignore[reportAttributeAccessIssue]
+    memory,
+    stream,
+    wiring,
+)
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 

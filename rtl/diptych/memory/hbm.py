@@ -78,7 +78,8 @@ class Hbm(wiring.Component):
         request = ReadAddress().size
         m.submodules.bursts = bursts = fifo.SyncFIFO(width=request + 32, depth=OUTSTANDING)
         out_width = 8 * BEAT_BYTES + 3
-        m.submodules.beats = beats = fifo.SyncFIFO(width=out_width, depth=4)
+        beats: Any = fifo.SyncFIFO(width=out_width, depth=4)
+        m.submodules.beats = beats
         # From address to beat: a cycle in each queue, and one in the storage.
         due = now + (self.latency - 2)
         m.d.comb += [

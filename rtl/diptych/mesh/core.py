@@ -90,6 +90,10 @@ class Core(wiring.Component):
     ramp_o: Any
     column: Signal
     route_write: Any
+    count_instructions: Signal
+    count_macs: Signal
+    count_sram_read: Signal
+    count_sram_write: Signal
 
     def __init__(
         self, *, colors: int = 10, sram_bytes: int = 16384, program_depth: int = 256
@@ -114,7 +118,8 @@ class Core(wiring.Component):
         m.submodules.buffers = buffers = ColorBuffers(colors=colors)
         m.submodules.credits = credits = Credits(colors=colors)
         m.submodules.loader = loader = Loader()
-        m.submodules.sram = sram = Sram(size=self.sram_bytes)
+        sram: Any = Sram(size=self.sram_bytes)
+        m.submodules.sram = sram
         m.submodules.tasks = tasks = Tasks(colors=colors)
         m.submodules.pipe = pipe = VectorPipe()
         m.submodules.receiver = receiver = Receiver(colors=colors)

@@ -24,7 +24,7 @@ class CommandError(ValueError):
 
 
 @cache
-def _fields(layout: data.StructLayout) -> dict[str, tuple[int, int]]:
+def _fields(layout: Any) -> dict[str, tuple[int, int]]:
     return {str(name): (f.offset, Shape.cast(f.shape).width) for name, f in layout}
 
 
@@ -72,7 +72,8 @@ class CommandList:
         self, queue: Queue, op: Enum | int, *, after: Iterable[int | None] = (), **fields: Any
     ) -> int:
         """Append a command that starts when the commands ``after`` are done; return its number."""
-        command = _Command(queue, int(getattr(op, "value", op)), fields)
+        code: Any = getattr(op, "value", op)
+        command = _Command(queue, int(code), fields)
         latest: dict[tuple[Queue, Queue], int] = {}
         for number in after:
             if number is None or self.commands[number].queue is queue:

@@ -137,7 +137,11 @@ class _Compiler:
         return number
 
     def load(self, target: Target, part: str, address: int, **fields: Any) -> int:
-        defaults = {"hbm": self.image.at[part], "bytes": self.image.size[part], "rows": 1}
+        defaults: dict[str, Any] = {
+            "hbm": self.image.at[part],
+            "bytes": self.image.size[part],
+            "rows": 1,
+        }
         return self.add(Queue.LOAD, target, target=address, **defaults | fields)
 
     def matrix(self, *, k: int, n: int, modes: dict[str, Any] | None = None, **fields: Any) -> int:
@@ -173,6 +177,7 @@ class _Compiler:
         ids[:count] = self.tokens
         self.image.add("ids", ids)
         self._embed()
+        output = None
         loads = [self._load_weights(0, None)]
         for index in range(c.layers):
             after = self.last[Queue.MATRIX]
@@ -183,6 +188,7 @@ class _Compiler:
             self.needed = [loads[index]]
             self._layer(index)
         self._norm()
+        assert output is not None
         self.needed = [output]
         tiles = up(c.vocab, self.columns) // self.columns
         self.matrix(
@@ -389,7 +395,7 @@ class _Compiler:
                 n=tiles,
                 modes=lanes | {"causal": Causal.BY_N, "start": start, "transposed": 1},
             )
-        scores = {"rows": rows, "tiles": tiles, "sums_n": rows, "first": first}
+        scores: dict[str, Any] = {"rows": rows, "tiles": tiles, "sums_n": rows, "first": first}
         self.vector(VectorOp.TOP, **scores)
         self.vector(
             VectorOp.EXPONENTIAL,

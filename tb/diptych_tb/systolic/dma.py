@@ -132,7 +132,7 @@ def _command(rng: random.Random, sizes: VectorSizes, memory: bytearray) -> dict[
     return command | fields | {"head": head}
 
 
-def _expected(command: dict[str, Any], sizes: VectorSizes, memory: bytes) -> dict[Write, int]:
+def _expected(command: dict[str, Any], sizes: VectorSizes, memory: bytearray) -> dict[Write, int]:
     target = Target(command["head"]["op"])
     name = PORTS[target]
     size = {"scratchpad": 1, "vectors": 2}.get(name, 4)
