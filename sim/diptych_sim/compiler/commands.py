@@ -36,7 +36,7 @@ def pack_fields(layout: data.StructLayout, values: Mapping[str, Any], what: str)
     CommandError
         If a value does not fit its field.
     """
-    fields = _fields(layout)
+    fields = _fields(layout)  # pyright: ignore[reportArgumentType]
     bits = 0
     for name, value in values.items():
         offset, width = fields[name]

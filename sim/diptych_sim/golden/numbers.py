@@ -87,7 +87,8 @@ def multiply(values: ArrayLike, word: ArrayLike) -> Ints:
     ``v`` is int32; the product has 48 bits; the result is saturated to 32 signed bits.
     """
     shift = shift_of(word)
-    half = (np.int64(1) << shift) >> 1
+    # Not 1 << shift >> 1, which 63 would make negative.
+    half = np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), 0)
     return clamp((_ints(values) * mantissa_of(word) + half) >> shift, 32)
 
 
