@@ -1,6 +1,10 @@
 # amaranth: UnusedElaboratable=no
 # SPDX-License-Identifier: BSD-2-Clause
-"""The HBM: contents, order, latency, bandwidth, and its parameters."""
+"""The HBM: contents, order, latency, bandwidth, and its parameters.
+
+Mutations that were tried by hand, each seen to fail: a latency one cycle short; the beat's number
+kept after a burst; no throttle; beats read while none can leave; 16 bursts outstanding.
+"""
 
 import re
 

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The command queues: order in and between queues, and programs one after another."""
+"""The command queues: order in and between queues, and programs one after another.
+
+Mutations that were tried by hand, each seen to fail: a request withdrawn when the end arrives;
+``finished`` with beats under way; semaphores not taken, or signaled at the start; a command before
+its predecessor is done.
+"""
 
 from diptych.systolic.queues import CommandQueues
 from diptych_sim.engine.simulate import simulate

@@ -70,7 +70,11 @@ def _layout(names: str) -> data.StructLayout:
 
 LOAD = _layout("hbm bytes rows pitch target target_pitch ids")
 """``rows`` pieces of ``bytes`` bytes from HBM address ``hbm``, ``pitch`` apart, to ``target``
-(byte address, or entry number), ``target_pitch`` apart."""
+(byte address, or entry number), ``target_pitch`` apart.
+
+``hbm``, ``pitch`` and ``ids`` are multiples of 64; scratchpad targets are multiples of a line, and
+there ``bytes`` may end anywhere, elsewhere it is a multiple of an entry. ``rows`` is at least 1. A
+gather has at most 16 rows, its token numbers are below 2**16, its ``pitch`` too."""
 
 
 class Causal(enum.Enum, shape=unsigned(2)):
@@ -203,7 +207,7 @@ class StoreOp(enum.Enum, shape=unsigned(6)):
     """Op of a STORE command."""
 
     HBM = 0
-    """``rows`` pieces of ``bytes`` bytes from scratchpad ``source``, ``source_pitch`` apart, to HBM
+    """Not built: the panel's HBM port only reads. ``rows`` pieces of ``bytes`` bytes from scratchpad ``source``, ``source_pitch`` apart, to HBM
     address ``hbm``, ``pitch`` apart."""
     KEYS = 1
     """For each row (position ``first + m``): ``bytes`` high bytes at ``source + m * source_pitch``

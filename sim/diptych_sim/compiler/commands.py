@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,6 +17,8 @@ from diptych.systolic.isa import COMMAND_WORDS, LOAD, MATRIX, SEMAPHORES, STORE,
 
 __all__ = ["CommandError", "CommandList", "pack_fields"]
 
+_AHEAD = 11
+"""A semaphore counts to 15, and 4 commands may stand in the queue that waits for it."""
 _LAYOUTS = {Queue.LOAD: LOAD, Queue.MATRIX: MATRIX, Queue.VECTOR: VECTOR, Queue.STORE: STORE}
 
 
@@ -99,6 +102,7 @@ class CommandList:
             If a value does not fit its field.
         """
         assert SEMAPHORES >= 16
+        self._check_semaphores()
         words: list[int] = []
         for index, command in enumerate(self.commands):
             layout = _LAYOUTS[command.queue]
@@ -109,6 +113,18 @@ class CommandList:
             bits = pack_fields(layout, values | command.fields, what)
             words += [bits >> 32 * n & 0xFFFFFFFF for n in range(COMMAND_WORDS)]
         return words
+
+    def _check_semaphores(self) -> None:
+        """Raise CommandError where signals that are not taken yet could exceed a semaphore."""
+        signaled: Counter[int] = Counter()
+        for index, command in enumerate(self.commands):
+            for bit in range(SEMAPHORES):
+                signaled[bit] += (command.signal >> bit & 1) - (command.wait >> bit & 1)
+                if signaled[bit] > _AHEAD:
+                    raise CommandError(
+                        f"Command {index}: semaphore {bit} must be ahead by at most {_AHEAD}, "
+                        f"not {signaled[bit]!r}"
+                    )
 
     def listing(self) -> str:
         """Return the program as text, a line for each command."""

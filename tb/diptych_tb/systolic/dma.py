@@ -157,7 +157,7 @@ def _expected(command: dict[str, Any], sizes: VectorSizes, memory: bytearray) ->
     return out
 
 
-@cocotb.test(timeout_time=4, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 @cocotb.parametrize(idle=[0.0, 0.6], stall=[0.0, 0.6])
 async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
