@@ -51,6 +51,8 @@ class System(wiring.Component):
         The prefill program has ended.
     link_busy : :py:`Out(1)`
         The link has something to deliver.
+    link_word : :py:`Out(1)`
+        A word is on the link's forward wires.
     token, token_valid : :py:`Out(32)`, :py:`Out(1)`
         A token, for one cycle.
     """
@@ -63,6 +65,7 @@ class System(wiring.Component):
     program: Signal
     finished: Signal
     link_busy: Signal
+    link_word: Signal
     token: Signal
     token_valid: Signal
 
@@ -99,6 +102,7 @@ class System(wiring.Component):
                 "program": In(32),
                 "finished": Out(1),
                 "link_busy": Out(1),
+                "link_word": Out(1),
                 "token": Out(32),
                 "token_valid": Out(1),
             }
@@ -121,6 +125,7 @@ class System(wiring.Component):
             self.finished.eq(prefill.finished),
             link.damage.eq(self.damage),
             self.link_busy.eq(link.busy),
+            self.link_word.eq(link.on_wires),
             self.token_valid.eq(link.token_valid | decode.token_valid),
             self.token.eq(decode.token),
         ]

@@ -31,7 +31,31 @@ async def _damage(dut: Any, probability: float) -> None:
         await edge
 
 
+class BeatCounter:
+    """Counts transfers at an interface, independently of the hardware's counters.
+
+    It sleeps while nothing is valid.
+    """
+
+    def __init__(self, dut: Any, valid: Any, ready: Any = None) -> None:
+        self.count = 0
+        self._edge = RisingEdge(dut.clk)
+        self._valid, self._ready = valid, ready
+        cocotb.start_soon(self._run())
+
+    async def _run(self) -> None:
+        rises = RisingEdge(self._valid)
+        while True:
+            await self._edge
+            if not self._valid.value:
+                await rises
+            elif self._ready is None or self._ready.value:
+                self.count += 1
+
+
 PREFILL_PARTS = (
+    ("prefill", "panel", "scratchpad"),
+    ("prefill", "panel", "accumulators"),
     ("prefill", "hbm"),
     ("prefill", "panel"),
     ("prefill", "panel", "matrix"),
@@ -104,6 +128,11 @@ async def writes_text(dut: Any) -> None:
     )
     for task in loading:
         await task
+    hbm_port = dut.prefill.hbm
+    monitors = {
+        "hbm_beats": BeatCounter(dut, hbm_port.axi__r__valid, hbm_port.axi__r__ready),
+        "link_words": BeatCounter(dut, dut.link_word),
+    }
     if job["damage"]:
         cocotb.start_soon(_damage(dut, job["damage"]))
     edge = RisingEdge(dut.clk)
@@ -126,4 +155,10 @@ async def writes_text(dut: Any) -> None:
         await edge
         report_event(kind="token", index=index, token=int(dut.token.value), cycle=_cycle())
         if index in (0, job["tokens"] - 1):
-            report_event(kind="counters", index=index, cycle=_cycle(), **_read_counters(dut, job))
+            report_event(
+                kind="counters",
+                index=index,
+                cycle=_cycle(),
+                monitors={name: monitor.count for name, monitor in monitors.items()},
+                **_read_counters(dut, job),
+            )

@@ -44,6 +44,8 @@ class KvLink(wiring.Component):
         The first token.
     busy : :py:`Out(1)`
         Something that was handed off is not delivered yet.
+    on_wires : :py:`Out(1)`
+        A word is on the forward wires.
     count_link_busy : :py:`Out(32)`
         Cycles in which it was busy.
     """
@@ -55,6 +57,7 @@ class KvLink(wiring.Component):
     token: Signal
     token_valid: Signal
     busy: Signal
+    on_wires: Signal
     count_link_busy: Signal
 
     def __init__(self, rows: int, *, latency: int = 50, bytes_per_cycle: int = 4) -> None:
@@ -70,6 +73,7 @@ class KvLink(wiring.Component):
                 "token": Out(32),
                 "token_valid": Out(1),
                 "busy": Out(1),
+                "on_wires": Out(1),
                 "count_link_busy": Out(32),
             }
         )
@@ -97,6 +101,7 @@ class KvLink(wiring.Component):
             receiver.delivered.eq(layout.delivered),
             self.token.eq(layout.token),
             self.token_valid.eq(layout.token_valid),
+            self.on_wires.eq(transmitter.o.valid),
             self.busy.eq(~transmitter.empty | self.i.valid),
         ]
         with m.Switch(layout.row):

@@ -5,7 +5,7 @@ from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from diptych.memory.banked import BankedMemory
@@ -37,6 +37,8 @@ class Accumulators(wiring.Component):
         Sums of the array.
     read : :py:`In(ReadPort(columns x int32, depth))`
         Reads of the vector unit.
+    count_accumulator_read, count_accumulator_write : :py:`Out(32)`
+        Bytes.
 
     Raises
     ------
@@ -46,6 +48,8 @@ class Accumulators(wiring.Component):
 
     sums: Any
     read: Any
+    count_accumulator_read: Signal
+    count_accumulator_write: Signal
 
     def __init__(self, *, columns: int = 16, depth: int = 4096) -> None:
         if columns < 1:
@@ -58,6 +62,8 @@ class Accumulators(wiring.Component):
             {
                 "sums": In(SumPort(columns, depth)),
                 "read": In(ReadPort(data.ArrayLayout(signed(32), columns), depth)),
+                "count_accumulator_read": Out(32),
+                "count_accumulator_write": Out(32),
             }
         )
 
@@ -77,6 +83,13 @@ class Accumulators(wiring.Component):
         ]
         with m.If(conflict):
             m.d.sync += conflicts.eq(conflicts + 1)
+
+        size = 4 * self.columns
+        reads = needs_old + (read.en & read.ready)
+        m.d.sync += [
+            self.count_accumulator_read.eq(self.count_accumulator_read + reads * size),
+            self.count_accumulator_write.eq(self.count_accumulator_write + sums.en * size),
+        ]
 
         # One cycle later, beside the old entry.
         valid = Signal()

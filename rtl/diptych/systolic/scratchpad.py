@@ -4,9 +4,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Const, Module, ShapeLike, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal, Value
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from diptych.memory.banked import BankedMemory
@@ -105,12 +105,17 @@ class Scratchpad(wiring.Component):
         Readers: activations and weights of the array, vector unit, store.
     write_v, write_l : :py:`In(WritePort(line, lines))`
         Writers: vector unit, load.
+    count_scratchpad_read, count_scratchpad_write : :py:`Out(32)`
+        Bytes; a read counts a line.
 
     Raises
     ------
     ValueError
         If a parameter is none of these.
     """
+
+    count_scratchpad_read: Signal
+    count_scratchpad_write: Signal
 
     READERS = ("read_x", "read_w", "read_v", "read_s")
     WRITERS = ("write_v", "write_l")
@@ -140,6 +145,8 @@ class Scratchpad(wiring.Component):
             {
                 **{name: In(ReadPort(shape, self.lines)) for name in self.READERS},
                 **{name: In(WritePort(shape, self.lines)) for name in self.WRITERS},
+                "count_scratchpad_read": Out(32),
+                "count_scratchpad_write": Out(32),
             }
         )
 
@@ -170,8 +177,27 @@ class Scratchpad(wiring.Component):
                         write.en.eq(port.mask),
                     ]
 
-        for ports in (readers, writers):
+        for ports, size, counter in (
+            (readers, Const(self.line), self.count_scratchpad_read),
+            (writers, None, self.count_scratchpad_write),
+        ):
             self._add_arbiter(m, ports, wants)
+            moved = Signal(16, name=f"{counter.name}_now")
+            m.d.comb += moved.eq(
+                sum(
+                    (
+                        Mux(
+                            port.en & port.ready,
+                            sum(port.mask, Const(0)) if size is None else size,
+                            0,
+                        )
+                        for _, port in ports
+                    ),
+                    Const(0),
+                )
+            )
+            with m.If(Cat(port.en for _, port in ports).any()):
+                m.d.sync += counter.eq(counter + moved)
         for name, port in readers:
             if self.banks == 1:
                 m.d.comb += Value.cast(port.data).eq(outputs[0])

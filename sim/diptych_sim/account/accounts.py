@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from diptych.memory.axi import BEAT_BYTES
 from diptych.mesh.core import CAUSES as TILE_CAUSES
 from diptych.mesh.router import DIRECTIONS
 from diptych_sim.compiler.placement import Placement
@@ -23,6 +24,7 @@ MATRIX_CAUSES = (
     "idle",
 )
 WAVELET_BYTES = 4
+LINK_WORD_BYTES = 4
 
 
 class AccountError(Exception):
@@ -40,6 +42,11 @@ def _check(what: str, causes: Mapping[str, int], cycles: int) -> None:
     total = sum(causes.values())
     if total != cycles:
         raise AccountError(f"Causes of {what} must sum to {cycles} cycles, not {total}")
+
+
+def _agree(what: str, counted: int, seen: int) -> None:
+    if counted != seen:
+        raise AccountError(f"Counter of {what} must agree with the monitor's {seen}, not {counted}")
 
 
 def _bytes(**known: int | None) -> dict[str, int | None]:
@@ -60,6 +67,8 @@ def _prefill(done: Generation, model: QuantizedModel, machine: Machine) -> dict[
     # Counters run since reset, which ends 2 cycles after the start of time.
     _check("the matrix engine", causes, end["cycle"] - 2)
     causes["idle"] -= end["cycle"] - 2 - cycles
+    hbm_read = end["parts"]["prefill.hbm"]["hbm_read"]
+    _agree("HBM bytes read", hbm_read, BEAT_BYTES * end["monitors"]["hbm_beats"])
     rows, columns = machine.array
     macs = matrix["macs"]
     return {
@@ -69,8 +78,10 @@ def _prefill(done: Generation, model: QuantizedModel, machine: Machine) -> dict[
         "mac_utilization": macs / (cycles * rows * columns),
         "cycles_by_cause": causes,
         "bytes": _bytes(
-            hbm_read=end["parts"]["prefill.hbm"]["hbm_read"],
+            hbm_read=hbm_read,
             hbm_write=0,
+            **end["parts"]["prefill.panel.scratchpad"],
+            **end["parts"]["prefill.panel.accumulators"],
         ),
         "weight_bytes": done.prefill.weight_bytes,
         "commands": end["parts"]["prefill.panel.queues"]["commands"],
@@ -84,6 +95,8 @@ def _link(done: Generation, model: QuantizedModel) -> dict[str, Any]:
     predicted = config.layers * len(done.prompt) * 3 * config.kv_dim + 4
     if sent["link_retries"] == 0 and sent["link_payload"] != predicted:
         raise AccountError(f"Link must carry {predicted} bytes, not {sent['link_payload']}")
+    words = end["monitors"]["link_words"]
+    _agree("link bytes", sent["link_payload"] + sent["link_framing"], LINK_WORD_BYTES * words)
     handed = _event(done, "prefill")["cycle"]
     exposed = max(0, _event(done, "token", index=0)["cycle"] - handed)
     busy = end["parts"]["link"]["link_busy"]
