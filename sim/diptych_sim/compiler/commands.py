@@ -15,7 +15,7 @@ from amaranth.lib import data
 
 from diptych.systolic.isa import COMMAND_WORDS, LOAD, MATRIX, SEMAPHORES, STORE, VECTOR, Queue
 
-__all__ = ["CommandError", "CommandList", "pack_fields"]
+__all__ = ["CommandError", "CommandList", "PrefillProgram", "pack_fields"]
 
 _AHEAD = 11
 """A semaphore counts to 15, and 4 commands may stand in the queue that waits for it."""
@@ -138,3 +138,14 @@ class CommandList:
                 f"{shown}"
             )
         return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class PrefillProgram:
+    """What the HBM holds, and where the commands begin."""
+
+    hbm: bytes
+    program_address: int
+    commands: CommandList
+    weight_bytes: int
+    """HBM bytes that any prefill must read: weights and scale words."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,24 +20,13 @@ from diptych.systolic.isa import (
     VectorOp,
 )
 from diptych.systolic.panel import panel_sizes
-from diptych_sim.compiler.commands import CommandList, pack_fields
+from diptych_sim.compiler.commands import CommandList, PrefillProgram, pack_fields
 from diptych_sim.compiler.hbm_layout import Lanes, PrefillError, model_image, up
 from diptych_sim.golden.quantized import QuantizedModel
 
 __all__ = ["PrefillError", "PrefillProgram", "compile_prefill"]
 
 _IDS_IN_BEAT = 16
-
-
-@dataclass(frozen=True)
-class PrefillProgram:
-    """What the HBM holds, and where the commands begin."""
-
-    hbm: bytes
-    program_address: int
-    commands: CommandList
-    weight_bytes: int
-    """HBM bytes that any prefill must read: weights and scale words."""
 
 
 class _Compiler:
