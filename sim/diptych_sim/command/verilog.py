@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""``diptych verilog``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from diptych_sim.command.options import (
+    SIZE,
+    Refused,
+    Size,
+)
+from diptych_sim.engine.emit import emit_verilog
+from diptych_sim.generate import Machine
+
+__all__ = ["verilog"]
+
+
+@click.command()
+@click.option("--out", default="build/verilog", show_default=True)
+@click.option("--mesh", default="8x8", show_default=True, type=SIZE)
+@click.option("--array", default="16x16", show_default=True, type=SIZE)
+def verilog(out: str, mesh: Size, array: Size) -> None:
+    """Write the Verilog of the whole machine."""
+    try:
+        machine = Machine(array=array, mesh=mesh, sram_bytes=24576)
+        sources = emit_verilog(machine.system(2**20), "system")
+    except ValueError as error:
+        raise Refused(str(error)) from None
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in sources:
+        (folder / name).write_text(text)
+        click.echo(folder / name)
