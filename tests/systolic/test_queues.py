@@ -2,8 +2,8 @@
 """The command queues: order in and between queues, and programs one after another.
 
 Mutations that were tried by hand, each seen to fail: a request withdrawn when the end arrives;
-``finished`` with beats under way; semaphores not taken, or signaled at the start; a command before
-its predecessor is done.
+``finished`` with beats under way; semaphores not taken, or signaled at the start; fields
+remembered from the program before; the fields of another set.
 """
 
 from diptych.systolic.queues import CommandQueues

@@ -10,9 +10,14 @@ The panel is an R x C weight-stationary array. A *line* is ``L = max(R, C)`` byt
 * rows: for each token row its ``largest`` (unsigned 32), ``squares`` (unsigned 32), ``top``
   (signed 32), ``total`` (unsigned 32), ``inverse`` and ``dynamic`` (scale words).
 
-A command is 16 words of 32 bits. Word 0 is :class:`Head`; words 1 to 15 are the fields of its
-layout. Four queues (:class:`Queue`) run decoupled; each takes its commands in order, and they meet
-at semaphores: a command starts when each semaphore that it waits for is at least 1, takes 1 from
+Engines see a command as 16 words of 32 bits: word 0 is :class:`Head`, words 1 to 13 are the fields
+of its layout, words 14 and 15 the semaphores that it waits for and that it signals. In HBM a command
+is shorter: a :class:`Packed` word; if ``semaphores``, a word with the waits in bits 15..0 and the
+signals in bits 31..16 (else there are none); then those fields that changed, lowest first. Fields are
+remembered by queue and ``set``, and are 0 when a program starts.
+
+Four queues (:class:`Queue`) run decoupled; each takes its commands in order, and they meet at
+semaphores: a command starts when each semaphore that it waits for is at least 1, takes 1 from
 each, and adds 1 to each that it signals when its last write has been done.
 """
 
@@ -22,6 +27,9 @@ from amaranth.hdl import unsigned
 from amaranth.lib import data, enum
 
 COMMAND_WORDS = 16
+FIELDS = 13
+"""Words of a command between its head and its semaphores."""
+SETS = 4
 SEMAPHORES = 16
 
 
@@ -42,6 +50,24 @@ class Head(data.StructLayout):
 
     def __init__(self) -> None:
         super().__init__({"queue": Queue, "op": 6, "end": 1, "spare": 23})
+
+
+class Packed(data.StructLayout):
+    """First word of a command in HBM; bit n of ``fields``: word n + 1 of the command follows."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "queue": Queue,
+                "op": 6,
+                "end": 1,
+                "set": 2,
+                "spare": 4,
+                "fields": FIELDS,
+                "semaphores": 1,
+                "more": 3,
+            }
+        )
 
 
 class Target(enum.Enum, shape=unsigned(6)):
@@ -95,8 +121,12 @@ stream ``rows`` rows of activations and add into the accumulators.
 ``w``: weight row ``r`` of tile (k, j) is the C bytes at ``w + k * w_k + j * w_n + r * w_row``; when
 transposed, weight column ``c`` is the R bytes at ``w + k * w_k + j * w_n + c * w_row``.
 ``sums``: row ``m`` of column tile ``j`` adds into entry ``sums + j * sums_n + m``.
-``tiles``: K in bits 15..0, N in bits 31..16. ``rows``: number of rows.
-``modes``: :class:`Modes`. ``first``: position of row 0, for causal skipping.
+``tiles``: K in bits 15..0, N in bits 31..16. ``rows``: number of rows in bits 15..0.
+``modes``: :class:`Modes`. ``first``: position of row 0, for causal skipping, in bits 15..0.
+With ``modes.planes`` each column tile is the product of 16-bit numbers in two planes of bytes, but
+for the product of the low planes: (x, w) as OVERWRITE, (x, w's other plane) as ADD_TO_HIGH, (x's
+other plane, w) as ADD. The other planes are ``rows`` bits 31..16 and ``first`` bits 31..16 lines
+behind x and w.
 All addresses are multiples of R (C for untransposed weights).
 """
 
@@ -116,7 +146,7 @@ class Modes(data.StructLayout):
     ``first_row`` and ``end_row``: weight rows outside ``range(first_row, end_row)`` count as 0.
     ``end_column``: valid weight columns in the last column tile (0: all); others count as 0.
     ``start``: a :class:`Start`.
-    ``unsigned``: activations are uint8.
+    ``unsigned``: activations are uint8. ``planes``: see :data:`MATRIX`; ``start`` is ignored.
     """
 
     def __init__(self) -> None:
@@ -129,7 +159,8 @@ class Modes(data.StructLayout):
                 "start": Start,
                 "transposed": 1,
                 "unsigned": 1,
-                "spare": 2,
+                "planes": 1,
+                "spare": 1,
             }
         )
 
@@ -181,7 +212,8 @@ VECTOR = _layout(
 )
 """``extent``: rows in bits 15..0, column tiles in bits 31..16. ``extra``: by op: ``sums2`` in bits
 15..0 and ``parameters2`` in 31..16 (GATE); ``planes`` byte distance (ROTATE); ``limit`` in 15..0 and
-``bits`` in 31..16 (ARGMAX). For ROTATE ``vector`` and ``vector_row`` are ``rope`` and ``rope_row``.
+``bits`` in 31..16 (ARGMAX). ``first``: position of row 0 in bits 15..0, and in bits 31..16 the number
+of the row state that row 0 has. For ROTATE ``vector`` and ``vector_row`` are ``rope`` and ``rope_row``.
 
 Statistics of a row: ``largest`` magnitude and sum of ``(x * x) >> square_shift`` over its tiles;
 with ``flags.restart`` they begin at 0, else they go on from the row's stored values."""

@@ -3,15 +3,18 @@
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .isa import MATRIX, Causal, Modes
+from .isa import MATRIX, Causal, Modes, Start
 from .matrix_fetch import Request
 
 __all__ = ["RowStreamer", "RowTag", "Tile", "TileSequencer", "WeightTag"]
+
+PLANE_STARTS = Array([Start.OVERWRITE.value, Start.ADD_TO_HIGH.value, Start.ADD.value, 0])
+"""What the first row tile of each product of planes does with the old sums."""
 
 
 class WeightTag(data.StructLayout):
@@ -120,6 +123,7 @@ class TileSequencer(wiring.Component):
         sums = Signal(ceil_log2(self.accumulators), reset_less=True)
         k = Signal(16, reset_less=True)
         j = Signal(16, reset_less=True)
+        plane = Signal(2, reset_less=True)  # which product of planes
         position = Signal(17, reset_less=True)  # of the first row that is not skipped
         index = Signal(range(line))
 
@@ -133,6 +137,7 @@ class TileSequencer(wiring.Component):
         nothing_follows = Signal(reset_less=True)
         last_k = Signal(reset_less=True)
         last_j = Signal(reset_less=True)
+        last_plane = Signal()
         last_column = Signal(reset_less=True)
         valid_columns = Signal(range(columns + 1), reset_less=True)
         valid_rows = Signal(range(rows + 1), reset_less=True)
@@ -144,7 +149,7 @@ class TileSequencer(wiring.Component):
             step.eq(Mux(by_n, columns, rows)),
         ]
         m.d.sync += [
-            skip.eq(Mux(position > command.first[:17], position - command.first[:17], 0)),
+            skip.eq(Mux(position > command.first[:16], position - command.first[:16], 0)),
             skipped.eq(skip * command.x_row[:bits]),
             remaining.eq(command.rows[:16] - skip),
             end.eq(command.first[:16] + command.rows[:16]),
@@ -204,11 +209,20 @@ class TileSequencer(wiring.Component):
             tile.p.pitch.eq(command.x_row),
             tile.p.rows.eq(remaining),
             tile.p.sums.eq(sums + skip),
-            tile.p.start.eq(Mux(k == 0, modes.start, 1)),
+            tile.p.start.eq(Mux(k == 0, Mux(modes.planes, PLANE_STARTS[plane], modes.start), 1)),
             tile.p.unsigned.eq(modes.unsigned),
             tile.p.macs.eq(macs),
-            tile.p.last.eq(last_k & last_j),
+            tile.p.last.eq(last_k & last_plane & last_j),
             self.i.ready.eq(~busy),
+        ]
+
+        # Addresses of row tile 0 of this column and of its next product of planes.
+        x_other, w_other = Signal(bits), Signal(bits)
+        line_bits = ceil_log2(line)
+        m.d.comb += [
+            last_plane.eq(~modes.planes | (plane == 2)),
+            x_other.eq(command.x + Mux(plane == 1, command.rows[16:] << line_bits, 0)),
+            w_other.eq(w_column + Mux(plane == 0, command.first[16:] << line_bits, 0)),
         ]
 
         def go_to(register: Signal, place: Value) -> list[Any]:
@@ -224,6 +238,7 @@ class TileSequencer(wiring.Component):
                 sums.eq(self.i.p.sums),
                 k.eq(0),
                 j.eq(0),
+                plane.eq(0),
                 position.eq(0),
                 index.eq(0),
             ]
@@ -239,8 +254,16 @@ class TileSequencer(wiring.Component):
                     ]
                     with m.If(by_k):
                         m.d.sync += position.eq(position + rows)
+                with m.Elif(~last_plane):
+                    m.d.sync += [
+                        *go_to(w_tile, w_other),
+                        x_tile.eq(x_other),
+                        k.eq(0),
+                        plane.eq(plane + 1),
+                    ]
                 with m.Elif(~last_j):
                     m.d.sync += [
+                        plane.eq(0),
                         w_column.eq(w_column + command.w_n),
                         *go_to(w_tile, w_column + command.w_n),
                         x_tile.eq(command.x),

@@ -42,7 +42,7 @@ def panel_sizes(rows: int, columns: int) -> VectorSizes:
         accumulators=2**16 // columns,
         vectors=2**17 // columns,
         parameters=2**14 // columns,
-        rows=512,
+        rows=1024,
     )
 
 

@@ -3,28 +3,30 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import fifo, stream, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from diptych.memory.axi import BEAT_BYTES, ReadChannels
 
-from .isa import LOAD, MATRIX, SEMAPHORES, STORE, VECTOR, Queue
+from .isa import FIELDS, LOAD, MATRIX, SEMAPHORES, SETS, STORE, VECTOR, Packed, Queue
 
 __all__ = ["CommandQueues"]
 
 LAYOUTS = {Queue.LOAD: LOAD, Queue.MATRIX: MATRIX, Queue.VECTOR: VECTOR, Queue.STORE: STORE}
-DEPTH = 4
-AHEAD = 16
-COUNT_BITS = 4
+DEPTH = 8
+AHEAD = 8
+COUNT_BITS = 6
+STARTED = 4
 
 
 class CommandQueues(wiring.Component):
-    """Fetches commands, a beat each, and hands each queue's commands to its engine in order.
+    """Fetches and unpacks commands, and hands each queue's commands to its engine in order.
 
     A command starts once each semaphore in ``wait`` is at least 1, and takes 1 from each; when its
-    engine is done, each in ``signal`` grows by 1. Semaphores count to 15. Up to 16 commands are
-    fetched ahead.
+    engine is done, each in ``signal`` grows by 1. Semaphores count to 63. An engine that takes
+    commands ahead has up to 4 of them, and is done with them in order. Up to 8 beats are fetched
+    ahead. A command with ``n`` words in HBM takes ``n + 2`` cycles to unpack.
 
     Members
     -------
@@ -70,9 +72,8 @@ class CommandQueues(wiring.Component):
         pc = Signal(32)
         promised = Signal(range(AHEAD + 1))
         ar, r = self.axi.ar, self.axi.r
-        dispatch, removes = Signal(), Signal()
+        removes = Signal()
         shown = Signal()  # a request stays until it is taken, also when the end arrives
-        head = Signal(LOAD)
         m.d.comb += [
             ar.valid.eq((fetching & (promised != AHEAD)) | shown),
             ar.payload.addr.eq(pc),
@@ -80,18 +81,81 @@ class CommandQueues(wiring.Component):
             r.ready.eq(1),
             fetched.w_en.eq(r.valid & active),
             fetched.w_data.eq(r.payload.data),
-            head.eq(fetched.r_data),
             fetched.r_en.eq(removes),
         ]
         asks = ar.valid & ar.ready
         m.d.sync += [promised.eq(promised + asks - removes), shown.eq(ar.valid & ~ar.ready)]
         with m.If(asks):
             m.d.sync += pc.eq(pc + BEAT_BYTES)
-        arrived = Signal(LOAD)
-        m.d.comb += arrived.eq(r.payload.data)
-        ended = Signal()
-        with m.If(r.valid & active & arrived.head.end):
-            m.d.sync += fetching.eq(0)
+
+        # --- unpack: a word a cycle; what is left of the last beat is dropped ---
+        at = Signal(range(BEAT_BYTES // 4))
+        word = Signal(32)
+        packed = Signal(Packed())
+        now = Signal(Packed(), reset_less=True)
+        missing = Signal(FIELDS + 1)  # semaphores come first
+        first = Signal(FIELDS + 1)
+        semaphores_word = Signal(32, reset_less=True)
+        takes, dispatching, dispatch, ended = Signal(), Signal(), Signal(), Signal()
+        m.submodules.fields = fields = memory.Memory(
+            shape=32 * FIELDS, depth=len(Queue) * SETS, init=[]
+        )
+        # What was never written is 0: since the start, not since reset.
+        written = Signal(len(Queue) * SETS * FIELDS)
+        write, read = fields.write_port(granularity=32), fields.read_port()
+        place = Signal(range(len(Queue) * SETS))
+        known = Signal(FIELDS, reset_less=True)
+        values = Signal(32 * FIELDS)
+        m.d.comb += [
+            word.eq(fetched.r_data.word_select(at, 32)),
+            packed.eq(word),
+            place.eq(Cat(now.set, now.queue)),
+            first.eq(missing & (~missing + 1)),
+            write.addr.eq(place),
+            write.data.eq(Cat(*[word] * FIELDS)),
+            read.addr.eq(place),
+            read.en.eq(1),
+            removes.eq((takes & (at == BEAT_BYTES // 4 - 1)) | (ended & fetched.r_rdy)),
+        ]
+        for n in range(FIELDS):
+            part = slice(32 * n, 32 * n + 32)
+            m.d.comb += values[part].eq(Mux(known[n], read.data[part], 0))
+        with m.If(takes):
+            m.d.sync += at.eq(at + 1)
+        with m.FSM():
+            with m.State("head"):
+                m.d.comb += takes.eq(fetched.r_rdy & ~ended)
+                with m.If(takes):
+                    m.d.sync += [
+                        now.eq(packed),
+                        missing.eq(Cat(packed.semaphores, packed.fields)),
+                        semaphores_word.eq(0),
+                    ]
+                    m.next = "fields"
+            with m.State("fields"):
+                m.d.comb += takes.eq(fetched.r_rdy & missing.any())
+                with m.If(takes):
+                    m.d.comb += write.en.eq(first[1:])
+                    m.d.sync += missing.eq(missing & ~first)
+                    for index in range(len(Queue) * SETS):
+                        with m.If(place == index):
+                            bits = written[FIELDS * index : FIELDS * (index + 1)]
+                            m.d.sync += bits.eq(bits | first[1:])
+                    with m.If(first[0]):
+                        m.d.sync += semaphores_word.eq(word)
+                with m.If(~missing.any()):
+                    m.d.sync += known.eq(written.word_select(place, FIELDS))
+                    m.next = "dispatch"
+            with m.State("dispatch"):
+                m.d.comb += dispatching.eq(1)
+                with m.If(dispatch):
+                    m.next = "head"
+                    with m.If(now.end):
+                        m.d.sync += [ended.eq(1), fetching.eq(0)]
+        command_words = Cat(
+            now.queue, now.op, now.end, Const(0, 23), values, semaphores_word[:16], Const(0, 16)
+        )
+        whole = Cat(command_words, semaphores_word[16:], Const(0, 16))
 
         # --- queues ---
         accepts = Signal(len(Queue))
@@ -107,39 +171,35 @@ class CommandQueues(wiring.Component):
             q = queue.value
             name = queue.name.lower()
             m.submodules[f"{name}_queue"] = commands = fifo.SyncFIFO(width=width, depth=DEPTH)
+            m.submodules[f"{name}_started"] = started = fifo.SyncFIFO(
+                width=SEMAPHORES, depth=STARTED
+            )
             port = getattr(self, name)
             done = getattr(self, f"{name}_done")
             command = Signal(LAYOUTS[queue], name=f"{name}_command")
-            signals = Signal(SEMAPHORES, name=f"{name}_signals")
             waits = Signal(SEMAPHORES, name=f"{name}_waits")
             m.d.comb += [
                 accepts[q].eq(commands.w_rdy),
-                commands.w_data.eq(fetched.r_data),
-                commands.w_en.eq(dispatch & (head.head.queue == queue)),
+                commands.w_data.eq(whole),
+                commands.w_en.eq(dispatch & (now.queue == queue)),
                 command.eq(commands.r_data),
                 waits.eq(command.wait),
                 port.payload.eq(commands.r_data),
-                port.valid.eq(commands.r_rdy & ~(waits & ~available).any() & ~runs[q]),
+                port.valid.eq(commands.r_rdy & ~(waits & ~available).any() & started.w_rdy),
                 starts[q].eq(port.valid & port.ready),
                 commands.r_en.eq(starts[q]),
                 empties[q].eq(~commands.r_rdy),
+                started.w_en.eq(starts[q]),
+                started.w_data.eq(command.signal),
+                started.r_en.eq(done),
+                runs[q].eq(started.r_rdy),
             ]
-            with m.If(starts[q]):
-                m.d.sync += [signals.eq(command.signal), runs[q].eq(1)]
-            with m.If(done):
-                m.d.sync += runs[q].eq(0)
             taken = taken | Mux(starts[q], waits, 0)
-            given = given | Mux(done, signals, 0)
+            given = given | Mux(done, started.r_data, 0)
         # A semaphore has one queue that signals it and one that waits for it.
         for n in range(SEMAPHORES):
             m.d.sync += semaphores[n].eq(semaphores[n] + given[n] - taken[n])
-        m.d.comb += dispatch.eq(
-            fetched.r_rdy & ~ended & accepts.bit_select(head.head.queue.as_value(), 1)
-        )
-        # What was fetched beyond the end is dropped.
-        m.d.comb += removes.eq(dispatch | (ended & fetched.r_rdy))
-        with m.If(dispatch & head.head.end):
-            m.d.sync += ended.eq(1)
+        m.d.comb += dispatch.eq(dispatching & accepts.bit_select(now.queue.as_value(), 1))
         # What is under way still would be taken for commands of the next program.
         m.d.comb += self.finished.eq(
             active & ended & empties.all() & ~runs.any() & (promised == 0) & ~shown
@@ -148,5 +208,12 @@ class CommandQueues(wiring.Component):
             self.count_commands + starts[0] + starts[1] + starts[2] + starts[3]
         )
         with m.If(self.start):
-            m.d.sync += [active.eq(1), fetching.eq(1), ended.eq(0), pc.eq(self.program)]
+            m.d.sync += [
+                active.eq(1),
+                fetching.eq(1),
+                ended.eq(0),
+                pc.eq(self.program),
+                at.eq(0),
+                written.eq(0),
+            ]
         return m

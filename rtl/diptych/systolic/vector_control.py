@@ -342,7 +342,7 @@ class Sequencer(wiring.Component):
             self.parameter.eq(parameter + Mux(begins, 0, second_words)),
             self.scratchpad.eq(target),
             self.vector.eq(vector),
-            self.beat.row.eq(row),
+            self.beat.row.eq(row + command.first[16:]),
             self.beat.tile.eq(tile),
             self.beat.phase.eq(phase),
             self.beat.first.eq(tile == 0),

@@ -13,12 +13,23 @@ from typing import Any
 from amaranth.hdl import Shape
 from amaranth.lib import data
 
-from diptych.systolic.isa import COMMAND_WORDS, LOAD, MATRIX, SEMAPHORES, STORE, VECTOR, Queue
+from diptych.systolic.isa import (
+    COMMAND_WORDS,
+    FIELDS,
+    LOAD,
+    MATRIX,
+    SEMAPHORES,
+    SETS,
+    STORE,
+    VECTOR,
+    Packed,
+    Queue,
+)
 
 __all__ = ["CommandError", "CommandList", "PrefillProgram", "pack_fields"]
 
-_AHEAD = 11
-"""A semaphore counts to 15, and 4 commands may stand in the queue that waits for it."""
+_AHEAD = 50
+"""A semaphore counts to 63, and 8 commands may stand in the queue that waits for it."""
 _LAYOUTS = {Queue.LOAD: LOAD, Queue.MATRIX: MATRIX, Queue.VECTOR: VECTOR, Queue.STORE: STORE}
 
 
@@ -55,6 +66,7 @@ class _Command:
     queue: Queue
     op: int
     fields: dict[str, Any]
+    set: int = 0
     wait: int = 0
     signal: int = 0
 
@@ -72,11 +84,22 @@ class CommandList:
     _waited: dict[tuple[Queue, Queue], int] = field(default_factory=dict)
 
     def add(
-        self, queue: Queue, op: Enum | int, *, after: Iterable[int | None] = (), **fields: Any
+        self,
+        queue: Queue,
+        op: Enum | int,
+        *,
+        after: Iterable[int | None] = (),
+        remember: int = 0,
+        **fields: Any,
     ) -> int:
-        """Append a command that starts when the commands ``after`` are done; return its number."""
+        """Append a command that starts when the commands ``after`` are done; return its number.
+
+        Its fields are compared with those of the last command of its queue with the same
+        ``remember``, in range(:data:`.SETS`): fewer differences, fewer bytes.
+        """
+        assert remember in range(SETS)
         code: Any = getattr(op, "value", op)
-        command = _Command(queue, int(code), fields)
+        command = _Command(queue, int(code), fields, remember)
         latest: dict[tuple[Queue, Queue], int] = {}
         for number in after:
             if number is None or self.commands[number].queue is queue:
@@ -104,14 +127,26 @@ class CommandList:
         assert SEMAPHORES >= 16
         self._check_semaphores()
         words: list[int] = []
+        remembered: dict[tuple[Queue, int], list[int]] = {}
         for index, command in enumerate(self.commands):
-            layout = _LAYOUTS[command.queue]
             what = f"Command {index} ({command.queue.name})"
-            end = index == len(self.commands) - 1
-            head = command.queue.value | command.op << 2 | end << 8
-            values = {"head": head, "wait": command.wait, "signal": command.signal}
-            bits = pack_fields(layout, values | command.fields, what)
-            words += [bits >> 32 * n & 0xFFFFFFFF for n in range(COMMAND_WORDS)]
+            bits = pack_fields(_LAYOUTS[command.queue], command.fields, what)
+            fields = [bits >> 32 * n & 0xFFFFFFFF for n in range(1, COMMAND_WORDS - 2)]
+            before = remembered.get((command.queue, command.set), [0] * FIELDS)
+            remembered[command.queue, command.set] = fields
+            changed = [n for n in range(FIELDS) if fields[n] != before[n]]
+            semaphores = command.wait | command.signal << 16
+            packed = {
+                "queue": command.queue,
+                "op": command.op,
+                "end": index == len(self.commands) - 1,
+                "set": command.set,
+                "fields": sum(1 << n for n in changed),
+                "semaphores": semaphores != 0,
+            }
+            words.append(pack_fields(Packed(), packed, what))
+            words += [semaphores] if semaphores else []
+            words += [fields[n] for n in changed]
         return words
 
     def _check_semaphores(self) -> None:

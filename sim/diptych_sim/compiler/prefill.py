@@ -1,32 +1,31 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Compiles a prompt for the prefill panel: HBM contents and commands."""
+"""Compiles a prompt for the prefill panel: HBM contents and commands.
+
+The prompt goes through a layer in blocks of rows, so that the vector unit works on one block while
+the array multiplies another one. In the last layer, only keys and values are computed for all rows;
+the rest is computed for the last row, which is all that the first token needs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from diptych.systolic.isa import (
-    VECTOR,
-    Causal,
-    Flags,
-    Modes,
-    Queue,
-    Start,
-    StoreOp,
-    Target,
-    VectorOp,
-)
-from diptych.systolic.panel import panel_sizes
-from diptych_sim.compiler.commands import CommandList, PrefillProgram, pack_fields
+from diptych.systolic.isa import Causal, StoreOp, Target, VectorOp
+from diptych_sim.compiler.commands import PrefillProgram
+from diptych_sim.compiler.hazards import Span
 from diptych_sim.compiler.hbm_layout import Lanes, PrefillError, model_image, up
+from diptych_sim.compiler.prefill_commands import PrefillCommands, Remember
+from diptych_sim.compiler.prefill_memories import MATRICES, Block, Memories
 from diptych_sim.golden.quantized import QuantizedModel
 
 __all__ = ["PrefillError", "PrefillProgram", "compile_prefill"]
 
 _IDS_IN_BEAT = 16
+_LATER = 3
+"""Heads of the next block that begin before the output projection of a block."""
 
 
 class _Compiler:
@@ -35,8 +34,7 @@ class _Compiler:
         self.tokens = tokens
         self.count = len(tokens)
         self.rows, self.columns = rows, columns
-        self.sizes = panel_sizes(rows, columns)
-        self.line = line = self.sizes.line
+        line = max(rows, columns)
         c = model.config
         d = c.head_dim
         for what, side in (("rows", rows), ("columns", columns)):
@@ -47,437 +45,440 @@ class _Compiler:
                 )
         self.queries = Lanes.of(c, rows, line)
         self.contexts = Lanes.of(c, columns, line)
-        self.dim = up(c.dim, line)
-        self.hidden = up(c.hidden, line)
-        self.kv = up(c.kv_dim, line)
-        self.positions = up(self.count, line)
         self.image, self.entries = model_image(
             model, columns=columns, line=line, queries=self.queries, contexts=self.contexts
         )
-        self.out = CommandList()
-        self._place()
-        self.last: dict[Queue, int | None] = dict.fromkeys(Queue)
-        self.needed: list[int] = []
-
-    # --- memories ------------------------------------------------------------------------------
-    def _place(self) -> None:
-        c, count = self.model.config, self.count
-        layer_bytes = max(self.image.size[f"layer{n}"] for n in range(c.layers))
-        score_tiles = self.positions // self.columns
-        self.block = min(count, self.sizes.rows, self.sizes.accumulators // score_tiles)
-        if count > self.sizes.rows or self.block < 1:
-            raise PrefillError(
-                f"Prompt must have at most {self.sizes.rows} tokens in this panel, not {count!r}"
-            )
-        base = 0
-        self.scratch: dict[str, int] = {}
-        for name, size in {
-            "embedding": count * self.dim,
-            "normed": count * self.dim,
-            "q_high": count * self.queries.total,
-            "q_low": count * self.queries.total,
-            "k_high": self.positions * self.kv,
-            "k_low": self.positions * self.kv,
-            "v": self.positions * self.kv,
-            "context": count * self.contexts.total,
-            "hidden": count * self.hidden,
-            "powers": self.block * self.positions,
-            "weights0": layer_bytes,
-            "weights1": layer_bytes,
-            "output": self.image.size["output"],
-        }.items():
-            self.scratch[name] = base
-            base = up(base + size, self.line)
-        self._check("scratchpad bytes", base, self.sizes.scratchpad)
-        d = c.head_dim
-        self.rope_row = max(1, d // self.columns)
-        self.x = 0
-        self.gated = count * self.dim // self.columns
-        self.rope = self.gated + count * self.hidden // self.columns
-        self._check("vector entries", self.rope + count * self.rope_row, self.sizes.vectors)
-        self._check("accumulator entries", 2 * count, self.sizes.accumulators)
-        parameters = self.image.size["parameters"] // 4 // self.columns
-        self._check("parameter entries", parameters, self.sizes.parameters)
-
-    def _check(self, what: str, needed: int, there: int) -> None:
-        if needed > there:
-            raise PrefillError(
-                f"Prompt of {self.count} tokens needs {needed} {what} of the prefill panel, which "
-                f"has {there}"
-            )
-
-    # --- commands ------------------------------------------------------------------------------
-    def add(self, queue: Queue, op: Any, *, after: Sequence[int | None] = (), **fields: Any) -> int:
-        """Matrix and vector commands take turns; loads and stores wait for what they are given."""
-        partner = {
-            Queue.MATRIX: Queue.VECTOR,
-            Queue.VECTOR: Queue.MATRIX,
-            Queue.STORE: Queue.VECTOR,
-            Queue.LOAD: None,
-        }[queue]
-        depends = [*after, self.last[partner] if partner else None]
-        if queue in (Queue.MATRIX, Queue.VECTOR):
-            depends += self.needed
-            if queue is Queue.VECTOR:
-                self.needed = []
-        number = self.out.add(queue, op, after=depends, **fields)
-        self.last[queue] = number
-        return number
-
-    def load(self, target: Target, part: str, address: int, **fields: Any) -> int:
-        defaults: dict[str, Any] = {
-            "hbm": self.image.at[part],
-            "bytes": self.image.size[part],
-            "rows": 1,
-        }
-        return self.add(Queue.LOAD, target, target=address, **defaults | fields)
-
-    def matrix(self, *, k: int, n: int, modes: dict[str, Any] | None = None, **fields: Any) -> int:
-        given = {"end_row": self.rows} | (modes or {})
-        return self.add(
-            Queue.MATRIX, 0, tiles=k | n << 16, modes=pack_fields(Modes(), given, "Modes"), **fields
+        self.memories = Memories(
+            model,
+            self.image,
+            array=(rows, columns),
+            count=self.count,
+            queries=self.queries,
+            contexts=self.contexts,
+        )
+        self.out = PrefillCommands(
+            self.image, self.memories, rows=rows, columns=columns, square_shift=model.square_shift
         )
 
-    def vector(
-        self,
-        op: VectorOp,
-        *,
-        rows: int,
-        tiles: int = 1,
-        flags: dict[str, Any] | None = None,
-        after: Sequence[int | None] = (),
-        **fields: Any,
-    ) -> int:
-        given = {"end_lane": self.columns, "square_shift": self.model.square_shift}
-        bits = pack_fields(Flags(), given | (flags or {}), "Flags")
-        assert fields.keys() <= {name for name, _ in VECTOR}
-        return self.add(
-            Queue.VECTOR, op, after=after, extent=rows | tiles << 16, flags=bits, **fields
-        )
-
-    # --- program -------------------------------------------------------------------------------
     def run(self) -> PrefillProgram:
-        m, c, count = self.model, self.model.config, self.count
-        model_bytes = len(self.image.data)
+        c, memories = self.model.config, self.memories
         weights = sum(self.image.size[f"layer{n}"] for n in range(c.layers))
         weights += self.image.size["output"] + self.image.size["parameters"]
-        ids = np.zeros(up(count, _IDS_IN_BEAT), dtype="<u4")
-        ids[:count] = self.tokens
+        ids = np.zeros(up(self.count, _IDS_IN_BEAT), dtype="<u4")
+        ids[: self.count] = self.tokens
         self.image.add("ids", ids)
-        self._embed()
-        output = None
-        loads = [self._load_weights(0, None)]
+        self._load_prompt()
+        self._load_weights(0)
+        for block in memories.blocks:
+            self._embed(block)
+            self._norm(block)
         for index in range(c.layers):
-            after = self.last[Queue.MATRIX]
             if index + 1 < c.layers:
-                loads.append(self._load_weights(index + 1, after))
+                self._load_weights(index + 1)
             else:
-                output = self.load(Target.SCRATCHPAD, "output", self.scratch["output"])
-            self.needed = [loads[index]]
-            self._layer(index)
-        self._norm()
-        assert output is not None
-        self.needed = [output]
-        tiles = up(c.vocab, self.columns) // self.columns
-        self.matrix(
-            x=self.scratch["normed"] + (count - 1) * self.dim,
-            x_row=self.dim,
-            x_k=self.rows,
-            w=self.scratch["output"],
-            w_row=up(c.vocab, self.line),
-            w_k=self.rows * up(c.vocab, self.line),
-            w_n=self.columns,
-            sums_n=1,
-            rows=1,
-            k=self.dim // self.rows,
-            n=tiles,
+                self._load_output()
+            self._layer(index, last=index + 1 == c.layers)
+        self._best_token()
+        self.image.add("program", np.array(self.out.list.words(), dtype="<u4"))
+        return PrefillProgram(
+            bytes(self.image.data), self.image.at["program"], self.out.list, weights
         )
-        self.vector(
-            VectorOp.ARGMAX,
-            rows=1,
-            tiles=tiles,
-            sums_n=1,
-            parameters=self.entries["output"],
-            extra=c.vocab | m.logit_bits << 16,
-        )
-        self.add(Queue.STORE, StoreOp.TOKEN, rows=1, first=count - 1)
-        self.image.add("program", np.array(self.out.words(), dtype="<u4"))
-        assert model_bytes <= self.image.at["ids"]
-        return PrefillProgram(bytes(self.image.data), self.image.at["program"], self.out, weights)
 
-    def _embed(self) -> None:
-        c, count = self.model.config, self.count
-        loads = []
-        for start in range(0, count, _IDS_IN_BEAT):
-            group = {
-                "rows": min(_IDS_IN_BEAT, count - start),
-                "ids": self.image.at["ids"] + 4 * start,
-            }
-            loads.append(
-                self.load(
-                    Target.GATHER,
-                    "embedding",
-                    self.scratch["embedding"] + start * self.dim,
-                    bytes=c.dim,
-                    pitch=up(c.dim, 64),
-                    target_pitch=self.dim,
-                    **group,
-                )
+    # --- loads ---------------------------------------------------------------------------------
+    def _load_prompt(self) -> None:
+        c, out, memories = self.model.config, self.out, self.memories
+        for start in range(0, self.count, _IDS_IN_BEAT):
+            rows = min(_IDS_IN_BEAT, self.count - start)
+            group = {"rows": rows, "ids": self.image.at["ids"] + 4 * start}
+            out.load(
+                Target.GATHER,
+                "embedding",
+                memories.scratch["embedding"] + start * memories.dim,
+                fills=Span("embedding", start, start + rows),
+                bytes=c.dim,
+                pitch=up(c.dim, 64),
+                target_pitch=memories.dim,
+                remember=Remember.PRODUCT,
+                **group,
             )
-            loads.append(
-                self.load(
-                    Target.GATHER_DYNAMIC,
-                    "embedding_scale",
-                    start,
-                    bytes=4,
-                    pitch=64,
-                    target_pitch=1,
-                    **group,
-                )
+            out.load(
+                Target.GATHER_DYNAMIC,
+                "embedding_scale",
+                start,
+                fills=Span("states", start, start + rows),
+                bytes=4,
+                pitch=64,
+                target_pitch=1,
+                remember=Remember.SCORES,
+                **group,
             )
         row_bytes = 2 * max(c.head_dim, self.columns)
-        self.load(Target.VECTOR, "rope", self.rope, bytes=count * row_bytes)
-        loads.append(self.load(Target.PARAMETERS, "parameters", 0))
-        self.vector(
+        out.load(Target.PARAMETERS, "parameters", 0, fills=Span("parameters", 0, 1))
+        out.load(
+            Target.VECTOR,
+            "rope",
+            memories.rope,
+            fills=Span("rope", 0, 1),
+            bytes=self.count * row_bytes,
+        )
+
+    def _load_weights(self, index: int) -> None:
+        for name in MATRICES:
+            place = f"{name}{index % 2}"
+            self.out.load(
+                Target.SCRATCHPAD,
+                f"layer{index}.{name}",
+                self.memories.scratch[place],
+                fills=Span(place, 0, 1),
+            )
+
+    def _load_output(self) -> None:
+        place = self.memories.scratch["output"]
+        self.out.load(Target.SCRATCHPAD, "output", place, fills=Span("output", 0, 1))
+
+    # --- pieces of a layer ---------------------------------------------------------------------
+    def _span(self, name: str, block: Block) -> Span:
+        return Span(name, block.first, block.end)
+
+    def _vectors(self, block: Block, base: int, width: int) -> dict[str, int]:
+        """Fields for a block of rows of ``width`` elements in vector memory."""
+        tiles = width // self.columns
+        return {"vector": base + block.first * tiles, "vector_row": tiles}
+
+    def _target(self, name: str, block: Block, width: int) -> dict[str, int]:
+        """Fields for a block of rows of ``width`` bytes in the scratchpad."""
+        target = self.memories.scratch[name] + block.first * width
+        return {"target": target, "target_row": width, "target_n": self.columns}
+
+    def _embed(self, block: Block) -> None:
+        memories = self.memories
+        self.out.vector(
             VectorOp.EMBED,
-            rows=count,
-            tiles=self.dim // self.columns,
-            target=self.scratch["embedding"],
-            target_row=self.dim,
-            target_n=self.columns,
-            vector=self.x,
-            vector_row=self.dim // self.columns,
+            block=block,
+            tiles=memories.dim // self.columns,
             flags={"restart": 1},
-            after=loads[-1:],
+            reads=[self._span("embedding", block), self._span("states", block)],
+            writes=[self._span("x", block)],
+            remember=Remember.NORM,
+            **self._target("embedding", block, memories.dim),
+            **self._vectors(block, memories.x, memories.dim),
         )
 
-    def _load_weights(self, index: int, after: int | None) -> int:
-        part = f"layer{index}"
-        return self.load(
-            Target.SCRATCHPAD, part, self.scratch[f"weights{index % 2}"], after=[after]
-        )
-
-    def _norm(self) -> None:
-        tiles = self.dim // self.columns
-        self.vector(VectorOp.NORM_SCALES, rows=self.count, scale=self.model.epsilon)
-        self.vector(
-            VectorOp.QUANTIZE,
-            rows=self.count,
-            tiles=tiles,
-            target=self.scratch["normed"],
-            target_row=self.dim,
-            target_n=self.columns,
-            vector=self.x,
-            vector_row=tiles,
-        )
+    def _norm(self, block: Block) -> None:
+        memories = self.memories
+        shared: dict[str, Any] = {
+            "block": block,
+            "tiles": memories.dim // self.columns,
+            "scale": self.model.epsilon,
+            "remember": Remember.NORM,
+            **self._target("normed", block, memories.dim),
+            **self._vectors(block, memories.x, memories.dim),
+        }
+        self.out.vector(VectorOp.NORM_SCALES, **shared)
+        self.out.vector(VectorOp.QUANTIZE, writes=[self._span("normed", block)], **shared)
 
     def _product(
-        self, index: int, name: str, x: str, width: int, out: int, *, start: int, n: int, sums: int
+        self, index: int, name: str, x: str, block: Block, columns: tuple[int, int], sums: int
     ) -> None:
-        """Column tiles ``start`` to ``start + n`` of ``x`` [count, width] times a matrix."""
-        layer = f"layer{index}"
-        offset = self.image.at[f"{layer}.{name}"] - self.image.at[layer]
-        self.matrix(
-            x=self.scratch[x],
+        """Column tiles ``columns`` (first, number) of the rows of ``x`` times a matrix."""
+        memories = self.memories
+        start, n = columns
+        width = {"normed": memories.dim, "hidden": memories.hidden}.get(x, self.contexts.total)
+        place = f"{name}{index % 2}"
+        out = self.image.size[f"layer{index}.{name}"] // width
+        self.out.matrix(
+            x=memories.scratch[x] + block.first * width,
             x_row=width,
             x_k=self.rows,
-            w=self.scratch[f"weights{index % 2}"] + offset + start * self.columns,
+            w=memories.scratch[place] + start * self.columns,
             w_row=out,
             w_k=self.rows * out,
             w_n=self.columns,
             sums=sums,
-            sums_n=self.count,
-            rows=self.count,
+            block=block,
             k=width // self.rows,
             n=n,
+            reads=[self._span(x, block), Span(place, 0, 1)],
         )
 
-    def _groups(self, tiles: int, entries: int) -> list[tuple[int, int]]:
-        """Split column tiles so that the sums of a group fit into ``entries``."""
-        most = max(1, entries // self.count)
-        return [(start, min(most, tiles - start)) for start in range(0, tiles, most)]
+    def _project(self, index: int, name: str, block: Block) -> None:
+        """Queries (``q``), keys (``k``) or values (``v``) of a block."""
+        memories = self.memories
+        width = self.queries.total if name == "q" else memories.kv
+        target = {"q": "q_high", "k": "k_high", "v": "v"}[name]
+        fields: dict[str, Any] = {}
+        reads = [Span("parameters", 0, 1)]
+        op = VectorOp.BYTES
+        if name != "v":
+            op = VectorOp.ROTATE
+            reads.append(Span("rope", 0, 1))
+            low = memories.scratch[f"{name}_low"] - memories.scratch[target]
+            rope = memories.rope + block.first * memories.rope_row
+            fields = {"extra": low, "vector": rope, "vector_row": memories.rope_row}
+        fields |= self._target(target, block, width)
+        target_first = fields.pop("target")
+        for start, n in memories.groups(width // self.columns, block.rows):
+            sums = self.out.take_sums(n * block.rows)
+            self._product(index, f"w{name}", "normed", block, (start, n), sums)
+            self.out.vector(
+                op,
+                block=block,
+                tiles=n,
+                sums=sums,
+                parameters=self.entries[f"layer{index}.{name}"] + start,
+                flags={"dynamic": 1},
+                reads=reads,
+                writes=[self._span(target, block)],
+                target=target_first + start * self.columns,
+                **fields,
+            )
 
-    def _layer(self, index: int) -> None:
-        s, count, columns = self.scratch, self.count, self.columns
-        layer = f"layer{index}"
-        self._norm()
-        stored = self.last[Queue.STORE]
-        for name, width, target, op in (
-            ("q", self.queries.total, "q_high", VectorOp.ROTATE),
-            ("k", self.kv, "k_high", VectorOp.ROTATE),
-            ("v", self.kv, "v", VectorOp.BYTES),
-        ):
-            rotation = {}
-            if op is VectorOp.ROTATE:
-                rotation = {
-                    "vector": self.rope,
-                    "vector_row": self.rope_row,
-                    "extra": s[f"{name}_low"] - s[target],
-                }
-            for start, n in self._groups(width // columns, self.sizes.accumulators):
-                self._product(
-                    index, f"w{name}", "normed", self.dim, width, start=start, n=n, sums=0
-                )
-                self.vector(
-                    op,
-                    rows=count,
-                    tiles=n,
-                    sums_n=count,
-                    parameters=self.entries[f"{layer}.{name}"] + start,
-                    target=s[target] + start * columns,
-                    target_row=width,
-                    target_n=columns,
-                    flags={"dynamic": 1},
-                    after=[stored],
-                    **rotation,
-                )
-        kv = self.model.config.kv_dim
+    def _hand_off(self, index: int) -> None:
+        whole = Block(0, self.count)
         for op, source, source2 in (
             (StoreOp.KEYS, "k_high", "k_low"),
             (StoreOp.VALUES, "v", "v"),
         ):
-            self.add(
-                Queue.STORE,
+            self.out.store(
                 op,
-                bytes=kv,
-                rows=count,
-                source=s[source],
-                source2=s[source2],
-                source_pitch=self.kv,
+                reads=[self._span(source, whole)],
+                bytes=self.model.config.kv_dim,
+                rows=self.count,
+                source=self.memories.scratch[source],
+                source2=self.memories.scratch[source2],
+                source_pitch=self.memories.kv,
                 layer=index,
             )
-        for head in range(self.model.config.heads):
-            for first in range(0, count, self.block):
-                self._attend(index, head, first, min(self.block, count - first))
-        self._residual(index, "wo", "context", self.contexts.total, "o", dynamic=False)
-        self._norm()
-        self._gate(index)
-        self._residual(index, "w_down", "hidden", self.hidden, "down", dynamic=True)
 
-    def _attend(self, index: int, head: int, first: int, rows: int) -> None:
-        """Attention of one head, for ``rows`` positions from ``first``."""
-        s, c, m = self.scratch, self.model.config, self.model
+    # --- attention -----------------------------------------------------------------------------
+    def _scores(self, index: int, block: Block, head: int, turn: int) -> None:
+        """Products of queries and keys of a head, and their exponentials."""
+        s, c, memories = self.memories.scratch, self.model.config, self.memories
         d = c.head_dim
         key = head // (c.heads // c.kv_heads) * d
         query = self.queries.places[head]
-        tiles = -(-(first + rows) // self.columns)
+        tiles = -(-block.end // self.columns)
         lane = key % self.rows
         lanes = {"first_row": lane, "end_row": min(lane + d, self.rows)}
-        for x, w, start in (
-            ("q_high", "k_high", Start.OVERWRITE),
-            ("q_high", "k_low", Start.ADD_TO_HIGH),
-            ("q_low", "k_high", Start.ADD),
-        ):
-            self.matrix(
-                x=s[x] + first * self.queries.total + query - lane,
-                x_row=self.queries.total,
-                x_k=self.rows,
-                w=s[w] + key - lane,
-                w_row=self.kv,
-                w_k=self.rows,
-                w_n=self.columns * self.kv,
-                sums_n=rows,
-                rows=rows,
-                first=first,
-                k=max(1, d // self.rows),
-                n=tiles,
-                modes=lanes | {"causal": Causal.BY_N, "start": start, "transposed": 1},
-            )
-        scores: dict[str, Any] = {"rows": rows, "tiles": tiles, "sums_n": rows, "first": first}
-        self.vector(VectorOp.TOP, **scores)
-        self.vector(
-            VectorOp.EXPONENTIAL,
-            target=s["powers"],
-            target_row=self.positions,
-            target_n=self.columns,
-            scale=m.layers[index].score_scale,
-            **scores,
+        sums = self.out.take_sums(tiles * block.rows)
+        seen = Block(0, block.end)
+        self.out.matrix(
+            x=s["q_high"] + block.first * self.queries.total + query - lane,
+            x_row=self.queries.total,
+            x_k=self.rows,
+            x_other=s["q_low"] - s["q_high"],
+            w=s["k_high"] + key - lane,
+            w_row=memories.kv,
+            w_k=self.rows,
+            w_n=self.columns * memories.kv,
+            w_other=s["k_low"] - s["k_high"],
+            sums=sums,
+            block=block,
+            k=max(1, d // self.rows),
+            n=tiles,
+            modes=lanes | {"causal": Causal.BY_N, "planes": 1, "transposed": 1},
+            reads=[self._span("q_high", block), self._span("k_high", seen)],
+            remember=Remember.SCORES,
         )
+        powers = f"powers{turn}"
+        shared: dict[str, Any] = {
+            "block": block,
+            "tiles": tiles,
+            "state": self._state(turn),
+            "sums": sums,
+            "target": s[powers],
+            "target_row": memories.positions,
+            "target_n": self.columns,
+            "scale": self.model.layers[index].score_scale,
+            "remember": Remember.SCORES,
+        }
+        self.out.vector(VectorOp.TOP, **shared)
+        self.out.vector(VectorOp.EXPONENTIAL, writes=[Span(powers, 0, 1)], **shared)
+
+    def _state(self, turn: int) -> int:
+        return self.memories.states + turn * (self.memories.states // 2)
+
+    def _context(self, index: int, block: Block, head: int, turn: int) -> None:
+        """Sum of values of a head, by its exponentials."""
+        s, c, memories = self.memories.scratch, self.model.config, self.memories
+        d = c.head_dim
+        key = head // (c.heads // c.kv_heads) * d
         piece = key % self.columns
         n = max(1, d // self.columns)
-        self.matrix(
-            x=s["powers"],
-            x_row=self.positions,
+        sums = self.out.take_sums(n * block.rows)
+        powers = f"powers{turn}"
+        self.out.matrix(
+            x=s[powers],
+            x_row=memories.positions,
             x_k=self.rows,
             w=s["v"] + key - piece,
-            w_row=self.kv,
-            w_k=self.rows * self.kv,
+            w_row=memories.kv,
+            w_k=self.rows * memories.kv,
             w_n=self.columns,
-            sums_n=rows,
-            rows=rows,
-            first=first,
-            k=-(-(first + rows) // self.rows),
+            sums=sums,
+            block=block,
+            k=-(-block.end // self.rows),
             n=n,
             modes={"causal": Causal.BY_K, "unsigned": 1},
+            reads=[Span(powers, 0, 1), self._span("v", Block(0, block.end))],
+            remember=Remember.CONTEXT,
         )
+        width = self.contexts.total
         for tile in range(n):
-            self.vector(
+            self.out.vector(
                 VectorOp.BYTES,
-                rows=rows,
-                sums=tile * rows,
+                block=block,
+                state=self._state(turn),
+                sums=sums + tile * block.rows,
                 parameters=self.entries[f"layer{index}.context"],
                 target=s["context"]
-                + first * self.contexts.total
+                + block.first * width
                 + self.contexts.places[head]
                 - piece
                 + tile * self.columns,
-                target_row=self.contexts.total,
+                target_row=width,
                 flags={
                     "dynamic": 1,
                     "first_lane": piece,
                     "end_lane": min(piece + d, self.columns),
                 },
+                writes=[self._span("context", block)],
+                remember=Remember.CONTEXT,
             )
 
-    def _residual(
-        self, index: int, weights: str, x: str, width: int, scale: str, *, dynamic: bool
-    ) -> None:
-        tiles = self.dim // self.columns
-        for start, n in self._groups(tiles, self.sizes.accumulators):
-            self._product(index, weights, x, width, self.dim, start=start, n=n, sums=0)
-            self.vector(
+    def _attention(self, index: int, blocks: Sequence[Block]) -> None:
+        """Attention and output projection of all heads and blocks.
+
+        While the vector unit works on the scores of one head, the array multiplies the next one's.
+        The output projection of a block waits a little, until its last context is there; that of
+        the last but one fills the array while the last context is on its way.
+        """
+        heads = self.model.config.heads
+        items = [(block, head) for block in blocks for head in range(heads)]
+        waiting: list[tuple[int, Block]] = []
+        for turn, (block, head) in enumerate(items):
+            self._scores(index, block, head, turn % 2)
+            if turn:
+                self._context(index, *items[turn - 1], (turn - 1) % 2)
+            while waiting and waiting[0][0] <= turn and waiting[0][1] is not blocks[-2]:
+                done = waiting.pop(0)[1]
+                self._residual(index, "wo", "context", done, dynamic=False)
+                self._norm(done)
+            if head == heads - 1:
+                waiting.append((turn + 1 + _LATER, block))
+        last = waiting.pop()[1]
+        for _, done in waiting:
+            self._residual(index, "wo", "context", done, dynamic=False)
+        self._context(index, *items[-1], (len(items) - 1) % 2)
+        for _, done in waiting:
+            self._norm(done)
+        self._residual(index, "wo", "context", last, dynamic=False)
+        self._norm(last)
+
+    # --- the rest of a layer -------------------------------------------------------------------
+    def _residual(self, index: int, weights: str, x: str, block: Block, *, dynamic: bool) -> None:
+        """Add the rows of ``x`` times a matrix to the residual stream."""
+        memories = self.memories
+        scale = {"wo": "o", "w_down": "down"}[weights]
+        place = self._vectors(block, memories.x, memories.dim)
+        for start, n in memories.groups(memories.dim // self.columns, block.rows):
+            sums = self.out.take_sums(n * block.rows)
+            self._product(index, weights, x, block, (start, n), sums)
+            self.out.vector(
                 VectorOp.ADD,
-                rows=self.count,
+                block=block,
                 tiles=n,
-                sums_n=self.count,
+                sums=sums,
                 parameters=self.entries[f"layer{index}.{scale}"] + start,
-                vector=self.x + start,
-                vector_row=tiles,
                 flags={"dynamic": dynamic, "restart": start == 0},
+                vector=place["vector"] + start,
+                vector_row=place["vector_row"],
             )
 
-    def _gate(self, index: int) -> None:
-        tiles = self.hidden // self.columns
-        half = self.sizes.accumulators // 2
+    def _gate(self, index: int, block: Block) -> None:
+        memories = self.memories
+        tiles = memories.hidden // self.columns
         layer = f"layer{index}"
-        for start, n in self._groups(tiles, half):
-            for name, sums in (("w_gate", 0), ("w_up", half)):
-                self._product(
-                    index, name, "normed", self.dim, self.hidden, start=start, n=n, sums=sums
-                )
-            self.vector(
+        place = self._vectors(block, memories.gated, memories.hidden)
+        for start, n in memories.groups(tiles, block.rows, share=2):
+            sums = self.out.take_sums(2 * n * block.rows)
+            sums2 = sums + n * block.rows
+            self._product(index, "w_gate", "normed", block, (start, n), sums)
+            self._product(index, "w_up", "normed", block, (start, n), sums2)
+            self.out.vector(
                 VectorOp.GATE,
-                rows=self.count,
+                block=block,
                 tiles=n,
-                sums_n=self.count,
+                sums=sums,
+                reads=[Span("sums", sums2, sums2 + n * block.rows)],
                 parameters=self.entries[f"{layer}.gate"] + start,
-                extra=half | (self.entries[f"{layer}.up"] + start) << 16,
-                vector=self.gated + start,
-                vector_row=tiles,
+                extra=sums2 | (self.entries[f"{layer}.up"] + start) << 16,
+                vector=place["vector"] + start,
+                vector_row=place["vector_row"],
                 scale=self.model.layers[index].hidden_scale,
                 flags={"dynamic": 1, "restart": start == 0},
             )
-        self.vector(VectorOp.HIDDEN_SCALES, rows=self.count)
-        self.vector(
-            VectorOp.QUANTIZE,
-            rows=self.count,
-            tiles=tiles,
-            target=self.scratch["hidden"],
-            target_row=self.hidden,
-            target_n=self.columns,
-            vector=self.gated,
-            vector_row=tiles,
+        shared: dict[str, Any] = {
+            "block": block,
+            "tiles": tiles,
+            "remember": Remember.NORM,
+            **self._target("hidden", block, memories.hidden),
+            **place,
+        }
+        self.out.vector(VectorOp.HIDDEN_SCALES, **shared)
+        self.out.vector(VectorOp.QUANTIZE, writes=[self._span("hidden", block)], **shared)
+
+    def _layer(self, index: int, *, last: bool) -> None:
+        blocks: Sequence[Block] = self.memories.blocks
+        names = "kv" if last else "qkv"
+        for block in blocks:
+            for name in names:
+                self._project(index, name, block)
+        if last:
+            blocks = [Block(self.count - 1, 1)]
+            self._project(index, "q", blocks[0])
+        self._hand_off(index)
+        self._attention(index, blocks)
+        steps: list[Callable[[Block], None]] = [
+            lambda block: self._gate(index, block),
+            lambda block: self._residual(index, "w_down", "hidden", block, dynamic=True),
+        ]
+        for block in blocks:
+            steps[0](block)
+        for block in blocks:
+            steps[1](block)
+            self._norm(block)
+
+    def _best_token(self) -> None:
+        m, memories = self.model, self.memories
+        block = Block(self.count - 1, 1)
+        width = up(m.config.vocab, memories.line)
+        tiles = up(m.config.vocab, self.columns) // self.columns
+        sums = self.out.take_sums(tiles)
+        self.out.matrix(
+            x=memories.scratch["normed"] + block.first * memories.dim,
+            x_row=memories.dim,
+            x_k=self.rows,
+            w=memories.scratch["output"],
+            w_row=width,
+            w_k=self.rows * width,
+            w_n=self.columns,
+            sums=sums,
+            block=block,
+            k=memories.dim // self.rows,
+            n=tiles,
+            reads=[self._span("normed", block), Span("output", 0, 1)],
         )
+        self.out.vector(
+            VectorOp.ARGMAX,
+            block=block,
+            tiles=tiles,
+            sums=sums,
+            parameters=self.entries["output"],
+            extra=m.config.vocab | m.logit_bits << 16,
+            writes=[Span("token", 0, 1)],
+        )
+        self.out.store(StoreOp.TOKEN, reads=[Span("token", 0, 1)], rows=1, first=self.count - 1)
 
 
 def compile_prefill(

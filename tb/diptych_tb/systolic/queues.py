@@ -5,6 +5,7 @@ import random
 from typing import Any
 
 import cocotb
+from cocotb.queue import Queue as CocotbQueue
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from diptych.systolic.isa import LOAD, MATRIX, STORE, VECTOR, Queue
@@ -26,13 +27,17 @@ def _program(rng: random.Random, count: int) -> tuple[CommandList, list[list[int
         queue = rng.choice(list(Queue))
         recent = range(max(0, number - 8), number)
         needs = rng.sample(recent, min(len(recent), rng.choice([0, 0, 1, 1, 2])))
-        commands.add(queue, rng.randrange(8), after=needs, **{NUMBER[queue]: number})
+        other = (
+            {"pitch": rng.randrange(3)} if NUMBER[queue] == "hbm" else {"first": rng.randrange(3)}
+        )
+        fields = {NUMBER[queue]: number, **other}
+        commands.add(queue, rng.randrange(8), after=needs, remember=rng.randrange(4), **fields)
         after.append(needs)
     return commands, after
 
 
 class _Engine:
-    """Takes commands of a queue, and is done with each some cycles later."""
+    """Takes commands of a queue, a few ahead, and is done with each some cycles later."""
 
     def __init__(self, dut: Any, queue: Queue, rng: random.Random, busy: int, stall: float) -> None:
         self.queue = queue
@@ -41,27 +46,48 @@ class _Engine:
         self.done.value = 0
         self._dut, self._rng, self._busy, self._stall = dut, rng, busy, stall
 
-    def start(self, after: list[list[int]], ran: list[int]) -> None:
+    def start(self, commands: CommandList, after: list[list[int]], ran: list[int]) -> None:
         rng, stall = self._rng, self._stall
         pause = (lambda: rng.random() < stall) if stall else None
         monitor = StreamMonitor(self._dut, self.name, LAYOUTS[self.queue], pause)
         self.taken: list[int] = []
-        self.tasks = [monitor.task, cocotb.start_soon(self._run(monitor, after, ran))]
+        self._started: CocotbQueue[int] = CocotbQueue()
+        self.tasks = [
+            monitor.task,
+            cocotb.start_soon(self._take(monitor, commands, after, ran)),
+            cocotb.start_soon(self._run(ran)),
+        ]
 
     def stop(self) -> None:
         for task in self.tasks:
             task.cancel()
 
-    async def _run(self, monitor: StreamMonitor, after: list[list[int]], ran: list[int]) -> None:
+    async def _take(
+        self,
+        monitor: StreamMonitor,
+        commands: CommandList,
+        after: list[list[int]],
+        ran: list[int],
+    ) -> None:
+        while True:
+            beat = await monitor.beats.get()
+            number = beat[NUMBER[self.queue]]
+            missing = [need for need in after[number] if need not in ran]
+            others = [need for need in missing if commands.commands[need].queue != self.queue]
+            assert not others, f"command {number} must come after {others}"
+            command = commands.commands[number]
+            assert beat["head"]["op"] == command.op
+            fields = {name: beat[name] for name in command.fields}
+            assert fields == command.fields, f"wrong fields of command {number}"
+            self.taken.append(number)
+            self._started.put_nowait(number)
+            assert self._started.qsize() <= 4, "too many commands at a time"
+
+    async def _run(self, ran: list[int]) -> None:
         clk = self._dut.clk
         while True:
-            command = await monitor.beats.get()
-            number = command[NUMBER[self.queue]]
-            missing = [need for need in after[number] if need not in ran]
-            assert not missing, f"command {number} must come after {missing}"
-            self.taken.append(number)
+            number = await self._started.get()
             await ClockCycles(clk, self._rng.randrange(self._busy) + 1)
-            assert monitor.beats.empty(), "a command came before its predecessor was done"
             ran.append(number)
             self.done.value = 1
             await RisingEdge(clk)
@@ -90,7 +116,7 @@ async def keeps_the_order(dut: Any, busy: int, stall: float, wait: float) -> Non
         assert dut.finished.value == (started > 0)
         ran: list[int] = []
         for engine in engines:
-            engine.start(after, ran)
+            engine.start(commands, after, ran)
         dut.program.value = address
         dut.start.value = 1
         await RisingEdge(dut.clk)

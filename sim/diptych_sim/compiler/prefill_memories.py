@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Where a prefill keeps what, in the panel's memories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diptych.systolic.panel import panel_sizes
+from diptych_sim.compiler.hbm_layout import HbmImage, Lanes, PrefillError, up
+from diptych_sim.golden.quantized import QuantizedModel
+
+__all__ = ["MATRICES", "Block", "Memories"]
+
+MATRICES = ("wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down")
+_MOST_ROWS = 128
+"""Rows of a block: more would not make the array busier."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows (positions) ``first`` to ``end - 1``, which go through a layer together."""
+
+    first: int
+    rows: int
+
+    @property
+    def end(self) -> int:
+        """First row behind the block."""
+        return self.first + self.rows
+
+
+class Memories:
+    """Addresses in scratchpad (``scratch``, bytes), vector memory (entries) and accumulators.
+
+    Accumulators are used in halves, in turn: the array fills one while the vector unit empties the
+    other. Row states ``0`` to ``count - 1`` are those of the layers' rows, and the second half of
+    them, in two parts in turn, those of attention.
+
+    Raises
+    ------
+    PrefillError
+        If something does not fit.
+    """
+
+    def __init__(
+        self,
+        model: QuantizedModel,
+        image: HbmImage,
+        *,
+        array: tuple[int, int],
+        count: int,
+        queries: Lanes,
+        contexts: Lanes,
+    ) -> None:
+        c = model.config
+        rows, columns = array
+        self.count = count
+        self.columns = columns
+        self.sizes = panel_sizes(rows, columns)
+        self.line = line = self.sizes.line
+        self.dim = up(c.dim, line)
+        self.hidden = up(c.hidden, line)
+        self.kv = up(c.kv_dim, line)
+        self.positions = up(count, line)
+        self.half = self.sizes.accumulators // 2
+        self.states = self.sizes.rows // 2
+        if count > self.states:
+            raise PrefillError(
+                f"Prompt must have at most {self.states} tokens in this panel, not {count!r}"
+            )
+        self.blocks = self._blocks()
+        most = max(block.rows for block in self.blocks)
+        weights = {
+            f"{name}{parity}": max(image.size[f"layer{n}.{name}"] for n in range(c.layers))
+            for parity in range(min(2, c.layers))
+            for name in MATRICES
+        }
+        self.scratch: dict[str, int] = {}
+        base = 0
+        for name, size in {
+            "embedding": count * self.dim,
+            "normed": count * self.dim,
+            "q_high": count * queries.total,
+            "q_low": count * queries.total,
+            "k_high": self.positions * self.kv,
+            "k_low": self.positions * self.kv,
+            "v": self.positions * self.kv,
+            "context": count * contexts.total,
+            "hidden": count * self.hidden,
+            "powers0": most * self.positions,
+            "powers1": most * self.positions,
+            **weights,
+            "output": image.size["output"],
+        }.items():
+            self.scratch[name] = base
+            base = up(base + size, line)
+        self.rope_row = max(1, c.head_dim // columns)
+        self.x = 0
+        self.gated = count * self.dim // columns
+        self.rope = self.gated + count * self.hidden // columns
+        for what, needed, there in (
+            ("scratchpad bytes", base, self.sizes.scratchpad),
+            ("vector entries", self.rope + count * self.rope_row, self.sizes.vectors),
+            ("accumulator entries", 2 * max(2 * most, -(-c.vocab // columns)), 2 * self.half),
+            ("parameter entries", image.size["parameters"] // 4 // columns, self.sizes.parameters),
+        ):
+            if needed > there:
+                raise PrefillError(
+                    f"Prompt of {count} tokens needs {needed} {what} of the prefill panel, which "
+                    f"has {there}"
+                )
+
+    def _blocks(self) -> tuple[Block, ...]:
+        """Split the prompt: at least in two if that leaves the array full, scores fit a half."""
+        side = self.line
+        most = min(_MOST_ROWS, self.states // 2)
+        if self.count <= 2 * most:
+            most = max(side, up(-(-self.count // 2), side))
+        blocks = []
+        first = 0
+        while first < self.count:
+            rows = min(most, self.count - first)
+            while rows > 1 and rows * -(-(first + rows) // self.columns) > self.half:
+                rows = max(1, rows - side)
+            blocks.append(Block(first, rows))
+            first += rows
+        return tuple(blocks)
+
+    def groups(self, tiles: int, rows: int, share: int = 1) -> list[tuple[int, int]]:
+        """Split column tiles so that the sums of a group fit ``share`` times into a half."""
+        most = max(1, self.half // share // rows)
+        return [(start, min(most, tiles - start)) for start in range(0, tiles, most)]
