@@ -40,7 +40,7 @@ def prefill(model, rows, columns, prompt, folder, *, stall=0.0, on_event=None):
     fields = {
         "hbm": program.hbm.hex(),
         "program": program.program_address,
-        "limit": 200_000,
+        "limit": 2_000_000,
         "stall": stall,
         "handoff": handoff,
     }

@@ -13,7 +13,10 @@ from diptych.memory.banked import BankedMemory
 
 from .ports import ReadPort, WritePort
 
-__all__ = ["Entries", "Scratchpad"]
+__all__ = ["BANKS", "Entries", "Scratchpad"]
+
+BANKS = 8
+"""Banks of a scratchpad."""
 
 
 class Entries(wiring.Component):
@@ -127,7 +130,7 @@ class Scratchpad(wiring.Component):
     write_v: Any
     write_l: Any
 
-    def __init__(self, *, line: int = 16, size: int = 1 << 20, banks: int = 8) -> None:
+    def __init__(self, *, line: int = 16, size: int = 1 << 20, banks: int = BANKS) -> None:
         for what, number in (("Line", line), ("Scratchpad size", size), ("Banks", banks)):
             if number < 1 or number & (number - 1):
                 raise ValueError(f"{what} must be a power of two, not {number!r}")

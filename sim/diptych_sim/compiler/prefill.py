@@ -260,7 +260,7 @@ class _Compiler:
         tiles = -(-block.end // self.columns)
         lane = key % self.rows
         lanes = {"first_row": lane, "end_row": min(lane + d, self.rows)}
-        sums = self.out.take_sums(tiles * block.rows)
+        sums = self.out.take_sums(tiles * block.rows, turn)
         seen = Block(0, block.end)
         self.out.matrix(
             x=s["q_high"] + block.first * self.queries.total + query - lane,
@@ -305,7 +305,7 @@ class _Compiler:
         key = head // (c.heads // c.kv_heads) * d
         piece = key % self.columns
         n = max(1, d // self.columns)
-        sums = self.out.take_sums(n * block.rows)
+        sums = self.out.take_sums(n * block.rows, turn)
         powers = f"powers{turn}"
         self.out.matrix(
             x=s[powers],

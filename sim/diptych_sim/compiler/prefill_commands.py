@@ -38,6 +38,7 @@ class PrefillCommands:
         self.list = CommandList()
         self._hazards = Hazards()
         self._half = 0
+        self._used = [0, 0]
 
     def add(
         self,
@@ -55,11 +56,16 @@ class PrefillCommands:
         number = self.list.add(queue, op, after=after, remember=remember, **fields)
         self._hazards.add(number, reads, writes)
 
-    def take_sums(self, entries: int) -> int:
-        """Return the first of ``entries`` accumulator entries, in the half that is next."""
-        assert entries <= self.memories.half
-        self._half ^= 1
-        return self._half * self.memories.half
+    def take_sums(self, entries: int, half: int | None = None) -> int:
+        """Return the first of ``entries`` accumulator entries, in a half: else the next one."""
+        size = self.memories.half
+        assert entries <= size
+        self._half = self._half ^ 1 if half is None else half
+        if self._used[self._half] + entries > size:
+            self._used[self._half] = 0
+        first = self._half * size + self._used[self._half]
+        self._used[self._half] += entries
+        return first
 
     def load(self, target: Target, part: str, address: int, *, fills: Span, **fields: Any) -> None:
         """Load a part of the HBM image."""

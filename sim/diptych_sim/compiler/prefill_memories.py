@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from diptych.systolic.panel import panel_sizes
+from diptych.systolic.scratchpad import BANKS
 from diptych_sim.compiler.hbm_layout import HbmImage, Lanes, PrefillError, up
 from diptych_sim.golden.quantized import QuantizedModel
 
@@ -75,25 +76,32 @@ class Memories:
             for parity in range(min(2, c.layers))
             for name in MATRICES
         }
-        self.scratch: dict[str, int] = {}
-        base = 0
-        for name, size in {
+        streamed = {
             "embedding": count * self.dim,
             "normed": count * self.dim,
             "q_high": count * queries.total,
             "q_low": count * queries.total,
-            "k_high": self.positions * self.kv,
-            "k_low": self.positions * self.kv,
-            "v": self.positions * self.kv,
             "context": count * contexts.total,
             "hidden": count * self.hidden,
             "powers0": most * self.positions,
             "powers1": most * self.positions,
+        }
+        stationary = {
+            "k_high": self.positions * self.kv,
+            "k_low": self.positions * self.kv,
+            "v": self.positions * self.kv,
             **weights,
             "output": image.size["output"],
-        }.items():
-            self.scratch[name] = base
-            base = up(base + size, line)
+        }
+        # The array reads a row and a line of weights in each cycle: from two banks.
+        bank = self.sizes.scratchpad // BANKS
+        self.scratch: dict[str, int] = {}
+        base = 0
+        for sizes in (streamed, stationary):
+            base = up(base, bank)
+            for name, size in sizes.items():
+                self.scratch[name] = base
+                base = up(base + size, line)
         self.rope_row = max(1, c.head_dim // columns)
         self.x = 0
         self.gated = count * self.dim // columns
