@@ -2,7 +2,8 @@
 """The engine that loads: every target, with random alignment, pauses and bursts.
 
 Mutations that were tried by hand, each seen to fail: bursts across 4 KiB; a whole last line; token
-numbers cut to 8 bits; writes that are not waited for; rows without the target's pitch.
+numbers cut to 8 bits; writes that are not waited for; rows without the target's pitch; a pick of
+the entry before.
 """
 
 import pytest

@@ -4,14 +4,14 @@
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from diptych.arith.scale import ScaleWord
 from diptych.memory.axi import BEAT_BYTES, ReadChannels
 
-from .isa import LOAD, Target
+from .isa import LOAD, TABLE_WORDS, Target
 from .ports import WritePort
 from .vector_control import VectorSizes
 
@@ -26,7 +26,7 @@ class LoadEngine(wiring.Component):
 
     HBM addresses and pitches are multiples of 64, targets multiples of a line; ``rows`` is at least
     1, ``bytes`` a multiple of an entry but for the scratchpad. A gather has at most 16 rows, whose
-    token numbers (below 2**16) stand in one beat. An entry (line, words of a parameter entry, ...)
+    token numbers (below 2**16; of a pick, below 1024) stand in one beat. A pick takes 2 cycles a row. An entry (line, words of a parameter entry, ...)
     is written per cycle, or per beat if it is wider.
 
     Members
@@ -74,13 +74,14 @@ class LoadEngine(wiring.Component):
         command = Signal(LOAD)
         busy = Signal()
         target = Signal(Target)
-        gathers = Signal()
+        gathers, picks = Signal(), Signal()
         ids = Signal(8 * BEAT_BYTES)
         has_ids = Signal()
         asked_ids = Signal()
         m.d.comb += [
             target.eq(command.head.op),
-            gathers.eq((target == Target.GATHER) | (target == Target.GATHER_DYNAMIC)),
+            picks.eq(target == Target.PICK_DYNAMIC),
+            gathers.eq((target == Target.GATHER) | (target == Target.GATHER_DYNAMIC) | picks),
             self.i.ready.eq(~busy),
         ]
 
@@ -115,7 +116,7 @@ class LoadEngine(wiring.Component):
             m.d.comb += [ar.valid.eq(~asked_ids), asked.eq(command.ids), asked_beats.eq(1)]
             with m.If(ar.ready):
                 m.d.sync += asked_ids.eq(1)
-        with m.Elif(asking):
+        with m.Elif(asking & ~picks):
             m.d.comb += [ar.valid.eq(1), asked.eq(address), asked_beats.eq(beats)]
             with m.If(ar.ready):
                 m.d.sync += ask_beat.eq(ask_beat + beats)
@@ -156,6 +157,15 @@ class LoadEngine(wiring.Component):
         ]
         with m.If(takes_ids & r.valid):
             m.d.sync += [ids.eq(beat), has_ids.eq(1)]
+
+        m.submodules.table = table = memory.Memory(shape=ScaleWord, depth=TABLE_WORDS, init=[])
+        to_table, from_table = table.write_port(), table.read_port()
+        picked = Signal()  # the table shows what the row needs
+        m.d.comb += [
+            to_table.addr.eq(at),
+            from_table.en.eq(1),
+            from_table.addr.eq(ids.word_select(row[:4], 32)),
+        ]
 
         def writes(port: Any, size: int, unit: int) -> None:
             """Write the entry of ``size`` bytes at ``part`` of the beat."""
@@ -208,6 +218,28 @@ class LoadEngine(wiring.Component):
             with m.Case(Target.VECTOR):
                 writes(self.vectors, 2 * lanes, 1)
                 m.d.comb += self.vectors.mask.eq(2**lanes - 1)
+            with m.Case(Target.TABLE):
+                m.d.comb += [
+                    entry_bytes.eq(4),
+                    advance.eq(1),
+                    complete.eq(1),
+                    Value.cast(to_table.data).eq(beat.word_select(part, 32)),
+                    to_table.en.eq(valid),
+                    taken.eq(valid),
+                    ready.eq((part == BEAT_BYTES // 4 - 1) | (bytes_left <= 4)),
+                ]
+            with m.Case(Target.PICK_DYNAMIC):
+                m.d.comb += [
+                    self.dynamic.address.eq(at),
+                    self.dynamic.data.eq(from_table.data),
+                    self.dynamic.mask.eq(1),
+                    self.dynamic.en.eq(picked),
+                ]
+                m.d.sync += picked.eq(
+                    busy & has_ids & ~(picked & self.dynamic.ready) & (row != command.rows)
+                )
+                with m.If(picked & self.dynamic.ready):
+                    m.d.sync += [row.eq(row + 1), at.eq(at + command.target_pitch)]
             with m.Default():
                 writes(self.dynamic, 4, 1)
                 m.d.comb += self.dynamic.mask.eq(1)

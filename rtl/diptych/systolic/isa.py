@@ -52,6 +52,10 @@ class Head(data.StructLayout):
         super().__init__({"queue": Queue, "op": 6, "end": 1, "spare": 23})
 
 
+TABLE_WORDS = 1024
+"""Words of the table of the engine that loads."""
+
+
 class Packed(data.StructLayout):
     """First word of a command in HBM; bit n of ``fields``: word n + 1 of the command follows."""
 
@@ -85,6 +89,10 @@ class Target(enum.Enum, shape=unsigned(6)):
     numbers at ``ids``."""
     GATHER_DYNAMIC = 5
     """As DYNAMIC, each row's word at ``hbm + pitch * id[i]``."""
+    TABLE = 6
+    """A word an entry of the engine's own table, of :data:`TABLE_WORDS`."""
+    PICK_DYNAMIC = 7
+    """As DYNAMIC, row ``i``'s word being entry ``id[i]`` of the table."""
 
 
 def _layout(names: str) -> data.StructLayout:

@@ -183,4 +183,5 @@ class PrefillProgram:
     program_address: int
     commands: CommandList
     weight_bytes: int
-    """HBM bytes that any prefill must read: weights and scale words."""
+    """HBM bytes that any prefill of the prompt must read: weights and scale words, and of the tables
+    of embedding and RoPE the rows of its tokens and positions."""

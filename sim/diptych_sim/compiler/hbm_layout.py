@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.systolic.isa import TABLE_WORDS
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.llm.model import ModelConfig
 
@@ -132,7 +133,8 @@ def model_image(
     rows = np.zeros((c.vocab, up(c.dim, 64)), dtype=np.int8)
     rows[:, : c.dim] = model.embedding
     image.add("embedding", rows)
-    scales = np.zeros((c.vocab, 16), dtype="<u4")
+    # A beat each, unless the engine that loads can keep them all.
+    scales = np.zeros((c.vocab, 1 if c.vocab <= TABLE_WORDS else 16), dtype="<u4")
     scales[:, 0] = model.embedding_scale
     image.add("embedding_scale", scales)
     # A lane's factor: cosine in even lanes, sine in odd ones.

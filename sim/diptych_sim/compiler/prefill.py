@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.systolic.isa import Causal, StoreOp, Target, VectorOp
+from diptych.systolic.isa import TABLE_WORDS, Causal, StoreOp, Target, VectorOp
 from diptych_sim.compiler.commands import PrefillProgram
 from diptych_sim.compiler.hazards import Span
 from diptych_sim.compiler.hbm_layout import Lanes, PrefillError, model_image, up
@@ -64,6 +64,8 @@ class _Compiler:
         c, memories = self.model.config, self.memories
         weights = sum(self.image.size[f"layer{n}"] for n in range(c.layers))
         weights += self.image.size["output"] + self.image.size["parameters"]
+        # Of the tables, what this prompt needs: rows of the embedding, their scales, RoPE factors.
+        weights += self.count * (c.dim + 4 + 2 * c.head_dim)
         ids = np.zeros(up(self.count, _IDS_IN_BEAT), dtype="<u4")
         ids[: self.count] = self.tokens
         self.image.add("ids", ids)
@@ -87,6 +89,9 @@ class _Compiler:
     # --- loads ---------------------------------------------------------------------------------
     def _load_prompt(self) -> None:
         c, out, memories = self.model.config, self.out, self.memories
+        picks = c.vocab <= TABLE_WORDS
+        if picks:
+            out.load(Target.TABLE, "embedding_scale", 0, fills=Span("table", 0, 1))
         for start in range(0, self.count, _IDS_IN_BEAT):
             rows = min(_IDS_IN_BEAT, self.count - start)
             group = {"rows": rows, "ids": self.image.at["ids"] + 4 * start}
@@ -102,7 +107,7 @@ class _Compiler:
                 **group,
             )
             out.load(
-                Target.GATHER_DYNAMIC,
+                Target.PICK_DYNAMIC if picks else Target.GATHER_DYNAMIC,
                 "embedding_scale",
                 start,
                 fills=Span("states", start, start + rows),

@@ -8,7 +8,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from diptych.systolic.isa import LOAD, Queue, Target
+from diptych.systolic.isa import LOAD, TABLE_WORDS, Queue, Target
 from diptych.systolic.vector_control import VectorSizes
 from diptych_tb.clocking import start_clock_and_reset
 from diptych_tb.memory.axi import AxiReadChecker, AxiReadMemory
@@ -36,7 +36,10 @@ PORTS = {
     Target.VECTOR: "vectors",
     Target.DYNAMIC: "dynamic",
     Target.GATHER_DYNAMIC: "dynamic",
+    Target.PICK_DYNAMIC: "dynamic",
 }
+TABLE = 64 * 1024
+"""Where the words of the table come from: each LOAD of the table brings the same."""
 
 Write = tuple[str, int, int]
 """A port, an entry, and which of its elements."""
@@ -88,8 +91,8 @@ class _Memories:
 
 
 def _command(rng: random.Random, sizes: VectorSizes, memory: bytearray) -> dict[str, Any]:
-    target = rng.choice(list(Target))
-    gathers = target in (Target.GATHER, Target.GATHER_DYNAMIC)
+    target = rng.choice([target for target in Target if target is not Target.TABLE])
+    gathers = target in (Target.GATHER, Target.GATHER_DYNAMIC, Target.PICK_DYNAMIC)
     if target in (Target.SCRATCHPAD, Target.GATHER):
         size, room, pitch_unit = 1, sizes.scratchpad, sizes.line
     elif target is Target.PARAMETERS:
@@ -100,7 +103,7 @@ def _command(rng: random.Random, sizes: VectorSizes, memory: bytearray) -> dict[
         size, room, pitch_unit = 4, sizes.rows, 1
     rows = rng.randint(1, 16) if gathers else rng.choice([1, 1, 2, 5, 16])
     units = rng.choice([1, 3, room // rows // 2, rng.randint(1, max(1, room // rows // 2))])
-    if target is Target.GATHER_DYNAMIC:
+    if target in (Target.GATHER_DYNAMIC, Target.PICK_DYNAMIC):
         units = 1
     units = max(1, min(units, room // rows // 2))
     entries = -(-units // pitch_unit)
@@ -121,15 +124,23 @@ def _command(rng: random.Random, sizes: VectorSizes, memory: bytearray) -> dict[
     if gathers:
         fields["ids"] = 64 * rng.randrange((HBM - 4096) // 64, HBM // 64)
         fields["hbm"] %= 2**14
-        highest = min(2**16, (HBM - 4096 - fields["hbm"]) // pitch - 1)
+        if target is Target.PICK_DYNAMIC:
+            fields |= {"hbm": TABLE, "pitch": 4}
+        highest = min(
+            TABLE_WORDS - 1 if target is Target.PICK_DYNAMIC else 2**16,
+            (HBM - 4096 - fields["hbm"]) // pitch - 1,
+        )
         for row in range(rows):
             at = fields["ids"] + 4 * row
             memory[at : at + 4] = rng.randint(0, highest).to_bytes(4, "little")
     else:
         fields["hbm"] = 64 * rng.randrange((HBM - pitch * rows) // 64)
-    head = {"queue": Queue.LOAD.value, "op": target.value, "end": 0, "spare": 0}
-    command = {str(name): 0 for name, _ in LOAD}
-    return command | fields | {"head": head}
+    return _load(target, **fields)
+
+
+def _load(op: Target, **fields: int) -> dict[str, Any]:
+    head = {"queue": Queue.LOAD.value, "op": op.value, "end": 0, "spare": 0}
+    return {str(name): 0 for name, _ in LOAD} | fields | {"head": head}
 
 
 def _expected(command: dict[str, Any], sizes: VectorSizes, memory: bytearray) -> dict[Write, int]:
@@ -170,8 +181,12 @@ async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     memory.start()
     memories.start()
     checker = AxiReadChecker(dut, "axi")
+    table = _load(Target.TABLE, hbm=TABLE, bytes=4 * TABLE_WORDS, rows=1)
+    await driver.send([table])
+    await RisingEdge(dut.done)
+    assert not memories.written
     for _ in range(40):
-        # Token numbers stay as they are until the command is done.
+        # Token numbers stay as they are until the command is done; they are outside the table.
         command = _command(rng, sizes, contents)
         expected = _expected(command, sizes, contents)
         await driver.send([command])
