@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Both ends of a link of the fabric, with credits."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import cocotb
+from cocotb.triggers import RisingEdge
+from cocotb.utils import get_sim_time
+
+from diptych.mesh.fabric import BUFFER_DEPTH, Wavelet
+from diptych_tb.clocking import PERIOD_NS
+from diptych_tb.fields import Fields
+
+__all__ = ["LinkMonitor", "LinkSource"]
+
+Pause = Callable[[], bool]
+
+
+class LinkSource:
+    """Sends wavelets into the link ``prefix`` of a design, as its credits allow.
+
+    Colors are served in a random order, each in its own order.
+
+    Parameters
+    ----------
+    dut, prefix, colors
+        The link.
+    rng : Random
+        Chooses among colors.
+    pause : Pause, optional
+        Whether to send nothing in a cycle.
+    """
+
+    def __init__(
+        self, dut: Any, prefix: str, colors: int, rng: Any, pause: Pause | None = None
+    ) -> None:
+        self._edge = RisingEdge(dut.clk)
+        self._valid = getattr(dut, f"{prefix}__valid")
+        self._wavelet = getattr(dut, f"{prefix}__wavelet")
+        self._credit = getattr(dut, f"{prefix}__credit")
+        self._pack = Fields(Wavelet()).pack
+        self._rng, self._pause = rng, pause
+        self._credits = [BUFFER_DEPTH] * colors
+        self._waiting: list[deque[dict[str, int]]] = [deque() for _ in range(colors)]
+        self._valid.value = 0
+
+    def send(self, wavelets: Iterable[dict[str, int]]) -> None:
+        """Add wavelets to what is to be sent."""
+        for wavelet in wavelets:
+            self._waiting[wavelet["color"]].append(wavelet)
+
+    def start(self) -> None:
+        """Begin, when the design is out of reset."""
+        cocotb.start_soon(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            await self._edge
+            returned = int(self._credit.value)
+            for color in range(len(self._credits)):
+                self._credits[color] += returned >> color & 1
+                assert self._credits[color] <= BUFFER_DEPTH, f"too many credits of color {color}"
+            able = [c for c, queue in enumerate(self._waiting) if queue and self._credits[c]]
+            sends = bool(able) and not (self._pause and self._pause())
+            self._valid.value = sends
+            if sends:
+                color = self._rng.choice(able)
+                self._credits[color] -= 1
+                self._wavelet.value = self._pack(self._waiting[color].popleft())
+
+
+class LinkMonitor:
+    """Receives from the link ``prefix`` of a design, and gives credits back.
+
+    Attributes
+    ----------
+    wavelets : list of list of dict
+        What came, by color; each with the ``cycle`` in which it was on the link.
+    blocked : set of int
+        Colors whose credits are kept back.
+    """
+
+    def __init__(self, dut: Any, prefix: str, colors: int, pause: Pause | None = None) -> None:
+        self._edge = RisingEdge(dut.clk)
+        self._valid = getattr(dut, f"{prefix}__valid")
+        self._wavelet = getattr(dut, f"{prefix}__wavelet")
+        self._credit = getattr(dut, f"{prefix}__credit")
+        self._unpack = Fields(Wavelet()).unpack
+        self._pause = pause
+        self._prefix = prefix
+        self._held = [0] * colors
+        self._credit.value = 0
+        self.wavelets: list[list[dict[str, int]]] = [[] for _ in range(colors)]
+        self.blocked: set[int] = set()
+
+    def start(self) -> None:
+        """Begin, when the design is out of reset."""
+        cocotb.start_soon(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            await self._edge
+            if self._valid.value:
+                wavelet = self._unpack(int(self._wavelet.value))
+                color = wavelet["color"]
+                self._held[color] += 1
+                assert self._held[color] <= BUFFER_DEPTH, (
+                    f"{self._prefix}: color {color} was sent without a credit"
+                )
+                cycle = round(get_sim_time("ns")) // PERIOD_NS
+                self.wavelets[color].append(wavelet | {"cycle": cycle})
+            credit = 0
+            for color, held in enumerate(self._held):
+                if held and color not in self.blocked and not (self._pause and self._pause()):
+                    self._held[color] -= 1
+                    credit |= 1 << color
+            self._credit.value = credit

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Testbench of a tile's memory: every port at random, against a model that arbitrates alike."""
+
+import os
+import random
+from typing import Any
+
+import cocotb
+from cocotb.triggers import RisingEdge
+
+from diptych.mesh.sram import BANKS
+from diptych_tb.clocking import start_clock_and_reset
+
+CYCLES = 1500
+# First in priority first.
+READERS = ("receiver", "pipe_b", "pipe_a", "scalar")
+WRITERS = ("receiver_write", "pipe_write", "scalar_write", "loader_write")
+
+
+class _Reader:
+    def __init__(self, dut: Any, name: str) -> None:
+        self.valid = getattr(dut, f"{name}__valid")
+        self.address = getattr(dut, f"{name}__address")
+        self.ready = getattr(dut, f"{name}__ready")
+        self.data = getattr(dut, f"{name}__data")
+        self.asked: int | None = None
+        self.shows: int | None = None
+        """What ``data`` must be; None until the first read."""
+        self.valid.value = 0
+
+
+class _Writer:
+    def __init__(self, dut: Any, name: str) -> None:
+        self.valid = getattr(dut, f"{name}__valid")
+        self.address = getattr(dut, f"{name}__address")
+        self.data = getattr(dut, f"{name}__data")
+        self.mask = getattr(dut, f"{name}__mask")
+        self.ready = getattr(dut, f"{name}__ready")
+        self.asked: tuple[int, int, int] | None = None
+        self.valid.value = 0
+
+
+@cocotb.test(timeout_time=100, timeout_unit="us")
+@cocotb.parametrize(reads=[0.3, 1.0], writes=[0.2, 1.0], span=[4, 32])
+async def reads_what_was_written(dut: Any, reads: float, writes: float, span: int) -> None:
+    """``reads`` and ``writes`` are how often a port asks; ``span`` words make conflicts."""
+    rng = random.Random(f"{cocotb.RANDOM_SEED} {reads} {writes} {span}")
+    words = int(os.environ["DUT_SIZE"]) // 8
+    base = rng.randrange(words - span + 1)
+    model = dict.fromkeys(range(words), 0)
+    readers = [_Reader(dut, name) for name in READERS]
+    writers = [_Writer(dut, name) for name in WRITERS]
+    await start_clock_and_reset(dut)
+    # A memory keeps what the test before left: write all that will be read.
+    writer = writers[-1]
+    for word in range(base, base + span):
+        writer.valid.value, writer.address.value = 1, word
+        writer.data.value, writer.mask.value = 0, 255
+        await RisingEdge(dut.clk)
+    writer.valid.value = 0
+    await RisingEdge(dut.clk)
+    read_bytes, written_bytes = int(dut.count_sram_read.value), int(dut.count_sram_write.value)
+    assert written_bytes == 8 * span
+    conflicts = 0
+    for _ in range(CYCLES):
+        for reader in readers:
+            if reader.asked is None and rng.random() < reads:
+                reader.asked = base + rng.randrange(span)
+                reader.address.value = reader.asked
+            reader.valid.value = reader.asked is not None
+        for writer in writers:
+            if writer.asked is None and rng.random() < writes:
+                writer.asked = (base + rng.randrange(span), rng.getrandbits(64), rng.getrandbits(8))
+                writer.address.value, writer.data.value, writer.mask.value = writer.asked
+            writer.valid.value = writer.asked is not None
+        await RisingEdge(dut.clk)
+        banks: set[int] = set()
+        for name, reader in zip(READERS, readers, strict=True):
+            if reader.shows is not None:
+                assert int(reader.data.value) == reader.shows, f"{name} shows something else"
+            if reader.asked is None:
+                continue
+            may = len(banks) < 2 and reader.asked % BANKS not in banks
+            assert int(reader.ready.value) == may, f"{name}: ready must be {may}"
+            conflicts += not may
+            if may:
+                banks.add(reader.asked % BANKS)
+                reader.shows = model[reader.asked]
+                reader.asked = None
+                read_bytes += 8
+        writing = next((w for w in writers if w.asked), None)
+        for writer in writers:
+            if writer.asked:
+                assert int(writer.ready.value) == (writer is writing)
+        if writing is not None and writing.asked is not None:
+            address, data, mask = writing.asked
+            for byte in range(8):
+                if mask >> byte & 1:
+                    kept = model[address] & ~(255 << 8 * byte)
+                    model[address] = kept | data & 255 << 8 * byte
+                    written_bytes += 1
+            writing.asked = None
+    assert conflicts > CYCLES // 10, "the stimulus must make conflicts"
+    for port in (*readers, *writers):
+        port.valid.value = 0
+    await RisingEdge(dut.clk)
+    assert int(dut.count_sram_read.value) == read_bytes
+    assert int(dut.count_sram_write.value) == written_bytes
