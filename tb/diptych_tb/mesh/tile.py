@@ -1,0 +1,446 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Testbench of a tile: small programs, loaded and observed through its links."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.triggers import ClockCycles, RisingEdge
+
+from diptych.mesh.core import CAUSES
+from diptych.mesh.fabric import Load, Port, header
+from diptych.mesh.isa import (
+    RECEIVED_MAXIMUM,
+    RECEIVED_SQUARES,
+    STATISTIC,
+    Function,
+    Op,
+    Type,
+)
+from diptych_sim.compiler.assembler import Assembler
+from diptych_sim.golden import numbers
+from diptych_tb.clocking import start_clock_and_reset
+from diptych_tb.mesh.links import LinkMonitor, LinkSource
+
+COLORS = 10
+OUT, IN = 1, 2
+"""Colors of what the tile sends, and of what it is sent."""
+A, B, D = 0x000, 0x800, 0x1000
+"""Where operands and results lie; a result may have 1 KiB."""
+COUNT = 5
+"""Register of the loop that sends memory."""
+WIDTH = {Type.INT8: 1, Type.INT16: 2, Type.INT32: 4}
+SIZE = {1: np.int8, 2: np.int16, 4: np.int32}
+
+
+class Bench:
+    """A tile between a source in the west and a monitor in the east."""
+
+    def __init__(self, dut: Any, rng: random.Random, idle: float = 0.0, stall: float = 0.0) -> None:
+        def pause(share: float) -> Any:
+            return (lambda: rng.random() < share) if share else None
+
+        self.dut = dut
+        self.rng = rng
+        self.west = LinkSource(dut, "west_i", COLORS, rng, pause(idle))
+        self.others = [
+            LinkSource(dut, f"{way}_i", COLORS, rng) for way in ("north", "east", "south")
+        ]
+        self.east = LinkMonitor(dut, "east_o", COLORS, pause(stall))
+        dut.x_in.value = 3
+        dut.edge.value = 0
+        self._sent = 0
+
+    async def start(self) -> None:
+        """Reset, and set the routes: ``OUT`` from the ramp to the east, ``IN`` to the ramp."""
+        await start_clock_and_reset(self.dut)
+        self.west.start()
+        self.east.start()
+        ramp, west, east = 1 << Port.RAMP.value, 1 << Port.WEST.value, 1 << Port.EAST.value
+        for color, sources, targets in ((OUT, ramp, east), (IN, west, ramp)):
+            self.load(Load.ROUTE, color, [sources | targets << 5 | color << 12])
+        # The route of loading: to the ramp, and not on to the east.
+        self.load(Load.ROUTE, 0, [west | ramp << 5])
+
+    def load(self, kind: Load, address: int, payload: list[int]) -> None:
+        """Send a load packet."""
+        words = header(kind, count=len(payload), first_column=3, last_column=3, address=address)
+        self.send(0, [*words, *payload])
+
+    def send(self, color: int, words: Any) -> None:
+        """Send words on a color."""
+        self.west.send({"data": int(w) % 2**32, "color": color, "control": 0} for w in words)
+
+    def store(self, address: int, values: Any, width: int) -> None:
+        """Load integers of ``width`` bytes into the SRAM."""
+        raw = np.asarray(values).astype(SIZE[width]).tobytes()
+        raw += bytes(-len(raw) % 4)
+        self.load(Load.WORDS, address, np.frombuffer(raw, "<u4").tolist())
+
+    def registers(self, values: dict[int, int]) -> None:
+        """Load registers."""
+        for register, value in values.items():
+            self.load(Load.REGISTER, register, [value % 2**32])
+
+    def run(self, program: Assembler) -> None:
+        """Load a program, and activate it as task 0."""
+        self.load(Load.PROGRAM, 0, program.words())
+        self.load(Load.TASK, 0, [0])
+        self.load(Load.ACTIVATE, 0, [])
+
+    async def receive(self, count: int) -> list[int]:
+        """Return the next ``count`` words that the tile sent."""
+        got = self.east.wavelets[OUT]
+        for _ in range(20_000):
+            if len(got) >= self._sent + count:
+                break
+            await RisingEdge(self.dut.clk)
+        else:
+            raise AssertionError(f"tile sent {len(got) - self._sent} of {count} words")
+        words = [w["data"] for w in got[self._sent : self._sent + count]]
+        self._sent += count
+        return words
+
+
+def send_memory(program: Assembler, address: int, words: int, label: str = "memory") -> None:
+    """Append a loop that sends words of the SRAM."""
+    program.scalar(Function.ADD, d=COUNT, imm=address, fence_pipe=True, fence_receive=True)
+    program.label(label)
+    program.scalar(Function.LOAD, d=6, a=COUNT)
+    program.scalar(Function.SEND, a=6, color=OUT)
+    program.scalar(Function.ADD, d=COUNT, a=COUNT, imm=4)
+    program.scalar(Function.BELOW, d=6, a=COUNT, imm=address + 4 * words)
+    program.branch(6, label)
+
+
+def send_registers(program: Assembler, registers: list[int]) -> None:
+    """Append instructions that send registers, when all vector work has ended."""
+    for register in registers:
+        program.scalar(Function.SEND, a=register, color=OUT, fence_pipe=True, fence_receive=True)
+
+
+def elements(words: list[int], width: int, count: int) -> np.ndarray:
+    """Read words as ``count`` integers of ``width`` bytes."""
+    return np.array(words, dtype="<u4").view(SIZE[width])[:count].astype(np.int64)
+
+
+async def check_causes(dut: Any) -> None:
+    """Check that the causes sum to the cycles, over a stretch of time."""
+    core = dut.core
+    names = [getattr(core, f"count_{cause}") for cause in CAUSES]
+    await RisingEdge(dut.clk)
+    before = sum(int(name.value) for name in names)
+    await ClockCycles(dut.clk, 100)
+    assert sum(int(name.value) for name in names) - before == 100
+
+
+def _word(rng: random.Random) -> int:
+    """A scale word that keeps results of 16-bit values in range more often than not."""
+    return rng.randrange(0x8000, 0x10000) | rng.randint(10, 22) << 16
+
+
+def _ints(rng: random.Random, count: int, bits: int) -> np.ndarray:
+    limit = 2 ** (bits - 1) - 1
+    wide = rng.random() < 0.3
+    return np.array(
+        [
+            rng.randint(-limit, limit) if wide else rng.randint(-limit, limit) >> 4
+            for _ in range(count)
+        ]
+    )
+
+
+Expected = list[int] | bytes
+"""Words, or the bytes that they begin with."""
+
+
+# --- one op each: prepare operands, append the instruction, return what must come out ------------
+def _matvec(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
+    rows, inner = rng.randint(1, 9), rng.randint(1, 5)
+    planes, unsigned = rng.random() < 0.4, rng.random() < 0.4
+    to_color = rng.random() < 0.5
+    width = 8 * inner * (2 if planes else 1)
+    stride = width + 8 * rng.randrange(3)
+    weights = np.array([rng.randint(-127, 127) for _ in range(rows * stride)]).reshape(rows, stride)
+    x = np.array([rng.randint(-127, 127) for _ in range(width)])
+    seen = x & 255 if unsigned and not planes else x
+    if planes:
+        high, low = slice(0, width // 2), slice(width // 2, width)
+        out = (
+            256 * weights[:, high] @ x[high]
+            + weights[:, low][:, : width // 2] @ x[high]
+            + weights[:, high] @ x[low]
+        )
+    else:
+        out = weights[:, :width] @ seen
+    bench.store(A, weights.reshape(-1), 1)
+    bench.store(B, x, 1)
+    program.vector(
+        Op.MATVEC,
+        a_base=A,
+        b_base=B,
+        d_base=D,
+        count=rows,
+        inner=inner,
+        stride=stride,
+        planes=planes,
+        unsigned=unsigned and not planes,
+        to_color=to_color,
+        statistic=1,
+        color=OUT,
+        d_type=Type.INT32,
+    )
+    if not to_color:
+        send_memory(program, D, rows)
+    send_registers(program, [STATISTIC])
+    return [int(v) % 2**32 for v in [*out, max(out)]], rows + 1
+
+
+def _requantize(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
+    count = rng.randint(1, 20)
+    a_type, d_type = rng.choice(list(WIDTH)), rng.choice(list(WIDTH))
+    bits = {Type.INT8: 8, Type.INT16: 16, Type.INT32: 32}[d_type]
+    static, to_color = rng.random() < 0.5, rng.random() < 0.4
+    values = _ints(rng, count, 8 * WIDTH[a_type])
+    words = [_word(rng) for _ in range(count)] if static else [_word(rng)] * count
+    dynamic = _word(rng)
+    out = numbers.requantize(values, np.array(words), bits, dynamic)
+    bench.store(A, values, WIDTH[a_type])
+    bench.registers({2: words[0], 3: dynamic})
+    if static:
+        bench.store(B, words, 4)
+    program.vector(
+        Op.REQUANTIZE,
+        a_base=A,
+        b_base=B if static else 0,
+        b_reg=0 if static else 2,
+        d_base=D,
+        dynamic=3,
+        count=count,
+        a_type=a_type,
+        d_type=d_type,
+        bits=bits,
+        static_memory=static,
+        to_color=to_color,
+        statistic=1,
+        color=OUT,
+    )
+    if to_color:
+        send_registers(program, [STATISTIC])
+        return [int(v) % 2**32 for v in [*out, max(abs(out))]], count + 1
+    size = WIDTH[d_type]
+    send_memory(program, D, -(-count * size // 4))
+    raw = out.astype(SIZE[size]).tobytes()
+    return raw, -(-len(raw) // 4)
+
+
+def _exponential(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
+    count = rng.randint(1, 21)
+    scores = np.array([rng.randint(-60_000, 60_000) for _ in range(count)])
+    top, word = int(scores.max()), _word(rng) - (4 << 16)
+    out = numbers.exponential(top - scores, word)
+    bench.store(A, scores, 4)
+    bench.registers({2: top, 3: word})
+    program.vector(Op.EXPONENTIAL, a_base=A, b_reg=2, d_base=D, dynamic=3, count=count)
+    padded = -(-count // 8) * 8
+    send_memory(program, D, padded // 4)
+    return bytes([*out.tolist(), *[0] * (padded - count)]), padded // 4
+
+
+def _gate(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
+    count = rng.randint(1, 15)
+    pairs = _ints(rng, 2 * count, 16).reshape(count, 2)
+    word = _word(rng)
+    out = numbers.gate(pairs[:, 0], pairs[:, 1], word)
+    bench.store(A, pairs.reshape(-1), 2)
+    bench.registers({3: word})
+    program.vector(Op.GATE, a_base=A, d_base=D, dynamic=3, count=count, d_type=Type.INT16)
+    send_memory(program, D, -(-count // 2))
+    return out.astype(np.int16).tobytes(), -(-count // 2)
+
+
+def _rotate(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
+    heads, pairs = rng.randint(1, 3), 4 * rng.randint(1, 2)
+    values = _ints(rng, 2 * heads * pairs, 16).reshape(heads, pairs, 2)
+    angles = np.array([rng.uniform(0, 6.3) for _ in range(pairs)])
+    factors = np.round(2**14 * np.stack([np.cos(angles), np.sin(angles)], -1)).astype(int)
+    first, second = numbers.rotate(values[..., 0], values[..., 1], factors[:, 0], factors[:, 1])
+    high, low = numbers.planes(np.stack([first, second], -1).reshape(heads, -1))
+    bench.store(A, values.reshape(-1), 2)
+    bench.store(B, factors.reshape(-1), 2)
+    program.vector(
+        Op.ROTATE,
+        a_base=A,
+        b_base=B,
+        d_base=D,
+        count=heads * pairs,
+        inner=pairs,
+        stride=4 * pairs,
+    )
+    send_memory(program, D, heads * pairs)
+    return np.concatenate([high, low], 1).astype(np.int8).tobytes(), heads * pairs
+
+
+def _receive(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
+    count = rng.randint(1, 20)
+    static, accumulate = rng.random() < 0.5, rng.random() < 0.5
+    values = _ints(rng, count, 20)
+    words = [_word(rng) for _ in range(count)] if static else [_word(rng)] * count
+    dynamic, shift = _word(rng), rng.randint(0, 6)
+    before = _ints(rng, count, 16)
+    if accumulate:
+        out = numbers.add_residual(before, values, np.array(words), dynamic)
+        bits = 32
+    else:
+        out, bits = numbers.requantize(values, np.array(words), 16, dynamic), 16
+    bench.store(D, before, 2)
+    bench.registers({2: words[0], 3: dynamic})
+    if static:
+        bench.store(B, words, 4)
+    program.vector(
+        Op.RECEIVE,
+        b_base=B if static else 0,
+        b_reg=0 if static else 2,
+        d_base=D,
+        dynamic=3,
+        count=count,
+        inner=shift,
+        stride=2,
+        d_type=Type.INT16,
+        bits=bits,
+        static_memory=static,
+        accumulate=accumulate,
+        statistic=1,
+        color=IN,
+    )
+    send_registers(program, [RECEIVED_SQUARES, RECEIVED_MAXIMUM])
+    bench.send(IN, values)
+    return [int(numbers.sum_of_squares(out, shift)) % 2**32, int(max(abs(out)))], 2
+
+
+def _argmax(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
+    count, shift, offset = rng.randint(1, 12), rng.randint(0, 4), rng.randrange(64)
+    values = _ints(rng, count, 18)
+    bench.registers({2: numbers.UNITY, 3: numbers.UNITY, 4: offset})
+    program.vector(
+        Op.RECEIVE,
+        b_reg=2,
+        dynamic=3,
+        a_reg=4,
+        count=count,
+        inner=shift,
+        bits=32,
+        argmax=1,
+        color=IN,
+        d_type=Type.NONE,
+    )
+    send_registers(program, [RECEIVED_MAXIMUM])
+    bench.send(IN, values)
+    codes = (values << shift) + offset - np.arange(count)
+    return [int(codes.max()) % 2**32], 1
+
+
+OPS = {
+    "matvec": _matvec,
+    "requantize": _requantize,
+    "exponential": _exponential,
+    "gate": _gate,
+    "rotate": _rotate,
+    "receive": _receive,
+    "argmax": _argmax,
+}
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+@cocotb.parametrize(op=sorted(OPS), idle=[0.0, 0.5], stall=[0.0, 0.7])
+async def vector_ops_equal_the_golden_model(dut: Any, op: str, idle: float, stall: float) -> None:
+    rng = random.Random(f"{cocotb.RANDOM_SEED} {op} {idle} {stall}")
+    bench = Bench(dut, rng, idle, stall)
+    await bench.start()
+    for turn in range(12):
+        program = Assembler()
+        expected, words = OPS[op](bench, program, rng)
+        program.scalar(Function.END)
+        bench.run(program)
+        got = await bench.receive(words)
+        if isinstance(expected, bytes):
+            raw = b"".join(word.to_bytes(4, "little") for word in got)
+            assert raw[: len(expected)] == expected, f"{op}, turn {turn}: {program.lines[0]}"
+            continue
+        assert got == expected, f"{op}, turn {turn}: {program.lines[0]}"
+    await check_causes(dut)
+    assert int(dut.x_out.value) == 4
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def scalar_functions(dut: Any) -> None:
+    """Random straight programs on registers 1 to 11, against a model of each function."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    bench = Bench(dut, rng)
+    await bench.start()
+    for _ in range(15):
+        registers = {
+            n: rng.getrandbits(32) if rng.random() < 0.7 else rng.randrange(4) for n in range(1, 12)
+        }
+        registers[0] = 0
+        bench.registers({n: v for n, v in registers.items() if n})
+        program = Assembler()
+        for _ in range(25):
+            function = rng.choice(sorted(SCALARS, key=lambda f: f.value))
+            d, a, b, c = (rng.randrange(12) for _ in range(4))
+            imm = rng.choice([0, 1, -1, rng.getrandbits(32) - 2**31, rng.randrange(32)])
+            program.scalar(function, d=d, a=a, b=b, dynamic=c, imm=imm)
+            if d:
+                registers[d] = (
+                    SCALARS[function](registers[a], registers[b], imm % 2**32, registers[c]) % 2**32
+                )
+        send_registers(program, list(range(12)))
+        program.scalar(Function.END)
+        bench.run(program)
+        got = await bench.receive(12)
+        assert got == [registers[n] for n in range(12)]
+    await check_causes(dut)
+
+
+SCALARS = {
+    Function.ADD: lambda a, b, imm, c: a + b + imm,
+    Function.SUBTRACT: lambda a, b, imm, c: a - b + imm,
+    Function.MULTIPLY: lambda a, b, imm, c: (a & 0xFFFF) * (imm & 0xFFFF) + b,
+    Function.AND: lambda a, b, imm, c: a & (b | imm),
+    Function.SHIFT_LEFT: lambda a, b, imm, c: a << (imm & 31),
+    Function.SHIFT_RIGHT: lambda a, b, imm, c: a >> (imm & 31),
+    Function.BELOW: lambda a, b, imm, c: int(a < (b + imm) % 2**32),
+    Function.SELECT: lambda a, b, imm, c: a + imm if c else b,
+    Function.RECIPROCAL: lambda a, b, imm, c: int(numbers.reciprocal((a + imm) % 2**32)),
+    Function.RSQRT: lambda a, b, imm, c: int(numbers.rsqrt((a + imm) % 2**32)),
+    Function.COMBINE: lambda a, b, imm, c: int(numbers.combine(a & 2**22 - 1, b & 2**22 - 1)),
+}
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
+async def tasks_start_block_and_take(dut: Any) -> None:
+    """A bound task runs for each wavelet; a blocked one waits; TAKE and SEND pass words on."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    bench = Bench(dut, rng)
+    await bench.start()
+    program = Assembler()
+    program.scalar(Function.TAKE, d=2, color=IN)
+    program.scalar(Function.SEND, a=2, imm=1, color=OUT)
+    program.scalar(Function.END)
+    program.label("second")
+    program.scalar(Function.UNBLOCK, imm=0)
+    program.scalar(Function.END)
+    bench.load(Load.PROGRAM, 0, program.words())
+    # Task 0: blocked, bound to color IN; task 1 unblocks it.
+    bench.load(Load.TASK, 0, [0 | 1 << 16 | 1 << 17 | IN << 18])
+    bench.load(Load.TASK, 1, [3])
+    values = [rng.getrandbits(32) for _ in range(10)]
+    bench.send(IN, values)
+    await ClockCycles(dut.clk, 200)
+    assert not bench.east.wavelets[OUT], "a blocked task must not run"
+    bench.load(Load.ACTIVATE, 1, [])
+    assert await bench.receive(10) == [(v + 1) % 2**32 for v in values]
+    await check_causes(dut)
