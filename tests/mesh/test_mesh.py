@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The mesh: neighbors are wired to each other, a hop takes a cycle, nothing is lost on the way.
 
-Mutations that were tried by hand, each seen to fail: north and south exchanged; every tile in
-column 0; an edge that is open.
+Mutations that were tried by hand, each seen to fail: every tile in column 0; an edge in the
+wrong place.
 """
 
 import pytest

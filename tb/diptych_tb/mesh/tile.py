@@ -210,12 +210,13 @@ def _requantize(bench: Bench, program: Assembler, rng: random.Random) -> tuple[E
     out = numbers.requantize(values, np.array(words), bits, dynamic)
     bench.store(A, values, WIDTH[a_type])
     bench.registers({2: words[0], 3: dynamic})
+    place = B + 4 * rng.randrange(2)  # two words are read at a time
     if static:
-        bench.store(B, words, 4)
+        bench.store(place, words, 4)
     program.vector(
         Op.REQUANTIZE,
         a_base=A,
-        b_base=B if static else 0,
+        b_base=place if static else 0,
         b_reg=0 if static else 2,
         d_base=D,
         dynamic=3,
@@ -298,11 +299,12 @@ def _receive(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expe
         out, bits = numbers.requantize(values, np.array(words), 16, dynamic), 16
     bench.store(D, before, 2)
     bench.registers({2: words[0], 3: dynamic})
+    place = B + 4 * rng.randrange(2)  # two words are read at a time
     if static:
-        bench.store(B, words, 4)
+        bench.store(place, words, 4)
     program.vector(
         Op.RECEIVE,
-        b_base=B if static else 0,
+        b_base=place if static else 0,
         b_reg=0 if static else 2,
         d_base=D,
         dynamic=3,
