@@ -25,7 +25,8 @@ class MatrixEngine(wiring.Component):
     those of the next command. With F tiles of R x C weights and M rows each, and all reads
     granted, a lone command takes ``R + (F - 1) * max(M, R) + M + R + C + 4`` cycles from the one
     in which it is taken to the one of its ``done``, both counted; C instead of R where weights
-    load transposed. Commands with K, N or rows of 0 are not allowed.
+    load transposed; on an array with a side of 4 it may take one more. Commands with K, N or rows
+    of 0 are not allowed.
 
     Tiles whose rows are all skipped (causal) are left out; ``start`` applies to row tile 0.
     Addresses wrap at the end of their memory.

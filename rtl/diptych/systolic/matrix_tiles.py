@@ -260,6 +260,7 @@ class TileSequencer(wiring.Component):
                         x_tile.eq(x_other),
                         k.eq(0),
                         plane.eq(plane + 1),
+                        position.eq(Mux(by_n, position, 0)),
                     ]
                 with m.Elif(~last_j):
                     m.d.sync += [
