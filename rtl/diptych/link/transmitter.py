@@ -142,16 +142,23 @@ class Transmitter(wiring.Component):
         m.submodules.crc = check = CRC(data_width=32).create()
         credit = Signal(range(2 * WORD_BYTES + 1))
         may = Signal()
-        now = Signal(FrameHead())
+        following = Signal(FrameHead())
+        now = Signal(FrameHead())  # of the frame on its way, whose slot may be filled again
         index = Signal(16)
         word = Signal(32)
         goes = Signal()
         m.d.comb += [
             head_read.addr.eq(sent[:slot_bits]),
-            now.eq(head_read.data),
+            following.eq(head_read.data),
             read.addr.eq(Cat(index[: ceil_log2(SLOT_WORDS)], sent[:slot_bits])),
             may.eq(credit >= WORD_BYTES),
             check.data.eq(word),
+        ]
+        behind = Signal()
+        ahead = Signal(SEQUENCE_BITS)
+        m.d.comb += [
+            ahead.eq(expected - sent),
+            behind.eq(ahead.any() & (ahead <= SLOTS)),
         ]
         more = Mux(goes, credit - WORD_BYTES, credit) + self.bytes_per_cycle
         m.d.sync += [
@@ -168,13 +175,16 @@ class Transmitter(wiring.Component):
                         sent.eq(expected),
                         self.count_link_retries.eq(self.count_link_retries + 1),
                     ]
+                with m.Elif(behind):
+                    # While it went back, the receiver got what it had missed.
+                    m.d.sync += sent.eq(expected)
                 with m.Elif((sent != filled) & may):
                     m.d.comb += [
                         goes.eq(1),
-                        word.eq(now.as_value()[:32]),
+                        word.eq(following.as_value()[:32]),
                         check.start.eq(1),
                     ]
-                    m.d.sync += self.o.first.eq(1)
+                    m.d.sync += [self.o.first.eq(1), now.eq(following)]
                     m.next = "feed"
             with m.State("feed"):
                 # The word that left goes into the CRC, whose start takes a cycle of its own.

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Testbench of the KV link: from handed-off words to packets for the mesh, over bad wires."""
+
+from __future__ import annotations
+
+import os
+import random
+import zlib
+from typing import Any
+
+import cocotb
+import numpy as np
+from amaranth.hdl import unsigned
+from cocotb.triggers import ClockCycles, RisingEdge
+
+from diptych.link.frames import LinkWord
+from diptych.link.layout import Setting, Settings
+from diptych.mesh.fabric import Load
+from diptych.systolic.isa import Handoff, HandoffKind
+from diptych_sim.compiler.kv_layout import HeadPlace, KvLayout, pack_bytes
+from diptych_sim.golden import numbers
+from diptych_tb.clocking import start_clock_and_reset
+from diptych_tb.fields import Fields
+from diptych_tb.streams import StreamDriver, StreamMonitor
+
+ROWS = int(os.environ["DUT_ROWS"])
+LATENCY = int(os.environ["DUT_LATENCY"])
+BANDWIDTH = int(os.environ["DUT_BYTES_PER_CYCLE"])
+LAST_COLUMN = 6
+Cell = tuple[int, int, int, int]
+"""Row, first and last column, byte address."""
+
+
+def _layout(rng: random.Random) -> KvLayout:
+    head_dim = rng.choice([4, 8, 16])
+    heads = rng.randint(1, 4)
+    slots = 8
+    size = slots * 2 * head_dim
+    places = []
+    for head in range(heads):
+        first = rng.randint(0, LAST_COLUMN)
+        keys = 0x400 + head * 2 * size
+        places.append(HeadPlace(head, first, rng.randint(first, LAST_COLUMN), keys, keys + size))
+    return KvLayout(ROWS, head_dim, 0x1000, slots, tuple(places))
+
+
+def _settings(layout: KvLayout, *, activates: bool) -> list[dict[str, int]]:
+    values = {
+        Settings.ROWS: ROWS,
+        Settings.LAST_COLUMN: LAST_COLUMN,
+        Settings.LAYER_STRIDE: layout.layer_stride,
+        Settings.VALUE_STRIDE: layout.value_stride,
+        Settings.HEAD_WORDS: layout.head_dim // 4,
+        Settings.HEAD_COUNT: len(layout.heads),
+        Settings.ACTIVATES: int(activates),
+    }
+    for place in layout.heads:
+        base = Settings.HEAD + place.head * Settings.HEAD_STEP
+        values[base] = place.first | place.last << 16
+        values[base + 1], values[base + 2] = place.keys, place.values
+    return [{"address": a, "data": d} for a, d in values.items()]
+
+
+def _handoff(
+    kind: HandoffKind, layer: int, position: int, words: list[int]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "data": word,
+            "kind": kind.value,
+            "layer": layer,
+            "position": position,
+            "last": index == len(words) - 1,
+        }
+        for index, word in enumerate(words)
+    ]
+
+
+class _Memory:
+    """What packets write into the tiles of all rows; no byte twice."""
+
+    def __init__(self) -> None:
+        self.cells: dict[Cell, int] = {}
+        self.activations: list[tuple[int, int, int, int]] = []
+
+    def take(self, row: int, words: list[int]) -> None:
+        """Carry out the packets in ``words``."""
+        at = 0
+        while at < len(words):
+            kind, step, count = words[at] & 15, words[at] >> 4 & 0xFFF, words[at] >> 16
+            first, last, address = words[at + 1] & 0xFFFF, words[at + 1] >> 16, words[at + 2]
+            payload = words[at + 3 : at + 3 + count]
+            assert len(payload) == count, "a packet is cut short"
+            at += 3 + count
+            if kind == Load.ACTIVATE.value:
+                assert (address, count) == (0, 1)
+                self.activations.append((row, first, last, payload[0]))
+                continue
+            assert kind in (Load.WORDS.value, Load.BYTES.value)
+            apart = 1 if kind == Load.WORDS.value else step
+            data = b"".join(word.to_bytes(4, "little") for word in payload)
+            for n, byte in enumerate(data):
+                cell = (row, first, last, address + n * apart)
+                assert cell not in self.cells, f"{cell} is written twice"
+                self.cells[cell] = byte
+
+
+class _Wires:
+    """Listens at the transmitter: frames, their CRC and their bytes."""
+
+    def __init__(self, dut: Any) -> None:
+        self.words = 0
+        self.payload = self.framing = self.frames = 0
+        self.first_cycle = self.last_cycle = 0
+        cocotb.start_soon(self._run(dut))
+
+    async def _run(self, dut: Any) -> None:
+        out, unpack = dut.transmitter.o, Fields(LinkWord()).unpack
+        edge = RisingEdge(dut.clk)
+        frame: list[int] = []
+        cycle = 0
+        while True:
+            await edge
+            cycle += 1
+            word = unpack(int(out.value))
+            if not word["valid"]:
+                continue
+            self.first_cycle = self.first_cycle or cycle
+            self.last_cycle = cycle
+            self.words += 1
+            assert bool(word["first"]) == (not frame)
+            frame.append(word["data"])
+            if len(frame) >= 2 and len(frame) == 3 + (frame[0] >> 16):
+                raw = b"".join(word.to_bytes(4, "little") for word in frame)
+                assert zlib.crc32(raw[:-4]) == frame[-1], "wrong CRC"
+                self.frames += 1
+                self.payload += len(raw) - 12
+                self.framing += 12
+                frame = []
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+@cocotb.parametrize(idle=[0.0, 0.7], stall=[0.0, 0.7], damage=[0.0, 0.01])
+async def keys_and_values_arrive_once(dut: Any, idle: float, stall: float, damage: float) -> None:
+    rng = random.Random(f"{cocotb.RANDOM_SEED} {idle} {stall} {damage}")
+
+    def pause(share: float) -> Any:
+        return (lambda: rng.random() < share) if share else None
+
+    driver = StreamDriver(dut, "i", Handoff(), pause(idle))
+    settings = StreamDriver(dut, "settings", Setting())
+    dut.damage.value = 0
+    await start_clock_and_reset(dut)
+    outs = [StreamMonitor(dut, f"o__{r}", unsigned(32), pause(stall)) for r in range(ROWS)]
+    layout = _layout(rng)
+    activates = rng.random() < 0.7
+    await settings.send(_settings(layout, activates=activates))
+    wires = _Wires(dut)
+    tokens: list[int] = []
+
+    async def damages() -> None:
+        while True:
+            await RisingEdge(dut.clk)
+            dut.damage.value = 1 << rng.randrange(32) if rng.random() < damage else 0
+
+    async def watch_token() -> None:
+        while True:
+            await RisingEdge(dut.clk)
+            if dut.token_valid.value:
+                tokens.append(int(dut.token.value))
+
+    cocotb.start_soon(watch_token())
+    if damage:
+        cocotb.start_soon(damages())
+
+    expected = _Memory()
+    beats: list[dict[str, Any]] = []
+    positions = rng.randint(1, 3 * ROWS)
+    heads, d = len(layout.heads), layout.head_dim
+    for layer in range(2):
+        keys = np.array([rng.randint(-32767, 32767) for _ in range(positions * heads * d)])
+        values = np.array([rng.randint(-127, 127) for _ in range(positions * heads * d)])
+        keys, values = keys.reshape(positions, heads, d), values.reshape(positions, heads, d)
+        for position in range(positions):
+            words = [w for p in numbers.planes(keys[position].reshape(-1)) for w in pack_bytes(p)]
+            beats += _handoff(HandoffKind.KEYS, layer, position, words)
+            for row in range(ROWS):
+                expected.take(
+                    row, layout.packets(row, layer, position, keys[position], values[position])
+                )
+        for position in range(positions):
+            words = pack_bytes(values[position].reshape(-1))
+            beats += _handoff(HandoffKind.VALUES, layer, position, words)
+    token = rng.getrandbits(16)
+    beats += _handoff(HandoffKind.TOKEN, 0, positions - 1, [token])
+    await driver.send(beats)
+    while not tokens or dut.busy.value:
+        await RisingEdge(dut.clk)
+    await ClockCycles(dut.clk, 3 * LATENCY + 20)
+
+    arrived = _Memory()
+    for row, out in enumerate(outs):
+        words = []
+        while not out.beats.empty():
+            words.append(out.beats.get_nowait())
+        arrived.take(row, words)
+    assert arrived.cells == expected.cells
+    assert tokens == [token]
+    wanted = [(row, 0, LAST_COLUMN, token) for row in range(ROWS)] if activates else []
+    assert arrived.activations == wanted
+
+    sent = dut.transmitter
+    assert int(sent.count_link_payload.value) == wires.payload
+    assert int(sent.count_link_framing.value) == wires.framing
+    assert int(sent.count_link_frames.value) == wires.frames
+    if not damage:
+        assert int(sent.count_link_retries.value) == 0
+        assert wires.payload == 4 * len(beats)
+        assert wires.frames == 4 * positions + 1
+    cycles = wires.last_cycle - wires.first_cycle + 1
+    assert 4 * wires.words <= BANDWIDTH * cycles + 8, "more than the wires carry"
+    if not (idle or stall or damage):
+        # Between the words of a frame and the next one: 5 cycles. What is unpacked waits longer.
+        unpacking = 2 * len(beats) + 10 * positions * heads * 4
+        assert cycles <= 4 * wires.words / BANDWIDTH + 5 * wires.frames + unpacking + 4 * LATENCY
