@@ -3,7 +3,8 @@
 """The HBM: contents, order, latency, bandwidth, and its parameters.
 
 Mutations that were tried by hand, each seen to fail: a latency one cycle short; the beat's number
-kept after a burst; no throttle; beats read while none can leave; 16 bursts outstanding.
+kept after a burst; no throttle; beats read while none can leave; 16 bursts outstanding;
+strobes ignored; a response before its beats; writes that cost no bandwidth; no turns.
 """
 
 import re
@@ -15,14 +16,14 @@ from diptych_sim.engine.simulate import simulate
 
 
 @pytest.mark.parametrize(("latency", "rate"), [(4, 64), (37, 24), (100, 64)])
-def test_answers_reads(latency, rate):
+def test_reads_and_writes(latency, rate):
     ran = simulate(
         Hbm(size=2**14, latency=latency, bytes_per_cycle=rate),
         name="hbm",
         test_module="diptych_tb.memory.hbm",
         env={"DUT_LATENCY": latency, "DUT_BYTES_PER_CYCLE": rate},
     )
-    assert ran.tests == 7
+    assert ran.tests == 12
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The engine that hands off: keys, values and the token, whatever the lines and pauses.
+"""The engine that stores: to the link and to HBM, whatever the lines and pauses.
 
 Mutations that were tried by hand, each seen to fail: no low plane; a line kept where the next is
-due; ``last`` in each plane.
+due; ``last`` in each plane; a row of 63 bytes written as 64; rows that keep the entry of the row before; bursts
+across 4 KiB; done before the response.
 """
 
 import pytest
@@ -14,13 +15,17 @@ from diptych.systolic.vector_control import VectorSizes
 from diptych_sim.engine.simulate import simulate
 
 
-@pytest.mark.parametrize("line", [4, 16, 32])
-def test_hands_off_what_it_reads(line):
-    sizes = VectorSizes(lanes=4, line=line, scratchpad=2**13)
+@pytest.mark.parametrize(("line", "lanes"), [(4, 4), (16, 16), (32, 32), (128, 8)])
+def test_stores_what_it_reads(line, lanes):
+    sizes = VectorSizes(lanes=lanes, line=line, scratchpad=2**13, accumulators=256)
     ran = simulate(
-        StoreEngine(sizes, line_shape=data.ArrayLayout(signed(8), line)),
-        name=f"store_{line}",
+        StoreEngine(
+            sizes,
+            line_shape=data.ArrayLayout(signed(8), line),
+            sums_shape=data.ArrayLayout(signed(32), lanes),
+        ),
+        name=f"store_{line}_{lanes}",
         test_module="diptych_tb.systolic.store",
-        env={"DUT_LINE": line},
+        env={"DUT_LINE": line, "DUT_LANES": lanes},
     )
-    assert ran.tests == 4
+    assert ran.tests == 9

@@ -4,10 +4,28 @@
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["BEAT_BYTES", "ReadAddress", "ReadChannels", "ReadData"]
+__all__ = [
+    "BEAT_BYTES",
+    "MAX_BEATS",
+    "PAGE_BYTES",
+    "Channels",
+    "ReadAddress",
+    "ReadChannels",
+    "ReadData",
+    "WriteAddress",
+    "WriteChannels",
+    "WriteData",
+    "WriteResponse",
+]
 
 BEAT_BYTES = 64
 """Bytes of a beat (AxSIZE 6); every burst is INCR."""
+
+
+MAX_BEATS = 16
+"""Beats of a burst at most, by choice."""
+PAGE_BYTES = 4096
+"""Bursts never cross a multiple of this (AXI4 specification, A3.4.1)."""
 
 
 class ReadAddress(data.StructLayout):
@@ -31,3 +49,44 @@ class ReadChannels(wiring.Signature):
         super().__init__(
             {"ar": Out(stream.Signature(ReadAddress())), "r": In(stream.Signature(ReadData()))}
         )
+
+
+class WriteAddress(data.StructLayout):
+    """AW: a burst of ``len + 1`` beats to byte address ``addr``."""
+
+    def __init__(self) -> None:
+        super().__init__({"addr": 32, "len": 8, "id": 2})
+
+
+class WriteData(data.StructLayout):
+    """W: a beat; bit ``n`` of ``strb`` is set where byte ``n`` is written."""
+
+    def __init__(self) -> None:
+        super().__init__({"data": 8 * BEAT_BYTES, "strb": BEAT_BYTES, "last": 1})
+
+
+class WriteResponse(data.StructLayout):
+    """B: a burst is written; ``resp`` is 0 (OKAY)."""
+
+    def __init__(self) -> None:
+        super().__init__({"resp": 2, "id": 2})
+
+
+class WriteChannels(wiring.Signature):
+    """AW, W and B, seen by the manager. Responses come in the order of the bursts."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "aw": Out(stream.Signature(WriteAddress())),
+                "w": Out(stream.Signature(WriteData())),
+                "b": In(stream.Signature(WriteResponse())),
+            }
+        )
+
+
+class Channels(wiring.Signature):
+    """All five channels, seen by the manager. Reads and writes do not wait for each other."""
+
+    def __init__(self) -> None:
+        super().__init__({**ReadChannels().members, **WriteChannels().members})

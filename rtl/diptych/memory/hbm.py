@@ -3,12 +3,12 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, fifo, stream, wiring
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .axi import BEAT_BYTES, ReadAddress, ReadChannels
+from .axi import BEAT_BYTES, Channels, ReadAddress, WriteAddress, WriteData
 from .banked import BankedMemory
 
 __all__ = ["Hbm"]
@@ -19,8 +19,10 @@ OUTSTANDING = 8
 class Hbm(wiring.Component):
     """Beats of 64 bytes; the first of a burst comes ``latency`` cycles after its address.
 
-    Up to 8 bursts are outstanding. Over time, at most ``bytes_per_cycle`` leave. The host fills
-    the memory through a port of its own, as a driver does, which costs no bandwidth.
+    A write is done when its last beat was taken, and its response comes ``latency`` cycles later.
+    Up to 8 bursts of each kind are outstanding. Over time, at most ``bytes_per_cycle`` move, reads
+    and writes together; where both want a cycle, they take turns. The host fills the memory
+    through a port of its own, as a driver does, which costs no bandwidth, and goes first.
 
     Parameters
     ----------
@@ -33,17 +35,18 @@ class Hbm(wiring.Component):
 
     Members
     -------
-    axi : :py:`In(ReadChannels())`
+    axi : :py:`In(Channels())`
         The panel's port.
     host : :py:`In(stream.Signature(...))`
         A beat and its ``line`` number (address / 64).
-    count_hbm_read : :py:`Out(32)`
-        Bytes read by the panel.
+    count_hbm_read, count_hbm_write : :py:`Out(32)`
+        Bytes of the beats that the panel read and wrote.
     """
 
     axi: Any
     host: stream.Interface
     count_hbm_read: Signal
+    count_hbm_write: Signal
 
     def __init__(self, *, size: int, latency: int = 100, bytes_per_cycle: int = 64) -> None:
         if latency < 4:
@@ -57,22 +60,17 @@ class Hbm(wiring.Component):
         self.host_shape = data.StructLayout({"data": 8 * BEAT_BYTES, "line": ceil_log2(self.lines)})
         super().__init__(
             {
-                "axi": In(ReadChannels()),
+                "axi": In(Channels()),
                 "host": In(stream.Signature(self.host_shape)),
-                "count_hbm_read": wiring.Out(32),
+                "count_hbm_read": Out(32),
+                "count_hbm_write": Out(32),
             }
         )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        storage: Any = BankedMemory(width=8 * BEAT_BYTES, depth=self.lines)
+        storage: Any = BankedMemory(width=8 * BEAT_BYTES, depth=self.lines, parts=BEAT_BYTES)
         m.submodules.storage = storage
-        m.d.comb += [
-            self.host.ready.eq(1),
-            storage.write_enable.eq(self.host.valid),
-            storage.write_address.eq(self.host.payload.line),
-            storage.write_data.eq(self.host.payload.data),
-        ]
         now = Signal(32)
         m.d.sync += now.eq(now + 1)
         request = ReadAddress().size
@@ -92,12 +90,16 @@ class Hbm(wiring.Component):
         age = Signal(32)
         tokens = Signal(range(2 * BEAT_BYTES + 1), init=BEAT_BYTES)
         reads, last = Signal(), Signal()
+        can_read, can_write, writes = Signal(), Signal(), Signal()
+        turn = Signal()
         on_its_way = Signal()
         tag = Signal(3)
         m.d.comb += [
             burst.eq(bursts.r_data[:request]),
             age.eq(now - bursts.r_data[request:]),
-            reads.eq(bursts.r_rdy & ~age[31] & (tokens >= BEAT_BYTES) & (beats.level < 2)),
+            can_read.eq(bursts.r_rdy & ~age[31] & (tokens >= BEAT_BYTES) & (beats.level < 2)),
+            reads.eq(can_read & ~(can_write & turn)),
+            writes.eq(can_write & ~reads),
             last.eq(done == burst.len),
             storage.read_enable_0.eq(reads),
             storage.read_address_0.eq((burst.addr >> ceil_log2(BEAT_BYTES)) + done),
@@ -108,7 +110,10 @@ class Hbm(wiring.Component):
             self.axi.r.payload.eq(beats.r_data),
             beats.r_en.eq(self.axi.r.ready),
         ]
-        left = Mux(reads, tokens - BEAT_BYTES, tokens)
+        self._add_writes(m, storage, now, can_write, writes, tokens >= BEAT_BYTES)
+        with m.If(reads | writes):
+            m.d.sync += turn.eq(reads)
+        left = Mux(reads | writes, tokens - BEAT_BYTES, tokens)
         m.d.sync += [
             on_its_way.eq(reads),
             tag.eq(Cat(last, burst.id)),
@@ -122,3 +127,66 @@ class Hbm(wiring.Component):
                 self.count_hbm_read.eq(self.count_hbm_read + BEAT_BYTES),
             ]
         return m
+
+    def _add_writes(
+        self,
+        m: Module,
+        storage: Any,
+        now: Signal,
+        can_write: Signal,
+        writes: Signal,
+        granted: Value,
+    ) -> None:
+        """Write beats of bursts in order, and the host's."""
+        m.submodules.write_bursts = bursts = fifo.SyncFIFO(
+            width=WriteAddress().size, depth=OUTSTANDING
+        )
+        m.submodules.write_beats = beats = fifo.SyncFIFO(width=WriteData().size, depth=4)
+        m.submodules.responses = responses = fifo.SyncFIFO(width=32 + 2, depth=OUTSTANDING)
+        aw, w, b = self.axi.aw, self.axi.w, self.axi.b
+        burst = Signal(WriteAddress())
+        beat = Signal(WriteData())
+        done = Signal(8)
+        final = Signal()
+        age = Signal(32)
+        due = now + (self.latency - 1)
+        host = self.host
+        m.d.comb += [
+            aw.ready.eq(bursts.w_rdy),
+            bursts.w_en.eq(aw.valid),
+            bursts.w_data.eq(aw.payload),
+            w.ready.eq(beats.w_rdy),
+            beats.w_en.eq(w.valid),
+            beats.w_data.eq(w.payload),
+            burst.eq(bursts.r_data),
+            beat.eq(beats.r_data),
+            final.eq(done == burst.len),
+            can_write.eq(bursts.r_rdy & beats.r_rdy & granted & responses.w_rdy & ~host.valid),
+            beats.r_en.eq(writes),
+            bursts.r_en.eq(writes & final),
+            responses.w_en.eq(writes & final),
+            responses.w_data.eq(Cat(burst.id, due[:32])),
+            age.eq(now - responses.r_data[2:]),
+            b.valid.eq(responses.r_rdy & ~age[31]),
+            b.payload.id.eq(responses.r_data[:2]),
+            responses.r_en.eq(b.valid & b.ready),
+            host.ready.eq(1),
+        ]
+        with m.If(host.valid):
+            m.d.comb += [
+                storage.write_enable.eq(-1),
+                storage.write_address.eq(host.payload.line),
+                storage.write_data.eq(host.payload.data),
+            ]
+        with m.Else():
+            m.d.comb += [
+                storage.write_enable.eq(Mux(writes, beat.strb, 0)),
+                storage.write_address.eq((burst.addr >> ceil_log2(BEAT_BYTES)) + done),
+                storage.write_data.eq(beat.data),
+            ]
+        with m.If(writes):
+            m.d.sync += [
+                done.eq(Mux(final, 0, done + 1)),
+                self.count_hbm_write.eq(self.count_hbm_write + BEAT_BYTES),
+            ]
+            m.d.sync += Assert(beat.last == final, "W must have last with its final beat only")

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from diptych.arith.scale import ScaleWord
-from diptych.memory.axi import BEAT_BYTES, ReadChannels
+from diptych.memory.axi import BEAT_BYTES, MAX_BEATS, PAGE_BYTES, ReadChannels
 
 from .isa import LOAD, TABLE_WORDS, Target
 from .ports import WritePort
@@ -17,8 +17,7 @@ from .vector_control import VectorSizes
 
 __all__ = ["LoadEngine"]
 
-MAX_BEATS = 16
-PAGE_BEATS = 4096 // BEAT_BYTES
+PAGE_BEATS = PAGE_BYTES // BEAT_BYTES
 
 
 class LoadEngine(wiring.Component):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The DMA engine that hands keys, values and the first token to the link."""
+"""The DMA engine that stores: to the link keys, values and the first token, and to HBM."""
 
 from typing import Any
 
@@ -8,6 +8,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from diptych.memory.axi import WriteChannels
+
+from .dma_write import WriteEngine
 from .isa import STORE, Handoff, HandoffKind, StoreOp
 from .ports import ReadPort
 from .vector_control import VectorSizes
@@ -16,9 +19,9 @@ __all__ = ["StoreEngine"]
 
 
 class StoreEngine(wiring.Component):
-    """Runs the STORE commands KEYS, VALUES and TOKEN, one at a time.
+    """Runs STORE commands, one at a time; HBM and SUMS as :class:`.WriteEngine`.
 
-    A word leaves per cycle, but for 2 cycles for each line that is read. ``bytes`` is a multiple
+    To the link, a word leaves per cycle, but for 2 cycles for each line that is read. ``bytes`` is a multiple
     of 4; sources are multiples of a line.
 
     Members
@@ -27,8 +30,10 @@ class StoreEngine(wiring.Component):
         Commands.
     done : :py:`Out(1)`
         In the cycle after the last word of a command was taken.
-    scratchpad : :py:`Out(ReadPort)`
-        To the scratchpad.
+    scratchpad, accumulators : :py:`Out(ReadPort)`
+        To the memories.
+    axi : :py:`Out(WriteChannels())`
+        To HBM.
     token : :py:`In(32)`
         The vector unit's token register.
     o : :py:`Out(stream.Signature(Handoff()))`
@@ -40,17 +45,22 @@ class StoreEngine(wiring.Component):
     i: stream.Interface
     done: Signal
     scratchpad: Any
+    accumulators: Any
+    axi: Any
     token: Signal
     o: stream.Interface
     count_busy: Signal
 
-    def __init__(self, sizes: VectorSizes, *, line_shape: Any) -> None:
+    def __init__(self, sizes: VectorSizes, *, line_shape: Any, sums_shape: Any) -> None:
         self.sizes = sizes
+        self.writer = WriteEngine(sizes, line_shape=line_shape, sums_shape=sums_shape)
         super().__init__(
             {
                 "i": In(stream.Signature(STORE)),
                 "done": Out(1),
                 "scratchpad": Out(ReadPort(line_shape, sizes.scratchpad // sizes.line)),
+                "accumulators": Out(ReadPort(sums_shape, sizes.accumulators)),
+                "axi": Out(WriteChannels()),
                 "token": In(32),
                 "o": Out(stream.Signature(Handoff())),
                 "count_busy": Out(32),
@@ -73,7 +83,6 @@ class StoreEngine(wiring.Component):
         m.d.comb += [
             op.eq(command.head.op),
             address.eq(Mux(plane, command.source2, command.source) + row_at + offset),
-            self.scratchpad.address.eq(address >> line_bits),
             last_word.eq(offset + 4 >= command.bytes),
             last_plane.eq((op != StoreOp.KEYS) | plane),
             last_row.eq(row == command.rows - 1),
@@ -85,6 +94,20 @@ class StoreEngine(wiring.Component):
                     HandoffKind.KEYS,
                     Mux(op == StoreOp.VALUES, HandoffKind.VALUES, HandoffKind.TOKEN),
                 )
+            ),
+        ]
+        m.submodules.writer = writer = self.writer
+        wiring.connect(m, writer.accumulators, wiring.flipped(self.accumulators))
+        wiring.connect(m, writer.axi, wiring.flipped(self.axi))
+        reads, writes = Signal(), Signal()
+        m.d.comb += [
+            self.scratchpad.en.eq(reads | writer.scratchpad.en),
+            self.scratchpad.address.eq(Mux(reads, address >> line_bits, writer.scratchpad.address)),
+            writer.scratchpad.ready.eq(self.scratchpad.ready),
+            writer.scratchpad.data.eq(self.scratchpad.data),
+            writer.i.payload.eq(self.i.payload),
+            writes.eq(
+                (self.i.payload.head.op == StoreOp.HBM) | (self.i.payload.head.op == StoreOp.SUMS)
             ),
         ]
         busy = Signal()
@@ -102,8 +125,15 @@ class StoreEngine(wiring.Component):
                     m.next = "read"
                     with m.If(self.i.payload.head.op == StoreOp.TOKEN):
                         m.next = "token"
+                    with m.If(writes):
+                        m.d.comb += writer.i.valid.eq(1)
+                        m.next = "write"
+            with m.State("write"):
+                m.d.comb += busy.eq(1)
+                with m.If(writer.done):
+                    m.next = "done"
             with m.State("read"):
-                m.d.comb += [busy.eq(1), self.scratchpad.en.eq(1)]
+                m.d.comb += [busy.eq(1), reads.eq(1)]
                 with m.If(self.scratchpad.ready):
                     m.next = "keep"
             with m.State("keep"):

@@ -247,7 +247,7 @@ class StoreOp(enum.Enum, shape=unsigned(6)):
     """Op of a STORE command."""
 
     HBM = 0
-    """Not built: the panel's HBM port only reads. ``rows`` pieces of ``bytes`` bytes from scratchpad ``source``, ``source_pitch`` apart, to HBM
+    """``rows`` pieces of ``bytes`` bytes from scratchpad ``source``, ``source_pitch`` apart, to HBM
     address ``hbm``, ``pitch`` apart."""
     KEYS = 1
     """For each row (position ``first + m``): ``bytes`` high bytes at ``source + m * source_pitch``
@@ -256,6 +256,9 @@ class StoreOp(enum.Enum, shape=unsigned(6)):
     """The same with one plane, as values of ``layer``."""
     TOKEN = 3
     """The vector unit's token register to the link: the first token."""
+    SUMS = 4
+    """As HBM, the words of row ``m`` being accumulator entries ``source + m``,
+    ``source + m + source2``, ``source + m + 2 source2`` ..."""
 
 
 STORE = _layout("hbm bytes rows pitch source source_pitch source2 layer first")

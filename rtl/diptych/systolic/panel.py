@@ -3,13 +3,13 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from diptych.arith.scale import ScaleWord
 from diptych.memory.arbiter import ReadArbiter
-from diptych.memory.axi import ReadChannels
+from diptych.memory.axi import Channels
 
 from .accumulator import Accumulators
 from .dma_load import LoadEngine
@@ -60,7 +60,7 @@ class PrefillPanel(wiring.Component):
         Starts the program at an HBM address.
     finished : :py:`Out(1)`
         The program has ended.
-    axi : :py:`Out(ReadChannels())`
+    axi : :py:`Out(Channels())`
         To HBM.
     handoff : :py:`Out(stream.Signature(Handoff()))`
         To the link.
@@ -84,7 +84,7 @@ class PrefillPanel(wiring.Component):
                 "start": In(1),
                 "program": In(32),
                 "finished": Out(1),
-                "axi": Out(ReadChannels()),
+                "axi": Out(Channels()),
                 "handoff": Out(stream.Signature(Handoff())),
                 "count_cycles": Out(32),
             }
@@ -95,6 +95,7 @@ class PrefillPanel(wiring.Component):
         s = self.sizes
         line_shape = data.ArrayLayout(signed(8), s.line)
         word_shape = data.ArrayLayout(ScaleWord, s.lanes)
+        sums_shape = data.ArrayLayout(signed(32), s.lanes)
         half_shape = data.ArrayLayout(signed(16), s.lanes)
         m.submodules.queues = queues = CommandQueues()
         m.submodules.load = load = LoadEngine(s, shapes=(line_shape, word_shape, half_shape))
@@ -105,7 +106,7 @@ class PrefillPanel(wiring.Component):
             accumulators=s.accumulators,
         )
         m.submodules.vector = vector = VectorUnit(s)
-        m.submodules.store = store = StoreEngine(s, line_shape=line_shape)
+        m.submodules.store = store = StoreEngine(s, line_shape=line_shape, sums_shape=sums_shape)
         scratchpad: Any = Scratchpad(line=s.line, size=s.scratchpad)
         m.submodules.scratchpad = scratchpad
         m.submodules.accumulators = accumulators = Accumulators(
@@ -137,11 +138,20 @@ class PrefillPanel(wiring.Component):
             (store.scratchpad, scratchpad.read_s),
             (vector.scratchpad_write, scratchpad.write_v),
             (load.scratchpad, scratchpad.write_l),
-            (vector.accumulators, accumulators.read),
             (matrix.sums, accumulators.sums),
             (load.dynamic, vector.load_dynamic),
         ):
             wiring.connect(m, reader, port)
+        # Sums: to the vector unit first.
+        read, first, second = accumulators.read, vector.accumulators, store.accumulators
+        m.d.comb += [
+            read.en.eq(first.en | second.en),
+            read.address.eq(Mux(first.en, first.address, second.address)),
+            first.ready.eq(read.ready),
+            second.ready.eq(read.ready & ~first.en),
+            first.data.eq(read.data),
+            second.data.eq(read.data),
+        ]
         vectors: Any = Entries(half_shape, depth=s.vectors)
         parameters: Any = Entries(word_shape, depth=s.parameters, writers=("l",))
         m.submodules.vectors = vectors
@@ -159,7 +169,10 @@ class PrefillPanel(wiring.Component):
         m.submodules.arbiter = arbiter = ReadArbiter()
         wiring.connect(m, queues.axi, arbiter.first)
         wiring.connect(m, load.axi, arbiter.second)
-        wiring.connect(m, arbiter.axi, wiring.flipped(self.axi))
+        port: Any = wiring.flipped(self.axi)
+        for source, names in ((arbiter.axi, ("ar", "r")), (store.axi, ("aw", "w", "b"))):
+            for name in names:
+                wiring.connect(m, getattr(source, name), getattr(port, name))
 
         running = Signal()
         with m.If(self.start):

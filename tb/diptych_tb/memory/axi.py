@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Agents for AXI4 reads: a memory that answers, and a checker of the protocol's rules."""
+"""Agents for AXI4: memories that answer, and checkers of the protocol's rules."""
 
 from collections import deque
 from typing import Any
@@ -8,18 +8,34 @@ import cocotb
 from cocotb.queue import Queue
 from cocotb.task import Task
 
-from diptych.memory.axi import BEAT_BYTES, ReadAddress, ReadData
+from diptych.memory.axi import (
+    BEAT_BYTES,
+    MAX_BEATS,
+    PAGE_BYTES,
+    ReadAddress,
+    ReadData,
+    WriteAddress,
+    WriteData,
+    WriteResponse,
+)
 from diptych_tb.streams import Pause, StreamChecker, StreamDriver, StreamMonitor
 
-__all__ = ["AxiReadChecker", "AxiReadMemory", "beat_of"]
-
-_PAGE = 4096
-_MAX_BEATS = 16
+__all__ = ["AxiReadChecker", "AxiReadMemory", "AxiWriteChecker", "AxiWriteMemory", "beat_of"]
 
 
 def beat_of(memory: bytes | bytearray, address: int) -> int:
     """Return the beat at an address."""
     return int.from_bytes(memory[address : address + BEAT_BYTES], "little")
+
+
+def _check_burst(burst: Any) -> int:
+    """Check a burst's address and length; return its beats."""
+    beats, address = burst["len"] + 1, burst["addr"]
+    assert beats <= MAX_BEATS, f"burst must have at most 16 beats, not {beats}"
+    assert address % BEAT_BYTES == 0, f"address must be a multiple of 64, not {address:#x}"
+    end = address % PAGE_BYTES + beats * BEAT_BYTES
+    assert end <= PAGE_BYTES, f"burst of {beats} beats at {address:#x} crosses 4 KiB"
+    return beats
 
 
 class AxiReadChecker:
@@ -60,11 +76,7 @@ class AxiReadChecker:
     async def _check_addresses(self, monitor: StreamMonitor) -> None:
         while True:
             burst = await monitor.beats.get()
-            beats, address = burst["len"] + 1, burst["addr"]
-            assert beats <= _MAX_BEATS, f"burst must have at most 16 beats, not {beats}"
-            assert address % BEAT_BYTES == 0, f"address must be a multiple of 64, not {address:#x}"
-            end = address % _PAGE + beats * BEAT_BYTES
-            assert end <= _PAGE, f"burst of {beats} beats at {address:#x} crosses 4 KiB"
+            beats = _check_burst(burst)
             self.bursts += 1
             self._left.append((burst["id"], beats))
 
@@ -122,3 +134,96 @@ class AxiReadMemory:
                 }
                 for index in range(burst["len"] + 1)
             )
+
+
+class AxiWriteChecker:
+    """Fails the test when AW, W or B break a rule of AXI4, or of this machine's part of it.
+
+    Rules of bursts as of :class:`AxiReadChecker`; W has ``last`` with the final beat of each burst
+    only; B comes after that beat, once for each burst and in order, with its id and OKAY.
+
+    Attributes
+    ----------
+    bursts, beats, responses : int
+        How many were seen.
+    """
+
+    def __init__(self, dut: Any, prefix: str) -> None:
+        self.bursts = self.beats = self.responses = 0
+        self._asked: deque[tuple[int, int]] = deque()
+        self._written: deque[int] = deque()
+        self._left = 0
+        shapes = {"aw": WriteAddress(), "w": WriteData(), "b": WriteResponse()}
+        self._rules = [StreamChecker(dut, f"{prefix}__{n}", s) for n, s in shapes.items()]
+        seen = {n: StreamMonitor(dut, f"{prefix}__{n}", s, passive=True) for n, s in shapes.items()}
+        self.tasks: list[Task[None]] = [
+            cocotb.start_soon(self._check_addresses(seen["aw"])),
+            cocotb.start_soon(self._check_beats(seen["w"])),
+            cocotb.start_soon(self._check_responses(seen["b"])),
+        ]
+
+    async def _check_addresses(self, monitor: StreamMonitor) -> None:
+        while True:
+            burst = await monitor.beats.get()
+            self._asked.append((burst["id"], _check_burst(burst)))
+            self.bursts += 1
+
+    async def _check_beats(self, monitor: StreamMonitor) -> None:
+        while True:
+            beat = await monitor.beats.get()
+            # This machine asks before it sends.
+            assert self._asked, "W must follow its AW"
+            identity, beats = self._asked[0]
+            self._left = self._left or beats
+            assert beat["last"] == (self._left == 1), f"W has last {beat['last']} too early or late"
+            self._left -= 1
+            self.beats += 1
+            if not self._left:
+                self._asked.popleft()
+                self._written.append(identity)
+
+    async def _check_responses(self, monitor: StreamMonitor) -> None:
+        while True:
+            response = await monitor.beats.get()
+            assert self._written, "B must follow the last beat of its burst"
+            expected = {"resp": 0, "id": self._written.popleft()}
+            assert response == expected, f"B must be {expected}, not {response}"
+            self.responses += 1
+
+
+class AxiWriteMemory:
+    """Takes the writes of a design into ``memory``, in order.
+
+    Attributes
+    ----------
+    written : set of int
+        Addresses of bytes that were written, for a test to clear.
+    """
+
+    def __init__(
+        self, dut: Any, prefix: str, memory: bytearray, pause: Pause | None = None
+    ) -> None:
+        self.memory = memory
+        self.written: set[int] = set()
+        self._driver = StreamDriver(dut, f"{prefix}__b", WriteResponse(), pause)
+        self._dut, self._prefix, self._pause = dut, prefix, pause
+
+    def start(self) -> None:
+        """Begin to take; the design is not in reset any more."""
+        bursts = StreamMonitor(self._dut, f"{self._prefix}__aw", WriteAddress(), self._pause)
+        beats = StreamMonitor(self._dut, f"{self._prefix}__w", WriteData(), self._pause)
+        self.task: Task[None] = cocotb.start_soon(self._run(bursts.beats, beats.beats))
+
+    async def _run(self, bursts: Queue[Any], beats: Queue[Any]) -> None:
+        while True:
+            burst = await bursts.get()
+            for index in range(burst["len"] + 1):
+                beat = await beats.get()
+                base = burst["addr"] + BEAT_BYTES * index
+                data = beat["data"].to_bytes(BEAT_BYTES, "little")
+                for n in range(BEAT_BYTES):
+                    if beat["strb"] >> n & 1:
+                        assert base + n not in self.written, f"{base + n:#x} is written twice"
+                        self.written.add(base + n)
+                        self.memory[base + n] = data[n]
+            await self._driver.send([{"resp": 0, "id": burst["id"]}])

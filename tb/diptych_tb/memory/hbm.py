@@ -9,9 +9,16 @@ import cocotb
 from amaranth.hdl import unsigned
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from diptych.memory.axi import BEAT_BYTES, ReadAddress, ReadData
+from diptych.memory.axi import (
+    BEAT_BYTES,
+    ReadAddress,
+    ReadData,
+    WriteAddress,
+    WriteData,
+    WriteResponse,
+)
 from diptych_tb.clocking import start_clock_and_reset
-from diptych_tb.memory.axi import AxiReadChecker, beat_of
+from diptych_tb.memory.axi import AxiReadChecker, AxiWriteChecker, beat_of
 from diptych_tb.streams import StreamDriver, StreamMonitor
 
 SIZE = 2**14
@@ -28,6 +35,7 @@ async def _fill(host: StreamDriver, memory: bytes) -> None:
 
 def _drivers(dut: Any, pause: Any = None) -> tuple[StreamDriver, StreamDriver]:
     host = StreamDriver(dut, "host", unsigned(len(dut.host__payload)))
+    dut.axi__aw__valid.value = dut.axi__w__valid.value = 0
     return host, StreamDriver(dut, "axi__ar", ReadAddress(), pause)
 
 
@@ -114,3 +122,85 @@ async def keeps_eight_bursts_outstanding(dut: Any) -> None:
     assert not dut.axi__ar__ready.value
     dut.axi__r__ready.value = 1
     await sending
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.parametrize(idle=[0.0, 0.6], stall=[0.0, 0.6])
+async def keeps_what_is_written(dut: Any, idle: float, stall: float) -> None:
+    """Random bursts of writes, with reads of a region of their own beside them."""
+    rng = random.Random(f"{cocotb.RANDOM_SEED} {idle} {stall}")
+
+    def pause(share: float) -> Any:
+        return (lambda: rng.random() < share) if share else None
+
+    host, ar = _drivers(dut, pause(idle))
+    aw = StreamDriver(dut, "axi__aw", WriteAddress(), pause(idle))
+    w = StreamDriver(dut, "axi__w", WriteData(), pause(idle))
+    await start_clock_and_reset(dut)
+    r = StreamMonitor(dut, "axi__r", ReadData(), pause(stall))
+    b = StreamMonitor(dut, "axi__b", WriteResponse(), pause(stall))
+    checker = AxiWriteChecker(dut, "axi")
+    memory = bytearray(rng.randbytes(SIZE))
+    await _fill(host, memory)
+    bursts, beats = [], []
+    for _ in range(40):
+        count = rng.choice([1, 2, 16])
+        address = 4096 + BEAT_BYTES * rng.randrange(64 - count)
+        bursts.append({"addr": address, "len": count - 1, "id": rng.randrange(4)})
+        for index in range(count):
+            data, strb = rng.randbytes(BEAT_BYTES), rng.choice([0, 2**64 - 1, rng.getrandbits(64)])
+            last = int(index == count - 1)
+            beats.append({"data": int.from_bytes(data, "little"), "strb": strb, "last": last})
+            for n in range(BEAT_BYTES):
+                if strb >> n & 1:
+                    memory[address + BEAT_BYTES * index + n] = data[n]
+    others = [
+        {"addr": 64 * rng.randrange(48), "len": rng.randrange(16), "id": 1} for _ in range(30)
+    ]
+
+    async def ask_then_send() -> None:
+        sent = 0
+        for burst in bursts:
+            await aw.send([burst])
+            await w.send(beats[sent : sent + burst["len"] + 1])
+            sent += burst["len"] + 1
+
+    cocotb.start_soon(ask_then_send())
+    cocotb.start_soon(ar.send(others))
+    for _ in bursts:
+        await b.beats.get()
+    await ClockCycles(dut.clk, 2)
+    assert (checker.bursts, checker.beats, checker.responses) == (40, len(beats), 40)
+    assert int(dut.count_hbm_write.value) == BEAT_BYTES * len(beats)
+    for burst in others:
+        for index in range(burst["len"] + 1):
+            beat = await r.beats.get()
+            assert beat["data"] == beat_of(memory, burst["addr"] + BEAT_BYTES * index)
+    await ar.send([{"addr": 4096 + 1024 * n, "len": 15, "id": 0} for n in range(4)])
+    for index in range(64):
+        beat = await r.beats.get()
+        assert beat["data"] == beat_of(memory, 4096 + BEAT_BYTES * index), f"beat {index}"
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def reads_and_writes_share_the_bandwidth(dut: Any) -> None:
+    _, ar = _drivers(dut)
+    aw = StreamDriver(dut, "axi__aw", WriteAddress())
+    w = StreamDriver(dut, "axi__w", WriteData())
+    dut.axi__r__ready.value = dut.axi__b__ready.value = 1
+    await start_clock_and_reset(dut)
+    cocotb.start_soon(ar.send([{"addr": 0, "len": 15, "id": 0}] * 60))
+    cocotb.start_soon(aw.send([{"addr": 4096, "len": 15, "id": 0}] * 60))
+    cocotb.start_soon(
+        w.send([{"data": 0, "strb": 0, "last": int(n % 16 == 15)} for n in range(960)])
+    )
+    await ClockCycles(dut.clk, LATENCY + 100)
+    before = [int(dut.count_hbm_read.value), int(dut.count_hbm_write.value)]
+    cycles = 8 * BEAT_BYTES * 8 // RATE
+    await ClockCycles(dut.clk, cycles)
+    after = [int(dut.count_hbm_read.value), int(dut.count_hbm_write.value)]
+    moved = [b - a for a, b in zip(before, after, strict=True)]
+    assert abs(sum(moved) - RATE * cycles) <= 2 * BEAT_BYTES
+    # A burst of reads waits for its latency; where both can go, they take turns.
+    assert moved[1] >= RATE * cycles // 2 - 2 * BEAT_BYTES
+    assert moved[0] > 0

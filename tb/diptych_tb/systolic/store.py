@@ -10,25 +10,38 @@ from cocotb.triggers import ClockCycles, RisingEdge
 
 from diptych.systolic.isa import STORE, Handoff, HandoffKind, Queue, StoreOp
 from diptych_tb.clocking import start_clock_and_reset
+from diptych_tb.memory.axi import AxiWriteChecker, AxiWriteMemory
 from diptych_tb.streams import StreamChecker, StreamDriver, StreamMonitor
 
 LINE = int(os.environ["DUT_LINE"])
 SIZE = 2**13
-OPS = (StoreOp.KEYS, StoreOp.VALUES, StoreOp.TOKEN)
+LANES = int(os.environ["DUT_LANES"])
+ENTRIES = 256
+HBM = 2**15
+LINKED = (StoreOp.KEYS, StoreOp.VALUES, StoreOp.TOKEN)
 
 
-async def _read(dut: Any, memory: bytes, pause: Any) -> None:
+async def _read(dut: Any, name: str, size: int, memory: bytes, pause: Any) -> None:
     """Answer reads a cycle after they were accepted, and show garbage in any other cycle."""
     rng = random.Random(1)
+    en, address, ready, answer = (
+        getattr(dut, f"{name}__{part}") for part in ("en", "address", "ready", "data")
+    )
     while True:
-        ready = not (pause and pause())
-        dut.scratchpad__ready.value = ready
+        grants = not (pause and pause())
+        ready.value = grants
         await RisingEdge(dut.clk)
-        line = rng.randbytes(LINE)
-        if ready and dut.scratchpad__en.value:
-            at = int(dut.scratchpad__address.value) * LINE
-            line = memory[at : at + LINE]
-        dut.scratchpad__data.value = int.from_bytes(line, "little")
+        line = rng.randbytes(size)
+        if grants and en.value:
+            at = int(address.value) * size
+            line = memory[at : at + size]
+        answer.value = int.from_bytes(line, "little")
+
+
+def _idle(dut: Any) -> None:
+    for name in ("scratchpad", "accumulators"):
+        getattr(dut, f"{name}__ready").value = 0
+    dut.axi__aw__ready.value = dut.axi__w__ready.value = dut.axi__b__valid.value = 0
 
 
 def _command(rng: random.Random) -> dict[str, Any]:
@@ -45,7 +58,7 @@ def _command(rng: random.Random) -> dict[str, Any]:
         "layer": rng.randrange(256),
         "first": rng.randrange(2**15),
     }
-    head = {"queue": Queue.STORE.value, "op": rng.choice(OPS).value, "end": 0, "spare": 0}
+    head = {"queue": Queue.STORE.value, "op": rng.choice(LINKED).value, "end": 0, "spare": 0}
     return {str(name): 0 for name, _ in STORE} | fields | {"head": head}
 
 
@@ -80,13 +93,14 @@ async def hands_off_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
     memory = rng.randbytes(SIZE)
     driver = StreamDriver(dut, "i", STORE)
-    dut.scratchpad__ready.value = 0
+    _idle(dut)
     dut.token.value = token = rng.randrange(2**32)
     await start_clock_and_reset(dut)
     pause = (lambda: rng.random() < stall) if stall else None
     monitor = StreamMonitor(dut, "o", Handoff(), pause)
     StreamChecker(dut, "o", Handoff())
-    cocotb.start_soon(_read(dut, memory, (lambda: rng.random() < idle) if idle else None))
+    waits = (lambda: rng.random() < idle) if idle else None
+    cocotb.start_soon(_read(dut, "scratchpad", LINE, memory, waits))
     for _ in range(30):
         command = _command(rng)
         await driver.send([command])
@@ -95,3 +109,90 @@ async def hands_off_what_it_reads(dut: Any, idle: float, stall: float) -> None:
         got = [monitor.beats.get_nowait() for _ in range(monitor.beats.qsize())]
         assert got == _expected(command, memory, token), {k: v for k, v in command.items() if v}
         await ClockCycles(dut.clk, rng.randrange(3) + 1)
+
+
+def _write_command(rng: random.Random) -> dict[str, Any]:
+    op = rng.choice([StoreOp.HBM, StoreOp.SUMS])
+    rows = rng.choice([1, 1, 3, 8])
+    if op is StoreOp.HBM:
+        size = rng.choice([1, LINE, 64, rng.randint(1, 700)])
+        source_pitch = LINE * (-(-size // LINE) + rng.randrange(2))
+        source = LINE * rng.randrange((SIZE - rows * source_pitch) // LINE)
+        source2 = 0
+    else:
+        tiles = rng.randint(1, 6)
+        size = 4 * LANES * tiles - 4 * rng.randrange(LANES)
+        source2 = rows + rng.randrange(4)
+        source, source_pitch = rng.randrange(ENTRIES - tiles * source2), 0
+    pitch = 64 * (-(-size // 64) + rng.randrange(2))
+    fields = {
+        "hbm": 64 * rng.randrange((HBM - rows * pitch) // 64),
+        "bytes": size,
+        "rows": rows,
+        "pitch": pitch,
+        "source": source,
+        "source_pitch": source_pitch,
+        "source2": source2,
+    }
+    head = {"queue": Queue.STORE.value, "op": op.value, "end": 0, "spare": 0}
+    return {str(name): 0 for name, _ in STORE} | fields | {"head": head}
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.parametrize(idle=[0.0, 0.6], stall=[0.0, 0.6])
+async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
+    rng = random.Random(f"{cocotb.RANDOM_SEED} {idle} {stall}")
+    lines, entries = rng.randbytes(SIZE), rng.randbytes(4 * LANES * ENTRIES)
+    hbm = bytearray(HBM)
+    driver = StreamDriver(dut, "i", STORE)
+    _idle(dut)
+    dut.o__ready.value = 0
+    memory = AxiWriteMemory(dut, "axi", hbm, (lambda: rng.random() < stall) if stall else None)
+    await start_clock_and_reset(dut)
+    checker = AxiWriteChecker(dut, "axi")
+    memory.start()
+    waits = (lambda: rng.random() < idle) if idle else None
+    cocotb.start_soon(_read(dut, "scratchpad", LINE, lines, waits))
+    cocotb.start_soon(_read(dut, "accumulators", 4 * LANES, entries, waits))
+    for _ in range(30):
+        command = _write_command(rng)
+        expected = {}
+        for row in range(command["rows"]):
+            if command["head"]["op"] == StoreOp.HBM.value:
+                at = command["source"] + row * command["source_pitch"]
+                piece = lines[at : at + command["bytes"]]
+            else:
+                places = range(command["source"] + row, ENTRIES, command["source2"])
+                piece = b"".join(entries[4 * LANES * p : 4 * LANES * (p + 1)] for p in places)
+            base = command["hbm"] + row * command["pitch"]
+            expected |= {base + n: byte for n, byte in enumerate(piece[: command["bytes"]])}
+        memory.written.clear()
+        await driver.send([command])
+        while not dut.done.value:
+            await RisingEdge(dut.clk)
+        assert checker.responses == checker.bursts, "done before the last response"
+        got = {at: hbm[at] for at in memory.written}
+        assert got == expected, {k: v for k, v in command.items() if v}
+        await ClockCycles(dut.clk, rng.randrange(3) + 1)
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def writes_sums_at_full_rate(dut: Any) -> None:
+    """An entry a cycle, and a cycle more for each burst."""
+    driver = StreamDriver(dut, "i", STORE)
+    _idle(dut)
+    dut.o__ready.value = 0
+    memory = AxiWriteMemory(dut, "axi", bytearray(HBM))
+    await start_clock_and_reset(dut)
+    memory.start()
+    cocotb.start_soon(_read(dut, "accumulators", 4 * LANES, bytes(4 * LANES * ENTRIES), None))
+    head = {"queue": Queue.STORE.value, "op": StoreOp.SUMS.value, "end": 0, "spare": 0}
+    size = 4 * LANES * 64
+    fields = {"bytes": size, "rows": 1, "pitch": size, "source2": 1}
+    await driver.send([{str(name): 0 for name, _ in STORE} | fields | {"head": head}])
+    cycles = 0
+    while not dut.done.value:
+        await RisingEdge(dut.clk)
+        cycles += 1
+    reads, bursts = size // min(64, 4 * LANES), -(-size // 1024)
+    assert cycles <= reads + bursts + 20, f"{cycles} cycles for {reads} reads"
