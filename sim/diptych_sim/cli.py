@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 import click
@@ -28,13 +30,27 @@ for _command in (generate, evaluate, verilog, bench):
 
 def main() -> None:
     """Run the command; mistakes are told in one line, with exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # text that a terminal cannot show
     try:
         cli.main(standalone_mode=False)
     except click.UsageError as error:
-        Refused(error.format_message()).show()
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+            click.echo(error.format_message(), err=True)
+        else:
+            Refused(error.format_message()).show()
         sys.exit(2)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)
+    except BrokenPipeError:
+        # The reader has gone; with it goes what is still in the buffer.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:  # as a disk that is full
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"error: {where}{error.strerror}", err=True)
+        sys.exit(1)

@@ -25,17 +25,21 @@ from diptych_sim.golden.quantized import QuantizedModel
 __all__ = ["Generation", "Machine", "generate"]
 
 OnEvent = Callable[[dict[str, Any]], None]
+_PANEL = "system.prefill.panel"
 PUBLIC = (
     ("tile.core", "count_*"),
     ("tile.router", "count_*"),
+    ("tile.router", "*_o__valid"),
     ("system.prefill.hbm", "count_*"),
-    ("system.prefill.hbm", "axi__r__valid"),
-    ("system.prefill.hbm", "axi__r__ready"),
-    ("system.prefill.panel", "count_*"),
-    ("system.prefill.panel.scratchpad", "count_*"),
-    ("system.prefill.panel.accumulators", "count_*"),
-    ("system.prefill.panel.matrix", "count_*"),
-    ("system.prefill.panel.queues", "count_*"),
+    *(("system.prefill.hbm", f"axi__{name}") for name in ("r__valid", "r__ready")),
+    *(("system.prefill.hbm", f"axi__{name}") for name in ("w__valid", "w__ready")),
+    (_PANEL, "count_*"),
+    *((f"{_PANEL}.scratchpad", name) for name in ("count_*", "*__en", "*__ready", "*__mask")),
+    (f"{_PANEL}.scratchpad", "read_x__data"),
+    *((f"{_PANEL}.accumulators", name) for name in ("count_*", "*__en", "*__ready")),
+    *((f"{_PANEL}.accumulators", name) for name in ("sums__start", "read__data")),
+    *((f"{_PANEL}.{engine}", "count_*") for engine in ("matrix", "vector", "load", "store")),
+    (f"{_PANEL}.queues", "count_*"),
     ("system.link", "count_*"),
     ("system.link.transmitter", "count_*"),
 )

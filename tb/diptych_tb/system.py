@@ -9,7 +9,7 @@ from typing import Any
 
 import cocotb
 from amaranth.hdl import unsigned
-from cocotb.triggers import RisingEdge, SimTimeoutError, with_timeout
+from cocotb.triggers import ClockCycles, RisingEdge, SimTimeoutError, with_timeout
 from cocotb.utils import get_sim_time
 
 from diptych.link.layout import Setting
@@ -53,12 +53,96 @@ class BeatCounter:
                 self.count += 1
 
 
+WINDOW = 150
+"""Cycles that a look into a memory or a tile lasts."""
+
+
+class Windows:
+    """Looks into the machine for some cycles at a time, and compares its counters.
+
+    Scratchpad and accumulators while the prompt is read, a random tile's links after each token:
+    what their ports show must be what their counters gained.
+    """
+
+    def __init__(self, dut: Any, job: dict[str, Any]) -> None:
+        self.count = 0
+        self._dut, self._job = dut, job
+        self._edge = RisingEdge(dut.clk)
+        self._rng = random.Random(cocotb.RANDOM_SEED)
+        panel = dut.prefill.panel
+        self._scratchpad, self._accumulators = panel.scratchpad, panel.accumulators
+
+    async def watch_prefill(self) -> None:
+        """Look at random times, until cancelled."""
+        line = len(self._scratchpad.read_x__data) // 8
+        entry = len(self._accumulators.read__data) // 8
+        while True:
+            await ClockCycles(self._dut.clk, self._rng.randrange(200, 3000))
+            expected = self._memory_counters()
+            for _ in range(WINDOW):
+                moved = self._moved(line, entry)
+                expected = [a + b for a, b in zip(expected, moved, strict=True)]
+                await self._edge
+            self._compare("scratchpad and accumulators", self._memory_counters(), expected)
+
+    def _memory_counters(self) -> list[int]:
+        return [
+            int(counter.value)
+            for counter in (
+                self._scratchpad.count_scratchpad_read,
+                self._scratchpad.count_scratchpad_write,
+                self._accumulators.count_accumulator_read,
+                self._accumulators.count_accumulator_write,
+            )
+        ]
+
+    def _moved(self, line: int, entry: int) -> list[int]:
+        """Bytes that the ports move in this cycle."""
+
+        def grants(memory: Any, port: str) -> bool:
+            return bool(memory[f"{port}__en"].value) and bool(memory[f"{port}__ready"].value)
+
+        pad, sums = self._scratchpad, self._accumulators
+        reads = sum(grants(pad, f"read_{user}") for user in "xwvs")
+        written = sum(
+            int(pad[f"write_{user}__mask"].value).bit_count()
+            for user in "vl"
+            if grants(pad, f"write_{user}")
+        )
+        adds = bool(sums.sums__en.value)
+        old = adds and int(sums.sums__start.value) != 0
+        return [line * reads, written, entry * (old + grants(sums, "read")), entry * adds]
+
+    async def watch_tile(self) -> None:
+        """Look at the links of a random tile once."""
+        rows, columns = self._job["mesh"]
+        place = f"tile_{self._rng.randrange(rows)}_{self._rng.randrange(columns)}"
+        tile = self._dut.decode.mesh[place]
+        router = tile.shared_tile.body.router if self._job["shared"] else tile.router
+        counters = [getattr(router, f"count_{way}") for way in WAYS]
+        valids = [getattr(router, f"{way}_o__valid") for way in WAYS]
+        expected = [int(counter.value) for counter in counters]
+        for _ in range(WINDOW):
+            await self._edge
+            # A wavelet is on the link in the cycle in which it has been counted.
+            expected = [n + int(v.value) for n, v in zip(expected, valids, strict=True)]
+        self._compare(f"links of {place}", [int(counter.value) for counter in counters], expected)
+
+    def _compare(self, what: str, counted: list[int], seen: list[int]) -> None:
+        assert counted == seen, f"counters of {what} must be {seen}, not {counted}"
+        self.count += 1
+
+
+WAYS = ("north", "east", "south", "west")
 PREFILL_PARTS = (
     ("prefill", "panel", "scratchpad"),
     ("prefill", "panel", "accumulators"),
     ("prefill", "hbm"),
     ("prefill", "panel"),
     ("prefill", "panel", "matrix"),
+    ("prefill", "panel", "vector"),
+    ("prefill", "panel", "load"),
+    ("prefill", "panel", "store"),
     ("prefill", "panel", "queues"),
     ("link",),
     ("link", "transmitter"),
@@ -69,7 +153,7 @@ def _counters(handle: Any) -> dict[str, int]:
     return {
         item._name.removeprefix("count_"): int(item.value)
         for item in handle
-        if item._name.startswith("count_")
+        if item._name.startswith("count_") and not item._name.endswith("_now")
     }
 
 
@@ -131,6 +215,7 @@ async def writes_text(dut: Any) -> None:
     hbm_port = dut.prefill.hbm
     monitors = {
         "hbm_beats": BeatCounter(dut, hbm_port.axi__r__valid, hbm_port.axi__r__ready),
+        "hbm_written_beats": BeatCounter(dut, hbm_port.axi__w__valid, hbm_port.axi__w__ready),
         "link_words": BeatCounter(dut, dut.link_word),
     }
     if job["damage"]:
@@ -145,6 +230,8 @@ async def writes_text(dut: Any) -> None:
         await RisingEdge(dut.finished)
         report_event(kind="prefill", cycle=_cycle())
 
+    windows = Windows(dut, job)
+    watching = cocotb.start_soon(windows.watch_prefill())
     cocotb.start_soon(prefill_end())
     rises = RisingEdge(dut.token_valid)
     for index in range(job["tokens"]):
@@ -154,11 +241,15 @@ async def writes_text(dut: Any) -> None:
             raise AssertionError(f"token {index} must come within {job['limit']} cycles") from None
         await edge
         report_event(kind="token", index=index, token=int(dut.token.value), cycle=_cycle())
+        watching.cancel()
         if index in (0, job["tokens"] - 1):
             report_event(
                 kind="counters",
                 index=index,
                 cycle=_cycle(),
                 monitors={name: monitor.count for name, monitor in monitors.items()},
+                windows=windows.count,
                 **_read_counters(dut, job),
             )
+        if index + 1 < job["tokens"]:
+            watching = cocotb.start_soon(windows.watch_tile())

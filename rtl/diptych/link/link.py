@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,7 +15,9 @@ from .layout import LayoutChange, Setting
 from .receiver import LinkReceiver
 from .transmitter import Transmitter
 
-__all__ = ["KvLink"]
+__all__ = ["LINK_CAUSES", "KvLink"]
+
+LINK_CAUSES = ("sending", "waiting", "idle")
 
 
 class KvLink(wiring.Component):
@@ -46,8 +48,8 @@ class KvLink(wiring.Component):
         Something that was handed off is not delivered yet.
     on_wires : :py:`Out(1)`
         A word is on the forward wires.
-    count_link_busy : :py:`Out(32)`
-        Cycles in which it was busy.
+    count_link_sending, count_link_waiting, count_link_idle : :py:`Out(32)`
+        Cycles, each counted once: a word is on the wires; something is not delivered yet; nothing.
     """
 
     i: stream.Interface
@@ -58,7 +60,6 @@ class KvLink(wiring.Component):
     token_valid: Signal
     busy: Signal
     on_wires: Signal
-    count_link_busy: Signal
 
     def __init__(self, rows: int, *, latency: int = 50, bytes_per_cycle: int = 4) -> None:
         self.rows = rows
@@ -74,7 +75,7 @@ class KvLink(wiring.Component):
                 "token_valid": Out(1),
                 "busy": Out(1),
                 "on_wires": Out(1),
-                "count_link_busy": Out(32),
+                **{f"count_link_{cause}": Out(32) for cause in LINK_CAUSES},
             }
         )
 
@@ -113,5 +114,10 @@ class KvLink(wiring.Component):
                     ]
         for row in range(self.rows):
             m.d.comb += self.o[row].payload.eq(layout.o.payload)
-        m.d.sync += self.count_link_busy.eq(self.count_link_busy + self.busy)
+        blamed = m.If
+        for cause, holds in zip(LINK_CAUSES, (self.on_wires, self.busy, Const(1)), strict=True):
+            counter = getattr(self, f"count_link_{cause}")
+            with blamed(holds):
+                m.d.sync += counter.eq(counter + 1)
+            blamed = m.Elif
         return m

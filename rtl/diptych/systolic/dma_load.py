@@ -15,7 +15,9 @@ from .isa import LOAD, TABLE_WORDS, Target
 from .ports import WritePort
 from .vector_control import VectorSizes
 
-__all__ = ["LoadEngine"]
+__all__ = ["LOAD_CAUSES", "LoadEngine"]
+
+LOAD_CAUSES = ("writing", "waiting_hbm", "waiting_memory", "idle")
 
 PAGE_BEATS = PAGE_BYTES // BEAT_BYTES
 
@@ -38,8 +40,9 @@ class LoadEngine(wiring.Component):
         To HBM; ``id`` is 0.
     scratchpad, parameters, vectors, dynamic : :py:`Out(WritePort)`
         To the memories.
-    count_busy : :py:`Out(32)`
-        Cycles with a command.
+    count_writing, count_waiting_hbm, count_waiting_memory, count_idle : :py:`Out(32)`
+        Cycles, each counted once: an entry is written; a command waits for HBM (or for its own
+        first beat); it waits for the memory that it fills; there is none.
     """
 
     i: stream.Interface
@@ -49,7 +52,6 @@ class LoadEngine(wiring.Component):
     parameters: Any
     vectors: Any
     dynamic: Any
-    count_busy: Signal
 
     def __init__(self, sizes: VectorSizes, *, shapes: tuple[Any, Any, Any]) -> None:
         self.sizes = sizes
@@ -63,7 +65,7 @@ class LoadEngine(wiring.Component):
                 "parameters": Out(WritePort(word, sizes.parameters)),
                 "vectors": Out(WritePort(half, sizes.vectors)),
                 "dynamic": Out(WritePort(ScaleWord, sizes.rows)),
-                "count_busy": Out(32),
+                **{f"count_{cause}": Out(32) for cause in LOAD_CAUSES},
             }
         )
 
@@ -284,5 +286,13 @@ class LoadEngine(wiring.Component):
                 at.eq(new.target),
                 row_at.eq(new.target),
             ]
-        m.d.sync += self.count_busy.eq(self.count_busy + busy)
+        offers = Signal()
+        m.d.comb += offers.eq(valid | picked)
+        wrote = taken | (picked & self.dynamic.ready)
+        blamed = m.If
+        for cause, holds in zip(LOAD_CAUSES, (wrote, busy & ~offers, busy, Const(1)), strict=True):
+            counter = getattr(self, f"count_{cause}")
+            with blamed(holds):
+                m.d.sync += counter.eq(counter + 1)
+            blamed = m.Elif
         return m

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -15,7 +15,9 @@ from .isa import STORE, Handoff, HandoffKind, StoreOp
 from .ports import ReadPort
 from .vector_control import VectorSizes
 
-__all__ = ["StoreEngine"]
+__all__ = ["STORE_CAUSES", "StoreEngine"]
+
+STORE_CAUSES = ("sending", "waiting_link", "writing_hbm", "reading", "idle")
 
 
 class StoreEngine(wiring.Component):
@@ -38,8 +40,9 @@ class StoreEngine(wiring.Component):
         The vector unit's token register.
     o : :py:`Out(stream.Signature(Handoff()))`
         To the link.
-    count_busy : :py:`Out(32)`
-        Cycles with a command.
+    count_sending, count_waiting_link, count_writing_hbm, count_reading, count_idle : :py:`Out(32)`
+        Cycles, each counted once: a word goes to the link; the link does not take it; a command
+        writes to HBM; words are read; there is no command.
     """
 
     i: stream.Interface
@@ -49,7 +52,6 @@ class StoreEngine(wiring.Component):
     axi: Any
     token: Signal
     o: stream.Interface
-    count_busy: Signal
 
     def __init__(self, sizes: VectorSizes, *, line_shape: Any, sums_shape: Any) -> None:
         self.sizes = sizes
@@ -63,7 +65,7 @@ class StoreEngine(wiring.Component):
                 "axi": Out(WriteChannels()),
                 "token": In(32),
                 "o": Out(stream.Signature(Handoff())),
-                "count_busy": Out(32),
+                **{f"count_{cause}": Out(32) for cause in STORE_CAUSES},
             }
         )
 
@@ -110,7 +112,7 @@ class StoreEngine(wiring.Component):
                 (self.i.payload.head.op == StoreOp.HBM) | (self.i.payload.head.op == StoreOp.SUMS)
             ),
         ]
-        busy = Signal()
+        busy, hbm = Signal(), Signal()
         with m.FSM():
             with m.State("idle"):
                 m.d.comb += self.i.ready.eq(1)
@@ -129,7 +131,7 @@ class StoreEngine(wiring.Component):
                         m.d.comb += writer.i.valid.eq(1)
                         m.next = "write"
             with m.State("write"):
-                m.d.comb += busy.eq(1)
+                m.d.comb += [busy.eq(1), hbm.eq(1)]
                 with m.If(writer.done):
                     m.next = "done"
             with m.State("read"):
@@ -170,5 +172,11 @@ class StoreEngine(wiring.Component):
             with m.State("done"):
                 m.d.comb += [busy.eq(1), self.done.eq(1)]
                 m.next = "idle"
-        m.d.sync += self.count_busy.eq(self.count_busy + busy)
+        sends, blamed = self.o.valid, m.If
+        holding = (sends & self.o.ready, sends, hbm, busy, Const(1))
+        for cause, holds in zip(STORE_CAUSES, holding, strict=True):
+            counter = getattr(self, f"count_{cause}")
+            with blamed(holds):
+                m.d.sync += counter.eq(counter + 1)
+            blamed = m.Elif
         return m

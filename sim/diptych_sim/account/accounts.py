@@ -6,24 +6,44 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from diptych.link.link import LINK_CAUSES
 from diptych.memory.axi import BEAT_BYTES
 from diptych.mesh.core import CAUSES as TILE_CAUSES
 from diptych.mesh.router import DIRECTIONS
+from diptych.systolic.dma_load import LOAD_CAUSES
+from diptych.systolic.dma_store import STORE_CAUSES
 from diptych_sim.compiler.placement import Placement
 from diptych_sim.generate import Generation, Machine
 from diptych_sim.golden.quantized import QuantizedModel
 
 __all__ = ["AccountError", "account"]
 
-MATRIX_CAUSES = (
-    "computing",
-    "shifting_weights",
-    "waiting_weights",
-    "waiting_activations",
-    "draining",
-    "idle",
-)
+ENGINE_CAUSES = {
+    "matrix": (
+        "computing",
+        "shifting_weights",
+        "waiting_weights",
+        "waiting_activations",
+        "draining",
+        "idle",
+    ),
+    "vector": (
+        "computing",
+        "starting",
+        "draining",
+        "waiting_accumulator",
+        "waiting_parameter",
+        "waiting_scratchpad",
+        "waiting_vector",
+        "idle",
+    ),
+    "load": LOAD_CAUSES,
+    "store": STORE_CAUSES,
+}
+"""Causes of the engines of the prefill panel; each engine's sum to the cycles."""
+RESET_CYCLES = 2
 WAVELET_BYTES = 4
+TILE_MACS = 8
 LINK_WORD_BYTES = 4
 
 
@@ -63,12 +83,18 @@ def _prefill(done: Generation, model: QuantizedModel, machine: Machine) -> dict[
     cycles = _event(done, "prefill")["cycle"] - start
     end = _event(done, "counters", index=0)
     matrix = end["parts"]["prefill.panel.matrix"]
-    causes = {name: matrix[name] for name in MATRIX_CAUSES}
-    # Counters run since reset, which ends 2 cycles after the start of time.
-    _check("the matrix engine", causes, end["cycle"] - 2)
-    causes["idle"] -= end["cycle"] - 2 - cycles
-    hbm_read = end["parts"]["prefill.hbm"]["hbm_read"]
-    _agree("HBM bytes read", hbm_read, BEAT_BYTES * end["monitors"]["hbm_beats"])
+    engines = {}
+    for engine, names in ENGINE_CAUSES.items():
+        counted = end["parts"][f"prefill.panel.{engine}"]
+        causes = {name: counted[name] for name in names}
+        # Counters run since reset; outside of prefill every engine is idle.
+        since_reset = end["cycle"] - RESET_CYCLES
+        _check(f"the {engine} engine", causes, since_reset)
+        causes["idle"] -= since_reset - cycles
+        engines[engine] = causes
+    hbm = end["parts"]["prefill.hbm"]
+    for what, beats in (("hbm_read", "hbm_beats"), ("hbm_write", "hbm_written_beats")):
+        _agree(f"{what} bytes", hbm[what], BEAT_BYTES * end["monitors"][beats])
     rows, columns = machine.array
     macs = matrix["macs"]
     return {
@@ -76,10 +102,10 @@ def _prefill(done: Generation, model: QuantizedModel, machine: Machine) -> dict[
         "bound_cycles": -(-macs // (rows * columns)),
         "macs": macs,
         "mac_utilization": macs / (cycles * rows * columns),
-        "cycles_by_cause": causes,
+        "cycles_by_cause": engines["matrix"],
+        "cycles_by_engine": engines,
         "bytes": _bytes(
-            hbm_read=hbm_read,
-            hbm_write=0,
+            **hbm,
             **end["parts"]["prefill.panel.scratchpad"],
             **end["parts"]["prefill.panel.accumulators"],
         ),
@@ -99,10 +125,14 @@ def _link(done: Generation, model: QuantizedModel) -> dict[str, Any]:
     _agree("link bytes", sent["link_payload"] + sent["link_framing"], LINK_WORD_BYTES * words)
     handed = _event(done, "prefill")["cycle"]
     exposed = max(0, _event(done, "token", index=0)["cycle"] - handed)
-    busy = end["parts"]["link"]["link_busy"]
+    causes = {name: end["parts"]["link"][f"link_{name}"] for name in LINK_CAUSES}
+    _check("the link", causes, end["cycle"] - RESET_CYCLES)
+    busy = causes["sending"] + causes["waiting"]
     return {
         "cycles": busy,
-        "cycles_by_cause": {"hidden": busy - min(busy, exposed), "exposed": min(busy, exposed)},
+        "cycles_by_cause": {name: causes[name] for name in ("sending", "waiting")},
+        "cycles_hidden": busy - min(busy, exposed),
+        "cycles_exposed": min(busy, exposed),
         "bytes": _bytes(link=sent["link_payload"] + sent["link_framing"]),
         "payload_bytes": sent["link_payload"],
         "framing_bytes": sent["link_framing"],
@@ -123,7 +153,7 @@ def _bound(model: QuantizedModel, p: Placement, macs: int) -> int:
     layers = model.config.layers
     column, row = 2 * (p.rows // 2), 2 * (p.columns // 2)
     ways = layers * (6 * column + 3 * row) + 2 * (column + row)
-    return max(-(-macs // (p.rows * p.columns * 8)), ways)
+    return max(-(-macs // (p.rows * p.columns * TILE_MACS)), ways)
 
 
 def _decode(done: Generation, model: QuantizedModel) -> dict[str, Any] | None:
@@ -147,7 +177,7 @@ def _decode(done: Generation, model: QuantizedModel) -> dict[str, Any] | None:
         "cycles_per_token": cycles / tokens,
         "bound_cycles": tokens * _bound(model, done.decode.placement, total["macs"] // tokens),
         "macs": total["macs"],
-        "mac_utilization": total["macs"] / (cycles * len(changes) * 8),
+        "mac_utilization": total["macs"] / (cycles * len(changes) * TILE_MACS),
         "cycles_by_cause": {cause: total[cause] for cause in TILE_CAUSES},
         "bytes": _bytes(
             sram_read=total["sram_read"],
@@ -157,16 +187,44 @@ def _decode(done: Generation, model: QuantizedModel) -> dict[str, Any] | None:
     }
 
 
+def _whole(
+    done: Generation, prefill: dict[str, Any], decode: dict[str, Any] | None, cycles: int
+) -> dict[str, int]:
+    """Say of each cycle of a run what it went to.
+
+    Until the prefill program ends, what the matrix engine did; then, until the first token is
+    out, the link; then what the mean tile did, rounded so that the sum is exact.
+    """
+    causes = {f"prefill_{name}": count for name, count in prefill["cycles_by_cause"].items()}
+    first = _event(done, "token", index=0)["cycle"] - _event(done, "prefill")["cycle"]
+    # The first token may be out before the program has ended.
+    causes["link_exposed"] = max(0, first)
+    causes["prefill_idle"] += min(0, first)
+    if decode:
+        between = cycles - sum(causes.values())
+        tiles = sum(decode["cycles_by_cause"].values())
+        shares = {name: between * n for name, n in decode["cycles_by_cause"].items()}
+        whole = {name: share // tiles for name, share in shares.items()}
+        missing = between - sum(whole.values())
+        for name in sorted(shares, key=lambda name: -(shares[name] % tiles))[:missing]:
+            whole[name] += 1
+        causes |= {f"decode_{name}": count for name, count in whole.items()}
+    return causes
+
+
 def account(done: Generation, model: QuantizedModel, machine: Machine) -> dict[str, Any]:
     """Return the accounts of a generation: whole, ``prefill``, ``link`` and ``decode``.
 
-    ``cycles_by_cause`` of decode are tile cycles, those of prefill cycles of the matrix engine.
-    Levels of ``bytes`` that are not counted yet are None.
+    ``cycles_by_cause`` of decode are tile cycles, those of prefill cycles of the matrix engine
+    (``cycles_by_engine`` has the others), those of the whole as :func:`_whole` says.
+    ``mac_utilization`` of the whole is the share of what the multipliers of each panel could have
+    done while it worked. A level of ``bytes`` is None where a part does not have it.
 
     Raises
     ------
     AccountError
-        If causes do not sum to the cycles, or the link's bytes are not those of the KV cache.
+        If causes do not sum to the cycles, the link's bytes are not those of the KV cache, or
+        counters and monitors disagree.
     """
     prefill = _prefill(done, model, machine)
     link = _link(done, model)
@@ -178,10 +236,19 @@ def account(done: Generation, model: QuantizedModel, machine: Machine) -> dict[s
     }
     start = _event(done, "started")["cycle"]
     end = _event(done, "token", index=len(done.tokens) - 1)["cycle"]
+    causes = _whole(done, prefill, decode, end - start)
+    _check("the run", causes, end - start)
+    rows, columns = machine.array
+    possible = prefill["cycles"] * rows * columns
+    possible += (decode["cycles"] if decode else 0) * machine.mesh[0] * machine.mesh[1] * TILE_MACS
+    macs = sum(p.get("macs", 0) for p in parts)
     return {
         "cycles": end - start,
         "bound_cycles": sum(p.get("bound_cycles", 0) for p in parts),
-        "macs": sum(p.get("macs", 0) for p in parts),
+        "macs": macs,
+        "mac_utilization": macs / possible,
+        "cycles_by_cause": causes,
+        "windows_checked": _event(done, "counters", index=len(done.tokens) - 1)["windows"],
         "ttft_cycles": _event(done, "token", index=0)["cycle"] - start,
         "tpot_cycles": decode and decode["cycles_per_token"],
         "bytes": levels,

@@ -9,6 +9,7 @@ import click
 
 from diptych_sim.command.options import (
     Refused,
+    check_file,
     load,
     with_model,
     write_json,
@@ -30,6 +31,7 @@ def evaluate(model: str, tokenizer: str | None, count: int, json_file: str | Non
     """Compare the golden model with the float reference on held-out text."""
     if count < 1:
         raise Refused(f"Number of windows must be at least 1, not {count}")
+    check_file("JSON file", "--json", json_file)
     loaded = load(model, tokenizer)
     golden = GoldenMachine(quantize_loaded(loaded))
 

@@ -12,31 +12,40 @@ from rich.console import Console
 
 from diptych_sim.account.accounts import AccountError, account
 from diptych_sim.command.options import (
-    SIZE,
+    ARRAY,
+    MESH,
     Refused,
     Size,
-    check_output,
+    check_file,
+    check_folder,
     load,
     with_model,
     write_json,
 )
 from diptych_sim.compiler.hbm_layout import PrefillError
-from diptych_sim.compiler.placement import MeshTooSmallError, UnsupportedModelError
+from diptych_sim.compiler.placement import MeshTooSmallError, UnsupportedModelError, place
 from diptych_sim.decode_only import DecodeRun, decode_only
 from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
 from diptych_sim.generate import Machine
 from diptych_sim.generate import generate as run_machine
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.llm.load import LoadedModel
-from diptych_sim.llm.tokenizer import TextStream
+from diptych_sim.llm.tokenizer import TextStream, to_utf8
 from diptych_sim.report.save_file import write_save_file
 from diptych_sim.report.terminal import print_accounts
 
 __all__ = ["generate"]
 
+RESULTS = ("result.json", "decode_program.txt", "prefill_commands.txt")
+"""Files of ``--out``."""
+
 
 def _finish_decode(
-    done: DecodeRun, loaded: LoadedModel, ids: list[int], json_file: str | None, terminal: Console
+    done: DecodeRun,
+    loaded: LoadedModel,
+    ids: list[int],
+    targets: tuple[str | None, str | None],
+    terminal: Console,
 ) -> None:
     """Print and write the result of the decode panel alone."""
     stream = TextStream(loaded.tokenizer, ids[-1])
@@ -55,21 +64,35 @@ def _finish_decode(
     terminal.print(text, markup=False, soft_wrap=True)
     if each:
         terminal.print(f"TPOT {each:,.0f} cycles a token")
+    json_file, out = targets
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        write_json(str(Path(out) / RESULTS[0]), result)
     write_json(json_file, result)
     if not done.matches_golden:
         click.echo("error: tokens differ from the golden model", err=True)
         sys.exit(1)
 
 
+def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: int) -> None:
+    """Refuse a mesh that cannot hold the model, before any work is done."""
+    try:
+        place(loaded.model.config, *mesh, positions=positions, sram_bytes=sram_bytes)
+    except (MeshTooSmallError, UnsupportedModelError) as error:
+        raise Refused(str(error)) from None
+
+
 @click.command()
 @with_model
 @click.option("--prompt", default="In the beginning", show_default=True)
 @click.option("--tokens", default=16, show_default=True, type=int)
-@click.option("--mesh", default="8x8", show_default=True, type=SIZE, help="Decode panel.")
-@click.option("--array", default="16x16", show_default=True, type=SIZE, help="Prefill panel.")
+@click.option("--mesh", default="8x8", show_default=True, type=MESH, help="Decode panel.")
+@click.option("--array", default="16x16", show_default=True, type=ARRAY, help="Prefill panel.")
 @click.option("--sram-bytes", default=24576, show_default=True, type=int, help="SRAM of a tile.")
 @click.option("--stage", default="all", type=click.Choice(["all", "prefill", "decode"]))
-@click.option("--seed", default=None, type=int, help="Seed of random draws.")
+@click.option(
+    "--seed", default=None, type=click.IntRange(0, 2**32 - 1), help="Seed of random draws."
+)
 @click.option("--waves", default=None, help="Waveform file to write (.fst or .vcd).")
 @click.option("--out", default=None, help="Folder for result.json and listings.")
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
@@ -89,15 +112,16 @@ def generate(
 ) -> None:
     """Write text after a prompt, every token computed by the RTL."""
     if not prompt:
-        raise Refused("Prompt must not be empty")
+        raise Refused("Prompt (--prompt) must not be empty")
     if tokens < 1:
         raise Refused(f"Number of tokens must be at least 1, not {tokens}")
-    if max(mesh) > 128:
-        raise Refused(f"Mesh must be at most 128x128, not {mesh[0]}x{mesh[1]}")
     if sram_bytes not in range(256, 65537, 256):
         raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
-    check_output("JSON file", json_file)
-    check_output("Waveform file", waves)
+    check_file("JSON file", "--json", json_file)
+    check_file("Waveform file", "--waves", waves, suffixes=(".fst", ".vcd"))
+    check_folder("Result folder", "--out", out, RESULTS)
+    if waves is not None and json_file == waves:
+        raise Refused(f"JSON file (--json) must not be the waveform file (--waves), {waves}")
     loaded = load(model, tokenizer)
     context = loaded.model.config.context
     ids = loaded.tokenizer.encode(prompt)
@@ -114,12 +138,15 @@ def generate(
             f"Number of tokens must be at most {context - len(ids)}, as the prompt takes {len(ids)} "
             f"of the model's context of {context}, not {tokens}"
         )
-    terminal = Console(stderr=json_file == "-", highlight=False)
+    _check_mesh(loaded, mesh, sram_bytes, len(ids) + tokens - 1)
+    # Bytes that are not UTF-8 are lone surrogates here, which neither terminals nor JSON take.
+    prompt = to_utf8(prompt).decode(errors="replace")
+    terminal = Console(stderr=json_file == "-", highlight=False, emoji=False)
     machine = Machine(array=array, mesh=mesh, sram_bytes=sram_bytes)
     stream = TextStream(loaded.tokenizer, ids[-1])
     text: list[str] = []
     stopped = False
-    status = Console(stderr=True, highlight=False)
+    status = Console(stderr=True, highlight=False, emoji=False)
 
     def show(event: dict[str, Any]) -> None:
         nonlocal stopped
@@ -149,7 +176,7 @@ def generate(
                 waves=Path(waves) if waves else None,
                 progress=tell,
             )
-            _finish_decode(alone, loaded, ids, json_file, terminal)
+            _finish_decode(alone, loaded, ids, (json_file, out), terminal)
             return
         done = run_machine(
             quantized,
@@ -173,8 +200,6 @@ def generate(
         "prompt_tokens": len(ids),
         "tokens": done.tokens,
         "text": "".join(text),
-        "mac_utilization": None,
-        "cycles_by_cause": {},
         **accounts,
         "wall_seconds": done.run.seconds,
         "config": {
@@ -197,11 +222,11 @@ def generate(
     if out is not None:
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(str(folder / "result.json"), result)
+        write_json(str(folder / RESULTS[0]), result)
         assert done.decode is not None
         assert done.prefill is not None
-        (folder / "decode_program.txt").write_text(done.decode.listing())
-        (folder / "prefill_commands.txt").write_text(done.prefill.commands.listing())
+        (folder / RESULTS[1]).write_text(done.decode.listing())
+        (folder / RESULTS[2]).write_text(done.prefill.commands.listing())
     write_json(json_file, result)
     if not done.matches_golden:
         click.echo("error: tokens differ from the golden model", err=True)

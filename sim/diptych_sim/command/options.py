@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +15,53 @@ import click
 from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.load import LoadedModel, load_model
 
-__all__ = ["SIZE", "Refused", "Size", "check_output", "load", "with_model", "write_json"]
+__all__ = [
+    "ARRAY",
+    "MESH",
+    "Refused",
+    "Size",
+    "check_file",
+    "check_folder",
+    "load",
+    "with_model",
+    "write_json",
+]
 
 Size = tuple[int, int]
 
 
 class SizeType(click.ParamType):
+    """A size, RxC.
+
+    Parameters
+    ----------
+    sides : sequence of int
+        What both numbers must be one of.
+    words : str
+        The same in words.
+    """
+
     name = "RxC"
+
+    def __init__(self, sides: Sequence[int], words: str) -> None:
+        self.sides = sides
+        self.words = words
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Size:
         if isinstance(value, tuple):
             return value
-        match = re.fullmatch(r"(\d+)x(\d+)", str(value))
-        if match is None or "0" in match.groups() or not all(map(int, match.groups())):
-            self.fail(f"must be RxC with sizes of at least 1, as 8x8, not {value!r}", param, ctx)
-        return int(match[1]), int(match[2])
+        # Not \d, which takes digits of other scripts; and few, as int() refuses thousands.
+        match = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", str(value))
+        size = (int(match[1]), int(match[2])) if match is not None else None
+        if size is None or not all(side in self.sides for side in size):
+            self.fail(f"must be RxC, {self.words}, not {str(value)!r:.60}", param, ctx)
+        return size
 
 
-SIZE = SizeType()
+MESH = SizeType(range(1, 129), "each from 1 to 128, as 8x8")
+ARRAY = SizeType(
+    [4, 8, 16, 32, 64, 128], "each a power of two from 4 to 128, as 16x16"
+)  # as diptych.systolic.panel.panel_sizes asks for
 OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--model", default="builtin", help="builtin, a llama2.c file, or a folder."),
     click.option("--tokenizer", default=None, help="Tokenizer of a llama2.c file."),
@@ -73,10 +103,66 @@ def write_json(target: str | None, result: dict[str, Any]) -> None:
         Path(target).write_text(text, encoding="utf-8")
 
 
-def check_output(name: str, target: str | None) -> None:
-    """Refuse an output file in a folder that does not exist."""
-    if target in (None, "-"):
+def _stop(words: str, option: str, allowed: str, target: Path | str) -> Refused:
+    return Refused(f"{words} ({option}) must be {allowed}, not {str(target) or repr('')}")
+
+
+def check_file(
+    words: str, option: str, target: str | None, *, suffixes: Sequence[str] = ()
+) -> None:
+    """Refuse a file that could not be written later; nothing is left behind by asking.
+
+    ``target`` may be None, or ``-`` where no suffix is asked for.
+    """
+    if target is None or (target == "-" and not suffixes):
         return
-    folder = Path(str(target)).absolute().parent
-    if not folder.is_dir():
-        raise Refused(f"{name} must be in a folder that exists, not {target}")
+    path = Path(target)
+    if suffixes and path.suffix not in suffixes:
+        raise _stop(words, option, f"a file that ends in {' or '.join(suffixes)}", target)
+    try:
+        if not target or path.is_dir():
+            raise _stop(words, option, "a file", f"the folder {target}" if target else target)
+        if not path.absolute().parent.is_dir():
+            raise _stop(words, option, "in a folder that exists", target)
+        if path.is_file():
+            with path.open("r+b"):
+                pass
+        elif not path.exists():  # pipes and devices are what they are: opening one may wait
+            _probe(words, option, path.absolute().parent, target)
+    except OSError as error:
+        raise _stop(
+            words, option, "a file that can be written", f"{target} ({error.strerror})"
+        ) from None
+
+
+def _probe(words: str, option: str, folder: Path, target: str) -> None:
+    """Refuse a folder in which no file can be made."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _stop(
+            words, option, "in a folder that can be written", f"{target} ({error.strerror})"
+        ) from None
+
+
+def check_folder(words: str, option: str, target: str | None, files: Sequence[str]) -> None:
+    """Refuse a folder in which ``files`` could not be written later; it need not exist yet."""
+    if target is None:
+        return
+    if not target:
+        raise _stop(words, option, "a folder", target)
+    folder = Path(target).absolute()
+    try:
+        above = folder
+        while not above.exists():
+            above = above.parent
+    except OSError as error:
+        raise _stop(words, option, "a folder", f"{target} ({error.strerror})") from None
+    if not above.is_dir():
+        what = target if above == folder else f"{target}, as {above} is a file"
+        raise _stop(words, option, "a folder", what)
+    _probe(words, option, above, target)
+    if above == folder:
+        for name in files:
+            check_file(words, option, str(folder / name))

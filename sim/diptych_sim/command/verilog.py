@@ -8,9 +8,11 @@ from pathlib import Path
 import click
 
 from diptych_sim.command.options import (
-    SIZE,
+    ARRAY,
+    MESH,
     Refused,
     Size,
+    check_folder,
 )
 from diptych_sim.engine.emit import emit_verilog
 from diptych_sim.generate import Machine
@@ -20,10 +22,11 @@ __all__ = ["verilog"]
 
 @click.command()
 @click.option("--out", default="build/verilog", show_default=True)
-@click.option("--mesh", default="8x8", show_default=True, type=SIZE)
-@click.option("--array", default="16x16", show_default=True, type=SIZE)
+@click.option("--mesh", default="8x8", show_default=True, type=MESH)
+@click.option("--array", default="16x16", show_default=True, type=ARRAY)
 def verilog(out: str, mesh: Size, array: Size) -> None:
     """Write the Verilog of the whole machine."""
+    check_folder("Folder", "--out", out, ())
     try:
         machine = Machine(array=array, mesh=mesh, sram_bytes=24576)
         sources = emit_verilog(machine.system(2**20), "system")

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from diptych_sim.llm.errors import ModelFileError
+from diptych_sim.llm.errors import ModelFileError, file_size
 from diptych_sim.llm.model import Floats, Layer, Model, ModelConfig, layer_shapes
 from diptych_sim.llm.tokenizer import HfTokenizer
 
 __all__ = ["interleave", "layer_names", "load_folder", "split_halves"]
 
 _DEFAULT_THETA = 10000.0
+_LONGEST = 2**20
+"""Context at most: tables are made for every position."""
 _IGNORED = ("rotary_emb.inv_freq",)
 _TYPES = {"F32": 4, "F16": 2, "BF16": 2}
 
@@ -91,10 +93,9 @@ def _one_line(error: Exception) -> str:
 
 
 def _read(path: Path, words: str) -> bytes:
+    file_size(path, words)
     try:
         return path.read_bytes()
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{words} {path} must be a file, not missing") from error
     except OSError as error:
         raise ModelFileError(f"{words} {path} must be readable, not: {error.strerror}") from error
 
@@ -104,7 +105,7 @@ def _read_settings(path: Path) -> Mapping[str, Any]:
         settings = json.loads(_read(path, "Model config"))
     except ModelFileError:
         raise
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelFileError(f"Model config {path} must be JSON: {_one_line(error)}") from error
     if not isinstance(settings, dict):
         raise ModelFileError(f"Model config {path} must be an object, not {settings!r:.40}")
@@ -150,6 +151,11 @@ def _config(settings: Mapping[str, Any]) -> ModelConfig:
         ),
         norm_eps=_number(settings, "rms_norm_eps", float, 1e-6),
     )
+    if config.context > _LONGEST:
+        raise ValueError(
+            f"Context length (max_position_embeddings) must be at most {_LONGEST}, "
+            f"not {config.context!r}"
+        )
     head_dim = settings.get("head_dim")
     if head_dim not in (None, config.head_dim):
         raise ValueError(
@@ -179,6 +185,18 @@ def _mark(settings: Mapping[str, Any], key: str) -> int:
 
 
 def _model(path: Path, config: ModelConfig, name: str) -> Model:
+    if not path.exists() and path.with_name("model.safetensors.index.json").is_file():
+        raise ModelFileError(
+            f"Model file {path} must be a file, not missing "
+            f"(in several files, which we do not read)"
+        )
+    # Before a table is made for each layer, as config.json may say anything.
+    size = file_size(path, "Model file")
+    if size < (least := min(_TYPES.values()) * config.parameters):
+        raise ModelFileError(
+            f"Model file {path} must have at least {least} bytes for the {config.parameters} "
+            f"weights of config.json, not {size} bytes"
+        )
     expected: dict[str, tuple[int, ...]] = {
         EMBEDDING: (config.vocab, config.dim),
         FINAL_NORM: (config.dim,),
@@ -208,11 +226,6 @@ def _model(path: Path, config: ModelConfig, name: str) -> Model:
 
 def _arrays(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[str, Floats]:
     """Arrays of the file by name; shapes and types are checked before any data is read."""
-    if not path.is_file():
-        hint = ""
-        if path.with_name("model.safetensors.index.json").is_file():
-            hint = " (in several files, which we do not read)"
-        raise ModelFileError(f"Model file {path} must be a file, not missing{hint}")
     try:
         with safetensors.safe_open(path, framework="np") as file:
             names = {key for key in file.keys() if not key.endswith(_IGNORED)}  # noqa: SIM118

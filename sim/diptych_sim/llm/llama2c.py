@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych_sim.llm.errors import ModelFileError
+from diptych_sim.llm.errors import ModelFileError, file_size
 from diptych_sim.llm.model import Floats, Layer, Model, ModelConfig, layer_shapes
 from diptych_sim.llm.tokenizer import Llama2cTokenizer
 
@@ -40,7 +40,7 @@ def load_model_file(path: Path) -> Model:
     ModelFileError
         If the file is missing, truncated, of another format, or holds what we cannot run.
     """
-    size = _size(path, "Model file")
+    size = file_size(path, "Model file")
     with path.open("rb") as file:
         header = file.read(_HEADER.size)
         config = _config(path, header, size)
@@ -70,17 +70,6 @@ def load_model_file(path: Path) -> Model:
         )
     except ValueError as error:
         raise ModelFileError(f"Model file {path}: {error}") from error
-
-
-def _size(path: Path, words: str) -> int:
-    try:
-        if not path.is_file():
-            what = "a folder" if path.is_dir() else "missing"
-            raise ModelFileError(f"{words} {path} must be a file, not {what}")
-        with path.open("rb"):  # may be forbidden, which the size does not tell
-            return path.stat().st_size
-    except OSError as error:
-        raise ModelFileError(f"{words} {path} must be readable, not: {error.strerror}") from error
 
 
 def _config(path: Path, header: bytes, size: int) -> ModelConfig:
@@ -147,7 +136,7 @@ def load_tokenizer_file(path: Path, vocab: int) -> Llama2cTokenizer:
     ModelFileError
         If the file is missing, truncated, of another format, or of another size of vocabulary.
     """
-    size = _size(path, "Tokenizer file")
+    size = file_size(path, "Tokenizer file")
     # A length and a score a token, and the longest length ahead.
     largest = 4 + vocab * (8 + _LARGEST_PIECE)
     if size > largest:

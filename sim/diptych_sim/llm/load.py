@@ -78,9 +78,11 @@ def load_model(spec: str, *, tokenizer: str | None = None) -> LoadedModel:
             f"Model file {spec} must be a llama2.c file, or the folder of a safetensors file, "
             f"not a {source.suffix} file"
         )
+    if tokenizer == "":
+        raise ModelFileError("Tokenizer must be a file, not ''")
     model = llama2c.load_model_file(source)
     vocab = model.config.vocab
-    path = Path(tokenizer) if tokenizer else llama2c.find_tokenizer(source, vocab)
+    path = Path(tokenizer) if tokenizer is not None else llama2c.find_tokenizer(source, vocab)
     return LoadedModel(
         model=model, tokenizer=llama2c.load_tokenizer_file(path, vocab), source=source
     )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import codecs
-import itertools
+import heapq
 import json
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -170,22 +170,42 @@ class Llama2cTokenizer:
         for character in _characters(to_utf8(text)):
             number = self._numbers.get(character)
             tokens += [_FIRST_BYTE + byte for byte in character] if number is None else [number]
-        self._merge(tokens)
+        tokens = self._merge(tokens)
         return [_BOS, *tokens] if bos else tokens
 
-    def _merge(self, tokens: list[int]) -> None:
-        while True:
-            best: tuple[float, int, int] | None = None
-            for at, (left, right) in enumerate(itertools.pairwise(tokens)):
-                if left < _FIRST_PIECE or right < _FIRST_PIECE:
-                    continue
-                merged = self._numbers.get(self._pieces[left] + self._pieces[right])
-                if merged is not None and (best is None or self._scores[merged] > best[0]):
-                    best = (self._scores[merged], at, merged)
-            if best is None:
+    def _merge(self, tokens: list[int]) -> list[int]:
+        """Merge the pair of the best score, the leftmost of equals, until there is none."""
+        live: list[int | None] = [*tokens]
+        before = [at - 1 for at in range(len(tokens))]
+        behind = [at + 1 for at in range(len(tokens))]
+        found: list[tuple[float, int, int, int, int]] = []
+
+        def look(at: int) -> None:
+            """Note the pair that begins at ``at``, if it can be merged."""
+            if at < 0 or behind[at] == len(live):
                 return
-            _, at, merged = best
-            tokens[at : at + 2] = [merged]
+            left, right = live[at], live[behind[at]]
+            assert left is not None
+            assert right is not None
+            if left >= _FIRST_PIECE and right >= _FIRST_PIECE:
+                merged = self._numbers.get(self._pieces[left] + self._pieces[right])
+                if merged is not None:
+                    heapq.heappush(found, (-self._scores[merged], at, left, right, merged))
+
+        for at in range(len(live)):
+            look(at)
+        while found:
+            _, at, left, right, merged = heapq.heappop(found)
+            gone = behind[at]
+            if live[at] != left or gone == len(live) or live[gone] != right:
+                continue  # one of the two has been merged with another since
+            live[at], live[gone] = merged, None
+            behind[at] = behind[gone]
+            if behind[at] < len(live):
+                before[behind[at]] = at
+            look(at)
+            look(before[at])
+        return [token for token in live if token is not None]
 
     def piece(self, previous: int, token: int) -> bytes:
         if not _FIRST_BYTE <= token < len(self._pieces):

@@ -141,7 +141,7 @@ async def keeps_what_is_written(dut: Any, idle: float, stall: float) -> None:
     b = StreamMonitor(dut, "axi__b", WriteResponse(), pause(stall))
     checker = AxiWriteChecker(dut, "axi")
     memory = bytearray(rng.randbytes(SIZE))
-    await _fill(host, memory)
+    await _fill(host, bytes(memory))
     bursts, beats = [], []
     for _ in range(40):
         count = rng.choice([1, 2, 16])
