@@ -12,6 +12,7 @@ from diptych.mesh.core import CAUSES as TILE_CAUSES
 from diptych.mesh.router import DIRECTIONS
 from diptych.systolic.dma_load import LOAD_CAUSES
 from diptych.systolic.dma_store import STORE_CAUSES
+from diptych_sim.account.cost import prefill_cost
 from diptych_sim.compiler.placement import Placement
 from diptych_sim.generate import Generation, Machine
 from diptych_sim.golden.quantized import QuantizedModel
@@ -97,9 +98,18 @@ def _prefill(done: Generation, model: QuantizedModel, machine: Machine) -> dict[
         _agree(f"{what} bytes", hbm[what], BEAT_BYTES * end["monitors"][beats])
     rows, columns = machine.array
     macs = matrix["macs"]
+    cost = prefill_cost(
+        done.prefill,
+        rows=rows,
+        columns=columns,
+        latency=machine.hbm_latency,
+        bytes_per_cycle=machine.hbm_bytes_per_cycle,
+    )
     return {
         "cycles": cycles,
-        "bound_cycles": -(-macs // (rows * columns)),
+        "bound_cycles": cost.bound_cycles,
+        "predicted_cycles": cost.predicted_cycles,
+        "predicted_hbm_read": cost.predicted_hbm_read,
         "macs": macs,
         "mac_utilization": macs / (cycles * rows * columns),
         "cycles_by_cause": engines["matrix"],

@@ -31,6 +31,7 @@ from diptych_sim.generate import generate as run_machine
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.tokenizer import TextStream, to_utf8
+from diptych_sim.report.progress import Steps
 from diptych_sim.report.save_file import write_save_file
 from diptych_sim.report.terminal import print_accounts
 
@@ -146,20 +147,18 @@ def generate(
     stream = TextStream(loaded.tokenizer, ids[-1])
     text: list[str] = []
     stopped = False
-    status = Console(stderr=True, highlight=False, emoji=False)
+    tell = Steps()
 
     def show(event: dict[str, Any]) -> None:
         nonlocal stopped
         if event["kind"] == "started":
+            tell.stop()
             terminal.print(prompt, end="", style="dim", markup=False, soft_wrap=True)
         elif event["kind"] == "token" and not stopped:
             stopped = event["token"] in loaded.tokenizer.stop_ids
             if not stopped:
                 text.append(stream.add(event["token"]))
                 terminal.print(text[-1], end="", markup=False, soft_wrap=True)
-
-    def tell(step: str) -> None:
-        status.print(f"[dim]{step} ...[/]")
 
     try:
         tell("quantizing the model")
@@ -195,6 +194,8 @@ def generate(
         raise Refused(str(error)) from None
     except (BuildError, ToolError, SimulationError, AccountError) as error:
         raise click.ClickException(str(error)) from None
+    finally:
+        tell.stop()
     result = {
         "matches_golden": done.matches_golden,
         "prompt_tokens": len(ids),

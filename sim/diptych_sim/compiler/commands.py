@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
@@ -26,7 +26,7 @@ from diptych.systolic.isa import (
     Queue,
 )
 
-__all__ = ["CommandError", "CommandList", "PrefillProgram", "pack_fields"]
+__all__ = ["CommandError", "CommandList", "PrefillProgram", "field_of", "pack_fields"]
 
 _AHEAD = 50
 """A semaphore counts to 63, and 8 commands may stand in the queue that waits for it."""
@@ -59,6 +59,12 @@ def pack_fields(layout: data.StructLayout, values: Mapping[str, Any], what: str)
             raise CommandError(f"{what}: {name} must be in range({2**width}), not {number!r}")
         bits |= number << offset
     return bits
+
+
+def field_of(layout: data.StructLayout, bits: int) -> dict[str, int]:
+    """Return the fields of a structure."""
+    fields = _fields(layout)  # pyright: ignore[reportArgumentType]
+    return {name: bits >> offset & (1 << width) - 1 for name, (offset, width) in fields.items()}
 
 
 @dataclass
@@ -126,7 +132,13 @@ class CommandList:
         """
         assert SEMAPHORES >= 16
         self._check_semaphores()
-        words: list[int] = []
+        return [word for command in self._encoded() for word in command]
+
+    def encoded_words(self) -> list[int]:
+        """Return how many words each command takes in HBM."""
+        return [len(command) for command in self._encoded()]
+
+    def _encoded(self) -> Iterator[list[int]]:
         remembered: dict[tuple[Queue, int], list[int]] = {}
         for index, command in enumerate(self.commands):
             what = f"Command {index} ({command.queue.name})"
@@ -144,10 +156,9 @@ class CommandList:
                 "fields": sum(1 << n for n in changed),
                 "semaphores": semaphores != 0,
             }
-            words.append(pack_fields(Packed(), packed, what))
+            words = [pack_fields(Packed(), packed, what)]
             words += [semaphores] if semaphores else []
-            words += [fields[n] for n in changed]
-        return words
+            yield words + [fields[n] for n in changed]
 
     def _check_semaphores(self) -> None:
         """Raise CommandError where signals that are not taken yet could exceed a semaphore."""

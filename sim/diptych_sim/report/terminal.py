@@ -20,9 +20,12 @@ def _number(value: float | None) -> str:
 
 def print_accounts(result: Mapping[str, Any], console: Console) -> None:
     """Print cycles and bytes of a result of ``diptych generate``."""
-    table = Table(title="Cycles and bytes", title_justify="left")
-    for name in ("", "cycles", "bound", "MAC use", "bytes", "where the cycles went"):
-        table.add_column(name, justify="left" if name.startswith(("where", "bytes")) else "right")
+    table = Table(title="Cycles", title_justify="left")
+    for name in ("", "measured", "predicted", "bound", "MAC use", "where the cycles went"):
+        table.add_column(name, justify="left" if name.startswith("where") else "right")
+    levels = Table(title="Bytes", title_justify="left")
+    for name in ("level", "bytes"):
+        levels.add_column(name, justify="left" if name == "level" else "right")
     for part in ("prefill", "link", "decode"):
         account = result[part]
         if not account:
@@ -33,12 +36,15 @@ def print_accounts(result: Mapping[str, Any], console: Console) -> None:
         table.add_row(
             part,
             _number(account["cycles"]),
+            _number(account.get("predicted_cycles")),
             _number(account.get("bound_cycles")),
             f"{account['mac_utilization']:.1%}" if "mac_utilization" in account else "",
-            ", ".join(f"{k} {v:,}" for k, v in account["bytes"].items() if v),
             ", ".join(f"{name} {count / total:.0%}" for name, count in shown if count),
         )
+    for level, count in result["bytes"].items():
+        levels.add_row(level.replace("_", " "), _number(count))
     console.print(table)
+    console.print(levels)
     tpot = result["tpot_cycles"]
     verdict = "every token equals" if result["matches_golden"] else "TOKENS DIFFER FROM"
     console.print(

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Cost model of the prefill panel: cycles and HBM bytes, from the program alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from diptych.memory.axi import BEAT_BYTES
+from diptych.systolic.isa import Causal, Modes, Queue, StoreOp, Target, VectorOp
+from diptych_sim.compiler.commands import PrefillProgram, field_of
+
+__all__ = ["PrefillCost", "prefill_cost"]
+
+_STARTS = 2
+"""Cycles from a VECTOR command to its first beat, as of :class:`.VectorUnit`."""
+_DRAINS = {
+    VectorOp.TOP: 6,
+    VectorOp.NORM_SCALES: 6,
+    VectorOp.HIDDEN_SCALES: 6,
+    VectorOp.BYTES: 7,
+    VectorOp.QUANTIZE: 7,
+    VectorOp.ROTATE: 9,
+    VectorOp.ADD: 9,
+    VectorOp.EMBED: 9,
+    VectorOp.ARGMAX: 9,
+    VectorOp.EXPONENTIAL: 14,
+    VectorOp.GATE: 15,
+}
+_PHASES = {
+    VectorOp.ROTATE: 2,
+    VectorOp.GATE: 2,
+    VectorOp.NORM_SCALES: 3,
+    VectorOp.HIDDEN_SCALES: 2,
+}
+_QUEUE = 3
+"""Cycles from a command's last word, or from what it waited for, to its engine."""
+
+
+@dataclass(frozen=True)
+class PrefillCost:
+    """What a prefill should take.
+
+    ``bound_cycles``: the array alone, each tile for as long as its rows or its weights take,
+    ``R + sum(max(rows, R)) + R + C`` (design of an array with shadow weights), or the HBM bytes
+    at full bandwidth if that is more. ``predicted_cycles``: the program run by engines that take
+    what their contracts say. It leaves out conflicts in memories, beats of HBM that commands and
+    loads take from each other, and a link that does not keep up.
+    """
+
+    bound_cycles: int
+    predicted_cycles: int
+    predicted_hbm_read: int
+
+
+def _tiles(fields: Mapping[str, int], rows: int, columns: int) -> Iterator[int]:
+    """Rows that each tile of weights of a MATRIX command sees."""
+    modes = field_of(Modes(), fields["modes"])
+    k, n = fields["tiles"] & 0xFFFF, fields["tiles"] >> 16
+    count, first = fields["rows"] & 0xFFFF, fields.get("first", 0) & 0xFFFF
+    causal = Causal(modes["causal"])
+    for j in range(n):
+        for _ in range(3 if modes["planes"] else 1):
+            for i in range(k):
+                position = {Causal.NO: 0, Causal.BY_N: j * columns, Causal.BY_K: i * rows}[causal]
+                left = count - max(0, position - first)
+                if left > 0:
+                    yield left
+
+
+def _vector_beats(op: VectorOp, fields: Mapping[str, int], lanes: int, line: int) -> int:
+    rows, tiles = fields["extent"] & 0xFFFF, fields["extent"] >> 16
+    if op in (VectorOp.NORM_SCALES, VectorOp.HIDDEN_SCALES):
+        tiles = 1
+    elif op in (VectorOp.TOP, VectorOp.EXPONENTIAL):
+        step = lanes if op is VectorOp.TOP else line
+        first = fields["first"] & 0xFFFF
+        ends = (first + row + 1 for row in range(rows))
+        return sum(min(tiles, -(-end // step) * step // lanes) for end in ends)
+    return rows * tiles * _PHASES.get(op, 1)
+
+
+def _load(op: Target, fields: Mapping[str, int], line: int, lanes: int) -> tuple[int, int]:
+    """Return entries written and beats read."""
+    rows, size = fields["rows"], fields["bytes"]
+    beats = -(-size // BEAT_BYTES) * rows
+    if op is Target.PICK_DYNAMIC:
+        return 2 * rows, 1
+    entry = {Target.PARAMETERS: 4 * lanes, Target.VECTOR: 2 * lanes}.get(op, 4)
+    if op in (Target.SCRATCHPAD, Target.GATHER):
+        entry = line
+    gathers = op in (Target.GATHER, Target.GATHER_DYNAMIC)
+    return max(beats, -(-size // entry) * rows), beats + gathers
+
+
+def prefill_cost(
+    program: PrefillProgram,
+    *,
+    rows: int,
+    columns: int,
+    latency: int,
+    bytes_per_cycle: int,
+) -> PrefillCost:
+    """Return what a program should take on an array of ``rows`` x ``columns``."""
+    line = max(rows, columns)
+    free: dict[Queue, int] = defaultdict(int)
+    signals: dict[int, deque[int]] = defaultdict(deque)
+    array_free = bound = beats = 0
+    dispatched = latency + 8
+    end = 0
+    sizes = program.commands.encoded_words()
+    for command, words in zip(program.commands.commands, sizes, strict=True):
+        dispatched += words + 2
+        fields = command.fields
+        start = max(dispatched, free[command.queue])
+        for bit in range(16):
+            if command.wait >> bit & 1:
+                start = max(start, signals[bit].popleft())
+        start += _QUEUE
+        if command.queue is Queue.MATRIX:
+            tiles = list(_tiles(fields, rows, columns))
+            modes = field_of(Modes(), fields["modes"])
+            load = columns if modes["transposed"] else rows
+            spans = [max(tile, load) for tile in tiles[:-1]] + [tiles[-1]]
+            begins = max(start + load, array_free)
+            array_free = begins + sum(spans)
+            free[command.queue] = array_free - tiles[-1]
+            done = array_free + rows + columns + 4
+            bound += sum(max(tile, load) for tile in tiles)
+        else:
+            if command.queue is Queue.VECTOR:
+                op = VectorOp(command.op)
+                done = start + _STARTS + _vector_beats(op, fields, columns, line) + _DRAINS[op]
+            elif command.queue is Queue.LOAD:
+                target = Target(command.op)
+                entries, read = _load(target, fields, line, columns)
+                beats += read
+                waits = 2 if target in (Target.GATHER, Target.GATHER_DYNAMIC) else 1
+                moving = max(entries, -(-read * BEAT_BYTES // bytes_per_cycle))
+                done = start + waits * (latency + 2) + moving
+            else:
+                done = start + _store_cycles(StoreOp(command.op), fields, line)
+            free[command.queue] = done
+        for bit in range(16):
+            if command.signal >> bit & 1:
+                signals[bit].append(done)
+        end = max(end, done)
+    beats += -(-4 * sum(sizes) // BEAT_BYTES)
+    return PrefillCost(
+        bound_cycles=max(2 * rows + columns + bound, beats * BEAT_BYTES // bytes_per_cycle),
+        predicted_cycles=end,
+        predicted_hbm_read=beats * BEAT_BYTES,
+    )
+
+
+def _store_cycles(op: StoreOp, fields: Mapping[str, Any], line: int) -> int:
+    if op is StoreOp.TOKEN:
+        return 3
+    planes = 2 if op is StoreOp.KEYS else 1
+    words, lines = fields["bytes"] // 4, -(-fields["bytes"] // line)
+    return fields["rows"] * planes * (words + 2 * lines) + 2

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Accounts of a run: what must sum, what must agree, and how near the cost model is."""
+
+import copy
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diptych_sim.account.accounts import AccountError, account
+from diptych_sim.generate import Machine, generate
+from diptych_sim.llm.model import ModelConfig
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "compiler"))
+from random_model import random_model
+
+CONFIG = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
+MODEL = random_model(CONFIG, 3)
+MACHINE = Machine(array=(8, 8), mesh=(2, 2))
+
+
+@pytest.fixture(scope="module")
+def done():
+    prompt = np.random.default_rng(2).integers(0, CONFIG.vocab, 30).tolist()
+    return generate(MODEL, prompt, 3, machine=MACHINE)
+
+
+def test_causes_sum_and_the_cost_model_is_near(done):
+    result = account(done, MODEL, MACHINE)
+    assert sum(result["cycles_by_cause"].values()) == result["cycles"]
+    prefill = result["prefill"]
+    for causes in prefill["cycles_by_engine"].values():
+        assert sum(causes.values()) == prefill["cycles"]
+    assert sum(result["link"]["cycles_by_cause"].values()) == result["link"]["cycles"]
+    assert prefill["bound_cycles"] <= prefill["cycles"]
+    # A model as small as this one waits more often for what the cost model leaves out.
+    assert 1 <= prefill["cycles"] / prefill["predicted_cycles"] <= 1.25
+    # Beats fetched behind the end of the program: at most 8.
+    assert 0 <= prefill["bytes"]["hbm_read"] - prefill["predicted_hbm_read"] <= 8 * 64
+    assert result["windows_checked"] >= 3
+    assert 0 < result["mac_utilization"] < 1
+
+
+def changed(done, change):
+    events = copy.deepcopy(done.events)
+    for event in events:
+        if event["kind"] == "counters":
+            change(event)
+    return replace(done, events=events)
+
+
+@pytest.mark.parametrize("part", ["matrix", "vector", "load", "store"])
+def test_an_engine_whose_causes_do_not_sum_fails(done, part):
+    def change(event):
+        event["parts"][f"prefill.panel.{part}"]["idle"] += 1
+
+    cycles = next(e["cycle"] for e in done.events if e["kind"] == "counters") - 2
+    message = f"Causes of the {part} engine must sum to {cycles} cycles, not {cycles + 1}"
+    with pytest.raises(AccountError, match=f"^{re.escape(message)}$"):
+        account(changed(done, change), MODEL, MACHINE)
+
+
+def test_a_tile_whose_causes_do_not_sum_fails(done):
+    def change(event):
+        event["tiles"][2]["computing"] += event["index"]
+
+    with pytest.raises(AccountError, match=r"^Causes of tile 2 must sum to \d+ cycles, not \d+$"):
+        account(changed(done, change), MODEL, MACHINE)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "what"),
+    [
+        ("hbm_beats", "hbm_read bytes"),
+        ("hbm_written_beats", "hbm_write bytes"),
+        ("link_words", "link bytes"),
+    ],
+)
+def test_a_monitor_that_disagrees_fails(done, monitor, what):
+    def change(event):
+        event["monitors"][monitor] += 1
+
+    message = rf"^Counter of {what} must agree with the monitor's \d+, not \d+$"
+    with pytest.raises(AccountError, match=message):
+        account(changed(done, change), MODEL, MACHINE)
+
+
+def test_a_link_with_too_few_bytes_fails(done):
+    def change(event):
+        event["parts"]["link.transmitter"]["link_payload"] -= 4
+
+    with pytest.raises(AccountError, match=r"^Link must carry \d+ bytes, not \d+$"):
+        account(changed(done, change), MODEL, MACHINE)
