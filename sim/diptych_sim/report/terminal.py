@@ -15,7 +15,7 @@ __all__ = ["print_accounts"]
 def _number(value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}"
 
 
 def print_accounts(result: Mapping[str, Any], console: Console) -> None:
