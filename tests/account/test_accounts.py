@@ -38,6 +38,8 @@ def test_causes_sum_and_the_cost_model_is_near(done):
     assert prefill["bound_cycles"] <= prefill["cycles"]
     # A model as small as this one waits more often for what the cost model leaves out.
     assert 1 <= prefill["cycles"] / prefill["predicted_cycles"] <= 1.25
+    decode = result["decode"]
+    assert 0.9 <= decode["cycles"] / decode["predicted_cycles"] <= 1.2
     # Beats fetched behind the end of the program: at most 8.
     assert 0 <= prefill["bytes"]["hbm_read"] - prefill["predicted_hbm_read"] <= 8 * 64
     assert result["windows_checked"] >= 3

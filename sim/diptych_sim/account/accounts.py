@@ -12,7 +12,8 @@ from diptych.mesh.core import CAUSES as TILE_CAUSES
 from diptych.mesh.router import DIRECTIONS
 from diptych.systolic.dma_load import LOAD_CAUSES
 from diptych.systolic.dma_store import STORE_CAUSES
-from diptych_sim.account.cost import prefill_cost
+from diptych_sim.account.decode_cost import decode_cost
+from diptych_sim.account.prefill_cost import prefill_cost
 from diptych_sim.compiler.placement import Placement
 from diptych_sim.generate import Generation, Machine
 from diptych_sim.golden.quantized import QuantizedModel
@@ -185,6 +186,9 @@ def _decode(done: Generation, model: QuantizedModel) -> dict[str, Any] | None:
     return {
         "cycles": cycles,
         "cycles_per_token": cycles / tokens,
+        "predicted_cycles": sum(
+            decode_cost(done.decode, len(done.prompt) + n) for n in range(tokens)
+        ),
         "bound_cycles": tokens * _bound(model, done.decode.placement, total["macs"] // tokens),
         "macs": total["macs"],
         "mac_utilization": total["macs"] / (cycles * len(changes) * TILE_MACS),

@@ -22,7 +22,7 @@ from diptych_sim.golden import numbers
 from diptych_sim.golden.machine import STEPS
 from diptych_sim.golden.quantized import QuantizedModel
 
-__all__ = ["COUNT", "FIRST", "LEFT", "TOKEN_TASK", "TURN", "VOCABULARY", "decode_program"]
+__all__ = ["COUNT", "FIRST", "LEFT", "TOKEN_TASK", "TURN", "VOCABULARY", "WORDS", "decode_program"]
 
 TOKEN_TASK = 0
 """Task that takes a token in register 1, and leaves its successor."""
@@ -37,9 +37,10 @@ TURN = 5
 """Register: tokens until it is the row's turn to hold one."""
 LEFT = 6
 """Register: tokens that are still to be written."""
+WORDS = 9
+"""Register: words of 8 positions that the row holds."""
 _LAYER = 7
 _SLOT = 8
-_WORDS = 9
 _A, _B, _T = 10, 11, 15
 _UNITY = ARGUMENT  # once the token has been looked up
 
@@ -136,7 +137,7 @@ class _Writer:
         s(Function.ADD, d=_B, a=TURN, imm=-1)
         s(Function.SELECT, d=TURN, b=_B, imm=p.rows - 1, dynamic=_A)
         s(Function.ADD, d=_T, a=COUNT, imm=7)
-        s(Function.SHIFT_RIGHT, d=_WORDS, a=_T, imm=3)
+        s(Function.SHIFT_RIGHT, d=WORDS, a=_T, imm=3)
         s(Function.MULTIPLY, d=_B, a=_SLOT, imm=2 * d)
         s(Function.SELECT, d=_T, a=_UNITY, dynamic=_A)
         self._receive(
@@ -295,7 +296,7 @@ class _Writer:
                 a_reg=_LAYER,
                 b_base=p.at("powers"),
                 count=d,
-                inner_reg=_WORDS,
+                inner_reg=WORDS,
                 stride=p.value_stride,
                 unsigned=1,
                 to_color=1,

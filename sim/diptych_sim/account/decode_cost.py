@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Cost model of the decode panel: cycles of a token, from the tiles' program alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from diptych.mesh.isa import INSTRUCTION_WORDS, Function, Instruction, Op, Tail
+from diptych_sim.compiler.commands import field_of
+from diptych_sim.compiler.decode import DecodeProgram
+from diptych_sim.compiler.decode_program import COUNT, VOCABULARY, WORDS
+from diptych_sim.compiler.routes import Color
+
+__all__ = ["decode_cost"]
+
+_PIPE = {Op.MATVEC: 2, Op.REQUANTIZE: 4, Op.ROTATE: 3, Op.EXPONENTIAL: 5, Op.GATE: 7}
+"""Cycles from operands to result, as of the vector pipe."""
+_STEPS = {Op.ROTATE: 2}
+_SCALARS = {Function.LOAD: 2, Function.RECIPROCAL: 4, Function.RSQRT: 4, Function.TO_SCALE: 4}
+_START = 2
+"""Cycles from the issue of a vector instruction to its first operands."""
+_RAMPS = 4
+"""Cycles from a result over the ramp into the router and out of it again, on both ends."""
+_RECEIVE = 6
+"""Cycles from a wavelet to its element and its statistics in registers."""
+_REDUCED = {
+    Color.COLUMN_ADD: Color.COLUMN_SUM,
+    Color.COLUMN_MAX: Color.COLUMN_TOP,
+    Color.ROW_ADD: Color.ROW_SUM,
+    Color.ROW_MAX: Color.ROW_TOP,
+}
+
+
+@dataclass
+class _Clock:
+    """Where a tile is."""
+
+    now: int = 0
+    pipe: int = 0
+    """From when on the vector pipe takes the next instruction."""
+    piped: int = 0
+    """From when on all its results are where they belong."""
+    received: int = 0
+    arrivals: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    """When the last wavelet of a color comes."""
+
+
+def decode_cost(program: DecodeProgram, position: int) -> int:
+    """Return the cycles of the token that is decoded at a position.
+
+    One tile stands for all: they run one program in step. A reduction comes back to all tiles of a
+    line after ``2 max(root, n - 1 - root)`` hops, at a wavelet a cycle. It leaves out conflicts in
+    the SRAM, wavelets that wait for each other, and rows that hold one position less.
+    """
+    place = program.placement
+    words = program.program.words()
+    instructions = []
+    for at in range(0, len(words), INSTRUCTION_WORDS):
+        bits = sum(word << 32 * n for n, word in enumerate(words[at : at + INSTRUCTION_WORDS]))
+        instructions.append(field_of(Instruction(), bits))
+    slots = -(-(position + 1) // place.rows)
+    registers = {COUNT: slots, WORDS: -(-slots // 8), VOCABULARY: place.vocabulary}
+    hops = {}
+    for first, count in ((Color.COLUMN_ADD, place.rows), (Color.ROW_ADD, place.columns)):
+        root = count // 2
+        for color in (first, first + 2):
+            hops[color] = 2 * max(root, count - 1 - root) + _RAMPS
+
+    # The one loop of the program is over layers; its branch is the first one.
+    branch = next(
+        index
+        for index, i in enumerate(instructions)
+        if i["op"] == Op.SCALAR.value and i["function"] == Function.BRANCH.value
+    )
+    start = instructions[branch]["tail"]
+    layers = program.model.config.layers
+    body = list(range(start, branch + 1))
+    ends = next(
+        index
+        for index, i in enumerate(instructions)
+        if index > branch and i["function"] == Function.BRANCH.value
+    )
+    clock = _Clock()
+    for index in [*range(start), *body * layers, *range(branch + 1, ends + 1)]:
+        _run(clock, instructions[index], registers, hops)
+    return clock.now
+
+
+def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict[int, int]) -> None:
+    op = Op(i["op"])
+    if i["fence_pipe"]:
+        clock.now = max(clock.now, clock.piped)
+    if i["fence_receive"]:
+        clock.now = max(clock.now, clock.received)
+    clock.now += 1
+    if op is Op.SCALAR:
+        function, color = Function(i["function"]), i["count"]
+        clock.now += _SCALARS.get(function, 1) - 1
+        if function is Function.SEND and color in hops:
+            result = _REDUCED[Color(color)]
+            clock.arrivals[result] = max(clock.arrivals[result], clock.now + hops[color])
+        elif function is Function.TAKE:
+            clock.now = max(clock.now, clock.arrivals[color])
+        return
+    tail = field_of(Tail(), i["tail"])
+    count = i["count"] + registers.get(tail["count_reg"], 0)
+    if op is Op.RECEIVE:
+        # Its wavelets are on their way once the matching instruction has run.
+        clock.received = max(clock.received, clock.now + count)
+        return
+    if op is Op.MATVEC:
+        inner = i["inner"] + registers.get(tail["inner_reg"], 0)
+        count *= max(1, inner * (3 if tail["planes"] else 1))
+    clock.now = max(clock.now, clock.pipe)
+    clock.pipe = clock.now + count * _STEPS.get(op, 1)
+    clock.piped = clock.pipe + _START + _PIPE[op]
+    if tail["to_color"] and tail["color"] in hops:
+        result = _REDUCED[Color(tail["color"])]
+        clock.arrivals[result] = clock.piped + hops[tail["color"]]
+        clock.received = max(clock.received, clock.arrivals[result] + _RECEIVE)
