@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A user's mistakes: one clear line on standard error, exit status 2, and nothing written."""
+
+import re
+import sys
+
+import pytest
+
+from diptych_sim import cli
+
+
+def run(capsys, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["diptych", *arguments])
+    status = 0
+    try:
+        cli.main()
+    except SystemExit as stopped:
+        status = stopped.code
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+MISTAKES = [
+    (["--prompt", ""], r"Prompt \(--prompt\) must not be empty"),
+    (["--prompt", "word " * 600], r"Prompt .*context of 512, not \d+"),
+    (["--tokens", "0"], "Number of tokens must be at least 1, not 0"),
+    (["--tokens", "-3"], "Number of tokens must be at least 1, not -3"),
+    (["--tokens", "many"], ".*--tokens.*'many' is not a valid integer."),
+    (["--tokens", "600"], r"Number of tokens must be at most \d+, as the prompt takes \d+ .*600"),
+    (["--model", "/nowhere.bin"], ".*must be 'builtin', a file or a folder, not missing"),
+    (["--mesh", "0x4"], ".*--mesh.*must be RxC.*not '0x4'"),
+    (["--mesh", "4x"], ".*--mesh.*must be RxC.*not '4x'"),
+    (["--mesh", "4x-2"], ".*--mesh.*must be RxC.*not '4x-2'"),
+    (["--mesh", "300x8"], ".*--mesh.*must be RxC.*128.*not '300x8'"),
+    (["--mesh", "2x2"], r"Mesh 2x2 has 24576 bytes .* need \d+ more; \d+x\d+ would do"),
+    (["--array", "0x0"], ".*--array.*must be RxC.*not '0x0'"),
+    (["--array", "12x12"], ".*--array.*power of two from 4 to 128.*not '12x12'"),
+    (["--array", "256x16"], ".*--array.*power of two from 4 to 128.*not '256x16'"),
+    (["--sram-bytes", "100"], "SRAM must be a multiple of 256 bytes up to 65536, not 100"),
+    (["--json", "/nowhere/x.json"], r"JSON file \(--json\) must be in a folder that exists, .*"),
+    (["--waves", "x.txt"], r"Waveform file \(--waves\) must be .*\.fst or \.vcd, not x.txt"),
+    (["--stage", "half"], ".*--stage.*'half'.*"),
+    (["--stage", "decode", "--tokens", "1"], "Number of tokens must be at least 2 to decode.*"),
+    (["--nonsense"], ".*--nonsense.*"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_generate_refuses(arguments, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, monkeypatch, "generate", *arguments)
+    assert status == 2
+    assert out == ""
+    assert re.fullmatch(f"error: {message}\n", err), err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "--windows", "0"], "Number of windows must be at least 1, not 0"),
+        (["bench", "--runs", "0"], "Number of runs must be at least 1, not 0"),
+        (["verilog", "--array", "3x3"], ".*--array.*not '3x3'"),
+        (["nonsense"], "No such command 'nonsense'."),
+    ],
+)
+def test_others_refuse(arguments, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, monkeypatch, *arguments)
+    assert (status, out) == (2, "")
+    assert re.fullmatch(f"error: {message}\n", err), err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--json", "--out"])
+def test_an_output_that_cannot_be_written_is_refused_first(option, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    target = "folder" if option == "--json" else "file"
+    status, out, err = run(capsys, monkeypatch, "generate", option, target)
+    assert (status, out) == (2, "")
+    assert re.fullmatch(rf"error: .*{option}.* must be .*{target}\n", err), err
+    assert (tmp_path / "file").read_text() == "mine"
