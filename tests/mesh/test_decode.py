@@ -19,7 +19,16 @@ from random_model import random_model
 TINY = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
 
 
-@pytest.mark.parametrize("mesh", [(2, 2), (3, 2), (2, 5)])
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        (2, 2),
+        (3, 2),
+        (2, 5),
+        pytest.param((6, 9), marks=pytest.mark.slow),
+        pytest.param((16, 16), marks=pytest.mark.slow),
+    ],
+)
 def test_tokens_equal_the_golden_model(mesh):
     prompt = np.random.default_rng(1).integers(0, TINY.vocab, 5).tolist()
     assert decode_only(random_model(TINY, 1), prompt, 6, mesh=mesh).matches_golden

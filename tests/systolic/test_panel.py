@@ -54,7 +54,13 @@ def prefill(model, rows, columns, prompt, folder, *, stall=0.0, on_event=None):
     )
 
 
-@pytest.mark.parametrize("array", [(4, 4), (8, 8)])
-def test_hands_off_what_the_golden_model_computes(array, tmp_path):
-    prompt = np.random.default_rng(1).integers(0, TINY.vocab, 21).tolist()
+SLOW = [
+    pytest.param(size, marks=pytest.mark.slow) for size in ((8, 16), (16, 8), (16, 16), (32, 32))
+]
+
+
+@pytest.mark.parametrize("array", [(4, 4), (8, 8), *SLOW])
+@pytest.mark.parametrize("count", [1, 21, pytest.param(60, marks=pytest.mark.slow)])
+def test_hands_off_what_the_golden_model_computes(array, count, tmp_path):
+    prompt = np.random.default_rng(1).integers(0, TINY.vocab, count).tolist()
     prefill(random_model(TINY, 1), *array, prompt, tmp_path, stall=0.3)
