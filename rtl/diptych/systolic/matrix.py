@@ -15,7 +15,19 @@ from .matrix_fetch import PieceFetch
 from .matrix_tiles import RowStreamer, RowTag, Tile, TileSequencer, WeightTag
 from .ports import ReadPort, SumPort
 
-__all__ = ["MatrixEngine"]
+__all__ = ["MATRIX_CAUSES", "MatrixEngine"]
+
+WAITED = ("load", "vector", "store")
+MATRIX_CAUSES = (
+    "computing",
+    "shifting_weights",
+    "waiting_weights",
+    "waiting_activations",
+    "draining",
+    *(f"waiting_{who}" for who in WAITED),
+    "idle",
+)
+"""What a cycle of the matrix engine goes to."""
 
 
 class MatrixEngine(wiring.Component):
@@ -34,7 +46,8 @@ class MatrixEngine(wiring.Component):
     Each cycle is counted in one of ``count_computing`` (the array takes a row),
     ``count_shifting_weights`` (it waits for weights, and takes a line of them),
     ``count_waiting_weights``, ``count_waiting_activations``, ``count_draining`` (all rows are in,
-    not all sums are out) and ``count_idle``. ``count_macs`` (64 bits) are useful products;
+    not all sums are out), ``count_waiting_load``, ``count_waiting_vector``,
+    ``count_waiting_store`` (the next command waits for that engine) and ``count_idle``. ``count_macs`` (64 bits) are useful products;
     ``bytes_*`` are bytes moved at the ports.
 
     Parameters
@@ -53,6 +66,8 @@ class MatrixEngine(wiring.Component):
     done : :py:`Out(1)`
         For a cycle per command, in order: its last sum is being written, a read in the next cycle
         sees it.
+    waits : :py:`In(3)`
+        Whether the next command waits for load, vector, store; for the counters.
     x, w : :py:`Out(ReadPort(line, lines))`
         Reads of activations and weights.
     sums : :py:`Out(SumPort(columns, accumulators))`
@@ -66,6 +81,7 @@ class MatrixEngine(wiring.Component):
 
     i: stream.Interface
     done: Signal
+    waits: Signal
     x: Any
     w: Any
     sums: Any
@@ -97,6 +113,7 @@ class MatrixEngine(wiring.Component):
             {
                 "i": In(stream.Signature(MATRIX)),
                 "done": Out(1),
+                "waits": In(3),
                 "x": Out(ReadPort(shape, scratchpad // line)),
                 "w": Out(ReadPort(shape, scratchpad // line)),
                 "sums": Out(SumPort(columns, accumulators)),
@@ -205,6 +222,7 @@ class MatrixEngine(wiring.Component):
                 "waiting_weights": needs_weights,
                 "waiting_activations": works,
                 "draining": valid.any() | self.done,
+                **{f"waiting_{who}": self.waits[n] for n, who in enumerate(WAITED)},
                 "idle": Const(1),
             },
             amounts={

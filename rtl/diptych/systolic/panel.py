@@ -127,6 +127,7 @@ class PrefillPanel(wiring.Component):
             queues.program.eq(self.program),
             self.finished.eq(queues.finished),
             store.token.eq(vector.token),
+            matrix.waits.eq(queues.matrix_waits),
         ]
         wiring.connect(m, store.o, wiring.flipped(self.handoff))
 

@@ -40,6 +40,8 @@ class CommandQueues(wiring.Component):
         To the engines.
     load_done, matrix_done, vector_done, store_done : :py:`In(1)`
         An engine's command is done.
+    matrix_waits : :py:`Out(3)`
+        Whether the next MATRIX command waits for load, vector, store.
     count_commands : :py:`Out(32)`
         Commands started.
     """
@@ -48,6 +50,7 @@ class CommandQueues(wiring.Component):
     program: Signal
     finished: Signal
     axi: Any
+    matrix_waits: Signal
     count_commands: Signal
 
     def __init__(self) -> None:
@@ -59,6 +62,7 @@ class CommandQueues(wiring.Component):
                 "axi": Out(ReadChannels()),
                 **{q.name.lower(): Out(stream.Signature(LAYOUTS[q])) for q in Queue},
                 **{f"{q.name.lower()}_done": In(1) for q in Queue},
+                "matrix_waits": Out(3),
                 "count_commands": Out(32),
             }
         )
@@ -194,6 +198,11 @@ class CommandQueues(wiring.Component):
                 started.r_en.eq(done),
                 runs[q].eq(started.r_rdy),
             ]
+            if queue is Queue.MATRIX:
+                missing_ones = waits & ~available
+                for n, other in enumerate((Queue.LOAD, Queue.VECTOR, Queue.STORE)):
+                    bit = other.value * 4 + q
+                    m.d.comb += self.matrix_waits[n].eq(commands.r_rdy & missing_ones[bit])
             taken = taken | Mux(starts[q], waits, 0)
             given = given | Mux(done, started.r_data, 0)
         # A semaphore has one queue that signals it and one that waits for it.

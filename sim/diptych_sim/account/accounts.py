@@ -12,6 +12,7 @@ from diptych.mesh.core import CAUSES as TILE_CAUSES
 from diptych.mesh.router import DIRECTIONS
 from diptych.systolic.dma_load import LOAD_CAUSES
 from diptych.systolic.dma_store import STORE_CAUSES
+from diptych.systolic.matrix import MATRIX_CAUSES
 from diptych_sim.account.decode_cost import decode_cost
 from diptych_sim.account.prefill_cost import prefill_cost
 from diptych_sim.compiler.placement import Placement
@@ -21,14 +22,7 @@ from diptych_sim.golden.quantized import QuantizedModel
 __all__ = ["AccountError", "account"]
 
 ENGINE_CAUSES = {
-    "matrix": (
-        "computing",
-        "shifting_weights",
-        "waiting_weights",
-        "waiting_activations",
-        "draining",
-        "idle",
-    ),
+    "matrix": MATRIX_CAUSES,
     "vector": (
         "computing",
         "starting",

@@ -196,6 +196,7 @@ class Bench:
         self.idle = 0
         self.amounts = dict.fromkeys(AMOUNTS, 0)
         self.sums_before = False
+        dut.waits.value = 0
         for name in ("x", "w"):
             dut[f"{name}__ready"].value = 0
 
