@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""``diptych gemm``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+
+from diptych_sim.account.accounts import AccountError
+from diptych_sim.command.options import ARRAY, Refused, Size, check_file, write_json
+from diptych_sim.compiler.gemm import GemmError
+from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
+from diptych_sim.gemm import gemm as run_gemm
+from diptych_sim.report.progress import Steps
+
+__all__ = ["gemm"]
+
+LARGEST = 2**16
+
+
+@click.command()
+@click.argument("m", type=int)
+@click.argument("k", type=int)
+@click.argument("n", type=int)
+@click.option("--array", default="16x16", show_default=True, type=ARRAY, help="Prefill panel.")
+@click.option("--hbm-bytes-per-cycle", default=64, show_default=True, type=int)
+@click.option("--hbm-latency", default=100, show_default=True, type=int)
+@click.option("--bias", is_flag=True, help="Add an int32 to each column.")
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1))
+@click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
+def gemm(
+    m: int,
+    k: int,
+    n: int,
+    array: Size,
+    hbm_bytes_per_cycle: int,
+    hbm_latency: int,
+    bias: bool,
+    seed: int,
+    json_file: str | None,
+) -> None:
+    """Multiply random int8 matrices [M, K] and [K, N] on the prefill panel, from HBM to HBM."""
+    for name, size in (("M", m), ("K", k), ("N", n)):
+        if size not in range(1, LARGEST + 1):
+            raise Refused(f"{name} must be in range(1, {LARGEST + 1}), not {size}")
+    if hbm_bytes_per_cycle not in range(1, 65):
+        raise Refused(
+            f"Bandwidth (--hbm-bytes-per-cycle) must be 1 to 64, not {hbm_bytes_per_cycle}"
+        )
+    if hbm_latency not in range(4, 10001):
+        raise Refused(f"Latency (--hbm-latency) must be 4 to 10000 cycles, not {hbm_latency}")
+    check_file("JSON file", "--json", json_file)
+    rng = np.random.default_rng(seed)
+    if m * k + k * n > 2**24:
+        raise Refused(f"Operands must fit into {2**24} bytes of HBM, not {m * k + k * n}")
+    x = rng.integers(-128, 128, (m, k)).astype(np.int8)
+    w = rng.integers(-128, 128, (k, n)).astype(np.int8)
+    biases = rng.integers(-(2**31), 2**31, n).astype(np.int32) if bias else None
+    tell = Steps()
+    try:
+        done = run_gemm(
+            x,
+            w,
+            biases,
+            array=array,
+            hbm_bytes_per_cycle=hbm_bytes_per_cycle,
+            hbm_latency=hbm_latency,
+            seed=seed,
+            progress=tell,
+        )
+    except GemmError as error:
+        raise Refused(str(error)) from None
+    except (BuildError, ToolError, SimulationError, AccountError) as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        tell.stop()
+    result: dict[str, Any] = {
+        "matches_golden": done.matches_golden,
+        **done.accounts,
+        "wall_seconds": done.run.seconds,
+        "config": {
+            "m": m,
+            "k": k,
+            "n": n,
+            "array": f"{array[0]}x{array[1]}",
+            "hbm_bytes_per_cycle": hbm_bytes_per_cycle,
+            "hbm_latency": hbm_latency,
+            "bias": bias,
+            "seed": seed,
+        },
+    }
+    terminal = Console(stderr=json_file == "-", highlight=False)
+    share = result["bound_cycles"] / result["cycles"]
+    terminal.print(
+        f"{m}x{k}x{n} on {array[0]}x{array[1]}: {result['cycles']:,} cycles, bound "
+        f"{result['bound_cycles']:,} ({share:.1%}); {result['mac_utilization']:.1%} of peak"
+    )
+    shown = ", ".join(
+        f"{name} {count:,}" for name, count in result["cycles_by_cause"].items() if count
+    )
+    terminal.print(shown, soft_wrap=True)
+    read = result["bytes"]["hbm_read"]
+    terminal.print(
+        f"HBM reads {read:,} bytes, {read / result['operand_bytes']:.2f} times the operands; "
+        f"writes {result['bytes']['hbm_write']:,}; "
+        f"{'equal to' if done.matches_golden else 'DIFFERENT FROM'} NumPy"
+    )
+    write_json(json_file, result)
+    if not done.matches_golden:
+        click.echo("error: the result differs from NumPy's", err=True)
+        sys.exit(1)
