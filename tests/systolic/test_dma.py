@@ -3,7 +3,7 @@
 
 Mutations that were tried by hand, each seen to fail: bursts across 4 KiB; a whole last line; token
 numbers cut to 8 bits; writes that are not waited for; rows without the target's pitch; a pick of
-the entry before.
+the entry before; token numbers of the command before.
 """
 
 import pytest
@@ -40,4 +40,4 @@ def test_writes_what_it_reads(lanes, line, monkeypatch):
         test_module="diptych_tb.systolic.dma",
         env={"DUT_LANES": lanes, "DUT_LINE": line},
     )
-    assert ran.tests == 4
+    assert ran.tests == 8

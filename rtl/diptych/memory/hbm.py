@@ -14,15 +14,17 @@ from .banked import BankedMemory
 __all__ = ["Hbm"]
 
 OUTSTANDING = 8
+RESPONSES = 128
+"""Bursts that are written and whose response is on its way."""
 
 
 class Hbm(wiring.Component):
     """Beats of 64 bytes; the first of a burst comes ``latency`` cycles after its address.
 
     A write is done when its last beat was taken, and its response comes ``latency`` cycles later.
-    Up to 8 bursts of each kind are outstanding. Over time, at most ``bytes_per_cycle`` move, reads
-    and writes together; where both want a cycle, they take turns. The host fills the memory
-    through a port of its own, as a driver does, which costs no bandwidth, and goes first.
+    Up to 8 bursts of each kind wait, and 128 responses. Over time, at most ``bytes_per_cycle``
+    move, reads and writes together; where both want a cycle, they take turns. The host fills the
+    memory through a port of its own, as a driver does, which costs no bandwidth, and goes first.
 
     Parameters
     ----------
@@ -142,7 +144,7 @@ class Hbm(wiring.Component):
             width=WriteAddress().size, depth=OUTSTANDING
         )
         m.submodules.write_beats = beats = fifo.SyncFIFO(width=WriteData().size, depth=4)
-        m.submodules.responses = responses = fifo.SyncFIFO(width=32 + 2, depth=OUTSTANDING)
+        m.submodules.responses = responses = fifo.SyncFIFO(width=32 + 2, depth=RESPONSES)
         aw, w, b = self.axi.aw, self.axi.w, self.axi.b
         burst = Signal(WriteAddress())
         beat = Signal(WriteData())

@@ -4,7 +4,7 @@
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import memory, stream, wiring
+from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -23,7 +23,11 @@ PAGE_BEATS = PAGE_BYTES // BEAT_BYTES
 
 
 class LoadEngine(wiring.Component):
-    """Runs LOAD commands, one at a time, several bursts outstanding.
+    """Runs LOAD commands in order, several bursts outstanding.
+
+    The bursts of a command are asked for while the beats of the one before still come, so that
+    HBM's latency is paid once for commands that follow each other; only a gather waits for its
+    token numbers first.
 
     HBM addresses and pitches are multiples of 64, targets multiples of a line; ``rows`` is at least
     1, ``bytes`` a multiple of an entry but for the scratchpad. A gather has at most 16 rows, whose
@@ -72,25 +76,38 @@ class LoadEngine(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         sizes = self.sizes
-        command = Signal(LOAD)
+        command = Signal(LOAD)  # whose beats come
         busy = Signal()
         target = Signal(Target)
         gathers, picks = Signal(), Signal()
         ids = Signal(8 * BEAT_BYTES)
         has_ids = Signal()
-        asked_ids = Signal()
+        # The next command asks while the beats of this one still come.
+        ask = Signal(LOAD)
+        ask_target = Signal(Target)
+        ask_gathers, ask_picks = Signal(), Signal()
+        ask_has_ids, asked_ids, asking = Signal(), Signal(), Signal()
+        m.submodules.commands = commands = fifo.SyncFIFO(width=LOAD.size, depth=2)
+
+        def tell(op: Any, gather: Signal, pick: Signal, layout: Any) -> None:
+            m.d.comb += [
+                op.eq(layout.head.op),
+                pick.eq(op == Target.PICK_DYNAMIC),
+                gather.eq((op == Target.GATHER) | (op == Target.GATHER_DYNAMIC) | pick),
+            ]
+
+        tell(target, gathers, picks, command)
+        tell(ask_target, ask_gathers, ask_picks, ask)
         m.d.comb += [
-            target.eq(command.head.op),
-            picks.eq(target == Target.PICK_DYNAMIC),
-            gathers.eq((target == Target.GATHER) | (target == Target.GATHER_DYNAMIC) | picks),
-            self.i.ready.eq(~busy),
+            self.i.ready.eq(~asking & commands.w_rdy),
+            commands.w_en.eq(self.i.valid & self.i.ready),
+            commands.w_data.eq(self.i.payload),
         ]
 
         # --- addresses ---
         ask_row = Signal(16)
         ask_base = Signal(32)
         ask_beat = Signal(16)
-        asking = Signal()
         beats_in_row = Signal(16)
         address = Signal(32)
         left = Signal(16)
@@ -98,10 +115,10 @@ class LoadEngine(wiring.Component):
         to_page = Signal(8)
         identity = Signal(32)
         m.d.comb += [
-            beats_in_row.eq((command.bytes + BEAT_BYTES - 1) >> ceil_log2(BEAT_BYTES)),
+            beats_in_row.eq((ask.bytes + BEAT_BYTES - 1) >> ceil_log2(BEAT_BYTES)),
             identity.eq(ids.word_select(ask_row[:4], 32)),
             address.eq(
-                Mux(gathers, command.hbm + identity[:16] * command.pitch[:16], ask_base)
+                Mux(ask_gathers, ask.hbm + identity[:16] * ask.pitch[:16], ask_base)
                 + (ask_beat << ceil_log2(BEAT_BYTES))
             ),
             left.eq(beats_in_row - ask_beat),
@@ -113,11 +130,11 @@ class LoadEngine(wiring.Component):
         ar = self.axi.ar
         asked, asked_beats = Signal(32), Signal(8)
         m.d.comb += ar.payload.eq(Cat(asked, (asked_beats - 1)[:8]))
-        with m.If(asking & gathers & ~has_ids):
-            m.d.comb += [ar.valid.eq(~asked_ids), asked.eq(command.ids), asked_beats.eq(1)]
-            with m.If(ar.ready):
-                m.d.sync += asked_ids.eq(1)
-        with m.Elif(asking & ~picks):
+        with m.If(asking & ask_gathers & ~ask_has_ids):
+            m.d.comb += [ar.valid.eq(~asked_ids), asked.eq(ask.ids), asked_beats.eq(1)]
+            with m.If(ar.valid & ar.ready):
+                m.d.sync += [asked_ids.eq(1), asking.eq(~ask_picks)]
+        with m.Elif(asking):
             m.d.comb += [ar.valid.eq(1), asked.eq(address), asked_beats.eq(beats)]
             with m.If(ar.ready):
                 m.d.sync += ask_beat.eq(ask_beat + beats)
@@ -125,10 +142,20 @@ class LoadEngine(wiring.Component):
                     m.d.sync += [
                         ask_beat.eq(0),
                         ask_row.eq(ask_row + 1),
-                        ask_base.eq(ask_base + command.pitch),
+                        ask_base.eq(ask_base + ask.pitch),
                     ]
-                    with m.If(ask_row == command.rows - 1):
+                    with m.If(ask_row == ask.rows - 1):
                         m.d.sync += asking.eq(0)
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [
+                ask.eq(self.i.payload),
+                asking.eq(1),
+                asked_ids.eq(0),
+                ask_has_ids.eq(0),
+                ask_row.eq(0),
+                ask_base.eq(self.i.payload.hbm),
+                ask_beat.eq(0),
+            ]
 
         # --- beats: an entry per cycle ---
         row = Signal(16)
@@ -150,14 +177,16 @@ class LoadEngine(wiring.Component):
         ready = Signal()
         entry_bytes = Signal(10)
         advance = Signal(8)
-        takes_ids = Signal()
+        takes_ids, receives = Signal(), Signal()
         lanes, line = sizes.lanes, sizes.line
         m.d.comb += [
+            # Beats behind the last row are those of the next command.
+            receives.eq(busy & ~self.done),
             takes_ids.eq(busy & gathers & ~has_ids),
-            valid.eq(r.valid & busy & ~takes_ids),
+            valid.eq(r.valid & receives & ~takes_ids),
         ]
         with m.If(takes_ids & r.valid):
-            m.d.sync += [ids.eq(beat), has_ids.eq(1)]
+            m.d.sync += [ids.eq(beat), has_ids.eq(1), ask_has_ids.eq(1)]
 
         m.submodules.table = table = memory.Memory(shape=ScaleWord, depth=TABLE_WORDS, init=[])
         to_table, from_table = table.write_port(), table.read_port()
@@ -244,7 +273,7 @@ class LoadEngine(wiring.Component):
             with m.Default():
                 writes(self.dynamic, 4, 1)
                 m.d.comb += self.dynamic.mask.eq(1)
-        m.d.comb += r.ready.eq(takes_ids | (busy & ready))
+        m.d.comb += r.ready.eq(takes_ids | (receives & ready))
         m.d.comb += self.done.eq(busy & (row == command.rows))
         with m.If(taken):
             m.d.sync += part.eq(Mux(ready, 0, part + 1))
@@ -268,17 +297,13 @@ class LoadEngine(wiring.Component):
                     ]
         with m.If(self.done):
             m.d.sync += busy.eq(0)
-        with m.If(self.i.valid & self.i.ready):
-            new = self.i.payload
+        new = Signal(LOAD)
+        m.d.comb += [new.eq(commands.r_data), commands.r_en.eq(~busy)]
+        with m.If(~busy & commands.r_rdy):
             m.d.sync += [
                 command.eq(new),
                 busy.eq(1),
-                asking.eq(1),
-                asked_ids.eq(0),
                 has_ids.eq(0),
-                ask_row.eq(0),
-                ask_base.eq(new.hbm),
-                ask_beat.eq(0),
                 row.eq(0),
                 part.eq(0),
                 gathered.eq(0),

@@ -184,6 +184,7 @@ async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     table = _load(Target.TABLE, hbm=TABLE, bytes=4 * TABLE_WORDS, rows=1)
     await driver.send([table])
     await RisingEdge(dut.done)
+    await RisingEdge(dut.clk)
     assert not memories.written
     for _ in range(40):
         # Token numbers stay as they are until the command is done; they are outside the table.
@@ -198,6 +199,40 @@ async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
         if rng.randrange(2):
             await ClockCycles(dut.clk, rng.randrange(1, 20))
         assert not checker._left, "done with beats under way"
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
+@cocotb.parametrize(idle=[0.0, 0.6], stall=[0.0, 0.6])
+async def commands_follow_each_other(dut: Any, idle: float, stall: float) -> None:
+    """Commands are taken ahead; each is done when its own writes are, and no later one's."""
+    rng = random.Random(f"{cocotb.RANDOM_SEED} {idle} {stall}")
+    sizes = sizes_of_environment()
+    contents = bytearray(rng.randbytes(HBM))
+    memory = AxiReadMemory(dut, "axi", contents, (lambda: rng.random() < idle) if idle else None)
+    driver = StreamDriver(dut, "i", LOAD)
+    memories = _Memories(dut, sizes, (lambda: rng.random() < stall) if stall else None)
+    await start_clock_and_reset(dut)
+    memory.start()
+    memories.start()
+    AxiReadChecker(dut, "axi")
+    commands = [_load(Target.TABLE, hbm=TABLE, bytes=4 * TABLE_WORDS, rows=1)]
+    drawn = [_command(rng, sizes, contents) for _ in range(40)]
+    # Of those that read token numbers, the last has them as they are now.
+    with_ids = [c for c in drawn if c["ids"]]
+    commands += [c for c in drawn if not c["ids"] or c is with_ids[-1]]
+    sending = cocotb.start_soon(driver.send(commands))
+    for command in commands:
+        expected = {}
+        if command["head"]["op"] != Target.TABLE.value:
+            expected = _expected(command, sizes, contents)
+        while not dut.done.value:
+            await RisingEdge(dut.clk)
+        shown = {k: v for k, v in command.items() if v}
+        difference = _difference(memories.written, expected)
+        assert memories.written == expected, f"{shown}: {difference}"
+        memories.written.clear()
+        await RisingEdge(dut.clk)
+    assert sending.done()
 
 
 def _difference(got: dict[Write, int], want: dict[Write, int]) -> str:
