@@ -143,8 +143,12 @@ class Core(wiring.Component):
             loader.i.payload.eq(load_head.data),
             receiver.waiting.eq(buffers.waiting),
             receiver.value.eq(heads[receiver.color]),
+            pipe.waiting.eq(buffers.waiting.bit_select(pipe.color, 1)),
             tasks.waiting.eq(buffers.waiting),
         ]
+
+        with m.If(pipe.asks):
+            m.d.comb += pipe.value.eq(heads[pipe.color])
 
         # --- program ---
         m.submodules.program = program = memory.Memory(
@@ -231,6 +235,7 @@ class Core(wiring.Component):
                 operation.scalar.eq(b),
                 operation.offset.eq(a),
                 operation.dynamic.eq(chosen),
+                operation.control.eq(instruction.control),
                 operation.tail.eq(tail),
                 pipe.i.valid.eq(~is_receive),
                 receiver.i.valid.eq(is_receive),
@@ -250,6 +255,7 @@ class Core(wiring.Component):
             pipe.o.ready.eq(sends_pipe),
             buffers.pop.eq(
                 Mux(receiver.pop, 1 << receiver.color, 0)
+                | Mux(pipe.pop, 1 << pipe.color, 0)
                 | Mux(take, 1 << color, 0)
                 | ((loader.i.valid & loader.i.ready) << LOAD_COLOR)
             ),
@@ -260,7 +266,11 @@ class Core(wiring.Component):
             m.d.sync += wavelet.eq(pipe.o.payload)
         with m.If(send):
             m.d.comb += credits.send.eq(1 << color)
-            m.d.sync += [wavelet.data.eq(result), wavelet.color.eq(color), wavelet.control.eq(0)]
+            m.d.sync += [
+                wavelet.data.eq(result),
+                wavelet.color.eq(color),
+                wavelet.control.eq(instruction.control),
+            ]
 
         # --- scalar instructions ---
         imm = Signal(signed(32))
@@ -363,6 +373,8 @@ class Core(wiring.Component):
             self._count(m, "bank_conflict")
         with m.Elif(pipe.blocked | (no_credit & ~pipe.busy)):
             self._count(m, "backpressure")
+        with m.Elif(pipe.unfed):
+            self._count(m, "waiting_receive")
         with m.Elif(pipe.busy & (~running | waits)):
             self._count(m, "draining")
         with m.Elif(no_wavelet | (waits & fenced) | (waits & is_receive)):

@@ -61,6 +61,12 @@ class Op(enum.Enum, shape=unsigned(5)):
     bytes. With ``statistic``: sum of ``(x * x) >> inner`` and largest magnitude of what was
     stored (int16). With ``argmax`` nothing is stored; register 14 receives the largest
     ``(v << inner) + R[a_reg] - i``. Registers are read at issue. A wavelet per cycle."""
+    MOVE = 7
+    """``count`` elements of ``a_type`` at ``a``; with ``accumulate`` each joins the next wavelet of
+    color ``bits``: their sum (wrapping), or with ``argmax`` their signed maximum; ``a_type`` NONE
+    is the wavelet alone. To ``d_type`` at ``d`` (NONE: not to memory), and with ``to_color`` to
+    ``color``. With ``control`` the last wavelet carries the control bit. Statistic: largest
+    magnitude. An element per cycle, as its wavelet comes."""
 
 
 class Function(enum.Enum, shape=unsigned(5)):
@@ -95,7 +101,8 @@ class Function(enum.Enum, shape=unsigned(5)):
     COMBINE = 14
     """``d = combine(a, b)``."""
     SEND = 15
-    """Send ``a + imm`` on ``color``; waits for a credit. After vector results of the same color."""
+    """Send ``a + imm`` on ``color``; waits for a credit. After vector results of the same color.
+    With ``control`` the wavelet carries the control bit."""
     TAKE = 16
     """``d`` = next wavelet of ``color``; waits for it."""
     BRANCH = 17
@@ -115,7 +122,7 @@ class Type(enum.Enum, shape=unsigned(3)):
     INT16 = 1
     INT32 = 2
     NONE = 3
-    """Destination only: nothing is stored."""
+    """Nothing is stored, or (MOVE) read."""
 
 
 class Instruction(data.StructLayout):
@@ -136,7 +143,8 @@ class Instruction(data.StructLayout):
                 "a_reg": 4,
                 "b_reg": 4,
                 "dynamic": 4,
-                "spare": 4,
+                "control": 1,
+                "spare": 3,
                 "a_base": 16,
                 "b_base": 16,
                 "d_base": 16,

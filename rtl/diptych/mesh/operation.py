@@ -32,6 +32,8 @@ class Operation(data.StructLayout):
         ``R[a_reg]``.
     dynamic : :class:`.ScaleWord`
         ``R[dynamic]``.
+    control : 1 bit
+        The last wavelet carries the control bit.
     tail : :class:`.Tail`
         The rest.
     """
@@ -49,6 +51,7 @@ class Operation(data.StructLayout):
                 "scalar": signed(32),
                 "offset": signed(32),
                 "dynamic": ScaleWord,
+                "control": 1,
                 "tail": Tail(),
             }
         )

@@ -28,16 +28,17 @@ STAGES = {
     Op.ROTATE: 1 + Rotate.latency,
     Op.EXPONENTIAL: 1 + Exponential.latency,
     Op.GATE: 1 + Gate.latency,
+    Op.MOVE: 1,
 }
 """Cycles from the step that asks for an element's operands to its result."""
 
 
 class VectorPipe(wiring.Component):
-    """Carries out MATVEC, REQUANTIZE, ROTATE, EXPONENTIAL and GATE (:class:`.Op`), one at a time.
+    """Carries out all vector instructions (:class:`.Op`) but RECEIVE, one at a time.
 
     A step per cycle; the next instruction is taken when the last result has left. The result of
-    a step leaves 2 (MATVEC), 4, 3, 5 or 7 cycles after its operands were asked for. The pipe stops
-    as a whole while its result cannot leave.
+    a step leaves as many cycles after its operands were asked for as :data:`STAGES` says. The pipe
+    stops as a whole while its result cannot leave.
 
     Members
     -------
@@ -47,6 +48,10 @@ class VectorPipe(wiring.Component):
         To the SRAM.
     o : :py:`Out(stream.Signature(Wavelet()))`
         Results that go to a color.
+    color, waiting, value, pop : :py:`Out(5)`, :py:`In(1)`, :py:`In(signed(32))`, :py:`Out(1)`
+        The color of an operand, whether a wavelet of it waits, the wavelet, and that it is taken.
+    asks : :py:`Out(1)`
+        An operand is a color.
     busy : :py:`Out(1)`
         An instruction has not ended.
     statistic_valid, statistic : :py:`Out(1)`, :py:`Out(32)`
@@ -55,6 +60,8 @@ class VectorPipe(wiring.Component):
         A step is taken.
     starved : :py:`Out(1)`
         A step waits for its operands.
+    unfed : :py:`Out(1)`
+        A step waits for a wavelet.
     blocked : :py:`Out(1)`
         The result cannot leave.
     macs : :py:`Out(4)`
@@ -66,11 +73,17 @@ class VectorPipe(wiring.Component):
     read_b: Any
     write: Any
     o: stream.Interface
+    color: Signal
+    waiting: Signal
+    value: Signal
+    pop: Signal
+    asks: Signal
     busy: Signal
     statistic_valid: Signal
     statistic: Signal
     steps: Signal
     starved: Signal
+    unfed: Signal
     blocked: Signal
     macs: Signal
 
@@ -82,11 +95,17 @@ class VectorPipe(wiring.Component):
                 "read_b": Out(ReadPort()),
                 "write": Out(WritePort()),
                 "o": Out(stream.Signature(Wavelet())),
+                "color": Out(5),
+                "waiting": In(1),
+                "value": In(signed(32)),
+                "pop": Out(1),
+                "asks": Out(1),
                 "busy": Out(1),
                 "statistic_valid": Out(1),
                 "statistic": Out(32),
                 "steps": Out(1),
                 "starved": Out(1),
+                "unfed": Out(1),
                 "blocked": Out(1),
                 "macs": Out(4),
             }
@@ -118,7 +137,12 @@ class VectorPipe(wiring.Component):
             steps.starting.eq(self.i.payload),
             steps.enable.eq(enable),
             self.steps.eq(steps.step.valid),
-            self.starved.eq(steps.busy & enable & ~steps.step.valid & ~steps.empty),
+            self.starved.eq(steps.busy & enable & steps.fed & ~steps.step.valid & ~steps.empty),
+            self.unfed.eq(steps.busy & enable & ~steps.fed & ~steps.empty),
+            self.asks.eq(steps.busy & (now.op == Op.MOVE) & now.tail.accumulate),
+            self.color.eq(now.tail.bits),
+            self.pop.eq(self.asks & steps.step.valid),
+            steps.fed.eq(~self.asks | self.waiting),
             tags[0].eq(steps.step),
         ]
         with m.If(steps.start):
@@ -168,6 +192,18 @@ class VectorPipe(wiring.Component):
             gate.word.eq(now.dynamic),
         ]
 
+        wavelet = Signal(signed(32), reset_less=True)
+        joined = Signal(signed(32))
+        with m.If(self.pop):
+            m.d.sync += wavelet.eq(self.value)
+        m.d.comb += joined.eq(a_value)
+        with m.If(now.tail.accumulate):
+            m.d.comb += joined.eq(a_value + wavelet)
+            with m.If((now.tail.a_type == Type.NONE) | (now.tail.argmax & (wavelet > a_value))):
+                m.d.comb += joined.eq(wavelet)
+            with m.Elif(now.tail.argmax):
+                m.d.comb += joined.eq(a_value)
+
         # --- results ---
         out = Signal(Step())
         value = Signal(signed(32))
@@ -200,20 +236,29 @@ class VectorPipe(wiring.Component):
                 m.d.comb += value.eq(Mux(out.zero, 0, exponential.power))
             with m.Case(Op.GATE):
                 m.d.comb += value.eq(gate.result)
+            with m.Case(Op.MOVE):
+                m.d.comb += value.eq(joined)
 
         sends = Signal()
         writes = Signal()
         leaves = Signal()
         m.d.comb += [
             sends.eq(out.valid & out.emit & now.tail.to_color),
-            writes.eq(out.valid & out.emit & ~now.tail.to_color & (out.type != Type.NONE)),
+            writes.eq(
+                out.valid
+                & out.emit
+                & (~now.tail.to_color | (now.op == Op.MOVE))
+                & (out.type != Type.NONE)
+            ),
             self.blocked.eq((sends & ~self.o.ready) | (writes & ~self.write.ready)),
             enable.eq(~self.blocked),
             leaves.eq(out.valid & enable),
-            self.o.valid.eq(sends),
+            # What goes to both goes to both at once.
+            self.o.valid.eq(sends & (~writes | self.write.ready)),
+            self.o.payload.control.eq(out.last & now.control),
             self.o.payload.data.eq(value),
             self.o.payload.color.eq(now.tail.color),
-            self.write.valid.eq(writes),
+            self.write.valid.eq(writes & (~sends | self.o.ready)),
             self.write.address.eq(out.d[3:]),
         ]
         place = out.d[:3]

@@ -64,6 +64,8 @@ class Steps(wiring.Component):
         The instruction, from the next cycle on.
     enable : :py:`In(1)`
         While low, nothing moves.
+    fed : :py:`In(1)`
+        The step needs no wavelet, or it waits.
     read_a, read_b : :py:`Out(ReadPort())`
         To the SRAM.
     step : :py:`Out(Step())`
@@ -78,6 +80,7 @@ class Steps(wiring.Component):
     starting: Any
     operation: Any
     enable: Signal
+    fed: Signal
     read_a: Any
     read_b: Any
     step: Any
@@ -92,6 +95,7 @@ class Steps(wiring.Component):
                 "starting": In(Operation()),
                 "operation": In(Operation()),
                 "enable": In(1),
+                "fed": In(1),
                 "read_a": Out(ReadPort()),
                 "read_b": Out(ReadPort()),
                 "step": Out(Step()),
@@ -160,9 +164,11 @@ class Steps(wiring.Component):
         a_word, b_word = Signal(ADDRESS_BITS - 3), Signal(ADDRESS_BITS - 3)
         a_known, b_known = Signal(), Signal()
         has_a, has_b = Signal(), Signal()
+        no_a = Signal()
         active = Signal()
         m.d.comb += [
-            needs_a.eq(~zero & ~(a_known & (a_word == a_now[3:]))),
+            no_a.eq(zero | (is_op[Op.MOVE] & (tail.a_type == Type.NONE))),
+            needs_a.eq(~no_a & ~(a_known & (a_word == a_now[3:]))),
             needs_b.eq(
                 ~zero
                 & (
@@ -189,7 +195,7 @@ class Steps(wiring.Component):
         last = Signal()
         m.d.comb += [
             last.eq(row_last & (is_op[Op.ROTATE] | words_last) & phase_last),
-            step.valid.eq(active & self.enable & has_a & has_b),
+            step.valid.eq(active & self.enable & self.fed & has_a & has_b),
             step.first.eq((words == 0) & (phase == 0)),
             step.emit.eq(~is_op[Op.MATVEC] | (words_last & phase_last)),
             step.last.eq(last),
@@ -207,12 +213,13 @@ class Steps(wiring.Component):
                 m.d.comb += [step.type.eq(Type.INT16), size_d.eq(2)]
             with m.Case(Op.EXPONENTIAL):
                 m.d.comb += [step.type.eq(Type.INT8), size_d.eq(1)]
-            with m.Case(Op.REQUANTIZE):
+            with m.Case(Op.REQUANTIZE, Op.MOVE):
                 m.d.comb += size_d.eq(1 << tail.d_type.as_value())
             with m.Case(Op.MATVEC):
                 m.d.comb += step.type.eq(Type.INT32)
         size_a = Signal(3)
-        m.d.comb += size_a.eq(Mux(is_op[Op.REQUANTIZE], 1 << tail.a_type.as_value(), 4))
+        typed = is_op[Op.REQUANTIZE] | is_op[Op.MOVE]
+        m.d.comb += size_a.eq(Mux(typed, 1 << tail.a_type.as_value(), 4))
 
         with m.If(step.valid):
             m.d.sync += phase.eq(phase + 1)

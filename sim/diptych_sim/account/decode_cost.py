@@ -14,7 +14,7 @@ from diptych_sim.compiler.routes import Color
 
 __all__ = ["decode_cost"]
 
-_PIPE = {Op.MATVEC: 2, Op.REQUANTIZE: 4, Op.ROTATE: 3, Op.EXPONENTIAL: 5, Op.GATE: 7}
+_PIPE = {Op.MATVEC: 2, Op.REQUANTIZE: 4, Op.ROTATE: 3, Op.EXPONENTIAL: 5, Op.GATE: 7, Op.MOVE: 1}
 """Cycles from operands to result, as of the vector pipe."""
 _STEPS = {Op.ROTATE: 2}
 _SCALARS = {Function.LOAD: 2, Function.RECIPROCAL: 4, Function.RSQRT: 4, Function.TO_SCALE: 4}

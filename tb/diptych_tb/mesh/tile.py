@@ -9,6 +9,7 @@ from typing import Any
 import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles, RisingEdge
+from cocotb.utils import get_sim_time
 
 from diptych.mesh.core import CAUSES
 from diptych.mesh.fabric import Load, Port, header
@@ -22,7 +23,7 @@ from diptych.mesh.isa import (
 )
 from diptych_sim.compiler.assembler import Assembler
 from diptych_sim.golden import numbers
-from diptych_tb.clocking import start_clock_and_reset
+from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.mesh.links import LinkMonitor, LinkSource
 
 COLORS = 10
@@ -345,6 +346,49 @@ def _argmax(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expec
     return [int(codes.max()) % 2**32], 1
 
 
+def _move(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
+    count = rng.randint(1, 20)
+    a_type, d_type = rng.choice([*WIDTH, Type.NONE]), rng.choice([*WIDTH, Type.NONE])
+    joins = a_type is Type.NONE or rng.random() < 0.6
+    maximum, to_color = rng.random() < 0.4, d_type is Type.NONE or rng.random() < 0.5
+    out = _ints(rng, count, 8 * WIDTH.get(a_type, 4))
+    if a_type is not Type.NONE:
+        bench.store(A, out, WIDTH[a_type])
+    wavelets = _ints(rng, count, 31)
+    if a_type is Type.NONE:
+        out = wavelets
+    elif joins:
+        out = np.maximum(out, wavelets) if maximum else out + wavelets
+        out = (out + 2**31) % 2**32 - 2**31
+    program.vector(
+        Op.MOVE,
+        a_base=A,
+        a_type=a_type,
+        d_base=D,
+        d_type=d_type,
+        count=count,
+        accumulate=joins,
+        argmax=joins and maximum,
+        bits=IN,
+        to_color=to_color,
+        color=OUT,
+        control=1,
+        statistic=1,
+    )
+    words = [int(v) % 2**32 for v in out] if to_color else []
+    if d_type is not Type.NONE:
+        # What pads the last word is not looked at.
+        stored = out.astype(SIZE[WIDTH[d_type]]).tobytes()
+        stored = stored[: len(stored) // 4 * 4]
+        if stored:
+            send_memory(program, D, len(stored) // 4)
+        words += np.frombuffer(stored, "<u4").tolist()
+    if joins:
+        bench.send(IN, wavelets)
+    send_registers(program, [STATISTIC])
+    return [*words, int(max(abs(out)))], len(words) + 1
+
+
 OPS = {
     "matvec": _matvec,
     "requantize": _requantize,
@@ -353,6 +397,7 @@ OPS = {
     "rotate": _rotate,
     "receive": _receive,
     "argmax": _argmax,
+    "move": _move,
 }
 
 
@@ -420,6 +465,43 @@ SCALARS = {
     Function.RSQRT: lambda a, b, imm, c: int(numbers.rsqrt((a + imm) % 2**32)),
     Function.COMBINE: lambda a, b, imm, c: int(numbers.combine(a & 2**22 - 1, b & 2**22 - 1)),
 }
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
+async def a_joined_wavelet_leaves_four_cycles_after_it_came(dut: Any) -> None:
+    """MOVE from a color to a color, with what is in memory: full rate, control on the last."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    bench = Bench(dut, rng)
+    await bench.start()
+    count = 16
+    program = Assembler()
+    program.vector(
+        Op.MOVE,
+        a_base=A,
+        a_type=Type.INT32,
+        d_type=Type.NONE,
+        count=count,
+        accumulate=1,
+        bits=IN,
+        to_color=1,
+        color=OUT,
+        control=1,
+    )
+    program.scalar(Function.SEND, imm=5, color=OUT, control=True)
+    program.scalar(Function.SEND, imm=6, color=OUT)
+    program.scalar(Function.END)
+    bench.run(program)
+    await ClockCycles(dut.clk, 100)
+    assert not bench.east.wavelets[OUT]
+    bench.send(IN, range(count))
+    await RisingEdge(dut.west_i__valid)
+    await RisingEdge(dut.clk)
+    sent = round(get_sim_time("ns")) // PERIOD_NS
+    await bench.receive(count + 2)
+    got = bench.east.wavelets[OUT]
+    assert [w["cycle"] - sent for w in got[:count]] == list(range(4, 4 + count))
+    assert [w["control"] for w in got] == [0] * (count - 1) + [1, 1, 0]
+    await check_causes(dut)
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")
