@@ -12,6 +12,7 @@ import click
 from diptych_sim.command.bench import bench
 from diptych_sim.command.evaluate import evaluate
 from diptych_sim.command.gemm import gemm
+from diptych_sim.command.gemv import gemv
 from diptych_sim.command.generate import generate
 from diptych_sim.command.options import Refused
 from diptych_sim.command.verilog import verilog
@@ -25,7 +26,7 @@ def cli() -> None:
     """Language models on a simulated machine: systolic prefill, KV link, wafer-mesh decode."""
 
 
-for _command in (generate, gemm, evaluate, verilog, bench):
+for _command in (generate, gemm, gemv, evaluate, verilog, bench):
     cli.add_command(_command)
 
 

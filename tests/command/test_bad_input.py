@@ -62,6 +62,11 @@ def test_generate_refuses(arguments, message, capsys, monkeypatch, tmp_path):
         (["bench", "--runs", "0"], "Number of runs must be at least 1, not 0"),
         (["verilog", "--array", "3x3"], ".*--array.*not '3x3'"),
         (["nonsense"], "No such command 'nonsense'."),
+        (["gemv", "0", "5"], r"K must be in range\(1, 65537\), not 0"),
+        (["gemv", "5", "0"], r"N must be in range\(1, 65537\), not 0"),
+        (["gemv", "5", "x"], ".*'x' is not a valid integer."),
+        (["gemv", "5", "5", "--mesh", "0x2"], ".*--mesh.*must be RxC.*not '0x2'"),
+        (["gemv", "512", "512", "--mesh", "1x1"], r"Product of 512 inputs .* a 3x3 mesh would do"),
     ],
 )
 def test_others_refuse(arguments, message, capsys, monkeypatch, tmp_path):

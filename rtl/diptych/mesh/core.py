@@ -25,13 +25,14 @@ from .isa import (
     Op,
     Tail,
 )
-from .loader import Loader
+from .loader import TASK_BITS, Loader
 from .operation import Operation
 from .pipe import VectorPipe
 from .receiver import Receiver
 from .router import RouteWrite
 from .sram import Sram
 from .tasks import Tasks
+from .waits import Wait
 
 __all__ = ["CAUSES", "Core"]
 
@@ -158,8 +159,9 @@ class Core(wiring.Component):
         fetch = program.read_port()
         instruction = Signal(Instruction())
         tail = Signal(Tail())
-        running = Signal()
-        pc = Signal(16)
+        running = Signal(name="watch_running")
+        task = Signal(TASK_BITS, name="watch_task")
+        pc = Signal(16, name="watch_pc")
         next_pc = Signal(16)
         done = Signal()
         ends = Signal()
@@ -179,7 +181,7 @@ class Core(wiring.Component):
             m.d.sync += running.eq(0)
         with m.If(~running & tasks.ready):
             m.d.comb += [tasks.start.eq(1), fetch.addr.eq(tasks.pc), fetch.en.eq(1)]
-            m.d.sync += [running.eq(1), pc.eq(tasks.pc)]
+            m.d.sync += [running.eq(1), pc.eq(tasks.pc), task.eq(tasks.task)]
 
         # --- registers ---
         stored = [Signal(32, name=f"register_{n}") for n in range(1, REGISTERS)]
@@ -366,7 +368,8 @@ class Core(wiring.Component):
                     m.d.comb += [tasks.unblock.valid.eq(1), writes.eq(0)]
 
         # --- counters ---
-        waits = running & ~done
+        waits = Signal()
+        m.d.comb += waits.eq(running & ~done)
         with m.If(pipe.steps):
             self._count(m, "computing")
         with m.Elif(pipe.starved):
@@ -389,6 +392,33 @@ class Core(wiring.Component):
             self.count_sram_read.eq(sram.count_sram_read),
             self.count_sram_write.eq(sram.count_sram_write),
         ]
+
+        # --- what it waits for ---
+        busy = Signal(name="watch_busy")
+        waits_for = Signal(Wait, name="watch_wait")
+        waits_color = Signal(COLOR_BITS, name="watch_color")
+        m.d.sync += [
+            busy.eq(running | tasks.ready | pipe.busy | receiver.busy),
+            waits_for.eq(Wait.NOTHING),
+            waits_color.eq(color),
+        ]
+        with m.If(pipe.o.valid & ~sends_pipe):
+            m.d.sync += [waits_for.eq(Wait.CREDIT), waits_color.eq(pipe.o.payload.color)]
+        with m.Elif(no_credit & ~pipe.busy):
+            m.d.sync += waits_for.eq(Wait.CREDIT)
+        with m.Elif(pipe.unfed):
+            m.d.sync += [waits_for.eq(Wait.WAVELET), waits_color.eq(pipe.color)]
+        with m.Elif(no_wavelet):
+            m.d.sync += waits_for.eq(Wait.WAVELET)
+        with m.Elif(
+            (waits & (is_receive | (instruction.fence_receive & receiver.busy)))
+            | (~running & receiver.busy)
+        ):
+            m.d.sync += [waits_for.eq(Wait.RECEIVE), waits_color.eq(receiver.color)]
+        with m.Elif(waits | (~running & pipe.busy)):
+            m.d.sync += waits_for.eq(Wait.PIPE)
+        with m.Elif(~running & ~tasks.ready):
+            m.d.sync += waits_for.eq(Wait.TASK)
         return m
 
     def _count(self, m: Module, name: str) -> None:

@@ -12,7 +12,7 @@ from .isa import INSTRUCTION_WORDS, REGISTERS, TASKS
 from .router import RouteWrite
 from .sram import WritePort
 
-__all__ = ["Activation", "Loader", "ProgramWrite", "RegisterWrite", "TaskWrite"]
+__all__ = ["TASK_BITS", "Activation", "Loader", "ProgramWrite", "RegisterWrite", "TaskWrite"]
 
 REGISTER_BITS = (REGISTERS - 1).bit_length()
 TASK_BITS = (TASKS - 1).bit_length()

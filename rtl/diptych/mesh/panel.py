@@ -15,7 +15,7 @@ __all__ = ["DecodePanel"]
 
 
 class DecodePanel(wiring.Component):
-    """A mesh that is loaded through its rows' west links and sends tokens out of row 0's.
+    """A mesh that is loaded through its rows' west links and sends words out of them: tokens out of row 0's.
 
     Parameters
     ----------
@@ -30,12 +30,16 @@ class DecodePanel(wiring.Component):
         Load packets of each row, from the KV link.
     token, token_valid : :py:`Out(32)`, :py:`Out(1)`
         What leaves the mesh to the west in row 0, for one cycle.
+    results, results_valid : :py:`Out(32).array(rows)`, :py:`Out(1).array(rows)`
+        The same of every row.
     """
 
     i: Any
     words: Any
     token: Signal
     token_valid: Signal
+    results: Any
+    results_valid: Any
 
     def __init__(
         self,
@@ -55,6 +59,8 @@ class DecodePanel(wiring.Component):
                 "words": In(stream.Signature(DATA_BITS)).array(rows),
                 "token": Out(DATA_BITS),
                 "token_valid": Out(1),
+                "results": Out(DATA_BITS).array(rows),
+                "results_valid": Out(1).array(rows),
             }
         )
 
@@ -69,6 +75,10 @@ class DecodePanel(wiring.Component):
             # What leaves is taken at once.
             link = mesh.west_o[r]
             m.d.sync += link.credit.eq(link.valid << link.wavelet.color)
+            m.d.comb += [
+                self.results_valid[r].eq(link.valid),
+                self.results[r].eq(link.wavelet.data),
+            ]
         m.d.comb += [
             self.token_valid.eq(mesh.west_o[0].valid),
             self.token.eq(mesh.west_o[0].wavelet.data),

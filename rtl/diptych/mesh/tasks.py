@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .isa import TASKS
-from .loader import Activation, TaskWrite
+from .loader import TASK_BITS, Activation, TaskWrite
 
 __all__ = ["Tasks"]
 
@@ -17,7 +17,8 @@ class Tasks(wiring.Component):
     """The task table.
 
     A task is ready when it is active, or when a wavelet of the color that it is bound to waits,
-    unless it is blocked. The lowest-numbered ready task starts. Writing an entry makes the task inactive.
+    unless it is blocked. The lowest-numbered ready task starts. Writing an entry makes the task
+    inactive.
 
     Parameters
     ----------
@@ -32,8 +33,8 @@ class Tasks(wiring.Component):
         From the loader and from instructions.
     waiting : :py:`In(colors)`
         A bit per color: a wavelet waits.
-    ready, pc : :py:`Out(1)`, :py:`Out(16)`
-        Whether a task is ready, and where it begins.
+    ready, task, pc : :py:`Out(1)`, :py:`Out(3)`, :py:`Out(16)`
+        Whether a task is ready, which, and where it begins.
     start : :py:`In(1)`
         The task starts; it is not active any more.
     """
@@ -45,6 +46,7 @@ class Tasks(wiring.Component):
     unblock: Any
     waiting: Signal
     ready: Signal
+    task: Signal
     pc: Signal
     start: Signal
 
@@ -58,6 +60,7 @@ class Tasks(wiring.Component):
                 "unblock": In(Activation()),
                 "waiting": In(colors),
                 "ready": Out(1),
+                "task": Out(TASK_BITS),
                 "pc": Out(16),
                 "start": In(1),
             }
@@ -90,7 +93,7 @@ class Tasks(wiring.Component):
         ]
         for task in range(TASKS):
             with m.If(first[task]):
-                m.d.comb += self.pc.eq(starts[task])
+                m.d.comb += [self.pc.eq(starts[task]), self.task.eq(task)]
 
         set_active = mask(self.activate) | mask(self.load_activation)
         m.d.sync += [

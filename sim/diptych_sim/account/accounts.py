@@ -19,7 +19,7 @@ from diptych_sim.compiler.placement import Placement
 from diptych_sim.generate import Generation, Machine
 from diptych_sim.golden.quantized import QuantizedModel
 
-__all__ = ["AccountError", "account"]
+__all__ = ["AccountError", "account", "bytes_by_level"]
 
 ENGINE_CAUSES = {
     "matrix": MATRIX_CAUSES,
@@ -65,7 +65,8 @@ def _agree(what: str, counted: int, seen: int) -> None:
         raise AccountError(f"Counter of {what} must agree with the monitor's {seen}, not {counted}")
 
 
-def _bytes(**known: int | None) -> dict[str, int | None]:
+def bytes_by_level(**known: int | None) -> dict[str, int | None]:
+    """Return the bytes moved at each level, None where there is no such level."""
     levels = (
         "hbm_read hbm_write scratchpad_read scratchpad_write accumulator_read accumulator_write "
         "sram_read sram_write fabric_hops link"
@@ -109,7 +110,7 @@ def _prefill(done: Generation, model: QuantizedModel, machine: Machine) -> dict[
         "mac_utilization": macs / (cycles * rows * columns),
         "cycles_by_cause": engines["matrix"],
         "cycles_by_engine": engines,
-        "bytes": _bytes(
+        "bytes": bytes_by_level(
             **hbm,
             **end["parts"]["prefill.panel.scratchpad"],
             **end["parts"]["prefill.panel.accumulators"],
@@ -138,7 +139,7 @@ def _link(done: Generation, model: QuantizedModel) -> dict[str, Any]:
         "cycles_by_cause": {name: causes[name] for name in ("sending", "waiting")},
         "cycles_hidden": busy - min(busy, exposed),
         "cycles_exposed": min(busy, exposed),
-        "bytes": _bytes(link=sent["link_payload"] + sent["link_framing"]),
+        "bytes": bytes_by_level(link=sent["link_payload"] + sent["link_framing"]),
         "payload_bytes": sent["link_payload"],
         "framing_bytes": sent["link_framing"],
         "frames": sent["link_frames"],
@@ -187,7 +188,7 @@ def _decode(done: Generation, model: QuantizedModel) -> dict[str, Any] | None:
         "macs": total["macs"],
         "mac_utilization": total["macs"] / (cycles * len(changes) * TILE_MACS),
         "cycles_by_cause": {cause: total[cause] for cause in TILE_CAUSES},
-        "bytes": _bytes(
+        "bytes": bytes_by_level(
             sram_read=total["sram_read"],
             sram_write=total["sram_write"],
             fabric_hops=WAVELET_BYTES * sum(total[way] for way in DIRECTIONS),

@@ -128,6 +128,18 @@ class Assembler:
             raise AssemblerError(f"Label {name!r} must be placed once")
         self._labels[name] = len(self.instructions)
 
+    def place(self, label: str) -> int:
+        """Return the number of the instruction that a label names.
+
+        Raises
+        ------
+        AssemblerError
+            If the label is missing.
+        """
+        if label not in self._labels:
+            raise AssemblerError(f"Label {label!r} must be placed")
+        return self._labels[label]
+
     def branch(self, a: int, label: str, *, comment: str = "") -> None:
         """Append a branch to a label, taken if register ``a`` is not 0."""
         self._branches.append((len(self.instructions), label))
@@ -144,9 +156,7 @@ class Assembler:
         tail, _ = _fields(Instruction)["tail"]
         done = list(self.instructions)
         for index, label in self._branches:
-            if label not in self._labels:
-                raise AssemblerError(f"Label {label!r} must be placed")
-            done[index] |= self._labels[label] << tail
+            done[index] |= self.place(label) << tail
         return [
             instruction >> 32 * word & 0xFFFFFFFF
             for instruction in done

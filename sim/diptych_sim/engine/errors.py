@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What can go wrong while building or running the hardware."""
 
-__all__ = ["BuildError", "EngineError", "SimulationError", "ToolError"]
+__all__ = ["BuildError", "EngineError", "HangError", "SimulationError", "ToolError"]
 
 
 class EngineError(Exception):
@@ -18,3 +18,7 @@ class BuildError(EngineError):
 
 class SimulationError(EngineError, AssertionError):
     """A simulation failed; the message ends with the last lines of its log."""
+
+
+class HangError(SimulationError):
+    """A watchdog stopped the hardware; the message is one line that says where it waits."""

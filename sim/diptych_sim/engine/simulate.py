@@ -23,7 +23,7 @@ from cocotb_tools import runner
 from .build import Build, BuildOptions, Progress, Public, build
 from .cache import cache_root
 from .emit import Source, emit_verilog
-from .errors import SimulationError
+from .errors import HangError, SimulationError
 
 __all__ = ["EVENT_PREFIX", "Run", "default_seed", "run", "simulate"]
 
@@ -143,6 +143,8 @@ def run(
 
     Raises
     ------
+    HangError
+        If a watchdog of the testbench stopped the hardware.
     SimulationError
         If a test fails, none runs, or the simulator stops early.
     """
@@ -156,10 +158,15 @@ def run(
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
 
+    hangs: list[str] = []
+
     def on_line(line: str) -> None:
         if line.startswith(EVENT_PREFIX):
+            event = json.loads(line.removeprefix(EVENT_PREFIX))
+            if event.get("kind") == "hang":
+                hangs.append(event["message"])
             if on_event is not None:
-                on_event(json.loads(line.removeprefix(EVENT_PREFIX)))
+                on_event(event)
         elif under_pytest:
             sys.stdout.write(line)
 
@@ -186,6 +193,8 @@ def run(
         )
     seconds = time.perf_counter() - started
     tests, failed = _results(results)
+    if hangs:
+        raise HangError(hangs[0])
     if not tests or failed:
         what = f"{len(failed)} of {tests} tests ({', '.join(failed)})" if tests else "no test ran"
         log = "".join(simulator.tail).rstrip()

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""``diptych gemv``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+
+from diptych_sim.account.accounts import AccountError
+from diptych_sim.command.options import MESH, Refused, Size, check_file, write_json
+from diptych_sim.compiler.mesh_kernel import KernelError
+from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
+from diptych_sim.gemv import gemv as run_gemv
+from diptych_sim.report.progress import Steps
+
+__all__ = ["gemv"]
+
+LARGEST = 2**16
+
+
+@click.command()
+@click.argument("k", type=int)
+@click.argument("n", type=int)
+@click.option("--mesh", default="8x8", show_default=True, type=MESH, help="Decode panel.")
+@click.option(
+    "--sram-bytes", default=None, type=int, help="SRAM of a tile.  [default: what is needed]"
+)
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1))
+@click.option("--waves", default=None, help="Waveform file to write, .fst or .vcd.")
+@click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
+def gemv(
+    k: int,
+    n: int,
+    mesh: Size,
+    sram_bytes: int | None,
+    seed: int,
+    waves: str | None,
+    json_file: str | None,
+) -> None:
+    """Multiply a random int8 matrix [N, K] by a vector [K] on the decode panel.
+
+    The vector is in the tiles, split along the columns of the mesh; the int32 result stays in
+    them, split along the rows.
+    """
+    for name, size in (("K", k), ("N", n)):
+        if size not in range(1, LARGEST + 1):
+            raise Refused(f"{name} must be in range(1, {LARGEST + 1}), not {size}")
+    if k * n > 2**26:
+        raise Refused(f"K times N must be at most {2**26}, not {k * n}")
+    if sram_bytes is not None and sram_bytes not in range(256, 65537, 256):
+        raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
+    check_file("JSON file", "--json", json_file)
+    check_file("Waveform file", "--waves", waves, suffixes=(".fst", ".vcd"))
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-128, 128, k).astype(np.int8)
+    w = rng.integers(-128, 128, (n, k)).astype(np.int8)
+    tell = Steps()
+    try:
+        done = run_gemv(
+            x,
+            w,
+            mesh=mesh,
+            sram_bytes=sram_bytes,
+            waves=Path(waves) if waves else None,
+            seed=seed,
+            progress=tell,
+        )
+    except KernelError as error:
+        raise Refused(str(error)) from None
+    except (BuildError, ToolError, SimulationError, AccountError) as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        tell.stop()
+    result = {
+        "matches_golden": done.matches_golden,
+        **done.accounts,
+        "wall_seconds": done.run.seconds,
+        "config": {
+            "k": k,
+            "n": n,
+            "mesh": f"{mesh[0]}x{mesh[1]}",
+            "sram_bytes": done.sram_bytes,
+            "seed": seed,
+        },
+    }
+    terminal = Console(stderr=json_file == "-", highlight=False)
+    terminal.print(
+        f"{n}x{k} by {k} on {mesh[0]}x{mesh[1]}: {result['cycles']:,} cycles, bound "
+        f"{result['bound_cycles']:,}; {result['mac_utilization']:.1%} of peak; "
+        f"{'equal to' if done.matches_golden else 'DIFFERENT FROM'} NumPy",
+        soft_wrap=True,
+    )
+    causes = result["cycles_by_cause"]
+    shown = ", ".join(f"{name} {count:,}" for name, count in causes.items() if count)
+    terminal.print(f"tile cycles: {shown}", soft_wrap=True)
+    write_json(json_file, result)
+    if not done.matches_golden:
+        click.echo("error: the result differs from NumPy's", err=True)
+        sys.exit(1)

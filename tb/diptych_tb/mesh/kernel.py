@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Testbench of kernels on the decode panel: loads, starts, watches, and reads the results."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import cocotb
+from amaranth.hdl import unsigned
+from cocotb.triggers import ClockCycles, RisingEdge
+from cocotb.utils import get_sim_time
+
+from diptych.mesh.tile import CORE_COUNTERS, ROUTER_COUNTERS
+from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
+from diptych_tb.events import report_event
+from diptych_tb.mesh.decode import WIDTH, lines
+from diptych_tb.mesh.watchdog import PATIENCE, Watchdog, tile_bodies
+from diptych_tb.streams import StreamDriver
+
+SETTLE = 100
+"""Cycles after which what was sent to a tile has arrived, besides a cycle for each column."""
+
+
+def _cycle() -> int:
+    return round(get_sim_time("ns")) // PERIOD_NS
+
+
+def _counters(tiles: dict[tuple[int, int], Any]) -> list[dict[str, int]]:
+    return [
+        {
+            name: int(part[f"count_{name}"].value)
+            for part, names in ((tile.core, CORE_COUNTERS), (tile.router, ROUTER_COUNTERS))
+            for name in names
+        }
+        for tile in tiles.values()
+    ]
+
+
+class _Host:
+    def __init__(self, dut: Any, job: dict[str, Any]) -> None:
+        self.dut, self._job = dut, job
+        self.edge = RisingEdge(dut.clk)
+        rows, columns = job["mesh"]
+        self.rows = rows
+        self.drivers = [StreamDriver(dut, f"i__{r}", unsigned(WIDTH)) for r in range(rows)]
+        self._settle = SETTLE + columns
+
+    async def start(self) -> None:
+        """Reset the mesh; the insides of its tiles can be seen only from then on."""
+        await start_clock_and_reset(self.dut)
+        job = self._job
+        self.tiles = tile_bodies(self.dut.mesh, *job["mesh"], shared=job["shared"])
+        self.watchdog = Watchdog(
+            self.dut,
+            self.tiles,
+            lines=job["lines"],
+            color_names={int(color): name for color, name in job["colors"].items()},
+            limit=job["limit"],
+        )
+        self._busy = [tile.core.watch_busy for tile in self.tiles.values()]
+
+    async def send(self, words: list[list[int]]) -> None:
+        """Send words to each row, and return when they are in the mesh."""
+        tasks = [
+            cocotb.start_soon(driver.send(lines(row)))
+            for driver, row in zip(self.drivers, words, strict=True)
+        ]
+        for task in tasks:
+            await task
+
+    async def settle(self) -> None:
+        await ClockCycles(self.dut.clk, self._settle)
+
+    async def until_busy(self) -> None:
+        """Return in the cycle in which a tile is busy."""
+        for _ in range(self._settle):
+            if any(busy.value for busy in self._busy):
+                return
+            await self.edge
+        self.watchdog.stop("no task has started")
+
+    async def until_idle(self) -> None:
+        """Return in the first cycle in which no tile is busy."""
+        watching = cocotb.start_soon(self.watchdog.run())
+        while working := [busy for busy in self._busy if busy.value]:
+            while working[0].value:
+                await self.edge
+        watching.cancel()
+
+    async def read(self, words: int) -> list[list[int]]:
+        """Return the next words that leave each row to the west."""
+        ports = [
+            (self.dut[f"results_valid__{r}"], self.dut[f"results__{r}"]) for r in range(self.rows)
+        ]
+        out: list[list[int]] = [[] for _ in ports]
+        still = 0
+        while any(len(row) < words for row in out):
+            await self.edge
+            still += 1
+            for row, (valid, data) in zip(out, ports, strict=True):
+                if valid.value:
+                    row.append(int(data.value))
+                    still = 0
+            if still > PATIENCE:
+                self.watchdog.stop(f"results stopped after {min(map(len, out))} of {words} words")
+        return out
+
+
+@cocotb.test()
+async def runs(dut: Any) -> None:
+    """Run the job in ``$DIPTYCH_KERNEL``, and report its cycles, counters and results.
+
+    A JSON file with ``mesh`` (rows, columns), ``load`` and ``start`` (words of each row),
+    ``readbacks`` (packets, words), ``lines`` (the program), ``colors`` (names), ``limit`` (cycles) and
+    ``shared``.
+    Cycles run from the first in which a tile is busy to the first in which none is.
+    """
+    job = json.loads(Path(os.environ["DIPTYCH_KERNEL"]).read_text())
+    host = _Host(dut, job)
+    await host.start()
+    await host.send(job["load"])
+    await host.settle()
+    sending = cocotb.start_soon(host.send(job["start"]))
+    await host.until_busy()
+    start, before = _cycle(), _counters(host.tiles)
+    await host.until_idle()
+    await sending
+    report_event(kind="kernel", cycles=_cycle() - start, before=before, after=_counters(host.tiles))
+    for readback in job["readbacks"]:
+        reading = cocotb.start_soon(host.read(readback["words"]))
+        await host.send(readback["packets"])
+        report_event(kind="results", words=await reading)
