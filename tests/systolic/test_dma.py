@@ -3,7 +3,7 @@
 
 Mutations that were tried by hand, each seen to fail: bursts across 4 KiB; a whole last line; token
 numbers cut to 8 bits; writes that are not waited for; rows without the target's pitch; a pick of
-the entry before; token numbers of the command before.
+the entry before; token numbers of the command before, also of a pick before a gather.
 """
 
 import pytest

@@ -186,7 +186,10 @@ class LoadEngine(wiring.Component):
             valid.eq(r.valid & receives & ~takes_ids),
         ]
         with m.If(takes_ids & r.valid):
-            m.d.sync += [ids.eq(beat), has_ids.eq(1), ask_has_ids.eq(1)]
+            m.d.sync += [ids.eq(beat), has_ids.eq(1)]
+            # A gather asks for its rows now; behind a pick, it is a later command that asks.
+            with m.If(~picks):
+                m.d.sync += ask_has_ids.eq(1)
 
         m.submodules.table = table = memory.Memory(shape=ScaleWord, depth=TABLE_WORDS, init=[])
         to_table, from_table = table.write_port(), table.read_port()

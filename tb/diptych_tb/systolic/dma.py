@@ -217,9 +217,9 @@ async def commands_follow_each_other(dut: Any, idle: float, stall: float) -> Non
     AxiReadChecker(dut, "axi")
     commands = [_load(Target.TABLE, hbm=TABLE, bytes=4 * TABLE_WORDS, rows=1)]
     drawn = [_command(rng, sizes, contents) for _ in range(40)]
-    # Of those that read token numbers, the last has them as they are now.
-    with_ids = [c for c in drawn if c["ids"]]
-    commands += [c for c in drawn if not c["ids"] or c is with_ids[-1]]
+    # Of those that read the same token numbers, the last has them as they are now.
+    last = {c["ids"]: c for c in drawn}
+    commands += [c for c in drawn if not c["ids"] or c is last[c["ids"]]]
     sending = cocotb.start_soon(driver.send(commands))
     for command in commands:
         expected = {}
