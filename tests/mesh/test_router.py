@@ -1,15 +1,37 @@
+# amaranth: UnusedElaboratable=no
 # SPDX-License-Identifier: BSD-2-Clause
-"""The router: nothing lost, doubled, reordered or misled; rate, latency, fairness.
+"""The router: nothing lost, doubled, reordered or misled; rate, latency, fairness, switches.
 
 Mutations that were tried by hand, each seen to fail: a credit that is not taken; a combining color
 that fires with one source missing; the maximum of unsigned numbers; a buffer that is read one
 further; turns that are not taken; the mesh's edge ignored.
 """
 
+import pytest
+
 from diptych.mesh.router import Router
 from diptych_sim.engine.simulate import simulate
 
 
-def test_routes():
-    ran = simulate(Router(colors=10), name="router", test_module="diptych_tb.mesh.router")
-    assert ran.tests == 24
+@pytest.mark.parametrize(("colors", "positions", "hop"), [(10, 4, 1), (24, 2, 2)])
+def test_routes(colors, positions, hop):
+    ran = simulate(
+        Router(colors=colors, positions=positions, hop_cycles=hop),
+        name="router",
+        test_module="diptych_tb.mesh.router",
+        env={"DUT_COLORS": colors, "DUT_POSITIONS": positions, "DUT_HOP": hop},
+    )
+    assert ran.tests == 31
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"colors": 25}, r"^Number of colors must be in range\(1, 25\), not 25$"),
+        ({"positions": 5}, r"^Number of switch positions must be in range\(1, 5\), not 5$"),
+        ({"hop_cycles": 0}, r"^Cycles of a hop must be in range\(1, 3\), not 0$"),
+    ],
+)
+def test_refuses_bad_parameters(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        Router(**parameters)

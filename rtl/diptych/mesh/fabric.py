@@ -10,6 +10,9 @@ from amaranth.lib.wiring import In, Out, Signature
 DATA_BITS = 32
 COLOR_BITS = 5
 MAX_COLORS = 24
+POSITION_BITS = 2
+POSITIONS = 1 << POSITION_BITS
+"""Switch positions that a color of a router may have."""
 BUFFER_DEPTH = 4
 """Wavelets that each (input port, color) buffer holds: the credits a sender starts with."""
 LOAD_COLOR = 0
@@ -35,6 +38,9 @@ class Combine(enum.Enum, shape=unsigned(2)):
     """One wavelet of every source, summed as int32 (wrapping), makes one wavelet."""
     MAX = 2
     """The same with the signed maximum."""
+    ARGMAX = 3
+    """Wavelets come in pairs, a signed key and an unsigned index. One pair of every source makes
+    one pair: the largest key, and the smallest of the indices that came with it."""
 
 
 class Wavelet(data.StructLayout):
@@ -45,7 +51,7 @@ class Wavelet(data.StructLayout):
 
 
 class Route(data.StructLayout):
-    """Route of one color in one router; 17 bits, loaded as one word.
+    """Route of one color in one router at one switch position; 20 bits, loaded as one word.
 
     Members
     -------
@@ -57,10 +63,23 @@ class Route(data.StructLayout):
         How sources meet.
     color : 5 bits
         Color of the outgoing wavelet.
+    next : 2 bits
+        Switch position that the color moves to, and
+    advances : 1 bit
+        whether it does, when a wavelet with the control bit has passed.
     """
 
     def __init__(self) -> None:
-        super().__init__({"sources": 5, "targets": 5, "combine": Combine, "color": COLOR_BITS})
+        super().__init__(
+            {
+                "sources": 5,
+                "targets": 5,
+                "combine": Combine,
+                "color": COLOR_BITS,
+                "next": POSITION_BITS,
+                "advances": 1,
+            }
+        )
 
 
 class LinkSignature(Signature):
@@ -92,7 +111,8 @@ class Load(enum.Enum, shape=unsigned(4)):
     PROGRAM = 3
     """Payload words to the program memory from instruction ``address``, low word first."""
     ROUTE = 4
-    """A payload word is the :class:`Route` of color ``address``, then of the next color."""
+    """A payload word is the :class:`Route` of color ``address[4:0]`` at switch position
+    ``address[6:5]``, then of the next address. A color is at position 0 once that is written."""
     REGISTER = 5
     """A payload word is the value of register ``address``, then of the next."""
     TASK = 6

@@ -7,7 +7,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, Signature
 
-from .fabric import DATA_BITS, Load, Route
+from .fabric import COLOR_BITS, DATA_BITS, Load, Route
 from .isa import INSTRUCTION_WORDS, REGISTERS, TASKS
 from .router import RouteWrite
 from .sram import WritePort
@@ -152,6 +152,7 @@ class Loader(wiring.Component):
             self.task_write.data.eq(word),
             self.activation.task.eq(address),
             self.route_write.color.eq(address),
+            self.route_write.position.eq(address[COLOR_BITS:]),
             self.route_write.route.eq(word[: Route().size]),
         ]
         # What does not say otherwise is taken at once, and passes by in other columns.

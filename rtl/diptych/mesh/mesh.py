@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from diptych.precompiled import Precompiled
 
-from .fabric import LinkSignature, Port
+from .fabric import POSITIONS, LinkSignature, Port
 from .tile import Tile
 
 __all__ = ["Mesh"]
@@ -22,7 +22,7 @@ class Mesh(wiring.Component):
     ----------
     rows, columns : :class:`int`
         Size, each 1 to 128.
-    colors, sram_bytes, program_depth : :class:`int`
+    colors, sram_bytes, program_depth, positions, hop_cycles : :class:`int`
         As of :class:`.Tile`.
 
     Members
@@ -49,6 +49,8 @@ class Mesh(wiring.Component):
         colors: int = 10,
         sram_bytes: int = 16384,
         program_depth: int = 256,
+        positions: int = POSITIONS,
+        hop_cycles: int = 1,
     ) -> None:
         for name, size in (("Rows", rows), ("Columns", columns)):
             if size not in range(1, 129):
@@ -56,7 +58,13 @@ class Mesh(wiring.Component):
         self.rows = rows
         self.columns = columns
         self.colors = colors
-        self.tile = Tile(colors=colors, sram_bytes=sram_bytes, program_depth=program_depth)
+        self.tile = Tile(
+            colors=colors,
+            sram_bytes=sram_bytes,
+            program_depth=program_depth,
+            positions=positions,
+            hop_cycles=hop_cycles,
+        )
         link = LinkSignature(colors)
         super().__init__({"west_i": In(link).array(rows), "west_o": Out(link).array(rows)})
 

@@ -7,7 +7,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .fabric import DATA_BITS
+from .fabric import DATA_BITS, POSITIONS
 from .host_port import HostLine, HostPort
 from .mesh import Mesh
 
@@ -19,7 +19,7 @@ class DecodePanel(wiring.Component):
 
     Parameters
     ----------
-    rows, columns, colors, sram_bytes, program_depth : :class:`int`
+    rows, columns, colors, sram_bytes, program_depth, positions, hop_cycles : :class:`int`
         As of :class:`.Mesh`.
 
     Members
@@ -49,9 +49,17 @@ class DecodePanel(wiring.Component):
         colors: int = 10,
         sram_bytes: int = 16384,
         program_depth: int = 256,
+        positions: int = POSITIONS,
+        hop_cycles: int = 1,
     ) -> None:
         self.mesh = Mesh(
-            rows, columns, colors=colors, sram_bytes=sram_bytes, program_depth=program_depth
+            rows,
+            columns,
+            colors=colors,
+            sram_bytes=sram_bytes,
+            program_depth=program_depth,
+            positions=positions,
+            hop_cycles=hop_cycles,
         )
         super().__init__(
             {

@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .core import CAUSES, Core
-from .fabric import LinkSignature
+from .fabric import POSITIONS, LinkSignature
 from .router import DIRECTIONS, PORTS, Router
 
 __all__ = ["CORE_COUNTERS", "ROUTER_COUNTERS", "Tile"]
@@ -33,6 +33,8 @@ class Tile(wiring.Component):
         Size of the SRAM.
     program_depth : :class:`int`
         Size of the program memory in instructions.
+    positions, hop_cycles : :class:`int`
+        As of :class:`.Router`.
 
     Members
     -------
@@ -51,9 +53,17 @@ class Tile(wiring.Component):
     edge: Signal
 
     def __init__(
-        self, *, colors: int = 10, sram_bytes: int = 16384, program_depth: int = 256
+        self,
+        *,
+        colors: int = 10,
+        sram_bytes: int = 16384,
+        program_depth: int = 256,
+        positions: int = POSITIONS,
+        hop_cycles: int = 1,
     ) -> None:
         self.colors = colors
+        self.positions = positions
+        self.hop_cycles = hop_cycles
         self.sram_bytes = sram_bytes
         self.program_depth = program_depth
         super().__init__(
@@ -68,7 +78,9 @@ class Tile(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        router: Any = Router(colors=self.colors)
+        router: Any = Router(
+            colors=self.colors, positions=self.positions, hop_cycles=self.hop_cycles
+        )
         m.submodules.router = router
         m.submodules.core = core = Core(
             colors=self.colors, sram_bytes=self.sram_bytes, program_depth=self.program_depth

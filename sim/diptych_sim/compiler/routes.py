@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 
 from diptych.mesh.fabric import LOAD_COLOR, Combine, Port
+from diptych_sim.compiler.route_entry import RouteEntry, check_routes
 
-__all__ = ["Color", "RouteEntry", "route_tables"]
+__all__ = ["Color", "route_tables"]
 
 
 class Color(IntEnum):
@@ -29,22 +29,6 @@ class Color(IntEnum):
     ROW_MAX = 7
     ROW_TOP = 8
     TOKEN = 9
-
-
-@dataclass(frozen=True)
-class RouteEntry:
-    """Route of one color in one tile."""
-
-    sources: frozenset[Port] = frozenset()
-    targets: frozenset[Port] = frozenset()
-    combine: Combine = Combine.FORWARD
-    color: int = 0
-
-    def word(self) -> int:
-        """Return it as :class:`diptych.mesh.fabric.Route`."""
-        sources = sum(1 << port.value for port in self.sources)
-        targets = sum(1 << port.value for port in self.targets)
-        return sources | targets << 5 | self.combine.value << 10 | self.color << 12
 
 
 def _all_reduce(
@@ -96,4 +80,5 @@ def route_tables(rows: int, columns: int) -> list[list[Sequence[RouteEntry]]]:
             )
             line.append(tuple(table))
         tables.append(line)
+    check_routes(tables)
     return tables

@@ -21,7 +21,7 @@ PORTS = {
     "register_write": ("address", "data"),
     "task_write": ("address", "data"),
     "activation": ("task",),
-    "route_write": ("color", "route"),
+    "route_write": ("color", "position", "route"),
 }
 Effect = tuple[str, tuple[int, ...]]
 
@@ -65,7 +65,7 @@ def _packet(rng: random.Random, column: int) -> tuple[list[int], list[Effect]]:
     elif kind is Load.PROGRAM:
         count = INSTRUCTION_WORDS * rng.randint(1, 4)
     elif kind is Load.ROUTE:
-        count, address = rng.randint(1, 4), rng.randrange(8)
+        count, address = rng.randint(1, 4), rng.randrange(120)
     if kind is Load.ACTIVATE:
         count = rng.randint(0, 1)
     payload = [rng.getrandbits(DATA_BITS) for _ in range(count)]
@@ -94,7 +94,8 @@ def _packet(rng: random.Random, column: int) -> tuple[list[int], list[Effect]]:
     elif kind is Load.ROUTE:
         bits = Route().size
         effects = [
-            ("route_write", (address + n, word & 2**bits - 1)) for n, word in enumerate(payload)
+            ("route_write", ((address + n) % 32, (address + n) // 32, word & 2**bits - 1))
+            for n, word in enumerate(payload)
         ]
     elif kind is Load.REGISTER:
         effects = [

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Testbench of the router: random routes and traffic, rate, latency, and blocked colors."""
+"""Testbench of the router: random routes and traffic, switches, rate, latency, blocked colors.
 
+``$DUT_COLORS``, ``$DUT_POSITIONS`` and ``$DUT_HOP`` are its parameters.
+"""
+
+import os
 import random
 from dataclasses import dataclass
 from typing import Any
@@ -11,52 +15,95 @@ from cocotb.utils import get_sim_time
 
 from diptych.mesh.fabric import Combine, Port, Route
 from diptych.mesh.router import PORTS
+from diptych_sim.golden import fabric
 from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.fields import Fields
 from diptych_tb.mesh.links import LinkMonitor, LinkSource
 
-COLORS = 10
+COLORS, POSITIONS, HOP = (int(os.environ[f"DUT_{name}"]) for name in ("COLORS", "POSITIONS", "HOP"))
 WAVELETS = 40
+Wavelets = list[dict[str, int]]
 
 
 @dataclass(frozen=True)
 class _Path:
-    """A color's route."""
+    """A color's route at a switch position."""
 
     color: int
     sources: tuple[int, ...]
     targets: tuple[int, ...]
-    combine: Combine
-    sent_as: int
+    combine: Combine = Combine.FORWARD
+    sent_as: int = 0
+    position: int = 0
+    next: int | None = None
 
 
-def _random_paths(rng: random.Random) -> list[_Path]:
-    """Routes for all colors; what leaves a port as one color comes from one color."""
+def _random_paths(rng: random.Random, names: int) -> list[list[_Path]]:
+    """Routes of colors, at each position; what leaves as one color comes from one color.
+
+    A color may leave as any of ``names`` colors of its own.
+    """
     sent_as = rng.sample(range(COLORS), COLORS)
-    paths = []
-    for color in range(COLORS):
-        combine = rng.choice(list(Combine))
-        count = 1 if combine is Combine.FORWARD else rng.randint(1, 5)
-        sources = tuple(rng.sample(range(5), count))
-        targets = tuple(rng.sample(range(5), rng.randint(0 if rng.random() < 0.1 else 1, 5)))
-        paths.append(_Path(color, sources, targets, combine, sent_as[color]))
-    return paths
+    switches = []
+    for color in rng.sample(range(COLORS), COLORS // names):
+        own = [sent_as.pop() for _ in range(names)]
+        paths = []
+        count = rng.randint(1, POSITIONS)
+        for position in range(count):
+            combine = rng.choice(list(Combine))
+            number = 1 if combine is Combine.FORWARD else rng.randint(1, 5)
+            sources = tuple(rng.sample(range(5), number))
+            targets = tuple(rng.sample(range(5), rng.randint(0 if rng.random() < 0.1 else 1, 5)))
+            after = rng.choice([None, *range(count)])
+            path = _Path(color, sources, targets, combine, rng.choice(own), position, after)
+            paths.append(path)
+        switches.append(paths)
+    return switches
 
 
-def _signed(value: int) -> int:
-    return (value ^ 2**31) - 2**31
+class _Switch:
+    """What a color receives at each port, and what becomes of it."""
 
+    def __init__(self, paths: list[_Path]) -> None:
+        self.paths = paths
+        self.sent: dict[int, Wavelets] = {}
+        self.expected: dict[tuple[int, int], Wavelets] = {}
+        self._position = 0
+        self._keys: list[int] | None = None
 
-def _combined(path: _Path, wavelets: list[dict[str, int]]) -> dict[str, int]:
-    values = [_signed(w["data"]) for w in wavelets]
-    value = max(values) if path.combine is Combine.MAX else sum(values)
-    control = max(w["control"] for w in wavelets)
-    return {"data": value % 2**32, "color": path.sent_as, "control": control}
+    def fire(self, rng: random.Random, edge: int) -> None:
+        """Draw a wavelet for each source, and combine them."""
+        path = self.paths[self._position]
+        wavelets = [_draw(rng, path.color) for _ in path.sources]
+        for port, wavelet in zip(path.sources, wavelets, strict=True):
+            self.sent.setdefault(port, []).append(wavelet)
+        data = self._combine(path.combine, [w["data"] for w in wavelets])
+        control = max(w["control"] for w in wavelets)
+        for port in path.targets:
+            if port == Port.RAMP or not edge >> port & 1:
+                out = {"data": data, "color": path.sent_as, "control": control}
+                self.expected.setdefault((port, path.sent_as), []).append(out)
+        if control and path.next is not None:
+            self._position, self._keys = path.next, None
+
+    def _combine(self, combine: Combine, words: list[int]) -> int:
+        if combine is Combine.MAX:
+            return fabric.maximum(words)
+        if combine is not Combine.ARGMAX:
+            return fabric.add(words)
+        if self._keys is None:
+            self._keys = words
+            return fabric.maximum(words)
+        pairs = zip(self._keys, words, strict=True)
+        self._keys = None
+        return fabric.arg_max(pairs)[1]
 
 
 def _draw(rng: random.Random, color: int) -> dict[str, int]:
-    data = rng.choice([rng.getrandbits(32), rng.randrange(8), 2**32 - rng.randint(1, 8)])
-    return {"data": data, "color": color, "control": rng.randrange(2)}
+    data = rng.choice(
+        [rng.getrandbits(32), rng.randrange(4), 2**32 - rng.randint(1, 3), 2**31 - rng.randrange(2)]
+    )
+    return {"data": data, "color": color, "control": int(rng.random() < 0.3)}
 
 
 class _Bench:
@@ -80,8 +127,11 @@ class _Bench:
                 "targets": sum(1 << p for p in path.targets),
                 "combine": path.combine.value,
                 "color": path.sent_as,
+                "next": path.next or 0,
+                "advances": int(path.next is not None),
             }
             dut.route_write__color.value = path.color
+            dut.route_write__position.value = path.position
             dut.route_write__route.value = pack(route)
             dut.route_write__valid.value = 1
             await RisingEdge(dut.clk)
@@ -109,17 +159,15 @@ async def delivers_everything_once_and_in_order(
     bench = _Bench(dut, rng, idle, stall)
     edge = rng.getrandbits(4) if round else 0
     dut.edge.value = edge
-    paths = _random_paths(rng)
-    await bench.start(paths)
-    expected: dict[tuple[int, int], list[dict[str, int]]] = {}
-    for path in paths:
-        sent = [[_draw(rng, path.color) for _ in range(WAVELETS)] for _ in path.sources]
-        for port, wavelets in zip(path.sources, sent, strict=True):
+    switches = [_Switch(paths) for paths in _random_paths(rng, 1 + round % 2)]
+    await bench.start([path for switch in switches for path in switch.paths])
+    expected: dict[tuple[int, int], Wavelets] = {}
+    for switch in switches:
+        for _ in range(WAVELETS):
+            switch.fire(rng, edge)
+        expected |= switch.expected
+        for port, wavelets in switch.sent.items():
             bench.sources[port].send(wavelets)
-        results = [_combined(path, list(group)) for group in zip(*sent, strict=True)]
-        for port in path.targets:
-            if port == Port.RAMP or not edge >> port & 1:
-                expected[port, path.sent_as] = results
     wanted = sum(map(len, expected.values()))
     while sum(len(w) for m in bench.monitors for w in m.wavelets) < wanted:
         await RisingEdge(dut.clk)
@@ -134,14 +182,14 @@ async def delivers_everything_once_and_in_order(
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")
-@cocotb.parametrize(targets=[(1,), (0, 1, 2, 4), (3,)], combine=[False, True])
-async def a_hop_takes_one_cycle_at_full_rate(
-    dut: Any, targets: tuple[int, ...], combine: bool
+@cocotb.parametrize(targets=[(1,), (0, 1, 2, 4), (3,)], combine=list(Combine))
+async def a_hop_takes_its_cycles_at_full_rate(
+    dut: Any, targets: tuple[int, ...], combine: Combine
 ) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
     bench = _Bench(dut, rng, 0, 0)
-    sources = (3, 4) if combine else (3,)
-    path = _Path(5, sources, targets, Combine.ADD if combine else Combine.FORWARD, 7)
+    sources = (3,) if combine is Combine.FORWARD else (3, 4)
+    path = _Path(5, sources, targets, combine, 7)
     await bench.start([path])
     for port in sources:
         bench.sources[port].send(_draw(rng, 5) for _ in range(WAVELETS))
@@ -150,8 +198,9 @@ async def a_hop_takes_one_cycle_at_full_rate(
     await ClockCycles(dut.clk, WAVELETS + 5)
     for port in targets:
         cycles = [w["cycle"] for w in bench.monitors[port].wavelets[7]]
-        # A wavelet that is on the link in one cycle is on the next link one cycle later.
-        assert cycles == list(range(start + 1, start + 1 + WAVELETS))
+        # From when a wavelet is on a link to when it is on the next one.
+        hop = 1 if port == Port.RAMP else HOP
+        assert cycles == list(range(start + hop, start + hop + WAVELETS))
     assert dut.count_blocked.value == 0
 
 
@@ -201,3 +250,32 @@ async def colors_take_turns(dut: Any) -> None:
     assert arrivals[-1][0] - arrivals[0][0] == 4 * WAVELETS - 1, "the port must never be idle"
     for at in range(0, len(arrivals), 4):
         assert {color for _, color in arrivals[at : at + 4]} == {1, 2, 3, 4}
+
+
+@cocotb.test(timeout_time=100, timeout_unit="us")
+async def switches_take_turns_and_a_cycle_each(dut: Any) -> None:
+    """A ring of positions gathers from each side in turn; a control wavelet costs one cycle."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    bench = _Bench(dut, rng, 0, 0)
+    ring = [Port.WEST, Port.NORTH, Port.SOUTH, Port.RAMP][:POSITIONS]
+    await bench.start(
+        [
+            _Path(3, (port,), (Port.EAST,), Combine.FORWARD, 4, n, (n + 1) % len(ring))
+            for n, port in enumerate(ring)
+        ]
+    )
+    length, rounds = 3, 4
+    for n, port in enumerate(ring):
+        bench.sources[port].send(
+            {"data": 100 * turn + 10 * n + at, "color": 3, "control": int(at == length - 1)}
+            for turn in range(rounds)
+            for at in range(length)
+        )
+    total = length * rounds * len(ring)
+    await ClockCycles(dut.clk, 3 * total + 30)
+    arrivals = bench.monitors[Port.EAST].wavelets[4]
+    order = [(t, n, at) for t in range(rounds) for n in range(len(ring)) for at in range(length)]
+    assert [w["data"] for w in arrivals] == [100 * t + 10 * n + at for t, n, at in order]
+    if POSITIONS > 1:
+        cycles = [w["cycle"] - arrivals[0]["cycle"] for w in arrivals]
+        assert cycles == [at + at // length for at in range(total)]

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Routes that cannot work are refused, and the message names both places.
+
+Mutations that were tried by hand, each seen to fail: a second port not looked at; a second color
+not looked at; ends not looked at; cycles not looked at; only position 0 looked at.
+"""
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diptych.mesh.fabric import Combine, Port
+from diptych_sim.compiler.route_entry import RouteEntry, RouteError, check_routes
+from diptych_sim.compiler.routes import route_tables
+
+N, E, S, W, RAMP = Port
+STEPS = {N: (-1, 0), E: (0, 1), S: (1, 0), W: (0, -1)}
+OPPOSITE = {N: S, S: N, E: W, W: E}
+COLORS = 6
+
+
+def entry(sources, targets, combine=Combine.FORWARD, color=1, **more):
+    return RouteEntry(frozenset(sources), frozenset(targets), combine, color, **more)
+
+
+def empty(rows, columns, colors=COLORS):
+    return [[[RouteEntry()] * colors for _ in range(columns)] for _ in range(rows)]
+
+
+def trees(rng, rows, columns):
+    """Routes that work: for each color a reduction along a random tree, or a broadcast."""
+    tables = empty(rows, columns)
+    for color in range(COLORS):
+        root = (rng.randrange(rows), rng.randrange(columns))
+        parent = {root: None}
+        while len(parent) < rng.randint(1, rows * columns):
+            place, step = rng.choice(sorted(parent)), rng.choice(list(STEPS))
+            there = (place[0] + STEPS[step][0], place[1] + STEPS[step][1])
+            if there[0] in range(rows) and there[1] in range(columns):
+                parent.setdefault(there, (place, OPPOSITE[step]))
+        down = rng.random() < 0.5
+        for place, link in parent.items():
+            children = [OPPOSITE[up[1]] for up in parent.values() if up and up[0] == place]
+            up = [link[1]] if link else []
+            if down:
+                sources, targets = up or [RAMP], [*children, RAMP]
+                combine = Combine.FORWARD
+            else:
+                sources, targets = [*children, RAMP], up or [RAMP]
+                combine = rng.choice([Combine.ADD, Combine.MAX, Combine.ARGMAX])
+            tables[place[0]][place[1]][color] = entry(sources, targets, combine, color)
+    return tables
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 4), st.integers(1, 4))
+def test_trees_pass(rng, rows, columns):
+    check_routes(trees(rng, rows, columns))
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 3), st.integers(2, 4))
+def test_a_changed_route_is_refused(rng, rows, columns):
+    """Whatever is added to a tree's routes leads off the mesh, to nobody, or to a second source."""
+    tables = trees(rng, rows, columns)
+    used = [
+        (r, c, k)
+        for r in range(rows)
+        for c in range(columns)
+        for k in range(COLORS)
+        if tables[r][c][k].sources
+    ]
+    r, c, k = rng.choice(used)
+    old = tables[r][c][k]
+    port = rng.choice([p for p in STEPS if p not in old.targets and p not in old.sources])
+    if port is W and c == 0:
+        return  # the host may send and take what it likes
+    if rng.random() < 0.5:
+        new = replace(old, targets=old.targets | {port})
+    else:
+        new = replace(old, sources=old.sources | {port})
+    tables[r][c][k] = new
+    with pytest.raises(RouteError, match=r"^Color \d of tile \(\d, \d\) .*tile \(-?\d, -?\d\)"):
+        check_routes(tables)
+
+
+def test_decode_passes():
+    for size in ((1, 1), (1, 3), (3, 1), (4, 5)):
+        route_tables(*size)
+
+
+def two_ports(tables):
+    tables[0][0][1] = entry([RAMP], [E])
+    tables[0][1][1] = entry([W, RAMP], [RAMP])
+
+
+def two_colors(tables):
+    tables[0][0][1] = entry([RAMP], [E], color=3)
+    tables[0][0][2] = entry([RAMP], [E], color=3)
+    tables[0][1][3] = entry([W], [RAMP])
+
+
+def two_colors_to_the_core(tables):
+    tables[1][1][1] = entry([RAMP], [RAMP], color=3)
+    tables[1][1][2] = entry([RAMP], [RAMP], color=3)
+
+
+def off_the_mesh(tables):
+    tables[1][0][1] = entry([RAMP], [S])
+
+
+def from_off_the_mesh(tables):
+    tables[0][1][1] = entry([E], [RAMP])
+
+
+def a_cycle(tables):
+    tables[0][0][1] = entry([S, RAMP], [E], Combine.ADD, color=2)
+    tables[0][1][2] = entry([W], [S], color=1)
+    tables[1][1][1] = entry([N], [W], color=1)
+    tables[1][0][1] = entry([E], [N], color=1)
+
+
+def nobody_takes(tables):
+    tables[0][0][1] = entry([RAMP], [E], color=2)
+    tables[0][1][1] = entry([W], [RAMP])
+    tables[0][0][2] = entry([RAMP], [E], color=1)
+
+
+def nobody_sends(tables):
+    tables[0][0][1] = entry([E, RAMP], [RAMP], Combine.MAX)
+
+
+def at_another_position(tables):
+    tables[0][0][1] = entry([RAMP], [], next=1, then=(entry([RAMP], [E]),))
+    tables[0][1][1] = entry([S], [RAMP])
+    tables[1][1][1] = entry([RAMP], [N])
+
+
+def no_such_position(tables):
+    tables[0][0][1] = entry([RAMP], [RAMP], next=2, then=(entry([RAMP], []),))
+
+
+def no_such_color(tables):
+    tables[0][0][1] = entry([RAMP], [RAMP], color=9)
+
+
+def too_many_positions(tables):
+    tables[0][0][1] = entry([RAMP], [], then=(entry([RAMP], []),) * 4)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (
+            two_ports,
+            (
+                "Color 1 of tile (0, 1) must combine or have one source, not both the west "
+                "(tile (0, 0)) and the ramp"
+            ),
+        ),
+        (
+            two_colors,
+            (
+                "Color 3 of tile (0, 1) must come from one color, not both color 1 and color 2 of "
+                "tile (0, 0)"
+            ),
+        ),
+        (
+            two_colors_to_the_core,
+            (
+                "Color 3 of the ramp must come from one color, not both color 1 and color 2 of "
+                "tile (1, 1)"
+            ),
+        ),
+        (
+            off_the_mesh,
+            (
+                "Color 1 of tile (1, 0) must not go to the south: tile (2, 0) is outside of the 2x2 "
+                "mesh"
+            ),
+        ),
+        (
+            from_off_the_mesh,
+            (
+                "Color 1 of tile (0, 1) must not come from the east: tile (0, 2) is outside of the "
+                "2x2 mesh"
+            ),
+        ),
+        (
+            a_cycle,
+            "Color 1 of tile (1, 0) must not wait for color 1 of tile (0, 0), which waits for it",
+        ),
+        (
+            nobody_takes,
+            (
+                "Color 1 of tile (0, 0) must not go to the east: tile (0, 1) never takes color 2 from "
+                "there"
+            ),
+        ),
+        (
+            nobody_sends,
+            "Color 1 of tile (0, 0) must not wait for the east: tile (0, 1) never sends it",
+        ),
+        (
+            at_another_position,
+            (
+                "Color 1 of tile (0, 0) must not go to the east: tile (0, 1) never takes color 1 from "
+                "there"
+            ),
+        ),
+        (
+            no_such_position,
+            "Color 1 of tile (0, 0) must move to a position in range(2), not 2",
+        ),
+        (no_such_color, "Color 1 of tile (0, 0) must be sent as a color in range(6), not 9"),
+        (too_many_positions, "Color 1 of tile (0, 0) must have at most 4 positions, not 5"),
+    ],
+)
+def test_refusals(break_it, message):
+    tables = empty(2, 2)
+    break_it(tables)
+    with pytest.raises(RouteError, match=f"^{re.escape(message)}$"):
+        check_routes(tables)
+
+
+def test_words_of_positions():
+    switch = entry([RAMP], [W], color=7, next=1, then=(entry([E], [W], Combine.ADD, color=7),))
+    assert switch.words(3) == [
+        (3, 1 << 4 | 1 << 3 + 5 | 7 << 12 | 1 << 17 | 1 << 19),
+        (3 + 32, 1 << 1 | 1 << 3 + 5 | 1 << 10 | 7 << 12),
+    ]
