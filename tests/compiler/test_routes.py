@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.mesh.fabric import Combine, Port
@@ -55,11 +55,13 @@ def trees(rng, rows, columns):
     return tables
 
 
+@settings(deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 4), st.integers(1, 4))
 def test_trees_pass(rng, rows, columns):
     check_routes(trees(rng, rows, columns))
 
 
+@settings(deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 3), st.integers(2, 4))
 def test_a_changed_route_is_refused(rng, rows, columns):
     """Whatever is added to a tree's routes leads off the mesh, to nobody, or to a second source."""

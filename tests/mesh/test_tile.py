@@ -10,4 +10,4 @@ PUBLIC = [("tile.core", f"count_{cause}") for cause in CAUSES]
 
 def test_programs():
     ran = simulate(Tile(), name="tile", test_module="diptych_tb.mesh.tile", public=PUBLIC)
-    assert ran.tests == 35
+    assert ran.tests == 39

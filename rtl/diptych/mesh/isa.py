@@ -60,7 +60,8 @@ class Op(enum.Enum, shape=unsigned(5)):
     added to the int16 at ``d`` and clamped to 16 bits; to ``d_type`` at ``d``, step ``stride``
     bytes. With ``statistic``: sum of ``(x * x) >> inner`` and largest magnitude of what was
     stored (int16). With ``argmax`` nothing is stored; register 14 receives the largest
-    ``(v << inner) + R[a_reg] - i``. Registers are read at issue. A wavelet per cycle."""
+    ``(v << inner) + R[a_reg] - i``. With ``bits`` 0 the wavelets are kept as they are (not with
+    ``accumulate``). Registers are read at issue. A wavelet per cycle."""
     MOVE = 7
     """``count`` elements of ``a_type`` at ``a``; with ``accumulate`` each joins the next wavelet of
     color ``bits``: their sum (wrapping), or with ``argmax`` their signed maximum; ``a_type`` NONE

@@ -44,8 +44,8 @@ class Receiver(wiring.Component):
     """Carries out RECEIVE (:class:`.Op`), two of them queued.
 
     A wavelet per cycle, unless its scale word or its partner in memory has to wait for the SRAM.
-    An element is in memory 4 cycles after its wavelet was taken, and the statistics of the
-    instruction are in their registers 2 cycles later.
+    An element is in memory 4 cycles after its wavelet was taken, or 1 cycle if it is kept as it is,
+    and the statistics of the instruction are in their registers 2 cycles later.
 
     Parameters
     ----------
@@ -162,8 +162,18 @@ class Receiver(wiring.Component):
         operand = Signal()
         fetch = Signal()
         take = Signal()
+        # What is kept as it is overtakes nothing.
+        keeps = Signal()
+        overtakes = Signal()
         m.d.comb += [
-            take.eq(active & (left != 0) & self.waiting.bit_select(now.tail.color, 1) & has_word),
+            keeps.eq(now.tail.bits == 0),
+            take.eq(
+                ~overtakes
+                & active
+                & (left != 0)
+                & self.waiting.bit_select(now.tail.color, 1)
+                & has_word
+            ),
             operand.eq(take & accumulates),
             fetch.eq(active & with_words & ~operand & (held + fetching < 2)),
             self.read.valid.eq(operand | fetch),
@@ -202,7 +212,8 @@ class Receiver(wiring.Component):
         # --- an element on its way: taken, combined, multiplied, rounded, added, measured ---
         tags = [Signal(Tag(), name=f"tag_{n}") for n in range(5)]
         m.d.comb += [
-            tags[0].valid.eq(self.pop),
+            overtakes.eq(keeps & (tags[1].valid | tags[2].valid | tags[3].valid)),
+            tags[0].valid.eq(self.pop & ~keeps),
             tags[0].last.eq(left == 1),
             tags[0].first.eq(index == 0),
             tags[0].address.eq(address),
@@ -245,6 +256,8 @@ class Receiver(wiring.Component):
         final = Signal(signed(32), reset_less=True)
         with m.If(done_tag.valid):
             m.d.sync += final.eq(stored)
+        with m.If(self.pop & keeps):
+            m.d.sync += [final.eq(self.value), tags[4].eq(tags[0]), tags[4].valid.eq(1)]
         write = tags[4]
         place = write.address[:3]
         m.d.comb += [

@@ -9,7 +9,7 @@ from enum import IntEnum
 from diptych.mesh.fabric import LOAD_COLOR, Combine, Port
 from diptych_sim.compiler.route_entry import RouteEntry, check_routes
 
-__all__ = ["Color", "route_tables"]
+__all__ = ["Color", "RouteEntry", "route_tables"]
 
 
 class Color(IntEnum):

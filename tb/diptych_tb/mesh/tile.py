@@ -324,6 +324,31 @@ def _receive(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expe
     return [int(numbers.sum_of_squares(out, shift)) % 2**32, int(max(abs(out)))], 2
 
 
+def _keep(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
+    """Wavelets that are kept as they are, after and before some that are not."""
+    counts = [rng.randint(1, 9) for _ in range(3)]
+    values = [np.array([rng.getrandbits(32) - 2**31 for _ in range(n)]) for n in counts]
+    values[1] = _ints(rng, counts[1], 20)
+    word, dynamic = _word(rng), _word(rng)
+    bench.registers({2: word, 3: dynamic})
+    for index, count in enumerate(counts):
+        program.vector(
+            Op.RECEIVE,
+            b_reg=2,
+            dynamic=3,
+            d_base=D + 4 * sum(counts[:index]),
+            count=count,
+            stride=4,
+            d_type=Type.INT32,
+            bits=32 if index == 1 else 0,
+            color=IN,
+        )
+    send_memory(program, D, sum(counts))
+    bench.send(IN, np.concatenate(values))
+    values[1] = numbers.requantize(values[1], np.array([word] * counts[1]), 32, dynamic)
+    return [int(v) % 2**32 for v in np.concatenate(values)], sum(counts)
+
+
 def _argmax(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
     count, shift, offset = rng.randint(1, 12), rng.randint(0, 4), rng.randrange(64)
     values = _ints(rng, count, 18)
@@ -397,6 +422,7 @@ OPS = {
     "rotate": _rotate,
     "receive": _receive,
     "argmax": _argmax,
+    "keep": _keep,
     "move": _move,
 }
 
