@@ -39,11 +39,14 @@ class HostPort(wiring.Component):
         have sent whole packets when the link begins.
     link : :py:`Out(LinkSignature(colors))`
         To the row's first tile.
+    back : :py:`In(LinkSignature(colors))`
+        From it; what leaves the mesh is taken at once.
     """
 
     i: stream.Interface
     words: stream.Interface
     link: Any
+    back: Any
 
     def __init__(self, *, colors: int) -> None:
         self.colors = colors
@@ -52,6 +55,7 @@ class HostPort(wiring.Component):
                 "i": In(stream.Signature(HostLine())),
                 "words": In(stream.Signature(DATA_BITS)),
                 "link": Out(LinkSignature(colors)),
+                "back": In(LinkSignature(colors)),
             }
         )
 
@@ -86,4 +90,5 @@ class HostPort(wiring.Component):
             ]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [words.eq(self.i.payload.words), left.eq(self.i.payload.count)]
+        m.d.sync += self.back.credit.eq(self.back.valid << self.back.wavelet.color)
         return m

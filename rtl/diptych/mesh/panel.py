@@ -80,12 +80,10 @@ class DecodePanel(wiring.Component):
             wiring.connect(m, wiring.flipped(self.i[r]), port.i)
             wiring.connect(m, wiring.flipped(self.words[r]), port.words)
             wiring.connect(m, port.link, mesh.west_i[r])
-            # What leaves is taken at once.
-            link = mesh.west_o[r]
-            m.d.sync += link.credit.eq(link.valid << link.wavelet.color)
+            wiring.connect(m, mesh.west_o[r], port.back)
             m.d.comb += [
-                self.results_valid[r].eq(link.valid),
-                self.results[r].eq(link.wavelet.data),
+                self.results_valid[r].eq(mesh.west_o[r].valid),
+                self.results[r].eq(mesh.west_o[r].wavelet.data),
             ]
         m.d.comb += [
             self.token_valid.eq(mesh.west_o[0].valid),

@@ -22,7 +22,7 @@ _MODULE = re.compile(r"^module (\\\S+ |\w+)", re.MULTILINE)
 
 
 @contextmanager
-def _deep_recursion() -> Iterator[None]:
+def deep_recursion() -> Iterator[None]:
     # Amaranth walks expressions recursively; a long sum or a wide Cat needs more than 1000 frames.
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, 20_000))
@@ -49,7 +49,7 @@ def _verilog_of(intermediate: str) -> str:
 
 
 def _rtlil_of(component: wiring.Component, name: str) -> str:
-    with _deep_recursion():
+    with deep_recursion():
         # emit_src would put absolute paths into the text, and the cache would never hit.
         return rtlil.convert(component, name=name, emit_src=False)
 

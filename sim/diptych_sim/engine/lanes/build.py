@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Compiles designs for lanes, and keeps what was compiled by its content."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from amaranth.lib import wiring
+
+from diptych_sim.engine.cache import cache_root, digest, locked
+from diptych_sim.engine.compiling import Progress
+from diptych_sim.engine.emit import deep_recursion
+from diptych_sim.engine.errors import BuildError, ToolError
+
+from .emit import Layout, emit, lay_out
+from .lower import Lowered, lower
+from .netlist import read_netlist
+from .partition import partition
+from .schedule import schedule
+
+__all__ = ["Code", "Compiled", "compile_design", "compile_driver"]
+
+HERE = Path(__file__).parent
+FLAGS = ("-O1", "-std=gnu++17", "-fPIC", "-shared", "-fno-strict-aliasing", "-w", "-pthread")
+Pairs = Sequence[tuple[str, str]]
+
+
+class Code(ctypes.Structure):
+    """What the driver knows of a design."""
+
+    _fields_ = (
+        ("cycle", ctypes.c_void_p),
+        ("reset_block", ctypes.c_void_p),
+        ("start_block", ctypes.c_void_p),
+        ("scratch", ctypes.c_long),
+        ("bytes", ctypes.c_long),
+        ("state", ctypes.c_long),
+    )
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A design that is loaded into this process."""
+
+    low: Lowered
+    layout: Layout
+    library: ctypes.CDLL
+    path: Path
+
+    @property
+    def code(self) -> Code:
+        """Addresses and sizes, for the driver."""
+        library = self.library
+        library.scratch_bytes.restype = ctypes.c_long
+        return Code(
+            ctypes.cast(library.cycle, ctypes.c_void_p),
+            ctypes.cast(library.reset_block, ctypes.c_void_p),
+            ctypes.cast(library.start_block, ctypes.c_void_p),
+            library.scratch_bytes(),
+            self.layout.bytes,
+            self.layout.state_bytes,
+        )
+
+
+def compiler() -> str:
+    """Return the C++ compiler.
+
+    Raises
+    ------
+    ToolError
+        If there is none.
+    """
+    found = shutil.which(os.environ.get("CXX") or "g++") or shutil.which("c++")
+    if found is None:
+        raise ToolError("g++ not found: install a C++ compiler (Debian: apt install g++)")
+    return found
+
+
+def _processor(cxx: str) -> str:
+    """Return what the compiler makes of this processor, which decides what it emits."""
+    done = subprocess.run(
+        [cxx, *_march(), "-Q", "--help=target"], capture_output=True, text=True, check=False
+    )
+    return done.stdout if done.returncode == 0 else platform.machine()
+
+
+def _march() -> list[str]:
+    """Return the compiler's option for the processor; ``DIPTYCH_MARCH`` overrides it."""
+    chosen = os.environ.get("DIPTYCH_MARCH", "native")
+    return [f"-march={chosen}", "-mprefer-vector-width=512"] if chosen != "plain" else []
+
+
+def build_library(name: str, source: str, progress: Progress | None = None) -> Path:
+    """Compile C++ into a shared library, or find the one that was compiled from it before.
+
+    Raises
+    ------
+    BuildError
+        If the compiler refuses, or the disk is full.
+    """
+    cxx = compiler()
+    version = subprocess.run([cxx, "--version"], capture_output=True, text=True, check=False).stdout
+    headers = [(HERE / header).read_text() for header in ("lanes.h", "engine.h")]
+    key = digest([source, *headers, *FLAGS, version, _processor(cxx), *_march()])
+    path = cache_root() / f"lanes-{name}-{key}.so"
+    if path.is_file():
+        return path
+    try:
+        with locked(path.with_suffix(".lock")):
+            if not path.is_file():
+                if progress is not None:
+                    progress(f"compiling {name} for lanes")
+                _compile(cxx, source, path)
+    except OSError as error:
+        raise BuildError(
+            f"Cannot build {name} for lanes in {cache_root()}: {error.strerror}"
+        ) from None
+    return path
+
+
+def _compile(cxx: str, source: str, path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix=".lanes-", dir=path.parent) as folder:
+        text = Path(folder) / "design.cpp"
+        text.write_text(source)
+        out = Path(folder) / "design.so"
+        command = [cxx, *FLAGS, *_march(), f"-I{HERE}", str(text), "-o", str(out)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = "\n".join(done.stderr.splitlines()[-5:])
+            raise BuildError(f"The C++ compiler refused {path.stem}: {last}")
+        out.rename(path)
+
+
+def compile_design(
+    component: wiring.Component, name: str, pairs: Pairs = (), progress: Progress | None = None
+) -> Compiled:
+    """Compile a component.
+
+    Parameters
+    ----------
+    component : wiring.Component
+        The hardware; it has one clock.
+    name : str
+        Its name.
+    pairs : sequence of (str, str)
+        Inputs, and the outputs of a neighbor that they are wired to.
+
+    Raises
+    ------
+    NetlistError
+        If lanes cannot run it.
+    BuildError, ToolError
+        If it cannot be compiled.
+    """
+    design = read_netlist(component, name)
+    low = lower(design, partition(design, list(pairs)))
+    layout = lay_out(low)
+    with deep_recursion():
+        plan = schedule(low)
+        text = emit(low, plan, layout)
+    path = build_library(name, text, progress)
+    return Compiled(low, layout, ctypes.CDLL(str(path)), path)
+
+
+def compile_driver(progress: Progress | None = None) -> ctypes.CDLL:
+    """Compile what runs a mesh of compiled tiles."""
+    return ctypes.CDLL(str(build_library("driver", (HERE / "driver.cpp").read_text(), progress)))

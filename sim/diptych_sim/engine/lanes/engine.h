@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// What a compiled design and its driver share.
+#pragma once
+#include <stdint.h>
+
+struct Context {
+    long block;
+    long failed;  // number of the assertion, or -1
+    long instance;
+};
+
+static inline void fail(Context* c, long number, uint64_t lanes) {
+    if (c->failed >= 0) return;
+    c->failed = number;
+    c->instance = c->block * 64 + __builtin_ctzll(lanes);
+}

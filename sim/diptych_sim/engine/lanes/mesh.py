@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A mesh of tiles on lanes, with a host port at the west end of each row."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from diptych.mesh.fabric import Port
+from diptych.mesh.host_port import HostPort
+from diptych.mesh.tile import Tile
+from diptych_sim.engine.compiling import Progress
+from diptych_sim.engine.errors import EngineError, SimulationError
+
+from .build import Code, Compiled, compile_design, compile_driver
+from .emit import LANES, Element
+
+__all__ = ["LaneMesh", "Word"]
+
+OPPOSITE = {"north": "south", "east": "west", "south": "north", "west": "east"}
+STEPS = {"north": (-1, 0), "east": (0, 1), "south": (1, 0), "west": (0, -1)}
+TYPES = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+class Word(NamedTuple):
+    """A wavelet that left the mesh in a row."""
+
+    cycle: int
+    row: int
+    color: int
+    data: int
+    control: int
+
+
+class _Word(ctypes.Structure):
+    _fields_ = (
+        ("cycle", ctypes.c_long),
+        *((name, ctypes.c_uint32) for name in ("row", "color", "data", "control")),
+    )
+
+
+class _Field(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_long) for name in ("offset", "size", "low", "width"))
+
+
+class _Link(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_long)
+        for name in ("from_", "from_size", "from_low", "to", "to_size", "to_low", "width")
+    )
+
+
+def _pairs() -> list[tuple[str, str]]:
+    """Return the tile's inputs with the outputs of its neighbors that drive them."""
+    out = [("x_in", "x_out")]
+    for way, other in OPPOSITE.items():
+        out += [(f"{way}_i__{part}", f"{other}_o__{part}") for part in ("valid", "wavelet")]
+        out.append((f"{way}_o__credit", f"{other}_i__credit"))
+    return out
+
+
+class LaneMesh:
+    """Tiles and host ports, reset; after :meth:`run` their state can be read.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Size of the mesh.
+    **parameters : int
+        Those of :class:`diptych.mesh.tile.Tile`.
+
+    Raises
+    ------
+    EngineError
+        If it cannot be built, or there is too little memory.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        *,
+        progress: Progress | None = None,
+        **parameters: int,
+    ) -> None:
+        self.rows, self.columns = rows, columns
+        tile = Tile(**parameters)
+        self.tile = compile_design(tile, "tile", _pairs(), progress)
+        self.port = compile_design(
+            HostPort(colors=tile.colors),
+            "host_port",
+            [("back__valid", "link__valid"), ("back__wavelet", "link__wavelet")],
+            progress,
+        )
+        self._driver = _prototypes(compile_driver(progress))
+        codes = [self.tile.code, self.port.code]
+        self._mesh = self._driver.mesh_create(
+            rows, columns, ctypes.byref(codes[0]), ctypes.byref(codes[1])
+        )
+        if not self._mesh:
+            size = self.tile.layout.bytes * -(-rows * columns // LANES)
+            raise EngineError(f"A mesh of {rows}x{columns} needs {size >> 20} MiB of memory")
+        self._kept: list[Any] = []
+        self._connect()
+
+    # --- wiring ---
+
+    def _connect(self) -> None:
+        driver, mesh = self._driver, self._mesh
+        for way, other in OPPOSITE.items():
+            # Toward a way, so into the neighbor's opposite port.
+            down, right = STEPS[way]
+            for name in ("valid", "wavelet"):
+                for f, t, size in self._ends(f"{way}_o__{name}", f"{other}_i__{name}"):
+                    driver.mesh_wire(mesh, f, t, size, down, right)
+            for f, t, size in self._ends(f"{way}_i__credit", f"{other}_o__credit"):
+                driver.mesh_wire(mesh, f, t, size, down, right)
+        for f, t, size in self._ends("x_out", "x_in"):
+            driver.mesh_wire(mesh, f, t, size, 0, 1)
+        tile, port = self.tile, self.port
+        for name in ("valid", "wavelet"):
+            for link in _links(port, f"link__{name}", tile, f"west_i__{name}"):
+                driver.mesh_link(mesh, 0, link)
+            for link in _links(tile, f"west_o__{name}", port, f"back__{name}"):
+                driver.mesh_link(mesh, 1, link)
+        for link in _links(port, "back__credit", tile, "west_o__credit"):
+            driver.mesh_link(mesh, 0, link)
+        for link in _links(tile, "west_i__credit", port, "link__credit"):
+            driver.mesh_link(mesh, 1, link)
+        payload = [
+            _Field(port.layout.nodes[node].offset, port.layout.nodes[node].size, low, width)
+            for node, low, width in port.low.inputs["i__payload"]
+        ]
+        out = []
+        for (low, _, width), place in _elements(tile, "west_o__wavelet"):
+            part, first = (0, 0) if low < 32 else (1, 32) if low < 37 else (2, 37)
+            out.append(_Field(place.offset, place.size, part << 8 | low - first, width))
+        valid = port.layout.nodes[port.low.inputs["i__valid"][0][0]]
+        (_, ready), *_ = _elements(port, "i__ready")
+        (_, leaves), *_ = _elements(tile, "west_o__valid")
+        driver.mesh_host(
+            mesh,
+            valid.offset,
+            ready.offset,
+            (_Field * len(payload))(*payload),
+            len(payload),
+            leaves.offset,
+            (_Field * len(out))(*out),
+            len(out),
+        )
+        edges = [
+            _Field(place.offset, place.size, 0, 1)
+            for place in (tile.layout.nodes[node] for node, _, _ in tile.low.inputs["edge"])
+        ]
+        bits = (_Field * 4)(*edges)
+        for row in range(self.rows):
+            for column in range(self.columns):
+                edge = (
+                    (row == 0) << Port.NORTH.value
+                    | (column == self.columns - 1) << Port.EAST.value
+                    | (row == self.rows - 1) << Port.SOUTH.value
+                )
+                if edge:
+                    driver.mesh_edge(mesh, row * self.columns + column, edge, bits)
+
+    def _ends(self, output: str, target: str) -> list[tuple[int, int, int]]:
+        return _between(self.tile, output, self.tile, target)
+
+    # --- running ---
+
+    def reset(self, cycles: int = 2) -> None:
+        """Hold the reset for some cycles."""
+        self._driver.mesh_reset(self._mesh, cycles)
+
+    def feed(self, rows: Sequence[Sequence[int]]) -> None:
+        """Let the host send words into the rows, from now on."""
+        for row, words in enumerate(rows):
+            data = np.asarray(words, dtype=np.uint32)
+            self._kept.append(data)
+            pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint32))
+            self._driver.mesh_feed(self._mesh, row, pointer, len(data))
+
+    @property
+    def cycle(self) -> int:
+        """Cycles since the beginning, with those of reset."""
+        return self._driver.mesh_cycle(self._mesh)
+
+    def run(self, cycles: int, *, words: int = 0, threads: int = 1) -> None:
+        """Run for some cycles, or until so many more words have left row 0.
+
+        Raises
+        ------
+        SimulationError
+            If an assertion of the hardware fails.
+        """
+        self._driver.mesh_run(self._mesh, cycles, words, threads)
+        instance, port = ctypes.c_long(), ctypes.c_long()
+        failed = self._driver.mesh_failed(self._mesh, ctypes.byref(instance), ctypes.byref(port))
+        if failed >= 0:
+            design = self.port if port.value else self.tile
+            row, column = divmod(instance.value, self.columns)
+            place = f"host port {instance.value}" if port.value else f"tile {row},{column}"
+            message = design.low.asserts[failed][1]
+            raise SimulationError(f"cycle {self.cycle}, {place}: {message}")
+
+    def words(self) -> list[Word]:
+        """Return what left the mesh to the west."""
+        count = self._driver.mesh_arrived(self._mesh)
+        array = self._driver.mesh_words(self._mesh)
+        return [
+            Word(w.cycle, w.row, w.color, w.data, w.control)
+            for w in (array[n] for n in range(count))
+        ]
+
+    # --- state ---
+
+    def registers(self) -> dict[str, np.ndarray]:
+        """Return every register of every tile, by name; wide ones as objects."""
+        out: dict[str, np.ndarray] = {}
+        parts = [(r.name, r.low, r.node) for r in self.tile.low.registers]
+        for read in self.tile.low.reads:
+            parts += [(read.name, low, node) for node, low, _ in read.targets]
+        for name, low, node in parts:
+            value = self.element(self.tile.layout.nodes[node])
+            whole = out.get(name, np.zeros(self.rows * self.columns, dtype=object))
+            out[name] = whole | (value.astype(object) << low)
+        return {name: v.reshape(self.rows, self.columns) for name, v in out.items()}
+
+    def element(self, place: Element, row: int = 0) -> np.ndarray:
+        """Return an element of all tiles, in order."""
+        count = self.rows * self.columns
+        blocks = -(-count // LANES)
+        size = self.tile.layout.bytes
+        base = self._driver.mesh_tiles(self._mesh)
+        step = place.size * LANES or LANES // 8
+        raw = (ctypes.c_char * (blocks * size)).from_address(base)
+        data = np.frombuffer(memoryview(raw), dtype=np.uint8).reshape(blocks, size)
+        start = place.offset + row * step
+        part = np.ascontiguousarray(data[:, start : start + step])
+        if place.size == 0:
+            return np.unpackbits(part, axis=1, bitorder="little").reshape(-1)[:count]
+        return part.view(TYPES[place.size]).reshape(-1)[:count]
+
+    def memories(self) -> dict[str, np.ndarray]:
+        """Return every memory of every tile: tiles by words, as objects."""
+        out = {}
+        for index, places in self.tile.layout.memories.items():
+            memory = self.tile.low.memories[index]
+            words = np.zeros((self.rows * self.columns, memory.depth), dtype=object)
+            for place, (low, _) in zip(places, memory.pieces, strict=True):
+                for row in range(memory.depth):
+                    words[:, row] |= self.element(place, row).astype(object) << low
+            out[memory.name] = words.reshape(self.rows, self.columns, memory.depth)
+        return out
+
+    def close(self) -> None:
+        """Free the memory."""
+        if self._mesh:
+            self._driver.mesh_destroy(self._mesh)
+            self._mesh = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _elements(design: Compiled, output: str) -> list[tuple[tuple[int, int, int], Element]]:
+    """Return the parts of an output, (first bit in it, in its node, width), and where they are."""
+    out: list[tuple[tuple[int, int, int], Element]] = []
+    for node, at, width, low in design.low.graph.pieces(design.low.outputs[output]):
+        out.append(((low, at, width), design.layout.nodes[node]))
+    return out
+
+
+def _between(
+    source: Compiled, output: str, target: Compiled, name: str
+) -> list[tuple[int, int, int]]:
+    """Return (from, to, size) of the parts of an output and of the input that it drives."""
+    ends = _elements(source, output)
+    starts = target.low.inputs[name]
+    if [(low, 0, width) for _, low, width in starts] != [part for part, _ in ends]:
+        raise EngineError(f"Lanes need {output} and {name} in equal parts")
+    return [
+        (place.offset, target.layout.nodes[node].offset, place.size)
+        for (_, place), (node, _, _) in zip(ends, starts, strict=True)
+    ]
+
+
+def _links(source: Compiled, output: str, target: Compiled, name: str) -> Iterator[_Link]:
+    """Yield what carries an output to an input that may be split differently."""
+    for (low, at, width), place in _elements(source, output):
+        for node, start, size in target.low.inputs[name]:
+            first, stop = max(low, start), min(low + width, start + size)
+            if first < stop:
+                to = target.layout.nodes[node]
+                yield _Link(
+                    *(place.offset, place.size, at + first - low),
+                    *(to.offset, to.size, first - start, stop - first),
+                )
+
+
+def _prototypes(driver: ctypes.CDLL) -> ctypes.CDLL:
+    c = ctypes
+    fields = c.POINTER(_Field)
+    for name, result, arguments in (
+        ("mesh_create", c.c_void_p, (c.c_long, c.c_long, c.POINTER(Code), c.POINTER(Code))),
+        ("mesh_destroy", None, (c.c_void_p,)),
+        ("mesh_tiles", c.c_void_p, (c.c_void_p,)),
+        ("mesh_ports", c.c_void_p, (c.c_void_p,)),
+        ("mesh_cycle", c.c_long, (c.c_void_p,)),
+        ("mesh_arrived", c.c_long, (c.c_void_p,)),
+        ("mesh_words", c.POINTER(_Word), (c.c_void_p,)),
+        ("mesh_failed", c.c_long, (c.c_void_p, c.POINTER(c.c_long), c.POINTER(c.c_long))),
+        ("mesh_wire", None, (c.c_void_p, *[c.c_long] * 5)),
+        ("mesh_link", None, (c.c_void_p, c.c_int, c.POINTER(_Link))),
+        (
+            "mesh_host",
+            None,
+            (c.c_void_p, c.c_long, c.c_long, fields, c.c_long, c.c_long, fields, c.c_long),
+        ),
+        ("mesh_feed", None, (c.c_void_p, c.c_long, c.POINTER(c.c_uint32), c.c_long)),
+        ("mesh_edge", None, (c.c_void_p, c.c_long, c.c_long, fields)),
+        ("mesh_reset", None, (c.c_void_p, c.c_long)),
+        ("mesh_run", c.c_long, (c.c_void_p, c.c_long, c.c_long, c.c_int)),
+    ):
+        function = getattr(driver, name)
+        function.restype = result
+        function.argtypes = arguments
+    return driver
