@@ -15,6 +15,10 @@ MODEL ?=
 MESH ?=
 ARRAY ?=
 OUT ?=
+# Cycles and blocks that make waves records.
+FROM ?=
+TO ?=
+BLOCKS ?=
 # Further options, as they are.
 ARGS ?=
 
@@ -24,7 +28,7 @@ READY := .venv/.ready
 DEV := .venv/.ready-dev
 
 # Variables go to the command through the environment, so that no prompt is read as shell.
-export PROMPT TOKENS MODEL MESH ARRAY OUT
+export PROMPT TOKENS MODEL MESH ARRAY OUT FROM TO BLOCKS
 options = $(if $(PROMPT),--prompt "$$PROMPT") $(if $(TOKENS),--tokens "$$TOKENS") \
 	$(if $(MODEL),--model "$$MODEL") $(if $(MESH),--mesh "$$MESH") \
 	$(if $(ARRAY),--array "$$ARRAY") $(if $(OUT),--out "$$OUT") $(ARGS)
@@ -68,9 +72,10 @@ sim-prefill: $(READY) ## The same, prompt only
 sim-decode: $(READY) ## The same, with the KV cache from the golden model
 	@$(BIN)/diptych generate --stage decode $(options)
 
-waves: $(READY) ## The same, recording build/waves/diptych.fst and a save file for the viewer
+waves: $(READY) ## The same, recording build/waves/diptych.fst and save files for GTKWave and Surfer
 	@mkdir -p build/waves
-	@$(BIN)/diptych generate --waves build/waves/diptych.fst $(options)
+	@$(BIN)/diptych generate --waves build/waves/diptych.fst $(if $(FROM),--from "$$FROM") \
+		$(if $(TO),--to "$$TO") $(if $(BLOCKS),--wave-blocks "$$BLOCKS") $(options)
 
 test: $(DEV) ## Run the tests, except the slow ones
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m 'not slow' $(ARGS)

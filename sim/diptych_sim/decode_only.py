@@ -14,6 +14,7 @@ from diptych.mesh.panel import DecodePanel
 from diptych_sim.compiler.decode import compile_decode
 from diptych_sim.engine.build import BuildOptions, Progress
 from diptych_sim.engine.simulate import Run, simulate
+from diptych_sim.engine.waves import WavePlan
 from diptych_sim.golden.machine import GoldenMachine
 from diptych_sim.golden.quantized import QuantizedModel
 
@@ -46,7 +47,7 @@ def decode_only(
     *,
     mesh: tuple[int, int],
     sram_bytes: int = 16384,
-    waves: Path | None = None,
+    waves: WavePlan | None = None,
     seed: int | None = None,
     progress: Progress | None = None,
     on_event: Callable[[dict[str, Any]], None] | None = None,

@@ -19,6 +19,7 @@ from diptych_sim.compiler.placement import UnsupportedModelError
 from diptych_sim.compiler.prefill import PrefillProgram, compile_prefill
 from diptych_sim.engine.build import BuildOptions, Progress
 from diptych_sim.engine.simulate import Run, simulate
+from diptych_sim.engine.waves import WavePlan
 from diptych_sim.golden.machine import GoldenMachine
 from diptych_sim.golden.quantized import QuantizedModel
 
@@ -99,7 +100,7 @@ def generate(
     *,
     machine: Machine,
     damage: float = 0.0,
-    waves: Path | None = None,
+    waves: WavePlan | None = None,
     seed: int | None = None,
     progress: Progress | None = None,
     on_event: OnEvent | None = None,
@@ -118,8 +119,8 @@ def generate(
         On what.
     damage : float
         Probability that a word on the link is damaged.
-    waves : Path, optional
-        Waveform file to write.
+    waves : WavePlan, optional
+        What to record, in time since the start.
     progress, on_event
         Called at steps of the build, and for events of the simulation.
 
@@ -164,7 +165,6 @@ def generate(
             "mesh": machine.mesh,
             "core": CORE_COUNTERS,
             "router": ROUTER_COUNTERS,
-            "shared": waves is None,
         }
         (folder / "job.json").write_text(json.dumps(job))
         run = simulate(

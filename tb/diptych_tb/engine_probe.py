@@ -10,11 +10,13 @@ from cocotb.triggers import ClockCycles
 
 from diptych_tb.clocking import start_clock_and_reset
 from diptych_tb.events import report_event
+from diptych_tb.waves import mark_start
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def reports_the_sum(dut: Any) -> None:
     await start_clock_and_reset(dut)
+    mark_start()
     await ClockCycles(dut.clk, 400)
     report_event(total=int(dut.total.value), seed=cocotb.RANDOM_SEED)
 

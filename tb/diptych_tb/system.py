@@ -17,6 +17,7 @@ from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.events import report_event
 from diptych_tb.mesh.decode import WIDTH, lines
 from diptych_tb.streams import StreamDriver
+from diptych_tb.waves import mark_start
 
 
 def _cycle() -> int:
@@ -118,7 +119,7 @@ class Windows:
         rows, columns = self._job["mesh"]
         place = f"tile_{self._rng.randrange(rows)}_{self._rng.randrange(columns)}"
         tile = self._dut.decode.mesh[place]
-        router = tile.shared_tile.body.router if self._job["shared"] else tile.router
+        router = tile.shared_tile.body.router
         counters = [getattr(router, f"count_{way}") for way in WAYS]
         valids = [getattr(router, f"{way}_o__valid") for way in WAYS]
         expected = [int(counter.value) for counter in counters]
@@ -165,7 +166,7 @@ def _read_counters(dut: Any, job: dict[str, Any]) -> dict[str, Any]:
     for r in range(rows):
         for c in range(columns):
             tile = mesh[f"tile_{r}_{c}"]
-            body = tile.shared_tile.body if job["shared"] else tile
+            body = tile.shared_tile.body
             tiles.append(
                 {
                     name: int(getattr(part, f"count_{name}").value)
@@ -225,6 +226,7 @@ async def writes_text(dut: Any) -> None:
     await edge
     dut.start.value = 0
     report_event(kind="started", cycle=_cycle())
+    mark_start()
 
     async def prefill_end() -> None:
         await RisingEdge(dut.finished)

@@ -39,6 +39,30 @@ MISTAKES = [
     (["--sram-bytes", "100"], "SRAM must be a multiple of 256 bytes up to 65536, not 100"),
     (["--json", "/nowhere/x.json"], r"JSON file \(--json\) must be in a folder that exists, .*"),
     (["--waves", "x.txt"], r"Waveform file \(--waves\) must be .*\.fst or \.vcd, not x.txt"),
+    (
+        ["--waves", "x.fst", "--from", "-5"],
+        r"First cycle \(--from\) must be 0 or later, counted from the start, not -5",
+    ),
+    (
+        ["--waves", "x.fst", "--from", "9", "--to", "8"],
+        r"Last cycle \(--to\) must be at least the first \(--from\), 9, not 8",
+    ),
+    (["--waves", "x.fst", "--to", "-1"], r"Last cycle .* must be at least the first .*0, not -1"),
+    (["--from", "1"], r"--from must come with a waveform file \(--waves\)"),
+    (["--to", "1"], r"--to must come with a waveform file \(--waves\)"),
+    (["--wave-blocks", "host"], r"--wave-blocks must come with a waveform file \(--waves\)"),
+    (
+        ["--waves", "x.fst", "--wave-blocks", "host,cpu"],
+        r"Block \(--wave-blocks\) must be all, host, prefill, .* or tile_R_C, not 'cpu'",
+    ),
+    (
+        ["--waves", "x.fst", "--wave-blocks", "tile_8_0"],
+        r"Block .* must be tile_R_C with R and C in the mesh of 8x8, not tile_8_0",
+    ),
+    (
+        ["--waves", "x.fst", "--stage", "decode", "--wave-blocks", "matrix"],
+        r"Block .* must be all, host, decode, tiles or tile_R_C, not 'matrix'",
+    ),
     (["--stage", "half"], ".*--stage.*'half'.*"),
     (["--stage", "decode", "--tokens", "1"], "Number of tokens must be at least 2 to decode.*"),
     (["--nonsense"], ".*--nonsense.*"),

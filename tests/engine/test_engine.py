@@ -15,6 +15,7 @@ from diptych_sim.engine.build import BuildOptions, build, control_file
 from diptych_sim.engine.emit import emit_verilog
 from diptych_sim.engine.errors import BuildError, SimulationError
 from diptych_sim.engine.simulate import run, simulate
+from diptych_sim.engine.waves import WavePlan
 
 
 class Cell(wiring.Component):
@@ -220,7 +221,7 @@ def test_a_missing_testbench_is_a_failure(sources):
 @pytest.mark.parametrize(("suffix", "magic"), [("fst", b"\0\0\0"), ("vcd", b"$version")])
 def test_records_waves(sources, tmp_path, suffix, magic):
     path = tmp_path / f"ring.{suffix}"
-    measure(sources, SHARED, waves=path)
+    measure(sources, SHARED, waves=WavePlan(file=path))
     assert path.read_bytes().startswith(magic)
     assert path.stat().st_size > 1000
 

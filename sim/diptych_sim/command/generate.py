@@ -22,6 +22,7 @@ from diptych_sim.command.options import (
     with_model,
     write_json,
 )
+from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.hbm_layout import PrefillError
 from diptych_sim.compiler.placement import MeshTooSmallError, UnsupportedModelError, place
 from diptych_sim.decode_only import DecodeRun, decode_only
@@ -32,7 +33,6 @@ from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.tokenizer import TextStream, to_utf8
 from diptych_sim.report.progress import Steps
-from diptych_sim.report.save_file import write_save_file
 from diptych_sim.report.terminal import print_accounts
 
 __all__ = ["generate"]
@@ -94,7 +94,7 @@ def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: int
 @click.option(
     "--seed", default=None, type=click.IntRange(0, 2**32 - 1), help="Seed of random draws."
 )
-@click.option("--waves", default=None, help="Waveform file to write (.fst or .vcd).")
+@with_waves
 @click.option("--out", default=None, help="Folder for result.json and listings.")
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
 def generate(
@@ -108,6 +108,9 @@ def generate(
     stage: str,
     seed: int | None,
     waves: str | None,
+    first: int | None,
+    last: int | None,
+    blocks: str | None,
     out: str | None,
     json_file: str | None,
 ) -> None:
@@ -121,6 +124,7 @@ def generate(
     check_file("JSON file", "--json", json_file)
     check_file("Waveform file", "--waves", waves, suffixes=(".fst", ".vcd"))
     check_folder("Result folder", "--out", out, RESULTS)
+    recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=stage == "decode")
     if waves is not None and json_file == waves:
         raise Refused(f"JSON file (--json) must not be the waveform file (--waves), {waves}")
     loaded = load(model, tokenizer)
@@ -172,9 +176,11 @@ def generate(
                 mesh=mesh,
                 sram_bytes=sram_bytes,
                 seed=seed,
-                waves=Path(waves) if waves else None,
+                waves=recording and recording.plan,
                 progress=tell,
             )
+            if recording is not None:
+                recording.finish(terminal)
             _finish_decode(alone, loaded, ids, (json_file, out), terminal)
             return
         done = run_machine(
@@ -183,7 +189,7 @@ def generate(
             tokens,
             machine=machine,
             seed=seed,
-            waves=Path(waves) if waves else None,
+            waves=recording and recording.plan,
             progress=tell,
             on_event=show,
         )
@@ -218,8 +224,8 @@ def generate(
         },
     }
     print_accounts(result, terminal)
-    if waves is not None:
-        terminal.print(f"Waveform {waves}, save file {write_save_file(Path(waves))}")
+    if recording is not None:
+        recording.finish(terminal)
     if out is not None:
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Builds a simulator from Verilog, or finds the one that was built from it before."""
 
-import re
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -18,15 +17,14 @@ from .emit import Source
 from .errors import ToolError
 from .shared import SharedModule, split
 from .toolchain import Toolchain, find_toolchain, has_header
+from .waves import readable, recording_main, single_out
 
 __all__ = ["Build", "BuildOptions", "Progress", "Public", "build", "control_file"]
 
 Public = tuple[str, str]
 """A module and a variable in it; both may hold the wildcards ``*`` and ``?``."""
 
-# Wires that Yosys had to name are of no interest to anybody.
-_UNNAMED = re.compile(r"\\\$(?=\S+ )")
-
+_WAVES_HEADER = Path(__file__).with_name("waves.h")
 _LAYOUT = "2"  # changes when a build directory means something else
 
 
@@ -43,8 +41,7 @@ class BuildOptions:
     shared : tuple of str
         Modules that are compiled once for all their instances: with many big instances it builds
         and runs several times faster. Each output of such a module must be a register. What is
-        public in it is found under ``shared_<module>.body`` of the instance. Ignored when waves
-        are recorded, which show every signal.
+        public in it is found under ``shared_<module>.body`` of the instance.
     waves : "fst", "vcd" or None
         The format in which the simulator can record waveforms; it runs slower for it.
     optimize : str
@@ -132,13 +129,11 @@ def build(
     tools = find_toolchain()
     if options.waves == "fst" and not has_header(tools.cxx, "zlib.h"):
         raise ToolError("zlib.h not found, needed for FST (Debian: apt install zlib1g-dev)")
+    recording = options.waves is not None
     modules: dict[str, SharedModule] = {}
-    design = list(sources)
-    if options.waves is not None:
-        # Verilator does not record names with an underscore in front.
-        design = [(file, _UNNAMED.sub(r"\\_", text)) for file, text in design]
-    if options.shared and options.waves is None:
-        design, modules = split(sources, name, options.shared)
+    design = [readable(*source) for source in sources] if recording else list(sources)
+    if options.shared:
+        design, modules = split(design, name, options.shared, waves=recording)
     libraries = [_library(module, tools, options, progress) for module in modules.values()]
 
     # Control files come first: they apply to what is read after them.
@@ -148,31 +143,36 @@ def build(
         name,
         "Vtop",
         *("--exe", "--vpi", "-o", name),
-        *([f"--trace-{options.waves}"] if options.waves else []),
+        *_trace_arguments(options),
         *options.arguments,
         "cocotb_main.cpp",
         *(file for file, _ in design),
     )
+    # The testbench calls a function of the main program by name.
+    exported = ["-rdynamic"] if recording else []
     archives = [f"lib{module.top}.a" for module in modules.values()]
     make = make_command(
         tools,
         "Vtop",
         f"OPT_FAST={options.optimize}",
-        f"VM_TRACE={int(options.waves is not None)}",
-        f"USER_LDFLAGS={shlex.join([f'-Wl,-rpath,{libs}', f'-L{libs}', '-L.'])}",
+        f"VM_TRACE={int(recording)}",
+        f"USER_LDFLAGS={shlex.join([f'-Wl,-rpath,{libs}', f'-L{libs}', '-L.', *exported])}",
         f"USER_LDLIBS={shlex.join([*archives, '-lcocotbvpi_verilator'])}",
     )
+    main = (cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp").read_text()
     key = digest(
         [*_versions(tools), cocotb.__version__, *verilate, *make]
         + [library.name for library in libraries]
         + [item for source in design for item in source]
+        + ([_WAVES_HEADER.read_text(), recording_main(main)] if recording else [])
     )
 
     def produce(work: Workplace) -> None:
         for file, text in design:
             (work.path / file).write_text(text)
-        main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
-        shutil.copy(main, work.path / "cocotb_main.cpp")
+        (work.path / "cocotb_main.cpp").write_text(recording_main(main) if recording else main)
+        if recording:
+            shutil.copy(_WAVES_HEADER, work.path)
         for archive, library in zip(archives, libraries, strict=True):
             shutil.copy(library / archive, work.path / archive)
         if options.waves == "fst" and not has_header(tools.cxx, "lz4.h"):
@@ -193,7 +193,15 @@ def _versions(tools: Toolchain) -> list[str]:
     return [_LAYOUT, tools.verilator_version, tools.cxx_version]
 
 
+def _trace_arguments(options: BuildOptions) -> list[str]:
+    # Yosys writes numbers where `readable` has put enumerations.
+    return [f"--trace-{options.waves}", "-Wno-ENUMVALUE"] if options.waves else []
+
+
 def _shell_control(text: str, modules: dict[str, SharedModule], options: BuildOptions) -> str:
+    if options.waves:
+        # What the shells hold is recorded with the instances.
+        text += "".join(f'tracing_off -file "{module}.sv"\n' for module in modules)
     if not (options.public or options.writable):
         return text
     # Something public in a shell is what lets the simulator's interface find its instance.
@@ -213,6 +221,7 @@ def _library(
         module.top,
         module.prefix,
         *(["--vpi"] if looked_at else []),
+        *(_trace_arguments(options) if module.waves else []),
         *options.arguments,
         *(file for file, _ in design),
     )
@@ -228,12 +237,16 @@ def _library(
     key = digest(
         [*_versions(tools), *verilate, *make]
         + [item for source in [*design, module.glue("")] for item in source]
+        + ([_WAVES_HEADER.read_text()] if module.waves else [])
     )
 
     def produce(work: Workplace) -> None:
         for file, text in design:
             (work.path / file).write_text(text)
         work.verilate(verilate)
+        if module.waves:
+            shutil.copy(_WAVES_HEADER, work.path)
+            single_out(work.path, module.prefix, module.top)
         header = (work.path / f"{module.prefix}___024root.h").read_text()
         file, text = module.glue(header)
         (work.path / file).write_text(text)

@@ -5,8 +5,10 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from amaranth.back import rtlil, verilog  # pyright: ignore[reportAttributeAccessIssue]
+from amaranth.hdl import Elaboratable, Format, Fragment
 from amaranth.lib import wiring
 
 from diptych.precompiled import collecting
@@ -48,10 +50,35 @@ def _verilog_of(intermediate: str) -> str:
     return path.read_text()
 
 
+class _Elaborated(Elaboratable):
+    """A component whose state machines tell the names of their states to the Verilog."""
+
+    def __init__(self, component: wiring.Component) -> None:
+        self._component = component
+        self.signature = component.signature
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._component, name)
+
+    def elaborate(self, platform: Any) -> Fragment:
+        fragment = Fragment.get(self._component, platform)
+        _name_states(fragment)
+        return fragment
+
+
+def _name_states(fragment: Any) -> None:
+    for name, machine in fragment.generated.items():
+        # Private: Amaranth tells its own simulator only.
+        states = {number: state for state, number in machine.encoding.items()}
+        machine.state._format = Format.Enum(machine.state, states, name=name)
+    for inner, _name, _place in fragment.subfragments:
+        _name_states(inner)
+
+
 def _rtlil_of(component: wiring.Component, name: str) -> str:
     with deep_recursion():
         # emit_src would put absolute paths into the text, and the cache would never hit.
-        return rtlil.convert(component, name=name, emit_src=False)
+        return rtlil.convert(_Elaborated(component), name=name, emit_src=False)
 
 
 def emit_verilog(component: wiring.Component, name: str) -> list[Source]:

@@ -72,6 +72,8 @@ class SharedModule:
         Files with the module and whatever it needs, as Amaranth writes them.
     name : str
         The module. It has ports ``clk`` and ``rst``, and each of its outputs is a register.
+    waves : bool
+        Whether its instances can be recorded.
 
     Attributes
     ----------
@@ -81,6 +83,8 @@ class SharedModule:
         Name of the model's top, around the module.
     prefix : str
         Name of the model's C++ class.
+    waves : bool
+        Whether its instances can be recorded.
     sources : list of Source
         What the model is made of, without ``wrapper``.
 
@@ -90,8 +94,9 @@ class SharedModule:
         If the module is not there or has no clock and reset.
     """
 
-    def __init__(self, sources: Sequence[Source], name: str) -> None:
+    def __init__(self, sources: Sequence[Source], name: str, *, waves: bool = False) -> None:
         self.name = name
+        self.waves = waves
         self.top = f"shared_{name}"
         self.prefix = f"Vshared_{name}"
         self.sources = reachable(sources, name)
@@ -108,12 +113,13 @@ class SharedModule:
 
     def wrapper(self) -> Source:
         """Return the top of the model: the module, with ports whose C++ names are plain."""
+        # With an underscore in front, which keeps them out of waveforms.
         lines = [f"module {self.top}("]
-        lines += [f"  input [{p.width - 1}:0] i{k}," for k, p in enumerate(self._inputs)]
-        lines += [f"  output [{p.width - 1}:0] o{k}," for k, p in enumerate(self._outputs)]
+        lines += [f"  input [{p.width - 1}:0] _i{k}," for k, p in enumerate(self._inputs)]
+        lines += [f"  output [{p.width - 1}:0] _o{k}," for k, p in enumerate(self._outputs)]
         lines += ["  input clk", ");", f"  {_escaped(self.name)}body ("]
-        lines += [f"    .{_escaped(p.name)}(i{k})," for k, p in enumerate(self._inputs)]
-        lines += [f"    .{_escaped(p.name)}(o{k})," for k, p in enumerate(self._outputs)]
+        lines += [f"    .{_escaped(p.name)}(_i{k})," for k, p in enumerate(self._inputs)]
+        lines += [f"    .{_escaped(p.name)}(_o{k})," for k, p in enumerate(self._outputs)]
         lines += ["    .clk(clk)", "  );", "endmodule", ""]
         return f"{self.top}.sv", "\n".join(lines)
 
@@ -136,6 +142,7 @@ class SharedModule:
             f'  import "DPI-C" function void {self.top}_step(',
             f"    input chandle model, input bit [{32 * inputs - 1}:0] i,",
             f"    output bit [{32 * outputs - 1}:0] o);",
+            *(self._settling(inputs, packed) if self.waves else ()),
             "  chandle model;",
             f"  bit [{32 * outputs - 1}:0] shared_outputs;",
             "  initial begin",
@@ -148,6 +155,7 @@ class SharedModule:
         lines += [
             "  end",
             "  always @(posedge clk) begin",
+            *([f"    recorded <= {self.top}_recorded(model);"] if self.waves else ()),
             f"    {self.top}_step(model, {{{packed}}}, shared_outputs);",
         ]
         lines += [
@@ -156,6 +164,30 @@ class SharedModule:
         ]
         lines += ["  end", "endmodule", ""]
         return f"{name}.sv", "\n".join(lines)
+
+    def _settling(self, inputs: int, packed: str) -> list[str]:
+        # The model sees its inputs at the next edge only; what is recorded must see them at once.
+        return [
+            f'  import "DPI-C" function bit {self.top}_recorded(input chandle model);',
+            f'  import "DPI-C" function void {self.top}_settle(',
+            f"    input chandle model, input bit clk, input bit [{32 * inputs - 1}:0] i);",
+            "  bit recorded;",
+            f"  always_comb if (recorded) {self.top}_settle(model, clk, {{{packed}}});",
+        ]
+
+    def _recording(self) -> list[str]:
+        return [
+            f'extern "C" svBit {self.top}_recorded(void* h) {{',
+            "    return static_cast<Instance*>(h)->recorded;",
+            "}",
+            f'extern "C" void {self.top}_settle(void* h, svBit clk, const svBitVecVal* i) {{',
+            f"    {self.prefix}* const m = static_cast<Instance*>(h)->m;",
+            *(line for k, p in enumerate(self._inputs) for line in _set(k, p)),
+            "    m->clk = 0;",
+            "    m->eval();",
+            "    m->clk = clk;  // to be seen only",
+            "}",
+        ]
 
     def glue(self, root_header: str) -> Source:
         """Return the C++ between shell and model.
@@ -178,9 +210,10 @@ class SharedModule:
             '#include "svdpi.h"',
             "#include <cstring>",
             "#include <string>",
+            *(['#include "waves.h"'] if self.waves else ()),
             "namespace {",
             f"constexpr int words = {_total(self._outputs)};",
-            f"struct Instance {{ {prefix}* m; std::string path; long cycle; }};",
+            f"struct Instance {{ {prefix}* m; std::string path; long cycle; bool recorded; }};",
             f"void get(const {prefix}* m, svBitVecVal* o) {{",
             *(line for k, p in enumerate(self._outputs) for line in _get(k, p)),
             "}",
@@ -191,8 +224,11 @@ class SharedModule:
             *(line for k, p in enumerate(self._inputs) for line in _clear(k, p)),
             "    m->eval();",
             "    get(m, o);",
-            "    return new Instance{m, path, 0};",
+            "    auto* t = new Instance{m, path, 0, false};",
+            *(_WAVES_NEW if self.waves else ()),
+            "    return t;",
             "}",
+            *(self._recording() if self.waves else ()),
             f'extern "C" void {top}_step(void* h, const svBitVecVal* i, svBitVecVal* o) {{',
             "    auto* t = static_cast<Instance*>(h);",
             f"    {prefix}* const m = t->m;",
@@ -202,6 +238,7 @@ class SharedModule:
             *(line for k, p in enumerate(self._inputs) for line in _set(k, p)),
             "    if (checked) {",
             "        ++t->cycle;",
+            "        m->clk = 0;",
             "        m->eval();",
             "        get(m, o);",
             "        if (std::memcmp(before, o, sizeof before) != 0)",
@@ -223,6 +260,14 @@ class SharedModule:
         return f"{top}_glue.cpp", "\n".join(lines)
 
 
+_WAVES_NEW = [
+    "    waves_instances().push_back({path, [t](WavesFile* file) {",
+    "        t->m->traceBaseModel(file, 99, 0);",
+    "        t->recorded = true;",
+    "    }});",
+]
+
+
 def _layout(ports: Sequence[tuple[str, int]]) -> list[_Port]:
     placed: list[_Port] = []
     word = 0
@@ -240,34 +285,34 @@ def _set(index: int, port: _Port) -> list[str]:
     # Verilator keeps up to 64 bits in an integer and more in an array of words.
     at = port.word
     if port.words == 1:
-        return [f"    m->i{index} = i[{at}];"]
+        return [f"    m->_i{index} = i[{at}];"]
     if port.words == 2:
-        return [f"    m->i{index} = i[{at}] | static_cast<QData>(i[{at + 1}]) << 32;"]
-    return [f"    m->i{index}[{k}] = i[{at + k}];" for k in range(port.words)]
+        return [f"    m->_i{index} = i[{at}] | static_cast<QData>(i[{at + 1}]) << 32;"]
+    return [f"    m->_i{index}[{k}] = i[{at + k}];" for k in range(port.words)]
 
 
 def _clear(index: int, port: _Port) -> list[str]:
     if port.words <= 2:
-        return [f"    m->i{index} = 0;"]
-    return [f"    m->i{index}[{k}] = 0;" for k in range(port.words)]
+        return [f"    m->_i{index} = 0;"]
+    return [f"    m->_i{index}[{k}] = 0;" for k in range(port.words)]
 
 
 def _get(index: int, port: _Port) -> list[str]:
     at = port.word
     if port.words == 1:
-        return [f"    o[{at}] = m->o{index};"]
+        return [f"    o[{at}] = m->_o{index};"]
     if port.words == 2:
         return [
-            f"    o[{at}] = static_cast<svBitVecVal>(m->o{index});",
-            f"    o[{at + 1}] = static_cast<svBitVecVal>(m->o{index} >> 32);",
+            f"    o[{at}] = static_cast<svBitVecVal>(m->_o{index});",
+            f"    o[{at + 1}] = static_cast<svBitVecVal>(m->_o{index} >> 32);",
         ]
-    return [f"    o[{at + k}] = m->o{index}[{k}];" for k in range(port.words)]
+    return [f"    o[{at + k}] = m->_o{index}[{k}];" for k in range(port.words)]
 
 
 def split(
-    sources: Sequence[Source], top: str, names: Sequence[str]
+    sources: Sequence[Source], top: str, names: Sequence[str], *, waves: bool = False
 ) -> tuple[list[Source], dict[str, SharedModule]]:
     """Return the sources of a design with shells in it, and the modules that they stand for."""
-    modules = {name: SharedModule(sources, name) for name in names}
+    modules = {name: SharedModule(sources, name, waves=waves) for name in names}
     kept = reachable(sources, top, cut=names)
     return [module.shell() for module in modules.values()] + kept, modules

@@ -24,6 +24,7 @@ from .build import Build, BuildOptions, Progress, Public, build
 from .cache import cache_root
 from .emit import Source, emit_verilog
 from .errors import HangError, SimulationError
+from .waves import WavePlan
 
 __all__ = ["EVENT_PREFIX", "Run", "default_seed", "run", "simulate"]
 
@@ -113,7 +114,7 @@ def run(
     env: Mapping[str, object] | None = None,
     seed: int | None = None,
     test_filter: str | None = None,
-    waves: Path | None = None,
+    waves: WavePlan | None = None,
     folder: Path | None = None,
     on_event: Callable[[dict[str, Any]], None] | None = None,
 ) -> Run:
@@ -134,8 +135,8 @@ def run(
         Seed of ``cocotb.RANDOM_SEED``; :func:`default_seed` by default.
     test_filter : str, optional
         Regular expression of the tests to run.
-    waves : Path, optional
-        Waveform file to write; the simulator must have been built for its format.
+    waves : WavePlan, optional
+        What to record; the simulator must have been built for its format.
     folder : Path, optional
         Directory to run in, which is kept; by default a temporary one.
     on_event : callable, optional
@@ -174,7 +175,10 @@ def run(
         print(f"seed {seed} (set DIPTYCH_SEED for another)")
     simulator = _Verilator(folder / "run.log", on_line)
     results = folder / "results.xml"
-    arguments = ["--trace-file", str(waves.absolute())] if waves is not None else []
+    arguments = ["--trace-file", str(waves.file.absolute())] if waves is not None else []
+    recording = waves.environment() if waves is not None else {}
+    if waves is not None:
+        waves.file.unlink(missing_ok=True)  # an old one must not be taken for the new one
     started = time.perf_counter()
     # What failed is in the results, and if there are none, in the log.
     with suppress(SystemExit, subprocess.CalledProcessError):
@@ -185,7 +189,7 @@ def run(
             build_dir=built.folder,
             test_dir=folder,
             results_xml=str(results),
-            extra_env=_environment(env or {}),
+            extra_env=_environment(env or {}) | recording,
             seed=seed,
             test_filter=test_filter,
             test_args=arguments,
@@ -215,7 +219,7 @@ def simulate(
     env: Mapping[str, object] | None = None,
     seed: int | None = None,
     public: Sequence[Public] = (),
-    waves: Path | None = None,
+    waves: WavePlan | None = None,
     test_filter: str | None = None,
     options: BuildOptions | None = None,
     folder: Path | None = None,
@@ -232,8 +236,8 @@ def simulate(
         Name of the top module, by which its builds are called.
     public : sequence of Public
         Modules and variables that the testbench reads besides the ports of the top.
-    waves : Path, optional
-        Waveform file to write: FST, or VCD if it is called ``*.vcd``.
+    waves : WavePlan, optional
+        What to record.
     options : BuildOptions, optional
         What else to build.
     progress : Progress, optional
@@ -247,14 +251,11 @@ def simulate(
         If a step fails.
     """
     base = options or BuildOptions()
-    form = base.waves
-    if waves is not None:
-        form = "vcd" if waves.suffix == ".vcd" else "fst"
     final = BuildOptions(
         public=(*base.public, *public),
         writable=base.writable,
         shared=base.shared,
-        waves=form,
+        waves=waves.form if waves is not None else base.waves,
         optimize=base.optimize,
         arguments=base.arguments,
     )

@@ -16,6 +16,7 @@ from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.events import report_event
 from diptych_tb.fields import Fields
 from diptych_tb.streams import StreamDriver
+from diptych_tb.waves import mark_start
 
 WIDTH = Fields(HostLine()).width
 
@@ -44,6 +45,7 @@ async def decodes(dut: Any) -> None:
     job = json.loads(Path(os.environ["DIPTYCH_DECODE"]).read_text())
     rows = [StreamDriver(dut, f"i__{r}", unsigned(WIDTH)) for r in range(len(job["load"]))]
     await start_clock_and_reset(dut)
+    mark_start()
     for driver, words in zip(rows, job["load"], strict=True):
         cocotb.start_soon(driver.send(lines(words)))
     edge = RisingEdge(dut.clk)
