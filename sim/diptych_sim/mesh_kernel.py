@@ -17,6 +17,7 @@ from diptych_sim.account.accounts import AccountError, bytes_by_level
 from diptych_sim.compiler.mesh_kernel import MeshKernel
 from diptych_sim.engine.build import BuildOptions, Progress
 from diptych_sim.engine.simulate import Run, simulate
+from diptych_sim.engine.waves import WavePlan
 
 __all__ = ["PUBLIC", "TILE_MACS", "KernelRun", "run_kernel"]
 
@@ -44,7 +45,7 @@ def run_kernel(
     kernel: MeshKernel,
     *,
     useful_macs: int,
-    waves: Path | None = None,
+    waves: WavePlan | None = None,
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> KernelRun:
@@ -77,7 +78,6 @@ def run_kernel(
                     "lines": kernel.program.lines,
                     "colors": kernel.color_names,
                     "limit": 100_000 + 50 * bound,
-                    "shared": waves is None,
                 }
             )
         )

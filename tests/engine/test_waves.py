@@ -81,7 +81,7 @@ class Pair(wiring.Component):
         for index in range(2):
             m.submodules[f"cell_{index}"] = cell = Precompiled(prototype, "cell")
             limit = Signal(6, name=f"limit_{index}")
-            m.d.comb += [limit.eq(time[:4] + 3 * index + 5), cell.limit.eq(limit)]
+            m.d.comb += [limit.eq(time[1:5] + 3 * index + 5), cell.limit.eq(limit)]
             m.d.sync += self.total.eq(self.total + cell.shown.as_value() + cell.valid)
         return m
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 import numpy as np
@@ -12,6 +11,7 @@ from rich.console import Console
 
 from diptych_sim.account.accounts import AccountError
 from diptych_sim.command.options import MESH, Refused, Size, check_file, write_json
+from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.mesh_kernel import KernelError
 from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
 from diptych_sim.gemv import gemv as run_gemv
@@ -30,7 +30,7 @@ LARGEST = 2**16
     "--sram-bytes", default=None, type=int, help="SRAM of a tile.  [default: what is needed]"
 )
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1))
-@click.option("--waves", default=None, help="Waveform file to write, .fst or .vcd.")
+@with_waves
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
 def gemv(
     k: int,
@@ -39,6 +39,9 @@ def gemv(
     sram_bytes: int | None,
     seed: int,
     waves: str | None,
+    first: int | None,
+    last: int | None,
+    blocks: str | None,
     json_file: str | None,
 ) -> None:
     """Multiply a random int8 matrix [N, K] by a vector [K] on the decode panel.
@@ -55,6 +58,7 @@ def gemv(
         raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
     check_file("JSON file", "--json", json_file)
     check_file("Waveform file", "--waves", waves, suffixes=(".fst", ".vcd"))
+    recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=True)
     rng = np.random.default_rng(seed)
     x = rng.integers(-128, 128, k).astype(np.int8)
     w = rng.integers(-128, 128, (n, k)).astype(np.int8)
@@ -65,7 +69,7 @@ def gemv(
             w,
             mesh=mesh,
             sram_bytes=sram_bytes,
-            waves=Path(waves) if waves else None,
+            waves=recording and recording.plan,
             seed=seed,
             progress=tell,
         )
@@ -97,6 +101,8 @@ def gemv(
     causes = result["cycles_by_cause"]
     shown = ", ".join(f"{name} {count:,}" for name, count in causes.items() if count)
     terminal.print(f"tile cycles: {shown}", soft_wrap=True)
+    if recording is not None:
+        recording.finish(terminal)
     write_json(json_file, result)
     if not done.matches_golden:
         click.echo("error: the result differs from NumPy's", err=True)

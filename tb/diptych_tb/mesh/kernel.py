@@ -19,6 +19,7 @@ from diptych_tb.events import report_event
 from diptych_tb.mesh.decode import WIDTH, lines
 from diptych_tb.mesh.watchdog import PATIENCE, Watchdog, tile_bodies
 from diptych_tb.streams import StreamDriver
+from diptych_tb.waves import mark_start
 
 SETTLE = 100
 """Cycles after which what was sent to a tile has arrived, besides a cycle for each column."""
@@ -52,7 +53,7 @@ class _Host:
         """Reset the mesh; the insides of its tiles can be seen only from then on."""
         await start_clock_and_reset(self.dut)
         job = self._job
-        self.tiles = tile_bodies(self.dut.mesh, *job["mesh"], shared=job["shared"])
+        self.tiles = tile_bodies(self.dut.mesh, *job["mesh"])
         self.watchdog = Watchdog(
             self.dut,
             self.tiles,
@@ -114,8 +115,7 @@ async def runs(dut: Any) -> None:
     """Run the job in ``$DIPTYCH_KERNEL``, and report its cycles, counters and results.
 
     A JSON file with ``mesh`` (rows, columns), ``load`` and ``start`` (words of each row),
-    ``readbacks`` (packets, words), ``lines`` (the program), ``colors`` (names), ``limit`` (cycles) and
-    ``shared``.
+    ``readbacks`` (packets, words), ``lines`` (the program), ``colors`` (names) and ``limit`` (cycles).
     Cycles run from the first in which a tile is busy to the first in which none is.
     """
     job = json.loads(Path(os.environ["DIPTYCH_KERNEL"]).read_text())
@@ -125,6 +125,7 @@ async def runs(dut: Any) -> None:
     await host.settle()
     sending = cocotb.start_soon(host.send(job["start"]))
     await host.until_busy()
+    mark_start()
     start, before = _cycle(), _counters(host.tiles)
     await host.until_idle()
     await sending

@@ -27,14 +27,11 @@ class HangError(AssertionError):
     """A mesh does not go on."""
 
 
-def tile_bodies(mesh: Any, rows: int, columns: int, *, shared: bool) -> dict[tuple[int, int], Any]:
+def tile_bodies(mesh: Any, rows: int, columns: int) -> dict[tuple[int, int], Any]:
     """Return the handles of all tiles by row and column."""
-    tiles = {}
-    for r in range(rows):
-        for c in range(columns):
-            tile = mesh[f"tile_{r}_{c}"]
-            tiles[r, c] = tile.shared_tile.body if shared else tile
-    return tiles
+    return {
+        (r, c): mesh[f"tile_{r}_{c}"].shared_tile.body for r in range(rows) for c in range(columns)
+    }
 
 
 class Watchdog:
