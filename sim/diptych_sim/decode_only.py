@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from diptych.mesh.panel import DecodePanel
+from diptych_sim import lane_host
 from diptych_sim.compiler.decode import compile_decode
 from diptych_sim.engine.build import BuildOptions, Progress
+from diptych_sim.engine.kind import Engine
 from diptych_sim.engine.simulate import Run, simulate
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.golden.machine import GoldenMachine
@@ -49,6 +51,7 @@ def decode_only(
     sram_bytes: int = 16384,
     waves: WavePlan | None = None,
     seed: int | None = None,
+    engine: Engine = "verilator",
     progress: Progress | None = None,
     on_event: Callable[[dict[str, Any]], None] | None = None,
 ) -> DecodeRun:
@@ -78,6 +81,17 @@ def decode_only(
                     row, layer, position, cache.keys[position], cache.values[position]
                 )
         load.append(words + program.start_packets(expected[0]))
+    if engine == "lanes":
+        events, run = lane_host.run_decode(
+            load,
+            tokens - 1,
+            LIMIT,
+            mesh=mesh,
+            sram_bytes=sram_bytes,
+            progress=progress,
+            on_event=on_event,
+        )
+        return _finished(expected, events, run)
     events: list[dict[str, Any]] = []
 
     def listen(event: dict[str, Any]) -> None:
@@ -99,6 +113,10 @@ def decode_only(
             progress=progress,
             on_event=listen,
         )
+    return _finished(expected, events, run)
+
+
+def _finished(expected: list[int], events: list[dict[str, Any]], run: Run) -> DecodeRun:
     return DecodeRun(
         first=expected[0],
         expected=expected[1:],

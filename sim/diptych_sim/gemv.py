@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from diptych_sim.compiler.gemv import compile_gemv
 from diptych_sim.engine.build import Progress
+from diptych_sim.engine.kind import Engine
 from diptych_sim.engine.simulate import Run
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.mesh_kernel import run_kernel
@@ -37,6 +38,7 @@ def gemv(
     sram_bytes: int | None = None,
     waves: WavePlan | None = None,
     seed: int | None = None,
+    engine: Engine = "verilator",
     progress: Progress | None = None,
 ) -> Gemv:
     """Compute ``w @ x`` (int8 [N, K], int8 [K]) in int32.
@@ -50,7 +52,12 @@ def gemv(
     """
     compiled = compile_gemv(x, w, rows=mesh[0], columns=mesh[1], sram_bytes=sram_bytes)
     done = run_kernel(
-        compiled.kernel, useful_macs=w.size, waves=waves, seed=seed, progress=progress
+        compiled.kernel,
+        useful_macs=w.size,
+        waves=waves,
+        seed=seed,
+        engine=engine,
+        progress=progress,
     )
     expected = np.zeros(mesh[0] * compiled.outputs, np.int64)
     expected[: len(w)] = w.astype(np.int64) @ x.astype(np.int64)

@@ -13,9 +13,11 @@ from diptych.mesh.core import CAUSES
 from diptych.mesh.panel import DecodePanel
 from diptych.mesh.router import DIRECTIONS
 from diptych.mesh.waits import WATCHED
+from diptych_sim import lane_host
 from diptych_sim.account.accounts import AccountError, bytes_by_level
 from diptych_sim.compiler.mesh_kernel import MeshKernel
 from diptych_sim.engine.build import BuildOptions, Progress
+from diptych_sim.engine.kind import Engine
 from diptych_sim.engine.simulate import Run, simulate
 from diptych_sim.engine.waves import WavePlan
 
@@ -47,13 +49,14 @@ def run_kernel(
     useful_macs: int,
     waves: WavePlan | None = None,
     seed: int | None = None,
+    engine: Engine = "verilator",
     progress: Progress | None = None,
 ) -> KernelRun:
     """Load a kernel through the fabric, run it, and read its results through the fabric.
 
     Cycles run from the first in which a tile is busy to the first in which none is: operands and
     results lie in the tiles. ``useful_macs`` are those of the product, without padding; the bound
-    is their number by the multipliers.
+    is their number by the multipliers. Both engines give the same; only Verilator records waves.
 
     Raises
     ------
@@ -63,6 +66,11 @@ def run_kernel(
         If a step fails, or the mesh hangs.
     """
     bound = -(-useful_macs // (kernel.rows * kernel.columns * TILE_MACS))
+    limit = 100_000 + 50 * bound
+    if engine == "lanes":
+        end, results, run = lane_host.run_kernel(kernel, limit, progress)
+        accounts = _account(end, kernel, useful_macs, bound)
+        return KernelRun(results=results, accounts=accounts, run=run)
     events: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="diptych-") as name:
         job = Path(name) / "kernel.json"
@@ -77,7 +85,7 @@ def run_kernel(
                     ],
                     "lines": kernel.program.lines,
                     "colors": kernel.color_names,
-                    "limit": 100_000 + 50 * bound,
+                    "limit": limit,
                 }
             )
         )

@@ -10,10 +10,19 @@ import numpy as np
 from rich.console import Console
 
 from diptych_sim.account.accounts import AccountError
-from diptych_sim.command.options import MESH, Refused, Size, check_file, write_json
+from diptych_sim.command.options import (
+    ENGINE,
+    MESH,
+    Refused,
+    Size,
+    check_engine,
+    check_file,
+    write_json,
+)
 from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.mesh_kernel import KernelError
 from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
+from diptych_sim.engine.kind import Engine
 from diptych_sim.gemv import gemv as run_gemv
 from diptych_sim.report.progress import Steps
 
@@ -31,6 +40,7 @@ LARGEST = 2**16
 )
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @with_waves
+@ENGINE
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
 def gemv(
     k: int,
@@ -42,6 +52,7 @@ def gemv(
     first: int | None,
     last: int | None,
     blocks: str | None,
+    engine: Engine,
     json_file: str | None,
 ) -> None:
     """Multiply a random int8 matrix [N, K] by a vector [K] on the decode panel.
@@ -57,6 +68,7 @@ def gemv(
     if sram_bytes is not None and sram_bytes not in range(256, 65537, 256):
         raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
     check_file("JSON file", "--json", json_file)
+    check_engine(engine, waves)
     check_file("Waveform file", "--waves", waves, suffixes=(".fst", ".vcd"))
     recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=True)
     rng = np.random.default_rng(seed)
@@ -71,6 +83,7 @@ def gemv(
             sram_bytes=sram_bytes,
             waves=recording and recording.plan,
             seed=seed,
+            engine=engine,
             progress=tell,
         )
     except KernelError as error:
@@ -89,6 +102,7 @@ def gemv(
             "mesh": f"{mesh[0]}x{mesh[1]}",
             "sram_bytes": done.sram_bytes,
             "seed": seed,
+            "engine": engine,
         },
     }
     terminal = Console(stderr=json_file == "-", highlight=False)

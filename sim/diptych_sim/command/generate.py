@@ -13,9 +13,11 @@ from rich.console import Console
 from diptych_sim.account.accounts import AccountError, account
 from diptych_sim.command.options import (
     ARRAY,
+    ENGINE,
     MESH,
     Refused,
     Size,
+    check_engine,
     check_file,
     check_folder,
     load,
@@ -27,6 +29,7 @@ from diptych_sim.compiler.hbm_layout import PrefillError
 from diptych_sim.compiler.placement import MeshTooSmallError, UnsupportedModelError, place
 from diptych_sim.decode_only import DecodeRun, decode_only
 from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
+from diptych_sim.engine.kind import Engine
 from diptych_sim.generate import Machine
 from diptych_sim.generate import generate as run_machine
 from diptych_sim.golden.calibrate import quantize_loaded
@@ -91,6 +94,7 @@ def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: int
 @click.option("--array", default="16x16", show_default=True, type=ARRAY, help="Prefill panel.")
 @click.option("--sram-bytes", default=24576, show_default=True, type=int, help="SRAM of a tile.")
 @click.option("--stage", default="all", type=click.Choice(["all", "prefill", "decode"]))
+@ENGINE
 @click.option(
     "--seed", default=None, type=click.IntRange(0, 2**32 - 1), help="Seed of random draws."
 )
@@ -106,6 +110,7 @@ def generate(
     array: Size,
     sram_bytes: int,
     stage: str,
+    engine: Engine,
     seed: int | None,
     waves: str | None,
     first: int | None,
@@ -121,6 +126,9 @@ def generate(
         raise Refused(f"Number of tokens must be at least 1, not {tokens}")
     if sram_bytes not in range(256, 65537, 256):
         raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
+    if engine == "lanes" and stage != "decode":
+        raise Refused(f"Engine lanes runs --stage decode, not {stage}")
+    check_engine(engine, waves)
     check_file("JSON file", "--json", json_file)
     check_file("Waveform file", "--waves", waves, suffixes=(".fst", ".vcd"))
     check_folder("Result folder", "--out", out, RESULTS)
@@ -176,6 +184,7 @@ def generate(
                 mesh=mesh,
                 sram_bytes=sram_bytes,
                 seed=seed,
+                engine=engine,
                 waves=recording and recording.plan,
                 progress=tell,
             )

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from diptych_sim.engine.kind import ENGINES
 from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.load import LoadedModel, load_model
 
@@ -62,6 +63,13 @@ MESH = SizeType(range(1, 129), "each from 1 to 128, as 8x8")
 ARRAY = SizeType(
     [4, 8, 16, 32, 64, 128], "each a power of two from 4 to 128, as 16x16"
 )  # as diptych.systolic.panel.panel_sizes asks for
+ENGINE = click.option(
+    "--engine",
+    default="verilator",
+    show_default=True,
+    type=click.Choice(ENGINES),
+    help="What runs the mesh.",
+)
 OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--model", default="builtin", help="builtin, a llama2.c file, or a folder."),
     click.option("--tokenizer", default=None, help="Tokenizer of a llama2.c file."),
@@ -105,6 +113,12 @@ def write_json(target: str | None, result: dict[str, Any]) -> None:
 
 def _stop(words: str, option: str, allowed: str, target: Path | str) -> Refused:
     return Refused(f"{words} ({option}) must be {allowed}, not {str(target) or repr('')}")
+
+
+def check_engine(engine: str, waves: str | None) -> None:
+    """Refuse waves of an engine that records none."""
+    if engine == "lanes" and waves is not None:
+        raise Refused(f"Engine (--engine) must be verilator to record waves, not {engine}")
 
 
 def check_file(

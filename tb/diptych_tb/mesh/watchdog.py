@@ -97,15 +97,19 @@ class Watchdog:
 
     def stop(self, why: str) -> None:
         """Report where the mesh hangs, and raise :class:`HangError`."""
+        message = self.message(why)
+        report_event(kind="hang", message=message)
+        raise HangError(message)
+
+    def message(self, why: str) -> str:
+        """Return where the mesh hangs."""
         waits = {place: Wait(int(t.core.watch_wait.value)) for place, t in self._tiles.items()}
         # One that waits for something explains more than one that has nothing to do.
         order = (Wait.WAVELET, Wait.RECEIVE, Wait.CREDIT, Wait.PIPE, Wait.NOTHING, Wait.TASK)
         place = min(waits, key=lambda place: (order.index(waits[place]), place))
         counts = Counter(wait.name.lower() for wait in waits.values())
         others = ", ".join(f"{n} wait for {what}" for what, n in sorted(counts.items()))
-        message = f"mesh hangs, {why}: {self._describe(place, waits[place])}; of all tiles {others}"
-        report_event(kind="hang", message=message)
-        raise HangError(message)
+        return f"mesh hangs, {why}: {self._describe(place, waits[place])}; of all tiles {others}"
 
     def _describe(self, place: tuple[int, int], wait: Wait) -> str:
         core = self._tiles[place].core

@@ -80,6 +80,7 @@ struct Mesh {
     std::vector<Word> words;
     long cycle, wanted;          // cycles so far; words from row 0 that end a run
     long arrived;
+    long until, watched;         // what else ends a run; a bit of the tiles
     int threads;
     Context failed;
     const char* part;
@@ -201,6 +202,20 @@ static void edge(Mesh& m) {
     }
 }
 
+enum { NEVER, SENT, ANY, NONE };
+
+static bool reached(const Mesh& m) {
+    if (m.until == NEVER) return false;
+    if (m.until == SENT) {
+        for (const Feed& f : m.feeds)
+            if (f.at < f.count) return false;
+        return true;
+    }
+    for (long b = 0; b < m.tiles.blocks; b++)
+        if (*(const B*)(m.tiles.at(b) + m.watched) & m.tiles.live(b)) return m.until == ANY;
+    return m.until == NONE;
+}
+
 // --- threads ---
 
 struct Barrier {
@@ -255,7 +270,7 @@ static void work(Team* t, int me) {
         if (me == 0) {
             m.cycle++;
             edge(m);
-            if (m.cycle >= t->last || (m.wanted && m.arrived >= m.wanted)) t->stop = true;
+            if (m.cycle >= t->last || (m.wanted && m.arrived >= m.wanted) || reached(m)) t->stop = true;
         }
         t->barrier.wait();
         if (t->stop) break;
@@ -294,6 +309,10 @@ char* mesh_ports(Mesh* m) { return m->ports.data; }
 long mesh_cycle(Mesh* m) { return m->cycle; }
 long mesh_arrived(Mesh* m) { return (long)m->words.size(); }
 const Word* mesh_words(Mesh* m) { return m->words.data(); }
+void mesh_forget(Mesh* m) {
+    m->words.clear();
+    m->arrived = 0;
+}
 long mesh_failed(Mesh* m, long* instance, long* port) {
     *instance = m->failed.instance;
     *port = m->part && m->part[0] == 'p';
@@ -337,6 +356,7 @@ void mesh_edge(Mesh* m, long tile, long value, const Field* bits) {
 void mesh_reset(Mesh* m, long cycles) {
     long wanted = m->wanted;
     m->wanted = 0;
+    m->until = NEVER;
     for (long n = 0; n < cycles; n++) {
         Team t;
         t.m = m;
@@ -366,9 +386,12 @@ void mesh_reset(Mesh* m, long cycles) {
     m->wanted = wanted;
 }
 
-// Runs until a cycle, a number of words from row 0, or a failed assertion; returns the cycle.
-long mesh_run(Mesh* m, long cycles, long wanted, int threads) {
-    if (cycles <= 0) return m->cycle;
+// Runs for some cycles, until so many words have left row 0, until all that was fed is in the
+// ports (SENT), or the watched bit is set in any or in no tile; returns the cycle.
+long mesh_run(Mesh* m, long cycles, long wanted, long until, long watched, int threads) {
+    m->until = until;
+    m->watched = watched;
+    if (cycles <= 0 || reached(*m)) return m->cycle;
     Team t;
     m->wanted = wanted ? m->arrived + wanted : 0;
     m->threads = threads < 1 ? 1 : threads > m->tiles.blocks ? (int)m->tiles.blocks : threads;

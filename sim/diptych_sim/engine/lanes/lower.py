@@ -81,6 +81,7 @@ class Lowered:
     inputs: dict[str, list[tuple[int, int, int]]]
     outputs: dict[str, Nets]
     asserts: list[tuple[int, str]]
+    aliases: dict[str, str]
 
 
 class _Lowering:
@@ -447,4 +448,5 @@ def _lower_all(
         inputs=ports,
         outputs={name: work.value(port.nets) for name, port in design.outputs.items()},
         asserts=asserts,
+        aliases=design.aliases,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Self
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -188,15 +189,37 @@ class LaneMesh:
         """Cycles since the beginning, with those of reset."""
         return self._driver.mesh_cycle(self._mesh)
 
-    def run(self, cycles: int, *, words: int = 0, threads: int = 1) -> None:
-        """Run for some cycles, or until so many more words have left row 0.
+    def run(
+        self,
+        cycles: int,
+        *,
+        words: int = 0,
+        until: Literal["sent", "any", "none"] | None = None,
+        watch: str = "core.watch_busy",
+        threads: int = 1,
+    ) -> None:
+        """Run for some cycles, or until something happens.
+
+        Parameters
+        ----------
+        cycles : int
+            At most so many.
+        words : int
+            Stop when so many more words have left row 0.
+        until : "sent", "any", "none" or None
+            Stop when the ports have taken all that was fed, or ``watch``, a register of a bit, is
+            set in any tile or in none; at once if that is so.
+        threads : int
+            How many to use.
 
         Raises
         ------
         SimulationError
             If an assertion of the hardware fails.
         """
-        self._driver.mesh_run(self._mesh, cycles, words, threads)
+        kind = {None: 0, "sent": 1, "any": 2, "none": 3}[until]
+        place = self._places[watch][0][0].offset if kind > 1 else 0
+        self._driver.mesh_run(self._mesh, cycles, words, kind, place, threads)
         instance, port = ctypes.c_long(), ctypes.c_long()
         failed = self._driver.mesh_failed(self._mesh, ctypes.byref(instance), ctypes.byref(port))
         if failed >= 0:
@@ -215,19 +238,42 @@ class LaneMesh:
             for w in (array[n] for n in range(count))
         ]
 
+    def forget(self) -> None:
+        """Forget the words that have left the mesh so far."""
+        self._driver.mesh_forget(self._mesh)
+
     # --- state ---
 
-    def registers(self) -> dict[str, np.ndarray]:
-        """Return every register of every tile, by name; wide ones as objects."""
-        out: dict[str, np.ndarray] = {}
+    @cached_property
+    def _places(self) -> dict[str, list[tuple[Element, int]]]:
+        """Where the parts of each register are, with their first bits."""
+        out: dict[str, list[tuple[Element, int]]] = {}
         parts = [(r.name, r.low, r.node) for r in self.tile.low.registers]
         for read in self.tile.low.reads:
             parts += [(read.name, low, node) for node, low, _ in read.targets]
         for name, low, node in parts:
-            value = self.element(self.tile.layout.nodes[node])
-            whole = out.get(name, np.zeros(self.rows * self.columns, dtype=object))
-            out[name] = whole | (value.astype(object) << low)
-        return {name: v.reshape(self.rows, self.columns) for name, v in out.items()}
+            out.setdefault(name, []).append((self.tile.layout.nodes[node], low))
+        return out
+
+    def register(self, name: str) -> np.ndarray:
+        """Return a register of every tile: integers, or objects if it is wider than 64 bits.
+
+        Raises
+        ------
+        KeyError
+            If there is none of that name.
+        """
+        places = self._places[self.tile.low.aliases.get(name, name)]
+        wide = max(low + place.width for place, low in places) > 64
+        kind = object if wide else np.uint64
+        value = np.zeros(self.rows * self.columns, dtype=kind)
+        for place, low in places:
+            value |= self.element(place).astype(kind) << (low if wide else np.uint64(low))
+        return value.reshape(self.rows, self.columns)
+
+    def registers(self) -> dict[str, np.ndarray]:
+        """Return every register of every tile, by name."""
+        return {name: self.register(name) for name in self._places}
 
     def element(self, place: Element, row: int = 0) -> np.ndarray:
         """Return an element of all tiles, in order."""
@@ -326,7 +372,8 @@ def _prototypes(driver: ctypes.CDLL) -> ctypes.CDLL:
         ("mesh_feed", None, (c.c_void_p, c.c_long, c.POINTER(c.c_uint32), c.c_long)),
         ("mesh_edge", None, (c.c_void_p, c.c_long, c.c_long, fields)),
         ("mesh_reset", None, (c.c_void_p, c.c_long)),
-        ("mesh_run", c.c_long, (c.c_void_p, c.c_long, c.c_long, c.c_int)),
+        ("mesh_forget", None, (c.c_void_p,)),
+        ("mesh_run", c.c_long, (c.c_void_p, *[c.c_long] * 4, c.c_int)),
     ):
         function = getattr(driver, name)
         function.restype = result

@@ -55,6 +55,8 @@ class Design:
         Net of the reset.
     names : dict of int to str
         Names of flip-flops, memories and read ports by cell, with their modules.
+    aliases : dict of str to str
+        Further names of registers.
     fields : list
         Nets of each structured signal, with the nets of its fields and whether they are outermost.
     resettable : frozenset of int
@@ -66,6 +68,7 @@ class Design:
     outputs: dict[str, Port]
     reset: int
     names: dict[int, str]
+    aliases: dict[str, str]
     fields: list[tuple[tuple[int, ...], list[tuple[bool, tuple[int, ...]]]]]
     resettable: frozenset[int]
 
@@ -113,12 +116,14 @@ def read_netlist(component: wiring.Component, name: str) -> Design:
         if edge is not None and (int(edge), cell.clk_edge) != (clock.nets[0], "pos"):
             raise NetlistError(f"{name} must have one clock; cell {index} has another: {cell!r}")
     outputs = {port: Port(port, tuple(map(int, nets))) for port, nets in top.ports_o.items()}
+    names = _names(netlist)
     return Design(
         cells=list(netlist.cells),
         inputs=inputs,
         outputs=outputs,
         reset=reset.nets[0],
-        names=_names(netlist),
+        names=names,
+        aliases=_aliases(netlist, names),
         fields=[
             (
                 tuple(map(int, netlist.signals[signal])),
@@ -156,6 +161,24 @@ def _resettable(cells: list[Any], reset: int, name: str) -> frozenset[int]:
                     and all(int(net) >> 16 == assign for net in cells[user].data)
                 }
     return frozenset(out)
+
+
+def _aliases(netlist: Any, names: dict[int, str]) -> dict[str, str]:
+    """Return the names that registers have in other modules, as their ports."""
+    out = {}
+    for module in netlist.modules:
+        path = ".".join(module.name[1:])
+        for signal, name in module.signal_names.items():
+            nets = netlist.signals[signal]
+            first = int(nets[0]) if len(nets) else 0
+            index = first >> 16
+            cell = netlist.cells[index]
+            exact = isinstance(cell, nir.FlipFlop) and len(nets) == len(cell.data)
+            if exact and all(int(net) == first + bit for bit, net in enumerate(nets)):
+                full = f"{path}.{name}" if path else name
+                if full != names[index]:
+                    out[full] = names[index]
+    return out
 
 
 def _names(netlist: Any) -> dict[int, str]:
