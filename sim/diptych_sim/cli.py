@@ -10,6 +10,7 @@ import sys
 import click
 
 from diptych_sim.command.bench import bench
+from diptych_sim.command.collective import collective
 from diptych_sim.command.evaluate import evaluate
 from diptych_sim.command.gemm import gemm
 from diptych_sim.command.gemv import gemv
@@ -26,7 +27,7 @@ def cli() -> None:
     """Language models on a simulated machine: systolic prefill, KV link, wafer-mesh decode."""
 
 
-for _command in (generate, gemm, gemv, evaluate, verilog, bench):
+for _command in (generate, gemm, gemv, collective, evaluate, verilog, bench):
     cli.add_command(_command)
 
 

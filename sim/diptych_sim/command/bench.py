@@ -8,12 +8,15 @@ from collections.abc import Callable
 import click
 from rich.console import Console
 
-from diptych_sim.bench import decode
+from diptych_sim.bench import collectives, decode
 from diptych_sim.command.options import Refused
 
 __all__ = ["bench"]
 
-MEASURES: dict[str, Callable[[Console, int], None]] = {"decode": decode.measure}
+MEASURES: dict[str, Callable[[Console, int], None]] = {
+    "decode": decode.measure,
+    "collectives": collectives.measure,
+}
 """What can be measured, in the order in which it is."""
 
 

@@ -25,11 +25,13 @@ SETTLE = 100
 """Cycles after which what was sent to a tile has arrived, besides a cycle for each column."""
 
 
-def _cycle() -> int:
+def cycle() -> int:
+    """Return the number of the cycle that ends now."""
     return round(get_sim_time("ns")) // PERIOD_NS
 
 
-def _counters(tiles: dict[tuple[int, int], Any]) -> list[dict[str, int]]:
+def read_counters(tiles: dict[tuple[int, int], Any]) -> list[dict[str, int]]:
+    """Return the counters of each tile."""
     return [
         {
             name: int(part[f"count_{name}"].value)
@@ -40,7 +42,9 @@ def _counters(tiles: dict[tuple[int, int], Any]) -> list[dict[str, int]]:
     ]
 
 
-class _Host:
+class Host:
+    """Loads, starts and reads a mesh from its west edge."""
+
     def __init__(self, dut: Any, job: dict[str, Any]) -> None:
         self.dut, self._job = dut, job
         self.edge = RisingEdge(dut.clk)
@@ -119,17 +123,19 @@ async def runs(dut: Any) -> None:
     Cycles run from the first in which a tile is busy to the first in which none is.
     """
     job = json.loads(Path(os.environ["DIPTYCH_KERNEL"]).read_text())
-    host = _Host(dut, job)
+    host = Host(dut, job)
     await host.start()
     await host.send(job["load"])
     await host.settle()
     sending = cocotb.start_soon(host.send(job["start"]))
     await host.until_busy()
     mark_start()
-    start, before = _cycle(), _counters(host.tiles)
+    start, before = cycle(), read_counters(host.tiles)
     await host.until_idle()
     await sending
-    report_event(kind="kernel", cycles=_cycle() - start, before=before, after=_counters(host.tiles))
+    report_event(
+        kind="kernel", cycles=cycle() - start, before=before, after=read_counters(host.tiles)
+    )
     for readback in job["readbacks"]:
         reading = cocotb.start_soon(host.read(readback["words"]))
         await host.send(readback["packets"])

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Collectives, beside the lower bound and a published model of a wafer."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from rich.console import Console
+from rich.table import Table
+
+from diptych_sim.collective import collective, random_vectors
+from diptych_sim.compiler.collectives import ALGORITHMS, Collective, Operation
+
+__all__ = ["measure"]
+
+SIZES = ((1, 64, (1, 64, 512)), (8, 8, (64,)), (16, 16, (64, 512)))
+"""Rows, columns, and numbers of words."""
+
+
+def _allowed(c: Collective) -> float | None:
+    """Cycles that we ask of the fabric: ``B + P + 6``, or ``1.1 (2 P + B) + 12`` there and back."""
+    if c.algorithm != "fabric":
+        return None
+    way = c.rows + c.columns - 1
+    if c.operation == "allreduce":
+        return 1.1 * (2 * way + c.words) + 12
+    return c.words + way + 6
+
+
+def measure(console: Console, runs: int) -> None:
+    """Print cycles by operation, algorithm, mesh and words; cycles do not vary between runs."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("operation", "algorithm", "mesh"):
+        table.add_column(name)
+    for name in ("words", "cycles", "predicted", "bound", "ratio", "published", "ratio", "asked"):
+        table.add_column(name, justify="right")
+    for rows, columns, lengths in SIZES:
+        for words in lengths:
+            for operation in get_args(Operation):
+                for algorithm in ALGORITHMS:
+                    c = Collective(
+                        operation=operation,
+                        algorithm=algorithm,
+                        rows=rows,
+                        columns=columns,
+                        words=words,
+                    )
+                    done = collective(c, random_vectors(c, 1))
+                    assert done.matches_golden, c
+                    table.add_row(*_row(c, done.accounts))
+    console.print(table)
+
+
+def _row(c: Collective, accounts: dict[str, Any]) -> list[str]:
+    cycles, bound = accounts["cycles"], accounts["bound_cycles"]
+    published, allowed = accounts["published_cycles"], _allowed(c)
+    return [
+        c.operation,
+        c.algorithm,
+        f"{c.rows}x{c.columns}",
+        str(c.words),
+        str(cycles),
+        str(accounts["predicted_cycles"]),
+        str(bound),
+        f"{cycles / bound:.2f}",
+        str(published or ""),
+        f"{cycles / published:.2f}" if published else "",
+        f"{allowed:.0f}" if allowed else "",
+    ]

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Runs collectives on the simulated mesh, from vectors in place to vectors in place."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.mesh.core import CAUSES
+from diptych.mesh.panel import DecodePanel
+from diptych.mesh.router import DIRECTIONS
+from diptych_sim.account.accounts import AccountError, bytes_by_level
+from diptych_sim.account.collective_cost import bound_cycles, predict, published_cycles
+from diptych_sim.compiler.collectives import (
+    Collective,
+    CompiledCollective,
+    compile_collective,
+    expected_results,
+)
+from diptych_sim.engine.build import BuildOptions, Progress
+from diptych_sim.engine.emit import Source, emit_verilog
+from diptych_sim.engine.simulate import Run, simulate
+from diptych_sim.engine.waves import WavePlan
+from diptych_sim.mesh_kernel import PUBLIC
+
+__all__ = ["CollectiveRun", "collective", "random_vectors"]
+
+WAVELET_BYTES = 4
+TOP = "decode_panel"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectiveRun:
+    """What a collective gave, and what it cost."""
+
+    matches_golden: bool
+    """Whether every vector that it was to write, read through the fabric, equals NumPy's."""
+    accounts: dict[str, Any]
+    compiled: CompiledCollective
+    run: Run
+
+
+def random_vectors(c: Collective, seed: int) -> NDArray[np.uint32]:
+    """Return vectors [rows, columns, words]: any words, or for an arg-max keys that often tie."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.integers(0, 2**32, (c.rows, c.columns, c.words), np.uint32)
+    if c.combine.name == "ARGMAX":
+        vectors[..., 0::2] = rng.integers(-2, 3, vectors[..., 0::2].shape).astype(np.uint32)
+    return vectors
+
+
+@lru_cache(maxsize=4)
+def _verilog(rows: int, columns: int, colors: int, hop_cycles: int) -> tuple[Source, ...]:
+    """Return a mesh; many collectives may run on it."""
+    panel = DecodePanel(rows, columns, colors=colors, hop_cycles=hop_cycles)
+    return tuple(emit_verilog(panel, TOP))
+
+
+def collective(
+    c: Collective,
+    vectors: NDArray[np.uint32],
+    *,
+    waves: WavePlan | None = None,
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> CollectiveRun:
+    """Run a collective of vectors [rows, columns, words].
+
+    Vectors, program and routes are loaded through the fabric, and all tiles start in one cycle,
+    each with its vector in its SRAM. Cycles run from that one, in which each tile issues its first
+    instruction, to that in which the last result word is written to an SRAM, both counted. Then
+    the results are read through the fabric.
+
+    Raises
+    ------
+    CollectiveError
+        If it does not fit.
+    AccountError
+        If a tile's causes do not sum to the cycles, or tiles do not start together.
+    BuildError, SimulationError, ToolError
+        If a step fails.
+    """
+    compiled = compile_collective(c, vectors)
+    expected, must = expected_results(c, vectors)
+    events: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="diptych-") as name:
+        job = Path(name) / "collective.json"
+        job.write_text(
+            json.dumps(
+                {
+                    "mesh": [c.rows, c.columns],
+                    "load": compiled.load,
+                    "start": compiled.start,
+                    "gather": compiled.gather,
+                    "waited": compiled.waited,
+                    "written": compiled.written,
+                    "results": c.columns * c.words,
+                    "lines": compiled.program.lines,
+                    "colors": {},
+                    "limit": 2000 + 20 * predict(c),
+                }
+            )
+        )
+        run = simulate(
+            _verilog(c.rows, c.columns, compiled.colors, c.hop_cycles),
+            name=TOP,
+            test_module="diptych_tb.mesh.collective",
+            env={"DIPTYCH_COLLECTIVE": job},
+            options=BuildOptions(shared=("tile",)),
+            public=PUBLIC,
+            waves=waves,
+            seed=seed,
+            progress=progress,
+            on_event=events.append,
+        )
+    words = next(event["words"] for event in events if event["kind"] == "results")
+    got = np.array(words, np.uint32).reshape(vectors.shape)
+    end = next(event for event in events if event["kind"] == "collective")
+    return CollectiveRun(
+        matches_golden=bool(np.array_equal(got[must], expected[must])),
+        accounts=_account(c, end),
+        compiled=compiled,
+        run=run,
+    )
+
+
+def _account(c: Collective, end: dict[str, Any]) -> dict[str, Any]:
+    starts = end["starts"]
+    if min(starts) != max(starts):
+        raise AccountError(
+            f"Tiles must start in one cycle, not from {min(starts)} to {max(starts)}"
+        )
+    cycles = end["end"] - starts[0]
+    changes = [
+        {name: (after[name] - before[name]) % 2**32 for name in after}
+        for before, after in zip(end["before"], end["after"], strict=True)
+    ]
+    for index, tile in enumerate(changes):
+        counted = sum(tile[cause] for cause in CAUSES)
+        if counted != cycles:
+            raise AccountError(f"Causes of tile {index} must sum to {cycles} cycles, not {counted}")
+    total: dict[str, int] = {name: sum(tile[name] for tile in changes) for name in changes[0]}
+    hops = WAVELET_BYTES * sum(total[way] for way in DIRECTIONS)
+    return {
+        "cycles": cycles,
+        "bound_cycles": bound_cycles(c),
+        "predicted_cycles": predict(c),
+        "published_cycles": published_cycles(c),
+        "macs": total["macs"],
+        "mac_utilization": 0.0,
+        "cycles_by_cause": {cause: total[cause] for cause in CAUSES},
+        "bytes": bytes_by_level(
+            sram_read=total["sram_read"], sram_write=total["sram_write"], fabric_hops=hops
+        ),
+    }

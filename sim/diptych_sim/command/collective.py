@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""``diptych collective``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+
+from diptych.mesh.fabric import Combine
+from diptych_sim.account.accounts import AccountError
+from diptych_sim.account.collective_cost import choose
+from diptych_sim.collective import collective as run_collective
+from diptych_sim.collective import random_vectors
+from diptych_sim.command.options import MESH, Refused, Size, check_file, write_json
+from diptych_sim.command.waves import plan_waves, with_waves
+from diptych_sim.compiler.collective_plan import CollectiveError
+from diptych_sim.compiler.collectives import ALGORITHMS, Collective
+from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
+from diptych_sim.report.progress import Steps
+
+__all__ = ["collective"]
+
+COMBINES = {"add": Combine.ADD, "max": Combine.MAX, "argmax": Combine.ARGMAX}
+
+
+@click.command()
+@click.argument("operation", type=click.Choice(["broadcast", "reduce", "allreduce"]))
+@click.option("--mesh", default="8x8", show_default=True, type=MESH)
+@click.option("--words", default=64, show_default=True, type=int, help="Words of a vector.")
+@click.option(
+    "--algorithm",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", *ALGORITHMS]),
+    help="auto: what the cost model finds fastest.",
+)
+@click.option(
+    "--over",
+    default="mesh",
+    show_default=True,
+    type=click.Choice(["mesh", "rows", "columns"]),
+    help="Which tiles belong together.",
+)
+@click.option("--combine", default="add", show_default=True, type=click.Choice(list(COMBINES)))
+@click.option("--hop-cycles", default=1, show_default=True, type=click.IntRange(1, 2))
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1))
+@with_waves
+@click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
+def collective(
+    operation: Any,
+    mesh: Size,
+    words: int,
+    algorithm: str,
+    over: Any,
+    combine: str,
+    hop_cycles: int,
+    seed: int,
+    waves: str | None,
+    first: int | None,
+    last: int | None,
+    blocks: str | None,
+    json_file: str | None,
+) -> None:
+    """Broadcast, reduce or all-reduce random vectors, one in each tile of a mesh."""
+    if words not in range(1, 2049):
+        raise Refused(f"Words (--words) must be in range(1, 2049), not {words}")
+    check_file("JSON file", "--json", json_file)
+    check_file("Waveform file", "--waves", waves, suffixes=(".fst", ".vcd"))
+    recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=True)
+    tell = Steps()
+    try:
+        c = Collective(
+            operation=operation,
+            algorithm="fabric" if algorithm == "auto" else algorithm,
+            rows=mesh[0],
+            columns=mesh[1],
+            words=words,
+            over=over,
+            combine=COMBINES[combine],
+            hop_cycles=hop_cycles,
+        )
+        if algorithm == "auto":
+            c = choose(c)
+        done = run_collective(
+            c,
+            random_vectors(c, seed),
+            waves=recording and recording.plan,
+            seed=seed,
+            progress=tell,
+        )
+    except CollectiveError as error:
+        raise Refused(str(error)) from None
+    except (BuildError, ToolError, SimulationError, AccountError) as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        tell.stop()
+    result: dict[str, Any] = {
+        "matches_golden": done.matches_golden,
+        **done.accounts,
+        "wall_seconds": done.run.seconds,
+        "config": {
+            "operation": operation,
+            "mesh": f"{mesh[0]}x{mesh[1]}",
+            "words": words,
+            "algorithm": c.algorithm,
+            "over": over,
+            "combine": combine,
+            "hop_cycles": hop_cycles,
+            "seed": seed,
+        },
+    }
+    terminal = Console(stderr=json_file == "-", highlight=False)
+    published = result["published_cycles"]
+    terminal.print(
+        f"{operation} of {words} words on {mesh[0]}x{mesh[1]}, {c.algorithm}: "
+        f"{result['cycles']:,} cycles; bound {result['bound_cycles']:,}, predicted "
+        f"{result['predicted_cycles']:,}"
+        + (f", published formula {published:,}" if published is not None else "")
+        + f"; {'equal to' if done.matches_golden else 'DIFFERENT FROM'} NumPy",
+        soft_wrap=True,
+    )
+    causes = result["cycles_by_cause"]
+    shown = ", ".join(f"{name} {count:,}" for name, count in causes.items() if count)
+    terminal.print(f"tile cycles: {shown}", soft_wrap=True)
+    if recording is not None:
+        recording.finish(terminal)
+    write_json(json_file, result)
+    if not done.matches_golden:
+        click.echo("error: the result differs from NumPy's", err=True)
+        sys.exit(1)
