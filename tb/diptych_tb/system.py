@@ -15,8 +15,10 @@ from cocotb.utils import get_sim_time
 from diptych.link.layout import Setting
 from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.events import report_event
+from diptych_tb.memory.axi_checker import AxiReadChecker, AxiWriteChecker
 from diptych_tb.mesh.decode import WIDTH, lines
 from diptych_tb.streams import StreamDriver
+from diptych_tb.systolic.commands import CommandRecorder
 from diptych_tb.waves import mark_start
 
 
@@ -219,8 +221,11 @@ async def writes_text(dut: Any) -> None:
         "hbm_written_beats": BeatCounter(dut, hbm_port.axi__w__valid, hbm_port.axi__w__ready),
         "link_words": BeatCounter(dut, dut.link_word),
     }
+    AxiReadChecker(hbm_port, "axi")
+    AxiWriteChecker(hbm_port, "axi")
     if job["damage"]:
         cocotb.start_soon(_damage(dut, job["damage"]))
+    recorder = CommandRecorder(dut.prefill.panel)
     edge = RisingEdge(dut.clk)
     dut.start.value = 1
     await edge
@@ -231,6 +236,8 @@ async def writes_text(dut: Any) -> None:
     async def prefill_end() -> None:
         await RisingEdge(dut.finished)
         report_event(kind="prefill", cycle=_cycle())
+        await edge  # the recorder sees the last command in the same cycle
+        report_event(kind="commands", cycles=recorder.cycles, entered=recorder.entered)
 
     windows = Windows(dut, job)
     watching = cocotb.start_soon(windows.watch_prefill())

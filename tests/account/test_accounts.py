@@ -46,10 +46,56 @@ def test_causes_sum_and_the_cost_model_is_near(done):
     assert 0 < result["mac_utilization"] < 1
 
 
-def changed(done, change):
+def test_each_cycle_of_the_array_belongs_to_an_operation(done):
+    prefill = account(done, MODEL, MACHINE)["prefill"]
+    layers, operations = prefill["layers"], prefill["operations"]
+    assert sum(layer["cycles"] for layer in layers) == prefill["cycles"]
+    assert [layer["layer"] for layer in layers] == [0, 1, None, None]
+    for name in prefill["cycles_by_cause"]:
+        parts = sum(layer["cycles_by_cause"].get(name, 0) for layer in layers)
+        # What the engine did behind its last row is of no operation.
+        assert parts == prefill["cycles_by_cause"][name] or name in ("draining", "idle")
+    for layer in layers[:-1]:
+        inner = layer["operations"]
+        assert sum(part["cycles"] for part in inner) == layer["cycles"]
+        assert sum(layer["cycles_by_cause"].values()) == layer["cycles"]
+        assert 0 < layer["mac_utilization"] < 1
+    names = [part["operation"] for part in layers[0]["operations"]]
+    projections = ["queries", "keys", "values"]
+    assert names == [*projections, "scores", "contexts", "output", "gate and up", "down"]
+    assert len(operations) == prefill["commands"]
+    for engine in ("load", "matrix", "vector", "store"):
+        mine = [o for o in operations if o["engine"] == engine]
+        assert all(0 <= o["start"] < o["end"] <= prefill["cycles"] for o in mine)
+        ends = [o["end"] for o in mine]
+        assert ends == sorted(ends)
+    read = sum(o["bytes"] for o in operations if o["engine"] == "load")
+    words = -(-4 * len(done.prefill.commands.words()) // 64) * 64
+    assert read + words == prefill["predicted_hbm_read"]
+
+
+def test_a_command_that_was_not_seen_fails(done):
+    def change(event):
+        event["cycles"]["vector"]["done"].pop()
+
+    message = r"^Engine vector must have done \d+ commands, not \d+$"
+    with pytest.raises(AccountError, match=message):
+        account(changed(done, change, "commands"), MODEL, MACHINE)
+
+
+def test_operations_with_other_macs_fail(done):
+    def change(event):
+        event["parts"]["prefill.panel.matrix"]["macs"] += 1
+
+    message = r"^Operations must have the counted \d+ MACs, not \d+$"
+    with pytest.raises(AccountError, match=message):
+        account(changed(done, change), MODEL, MACHINE)
+
+
+def changed(done, change, kind="counters"):
     events = copy.deepcopy(done.events)
     for event in events:
-        if event["kind"] == "counters":
+        if event["kind"] == kind:
             change(event)
     return replace(done, events=events)
 

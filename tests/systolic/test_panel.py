@@ -22,7 +22,8 @@ from random_model import random_model
 TINY = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
 
 
-def prefill(model, rows, columns, prompt, folder, *, stall=0.0, on_event=None):
+def expected_handoff(model, prompt):
+    """What the golden model hands off: kind, layer, position, words."""
     golden = GoldenMachine(model)
     token = golden.next_token(prompt)
     handoff = []
@@ -35,6 +36,10 @@ def prefill(model, rows, columns, prompt, folder, *, stall=0.0, on_event=None):
             words = pack_bytes(cache.values[position].reshape(-1))
             handoff.append((1, index, position, words))
     handoff.append((2, 0, len(prompt) - 1, [token]))
+    return handoff
+
+
+def prefill(model, rows, columns, prompt, folder, *, stall=0.0, on_event=None):
     program = compile_prefill(model, rows, columns, prompt)
     job = folder / "prefill.json"
     fields = {
@@ -42,12 +47,13 @@ def prefill(model, rows, columns, prompt, folder, *, stall=0.0, on_event=None):
         "program": program.program_address,
         "limit": 2_000_000,
         "stall": stall,
-        "handoff": handoff,
+        "handoff": expected_handoff(model, prompt),
     }
     job.write_text(json.dumps(fields))
     return simulate(
         PrefillWithHbm(rows, columns),
         name="prefill_with_hbm",
+        public=[("prefill_with_hbm.hbm", "clk"), ("prefill_with_hbm.hbm", "axi__*")],
         test_module="diptych_tb.systolic.panel",
         env={"DIPTYCH_PREFILL": job},
         on_event=on_event,

@@ -227,6 +227,7 @@ class MatrixEngine(wiring.Component):
             },
             amounts={
                 "count_macs": (enters, row.p.tag.macs),
+                "count_entered": (enters & row.p.tag.last, 1),  # commands, all rows of them
                 "bytes_scratchpad_read": (
                     Const(1),
                     Mux(self.x.en & self.x.ready, rows, 0)

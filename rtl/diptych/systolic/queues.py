@@ -44,6 +44,10 @@ class CommandQueues(wiring.Component):
         Whether the next MATRIX command waits for load, vector, store.
     count_commands : :py:`Out(32)`
         Commands started.
+    count_load_started, count_matrix_started, ... : :py:`Out(32)`
+        Commands that an engine has taken.
+    count_load_done, count_matrix_done, ... : :py:`Out(32)`
+        Commands that an engine has done.
     """
 
     start: Signal
@@ -64,6 +68,8 @@ class CommandQueues(wiring.Component):
                 **{f"{q.name.lower()}_done": In(1) for q in Queue},
                 "matrix_waits": Out(3),
                 "count_commands": Out(32),
+                **{f"count_{q.name.lower()}_started": Out(32) for q in Queue},
+                **{f"count_{q.name.lower()}_done": Out(32) for q in Queue},
             }
         )
 
@@ -198,6 +204,9 @@ class CommandQueues(wiring.Component):
                 started.r_en.eq(done),
                 runs[q].eq(started.r_rdy),
             ]
+            for what, happens in (("started", starts[q]), ("done", done)):
+                counter = getattr(self, f"count_{name}_{what}")
+                m.d.sync += counter.eq(counter + happens)
             if queue is Queue.MATRIX:
                 missing_ones = waits & ~available
                 for n, other in enumerate((Queue.LOAD, Queue.VECTOR, Queue.STORE)):

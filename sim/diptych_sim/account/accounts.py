@@ -14,7 +14,9 @@ from diptych.systolic.dma_load import LOAD_CAUSES
 from diptych.systolic.dma_store import STORE_CAUSES
 from diptych.systolic.matrix import MATRIX_CAUSES
 from diptych_sim.account.decode_cost import decode_cost
+from diptych_sim.account.errors import AccountError
 from diptych_sim.account.prefill_cost import prefill_cost
+from diptych_sim.account.prefill_operations import prefill_layers, prefill_operations
 from diptych_sim.compiler.placement import Placement
 from diptych_sim.generate import Generation, Machine
 from diptych_sim.golden.quantized import QuantizedModel
@@ -41,10 +43,6 @@ RESET_CYCLES = 2
 WAVELET_BYTES = 4
 TILE_MACS = 8
 LINK_WORD_BYTES = 4
-
-
-class AccountError(Exception):
-    """Counters contradict each other."""
 
 
 def _event(done: Generation, kind: str, **fields: Any) -> dict[str, Any]:
@@ -101,6 +99,12 @@ def _prefill(done: Generation, model: QuantizedModel, machine: Machine) -> dict[
         latency=machine.hbm_latency,
         bytes_per_cycle=machine.hbm_bytes_per_cycle,
     )
+    operations = prefill_operations(
+        done.prefill, _event(done, "commands"), array=machine.array, start=start
+    )
+    counted = sum(operation.get("macs", 0) for operation in operations)
+    if counted != macs:
+        raise AccountError(f"Operations must have the counted {macs} MACs, not {counted}")
     return {
         "cycles": cycles,
         "bound_cycles": cost.bound_cycles,
@@ -117,6 +121,8 @@ def _prefill(done: Generation, model: QuantizedModel, machine: Machine) -> dict[
         ),
         "weight_bytes": done.prefill.weight_bytes,
         "commands": end["parts"]["prefill.panel.queues"]["commands"],
+        "layers": prefill_layers(operations, array=machine.array, cycles=cycles),
+        "operations": operations,
     }
 
 

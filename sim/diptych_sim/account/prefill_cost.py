@@ -12,7 +12,7 @@ from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.isa import Causal, Modes, Queue, StoreOp, Target, VectorOp
 from diptych_sim.compiler.commands import PrefillProgram, field_of
 
-__all__ = ["PrefillCost", "prefill_cost"]
+__all__ = ["PrefillCost", "load_work", "matrix_tiles", "prefill_cost"]
 
 _STARTS = 2
 """Cycles from a VECTOR command to its first beat, as of :class:`.VectorUnit`."""
@@ -55,7 +55,7 @@ class PrefillCost:
     predicted_hbm_read: int
 
 
-def _tiles(fields: Mapping[str, int], rows: int, columns: int) -> Iterator[int]:
+def matrix_tiles(fields: Mapping[str, int], rows: int, columns: int) -> Iterator[int]:
     """Rows that each tile of weights of a MATRIX command sees."""
     modes = field_of(Modes(), fields["modes"])
     k, n = fields["tiles"] & 0xFFFF, fields["tiles"] >> 16
@@ -82,7 +82,7 @@ def _vector_beats(op: VectorOp, fields: Mapping[str, int], lanes: int, line: int
     return rows * tiles * _PHASES.get(op, 1)
 
 
-def _load(op: Target, fields: Mapping[str, int], line: int, lanes: int) -> tuple[int, int]:
+def load_work(op: Target, fields: Mapping[str, int], line: int, lanes: int) -> tuple[int, int]:
     """Return entries written and beats read."""
     rows, size = fields["rows"], fields["bytes"]
     beats = -(-size // BEAT_BYTES) * rows
@@ -120,7 +120,7 @@ def prefill_cost(
                 start = max(start, signals[bit].popleft())
         start += _QUEUE
         if command.queue is Queue.MATRIX:
-            tiles = list(_tiles(fields, rows, columns))
+            tiles = list(matrix_tiles(fields, rows, columns))
             modes = field_of(Modes(), fields["modes"])
             load = columns if modes["transposed"] else rows
             spans = [max(tile, load) for tile in tiles[:-1]] + [tiles[-1]]
@@ -135,7 +135,7 @@ def prefill_cost(
                 done = start + _STARTS + _vector_beats(op, fields, columns, line) + _DRAINS[op]
             elif command.queue is Queue.LOAD:
                 target = Target(command.op)
-                entries, read = _load(target, fields, line, columns)
+                entries, read = load_work(target, fields, line, columns)
                 beats += read
                 waits = 2 if target in (Target.GATHER, Target.GATHER_DYNAMIC) else 1
                 moving = max(entries, -(-read * BEAT_BYTES // bytes_per_cycle))

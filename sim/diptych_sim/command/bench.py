@@ -8,7 +8,7 @@ from collections.abc import Callable
 import click
 from rich.console import Console
 
-from diptych_sim.bench import collectives, decode
+from diptych_sim.bench import collectives, decode, roofline, scalesim
 from diptych_sim.command.options import Refused
 
 __all__ = ["bench"]
@@ -16,6 +16,8 @@ __all__ = ["bench"]
 MEASURES: dict[str, Callable[[Console, int], None]] = {
     "decode": decode.measure,
     "collectives": collectives.measure,
+    "scalesim": scalesim.measure,
+    "roofline": roofline.measure,
 }
 """What can be measured, in the order in which it is."""
 

@@ -35,12 +35,13 @@ from diptych_sim.generate import generate as run_machine
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.tokenizer import TextStream, to_utf8
+from diptych_sim.report.layers import layers_csv, print_layers
 from diptych_sim.report.progress import Steps
 from diptych_sim.report.terminal import print_accounts
 
 __all__ = ["generate"]
 
-RESULTS = ("result.json", "decode_program.txt", "prefill_commands.txt")
+RESULTS = ("result.json", "decode_program.txt", "prefill_commands.txt", "prefill_layers.csv")
 """Files of ``--out``."""
 
 
@@ -233,6 +234,8 @@ def generate(
         },
     }
     print_accounts(result, terminal)
+    if stage == "prefill":
+        print_layers(result["prefill"], terminal)
     if recording is not None:
         recording.finish(terminal)
     if out is not None:
@@ -243,6 +246,7 @@ def generate(
         assert done.prefill is not None
         (folder / RESULTS[1]).write_text(done.decode.listing())
         (folder / RESULTS[2]).write_text(done.prefill.commands.listing())
+        (folder / RESULTS[3]).write_text(layers_csv(result["prefill"]))
     write_json(json_file, result)
     if not done.matches_golden:
         click.echo("error: tokens differ from the golden model", err=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from amaranth.hdl import Shape
 from amaranth.lib import data
@@ -26,7 +26,7 @@ from diptych.systolic.isa import (
     Queue,
 )
 
-__all__ = ["CommandError", "CommandList", "PrefillProgram", "field_of", "pack_fields"]
+__all__ = ["CommandError", "CommandList", "Label", "PrefillProgram", "field_of", "pack_fields"]
 
 _AHEAD = 50
 """A semaphore counts to 63, and 8 commands may stand in the queue that waits for it."""
@@ -67,6 +67,16 @@ def field_of(layout: data.StructLayout, bits: int) -> dict[str, int]:
     return {name: bits >> offset & (1 << width) - 1 for name, (offset, width) in fields.items()}
 
 
+class Label(NamedTuple):
+    """What a command is part of, for people: a layer (None outside of layers), an operation."""
+
+    layer: int | None
+    operation: str
+
+
+NO_LABEL = Label(None, "")
+
+
 @dataclass
 class _Command:
     queue: Queue
@@ -75,6 +85,7 @@ class _Command:
     set: int = 0
     wait: int = 0
     signal: int = 0
+    label: Label = NO_LABEL
 
 
 @dataclass
@@ -84,9 +95,15 @@ class CommandList:
     A semaphore stands for a pair of queues. A command that must come after another one of
     another queue waits for the pair's semaphore, unless an earlier command of its queue has
     already waited for that command or a later one.
+
+    Attributes
+    ----------
+    label : Label
+        What the next commands are part of.
     """
 
     commands: list[_Command] = field(default_factory=list)
+    label: Label = NO_LABEL
     _waited: dict[tuple[Queue, Queue], int] = field(default_factory=dict)
 
     def add(
@@ -105,7 +122,7 @@ class CommandList:
         """
         assert remember in range(SETS)
         code: Any = getattr(op, "value", op)
-        command = _Command(queue, int(code), fields, remember)
+        command = _Command(queue, int(code), fields, remember, label=self.label)
         latest: dict[tuple[Queue, Queue], int] = {}
         for number in after:
             if number is None or self.commands[number].queue is queue:

@@ -73,7 +73,7 @@ class _Compiler:
         self._load_weights(0)
         for block in memories.blocks:
             self._embed(block)
-            self._norm(block)
+            self._norm(0, block)
         for index in range(c.layers):
             if index + 1 < c.layers:
                 self._load_weights(index + 1)
@@ -89,6 +89,7 @@ class _Compiler:
     # --- loads ---------------------------------------------------------------------------------
     def _load_prompt(self) -> None:
         c, out, memories = self.model.config, self.out, self.memories
+        out.label(None, "load prompt")
         picks = c.vocab <= TABLE_WORDS
         if picks:
             out.load(Target.TABLE, "embedding_scale", 0, fills=Span("table", 0, 1))
@@ -128,6 +129,7 @@ class _Compiler:
         )
 
     def _load_weights(self, index: int) -> None:
+        self.out.label(index, "load weights")
         for name in MATRICES:
             place = f"{name}{index % 2}"
             self.out.load(
@@ -138,6 +140,7 @@ class _Compiler:
             )
 
     def _load_output(self) -> None:
+        self.out.label(None, "load weights")
         place = self.memories.scratch["output"]
         self.out.load(Target.SCRATCHPAD, "output", place, fills=Span("output", 0, 1))
 
@@ -157,6 +160,7 @@ class _Compiler:
 
     def _embed(self, block: Block) -> None:
         memories = self.memories
+        self.out.label(None, "embedding")
         self.out.vector(
             VectorOp.EMBED,
             block=block,
@@ -169,8 +173,10 @@ class _Compiler:
             **self._vectors(block, memories.x, memories.dim),
         )
 
-    def _norm(self, block: Block) -> None:
+    def _norm(self, layer: int | None, block: Block) -> None:
+        """RMSNorm of the rows for what comes next: of ``layer``, or of the logits if None."""
         memories = self.memories
+        self.out.label(layer, "norm")
         shared: dict[str, Any] = {
             "block": block,
             "tiles": memories.dim // self.columns,
@@ -209,6 +215,7 @@ class _Compiler:
     def _project(self, index: int, name: str, block: Block) -> None:
         """Queries (``q``), keys (``k``) or values (``v``) of a block."""
         memories = self.memories
+        self.out.label(index, {"q": "queries", "k": "keys", "v": "values"}[name])
         width = self.queries.total if name == "q" else memories.kv
         target = {"q": "q_high", "k": "k_high", "v": "v"}[name]
         fields: dict[str, Any] = {}
@@ -240,6 +247,7 @@ class _Compiler:
 
     def _hand_off(self, index: int) -> None:
         whole = Block(0, self.count)
+        self.out.label(index, "hand-off")
         for op, source, source2 in (
             (StoreOp.KEYS, "k_high", "k_low"),
             (StoreOp.VALUES, "v", "v"),
@@ -259,6 +267,7 @@ class _Compiler:
     def _scores(self, index: int, block: Block, head: int, turn: int) -> None:
         """Products of queries and keys of a head, and their exponentials."""
         s, c, memories = self.memories.scratch, self.model.config, self.memories
+        self.out.label(index, "scores")
         d = c.head_dim
         key = head // (c.heads // c.kv_heads) * d
         query = self.queries.places[head]
@@ -306,6 +315,7 @@ class _Compiler:
     def _context(self, index: int, block: Block, head: int, turn: int) -> None:
         """Sum of values of a head, by its exponentials."""
         s, c, memories = self.memories.scratch, self.model.config, self.memories
+        self.out.label(index, "contexts")
         d = c.head_dim
         key = head // (c.heads // c.kv_heads) * d
         piece = key % self.columns
@@ -368,7 +378,7 @@ class _Compiler:
             while waiting and waiting[0][0] <= turn and waiting[0][1] is not blocks[-2]:
                 done = waiting.pop(0)[1]
                 self._residual(index, "wo", "context", done, dynamic=False)
-                self._norm(done)
+                self._norm(index, done)
             if head == heads - 1:
                 waiting.append((turn + 1 + _LATER, block))
         last = waiting.pop()[1]
@@ -376,14 +386,15 @@ class _Compiler:
             self._residual(index, "wo", "context", done, dynamic=False)
         self._context(index, *items[-1], (len(items) - 1) % 2)
         for _, done in waiting:
-            self._norm(done)
+            self._norm(index, done)
         self._residual(index, "wo", "context", last, dynamic=False)
-        self._norm(last)
+        self._norm(index, last)
 
     # --- the rest of a layer -------------------------------------------------------------------
     def _residual(self, index: int, weights: str, x: str, block: Block, *, dynamic: bool) -> None:
         """Add the rows of ``x`` times a matrix to the residual stream."""
         memories = self.memories
+        self.out.label(index, {"wo": "output", "w_down": "down"}[weights])
         scale = {"wo": "o", "w_down": "down"}[weights]
         place = self._vectors(block, memories.x, memories.dim)
         for start, n in memories.groups(memories.dim // self.columns, block.rows):
@@ -402,6 +413,7 @@ class _Compiler:
 
     def _gate(self, index: int, block: Block) -> None:
         memories = self.memories
+        self.out.label(index, "gate and up")
         tiles = memories.hidden // self.columns
         layer = f"layer{index}"
         place = self._vectors(block, memories.gated, memories.hidden)
@@ -452,10 +464,11 @@ class _Compiler:
             steps[0](block)
         for block in blocks:
             steps[1](block)
-            self._norm(block)
+            self._norm(None if last else index + 1, block)
 
     def _best_token(self) -> None:
         m, memories = self.model, self.memories
+        self.out.label(None, "best token")
         block = Block(self.count - 1, 1)
         width = up(m.config.vocab, memories.line)
         tiles = up(m.config.vocab, self.columns) // self.columns

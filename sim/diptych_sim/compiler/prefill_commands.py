@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Any
 
 from diptych.systolic.isa import VECTOR, Flags, Modes, Queue, StoreOp, Target, VectorOp
-from diptych_sim.compiler.commands import CommandList, pack_fields
+from diptych_sim.compiler.commands import CommandList, Label, pack_fields
 from diptych_sim.compiler.hazards import Hazards, Span
 from diptych_sim.compiler.hbm_layout import HbmImage
 from diptych_sim.compiler.prefill_memories import Block, Memories
@@ -39,6 +39,10 @@ class PrefillCommands:
         self._hazards = Hazards()
         self._half = 0
         self._used = [0, 0]
+
+    def label(self, layer: int | None, operation: str) -> None:
+        """Say what the next commands are part of."""
+        self.list.label = Label(layer, operation)
 
     def add(
         self,

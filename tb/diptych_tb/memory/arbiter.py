@@ -8,7 +8,8 @@ import cocotb
 
 from diptych.memory.axi import BEAT_BYTES, ReadAddress, ReadData
 from diptych_tb.clocking import start_clock_and_reset
-from diptych_tb.memory.axi import AxiReadChecker, AxiReadMemory, beat_of
+from diptych_tb.memory.axi import AxiReadMemory, beat_of
+from diptych_tb.memory.axi_checker import AxiReadChecker
 from diptych_tb.streams import StreamChecker, StreamDriver, StreamMonitor
 
 BURSTS = 80

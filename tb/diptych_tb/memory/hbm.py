@@ -18,7 +18,8 @@ from diptych.memory.axi import (
     WriteResponse,
 )
 from diptych_tb.clocking import start_clock_and_reset
-from diptych_tb.memory.axi import AxiReadChecker, AxiWriteChecker, beat_of
+from diptych_tb.memory.axi import beat_of
+from diptych_tb.memory.axi_checker import AxiReadChecker, AxiWriteChecker
 from diptych_tb.streams import StreamDriver, StreamMonitor
 
 SIZE = 2**14

@@ -15,7 +15,7 @@ from diptych.memory.axi import BEAT_BYTES, WriteAddress, WriteData
 from diptych.systolic.isa import Handoff
 from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.events import report_event
-from diptych_tb.memory.axi import AxiReadChecker, AxiWriteChecker
+from diptych_tb.memory.axi_checker import AxiReadChecker, AxiWriteChecker
 from diptych_tb.streams import StreamDriver, StreamMonitor
 
 ENGINES = ("matrix", "vector", "load", "store", "scratchpad", "accumulators")
@@ -55,6 +55,8 @@ async def multiplies(dut: Any) -> None:
     await with_timeout(RisingEdge(dut.finished), job["limit"] * PERIOD_NS, "ns")
     cycles = _cycle() - started
     await RisingEdge(dut.clk)
+    reads.check_finished()
+    writes.check_finished()
     while not bursts.beats.empty():
         burst = bursts.beats.get_nowait()
         for index in range(burst["len"] + 1):

@@ -15,6 +15,7 @@ from cocotb.utils import get_sim_time
 from diptych.systolic.isa import Handoff
 from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.events import report_event
+from diptych_tb.memory.axi_checker import AxiReadChecker
 from diptych_tb.streams import StreamDriver, StreamMonitor
 
 
@@ -44,6 +45,7 @@ async def hands_off_what_the_golden_model_computes(dut: Any) -> None:
         int.from_bytes(hbm[at : at + 64], "little") | at // 64 << 512
         for at in range(0, len(hbm), 64)
     )
+    reads = AxiReadChecker(dut.hbm, "axi")
     dut.start.value = 1
     await RisingEdge(dut.clk)
     dut.start.value = 0
@@ -63,3 +65,5 @@ async def hands_off_what_the_golden_model_computes(dut: Any) -> None:
     if not dut.finished.value:
         await RisingEdge(dut.finished)
     report_event(kind="finished", cycle=_cycle() - started)
+    await RisingEdge(dut.clk)
+    reads.check_finished()

@@ -11,7 +11,8 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from diptych.systolic.isa import LOAD, MATRIX, STORE, VECTOR, Queue
 from diptych_sim.compiler.commands import CommandList
 from diptych_tb.clocking import start_clock_and_reset
-from diptych_tb.memory.axi import AxiReadChecker, AxiReadMemory
+from diptych_tb.memory.axi import AxiReadMemory
+from diptych_tb.memory.axi_checker import AxiReadChecker
 from diptych_tb.streams import StreamMonitor
 
 LAYOUTS = {Queue.LOAD: LOAD, Queue.MATRIX: MATRIX, Queue.VECTOR: VECTOR, Queue.STORE: STORE}
@@ -131,4 +132,8 @@ async def keeps_the_order(dut: Any, busy: int, stall: float, wait: float) -> Non
             engine.stop()
         started += len(after)
         assert int(dut.count_commands.value) == started
+        for what in ("started", "done"):
+            queues = ("load", "matrix", "vector", "store")
+            counted = [int(dut[f"count_{queue}_{what}"].value) for queue in queues]
+            assert sum(counted) == started, what
         await RisingEdge(dut.clk)

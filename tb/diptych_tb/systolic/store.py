@@ -10,7 +10,8 @@ from cocotb.triggers import ClockCycles, RisingEdge
 
 from diptych.systolic.isa import STORE, Handoff, HandoffKind, Queue, StoreOp
 from diptych_tb.clocking import start_clock_and_reset
-from diptych_tb.memory.axi import AxiWriteChecker, AxiWriteMemory
+from diptych_tb.memory.axi import AxiWriteMemory
+from diptych_tb.memory.axi_checker import AxiWriteChecker
 from diptych_tb.streams import StreamChecker, StreamDriver, StreamMonitor
 
 LINE = int(os.environ["DUT_LINE"])

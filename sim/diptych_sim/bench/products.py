@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Products of random matrices that the comparisons run."""
+
+from __future__ import annotations
+
+import click
+import numpy as np
+
+from diptych_sim.gemm import Gemm, gemm
+from diptych_sim.report.progress import Steps
+
+__all__ = ["Shape", "product"]
+
+Shape = tuple[int, int, int]
+"""M, K, N."""
+
+
+def product(
+    shape: Shape,
+    array: tuple[int, int],
+    tell: Steps,
+    *,
+    bias: bool = False,
+    hbm_bytes_per_cycle: int = 64,
+) -> Gemm:
+    """Run a product of random int8 matrices on the panel, from HBM to HBM.
+
+    Raises
+    ------
+    ClickException
+        If its result is not NumPy's.
+    """
+    m, k, n = shape
+    tell(f"{m}x{k}x{n} in RTL")
+    rng = np.random.default_rng(m + k + n)
+    x = rng.integers(-128, 128, (m, k)).astype(np.int8)
+    w = rng.integers(-128, 128, (k, n)).astype(np.int8)
+    biases = rng.integers(-(2**31), 2**31, n).astype(np.int32) if bias else None
+    done = gemm(x, w, biases, array=array, hbm_bytes_per_cycle=hbm_bytes_per_cycle, progress=tell)
+    if not done.matches_golden:
+        raise click.ClickException(f"Product {m}x{k}x{n} differs from NumPy's")
+    return done

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Roofline of the prefill panel: products of many shapes under the roofs of array and HBM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from diptych_sim.bench.products import Shape, product
+from diptych_sim.report.progress import Steps
+from diptych_sim.report.roofline import roofline_svg
+
+__all__ = ["measure"]
+
+ARRAY = (16, 16)
+BANDWIDTHS = (64, 16)
+"""Bytes a cycle of HBM; a picture for each."""
+SHAPES: tuple[Shape, ...] = (
+    (1, 256, 256),
+    (4, 256, 256),
+    (16, 256, 256),
+    (64, 256, 256),
+    (256, 256, 256),
+    (64, 64, 64),
+    (256, 16, 16),
+)
+FOLDER = Path("build") / "bench"
+
+
+def measure(console: Console, runs: int) -> None:
+    """Print what share of its roof each product reaches, and write ``build/bench/roofline-*.svg``.
+
+    Cycles do not vary, so each shape runs once, whatever ``runs`` is.
+    """
+    del runs
+    tell = Steps()
+    peak = ARRAY[0] * ARRAY[1]
+    size = f"{ARRAY[0]}x{ARRAY[1]}"
+    for bandwidth in BANDWIDTHS:
+        table = Table(title=f"{size}, {bandwidth} bytes a cycle of HBM")
+        for heading in ("shape", "cycles", "MACs a byte", "MACs a cycle", "roof", "of the roof"):
+            table.add_column(heading, justify="right")
+        points = []
+        try:
+            for shape in SHAPES:
+                done = product(shape, ARRAY, tell, hbm_bytes_per_cycle=bandwidth).accounts
+                moved = done["bytes"]["hbm_read"] + done["bytes"]["hbm_write"]
+                name = "x".join(map(str, shape))
+                intensity, rate = done["macs"] / moved, done["macs"] / done["cycles"]
+                points.append((name, intensity, rate))
+                roof = min(peak, bandwidth * intensity)
+                table.add_row(
+                    name,
+                    f"{done['cycles']:,}",
+                    f"{intensity:.2f}",
+                    f"{rate:.1f}",
+                    f"{roof:.1f}",
+                    f"{rate / roof:.1%}",
+                )
+        finally:
+            tell.stop()
+        console.print(table)
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        target = FOLDER / f"roofline-{size}-{bandwidth}.svg"
+        title = f"Prefill panel, {size}: products from HBM to HBM"
+        target.write_text(roofline_svg(points, peak=peak, bandwidth=bandwidth, title=title))
+        console.print(f"Picture {target}")

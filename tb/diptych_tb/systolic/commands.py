@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Records when the engines of a prefill panel take their commands and are done with them."""
+
+from typing import Any
+
+import cocotb
+from cocotb.triggers import ValueChange
+from cocotb.utils import get_sim_time
+
+from diptych.systolic.isa import Queue
+from diptych.systolic.matrix import MATRIX_CAUSES
+from diptych_tb.clocking import PERIOD_NS
+
+__all__ = ["CommandRecorder"]
+
+
+class CommandRecorder:
+    """Listens to the counters of started and finished commands; sleeps in between.
+
+    Attributes
+    ----------
+    cycles : dict
+        For each queue (``load``, ...): ``started`` and ``done``, a cycle for each command, in
+        which the engine took it, and in which its last write was done.
+    entered : list
+        For each MATRIX command: the cycle in which its last row entered the array, and what the
+        matrix engine's causes had counted up to then, in the order of ``MATRIX_CAUSES``.
+
+    Parameters
+    ----------
+    panel : HierarchyObject
+        The panel, with ``count_*`` of its queues and of its matrix engine public.
+    """
+
+    def __init__(self, panel: Any) -> None:
+        self.cycles: dict[str, dict[str, list[int]]] = {}
+        self.entered: list[list[int]] = []
+        self._causes = [getattr(panel.matrix, f"count_{name}") for name in MATRIX_CAUSES]
+        for queue in Queue:
+            name = queue.name.lower()
+            self.cycles[name] = {"started": [], "done": []}
+            for what, seen in self.cycles[name].items():
+                counter = getattr(panel.queues, f"count_{name}_{what}")
+                cocotb.start_soon(self._record(counter, seen))
+        cocotb.start_soon(self._record_entered(panel.matrix.count_entered))
+
+    async def _record(self, counter: Any, seen: list[int]) -> None:
+        changes = ValueChange(counter)
+        while True:
+            await changes
+            seen.append(round(get_sim_time("ns")) // PERIOD_NS)
+
+    async def _record_entered(self, counter: Any) -> None:
+        changes = ValueChange(counter)
+        while True:
+            await changes
+            cycle = round(get_sim_time("ns")) // PERIOD_NS
+            self.entered.append([cycle, *(int(cause.value) for cause in self._causes)])
