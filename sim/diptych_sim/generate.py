@@ -32,7 +32,6 @@ PUBLIC = (
     ("tile.router", "count_*"),
     ("tile.router", "*_o__valid"),
     ("system.prefill.hbm", "count_*"),
-    ("system.prefill.hbm", "clk"),
     ("system.prefill.hbm", "axi__*"),
     (_PANEL, "count_*"),
     *((f"{_PANEL}.scratchpad", name) for name in ("count_*", "*__en", "*__ready", "*__mask")),

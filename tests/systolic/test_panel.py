@@ -53,7 +53,7 @@ def prefill(model, rows, columns, prompt, folder, *, stall=0.0, on_event=None):
     return simulate(
         PrefillWithHbm(rows, columns),
         name="prefill_with_hbm",
-        public=[("prefill_with_hbm.hbm", "clk"), ("prefill_with_hbm.hbm", "axi__*")],
+        public=[("prefill_with_hbm.hbm", "axi__*")],
         test_module="diptych_tb.systolic.panel",
         env={"DIPTYCH_PREFILL": job},
         on_event=on_event,

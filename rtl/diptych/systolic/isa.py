@@ -135,6 +135,9 @@ With ``modes.planes`` each column tile is the product of 16-bit numbers in two p
 for the product of the low planes: (x, w) as OVERWRITE, (x, w's other plane) as ADD_TO_HIGH, (x's
 other plane, w) as ADD. The other planes are ``rows`` bits 31..16 and ``first`` bits 31..16 lines
 behind x and w.
+If ``modes.start`` is ADD as well, planes are paired: what a row of x has beside its
+``D = end_row - first_row`` elements, in the other half of 2 D lanes, is their other plane. Then there
+are two products: (x, w) as OVERWRITE, (x, w's other plane) as ADD_TO_HIGH with all 2 D weight rows.
 All addresses are multiples of R (C for untransposed weights).
 """
 
@@ -154,7 +157,7 @@ class Modes(data.StructLayout):
     ``first_row`` and ``end_row``: weight rows outside ``range(first_row, end_row)`` count as 0.
     ``end_column``: valid weight columns in the last column tile (0: all); others count as 0.
     ``start``: a :class:`Start`.
-    ``unsigned``: activations are uint8. ``planes``: see :data:`MATRIX`; ``start`` is ignored.
+    ``unsigned``: activations are uint8. ``planes``: see :data:`MATRIX`, also for ``start`` then.
     """
 
     def __init__(self) -> None:
@@ -188,7 +191,10 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
     ROTATE = 1
     """``requantize(acc, word, 16, dyn)``, RoPE between lanes 2i and 2i + 1 with the factors in vector
     memory entry ``rope + m * rope_row + j % rope_row`` (cosine, sine, cosine, ...), split into planes:
-    high bytes to ``sp``, low bytes to ``sp + planes``."""
+    high bytes to ``sp``, low bytes to ``sp + planes``. With ``flags.pair`` = D both lines have both
+    planes: in ``sp``, the even groups of D lanes keep their high bytes, and the group behind each
+    has its low bytes; in ``sp + planes``, the odd groups keep theirs, and the group before each has
+    its low bytes. ``flags.low_first`` exchanges high and low."""
     ADD = 2
     """``vm = clamp(vm + requantize(acc, word, 32, dyn), 16)``, with statistics."""
     GATE = 3
@@ -228,7 +234,10 @@ with ``flags.restart`` they begin at 0, else they go on from the row's stored va
 
 
 class Flags(data.StructLayout):
-    """``flags`` of a VECTOR command; ``end_lane`` applies to every tile (C: all lanes)."""
+    """``flags`` of a VECTOR command; ``end_lane`` applies to every tile (C: all lanes).
+
+    ``pair``: see ROTATE; 0, or a power of two from 2 below C.
+    """
 
     def __init__(self) -> None:
         super().__init__(
@@ -238,7 +247,9 @@ class Flags(data.StructLayout):
                 "dynamic": 1,
                 "restart": 1,
                 "square_shift": 5,
-                "spare": 9,
+                "pair": 7,
+                "low_first": 1,
+                "spare": 1,
             }
         )
 

@@ -138,6 +138,10 @@ class TileSequencer(wiring.Component):
         last_k = Signal(reset_less=True)
         last_j = Signal(reset_less=True)
         last_plane = Signal()
+        pairs = Signal()
+        paired = Signal()  # and this is the product of both planes
+        lanes = Signal(8)  # of a plane
+        first_row, end_row = Signal(8), Signal(8)
         last_column = Signal(reset_less=True)
         valid_columns = Signal(range(columns + 1), reset_less=True)
         valid_rows = Signal(range(rows + 1), reset_less=True)
@@ -157,7 +161,7 @@ class TileSequencer(wiring.Component):
             last_k.eq((k + 1 == command.tiles[:16]) | (by_k & nothing_follows)),
             last_column.eq(j + 1 == command.tiles[16:]),
             last_j.eq((j + 1 == command.tiles[16:]) | (by_n & nothing_follows)),
-            valid_rows.eq(Mux(modes.end_row > rows, rows, modes.end_row) - modes.first_row),
+            valid_rows.eq(Mux(end_row > rows, rows, end_row) - first_row),
             macs.eq(valid_rows * valid_columns),
         ]
 
@@ -171,9 +175,13 @@ class TileSequencer(wiring.Component):
         m.d.comb += [
             cut.eq((j + 1 == command.tiles[16:]) & (modes.end_column != 0)),
             shown_columns.eq(Mux(cut, modes.end_column, columns)),
+            paired.eq(pairs & (plane == 1)),
+            lanes.eq(modes.end_row - modes.first_row),
+            first_row.eq(Mux(paired, modes.first_row & ~lanes, modes.first_row)),
+            end_row.eq(Mux(paired, first_row + (lanes << 1), modes.end_row)),
             row_mask.eq(
-                (Const(2**rows - 1, rows) << modes.first_row)
-                & ~(Const(2**rows - 1, rows) << modes.end_row)[:rows]
+                (Const(2**rows - 1, rows) << first_row)
+                & ~(Const(2**rows - 1, rows) << end_row)[:rows]
             ),
             column_mask.eq(~(Const(2**columns - 1, columns) << shown_columns)[:columns]),
         ]
@@ -192,7 +200,7 @@ class TileSequencer(wiring.Component):
         with m.Else():
             m.d.comb += [
                 final.eq(index == rows - 1),
-                line_counts.eq((index >= modes.first_row) & (index < modes.end_row)),
+                line_counts.eq((index >= first_row) & (index < end_row)),
                 ask.p.mask.eq(Mux(line_counts, column_mask, 0)),
             ]
         m.d.comb += [
@@ -220,7 +228,8 @@ class TileSequencer(wiring.Component):
         x_other, w_other = Signal(bits), Signal(bits)
         line_bits = ceil_log2(line)
         m.d.comb += [
-            last_plane.eq(~modes.planes | (plane == 2)),
+            pairs.eq(modes.planes & (modes.start == Start.ADD)),
+            last_plane.eq(~modes.planes | (plane == Mux(pairs, 1, 2))),
             x_other.eq(command.x + Mux(plane == 1, command.rows[16:] << line_bits, 0)),
             w_other.eq(w_column + Mux(plane == 0, command.first[16:] << line_bits, 0)),
         ]

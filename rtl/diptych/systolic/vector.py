@@ -312,23 +312,41 @@ class VectorUnit(wiring.Component):
                 lane.statistics.eq(op.to_vector),
                 lane.keep.eq(keep),
                 lane.live.eq(live[n]),
-                lane.plane.eq(p.leaving.phase[0]),
                 lane.written.eq(written[n]),
                 p.reducer.scores[n].eq(lane.score),
                 p.reducer.addends[n].eq(lane.addend),
             ]
+        rotated: list[Any] = []
         for n in range(0, lanes, 2):
             rotate: Any = Precompiled(self._rotate, "vector_rotate")
             m.submodules[f"rotate_{n}"] = rotate
             a, b = p.lanes[n : n + 2]
+            rotated += [rotate.rotated_a, rotate.rotated_b]
             m.d.comb += [
                 rotate.enable.eq(p.enable & op.rotates),
                 rotate.a.eq(a.scaled),
                 rotate.b.eq(b.scaled),
                 rotate.cosine.eq(a.factor),
                 rotate.sine.eq(b.factor),
-                a.rotated.eq(rotate.rotated_a),
-                b.rotated.eq(rotate.rotated_b),
+            ]
+        self._add_pairs(m, p, rotated)
+
+    def _add_pairs(self, m: Module, p: _Parts, rotated: list[Any]) -> None:
+        """Hand rotated elements to their lanes, or in pairs to those of both planes."""
+        flags = p.sequencer.flags
+        phase = p.leaving.phase[0]
+        for n, lane in enumerate(p.lanes):
+            other = Signal(signed(16), name=f"other_{n}")
+            with m.Switch(flags.pair):
+                for bit in range(1, ceil_log2(len(p.lanes))):
+                    with m.Case(2**bit):
+                        m.d.comb += other.eq(rotated[n ^ 2**bit])
+            odd = (flags.pair & n).any()
+            takes_other = Signal(name=f"takes_other_{n}")
+            m.d.comb += [
+                takes_other.eq(flags.pair.any() & (odd != phase)),
+                lane.rotated.eq(Mux(takes_other, other, rotated[n])),
+                lane.plane.eq(Mux(flags.pair.any(), takes_other ^ flags.low_first, phase)),
             ]
 
     def _add_rows(self, m: Module, p: _Parts) -> None:

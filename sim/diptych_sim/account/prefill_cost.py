@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diptych.memory.axi import BEAT_BYTES
-from diptych.systolic.isa import Causal, Modes, Queue, StoreOp, Target, VectorOp
+from diptych.systolic.isa import Causal, Modes, Queue, Start, StoreOp, Target, VectorOp
 from diptych_sim.compiler.commands import PrefillProgram, field_of
 
 __all__ = ["PrefillCost", "load_work", "matrix_tiles", "prefill_cost"]
@@ -55,19 +55,23 @@ class PrefillCost:
     predicted_hbm_read: int
 
 
-def matrix_tiles(fields: Mapping[str, int], rows: int, columns: int) -> Iterator[int]:
-    """Rows that each tile of weights of a MATRIX command sees."""
+def matrix_tiles(fields: Mapping[str, int], rows: int, columns: int) -> Iterator[tuple[int, int]]:
+    """Rows that each tile of weights of a MATRIX command sees, and weight rows that count in it."""
     modes = field_of(Modes(), fields["modes"])
     k, n = fields["tiles"] & 0xFFFF, fields["tiles"] >> 16
     count, first = fields["rows"] & 0xFFFF, fields.get("first", 0) & 0xFFFF
     causal = Causal(modes["causal"])
+    lanes = min(modes["end_row"], rows) - modes["first_row"]
+    products = [lanes] * (3 if modes["planes"] else 1)
+    if modes["planes"] and modes["start"] == Start.ADD.value:
+        products = [lanes, 2 * lanes]
     for j in range(n):
-        for _ in range(3 if modes["planes"] else 1):
+        for counted in products:
             for i in range(k):
                 position = {Causal.NO: 0, Causal.BY_N: j * columns, Causal.BY_K: i * rows}[causal]
                 left = count - max(0, position - first)
                 if left > 0:
-                    yield left
+                    yield left, counted
 
 
 def _vector_beats(op: VectorOp, fields: Mapping[str, int], lanes: int, line: int) -> int:
@@ -120,7 +124,7 @@ def prefill_cost(
                 start = max(start, signals[bit].popleft())
         start += _QUEUE
         if command.queue is Queue.MATRIX:
-            tiles = list(matrix_tiles(fields, rows, columns))
+            tiles = [count for count, _ in matrix_tiles(fields, rows, columns)]
             modes = field_of(Modes(), fields["modes"])
             load = columns if modes["transposed"] else rows
             spans = [max(tile, load) for tile in tiles[:-1]] + [tiles[-1]]

@@ -91,9 +91,8 @@ def prefill_operations(
             tiles = list(matrix_tiles(fields, rows, columns))
             modes = field_of(Modes(), fields["modes"])
             loads = columns if modes["transposed"] else rows
-            lanes = modes["end_row"] - modes["first_row"]
-            operation["macs"] = sum(tiles) * lanes * columns
-            operation["bound_cycles"] = sum(max(tile, loads) for tile in tiles)
+            operation["macs"] = sum(count * lanes for count, lanes in tiles) * columns
+            operation["bound_cycles"] = sum(max(count, loads) for count, _ in tiles)
             before = entered
         elif queue is Queue.VECTOR:
             operation["op"] = VectorOp(command.op).name.lower()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.systolic.isa import TABLE_WORDS, Causal, StoreOp, Target, VectorOp
+from diptych.systolic.isa import TABLE_WORDS, Causal, Start, StoreOp, Target, VectorOp
 from diptych_sim.compiler.commands import PrefillProgram
 from diptych_sim.compiler.hazards import Span
 from diptych_sim.compiler.hbm_layout import Lanes, PrefillError, model_image, up
@@ -45,6 +45,8 @@ class _Compiler:
                 )
         self.queries = Lanes.of(c, rows, line)
         self.contexts = Lanes.of(c, columns, line)
+        # Planes of a head side by side fill rows of the array that one head would leave empty.
+        self.paired = 2 * d <= min(rows, columns)
         self.image, self.entries = model_image(
             model, columns=columns, line=line, queries=self.queries, contexts=self.contexts
         )
@@ -55,6 +57,7 @@ class _Compiler:
             count=self.count,
             queries=self.queries,
             contexts=self.contexts,
+            paired=self.paired,
         )
         self.out = PrefillCommands(
             self.image, self.memories, rows=rows, columns=columns, square_shift=model.square_shift
@@ -227,23 +230,27 @@ class _Compiler:
             low = memories.scratch[f"{name}_low"] - memories.scratch[target]
             rope = memories.rope + block.first * memories.rope_row
             fields = {"extra": low, "vector": rope, "vector_row": memories.rope_row}
-        fields |= self._target(target, block, width)
-        target_first = fields.pop("target")
+        pair = self.model.config.head_dim if self.paired else 0
+        kinds = [(target, {"pair": pair} if name == "q" else {})]
+        if name == "k" and pair:
+            # Beside the planes that are handed off: those that meet both planes of a query.
+            kinds.append(("k_even", {"pair": pair, "low_first": 1}))
         for start, n in memories.groups(width // self.columns, block.rows):
             sums = self.out.take_sums(n * block.rows)
             self._product(index, f"w{name}", "normed", block, (start, n), sums)
-            self.out.vector(
-                op,
-                block=block,
-                tiles=n,
-                sums=sums,
-                parameters=self.entries[f"layer{index}.{name}"] + start,
-                flags={"dynamic": 1},
-                reads=reads,
-                writes=[self._span(target, block)],
-                target=target_first + start * self.columns,
-                **fields,
-            )
+            for place, flags in kinds:
+                at = self._target(place, block, width)
+                self.out.vector(
+                    op,
+                    block=block,
+                    tiles=n,
+                    sums=sums,
+                    parameters=self.entries[f"layer{index}.{name}"] + start,
+                    flags={"dynamic": 1, **flags},
+                    reads=reads,
+                    writes=[self._span(place, block)],
+                    **fields | at | {"target": at["target"] + start * self.columns},
+                )
 
     def _hand_off(self, index: int) -> None:
         whole = Block(0, self.count)
@@ -273,25 +280,31 @@ class _Compiler:
         query = self.queries.places[head]
         tiles = -(-block.end // self.columns)
         lane = key % self.rows
-        lanes = {"first_row": lane, "end_row": min(lane + d, self.rows)}
+        modes = {"first_row": lane, "end_row": min(lane + d, self.rows)}
+        x, w_other = "q_high", "k_low"
+        reads = ["k_high"]
+        if self.paired:
+            modes["start"] = Start.ADD
+            x, w_other = ("q_low", "k_odd") if lane & d else ("q_high", "k_even")
+            reads.append("k_even")
         sums = self.out.take_sums(tiles * block.rows, turn)
         seen = Block(0, block.end)
         self.out.matrix(
-            x=s["q_high"] + block.first * self.queries.total + query - lane,
+            x=s[x] + block.first * self.queries.total + query - lane,
             x_row=self.queries.total,
             x_k=self.rows,
-            x_other=s["q_low"] - s["q_high"],
+            x_other=0 if self.paired else s["q_low"] - s["q_high"],
             w=s["k_high"] + key - lane,
             w_row=memories.kv,
             w_k=self.rows,
             w_n=self.columns * memories.kv,
-            w_other=s["k_low"] - s["k_high"],
+            w_other=s[w_other] - s["k_high"],
             sums=sums,
             block=block,
             k=max(1, d // self.rows),
             n=tiles,
-            modes=lanes | {"causal": Causal.BY_N, "planes": 1, "transposed": 1},
-            reads=[self._span("q_high", block), self._span("k_high", seen)],
+            modes=modes | {"causal": Causal.BY_N, "planes": 1, "transposed": 1},
+            reads=[self._span("q_high", block), *(self._span(name, seen) for name in reads)],
             remember=Remember.SCORES,
         )
         powers = f"powers{turn}"
@@ -307,6 +320,8 @@ class _Compiler:
             "remember": Remember.SCORES,
         }
         self.out.vector(VectorOp.TOP, **shared)
+        # The array reads whole lines of powers: what is behind the last score must be 0.
+        shared["tiles"] = up(block.end, memories.line) // self.columns
         self.out.vector(VectorOp.EXPONENTIAL, writes=[Span(powers, 0, 1)], **shared)
 
     def _state(self, turn: int) -> int:

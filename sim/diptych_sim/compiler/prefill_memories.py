@@ -52,6 +52,7 @@ class Memories:
         count: int,
         queries: Lanes,
         contexts: Lanes,
+        paired: bool,
     ) -> None:
         c = model.config
         rows, columns = array
@@ -89,6 +90,8 @@ class Memories:
         stationary = {
             "k_high": self.positions * self.kv,
             "k_low": self.positions * self.kv,
+            # Planes of a key side by side, in lines of the even and of the odd heads of a pair.
+            **dict.fromkeys(("k_even", "k_odd") if paired else (), self.positions * self.kv),
             "v": self.positions * self.kv,
             **weights,
             "output": image.size["output"],

@@ -103,13 +103,19 @@ def draw(rng: random.Random, *, rows: int | None = None, plain: bool = False) ->
     places |= {"sums": rng.randrange(2 * ENTRIES), "sums_n": rng.choice([0, rows, ENTRIES - 3])}
     first_row = rng.choice([0, 0, rng.randrange(ROWS)])
     causal = Causal.NO if plain else rng.choice(list(Causal))
-    planes = int(rng.random() < 0.3)
+    planes = int(rng.random() < 0.4)
+    start = rng.choice(list(Start))
+    end_row = rng.choice([ROWS, rng.randint(first_row, ROWS), min(255, ROWS + 3)])
+    if planes and start is Start.ADD:
+        half = 2 ** rng.randrange(ROWS.bit_length() - 1)
+        first_row = half * rng.randrange(ROWS // half)
+        end_row = first_row + half
     modes = BLANK_MODES | {
         "first_row": first_row,
-        "end_row": rng.choice([ROWS, rng.randint(first_row, ROWS), min(255, ROWS + 3)]),
+        "end_row": end_row,
         "end_column": rng.choice([0, rng.randint(1, COLUMNS)]),
         "causal": causal.value,
-        "start": rng.choice(list(Start)).value,
+        "start": start.value,
         "transposed": transposed,
         "unsigned": rng.randrange(2),
         "planes": planes,
@@ -129,13 +135,18 @@ def draw(rng: random.Random, *, rows: int | None = None, plain: bool = False) ->
 def run(command: Command, scratchpad: np.ndarray, entries: np.ndarray) -> None:
     """Add into the entries what the command adds, and note its tiles: the golden model."""
     modes, places = command.modes, command.places
-    products = [(0, 0, modes["start"])]
+    kept = range(modes["first_row"], min(modes["end_row"], ROWS))
+    products = [(0, 0, modes["start"], kept)]
     if modes["planes"]:
         products = [
-            (0, 0, Start.OVERWRITE.value),
-            (0, command.w_other * LINE, Start.ADD_TO_HIGH.value),
-            (command.x_other * LINE, 0, Start.ADD.value),
+            (0, 0, Start.OVERWRITE.value, kept),
+            (0, command.w_other * LINE, Start.ADD_TO_HIGH.value, kept),
+            (command.x_other * LINE, 0, Start.ADD.value, kept),
         ]
+        if modes["start"] == Start.ADD.value:
+            pair = kept.start // (2 * len(kept)) * 2 * len(kept)
+            both = range(pair, pair + 2 * len(kept))
+            products = [products[0], (*products[1][:3], both)]
 
     def piece(address: int, size: int) -> np.ndarray:
         return scratchpad[address % SIZE : address % SIZE + size]
@@ -143,7 +154,7 @@ def run(command: Command, scratchpad: np.ndarray, entries: np.ndarray) -> None:
     for j in range(command.n):
         end_column = modes["end_column"] if j == command.n - 1 else 0
         columns = end_column or COLUMNS
-        for x_plane, w_plane, start in products:
+        for x_plane, w_plane, start, kept in products:
             for k in range(command.k):
                 at = places["w"] + w_plane + k * places["w_k"] + j * places["w_n"]
                 if modes["transposed"]:
@@ -153,7 +164,6 @@ def run(command: Command, scratchpad: np.ndarray, entries: np.ndarray) -> None:
                     tile = np.array([piece(at + r * places["w_row"], COLUMNS) for r in range(ROWS)])
                 tile = tile.view(np.int8).astype(np.int64)
                 tile[:, columns:] = 0
-                kept = range(modes["first_row"], min(modes["end_row"], ROWS))
                 for r in set(range(ROWS)) - set(kept):
                     tile[r] = 0
                 position = {Causal.NO: 0, Causal.BY_N: j * COLUMNS, Causal.BY_K: k * ROWS}

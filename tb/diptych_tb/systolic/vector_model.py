@@ -58,6 +58,7 @@ class Command:
         """Return the command as fields of the stream's payload."""
         f = self.flags
         bits = f["first_lane"] | f["end_lane"] << 8 | f["dynamic"] << 16 | f["restart"] << 17
+        bits |= f["square_shift"] << 18 | f["pair"] << 23 | f["low_first"] << 30
         return {
             "head": {"queue": 2, "op": self.op.value, "end": 0, "spare": 0},
             "sums": self.sums,
@@ -70,7 +71,7 @@ class Command:
             "vector": self.vector,
             "vector_row": self.vector_row,
             "extra": self.extra,
-            "flags": bits | f["square_shift"] << 18,
+            "flags": bits,
             "scale": self.scale,
             "first": self.first,
             "wait": 0,
@@ -174,9 +175,16 @@ class VectorModel:
         rotated[0::2], rotated[1::2] = numbers.rotate(
             values[0::2], values[1::2], factors[0::2], factors[1::2]
         )
-        high, low = numbers.planes(rotated)
-        self._put(c, m, j, lanes, high)
-        self._put(c, m, j, lanes, low, c.extra)
+        own, other = numbers.planes(rotated)
+        if c.flags["low_first"]:
+            own, other = other, own
+        lines = own, other
+        if pair := c.flags["pair"]:
+            index = np.arange(self.sizes.lanes)
+            odd, moved = index & pair != 0, other[index ^ pair]
+            lines = np.where(odd, moved, own), np.where(odd, own, moved)
+        self._put(c, m, j, lanes, lines[0])
+        self._put(c, m, j, lanes, lines[1], c.extra)
 
     def _add(self, c: Command, m: int, j: int, lanes: slice) -> Ints:
         entry = self.vectors[c.vector + m * c.vector_row + j]
@@ -249,6 +257,8 @@ def random_commands(rng: random.Random, model: VectorModel, op: VectorOp) -> lis
         "dynamic": rng.randrange(2),
         "restart": rng.randrange(2),
         "square_shift": rng.randrange(12),
+        "pair": 0,
+        "low_first": 0,
     }
     block = 6 * line
     c = Command(
@@ -271,6 +281,9 @@ def random_commands(rng: random.Random, model: VectorModel, op: VectorOp) -> lis
         c.vector_row = rng.randint(1, 3)
         c.vector = sizes.vectors - ROPE_ENTRIES + rng.randrange(8)
         c.extra = sizes.scratchpad // 2
+        if rng.random() < 0.5:
+            flags["pair"] = 2 ** rng.randrange(1, width.bit_length() - 1)
+            flags["low_first"] = rng.randrange(2)
     elif op is VectorOp.GATE:
         c.extra = rng.randrange(128, 140) | rng.randrange(24, 48) << 16
     elif op is VectorOp.NORM_SCALES:

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Prefill programs of prompts of any length: what they hand off, in a NumPy model of the panel."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diptych_sim.compiler.prefill import compile_prefill
+from diptych_sim.golden import numbers
+from diptych_sim.golden.machine import GoldenMachine
+from diptych_sim.llm.model import ModelConfig
+
+sys.path.insert(0, str(Path(__file__).parent))
+from panel_model import PanelModel
+from random_model import random_model
+
+TINY = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
+WIDE = ModelConfig(dim=64, hidden=24, layers=1, heads=4, kv_heads=4, vocab=40, context=64)
+MODELS = {"tiny": random_model(TINY, 1), "wide": random_model(WIDE, 2)}
+ARRAYS = [(4, 4), (8, 8), (16, 16), (8, 16), (16, 8), (32, 32)]
+
+
+def expected_handoff(model, prompt):
+    golden = GoldenMachine(model)
+    token = golden.next_token(prompt)
+    handoff = []
+    for index, cache in enumerate(golden.cache):
+        for position in range(len(prompt)):
+            planes = numbers.planes(cache.keys[position].reshape(-1))
+            data = b"".join(plane.astype(np.int8).tobytes() for plane in planes)
+            handoff.append((0, index, position, data))
+        for position in range(len(prompt)):
+            data = cache.values[position].reshape(-1).astype(np.int8).tobytes()
+            handoff.append((1, index, position, data))
+    return [*handoff, (2, 0, len(prompt) - 1, token)]
+
+
+def check(name, array, count, seed=1):
+    model = MODELS[name]
+    prompt = np.random.default_rng(seed).integers(0, model.config.vocab, count).tolist()
+    got = PanelModel(compile_prefill(model, *array, prompt), *array).handoff
+    assert got == expected_handoff(model, prompt)
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+@pytest.mark.parametrize("name", MODELS)
+def test_lengths_around_the_edges_of_tiles(name, array):
+    side = max(array)
+    for count in {1, 2, side - 1, side, side + 1, 2 * side, min(2 * side + 1, 64), 63, 64}:
+        check(name, array, count)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.sampled_from(sorted(MODELS)),
+    st.sampled_from(ARRAYS),
+    st.integers(1, 64),
+    st.integers(0, 1000),
+)
+def test_any_length(name, array, count, seed):
+    check(name, array, count, seed)
