@@ -19,7 +19,27 @@ from diptych_sim.compiler.gemm import compile_gemm
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.simulate import Run, simulate
 
-__all__ = ["Gemm", "gemm", "gemm_bound"]
+__all__ = ["PANEL_NAME", "PANEL_PUBLIC", "Gemm", "gemm", "gemm_bound"]
+
+PANEL_NAME = "prefill_with_hbm"
+PANEL_PUBLIC = (
+    (f"{PANEL_NAME}.hbm", "clk"),
+    (f"{PANEL_NAME}.hbm", "axi__*"),
+    (f"{PANEL_NAME}.hbm", "count_*"),
+    *(
+        (f"{PANEL_NAME}.panel.{part}", "count_*")
+        for part in (
+            "queues",
+            "matrix",
+            "vector",
+            "load",
+            "store",
+            "scratchpad",
+            "accumulators",
+        )
+    ),
+)
+"""What testbenches of a panel with its HBM look at; the same for all, so that they share builds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +89,6 @@ def gemm(
     while size < len(compiled.program.hbm):
         size *= 2
     (m, k), n = x.shape, w.shape[1]
-    name = "prefill_with_hbm"
     with tempfile.TemporaryDirectory(prefix="diptych-") as folder:
         place = Path(folder)
         (place / "hbm.bin").write_bytes(compiled.program.hbm)
@@ -89,18 +108,10 @@ def gemm(
                 latency=hbm_latency,
                 bytes_per_cycle=hbm_bytes_per_cycle,
             ),
-            name=name,
+            name=PANEL_NAME,
             test_module="diptych_tb.systolic.gemm",
             env={"DIPTYCH_GEMM": place / "job.json"},
-            public=[
-                (f"{name}.hbm", "clk"),
-                (f"{name}.hbm", "axi__*"),
-                (f"{name}.hbm", "count_*"),
-                *(
-                    (f"{name}.panel.{part}", "count_*")
-                    for part in ("matrix", "vector", "load", "store", "scratchpad", "accumulators")
-                ),
-            ],
+            public=PANEL_PUBLIC,
             seed=seed,
             progress=progress,
             on_event=events.append,

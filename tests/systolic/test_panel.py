@@ -12,6 +12,7 @@ from diptych.systolic.with_hbm import PrefillWithHbm
 from diptych_sim.compiler.kv_layout import pack_bytes
 from diptych_sim.compiler.prefill import compile_prefill
 from diptych_sim.engine.simulate import simulate
+from diptych_sim.gemm import PANEL_NAME, PANEL_PUBLIC
 from diptych_sim.golden import numbers
 from diptych_sim.golden.machine import GoldenMachine
 from diptych_sim.llm.model import ModelConfig
@@ -52,8 +53,8 @@ def prefill(model, rows, columns, prompt, folder, *, stall=0.0, on_event=None):
     job.write_text(json.dumps(fields))
     return simulate(
         PrefillWithHbm(rows, columns),
-        name="prefill_with_hbm",
-        public=[("prefill_with_hbm.hbm", "axi__*")],
+        name=PANEL_NAME,
+        public=PANEL_PUBLIC,
         test_module="diptych_tb.systolic.panel",
         env={"DIPTYCH_PREFILL": job},
         on_event=on_event,

@@ -133,10 +133,12 @@ def model_image(
     rows = np.zeros((c.vocab, up(c.dim, 64)), dtype=np.int8)
     rows[:, : c.dim] = model.embedding
     image.add("embedding", rows)
-    # A beat each, unless the engine that loads can keep them all.
-    scales = np.zeros((c.vocab, 1 if c.vocab <= TABLE_WORDS else 16), dtype="<u4")
+    # A beat each for gathers, and without gaps for the table of the engine that loads.
+    scales = np.zeros((c.vocab, 16), dtype="<u4")
     scales[:, 0] = model.embedding_scale
     image.add("embedding_scale", scales)
+    if c.vocab <= TABLE_WORDS:
+        image.add("embedding_table", scales[:, 0])
     # A lane's factor: cosine in even lanes, sine in odd ones.
     factors = model.rope.reshape(c.context, d).astype("<i2")
     width = max(d, columns)

@@ -24,6 +24,8 @@ from diptych_sim.golden.quantized import QuantizedModel
 __all__ = ["PrefillError", "PrefillProgram", "compile_prefill"]
 
 _IDS_IN_BEAT = 16
+_TABLE_CYCLES = 8
+"""Cycles that a token's scale may cost in a gather, beats and latency, beside that in a table."""
 _LATER = 3
 """Heads of the next block that begin before the output projection of a block."""
 
@@ -73,15 +75,10 @@ class _Compiler:
         ids[: self.count] = self.tokens
         self.image.add("ids", ids)
         self._load_prompt()
-        self._load_weights(0)
         for block in memories.blocks:
             self._embed(block)
             self._norm(0, block)
         for index in range(c.layers):
-            if index + 1 < c.layers:
-                self._load_weights(index + 1)
-            else:
-                self._load_output()
             self._layer(index, last=index + 1 == c.layers)
         self._best_token()
         self.image.add("program", np.array(self.out.list.words(), dtype="<u4"))
@@ -93,9 +90,10 @@ class _Compiler:
     def _load_prompt(self) -> None:
         c, out, memories = self.model.config, self.out, self.memories
         out.label(None, "load prompt")
-        picks = c.vocab <= TABLE_WORDS
+        # A table takes a cycle for each token of the vocabulary, a gather a beat for each of these.
+        picks = c.vocab <= min(TABLE_WORDS, _TABLE_CYCLES * self.count)
         if picks:
-            out.load(Target.TABLE, "embedding_scale", 0, fills=Span("table", 0, 1))
+            out.load(Target.TABLE, "embedding_table", 0, fills=Span("table", 0, 1))
         for start in range(0, self.count, _IDS_IN_BEAT):
             rows = min(_IDS_IN_BEAT, self.count - start)
             group = {"rows": rows, "ids": self.image.at["ids"] + 4 * start}
@@ -121,6 +119,9 @@ class _Compiler:
                 remember=Remember.SCORES,
                 **group,
             )
+        # The first product needs these first.
+        self._load_weights(0, MATRICES[:1])
+        out.label(None, "load prompt")
         row_bytes = 2 * max(c.head_dim, self.columns)
         out.load(Target.PARAMETERS, "parameters", 0, fills=Span("parameters", 0, 1))
         out.load(
@@ -130,10 +131,11 @@ class _Compiler:
             fills=Span("rope", 0, 1),
             bytes=self.count * row_bytes,
         )
+        self._load_weights(0, MATRICES[1:3])
 
-    def _load_weights(self, index: int) -> None:
+    def _load_weights(self, index: int, names: Sequence[str]) -> None:
         self.out.label(index, "load weights")
-        for name in MATRICES:
+        for name in names:
             place = f"{name}{index % 2}"
             self.out.load(
                 Target.SCRATCHPAD,
@@ -469,8 +471,15 @@ class _Compiler:
         if last:
             blocks = [Block(self.count - 1, 1)]
             self._project(index, "q", blocks[0])
+        # Loads only now: commands that wait in a full queue hold up all that are behind them.
+        if index == 0:
+            self._load_weights(0, MATRICES[3:])
         self._hand_off(index)
         self._attention(index, blocks)
+        if last:
+            self._load_output()
+        else:
+            self._load_weights(index + 1, MATRICES)
         steps: list[Callable[[Block], None]] = [
             lambda block: self._gate(index, block),
             lambda block: self._residual(index, "w_down", "hidden", block, dynamic=True),

@@ -17,6 +17,7 @@ from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.events import report_event
 from diptych_tb.memory.axi_checker import AxiReadChecker
 from diptych_tb.streams import StreamDriver, StreamMonitor
+from diptych_tb.systolic.commands import CommandRecorder
 
 
 def _cycle() -> int:
@@ -46,10 +47,12 @@ async def hands_off_what_the_golden_model_computes(dut: Any) -> None:
         for at in range(0, len(hbm), 64)
     )
     reads = AxiReadChecker(dut.hbm, "axi")
+    recorder = CommandRecorder(dut.panel)
     dut.start.value = 1
     await RisingEdge(dut.clk)
     dut.start.value = 0
     started = _cycle()
+    report_event(kind="started", cycle=started)
     for kind, layer, position, words in job["handoff"]:
         where = f"{('keys', 'values', 'token')[kind]} of layer {layer}, position {position}"
         for index, expected in enumerate(words):
@@ -67,3 +70,4 @@ async def hands_off_what_the_golden_model_computes(dut: Any) -> None:
     report_event(kind="finished", cycle=_cycle() - started)
     await RisingEdge(dut.clk)
     reads.check_finished()
+    report_event(kind="commands", cycles=recorder.cycles, entered=recorder.entered)
