@@ -1,5 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Prefill programs of prompts of any length: what they hand off, in a NumPy model of the panel."""
+"""Prefill programs of prompts of any length: what they hand off, in a NumPy model of the panel.
+
+What was never written is random there, while the RTL's memories begin with zeros.
+
+Mutations that were tried by hand, each seen to fail: keys or queries of the other heads of a pair;
+their planes exchanged; powers that end with the last score, not with the line; no causal skipping;
+RoPE factors of the first block for all; scales gathered from the table.
+"""
 
 import sys
 from pathlib import Path

@@ -66,7 +66,7 @@ class _Compiler:
         )
 
     def run(self) -> PrefillProgram:
-        c, memories = self.model.config, self.memories
+        c = self.model.config
         weights = sum(self.image.size[f"layer{n}"] for n in range(c.layers))
         weights += self.image.size["output"] + self.image.size["parameters"]
         # Of the tables, what this prompt needs: rows of the embedding, their scales, RoPE factors.
@@ -74,10 +74,6 @@ class _Compiler:
         ids = np.zeros(up(self.count, _IDS_IN_BEAT), dtype="<u4")
         ids[: self.count] = self.tokens
         self.image.add("ids", ids)
-        self._load_prompt()
-        for block in memories.blocks:
-            self._embed(block)
-            self._norm(0, block)
         for index in range(c.layers):
             self._layer(index, last=index + 1 == c.layers)
         self._best_token()
@@ -87,14 +83,15 @@ class _Compiler:
         )
 
     # --- loads ---------------------------------------------------------------------------------
-    def _load_prompt(self) -> None:
+    def _load_prompt(self, block: Block) -> None:
+        """Load what a block needs at first; for the first block, the tables as well."""
         c, out, memories = self.model.config, self.out, self.memories
         out.label(None, "load prompt")
         # A table takes a cycle for each token of the vocabulary, a gather a beat for each of these.
         picks = c.vocab <= min(TABLE_WORDS, _TABLE_CYCLES * self.count)
-        if picks:
+        if picks and block.first == 0:
             out.load(Target.TABLE, "embedding_table", 0, fills=Span("table", 0, 1))
-        for start in range(0, self.count, _IDS_IN_BEAT):
+        for start in range(up(block.first, _IDS_IN_BEAT), block.end, _IDS_IN_BEAT):
             rows = min(_IDS_IN_BEAT, self.count - start)
             group = {"rows": rows, "ids": self.image.at["ids"] + 4 * start}
             out.load(
@@ -119,7 +116,9 @@ class _Compiler:
                 remember=Remember.SCORES,
                 **group,
             )
-        # The first product needs these first.
+        if block.first != 0:
+            return
+        # What the first product needs comes first.
         self._load_weights(0, MATRICES[:1])
         out.label(None, "load prompt")
         row_bytes = 2 * max(c.head_dim, self.columns)
@@ -282,7 +281,7 @@ class _Compiler:
         query = self.queries.places[head]
         tiles = -(-block.end // self.columns)
         lane = key % self.rows
-        modes = {"first_row": lane, "end_row": min(lane + d, self.rows)}
+        modes: dict[str, Any] = {"first_row": lane, "end_row": min(lane + d, self.rows)}
         x, w_other = "q_high", "k_low"
         reads = ["k_high"]
         if self.paired:
@@ -337,7 +336,9 @@ class _Compiler:
         key = head // (c.heads // c.kv_heads) * d
         piece = key % self.columns
         n = max(1, d // self.columns)
-        sums = self.out.take_sums(n * block.rows, turn)
+        sums = 2 * memories.half + turn * memories.contexts
+        if not memories.contexts:
+            sums = self.out.take_sums(n * block.rows, turn)
         powers = f"powers{turn}"
         self.out.matrix(
             x=s[powers],
@@ -466,6 +467,10 @@ class _Compiler:
         blocks: Sequence[Block] = self.memories.blocks
         names = "kv" if last else "qkv"
         for block in blocks:
+            if index == 0:
+                self._load_prompt(block)
+                self._embed(block)
+                self._norm(0, block)
             for name in names:
                 self._project(index, name, block)
         if last:

@@ -34,7 +34,8 @@ class Memories:
     """Addresses in scratchpad (``scratch``, bytes), vector memory (entries) and accumulators.
 
     Accumulators are used in halves, in turn: the array fills one while the vector unit empties the
-    other. Row states ``0`` to ``count - 1`` are those of the layers' rows, and the second half of
+    other. Sums of contexts have two places of their own behind these (``contexts``), if there is room:
+    else the scores that come next would wait for them. Row states ``0`` to ``count - 1`` are those of the layers' rows, and the second half of
     them, in two parts in turn, those of attention.
 
     Raises
@@ -64,12 +65,16 @@ class Memories:
         self.hidden = up(c.hidden, line)
         self.kv = up(c.kv_dim, line)
         self.positions = up(count, line)
-        self.half = self.sizes.accumulators // 2
         self.states = self.sizes.rows // 2
         if count > self.states:
             raise PrefillError(
                 f"Prompt must have at most {self.states} tokens in this panel, not {count!r}"
             )
+        most = min(_MOST_ROWS, self.states // 2)
+        self.contexts = most * max(1, c.head_dim // columns)
+        if 16 * self.contexts > self.sizes.accumulators:
+            self.contexts = 0
+        self.half = self.sizes.accumulators // 2 - self.contexts
         self.blocks = self._blocks()
         most = max(block.rows for block in self.blocks)
         weights = {

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import cocotb
 from amaranth.hdl import ShapeLike
-from cocotb.handle import HierarchyObject, LogicArrayObject, LogicObject
+from cocotb.handle import LogicArrayObject, LogicObject
 from cocotb.task import Task
 from cocotb.triggers import RisingEdge
 from cocotb.utils import get_sim_time
@@ -43,7 +43,8 @@ class _Checker:
     def __init__(self, dut: Any, prefix: str) -> None:
         self._dut, self._prefix = dut, prefix
         # The clock of a part inside the design rises when its registers have changed already.
-        self._edge = RisingEdge(cast("HierarchyObject", cocotb.top)["clk"])
+        top: Any = cocotb.top
+        self._edge = RisingEdge(top.clk)
         self.tasks: list[Task[None]] = []
 
     def _watch(self, channel: str, shape: ShapeLike, take: Callable[[Any, float], None]) -> None:

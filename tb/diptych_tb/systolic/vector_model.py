@@ -58,7 +58,7 @@ class Command:
         """Return the command as fields of the stream's payload."""
         f = self.flags
         bits = f["first_lane"] | f["end_lane"] << 8 | f["dynamic"] << 16 | f["restart"] << 17
-        bits |= f["square_shift"] << 18 | f["pair"] << 23 | f["low_first"] << 30
+        bits |= f["square_shift"] << 18 | f.get("pair", 0) << 23 | f.get("low_first", 0) << 30
         return {
             "head": {"queue": 2, "op": self.op.value, "end": 0, "spare": 0},
             "sums": self.sums,
@@ -176,10 +176,10 @@ class VectorModel:
             values[0::2], values[1::2], factors[0::2], factors[1::2]
         )
         own, other = numbers.planes(rotated)
-        if c.flags["low_first"]:
+        if c.flags.get("low_first"):
             own, other = other, own
         lines = own, other
-        if pair := c.flags["pair"]:
+        if pair := c.flags.get("pair"):
             index = np.arange(self.sizes.lanes)
             odd, moved = index & pair != 0, other[index ^ pair]
             lines = np.where(odd, moved, own), np.where(odd, own, moved)
