@@ -4,14 +4,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import deepcopy
 from typing import Any
 
-from amaranth.hdl import ClockSignal, Const, Instance, ResetSignal
+from amaranth.hdl import ClockSignal, Const, Instance, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
-__all__ = ["Precompiled", "collecting"]
+__all__ = ["Precompiled", "collecting", "inlined"]
 
+_inlined: ContextVar[bool] = ContextVar("inlined", default=False)
 _collected: ContextVar[dict[str, "wiring.Component"] | None] = ContextVar("collected", default=None)
 
 
@@ -23,7 +25,7 @@ class Precompiled(wiring.Component):
     module and its wires.
 
     The stand-in has the ports and the timing of its prototype, which runs in the ``sync`` domain
-    of the parent. It cannot be simulated by Amaranth's own simulator.
+    of the parent. Amaranth's own simulator takes it only when it is :func:`inlined`.
 
     Parameters
     ----------
@@ -50,7 +52,9 @@ class Precompiled(wiring.Component):
         self.name = name
         super().__init__(component.signature)
 
-    def elaborate(self, platform: Any) -> Instance:
+    def elaborate(self, platform: Any) -> Instance | Module:
+        if _inlined.get():
+            return self._copied()
         collected = _collected.get()
         if collected is not None:
             known = collected.setdefault(self.name, self.prototype)
@@ -66,6 +70,33 @@ class Precompiled(wiring.Component):
                 flow = "i" if member.flow is In else "o"
                 ports[f"{flow}_{'__'.join(map(str, path))}"] = value
         return Instance(self.name, **ports)
+
+    def _copied(self) -> Module:
+        m = Module()
+        copies: dict[int, Any] = {}
+        body: Any = deepcopy(self.prototype, copies)
+        m.submodules.body = body
+        for copied in list(copies.values()):
+            if isinstance(copied, Signal):
+                # By this number Amaranth tells signals apart.
+                vars(copied)["duid"] = vars(Signal())["duid"]
+        for path, member, value in self.signature.flatten(self):
+            inner: Any = body
+            for part in path:
+                inner = inner[part] if isinstance(part, int) else getattr(inner, part)
+            if not isinstance(value, Const):
+                m.d.comb += inner.eq(value) if member.flow is In else value.eq(inner)
+        return m
+
+
+@contextmanager
+def inlined() -> Iterator[None]:
+    """Stand-ins elaborated inside are copies of their prototypes, which Amaranth can simulate."""
+    token = _inlined.set(True)
+    try:
+        yield
+    finally:
+        _inlined.reset(token)
 
 
 @contextmanager
