@@ -76,6 +76,8 @@ class Precompiled(wiring.Component):
         copies: dict[int, Any] = {}
         body: Any = deepcopy(self.prototype, copies)
         m.submodules.body = body
+        # Its copies are used in its place; Amaranth warns of what is never used.
+        vars(self.prototype)["_MustUse__used"] = True
         for copied in list(copies.values()):
             if isinstance(copied, Signal):
                 # By this number Amaranth tells signals apart.
