@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Random routes with forks, combines and switches: every wavelet where it belongs, in order.
 
-Mutations that were tried by hand, each seen to fail:
+Mutations that were tried by hand, each seen to fail: a color that passes wavelets while it moves;
+a switch that moves to another position.
 """
 
 import random

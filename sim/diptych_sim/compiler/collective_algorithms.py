@@ -89,11 +89,15 @@ def _two_phase_reduce(plan: Plan, way: Line, colors: range) -> None:
         place = way.places[leader]
         comes = [into] if leader + 1 < min(leader + size, count) else []
         comes += [far_into] if leader + size < count else []
-        for color in comes[:-1] if leader else comes:
+        # The last one also waits for its whole group: its words would take turns on the links
+        # with those of the group before.
+        last = leader + size >= count
+        joins = comes.pop() if comes and leader and not last else None
+        for color in comes:
             _absorb(plan, place, color)
         if leader:
             _hop(plan, way, leader, leader - size, far_out, far_into)
-            _pass_on(plan, place, comes[-1] if comes else None, far_out)
+            _pass_on(plan, place, joins, far_out)
 
 
 def _chain_broadcast(plan: Plan, way: Line, colors: range) -> None:

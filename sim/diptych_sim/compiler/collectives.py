@@ -259,7 +259,6 @@ def _append(program: Assembler, c: Collective, move: Move, result: int) -> None:
         d_type=Type.INT32 if move.store else Type.NONE,
         to_color=move.sends is not None,
         color=move.sends or 0,
-        fence_pipe=move.memory == "result",
     )
 
 
