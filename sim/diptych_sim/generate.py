@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from diptych_sim.engine.simulate import Run, simulate
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.golden.machine import GoldenMachine
 from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.trace import EVENTS, trace_plan
 
 __all__ = ["Generation", "Machine", "generate"]
 
@@ -29,6 +31,7 @@ OnEvent = Callable[[dict[str, Any]], None]
 _PANEL = "system.prefill.panel"
 PUBLIC = (
     ("tile.core", "count_*"),
+    ("tile.core", "pc"),
     ("tile.router", "count_*"),
     ("tile.router", "*_o__valid"),
     ("system.prefill.hbm", "count_*"),
@@ -42,6 +45,9 @@ PUBLIC = (
     (f"{_PANEL}.queues", "count_*"),
     ("system.link", "count_*"),
     ("system.link.transmitter", "count_*"),
+    ("system.link.transmitter", "now"),
+    ("system.link.transmitter", "filled"),
+    *(("system.link.receiver", name) for name in ("expected", "oldest")),
 )
 
 
@@ -100,6 +106,10 @@ def generate(
     machine: Machine,
     damage: float = 0.0,
     waves: WavePlan | None = None,
+    out: Path | None = None,
+    trace: bool = True,
+    about: Mapping[str, Any] | None = None,
+    text_of: Callable[[int], str] | None = None,
     seed: int | None = None,
     progress: Progress | None = None,
     on_event: OnEvent | None = None,
@@ -120,6 +130,14 @@ def generate(
         Probability that a word on the link is damaged.
     waves : WavePlan, optional
         What to record, in time since the start.
+    out : Path, optional
+        Folder that gets the events of the run, as :mod:`diptych_sim.trace` specifies.
+    trace : bool
+        Whether it gets samples of counters, too.
+    about : mapping, optional
+        What else the event ``run`` is to say.
+    text_of : callable, optional
+        Called for each token as it comes; what it returns is the ``text`` of the event ``token``.
     progress, on_event
         Called at steps of the build, and for events of the simulation.
 
@@ -143,15 +161,46 @@ def generate(
     )
     prefill = compile_prefill(model, *machine.array, prompt)
     expected = list(GoldenMachine(model).generate(prompt, tokens))
+    plan = None
+    if out is not None and trace:
+        plan = trace_plan(
+            decode.program.pieces(),
+            mesh=machine.mesh,
+            layers=model.config.layers,
+            tokens=tokens,
+        )
     events: list[dict[str, Any]] = []
+    began = time.perf_counter()
 
-    def listen(event: dict[str, Any]) -> None:
-        events.append(event | {"wall": time.perf_counter()})
-        if on_event is not None:
-            on_event(event)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="diptych-")))
+        lines = None
+        if out is not None:
+            lines = stack.enter_context((out / EVENTS).open("w", encoding="utf-8"))
 
-    with tempfile.TemporaryDirectory(prefix="diptych-") as name:
-        folder = Path(name)
+        def listen(event: dict[str, Any]) -> None:
+            if event["kind"] == "token" and text_of is not None:
+                event["text"] = text_of(event["token"])
+            event["wall"] = round(time.perf_counter() - began, 6)
+            events.append(event)
+            if lines is not None:
+                lines.write(json.dumps(event) + "\n")
+                lines.flush()
+            if on_event is not None:
+                on_event(event)
+
+        listen(
+            {
+                "kind": "run",
+                **(about or {}),
+                "prompt_ids": prompt,
+                "tokens": tokens,
+                "array": machine.array,
+                "mesh": machine.mesh,
+                "layers": model.config.layers,
+                "plan": plan,
+            }
+        )
         (folder / "hbm.bin").write_bytes(prefill.hbm)
         job = {
             "hbm": "hbm.bin",
@@ -164,13 +213,17 @@ def generate(
             "mesh": machine.mesh,
             "core": CORE_COUNTERS,
             "router": ROUTER_COUNTERS,
+            "trace": plan,
         }
         (folder / "job.json").write_text(json.dumps(job))
         run = simulate(
             machine.system(len(prefill.hbm)),
             name="system",
             test_module="diptych_tb.system",
-            env={"DIPTYCH_JOB": folder / "job.json"},
+            env={
+                "DIPTYCH_JOB": folder / "job.json",
+                **({"DIPTYCH_TRACE": out.absolute()} if out is not None else {}),
+            },
             public=PUBLIC,
             options=BuildOptions(shared=("tile",)),
             waves=waves,

@@ -16,7 +16,9 @@ from diptych.link.layout import Setting
 from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.events import report_event
 from diptych_tb.memory.axi_checker import AxiReadChecker, AxiWriteChecker
+from diptych_tb.mesh.counters import MeshCounters
 from diptych_tb.mesh.decode import WIDTH, lines
+from diptych_tb.recorder import Recorder
 from diptych_tb.streams import StreamDriver
 from diptych_tb.systolic.commands import CommandRecorder
 from diptych_tb.waves import mark_start
@@ -152,37 +154,19 @@ PREFILL_PARTS = (
 )
 
 
-def _counters(handle: Any) -> dict[str, int]:
-    return {
-        item._name.removeprefix("count_"): int(item.value)
-        for item in handle
-        if item._name.startswith("count_") and not item._name.endswith("_now")
-    }
-
-
-def _read_counters(dut: Any, job: dict[str, Any]) -> dict[str, Any]:
-    """Read every counter of the machine."""
-    rows, columns = job["mesh"]
-    mesh = dut.decode.mesh
-    tiles = []
-    for r in range(rows):
-        for c in range(columns):
-            tile = mesh[f"tile_{r}_{c}"]
-            body = tile.shared_tile.body
-            tiles.append(
-                {
-                    name: int(getattr(part, f"count_{name}").value)
-                    for part, names in ((body.core, job["core"]), (body.router, job["router"]))
-                    for name in names
-                }
-            )
+def _counters(dut: Any) -> dict[str, dict[str, Any]]:
+    """Return handles of the counters of the prefill panel and of the link, by part and name."""
     parts = {}
     for path in PREFILL_PARTS:
-        handle = dut
+        part = dut
         for name in path:
-            handle = handle[name]
-        parts[".".join(path)] = _counters(handle)
-    return {"tiles": tiles, "parts": parts}
+            part = part[name]
+        parts[".".join(path)] = {
+            item._name.removeprefix("count_"): item
+            for item in part
+            if item._name.startswith("count_") and not item._name.endswith("_now")
+        }
+    return parts
 
 
 @cocotb.test()
@@ -191,7 +175,8 @@ async def writes_text(dut: Any) -> None:
 
     A JSON file with ``hbm`` (a binary file beside it), ``program``, ``rows`` (words of load
     packets), ``settings`` (address, data), ``tokens`` (how many), ``limit`` (cycles that a token
-    may take) and ``damage`` (probability that a word on the link is damaged).
+    may take), ``damage`` (probability that a word on the link is damaged) and ``trace`` (None, or
+    what :class:`.Recorder` needs, which then writes into ``$DIPTYCH_TRACE``).
     """
     path = Path(os.environ["DIPTYCH_JOB"])
     job = json.loads(path.read_text())
@@ -225,19 +210,33 @@ async def writes_text(dut: Any) -> None:
     AxiWriteChecker(hbm_port, "axi")
     if job["damage"]:
         cocotb.start_soon(_damage(dut, job["damage"]))
-    recorder = CommandRecorder(dut.prefill.panel)
+    commands = CommandRecorder(dut.prefill.panel)
+    rows, columns = job["mesh"]
+    mesh = MeshCounters(dut.decode.mesh, rows, columns, core=job["core"], router=job["router"])
+    parts = _counters(dut)
+    recorder = None
+    if job["trace"]:
+        recorder = Recorder(
+            dut,
+            mesh,
+            {f"{part}.{name}": h for part, names in parts.items() for name, h in names.items()},
+            Path(os.environ["DIPTYCH_TRACE"]),
+            job["trace"],
+        )
     edge = RisingEdge(dut.clk)
     dut.start.value = 1
     await edge
     dut.start.value = 0
     report_event(kind="started", cycle=_cycle())
     mark_start()
+    if recorder is not None:
+        recorder.start()
 
     async def prefill_end() -> None:
         await RisingEdge(dut.finished)
         report_event(kind="prefill", cycle=_cycle())
         await edge  # the recorder sees the last command in the same cycle
-        report_event(kind="commands", cycles=recorder.cycles, entered=recorder.entered)
+        report_event(kind="commands", cycles=commands.cycles, entered=commands.entered)
 
     windows = Windows(dut, job)
     watching = cocotb.start_soon(windows.watch_prefill())
@@ -251,6 +250,8 @@ async def writes_text(dut: Any) -> None:
         await edge
         report_event(kind="token", index=index, token=int(dut.token.value), cycle=_cycle())
         watching.cancel()
+        if recorder is not None:
+            recorder.token(index, _cycle())
         if index in (0, job["tokens"] - 1):
             report_event(
                 kind="counters",
@@ -258,7 +259,11 @@ async def writes_text(dut: Any) -> None:
                 cycle=_cycle(),
                 monitors={name: monitor.count for name, monitor in monitors.items()},
                 windows=windows.count,
-                **_read_counters(dut, job),
+                tiles=mesh.read_tiles(),
+                parts={
+                    part: {name: int(handle.value) for name, handle in names.items()}
+                    for part, names in parts.items()
+                },
             )
         if index + 1 < job["tokens"]:
             watching = cocotb.start_soon(windows.watch_tile())

@@ -63,7 +63,8 @@ class LinkReceiver(wiring.Component):
         )
         write, read = words.write_port(), words.read_port()
         head_write, head_read = heads.write_port(), heads.read_port(domain="comb")
-        expected, oldest = Signal(SEQUENCE_BITS), Signal(SEQUENCE_BITS)
+        expected = Signal(SEQUENCE_BITS)
+        oldest = Signal(SEQUENCE_BITS)
         m.d.comb += [
             self.valid.eq(expected != oldest),
             head_read.addr.eq(oldest[:slot_bits]),

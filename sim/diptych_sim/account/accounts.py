@@ -14,12 +14,14 @@ from diptych.systolic.dma_load import LOAD_CAUSES
 from diptych.systolic.dma_store import STORE_CAUSES
 from diptych.systolic.matrix import MATRIX_CAUSES
 from diptych_sim.account.decode_cost import decode_cost
+from diptych_sim.account.decode_operations import decode_operations
 from diptych_sim.account.errors import AccountError
 from diptych_sim.account.prefill_cost import prefill_cost
 from diptych_sim.account.prefill_operations import prefill_layers, prefill_operations
 from diptych_sim.compiler.placement import Placement
 from diptych_sim.generate import Generation, Machine
 from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.trace import RunFolder
 
 __all__ = ["AccountError", "account", "bytes_by_level"]
 
@@ -227,13 +229,22 @@ def _whole(
     return causes
 
 
-def account(done: Generation, model: QuantizedModel, machine: Machine) -> dict[str, Any]:
+def account(
+    done: Generation,
+    model: QuantizedModel,
+    machine: Machine,
+    recorded: RunFolder | None = None,
+    *,
+    clock_mhz: float = 1000.0,
+) -> dict[str, Any]:
     """Return the accounts of a generation: whole, ``prefill``, ``link`` and ``decode``.
 
     ``cycles_by_cause`` of decode are tile cycles, those of prefill cycles of the matrix engine
     (``cycles_by_engine`` has the others), those of the whole as :func:`_whole` says.
     ``mac_utilization`` of the whole is the share of what the multipliers of each panel could have
-    done while it worked. A level of ``bytes`` is None where a part does not have it.
+    done while it worked. A level of ``bytes`` is None where a part does not have it. With what was
+    ``recorded``, decode has ``operations``, of :func:`.decode_operations`. Seconds are cycles at
+    ``clock_mhz``.
 
     Raises
     ------
@@ -244,6 +255,8 @@ def account(done: Generation, model: QuantizedModel, machine: Machine) -> dict[s
     prefill = _prefill(done, model, machine)
     link = _link(done, model)
     decode = _decode(done, model)
+    if decode and recorded is not None:
+        decode["operations"] = decode_operations(recorded)
     parts: Sequence[Mapping[str, Any]] = [p for p in (prefill, link, decode) if p]
     levels = {
         name: next((p["bytes"][name] for p in parts if p["bytes"][name] is not None), None)
@@ -257,6 +270,9 @@ def account(done: Generation, model: QuantizedModel, machine: Machine) -> dict[s
     possible = prefill["cycles"] * rows * columns
     possible += (decode["cycles"] if decode else 0) * machine.mesh[0] * machine.mesh[1] * TILE_MACS
     macs = sum(p.get("macs", 0) for p in parts)
+    ttft = _event(done, "token", index=0)["cycle"] - start
+    tpot: float | None = decode["cycles_per_token"] if decode else None
+    second = clock_mhz * 1e6
     return {
         "cycles": end - start,
         "bound_cycles": sum(p.get("bound_cycles", 0) for p in parts),
@@ -264,8 +280,10 @@ def account(done: Generation, model: QuantizedModel, machine: Machine) -> dict[s
         "mac_utilization": macs / possible,
         "cycles_by_cause": causes,
         "windows_checked": _event(done, "counters", index=len(done.tokens) - 1)["windows"],
-        "ttft_cycles": _event(done, "token", index=0)["cycle"] - start,
-        "tpot_cycles": decode and decode["cycles_per_token"],
+        "ttft_cycles": ttft,
+        "tpot_cycles": tpot,
+        "ttft_seconds": ttft / second,
+        "tpot_seconds": tpot and tpot / second,
         "bytes": levels,
         "prefill": prefill,
         "link": link,

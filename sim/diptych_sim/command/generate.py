@@ -20,9 +20,11 @@ from diptych_sim.command.options import (
     check_engine,
     check_file,
     check_folder,
+    json_text,
     load,
     with_model,
     write_json,
+    write_whole,
 )
 from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.hbm_layout import PrefillError
@@ -36,12 +38,20 @@ from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.tokenizer import TextStream, to_utf8
 from diptych_sim.report.layers import layers_csv, print_layers
+from diptych_sim.report.operations import operation_rows, operations_csv
 from diptych_sim.report.progress import Steps
 from diptych_sim.report.terminal import print_accounts
+from diptych_sim.trace import FILES, read_run
 
 __all__ = ["generate"]
 
-RESULTS = ("result.json", "decode_program.txt", "prefill_commands.txt", "prefill_layers.csv")
+RESULTS = (
+    *FILES,
+    "prefill_layers.csv",
+    "operations.csv",
+    "decode_program.txt",
+    "prefill_commands.txt",
+)
 """Files of ``--out``."""
 
 
@@ -100,7 +110,22 @@ def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: int
     "--seed", default=None, type=click.IntRange(0, 2**32 - 1), help="Seed of random draws."
 )
 @with_waves
-@click.option("--out", default=None, help="Folder for result.json and listings.")
+@click.option(
+    "--out", default=None, help="Folder for the run: result, tables, listings, what a report needs."
+)
+@click.option(
+    "--trace/--no-trace",
+    default=True,
+    help="Record counters over time into --out.",
+    show_default=True,
+)
+@click.option(
+    "--clock-mhz",
+    default=1000.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Clock that turns cycles into seconds.",
+)
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
 def generate(
     model: str,
@@ -118,6 +143,8 @@ def generate(
     last: int | None,
     blocks: str | None,
     out: str | None,
+    trace: bool,
+    clock_mhz: float,
     json_file: str | None,
 ) -> None:
     """Write text after a prompt, every token computed by the RTL."""
@@ -164,15 +191,41 @@ def generate(
 
     def show(event: dict[str, Any]) -> None:
         nonlocal stopped
-        if event["kind"] == "started":
-            tell.stop()
-            terminal.print(prompt, end="", style="dim", markup=False, soft_wrap=True)
-        elif event["kind"] == "token" and not stopped:
+        kind = event["kind"]
+        if kind == "started":
+            tell("prefill")
+        elif kind == "layer":
+            tell(f"prefill, layer {event['layer'] + 1} of {event['layers']}")
+        elif kind == "prefill":
+            tell("hand-off")
+        elif kind == "token" and not stopped:
+            if event["index"] == 0:
+                tell.stop()
+                terminal.print(prompt, end="", style="dim", markup=False, soft_wrap=True)
             stopped = event["token"] in loaded.tokenizer.stop_ids
             if not stopped:
-                text.append(stream.add(event["token"]))
+                text.append(event["text"])
                 terminal.print(text[-1], end="", markup=False, soft_wrap=True)
 
+    config = {
+        "model": loaded.model.name if hasattr(loaded.model, "name") else model,
+        "prompt": prompt,
+        "array": f"{array[0]}x{array[1]}",
+        "mesh": f"{mesh[0]}x{mesh[1]}",
+        "sram_bytes": sram_bytes,
+        "hbm_bytes_per_cycle": machine.hbm_bytes_per_cycle,
+        "hbm_latency": machine.hbm_latency,
+        "link_bytes_per_cycle": machine.link_bytes_per_cycle,
+        "link_latency": machine.link_latency,
+        "stage": stage,
+        "clock_mhz": clock_mhz,
+    }
+    folder = None
+    if out is not None and stage != "decode":
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in RESULTS:
+            (folder / name).unlink(missing_ok=True)  # what an earlier run left
     try:
         tell("quantizing the model")
         quantized = quantize_loaded(loaded)
@@ -200,12 +253,21 @@ def generate(
             machine=machine,
             seed=seed,
             waves=recording and recording.plan,
+            out=folder,
+            trace=trace,
+            about={
+                "config": config,
+                "prompt": prompt,
+                "stop_ids": sorted(loaded.tokenizer.stop_ids),
+            },
+            text_of=stream.add,
             progress=tell,
             on_event=show,
         )
         text.append(stream.finish())
         terminal.print(text[-1], markup=False, soft_wrap=True)
-        accounts = account(done, quantized, machine)
+        recorded = read_run(folder) if folder is not None and trace else None
+        accounts = account(done, quantized, machine, recorded, clock_mhz=clock_mhz)
     except (MeshTooSmallError, UnsupportedModelError, PrefillError, ValueError) as error:
         raise Refused(str(error)) from None
     except (BuildError, ToolError, SimulationError, AccountError) as error:
@@ -217,36 +279,24 @@ def generate(
         "prompt_tokens": len(ids),
         "tokens": done.tokens,
         "text": "".join(text),
+        "pieces": [event["text"] for event in done.events if event["kind"] == "token"],
         **accounts,
         "wall_seconds": done.run.seconds,
-        "config": {
-            "model": loaded.model.name if hasattr(loaded.model, "name") else model,
-            "prompt": prompt,
-            "array": f"{array[0]}x{array[1]}",
-            "mesh": f"{mesh[0]}x{mesh[1]}",
-            "sram_bytes": sram_bytes,
-            "hbm_bytes_per_cycle": machine.hbm_bytes_per_cycle,
-            "hbm_latency": machine.hbm_latency,
-            "link_bytes_per_cycle": machine.link_bytes_per_cycle,
-            "link_latency": machine.link_latency,
-            "stage": stage,
-            "seed": done.run.seed,
-        },
+        "config": config | {"seed": done.run.seed},
     }
     print_accounts(result, terminal)
     if stage == "prefill":
         print_layers(result["prefill"], terminal)
     if recording is not None:
         recording.finish(terminal)
-    if out is not None:
-        folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(str(folder / RESULTS[0]), result)
+    if folder is not None:
         assert done.decode is not None
         assert done.prefill is not None
-        (folder / RESULTS[1]).write_text(done.decode.listing())
-        (folder / RESULTS[2]).write_text(done.prefill.commands.listing())
-        (folder / RESULTS[3]).write_text(layers_csv(result["prefill"]))
+        (folder / RESULTS[-2]).write_text(done.decode.listing())
+        (folder / RESULTS[-1]).write_text(done.prefill.commands.listing())
+        write_whole(folder / RESULTS[-4], layers_csv(result["prefill"]))
+        write_whole(folder / RESULTS[-3], operations_csv(operation_rows(result)))
+        write_whole(folder / RESULTS[0], json_text(result))
     write_json(json_file, result)
     if not done.matches_golden:
         click.echo("error: tokens differ from the golden model", err=True)

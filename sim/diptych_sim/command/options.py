@@ -23,9 +23,11 @@ __all__ = [
     "Size",
     "check_file",
     "check_folder",
+    "json_text",
     "load",
     "with_model",
     "write_json",
+    "write_whole",
 ]
 
 Size = tuple[int, int]
@@ -104,11 +106,23 @@ def write_json(target: str | None, result: dict[str, Any]) -> None:
     """Write a result to a file, or to standard output for ``-``."""
     if target is None:
         return
-    text = json.dumps(result, indent=2) + "\n"
+    text = json_text(result)
     if target == "-":
         click.echo(text, nl=False)
     else:
         Path(target).write_text(text, encoding="utf-8")
+
+
+def json_text(result: dict[str, Any]) -> str:
+    """Return a result as the text of a JSON file."""
+    return json.dumps(result, indent=2) + "\n"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is there as a whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
 
 
 def _stop(words: str, option: str, allowed: str, target: Path | str) -> Refused:

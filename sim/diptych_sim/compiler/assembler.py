@@ -50,10 +50,16 @@ class Assembler:
         Encoded instructions, 160 bits each.
     lines : list of str
         One line of text for each.
+    operations : list of str
+        What each is part of, for people.
+    operation : str
+        What the next instructions are part of.
     """
 
     instructions: list[int] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    operations: list[str] = field(default_factory=list)
+    operation: str = ""
     _labels: dict[str, int] = field(default_factory=dict)
     _branches: list[tuple[int, str]] = field(default_factory=list)
 
@@ -145,6 +151,24 @@ class Assembler:
         self._branches.append((len(self.instructions), label))
         self.scalar(Function.BRANCH, a=a, comment=comment or label)
 
+    def pieces(self) -> list[tuple[int, str, bool]]:
+        """Return the pieces of the program: first instruction, operation, whether it is in a loop.
+
+        Instructions of one operation that follow each other are a piece; a loop ends with a branch
+        back to its label.
+        """
+        loops = [
+            range(self._labels[label], index + 1)
+            for index, label in self._branches
+            if self._labels[label] <= index
+        ]
+        found: list[tuple[int, str, bool]] = []
+        for index, name in enumerate(self.operations):
+            piece = (name, any(index in loop for loop in loops))
+            if not found or found[-1][1:] != piece:
+                found.append((index, *piece))
+        return found
+
     def words(self) -> list[int]:
         """Return the program as 32-bit words, low word first.
 
@@ -175,6 +199,7 @@ class Assembler:
 
     def _append(self, word: int, name: str, fields: Mapping[str, Any], comment: str) -> None:
         self.instructions.append(word)
+        self.operations.append(self.operation)
         shown = " ".join(
             f"{key}={value.name if isinstance(value, Type) else int(value)}"
             for key, value in fields.items()

@@ -92,6 +92,7 @@ class _Writer:
 
     def _embed(self) -> None:
         """The owner of the token sends its row's part of the embedding; the others send zeros."""
+        self.out.operation = "embedding"
         p, s = self.place, self.out.scalar
         self.out.label("token")
         s(Function.SUBTRACT, d=_A, a=ARGUMENT, b=FIRST)
@@ -129,6 +130,7 @@ class _Writer:
 
     def _position(self) -> None:
         """Whose position it is, and RoPE's factors, which its owner sends to its column."""
+        self.out.operation = "position"
         p, s, d = self.place, self.out.scalar, self.head_dim
         s(Function.BELOW, d=_A, a=TURN, imm=1, comment="the row's turn")
         s(Function.ADD, d=_B, imm=p.slots)
@@ -166,6 +168,7 @@ class _Writer:
 
     def _norm(self, *, last: bool = False) -> None:
         """RMSNorm: ``normed``, and its dynamic scale in a register (not after the last layer)."""
+        self.out.operation = "norm"
         p, s = self.place, self.out.scalar
         if not last:
             self._send(RECEIVED_SQUARES, Color.COLUMN_ADD, fence_receive=True)
@@ -193,6 +196,7 @@ class _Writer:
 
     def _project(self) -> None:
         """Q, K and V of the column's heads, rotated; K and V go to the cache."""
+        self.out.operation = "queries, keys, values"
         p, s, d = self.place, self.out.scalar, self.head_dim
         qk, v = (p.heads + p.kv_heads) * d, p.kv_heads * d
         scaled: dict[str, Any] = {"static_memory": 1, "b_reg": _LAYER, "dynamic": _A}
@@ -262,6 +266,7 @@ class _Writer:
         def scores(head: int) -> int:
             return p.at("scores") + (head - heads.start) * 4 * p.slots
 
+        self.out.operation = "scores"
         for head in heads:
             self.out.vector(
                 Op.MATVEC,
@@ -278,6 +283,7 @@ class _Writer:
                 fence_pipe=1,
             )
             self._send(STATISTIC, Color.COLUMN_MAX, fence_pipe=True)
+        self.out.operation = "contexts"
         for head in heads:
             self._take(_A, Color.COLUMN_TOP)
             self.out.vector(
@@ -318,6 +324,7 @@ class _Writer:
 
     def _residual(self, weights: str, scale: str, inputs: str, width: int, *, dynamic: int) -> None:
         """Adds a product to the residual stream, and measures what it becomes."""
+        self.out.operation = {"wo": "output", "w_down": "down"}[weights]
         p = self.place
         self._receive(
             Color.ROW_SUM,
@@ -348,6 +355,7 @@ class _Writer:
 
     def _gate(self) -> None:
         """SwiGLU's hidden elements as int8; their largest magnitude as a scale in a register."""
+        self.out.operation = "gate and up"
         p, s = self.place, self.out.scalar
         self._receive(
             Color.COLUMN_SUM,
@@ -400,6 +408,7 @@ class _Writer:
 
     def _next_token(self) -> None:
         """Logits, the best token of all columns, and the next round."""
+        self.out.operation = "best token"
         m, p, s = self.model, self.place, self.out.scalar
         bits = 32 - m.logit_bits
         mask = 2**bits - 1

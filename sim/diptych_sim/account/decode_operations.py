@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Where the cycles of decode went: by layer and operation.
+
+The program of one tile, the reference, tells when the mesh goes from one operation to another; at
+that time the counters of all tiles are read. What they gain in between belongs to the operation, so
+that operations sum to the whole exactly. Other tiles may be some cycles behind or ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diptych.mesh.core import CAUSES
+from diptych.mesh.router import DIRECTIONS
+from diptych_sim.trace import RunFolder
+
+__all__ = ["DecodeWindow", "decode_operations", "decode_windows"]
+
+WAVELET_BYTES = 4
+STARTING = "starting"
+"""What comes before the first operation: the token is on its way into the mesh."""
+
+
+@dataclass(frozen=True)
+class DecodeWindow:
+    """The time from one mark to the next, cut at tokens.
+
+    ``layer`` is None outside of layers. ``token`` is the number of the token that is computed;
+    cycles count from reset.
+    """
+
+    token: int
+    layer: int | None
+    operation: str
+    start: int
+    end: int
+
+
+def decode_windows(run: RunFolder) -> Iterator[DecodeWindow]:
+    """Yield the operations of the reference tile, in order, from the first token to the last."""
+    plan = run.start["plan"]
+    if plan is None:
+        return
+    ends = {event["index"]: event["cycle"] for event in run.all("token")}
+    marks = [mark for event in run.all("operations") for mark in event["marks"]]
+    ends_left = [(ends[index], index) for index in sorted(ends)]
+    if not ends_left:
+        return
+    begin, token = ends_left[0][0], 1
+    layer, piece = None, -1
+    name = STARTING
+    for cycle, number in [*marks, (1 << 62, -1)]:
+        while token in ends and ends[token] <= cycle:
+            if begin < ends[token]:
+                yield DecodeWindow(token, layer, name, begin, ends[token])
+            begin = ends[token]
+            token += 1
+        if token not in ends:
+            return
+        if cycle > begin:
+            yield DecodeWindow(token, layer, name, begin, cycle)
+            begin = cycle
+        _, name, looped = plan["pieces"][number]
+        if not looped:
+            layer = None
+        elif layer is None:
+            layer = 0
+        elif number <= piece:
+            layer += 1
+        piece = number
+
+
+def decode_operations(run: RunFolder) -> list[dict[str, Any]]:
+    """Return what each operation of each layer took, in program order.
+
+    Each has ``layer`` (None outside of layers), ``operation``, ``engine`` ("tiles"), ``windows``
+    (how often it ran), ``start`` and ``end`` (the first window, cycles from reset), ``cycles`` (of
+    all windows), ``cycles_by_cause`` (tile cycles), ``macs``, and ``bytes`` (``sram_read``,
+    ``sram_write``, ``fabric_hops``), over the tokens of the plan's ``detailed``.
+    """
+    plan, mesh = run.start["plan"], run.mesh
+    if plan is None or mesh is None:
+        return []
+    at = {int(cycle): index for index, cycle in enumerate(mesh.cycles)}
+    totals = mesh.values.sum(axis=1)
+    detailed = set(plan["detailed"])
+    found: dict[tuple[int | None, str], dict[str, Any]] = {}
+    sums: dict[tuple[int | None, str], Any] = {}
+    for window in decode_windows(run):
+        first, last = at.get(window.start), at.get(window.end)
+        if window.token not in detailed or first is None or last is None:
+            continue
+        key = (window.layer, window.operation)
+        if key not in found:
+            found[key] = {
+                "layer": window.layer,
+                "operation": window.operation,
+                "engine": "tiles",
+                "windows": 0,
+                "start": window.start,
+                "end": window.end,
+                "cycles": 0,
+            }
+            sums[key] = np.zeros(len(mesh.names), dtype=np.int64)
+        found[key]["windows"] += 1
+        found[key]["cycles"] += window.end - window.start
+        sums[key] += totals[last] - totals[first]
+    for key, operation in found.items():
+        count = dict(zip(mesh.names, map(int, sums[key]), strict=True))
+        operation["cycles_by_cause"] = {cause: count[cause] for cause in CAUSES}
+        operation["macs"] = count["macs"]
+        operation["bytes"] = {
+            "sram_read": count["sram_read"],
+            "sram_write": count["sram_write"],
+            "fabric_hops": WAVELET_BYTES * sum(count[way] for way in DIRECTIONS),
+        }
+    return list(found.values())
