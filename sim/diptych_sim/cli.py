@@ -11,11 +11,13 @@ import click
 
 from diptych_sim.command.bench import bench
 from diptych_sim.command.collective import collective
+from diptych_sim.command.compare import compare
 from diptych_sim.command.evaluate import evaluate
 from diptych_sim.command.gemm import gemm
 from diptych_sim.command.gemv import gemv
 from diptych_sim.command.generate import generate
 from diptych_sim.command.options import Refused
+from diptych_sim.command.report import report
 from diptych_sim.command.verilog import verilog
 
 __all__ = ["main"]
@@ -27,7 +29,7 @@ def cli() -> None:
     """Language models on a simulated machine: systolic prefill, KV link, wafer-mesh decode."""
 
 
-for _command in (generate, gemm, gemv, collective, evaluate, verilog, bench):
+for _command in (generate, report, compare, gemm, gemv, collective, evaluate, verilog, bench):
     cli.add_command(_command)
 
 

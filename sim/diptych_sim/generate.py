@@ -31,7 +31,7 @@ OnEvent = Callable[[dict[str, Any]], None]
 _PANEL = "system.prefill.panel"
 PUBLIC = (
     ("tile.core", "count_*"),
-    ("tile.core", "pc"),
+    ("tile.core", "watch_pc"),
     ("tile.router", "count_*"),
     ("tile.router", "*_o__valid"),
     ("system.prefill.hbm", "count_*"),

@@ -150,7 +150,7 @@ class Recorder:
 
     async def _watch_program(self) -> None:
         """Note when the program of the reference tile goes from one operation to another."""
-        pc = self._core.pc
+        pc = self._core.watch_pc
         changes = ValueChange(pc)
         piece = None
         while True:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from diptych.link.link import LINK_CAUSES
@@ -186,8 +187,16 @@ def _decode(done: Generation, model: QuantizedModel) -> dict[str, Any] | None:
         _check(f"tile {index}", {cause: tile[cause] for cause in TILE_CAUSES}, cycles)
     total: dict[str, int] = {name: sum(tile[name] for tile in changes) for name in names}
     tokens = len(done.tokens) - 1
+    columns = done.decode.placement.columns
+    order = sorted(range(len(changes)), key=lambda index: -changes[index]["computing"])
+    busiest, quietest = (
+        {"row": index // columns, "column": index % columns}
+        | {name: changes[index][name] for name in ("computing", "macs")}
+        for index in (order[0], order[-1])
+    )
     return {
         "cycles": cycles,
+        "tiles": {"count": len(changes), "busiest": busiest, "least_busy": quietest},
         "cycles_per_token": cycles / tokens,
         "predicted_cycles": sum(
             decode_cost(done.decode, len(done.prompt) + n) for n in range(tokens)
@@ -273,6 +282,7 @@ def account(
     ttft = _event(done, "token", index=0)["cycle"] - start
     tpot: float | None = decode["cycles_per_token"] if decode else None
     second = clock_mhz * 1e6
+    times = [event["cycle"] for event in done.events if event["kind"] == "token"]
     return {
         "cycles": end - start,
         "bound_cycles": sum(p.get("bound_cycles", 0) for p in parts),
@@ -280,6 +290,7 @@ def account(
         "mac_utilization": macs / possible,
         "cycles_by_cause": causes,
         "windows_checked": _event(done, "counters", index=len(done.tokens) - 1)["windows"],
+        "token_cycles": [ttft, *(b - a for a, b in pairwise(times))],
         "ttft_cycles": ttft,
         "tpot_cycles": tpot,
         "ttft_seconds": ttft / second,

@@ -11,6 +11,10 @@ import vl_convert
 
 __all__ = ["roofline_svg"]
 
+# On a page that has these variables, the picture takes its colors, light or dark.
+INK, MUTED, GRID = "var(--ink, #222)", "var(--muted, #555)", "var(--grid, #ddd)"
+FONT = "system-ui, 'DejaVu Sans', sans-serif"
+
 
 def roofline_svg(
     points: Iterable[tuple[str, float, float]],
@@ -19,6 +23,7 @@ def roofline_svg(
     bandwidth: float,
     title: str = "Roofline",
     memory: str = "HBM",
+    others: Iterable[tuple[str, float, float]] = (),
     width: int = 560,
     height: int = 340,
 ) -> str:
@@ -34,6 +39,8 @@ def roofline_svg(
         MACs a cycle that the multipliers can do.
     bandwidth : float
         Bytes a cycle that the memory can move.
+    others : iterable of (name, intensity, macs_per_cycle)
+        Smaller points without a name in the picture, as parts of the first.
     title, memory : str
         What stands above the picture, and what the bytes move through.
     width, height : int
@@ -44,8 +51,10 @@ def roofline_svg(
     ValueError
         If there is no point, or a number is not above zero.
     """
-    rows = [{"name": n, "intensity": float(i), "rate": float(r)} for n, i, r in points]
-    if not rows:
+    named = [{"name": n, "intensity": float(i), "rate": float(r)} for n, i, r in points]
+    small = [{"name": n, "intensity": float(i), "rate": float(r)} for n, i, r in others]
+    rows = named + small
+    if not named:
         raise ValueError("Roofline must have at least one point, not none")
     for what, value in (
         ("Peak", peak),
@@ -87,18 +96,38 @@ def roofline_svg(
     ]
     tooltip: Any = ["name:N", "intensity:Q", "rate:Q"]
     layers = altair.layer(
-        altair.Chart(data(roof)).mark_line(color="#888", strokeWidth=2).encode(x=x, y=y),
+        altair.Chart(data(roof))
+        .mark_line(color="var(--muted, #777)", strokeWidth=2)
+        .encode(x=x, y=y),
         altair.Chart(data(names[:1]))
-        .mark_text(align="left", dx=8, dy=-8, color="#555")
+        .mark_text(align="left", dx=8, dy=-8, color="var(--muted, #555)")
         .encode(x=x, y=y, text="name:N"),
         altair.Chart(data(names[1:]))
-        .mark_text(align="left", dx=10, dy=8, color="#555")
+        .mark_text(align="left", dx=10, dy=8, color="var(--muted, #555)")
         .encode(x=x, y=y, text="name:N"),
-        altair.Chart(data(rows))
-        .mark_point(filled=True, size=50, color="#c2410c", opacity=0.9)
+        altair.Chart(data(small))
+        .mark_point(size=36, color="var(--accent, #c2410c)", strokeWidth=1.5)
         .encode(x=x, y=y, tooltip=tooltip),
-        altair.Chart(data(rows))
-        .mark_text(align="left", dx=7, dy=5, fontSize=10)
+        altair.Chart(data(named))
+        .mark_point(filled=True, size=50, color="var(--accent, #c2410c)", opacity=0.9)
+        .encode(x=x, y=y, tooltip=tooltip),
+        altair.Chart(data(named))
+        .mark_text(align="left", dx=7, dy=5, fontSize=11, color=INK)
         .encode(x=x, y=y, text="name:N"),
     ).properties(width=width, height=height, title=title)
+    layers = (
+        layers.configure(background="transparent", font=FONT)
+        .configure_view(stroke=None)
+        .configure_title(color=INK)
+        .configure_axis(
+            labelColor=MUTED,
+            titleColor=MUTED,
+            gridColor=GRID,
+            domainColor=GRID,
+            tickColor=GRID,
+            labelFontSize=11,
+            titleFontSize=11,
+            titleFontWeight="normal",
+        )
+    )
     return vl_convert.vegalite_to_svg(layers.to_dict())

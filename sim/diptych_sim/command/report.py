@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""``diptych report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from diptych_sim.command.options import Refused, check_file, write_whole
+from diptych_sim.trace import NoRunError, read_run
+
+__all__ = ["report"]
+
+
+@click.command()
+@click.argument("folder", metavar="DIR")
+@click.option(
+    "--html", "target", default=None, help="File to write; DIR/report.html unless it is given."
+)
+def report(folder: str, target: str | None) -> None:
+    """Write the report of a run that `generate --out DIR` left, as one HTML file."""
+    # Not above: what draws takes a second to import, which other commands need not wait for.
+    from diptych_sim.report.html import html_report
+
+    try:
+        run = read_run(Path(folder))
+    except NoRunError as error:
+        raise Refused(str(error)) from None
+    path = Path(target) if target is not None else Path(folder) / "report.html"
+    check_file("Report", "--html", str(path))
+    write_whole(path, html_report(run))
+    partial = "; it is partial, as the run was cut off" if run.result is None else ""
+    click.echo(f"Report {path}{partial}")
