@@ -78,12 +78,12 @@ def decode_operations(run: RunFolder) -> list[dict[str, Any]]:
     """Return what each operation of each layer took, in program order.
 
     Each has ``layer`` (None outside of layers), ``operation``, ``engine`` ("tiles"), ``windows``
-    (how often it ran), ``start`` and ``end`` (the first window, cycles from reset), ``cycles`` (of
+    (how often it ran), ``start`` and ``end`` (the first window, cycles since the start of the run), ``cycles`` (of
     all windows), ``cycles_by_cause`` (tile cycles), ``macs``, and ``bytes`` (``sram_read``,
     ``sram_write``, ``fabric_hops``), over the tokens of the plan's ``detailed``.
     """
-    plan, mesh = run.start["plan"], run.mesh
-    if plan is None or mesh is None:
+    plan, mesh, started = run.start["plan"], run.mesh, run.first("started")
+    if plan is None or mesh is None or started is None:
         return []
     at = {int(cycle): index for index, cycle in enumerate(mesh.cycles)}
     totals = mesh.values.sum(axis=1)
@@ -101,8 +101,8 @@ def decode_operations(run: RunFolder) -> list[dict[str, Any]]:
                 "operation": window.operation,
                 "engine": "tiles",
                 "windows": 0,
-                "start": window.start,
-                "end": window.end,
+                "start": window.start - started["cycle"],
+                "end": window.end - started["cycle"],
                 "cycles": 0,
             }
             sums[key] = np.zeros(len(mesh.names), dtype=np.int64)
