@@ -92,22 +92,26 @@ class Memories:
             "powers0": most * self.positions,
             "powers1": most * self.positions,
         }
-        stationary = {
+        caches = {
             "k_high": self.positions * self.kv,
             "k_low": self.positions * self.kv,
             # Planes of a key side by side, in lines of the even and of the odd heads of a pair.
             **dict.fromkeys(("k_even", "k_odd") if paired else (), self.positions * self.kv),
             "v": self.positions * self.kv,
-            **weights,
-            "output": image.size["output"],
         }
-        # The array reads a row and a line of weights in each cycle: from two banks.
+        weights["output"] = image.size["output"]
+        # The array reads a row and a line of weights in each cycle: from two banks. If there is
+        # room, keys and values have banks of their own, too, for the hand-off reads them meanwhile.
+        parts = (streamed, caches, weights)
         bank = self.sizes.scratchpad // BANKS
+        banks = sum(-(-sum(up(size, line) for size in part.values()) // bank) for part in parts)
+        if banks > BANKS:
+            parts = (streamed, caches | weights)
         self.scratch: dict[str, int] = {}
         base = 0
-        for sizes in (streamed, stationary):
+        for part in parts:
             base = up(base, bank)
-            for name, size in sizes.items():
+            for name, size in part.items():
                 self.scratch[name] = base
                 base = up(base + size, line)
         self.rope_row = max(1, c.head_dim // columns)
