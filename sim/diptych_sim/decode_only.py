@@ -13,12 +13,14 @@ from typing import Any
 from diptych.mesh.panel import DecodePanel
 from diptych_sim import lane_host
 from diptych_sim.compiler.decode import compile_decode
+from diptych_sim.compiler.routes import Color
 from diptych_sim.engine.build import BuildOptions, Progress
 from diptych_sim.engine.kind import Engine
 from diptych_sim.engine.simulate import Run, simulate
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.golden.machine import GoldenMachine
 from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.tile_public import TILE_PUBLIC
 
 __all__ = ["DecodeRun", "decode_only"]
 
@@ -101,13 +103,26 @@ def decode_only(
 
     with tempfile.TemporaryDirectory(prefix="diptych-") as name:
         job = Path(name) / "decode.json"
-        job.write_text(json.dumps({"load": load, "tokens": tokens - 1, "limit": LIMIT}))
+        job.write_text(
+            json.dumps(
+                {
+                    "load": load,
+                    "tokens": tokens - 1,
+                    "limit": LIMIT,
+                    "mesh": mesh,
+                    "shared": waves is None,
+                    "lines": program.program.lines,
+                    "colors": {color.value: color.name for color in Color},
+                }
+            )
+        )
         run = simulate(
             DecodePanel(rows, columns, sram_bytes=sram_bytes),
             name="decode_panel",
             test_module="diptych_tb.mesh.decode",
             env={"DIPTYCH_DECODE": job},
             options=BuildOptions(shared=("tile",)),
+            public=TILE_PUBLIC,
             waves=waves,
             seed=seed,
             progress=progress,

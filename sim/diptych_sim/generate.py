@@ -18,11 +18,13 @@ from diptych.system import System
 from diptych_sim.compiler.decode import DecodeProgram, compile_decode
 from diptych_sim.compiler.placement import UnsupportedModelError
 from diptych_sim.compiler.prefill import PrefillProgram, compile_prefill
+from diptych_sim.compiler.routes import Color
 from diptych_sim.engine.build import BuildOptions, Progress
 from diptych_sim.engine.simulate import Run, simulate
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.golden.machine import GoldenMachine
 from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.tile_public import TILE_PUBLIC
 from diptych_sim.trace import EVENTS, trace_plan
 
 __all__ = ["Generation", "Machine", "generate"]
@@ -30,9 +32,7 @@ __all__ = ["Generation", "Machine", "generate"]
 OnEvent = Callable[[dict[str, Any]], None]
 _PANEL = "system.prefill.panel"
 PUBLIC = (
-    ("tile.core", "count_*"),
-    ("tile.core", "watch_pc"),
-    ("tile.router", "count_*"),
+    *TILE_PUBLIC,
     ("tile.router", "*_o__valid"),
     ("system.prefill.hbm", "count_*"),
     ("system.prefill.hbm", "axi__*"),
@@ -214,6 +214,8 @@ def generate(
             "core": CORE_COUNTERS,
             "router": ROUTER_COUNTERS,
             "trace": plan,
+            "lines": decode.program.lines,
+            "colors": {color.value: color.name for color in Color},
         }
         (folder / "job.json").write_text(json.dumps(job))
         run = simulate(

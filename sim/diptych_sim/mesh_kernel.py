@@ -12,7 +12,6 @@ from typing import Any
 from diptych.mesh.core import CAUSES
 from diptych.mesh.panel import DecodePanel
 from diptych.mesh.router import DIRECTIONS
-from diptych.mesh.waits import WATCHED
 from diptych_sim import lane_host
 from diptych_sim.account.accounts import AccountError, bytes_by_level
 from diptych_sim.compiler.mesh_kernel import MeshKernel
@@ -20,17 +19,12 @@ from diptych_sim.engine.build import BuildOptions, Progress
 from diptych_sim.engine.kind import Engine
 from diptych_sim.engine.simulate import Run, simulate
 from diptych_sim.engine.waves import WavePlan
+from diptych_sim.tile_public import TILE_PUBLIC
 
-__all__ = ["PUBLIC", "TILE_MACS", "KernelRun", "run_kernel"]
+__all__ = ["TILE_MACS", "KernelRun", "run_kernel"]
 
 TILE_MACS = 8
 WAVELET_BYTES = 4
-PUBLIC = [
-    ("tile.core", "count_*"),
-    ("tile.router", "count_*"),
-    *(("tile.core", f"watch_{name}") for name in WATCHED),
-]
-"""What testbenches of a mesh read of its tiles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +85,17 @@ def run_kernel(
         )
         run = simulate(
             DecodePanel(
-                kernel.rows, kernel.columns, colors=kernel.colors, sram_bytes=kernel.sram_bytes
+                kernel.rows,
+                kernel.columns,
+                colors=kernel.colors,
+                sram_bytes=kernel.sram_bytes,
+                positions=1,
             ),
             name="decode_panel",
             test_module="diptych_tb.mesh.kernel",
             env={"DIPTYCH_KERNEL": job},
             options=BuildOptions(shared=("tile",)),
-            public=PUBLIC,
+            public=TILE_PUBLIC,
             waves=waves,
             seed=seed,
             progress=progress,

@@ -18,6 +18,7 @@ from diptych_tb.events import report_event
 from diptych_tb.memory.axi_checker import AxiReadChecker, AxiWriteChecker
 from diptych_tb.mesh.counters import MeshCounters
 from diptych_tb.mesh.decode import WIDTH, lines
+from diptych_tb.mesh.watchdog import watch_mesh
 from diptych_tb.recorder import Recorder
 from diptych_tb.streams import StreamDriver
 from diptych_tb.systolic.commands import CommandRecorder
@@ -176,7 +177,8 @@ async def writes_text(dut: Any) -> None:
     A JSON file with ``hbm`` (a binary file beside it), ``program``, ``rows`` (words of load
     packets), ``settings`` (address, data), ``tokens`` (how many), ``limit`` (cycles that a token
     may take), ``damage`` (probability that a word on the link is damaged) and ``trace`` (None, or
-    what :class:`.Recorder` needs, which then writes into ``$DIPTYCH_TRACE``).
+    what :class:`.Recorder` needs, which then writes into ``$DIPTYCH_TRACE``); and what
+    :func:`.watch_mesh` asks for.
     """
     path = Path(os.environ["DIPTYCH_JOB"])
     job = json.loads(path.read_text())
@@ -189,6 +191,7 @@ async def writes_text(dut: Any) -> None:
     dut.damage.value = 0
     dut.program.value = job["program"]
     await start_clock_and_reset(dut)
+    watchdog = watch_mesh(dut, dut.decode.mesh, job)
     loading = [
         cocotb.start_soon(driver.send(lines(words)))
         for driver, words in zip(rows, job["rows"], strict=True)
@@ -246,7 +249,7 @@ async def writes_text(dut: Any) -> None:
         try:
             await with_timeout(rises, job["limit"] * PERIOD_NS, "ns")
         except SimTimeoutError:
-            raise AssertionError(f"token {index} must come within {job['limit']} cycles") from None
+            watchdog.stop(f"token {index} has not come within {job['limit']} cycles")
         await edge
         report_event(kind="token", index=index, token=int(dut.token.value), cycle=_cycle())
         watching.cancel()

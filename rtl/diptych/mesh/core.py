@@ -32,6 +32,7 @@ from .receiver import Receiver
 from .router import RouteWrite
 from .sram import Sram
 from .tasks import Tasks
+from .transmitter import Transmitter
 from .waits import Wait
 
 __all__ = ["CAUSES", "Core"]
@@ -124,6 +125,7 @@ class Core(wiring.Component):
         m.submodules.tasks = tasks = Tasks(colors=colors)
         m.submodules.pipe = pipe = VectorPipe()
         m.submodules.receiver = receiver = Receiver(colors=colors)
+        m.submodules.transmitter = transmitter = Transmitter()
         m.submodules.scale_function = scale = ScaleFunction()
 
         wiring.connect(m, buffers.link, wiring.flipped(self.ramp_i))
@@ -132,6 +134,7 @@ class Core(wiring.Component):
         wiring.connect(m, pipe.read_b, sram.pipe_b)
         wiring.connect(m, pipe.write, sram.pipe_write)
         wiring.connect(m, receiver.read, sram.receiver)
+        wiring.connect(m, transmitter.read, sram.transmitter)
         wiring.connect(m, receiver.write, sram.receiver_write)
         wiring.connect(m, loader.task_write, tasks.write)
         wiring.connect(m, loader.activation, tasks.load_activation)
@@ -143,9 +146,11 @@ class Core(wiring.Component):
             loader.i.valid.eq(buffers.waiting[LOAD_COLOR]),
             loader.i.payload.eq(load_head.data),
             receiver.waiting.eq(buffers.waiting),
+            receiver.write_waits.eq(pipe.write_waits),
             receiver.value.eq(heads[receiver.color]),
             pipe.waiting.eq(buffers.waiting.bit_select(pipe.color, 1)),
             tasks.waiting.eq(buffers.waiting),
+            tasks.controls.eq(Cat(getattr(buffers, f"head_{k}").control for k in range(colors))),
         ]
 
         with m.If(pipe.asks):
@@ -212,18 +217,22 @@ class Core(wiring.Component):
         go = Signal()
         m.d.comb += [
             fenced.eq(
-                (instruction.fence_pipe & pipe.busy) | (instruction.fence_receive & receiver.busy)
+                (instruction.fence_pipe & pipe.busy)
+                | (instruction.fence_receive & receiver.busy)
+                | (instruction.fence_transmit & transmitter.busy)
             ),
             go.eq(running & ~fenced),
         ]
         operation = Signal(Operation())
         is_vector = Signal()
-        is_receive = Signal()
+        is_receive, is_transmit = Signal(), Signal()
         m.d.comb += [
             is_vector.eq(instruction.op != Op.SCALAR),
             is_receive.eq(instruction.op == Op.RECEIVE),
+            is_transmit.eq(instruction.op == Op.TRANSMIT),
             pipe.i.payload.eq(operation),
             receiver.i.payload.eq(operation),
+            transmitter.i.payload.eq(operation),
         ]
         with m.If(go & is_vector):
             m.d.comb += [
@@ -239,15 +248,23 @@ class Core(wiring.Component):
                 operation.dynamic.eq(chosen),
                 operation.control.eq(instruction.control),
                 operation.tail.eq(tail),
-                pipe.i.valid.eq(~is_receive),
+                pipe.i.valid.eq(~is_receive & ~is_transmit),
                 receiver.i.valid.eq(is_receive),
-                done.eq(Mux(is_receive, receiver.i.ready, pipe.i.ready)),
+                transmitter.i.valid.eq(is_transmit),
+                done.eq(
+                    Mux(
+                        is_transmit,
+                        transmitter.i.ready,
+                        Mux(is_receive, receiver.i.ready, pipe.i.ready),
+                    )
+                ),
             ]
 
-        # --- ramp: results of the pipe first ---
+        # --- ramp: results of the pipe first, then SEND, then TRANSMIT ---
         send = Signal()
         take = Signal()
         sends_pipe = Signal()
+        transmitted = Signal()
         color = Signal(COLOR_BITS)
         wavelet = self.ramp_o.wavelet
         m.d.comb += [
@@ -255,6 +272,13 @@ class Core(wiring.Component):
             credits.credit.eq(self.ramp_o.credit),
             sends_pipe.eq(pipe.o.valid & credits.available.bit_select(pipe.o.payload.color, 1)),
             pipe.o.ready.eq(sends_pipe),
+            transmitted.eq(
+                transmitter.o.valid
+                & credits.available.bit_select(transmitter.o.payload.color, 1)
+                & ~sends_pipe
+                & ~send
+            ),
+            transmitter.o.ready.eq(transmitted),
             buffers.pop.eq(
                 Mux(receiver.pop, 1 << receiver.color, 0)
                 | Mux(pipe.pop, 1 << pipe.color, 0)
@@ -262,7 +286,10 @@ class Core(wiring.Component):
                 | ((loader.i.valid & loader.i.ready) << LOAD_COLOR)
             ),
         ]
-        m.d.sync += self.ramp_o.valid.eq(sends_pipe | send)
+        m.d.sync += self.ramp_o.valid.eq(sends_pipe | send | transmitted)
+        with m.If(transmitted):
+            m.d.comb += credits.send.eq(1 << transmitter.o.payload.color)
+            m.d.sync += wavelet.eq(transmitter.o.payload)
         with m.If(sends_pipe):
             m.d.comb += credits.send.eq(1 << pipe.o.payload.color)
             m.d.sync += wavelet.eq(pipe.o.payload)
@@ -380,6 +407,8 @@ class Core(wiring.Component):
             self._count(m, "waiting_receive")
         with m.Elif(pipe.busy & (~running | waits)):
             self._count(m, "draining")
+        with m.Elif(waits & (is_transmit | (instruction.fence_transmit & transmitter.busy))):
+            self._count(m, "backpressure")
         with m.Elif(no_wavelet | (waits & fenced) | (waits & is_receive)):
             self._count(m, "waiting_receive")
         with m.Elif(~running & ~tasks.ready):
@@ -398,7 +427,7 @@ class Core(wiring.Component):
         waits_for = Signal(Wait, name="watch_wait")
         waits_color = Signal(COLOR_BITS, name="watch_color")
         m.d.sync += [
-            busy.eq(running | tasks.ready | pipe.busy | receiver.busy),
+            busy.eq(running | tasks.ready | pipe.busy | receiver.busy | transmitter.busy),
             waits_for.eq(Wait.NOTHING),
             waits_color.eq(color),
         ]
@@ -415,6 +444,8 @@ class Core(wiring.Component):
             | (~running & receiver.busy)
         ):
             m.d.sync += [waits_for.eq(Wait.RECEIVE), waits_color.eq(receiver.color)]
+        with m.Elif(transmitter.o.valid & ~transmitted & (waits | ~running)):
+            m.d.sync += [waits_for.eq(Wait.CREDIT), waits_color.eq(transmitter.o.payload.color)]
         with m.Elif(waits | (~running & pipe.busy)):
             m.d.sync += waits_for.eq(Wait.PIPE)
         with m.Elif(~running & ~tasks.ready):

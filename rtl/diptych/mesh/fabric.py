@@ -117,7 +117,8 @@ class Load(enum.Enum, shape=unsigned(4)):
     """A payload word is the value of register ``address``, then of the next."""
     TASK = 6
     """A payload word is the entry of task ``address``: ``pc[15:0] | blocked[16] | bound[17] |
-    color[22:18]``; a bound task starts when a wavelet of its color waits."""
+    color[22:18] | control[23]``; a bound task starts when a wavelet of its color waits: with
+    ``control`` a control wavelet, else another one."""
     ACTIVATE = 7
     """Task ``address`` becomes active; a payload word, if any, goes to register 1 first."""
 

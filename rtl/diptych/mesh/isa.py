@@ -2,13 +2,14 @@
 """Instructions of a tile.
 
 A tile has 16 registers of 32 bits (register 0 reads as 0), a program memory of 160-bit
-instructions, a task table, one *main* vector pipe and one *receiver* that run side by side.
+instructions, a task table, one *main* vector pipe, one *receiver* and one *transmitter* that run
+side by side.
 Vector operands live in the SRAM (byte addresses, elements aligned to their size) or are colors.
 
 Scale words and ``requantize`` are those of the arithmetic blocks. Instructions issue in order; a
 vector instruction issues while its predecessor still drains, so that a reader of what the
-predecessor writes carries ``fence_pipe`` (wait until the main pipe is empty) or
-``fence_receive`` (wait until the receiver has nothing to do).
+predecessor writes carries ``fence_pipe`` (wait until the main pipe is empty), ``fence_receive``
+or ``fence_transmit`` (wait until the receiver, the transmitter has nothing to do).
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ class Op(enum.Enum, shape=unsigned(5)):
     """``count`` rows: ``sum over inner words of dot8(W[a + row * stride + 8 k], X[b + 8 k])``,
     int32. With ``planes``, both rows hold ``inner`` words of high bytes, then of low bytes, and
     the sum is ``256 wh xh + wl xh + wh xl``. ``unsigned``: X is uint8. ``inner`` 0 gives zeros.
-    To memory (int32, step 4) or to ``color``. Statistic: signed maximum, -2**31 without rows.
-    A word (times 3 with ``planes``) per cycle."""
+    To memory (int32, step 4) or to ``color``; with ``accumulate`` each is added to the int32 that
+    lies at its place in memory. Statistic: signed maximum, -2**31 without rows. A word (times 3
+    with ``planes``) per cycle; up to 8 words of X are read once. ``accumulate`` takes the memory
+    port of X every other row, a cycle more where X is not at hand."""
     REQUANTIZE = 2
     """``count`` elements of ``a_type``: ``requantize(a, word, bits, R[dynamic])``, ``word`` being
     the 32-bit word at ``b + 4 i`` (``static_memory``) or ``R[b_reg]``; to ``d_type`` in memory
@@ -68,6 +71,9 @@ class Op(enum.Enum, shape=unsigned(5)):
     is the wavelet alone. To ``d_type`` at ``d`` (NONE: not to memory), and with ``to_color`` to
     ``color``. With ``control`` the last wavelet carries the control bit. Statistic: largest
     magnitude. An element per cycle, as its wavelet comes."""
+    TRANSMIT = 8
+    """In the background, queued two deep: ``count`` 32-bit words at ``a`` to ``color``. A word per
+    cycle, when the vector pipe and SEND leave the ramp."""
 
 
 class Function(enum.Enum, shape=unsigned(5)):
@@ -145,7 +151,8 @@ class Instruction(data.StructLayout):
                 "b_reg": 4,
                 "dynamic": 4,
                 "control": 1,
-                "spare": 3,
+                "fence_transmit": 1,
+                "spare": 2,
                 "a_base": 16,
                 "b_base": 16,
                 "d_base": 16,

@@ -4,8 +4,8 @@
 from itertools import pairwise
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from diptych.arith.dot import Dot8
@@ -18,7 +18,7 @@ from .fabric import Wavelet
 from .isa import Op, Type
 from .operation import Operation
 from .sram import ReadPort, WritePort
-from .steps import Step, Steps
+from .steps import HELD_WORDS, Step, Steps
 
 __all__ = ["VectorPipe"]
 
@@ -34,11 +34,12 @@ STAGES = {
 
 
 class VectorPipe(wiring.Component):
-    """Carries out all vector instructions (:class:`.Op`) but RECEIVE, one at a time.
+    """Carries out all vector instructions (:class:`.Op`) but RECEIVE and TRANSMIT.
 
-    A step per cycle; the next instruction is taken when the last result has left. The result of
-    a step leaves as many cycles after its operands were asked for as :data:`STAGES` says. The pipe
-    stops as a whole while its result cannot leave.
+    A step per cycle. The next instruction is taken in the cycle after the last step, if it is of
+    the same kind and not empty, and otherwise when the last result has left; its first step comes
+    a cycle later. The result of a step leaves as many cycles after its operands were asked for as
+    :data:`STAGES` says. The pipe stops as a whole while its result cannot leave.
 
     Members
     -------
@@ -46,6 +47,8 @@ class VectorPipe(wiring.Component):
         Instructions.
     read_a, read_b, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
         To the SRAM.
+    write_waits : :py:`Out(1)`
+        A result goes to memory alone, and can do so now.
     o : :py:`Out(stream.Signature(Wavelet()))`
         Results that go to a color.
     color, waiting, value, pop : :py:`Out(5)`, :py:`In(1)`, :py:`In(signed(32))`, :py:`Out(1)`
@@ -72,6 +75,7 @@ class VectorPipe(wiring.Component):
     read_a: Any
     read_b: Any
     write: Any
+    write_waits: Signal
     o: stream.Interface
     color: Signal
     waiting: Signal
@@ -94,6 +98,7 @@ class VectorPipe(wiring.Component):
                 "read_a": Out(ReadPort()),
                 "read_b": Out(ReadPort()),
                 "write": Out(WritePort()),
+                "write_waits": Out(1),
                 "o": Out(stream.Signature(Wavelet())),
                 "color": Out(5),
                 "waiting": In(1),
@@ -122,7 +127,7 @@ class VectorPipe(wiring.Component):
         wiring.connect(m, wiring.flipped(self.read_a), steps.read_a)
         wiring.connect(m, wiring.flipped(self.read_b), steps.read_b)
 
-        # --- one instruction at a time ---
+        # --- instructions ---
         now = Signal(Operation())
         depth = max(STAGES.values())
         tags = [Signal(Step(), name=f"tag_{n}") for n in range(depth + 1)]
@@ -131,7 +136,14 @@ class VectorPipe(wiring.Component):
         m.d.comb += [
             travelling.eq(Cat(tag.valid for tag in tags[1:]).any()),
             self.busy.eq(steps.busy | travelling),
-            self.i.ready.eq(~self.busy),
+            # What the steps before read has left stage 1, which looks at the instruction.
+            self.i.ready.eq(
+                ~steps.busy
+                & (
+                    ~travelling
+                    | (enable & (self.i.payload.op == now.op) & (self.i.payload.count != 0))
+                )
+            ),
             steps.operation.eq(now),
             steps.start.eq(self.i.valid & self.i.ready),
             steps.starting.eq(self.i.payload),
@@ -156,7 +168,15 @@ class VectorPipe(wiring.Component):
         a = Signal(64)
         b = Signal(32)
         a_value = Signal(signed(32))
+        m.submodules.held = held = memory.Memory(shape=unsigned(64), depth=HELD_WORDS, init=[])
+        held_write, held_read = held.write_port(), held.read_port(domain="comb")
+        activations = Signal(64)
         m.d.comb += [
+            held_write.en.eq(enable & at.valid & at.keep),
+            held_write.addr.eq(at.slot),
+            held_write.data.eq(self.read_b.data),
+            held_read.addr.eq(at.slot),
+            activations.eq(Mux(at.held, held_read.data, self.read_b.data)),
             a.eq(self.read_a.data >> Cat(Const(0, 3), at.a_place)),
             b.eq(Mux(at.b_place[2], self.read_b.data[32:], self.read_b.data[:32])),
         ]
@@ -171,7 +191,7 @@ class VectorPipe(wiring.Component):
             dot.enable.eq(enable & at.valid & (now.op == Op.MATVEC)),
             dot.is_unsigned.eq(now.tail.unsigned),
             dot.weights.eq(self.read_a.data),
-            dot.activations.eq(self.read_b.data),
+            dot.activations.eq(activations),
             self.macs.eq(Mux(dot.enable & ~at.zero, 8, 0)),
             requantizer.enable.eq(enable & (now.op == Op.REQUANTIZE) & travelling),
             requantizer.value.eq(a_value),
@@ -204,6 +224,14 @@ class VectorPipe(wiring.Component):
             with m.Elif(now.tail.argmax):
                 m.d.comb += joined.eq(a_value)
 
+        # --- what results are added to: two sums, in the cycle after they were read ---
+        sums_shown = Signal()
+        pair = Signal(64, reset_less=True)
+        with m.If(enable):
+            m.d.sync += sums_shown.eq(steps.reads_sums)
+            with m.If(sums_shown):
+                m.d.sync += pair.eq(self.read_b.data)
+
         # --- results ---
         out = Signal(Step())
         value = Signal(signed(32))
@@ -226,6 +254,8 @@ class VectorPipe(wiring.Component):
         with m.Switch(now.op):
             with m.Case(Op.MATVEC):
                 m.d.comb += value.eq(row)
+                with m.If(out.accumulate):
+                    m.d.comb += value.eq(row + pair.word_select(out.d[2], 32))
             with m.Case(Op.REQUANTIZE):
                 m.d.comb += value.eq(requantizer.result)
             with m.Case(Op.ROTATE):
@@ -243,11 +273,11 @@ class VectorPipe(wiring.Component):
         writes = Signal()
         leaves = Signal()
         m.d.comb += [
-            sends.eq(out.valid & out.emit & now.tail.to_color),
+            sends.eq(out.valid & out.emit & out.to_color),
             writes.eq(
                 out.valid
                 & out.emit
-                & (~now.tail.to_color | (now.op == Op.MOVE))
+                & (~out.to_color | (now.op == Op.MOVE))
                 & (out.type != Type.NONE)
             ),
             self.blocked.eq((sends & ~self.o.ready) | (writes & ~self.write.ready)),
@@ -255,9 +285,10 @@ class VectorPipe(wiring.Component):
             leaves.eq(out.valid & enable),
             # What goes to both goes to both at once.
             self.o.valid.eq(sends & (~writes | self.write.ready)),
-            self.o.payload.control.eq(out.last & now.control),
+            self.o.payload.control.eq(out.last & out.control),
             self.o.payload.data.eq(value),
-            self.o.payload.color.eq(now.tail.color),
+            self.o.payload.color.eq(out.color),
+            self.write_waits.eq(writes & ~out.to_color),
             self.write.valid.eq(writes & (~sends | self.o.ready)),
             self.write.address.eq(out.d[3:]),
         ]
@@ -281,28 +312,30 @@ class VectorPipe(wiring.Component):
 
         # --- statistic ---
         statistic = Signal(signed(32))
+        before = Signal(signed(32))
         start_value = Signal(signed(32))
         magnitude = Signal(32)
         result = Signal(signed(32))
         m.d.comb += [
             start_value.eq(Mux(now.op == Op.MATVEC, -(2**31), 0)),
+            before.eq(Mux(out.begins, start_value, statistic)),
             magnitude.eq(Mux(value < 0, -value, value)),
         ]
         with m.Switch(now.op):
             with m.Case(Op.MATVEC):
-                m.d.comb += result.eq(Mux(value > statistic, value, statistic))
+                m.d.comb += result.eq(Mux(value > before, value, before))
             with m.Case(Op.EXPONENTIAL):
-                m.d.comb += result.eq(statistic + value)
+                m.d.comb += result.eq(before + value)
             with m.Default():
-                m.d.comb += result.eq(Mux(magnitude.as_signed() > statistic, magnitude, statistic))
+                m.d.comb += result.eq(Mux(magnitude.as_signed() > before, magnitude, before))
         ending = Signal()
+        final = Signal(signed(32))
         m.d.comb += [
             ending.eq(leaves & out.last),
-            self.statistic_valid.eq((ending | steps.empty) & now.tail.statistic),
-            self.statistic.eq(Mux(steps.empty, start_value, Mux(out.emit, result, statistic))),
+            final.eq(Mux(out.emit, result, before)),
+            self.statistic_valid.eq((ending & out.statistic) | (steps.empty & now.tail.statistic)),
+            self.statistic.eq(Mux(steps.empty, start_value, final)),
         ]
-        with m.If(leaves & out.emit):
-            m.d.sync += statistic.eq(result)
-        with m.If(steps.first_cycle):
-            m.d.sync += statistic.eq(start_value)
+        with m.If(leaves):
+            m.d.sync += statistic.eq(final)
         return m

@@ -34,6 +34,7 @@ class Tag(data.StructLayout):
                 "accumulate": 1,
                 "statistic": 1,
                 "argmax": 1,
+                "kept": 1,
                 "shift": 5,
                 "offset": signed(32),
             }
@@ -45,7 +46,8 @@ class Receiver(wiring.Component):
 
     A wavelet per cycle, unless its scale word or its partner in memory has to wait for the SRAM.
     An element is in memory 4 cycles after its wavelet was taken, or 1 cycle if it is kept as it is,
-    and the statistics of the instruction are in their registers 2 cycles later.
+    and the statistics of the instruction are in their registers 2 cycles later. What is kept waits
+    while another one writes.
 
     Parameters
     ----------
@@ -66,6 +68,8 @@ class Receiver(wiring.Component):
         It is taken.
     read, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
         To the SRAM; the write port is always ready.
+    write_waits : :py:`In(1)`
+        Another writer has something: what is kept as it is lets it go first.
     busy : :py:`Out(1)`
         An instruction has not ended, or its results are not in memory yet.
     done : :py:`Out(1)`
@@ -81,6 +85,7 @@ class Receiver(wiring.Component):
     pop: Signal
     read: Any
     write: Any
+    write_waits: Signal
     busy: Signal
     done: Signal
     has_squares: Signal
@@ -97,6 +102,7 @@ class Receiver(wiring.Component):
                 "pop": Out(1),
                 "read": Out(ReadPort()),
                 "write": Out(WritePort()),
+                "write_waits": In(1),
                 "busy": Out(1),
                 "done": Out(1),
                 "has_squares": Out(1),
@@ -165,10 +171,13 @@ class Receiver(wiring.Component):
         # What is kept as it is overtakes nothing.
         keeps = Signal()
         overtakes = Signal()
+        # It waits while another one writes, and nothing is taken meanwhile.
+        stays = Signal()
         m.d.comb += [
             keeps.eq(now.tail.bits == 0),
             take.eq(
                 ~overtakes
+                & ~stays
                 & active
                 & (left != 0)
                 & self.waiting.bit_select(now.tail.color, 1)
@@ -211,8 +220,11 @@ class Receiver(wiring.Component):
 
         # --- an element on its way: taken, combined, multiplied, rounded, added, measured ---
         tags = [Signal(Tag(), name=f"tag_{n}") for n in range(5)]
+        under_way = Signal()
         m.d.comb += [
             overtakes.eq(keeps & (tags[1].valid | tags[2].valid | tags[3].valid)),
+            stays.eq(tags[4].valid & tags[4].kept & self.write_waits),
+            under_way.eq(tags[1].valid | tags[2].valid | tags[3].valid | tags[4].valid),
             tags[0].valid.eq(self.pop & ~keeps),
             tags[0].last.eq(left == 1),
             tags[0].first.eq(index == 0),
@@ -225,7 +237,7 @@ class Receiver(wiring.Component):
             tags[0].offset.eq(now.offset - index),
         ]
         for before, behind in pairwise(tags):
-            with m.If(before.valid | behind.valid):
+            with m.If((before.valid | behind.valid) & ~stays):
                 m.d.sync += behind.eq(before)
         m.d.comb += [
             requantizer.enable.eq(1),
@@ -257,11 +269,16 @@ class Receiver(wiring.Component):
         with m.If(done_tag.valid):
             m.d.sync += final.eq(stored)
         with m.If(self.pop & keeps):
-            m.d.sync += [final.eq(self.value), tags[4].eq(tags[0]), tags[4].valid.eq(1)]
+            m.d.sync += [
+                final.eq(self.value),
+                tags[4].eq(tags[0]),
+                tags[4].valid.eq(1),
+                tags[4].kept.eq(1),
+            ]
         write = tags[4]
         place = write.address[:3]
         m.d.comb += [
-            self.write.valid.eq(write.valid & ~write.argmax & (write.type != Type.NONE)),
+            self.write.valid.eq(write.valid & ~stays & ~write.argmax & (write.type != Type.NONE)),
             self.write.address.eq(write.address[3:]),
         ]
         with m.Switch(write.type):
@@ -290,7 +307,7 @@ class Receiver(wiring.Component):
         measured = Signal(Tag())
         code = Signal(signed(32), reset_less=True)
         with m.If(write.valid | measured.valid):
-            m.d.sync += measured.eq(write)
+            m.d.sync += [measured.eq(write), measured.valid.eq(write.valid & ~stays)]
         with m.If(write.valid & write.argmax):
             m.d.sync += code.eq((final << write.shift) + write.offset)
         squares = Signal(32, reset_less=True)
@@ -310,14 +327,6 @@ class Receiver(wiring.Component):
             self.has_squares.eq(measured.statistic),
             self.squares.eq(sum_now),
             self.maximum.eq(maximum_now),
-            self.busy.eq(
-                active
-                | queued
-                | tags[1].valid
-                | tags[2].valid
-                | tags[3].valid
-                | tags[4].valid
-                | measured.valid
-            ),
+            self.busy.eq(active | queued | under_way | measured.valid),
         ]
         return m

@@ -60,7 +60,7 @@ class Sram(wiring.Component):
 
     Members
     -------
-    receiver, pipe_b, pipe_a, scalar : :py:`In(ReadPort())`
+    pipe_a, pipe_b, receiver, transmitter, scalar : :py:`In(ReadPort())`
         Readers.
     receiver_write, pipe_write, scalar_write, loader_write : :py:`In(WritePort())`
         Writers.
@@ -73,7 +73,7 @@ class Sram(wiring.Component):
         If the size is out of range.
     """
 
-    READERS = ("receiver", "pipe_b", "pipe_a", "scalar")
+    READERS = ("pipe_a", "pipe_b", "receiver", "transmitter", "scalar")
     WRITERS = ("receiver_write", "pipe_write", "scalar_write", "loader_write")
 
     count_sram_read: Signal

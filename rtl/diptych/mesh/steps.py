@@ -11,7 +11,10 @@ from .isa import Op, Type
 from .operation import ADDRESS_BITS, Operation
 from .sram import ReadPort
 
-__all__ = ["Step", "Steps"]
+__all__ = ["HELD_WORDS", "Step", "Steps"]
+
+HELD_WORDS = 8
+"""Words of X that a MATVEC reads once."""
 
 
 class Step(data.StructLayout):
@@ -31,6 +34,14 @@ class Step(data.StructLayout):
         Bytes into the words that were read.
     d, type : 16 bits, :class:`.Type`
         Where the result goes, and as what.
+    begins : 1 bit
+        It is the first of its instruction.
+    held, slot : 1 bit, 3 bits
+        B is not on the port but in a slot of the buffer.
+    keep : 1 bit
+        B is on the port, and the buffer keeps it.
+    accumulate, to_color, color, statistic, control
+        As of the instruction.
     """
 
     def __init__(self) -> None:
@@ -46,6 +57,15 @@ class Step(data.StructLayout):
                 "b_place": 3,
                 "d": ADDRESS_BITS,
                 "type": Type,
+                "begins": 1,
+                "held": 1,
+                "slot": range(HELD_WORDS),
+                "keep": 1,
+                "accumulate": 1,
+                "to_color": 1,
+                "color": 5,
+                "statistic": 1,
+                "control": 1,
             }
         )
 
@@ -54,7 +74,7 @@ class Steps(wiring.Component):
     """Walks through the loops of an instruction and asks for its operands.
 
     A step per cycle, starting in the cycle after ``start``. A word that the previous step read is
-    not read again.
+    not read again, nor are up to :data:`HELD_WORDS` words of X in all rows but the first.
 
     Members
     -------
@@ -70,6 +90,8 @@ class Steps(wiring.Component):
         To the SRAM.
     step : :py:`Out(Step())`
         The step whose operands have been granted in this cycle.
+    reads_sums : :py:`Out(1)`
+        ``read_b`` reads two int32 to add to, for the next results that leave.
     busy : :py:`Out(1)`
         There are steps left.
     first_cycle, empty : :py:`Out(1)`
@@ -84,6 +106,7 @@ class Steps(wiring.Component):
     read_a: Any
     read_b: Any
     step: Any
+    reads_sums: Signal
     busy: Signal
     first_cycle: Signal
     empty: Signal
@@ -99,6 +122,7 @@ class Steps(wiring.Component):
                 "read_a": Out(ReadPort()),
                 "read_b": Out(ReadPort()),
                 "step": Out(Step()),
+                "reads_sums": Out(1),
                 "busy": Out(1),
                 "first_cycle": Out(1),
                 "empty": Out(1),
@@ -159,8 +183,16 @@ class Steps(wiring.Component):
         with m.If(is_op[Op.EXPONENTIAL]):
             m.d.comb += zero.eq(rows >= op.count)
 
+        step = self.step
+
         # --- operands; a granted one is kept until the other is granted, too ---
-        needs_a, needs_b = Signal(), Signal()
+        needs_a, needs_b, needs_sums = Signal(), Signal(), Signal()
+        uses_b, buffers_b, held = Signal(), Signal(), Signal()
+        asks_b, asks_sums, has_sums = Signal(), Signal(), Signal()
+        kept = Signal(HELD_WORDS)
+        slot = Signal(range(HELD_WORDS))
+        sums_known, sums_word = Signal(), Signal(ADDRESS_BITS - 3)
+        emit = Signal()
         a_word, b_word = Signal(ADDRESS_BITS - 3), Signal(ADDRESS_BITS - 3)
         a_known, b_known = Signal(), Signal()
         has_a, has_b = Signal(), Signal()
@@ -169,35 +201,65 @@ class Steps(wiring.Component):
         m.d.comb += [
             no_a.eq(zero | (is_op[Op.MOVE] & (tail.a_type == Type.NONE))),
             needs_a.eq(~no_a & ~(a_known & (a_word == a_now[3:]))),
-            needs_b.eq(
+            emit.eq(~is_op[Op.MATVEC] | (words_last & phase_last)),
+            slot.eq(b_now[3:]),
+            buffers_b.eq(
+                is_op[Op.MATVEC] & (op.inner <= Mux(tail.planes, HELD_WORDS // 2, HELD_WORDS))
+            ),
+            held.eq(buffers_b & kept.bit_select(slot, 1)),
+            uses_b.eq(
                 ~zero
                 & (
                     is_op[Op.MATVEC]
                     | is_op[Op.ROTATE]
                     | (is_op[Op.REQUANTIZE] & tail.static_memory)
                 )
-                & ~(b_known & (b_word == b_now[3:]))
+                & ~held
             ),
+            needs_b.eq(uses_b & ~(b_known & (b_word == b_now[3:]))),
+            # Sums come ahead while B's port is free; else they take its turn before a row ends.
+            needs_sums.eq(
+                is_op[Op.MATVEC]
+                & tail.accumulate
+                & ~(sums_known & (sums_word == d_now[3:]))
+                & (emit | ~uses_b)
+            ),
+            asks_sums.eq(active & self.enable & needs_sums),
+            asks_b.eq(active & self.enable & needs_b & ~needs_sums),
+            self.reads_sums.eq(asks_sums & self.read_b.ready),
             active.eq(self.busy & (total != 0)),
             self.read_a.valid.eq(active & self.enable & needs_a),
-            self.read_b.valid.eq(active & self.enable & needs_b),
+            self.read_b.valid.eq(asks_b | asks_sums),
             self.read_a.address.eq(a_now[3:]),
-            self.read_b.address.eq(b_now[3:]),
+            self.read_b.address.eq(Mux(needs_sums, d_now[3:], b_now[3:])),
             has_a.eq(~needs_a | self.read_a.ready),
-            has_b.eq(~needs_b | self.read_b.ready),
+            has_b.eq(~needs_b | (asks_b & self.read_b.ready)),
+            has_sums.eq(~needs_sums | (~uses_b & (self.read_b.ready | ~emit))),
         ]
         with m.If(self.read_a.valid & self.read_a.ready):
             m.d.sync += [a_known.eq(1), a_word.eq(a_now[3:])]
-        with m.If(self.read_b.valid & self.read_b.ready):
+        with m.If(asks_b & self.read_b.ready):
             m.d.sync += [b_known.eq(1), b_word.eq(b_now[3:])]
+        with m.If(self.reads_sums):
+            m.d.sync += [b_known.eq(0), sums_known.eq(1), sums_word.eq(d_now[3:])]
+        with m.If(step.valid & step.keep):
+            m.d.sync += kept.eq(kept | (1 << slot))
 
-        step = self.step
         last = Signal()
         m.d.comb += [
             last.eq(row_last & (is_op[Op.ROTATE] | words_last) & phase_last),
-            step.valid.eq(active & self.enable & self.fed & has_a & has_b),
+            step.valid.eq(active & self.enable & self.fed & has_a & has_b & has_sums),
             step.first.eq((words == 0) & (phase == 0)),
-            step.emit.eq(~is_op[Op.MATVEC] | (words_last & phase_last)),
+            step.emit.eq(emit),
+            step.begins.eq((rows == 0) & (words == 0) & (phase == 0)),
+            step.held.eq(held),
+            step.slot.eq(slot),
+            step.keep.eq(buffers_b & ~held & ~zero),
+            step.accumulate.eq(is_op[Op.MATVEC] & tail.accumulate),
+            step.to_color.eq(tail.to_color),
+            step.color.eq(tail.color),
+            step.statistic.eq(tail.statistic),
+            step.control.eq(op.control),
             step.last.eq(last),
             step.zero.eq(zero),
             step.high.eq((phase == 0) & (is_op[Op.ROTATE] | tail.planes)),
@@ -263,5 +325,7 @@ class Steps(wiring.Component):
                 d_row.eq(self.starting.d),
                 a_known.eq(0),
                 b_known.eq(0),
+                sums_known.eq(0),
+                kept.eq(0),
             ]
         return m

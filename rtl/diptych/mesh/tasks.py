@@ -16,8 +16,8 @@ __all__ = ["Tasks"]
 class Tasks(wiring.Component):
     """The task table.
 
-    A task is ready when it is active, or when a wavelet of the color that it is bound to waits,
-    unless it is blocked. The lowest-numbered ready task starts. Writing an entry makes the task
+    A task is ready when it is active, or when a wavelet of the color that it is bound to waits (a
+    control wavelet, for a control task; any other, for a data task), unless it is blocked. The lowest-numbered ready task starts. Writing an entry makes the task
     inactive.
 
     Parameters
@@ -31,8 +31,8 @@ class Tasks(wiring.Component):
         From the loader.
     load_activation, activate, block, unblock : :py:`In(Activation())`
         From the loader and from instructions.
-    waiting : :py:`In(colors)`
-        A bit per color: a wavelet waits.
+    waiting, controls : :py:`In(colors)`
+        A bit per color: a wavelet waits; it is a control wavelet.
     ready, task, pc : :py:`Out(1)`, :py:`Out(3)`, :py:`Out(16)`
         Whether a task is ready, which, and where it begins.
     start : :py:`In(1)`
@@ -45,6 +45,7 @@ class Tasks(wiring.Component):
     block: Any
     unblock: Any
     waiting: Signal
+    controls: Signal
     ready: Signal
     task: Signal
     pc: Signal
@@ -59,6 +60,7 @@ class Tasks(wiring.Component):
                 "block": In(Activation()),
                 "unblock": In(Activation()),
                 "waiting": In(colors),
+                "controls": In(colors),
                 "ready": Out(1),
                 "task": Out(TASK_BITS),
                 "pc": Out(16),
@@ -77,6 +79,7 @@ class Tasks(wiring.Component):
         active = Signal(TASKS)
         blocked = Signal(TASKS)
         bound = Signal(TASKS)
+        by_control = Signal(TASKS)
         starts = [Signal(16, name=f"pc_{task}") for task in range(TASKS)]
         colors = [Signal(5, name=f"color_{task}") for task in range(TASKS)]
 
@@ -84,8 +87,10 @@ class Tasks(wiring.Component):
         first = Signal(TASKS)
         called = Signal(TASKS)
         with m.If(bound.any()):
+            calls = [self.waiting & ~self.controls, self.waiting & self.controls]
             for task in range(TASKS):
-                m.d.comb += called[task].eq(bound[task] & self.waiting.bit_select(colors[task], 1))
+                call = Mux(by_control[task], calls[1], calls[0]).bit_select(colors[task], 1)
+                m.d.comb += called[task].eq(bound[task] & call)
         m.d.comb += [
             ready.eq((active | called) & ~blocked),
             first.eq(ready & (~ready + 1)),
@@ -109,6 +114,7 @@ class Tasks(wiring.Component):
                         blocked[task].eq(entry[16]),
                         bound[task].eq(entry[17]),
                         colors[task].eq(entry[18:23]),
+                        by_control[task].eq(entry[23]),
                         active[task].eq(0),
                     ]
         return m

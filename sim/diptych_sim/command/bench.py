@@ -8,7 +8,7 @@ from collections.abc import Callable
 import click
 from rich.console import Console
 
-from diptych_sim.bench import collectives, decode, roofline, scalesim
+from diptych_sim.bench import collectives, decode, mesh, roofline, scalesim
 from diptych_sim.command.options import Refused
 
 __all__ = ["bench"]
@@ -18,6 +18,7 @@ MEASURES: dict[str, Callable[[Console, int], None]] = {
     "collectives": collectives.measure,
     "scalesim": scalesim.measure,
     "roofline": roofline.measure,
+    "mesh": mesh.measure,
 }
 """What can be measured, in the order in which it is."""
 

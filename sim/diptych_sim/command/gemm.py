@@ -11,8 +11,10 @@ import numpy as np
 from rich.console import Console
 
 from diptych_sim.account.accounts import AccountError
-from diptych_sim.command.options import ARRAY, Refused, Size, check_file, write_json
+from diptych_sim.command.mesh_gemm import gemm_on_mesh
+from diptych_sim.command.options import ARRAY, MESH, Refused, Size, check_file, write_json
 from diptych_sim.compiler.gemm import GemmError
+from diptych_sim.compiler.mesh_gemm import ALGORITHMS
 from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
 from diptych_sim.gemm import gemm as run_gemm
 from diptych_sim.report.progress import Steps
@@ -27,6 +29,14 @@ LARGEST = 2**16
 @click.argument("k", type=int)
 @click.argument("n", type=int)
 @click.option("--array", default="16x16", show_default=True, type=ARRAY, help="Prefill panel.")
+@click.option("--mesh", default=None, type=MESH, help="Decode panel, instead of the prefill panel.")
+@click.option(
+    "--algorithm",
+    default="shift",
+    show_default=True,
+    type=click.Choice(ALGORITHMS),
+    help="On a mesh.",
+)
 @click.option("--hbm-bytes-per-cycle", default=64, show_default=True, type=int)
 @click.option("--hbm-latency", default=100, show_default=True, type=int)
 @click.option("--bias", is_flag=True, help="Add an int32 to each column.")
@@ -37,6 +47,8 @@ def gemm(
     k: int,
     n: int,
     array: Size,
+    mesh: Size | None,
+    algorithm: str,
     hbm_bytes_per_cycle: int,
     hbm_latency: int,
     bias: bool,
@@ -54,6 +66,9 @@ def gemm(
     if hbm_latency not in range(4, 10001):
         raise Refused(f"Latency (--hbm-latency) must be 4 to 10000 cycles, not {hbm_latency}")
     check_file("JSON file", "--json", json_file)
+    if mesh is not None:
+        gemm_on_mesh(m, k, n, mesh=mesh, algorithm=algorithm, seed=seed, json_file=json_file)
+        return
     rng = np.random.default_rng(seed)
     if m * k + k * n > 2**24:
         raise Refused(f"Operands must fit into {2**24} bytes of HBM, not {m * k + k * n}")

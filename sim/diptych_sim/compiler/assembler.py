@@ -98,6 +98,7 @@ class Assembler:
         control: bool = False,
         fence_pipe: bool = False,
         fence_receive: bool = False,
+        fence_transmit: bool = False,
         comment: str = "",
     ) -> None:
         """Append a scalar instruction; ``imm`` is taken modulo 2**32.
@@ -122,6 +123,7 @@ class Assembler:
             "tail": imm % 2**32,
             "fence_pipe": fence_pipe,
             "fence_receive": fence_receive,
+            "fence_transmit": fence_transmit,
         }
         what = f"Instruction {len(self.instructions)} ({function.name})"
         word = _pack(Instruction, {"op": Op.SCALAR, "function": function, **fields}, what)

@@ -22,7 +22,7 @@ from diptych_sim.compiler.mesh_kernel import (
     read_task,
     words_of,
 )
-from diptych_sim.compiler.routes import RouteEntry
+from diptych_sim.compiler.route_entry import RouteEntry, check_routes
 from diptych_sim.golden.numbers import UNITY
 
 __all__ = ["CompiledGemv", "compile_gemv"]
@@ -113,14 +113,15 @@ def compile_gemv(
     inputs[:k] = x
     words = program.words()
     entry = program.place("read")
+    tables = [_routes(c, columns) for c in range(columns)]
+    check_routes([tables] * rows)
     load = []
     for r in range(rows):
         row = packet(Load.PROGRAM, 0, words, 0, columns - 1)
         row += packet(Load.TASK, PRODUCT_TASK, [0, entry], 0, columns - 1)
         row += packet(Load.REGISTER, _UNITY, [UNITY], 0, columns - 1)
         for c in range(columns):
-            routes = [route.word() for route in _routes(c, columns)]
-            row += packet(Load.ROUTE, 0, routes, c)
+            row += packet(Load.ROUTE, 0, [route.word() for route in tables[c]], c)
             part = slice(c * at.inputs, (c + 1) * at.inputs)
             row += packet(Load.WORDS, 0, words_of(inputs[part]), c)
             block = np.zeros((at.outputs, at.stride), np.int8)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.mesh.fabric import LOAD_COLOR, Load, Port, header
-from diptych.mesh.isa import Function
+from diptych.mesh.isa import Function, Op
 from diptych_sim.compiler.assembler import Assembler
-from diptych_sim.compiler.routes import RouteEntry
+from diptych_sim.compiler.route_entry import RouteEntry
 
 __all__ = [
     "KernelError",
@@ -28,7 +28,7 @@ __all__ = [
 
 SRAM_SIZES = (16384, 24576, 32768, 49152, 65536)
 """Sizes of a tile's SRAM that are chosen from, the smallest that fits."""
-_ADDRESS, _END, _WORD = 13, 14, 15
+_ADDRESS, _COUNT = 13, 14
 
 
 class KernelError(ValueError):
@@ -109,13 +109,11 @@ def choose_sram(needed: int, given: int | None) -> int | None:
 
 
 def read_task(program: Assembler, color: int) -> None:
-    """Append, at label ``read``, a task that sends the words from one address up to another."""
+    """Append, at label ``read``, a task that sends words of the SRAM to the west."""
     program.label("read")
-    program.scalar(Function.LOAD, d=_WORD, a=_ADDRESS)
-    program.scalar(Function.SEND, a=_WORD, color=color)
-    program.scalar(Function.ADD, d=_ADDRESS, a=_ADDRESS, imm=4)
-    program.scalar(Function.BELOW, d=_WORD, a=_ADDRESS, b=_END)
-    program.branch(_WORD, "read")
+    program.vector(
+        Op.TRANSMIT, a_reg=_ADDRESS, count_reg=_COUNT, color=color, comment="results, to the host"
+    )
     program.scalar(Function.END)
 
 
@@ -130,6 +128,6 @@ def read_back(rows: int, column: int, address: int, words: int, task: int, color
         out += packet(Load.ROUTE, color, [passes.word()], 0, column - 1)
     sends = RouteEntry(frozenset([Port.RAMP]), frozenset([Port.WEST]), color=color)
     out += packet(Load.ROUTE, color, [sends.word()], column)
-    out += packet(Load.REGISTER, _ADDRESS, [address, address + 4 * words], column)
+    out += packet(Load.REGISTER, _ADDRESS, [address, words], column)
     out += packet(Load.ACTIVATE, task, [], column)
     return Readback(packets=[out] * rows, words=words)

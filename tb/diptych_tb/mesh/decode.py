@@ -15,6 +15,7 @@ from diptych.mesh.host_port import LINE_WORDS, HostLine
 from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.events import report_event
 from diptych_tb.fields import Fields
+from diptych_tb.mesh.watchdog import watch_mesh
 from diptych_tb.streams import StreamDriver
 from diptych_tb.waves import mark_start
 
@@ -39,13 +40,14 @@ def _cycle() -> int:
 async def decodes(dut: Any) -> None:
     """Report each token and its cycle.
 
-    ``$DIPTYCH_DECODE`` is a JSON file with ``load`` (words of each row), ``tokens`` (how many) and ``limit``
-    (cycles that a token may take).
+    ``$DIPTYCH_DECODE`` is a JSON file with ``load`` (words of each row), ``tokens`` (how many),
+    ``limit`` (cycles that a token may take), and what :func:`.watch_mesh` asks for.
     """
     job = json.loads(Path(os.environ["DIPTYCH_DECODE"]).read_text())
     rows = [StreamDriver(dut, f"i__{r}", unsigned(WIDTH)) for r in range(len(job["load"]))]
     await start_clock_and_reset(dut)
     mark_start()
+    watchdog = watch_mesh(dut, dut.mesh, job)
     for driver, words in zip(rows, job["load"], strict=True):
         cocotb.start_soon(driver.send(lines(words)))
     edge = RisingEdge(dut.clk)
@@ -55,7 +57,7 @@ async def decodes(dut: Any) -> None:
         try:
             await with_timeout(rises, limit, "ns")
         except SimTimeoutError:
-            raise AssertionError(f"token {index} must come within {job['limit']} cycles") from None
+            watchdog.stop(f"token {index} has not come within {job['limit']} cycles")
         await edge
         got = int(dut.token.value)
         report_event(kind="token", index=index, token=got, cycle=_cycle())

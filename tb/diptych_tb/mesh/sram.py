@@ -13,7 +13,7 @@ from diptych_tb.clocking import start_clock_and_reset
 
 CYCLES = 1500
 # First in priority first.
-READERS = ("receiver", "pipe_b", "pipe_a", "scalar")
+READERS = ("pipe_a", "pipe_b", "receiver", "transmitter", "scalar")
 WRITERS = ("receiver_write", "pipe_write", "scalar_write", "loader_write")
 
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import cocotb
 from cocotb.triggers import ClockCycles
 
 from diptych.mesh.waits import Wait
 from diptych_tb.events import report_event
 
-__all__ = ["PATIENCE", "HangError", "Watchdog", "tile_bodies"]
+__all__ = ["PATIENCE", "HangError", "Watchdog", "tile_bodies", "watch_mesh"]
 
 PATIENCE = 2000
 """Cycles without progress after which a mesh hangs."""
@@ -69,6 +70,7 @@ class Watchdog:
         self._dut, self._tiles = dut, tiles
         self._lines, self._names, self._patience = lines, color_names, patience
         self._limit = limit
+        self._busy = [tile.core.watch_busy for tile in tiles.values()]
         cores = [tile.core for tile in tiles.values()]
         self._signs = [
             sign for core in cores for sign in (core.count_instructions, core.count_computing)
@@ -83,14 +85,14 @@ class Watchdog:
         Raises
         ------
         HangError
-            If no tile has issued an instruction or taken a step for the whole patience, or the
-            limit has passed.
+            If a tile is busy, but none has issued an instruction or taken a step for the whole
+            patience, or the limit has passed.
         """
         before = self._progress()
         for _ in range(0, self._limit, self._patience):
             await ClockCycles(self._dut.clk, self._patience)
             now = self._progress()
-            if now == before:
+            if now == before and any(busy.value for busy in self._busy):
                 self.stop(f"no tile made progress in {self._patience} cycles")
             before = now
         self.stop(f"it has not ended after {self._limit} cycles")
@@ -123,3 +125,16 @@ class Watchdog:
         else:
             where += f"after task {task} "
         return where + _WORDS.get(wait, "goes on without end").format(name)
+
+
+def watch_mesh(dut: Any, mesh: Any, job: dict[str, Any]) -> Watchdog:
+    """Return a watchdog of a mesh, which is out of reset, and let it run until the test ends.
+
+    ``job`` has ``mesh`` (rows, columns), ``shared`` (whether tiles are a shared module), ``lines``
+    (of the program), ``colors`` (names by number).
+    """
+    tiles = tile_bodies(mesh, *job["mesh"], shared=job["shared"])
+    names = {int(color): name for color, name in job["colors"].items()}
+    watchdog = Watchdog(dut, tiles, lines=job["lines"], color_names=names)
+    cocotb.start_soon(watchdog.run())
+    return watchdog

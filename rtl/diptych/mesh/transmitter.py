@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What sends memory while a tile computes."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .fabric import COLOR_BITS, Wavelet
+from .operation import ADDRESS_BITS, Operation
+from .sram import ReadPort
+
+__all__ = ["Transmitter"]
+
+
+class Span(data.StructLayout):
+    """Words of the SRAM, and the color that they leave on."""
+
+    def __init__(self) -> None:
+        super().__init__({"address": ADDRESS_BITS, "left": 16, "color": COLOR_BITS})
+
+
+class Transmitter(wiring.Component):
+    """Carries out TRANSMIT (:class:`.Op`), two of them queued.
+
+    A word per cycle, unless the SRAM, the ramp or a credit makes it wait; the first leaves 2 cycles
+    after the instruction was taken.
+
+    Members
+    -------
+    i : :py:`In(stream.Signature(Operation()))`
+        Instructions.
+    read : :py:`Out(ReadPort())`
+        To the SRAM.
+    o : :py:`Out(stream.Signature(Wavelet()))`
+        What is sent.
+    busy : :py:`Out(1)`
+        An instruction has not ended.
+    """
+
+    i: stream.Interface
+    read: Any
+    o: stream.Interface
+    busy: Signal
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "i": In(stream.Signature(Operation())),
+                "read": Out(ReadPort()),
+                "o": Out(stream.Signature(Wavelet())),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        now, after = Signal(Span()), Signal(Span())
+        active, queued = Signal(), Signal()
+        # Whether the port shows the word at the address.
+        shown = Signal()
+        sends, last, ends, word_ends = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.busy.eq(active | queued),
+            self.i.ready.eq(~queued),
+            self.o.valid.eq(active & shown & (now.left != 0)),
+            self.o.payload.data.eq(self.read.data.word_select(now.address[2], 32)),
+            self.o.payload.color.eq(now.color),
+            sends.eq(self.o.valid & self.o.ready),
+            last.eq(now.left == 1),
+            ends.eq(active & ((now.left == 0) | (sends & last))),
+            word_ends.eq(sends & now.address[2]),
+            self.read.valid.eq(active & (now.left != 0) & ~(sends & last) & (~shown | word_ends)),
+            self.read.address.eq(now.address[3:] + shown),
+        ]
+        m.d.sync += shown.eq((self.read.valid & self.read.ready) | (shown & ~word_ends))
+        with m.If(sends):
+            m.d.sync += [now.address.eq(now.address + 4), now.left.eq(now.left - 1)]
+        load, coming = Signal(), Signal(Span())
+        m.d.comb += load.eq((~active | ends) & (queued | self.i.valid))
+        m.d.comb += [
+            coming.address.eq(Mux(queued, after.address, self.i.payload.a)),
+            coming.left.eq(Mux(queued, after.left, self.i.payload.count)),
+            coming.color.eq(Mux(queued, after.color, self.i.payload.tail.color)),
+        ]
+        with m.If(ends):
+            m.d.sync += [active.eq(0), shown.eq(0)]
+        with m.If(load):
+            m.d.sync += [now.eq(coming), active.eq(1), queued.eq(0)]
+        with m.Elif(self.i.valid & self.i.ready):
+            m.d.sync += [
+                queued.eq(1),
+                after.address.eq(self.i.payload.a),
+                after.left.eq(self.i.payload.count),
+                after.color.eq(self.i.payload.tail.color),
+            ]
+        return m
