@@ -28,7 +28,7 @@ from diptych_sim.engine.build import BuildOptions, Progress
 from diptych_sim.engine.emit import Source, emit_verilog
 from diptych_sim.engine.simulate import Run, simulate
 from diptych_sim.engine.waves import WavePlan
-from diptych_sim.mesh_kernel import PUBLIC
+from diptych_sim.tile_public import TILE_PUBLIC
 
 __all__ = ["CollectiveRun", "collective", "random_vectors"]
 
@@ -114,7 +114,7 @@ def collective(
             test_module="diptych_tb.mesh.collective",
             env={"DIPTYCH_COLLECTIVE": job},
             options=BuildOptions(shared=("tile",)),
-            public=PUBLIC,
+            public=TILE_PUBLIC,
             waves=waves,
             seed=seed,
             progress=progress,

@@ -36,6 +36,8 @@ class DecodeRun:
     expected: list[int]
     tokens: list[int]
     cycles: list[int]
+    tiles: list[dict[str, int]]
+    """Counters of each tile, from reset to the last token."""
     run: Run
 
     @property
@@ -110,7 +112,6 @@ def decode_only(
                     "tokens": tokens - 1,
                     "limit": LIMIT,
                     "mesh": mesh,
-                    "shared": waves is None,
                     "lines": program.program.lines,
                     "colors": {color.value: color.name for color in Color},
                 }
@@ -135,7 +136,8 @@ def _finished(expected: list[int], events: list[dict[str, Any]], run: Run) -> De
     return DecodeRun(
         first=expected[0],
         expected=expected[1:],
-        tokens=[event["token"] for event in events],
-        cycles=[event["cycle"] for event in events],
+        tokens=[event["token"] for event in events if event["kind"] == "token"],
+        cycles=[event["cycle"] for event in events if event["kind"] == "token"],
+        tiles=events[-1]["tiles"],
         run=run,
     )

@@ -196,7 +196,8 @@ def run_decode(
 ) -> tuple[list[dict[str, Any]], Run]:
     """Decode on lanes, as :mod:`diptych_tb.mesh.decode` does in Verilator.
 
-    Returns an event for each token, with the cycle in which a testbench would see it.
+    Returns an event for each token, with the cycle in which a testbench would see it, and one with the
+    counters of all tiles.
     """
     events = []
     with LaneMesh(*mesh, sram_bytes=sram_bytes, progress=progress) as lanes:
@@ -216,4 +217,5 @@ def run_decode(
             events.append(event)
             if on_event is not None:
                 on_event(event)
+        events.append({"kind": "counters", "tiles": host.counters()})
         return events, host.finished()

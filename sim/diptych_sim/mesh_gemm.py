@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from diptych_sim.compiler.mesh_gemm import compile_mesh_gemm
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.simulate import Run
+from diptych_sim.engine.waves import WavePlan
 from diptych_sim.mesh_kernel import run_kernel
 
 __all__ = ["MeshGemm", "mesh_gemm"]
@@ -37,7 +37,7 @@ def mesh_gemm(
     mesh: tuple[int, int],
     algorithm: str = "shift",
     sram_bytes: int | None = None,
-    waves: Path | None = None,
+    waves: WavePlan | None = None,
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> MeshGemm:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Products on the mesh: results, cycles, and programs that hang.
 
-Mutations that were seen to fail: a reduction without its middle tile; weights in the bank of x.
+Mutations that were seen to fail: weights in the bank of x; a ring in the order of the tiles; blocks
+that move on before they were sent.
 """
 
 from dataclasses import replace
@@ -16,9 +17,12 @@ from diptych.mesh.isa import Function
 from diptych_sim.compiler import gemv as gemv_compiler
 from diptych_sim.compiler.assembler import Assembler
 from diptych_sim.compiler.gemv import compile_gemv
+from diptych_sim.compiler.mesh_gemm import compile_mesh_gemm
+from diptych_sim.compiler.mesh_gemm_routes import _ring_step, ring_place
 from diptych_sim.compiler.mesh_kernel import KernelError, packet
 from diptych_sim.engine.errors import HangError
 from diptych_sim.gemv import gemv
+from diptych_sim.mesh_gemm import mesh_gemm
 from diptych_sim.mesh_kernel import run_kernel
 
 
@@ -71,6 +75,59 @@ def test_gemv_says_which_mesh_would_do():
     )
     with pytest.raises(KernelError, match=message):
         compile_gemv(*operands(1024, 1024), rows=2, columns=2)
+
+
+def matrices(m, k, n, seed=1):
+    rng = np.random.default_rng(seed)
+    return (
+        rng.integers(-128, 128, (m, k)).astype(np.int8),
+        rng.integers(-128, 128, (k, n)).astype(np.int8),
+    )
+
+
+@pytest.mark.parametrize("algorithm", ["shift", "broadcast"])
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 1, 1), (7, 20, 13), (24, 24, 24)])
+def test_gemm_equals_numpy(algorithm, m, k, n):
+    assert mesh_gemm(*matrices(m, k, n), mesh=(3, 3), algorithm=algorithm).matches_golden
+
+
+@pytest.mark.parametrize(("algorithm", "share"), [("shift", 0.9), ("broadcast", 0.9)])
+def test_gemm_of_blocks_of_24_on_3x3(algorithm, share):
+    done = mesh_gemm(*matrices(72, 72, 72), mesh=(3, 3), algorithm=algorithm)
+    assert done.matches_golden
+    assert done.block == (24, 24, 24)
+    assert done.accounts["mac_utilization"] >= share
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mesh", "algorithm", "block"),
+    [((2, 3), "broadcast", 16), ((4, 4), "shift", 80), ((6, 6), "shift", 24), ((1, 1), "shift", 9)],
+)
+def test_gemm_on_other_meshes(mesh, algorithm, block):
+    m, n, k = mesh[0] * block, mesh[1] * block, mesh[1] * block
+    assert mesh_gemm(*matrices(m, k, n), mesh=mesh, algorithm=algorithm).matches_golden
+
+
+@given(st.integers(2, 128))
+def test_the_ring_has_no_step_over_two_hops(count):
+    places = [ring_place(index, count) for index in range(count)]
+    assert sorted(places) == list(range(count))
+    assert all(abs(_ring_step(index, count)) in (1, 2) for index in range(count))
+
+
+@pytest.mark.parametrize(
+    ("mesh", "algorithm", "size", "message"),
+    [
+        ((2, 3), "shift", 8, "Mesh of the shift algorithm must be square, not 2x3; the broadcast"),
+        ((12, 12), "broadcast", 8, "Mesh of the broadcast .* at most 22 rows and columns .* 12x12"),
+        ((4, 6), "broadcast", 8, r"Steps .* must fit into 256 instructions, and the 12 of a 4x6"),
+        ((2, 2), "shift", 512, r"Product 512x512x512 needs \d+ bytes .* a 6x6 mesh would do"),
+    ],
+)
+def test_gemm_refuses_what_does_not_suit(mesh, algorithm, size, message):
+    with pytest.raises(KernelError, match=message):
+        compile_mesh_gemm(*matrices(size, size, size), mesh=mesh, algorithm=algorithm)
 
 
 def _broken(write):

@@ -47,7 +47,7 @@ CAUSES = (
     "idle",
 )
 """What a cycle of a tile goes to, the first that applies: the vector pipe takes a step, lacks
-operands, or results cannot be sent; an instruction issues; the program waits for the vector pipe's
+operands, or results (or what TRANSMIT sends) cannot be sent; an instruction issues; the program waits for the vector pipe's
 last results, or for wavelets; there is no program to run."""
 
 

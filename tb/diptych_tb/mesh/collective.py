@@ -11,7 +11,8 @@ from typing import Any
 import cocotb
 
 from diptych_tb.events import report_event
-from diptych_tb.mesh.kernel import Host, cycle, read_counters
+from diptych_tb.mesh.kernel import Host, cycle
+from diptych_tb.mesh.watchdog import tile_counters
 from diptych_tb.waves import mark_start
 
 
@@ -35,14 +36,14 @@ async def _until_written(host: Host, job: dict[str, Any]) -> dict[str, Any]:
                 waiting.discard(n)
                 if before is None:
                     mark_start()
-                    before = read_counters(host.tiles)
+                    before = tile_counters(host.tiles)
         for n in list(writing):
             if int(written[n].value) == goals[n]:
                 writing.discard(n)
         if not waiting and not writing:
             # The last word was written in the cycle before, if any was.
             assert before is not None
-            after = read_counters(host.tiles)
+            after = tile_counters(host.tiles)
             return {"starts": starts, "end": now, "before": before, "after": after}
     place = list(host.tiles)[min(writing or waiting)]
     host.watchdog.stop(f"tile {place} has not ended its collective after {job['limit']} cycles")

@@ -15,7 +15,7 @@ from diptych.mesh.host_port import LINE_WORDS, HostLine
 from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.events import report_event
 from diptych_tb.fields import Fields
-from diptych_tb.mesh.watchdog import watch_mesh
+from diptych_tb.mesh.watchdog import tile_counters, watch_mesh
 from diptych_tb.streams import StreamDriver
 from diptych_tb.waves import mark_start
 
@@ -38,7 +38,7 @@ def _cycle() -> int:
 
 @cocotb.test()
 async def decodes(dut: Any) -> None:
-    """Report each token and its cycle.
+    """Report each token and its cycle, and at the end the tiles' counters.
 
     ``$DIPTYCH_DECODE`` is a JSON file with ``load`` (words of each row), ``tokens`` (how many),
     ``limit`` (cycles that a token may take), and what :func:`.watch_mesh` asks for.
@@ -61,3 +61,4 @@ async def decodes(dut: Any) -> None:
         await edge
         got = int(dut.token.value)
         report_event(kind="token", index=index, token=got, cycle=_cycle())
+    report_event(kind="counters", tiles=tile_counters(watchdog.tiles))

@@ -13,11 +13,10 @@ from amaranth.hdl import unsigned
 from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb.utils import get_sim_time
 
-from diptych.mesh.tile import CORE_COUNTERS, ROUTER_COUNTERS
 from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.events import report_event
 from diptych_tb.mesh.decode import WIDTH, lines
-from diptych_tb.mesh.watchdog import PATIENCE, Watchdog, tile_bodies
+from diptych_tb.mesh.watchdog import PATIENCE, Watchdog, tile_bodies, tile_counters
 from diptych_tb.streams import StreamDriver
 from diptych_tb.waves import mark_start
 
@@ -28,18 +27,6 @@ SETTLE = 100
 def cycle() -> int:
     """Return the number of the cycle that ends now."""
     return round(get_sim_time("ns")) // PERIOD_NS
-
-
-def read_counters(tiles: dict[tuple[int, int], Any]) -> list[dict[str, int]]:
-    """Return the counters of each tile."""
-    return [
-        {
-            name: int(part[f"count_{name}"].value)
-            for part, names in ((tile.core, CORE_COUNTERS), (tile.router, ROUTER_COUNTERS))
-            for name in names
-        }
-        for tile in tiles.values()
-    ]
 
 
 class Host:
@@ -130,11 +117,11 @@ async def runs(dut: Any) -> None:
     sending = cocotb.start_soon(host.send(job["start"]))
     await host.until_busy()
     mark_start()
-    start, before = cycle(), read_counters(host.tiles)
+    start, before = cycle(), tile_counters(host.tiles)
     await host.until_idle()
     await sending
     report_event(
-        kind="kernel", cycles=cycle() - start, before=before, after=read_counters(host.tiles)
+        kind="kernel", cycles=cycle() - start, before=before, after=tile_counters(host.tiles)
     )
     for readback in job["readbacks"]:
         reading = cocotb.start_soon(host.read(readback["words"]))

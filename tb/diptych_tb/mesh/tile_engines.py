@@ -35,6 +35,8 @@ async def a_vector_instruction_takes_one_cycle_to_issue(dut: Any) -> None:
     kinds: list[tuple[Op, int, int, dict[str, Any]]] = [
         (Op.MATVEC, 4, 2, {"stride": 16}),
         (Op.MATVEC, 1, 1, {"stride": 8}),
+        # 16 steps of 17: 94 % of the multipliers.
+        (Op.MATVEC, 16, 1, {"stride": 8}),
         (Op.REQUANTIZE, 5, 1, {"a_type": Type.INT8, "bits": 8, "b_reg": 2, "dynamic": 2}),
         (Op.MOVE, 3, 1, {"a_type": Type.INT32, "d_type": Type.NONE}),
     ]

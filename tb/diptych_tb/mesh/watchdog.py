@@ -9,10 +9,11 @@ from typing import Any
 import cocotb
 from cocotb.triggers import ClockCycles
 
+from diptych.mesh.tile import CORE_COUNTERS, ROUTER_COUNTERS
 from diptych.mesh.waits import Wait
 from diptych_tb.events import report_event
 
-__all__ = ["PATIENCE", "HangError", "Watchdog", "tile_bodies", "watch_mesh"]
+__all__ = ["PATIENCE", "HangError", "Watchdog", "tile_bodies", "tile_counters", "watch_mesh"]
 
 PATIENCE = 2000
 """Cycles without progress after which a mesh hangs."""
@@ -33,6 +34,18 @@ def tile_bodies(mesh: Any, rows: int, columns: int) -> dict[tuple[int, int], Any
     return {
         (r, c): mesh[f"tile_{r}_{c}"].shared_tile.body for r in range(rows) for c in range(columns)
     }
+
+
+def tile_counters(tiles: dict[tuple[int, int], Any]) -> list[dict[str, int]]:
+    """Return all counters of all tiles."""
+    return [
+        {
+            name: int(part[f"count_{name}"].value)
+            for part, names in ((tile.core, CORE_COUNTERS), (tile.router, ROUTER_COUNTERS))
+            for name in names
+        }
+        for tile in tiles.values()
+    ]
 
 
 class Watchdog:
@@ -67,7 +80,7 @@ class Watchdog:
         patience: int = PATIENCE,
         limit: int = 10_000_000,
     ) -> None:
-        self._dut, self._tiles = dut, tiles
+        self._dut, self.tiles = dut, tiles
         self._lines, self._names, self._patience = lines, color_names, patience
         self._limit = limit
         self._busy = [tile.core.watch_busy for tile in tiles.values()]
@@ -105,7 +118,7 @@ class Watchdog:
 
     def message(self, why: str) -> str:
         """Return where the mesh hangs."""
-        waits = {place: Wait(int(t.core.watch_wait.value)) for place, t in self._tiles.items()}
+        waits = {place: Wait(int(t.core.watch_wait.value)) for place, t in self.tiles.items()}
         # One that waits for something explains more than one that has nothing to do.
         order = (Wait.WAVELET, Wait.RECEIVE, Wait.CREDIT, Wait.PIPE, Wait.NOTHING, Wait.TASK)
         place = min(waits, key=lambda place: (order.index(waits[place]), place))
@@ -114,7 +127,7 @@ class Watchdog:
         return f"mesh hangs, {why}: {self._describe(place, waits[place])}; of all tiles {others}"
 
     def _describe(self, place: tuple[int, int], wait: Wait) -> str:
-        core = self._tiles[place].core
+        core = self.tiles[place].core
         color = int(core.watch_color.value)
         name = f"{color} ({self._names[color]})" if color in self._names else str(color)
         where = f"tile {place} "
@@ -130,10 +143,9 @@ class Watchdog:
 def watch_mesh(dut: Any, mesh: Any, job: dict[str, Any]) -> Watchdog:
     """Return a watchdog of a mesh, which is out of reset, and let it run until the test ends.
 
-    ``job`` has ``mesh`` (rows, columns), ``shared`` (whether tiles are a shared module), ``lines``
-    (of the program), ``colors`` (names by number).
+    ``job`` has ``mesh`` (rows, columns), ``lines`` (of the program), ``colors`` (names by number).
     """
-    tiles = tile_bodies(mesh, *job["mesh"], shared=job["shared"])
+    tiles = tile_bodies(mesh, *job["mesh"])
     names = {int(color): name for color, name in job["colors"].items()}
     watchdog = Watchdog(dut, tiles, lines=job["lines"], color_names=names)
     cocotb.start_soon(watchdog.run())
