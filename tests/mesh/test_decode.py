@@ -33,3 +33,4 @@ def test_tokens_equal_the_golden_model(mesh):
     prompt = np.random.default_rng(1).integers(0, TINY.vocab, 5).tolist()
     done = decode_only(random_model(TINY, 1), prompt, 6, mesh=mesh)
     assert done.matches_golden
+    assert [tile["bank_conflict"] for tile in done.tiles] == [0] * len(done.tiles)

@@ -166,16 +166,16 @@ class Steps(wiring.Component):
             phase_last.eq(phase == phases),
         ]
         with m.If(is_op[Op.MATVEC]):
-            # High by high, low by high, high by low.
+            # High by high, high by low, low by high: only the first needs two words of memory.
             m.d.comb += [
                 phases.eq(Mux(tail.planes, 2, 0)),
                 zero.eq(op.inner == 0),
                 words_last.eq(zero | (words == op.inner - 1)),
             ]
             with m.If(phase == 1):
-                m.d.comb += a_now.eq(a + plane)
-            with m.If(phase == 2):
                 m.d.comb += b_now.eq(b + plane)
+            with m.If(phase == 2):
+                m.d.comb += a_now.eq(a + plane)
         with m.If(is_op[Op.ROTATE]):
             m.d.comb += [phases.eq(1), words_last.eq(words == op.inner - 1)]
             with m.If(phase == 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from diptych.mesh.steps import HELD_WORDS
 from diptych_sim.llm.model import ModelConfig
 
 __all__ = ["MeshTooSmallError", "Placement", "Region", "UnsupportedModelError", "place"]
@@ -20,6 +21,11 @@ class MeshTooSmallError(ValueError):
 
 def _up(value: int, step: int = 8) -> int:
     return -(-value // step) * step
+
+
+def _row(size: int) -> int:
+    """Return the bytes of a row: an even number of words, where a step reads two of them."""
+    return _up(size) if size <= 8 * HELD_WORDS else _up(size, 16)
 
 
 @dataclass(frozen=True)
@@ -70,12 +76,20 @@ class Placement:
         return (self.fixed.get(name) or self.layer[name]).address
 
 
+_SECOND_OPERANDS = {"normed", "query", "powers", "context", "hidden", "rope"}
+"""What meets weights, keys, values and what is rotated: two words that a step reads are an odd
+number of words apart, so that they never lie in the same bank."""
+
+
 def _allocate(sizes: dict[str, int], base: int) -> tuple[dict[str, Region], int]:
+    """Place regions one behind the other, second operands at odd words, others at even ones."""
     regions = {}
     for name, size in sizes.items():
+        odd = name.partition(".")[0] in _SECOND_OPERANDS
+        base = _up(base - 8 * odd, 16) + 8 * odd
         regions[name] = Region(name, base, size)
         base += _up(size)
-    return regions, base
+    return regions, _up(base, 16)
 
 
 def _arrange(c: ModelConfig, rows: int, columns: int, positions: int, sram_bytes: int) -> Placement:
@@ -85,11 +99,11 @@ def _arrange(c: ModelConfig, rows: int, columns: int, positions: int, sram_bytes
     while heads % group and group % heads:
         heads += 1
     kv_heads = max(1, heads // group)
-    chunk = _up(-(-c.dim // rows))
-    hidden = _up(-(-c.hidden // columns))
+    chunk = _row(-(-c.dim // rows))
+    hidden = _row(-(-c.hidden // columns))
     vocabulary = -(-c.vocab // columns)
     slots = -(-positions // rows)
-    value_stride = _up(slots + 1)
+    value_stride = _row(slots + 1)
     qk = (heads + kv_heads) * d
     fixed, base = _allocate(
         {
@@ -128,7 +142,6 @@ def _arrange(c: ModelConfig, rows: int, columns: int, positions: int, sram_bytes
         },
         base,
     )
-    # Consecutive layers begin in different banks, as nothing else would tell them apart.
     layer_bytes = end - base
     return Placement(
         rows=rows,
