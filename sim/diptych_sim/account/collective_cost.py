@@ -21,7 +21,7 @@ _ISSUE = 1
 """From the issue of an instruction to its first element."""
 _TO_RAMP = 2
 """From an element to the cycle in which its router may pass it on."""
-_NEXT = 8
+_NEXT = 1
 """From the last element of a MOVE to the issue of the next."""
 _KEEP = 1
 """From a wavelet to its element in memory."""
