@@ -20,7 +20,8 @@ from diptych_sim.engine.compiling import Progress
 from diptych_sim.engine.emit import deep_recursion
 from diptych_sim.engine.errors import BuildError, ToolError
 
-from .emit import Layout, emit, lay_out
+from .emit import emit
+from .layout import Layout, lay_out
 from .lower import Lowered, lower
 from .netlist import read_netlist
 from .partition import partition
@@ -43,6 +44,7 @@ class Code(ctypes.Structure):
         ("scratch", ctypes.c_long),
         ("bytes", ctypes.c_long),
         ("state", ctypes.c_long),
+        ("lanes", ctypes.c_long),
     )
 
 
@@ -67,6 +69,7 @@ class Compiled:
             library.scratch_bytes(),
             self.layout.bytes,
             self.layout.state_bytes,
+            self.layout.lanes,
         )
 
 
@@ -140,7 +143,12 @@ def _compile(cxx: str, source: str, path: Path) -> None:
 
 
 def compile_design(
-    component: wiring.Component, name: str, pairs: Pairs = (), progress: Progress | None = None
+    component: wiring.Component,
+    name: str,
+    pairs: Pairs = (),
+    *,
+    lanes: int = 64,
+    progress: Progress | None = None,
 ) -> Compiled:
     """Compile a component.
 
@@ -152,6 +160,8 @@ def compile_design(
         Its name.
     pairs : sequence of (str, str)
         Inputs, and the outputs of a neighbor that they are wired to.
+    lanes : int
+        Lanes of a block: 64, 128, 256 or 512.
 
     Raises
     ------
@@ -162,7 +172,7 @@ def compile_design(
     """
     design = read_netlist(component, name)
     low = lower(design, partition(design, list(pairs)))
-    layout = lay_out(low)
+    layout = lay_out(low, lanes)
     with deep_recursion():
         plan = schedule(low)
         text = emit(low, plan, layout)

@@ -13,13 +13,13 @@
 #include "engine.h"
 
 typedef uint64_t B;
-static const long LANES = 64;
+static const long PART = 64;
 
 struct Code {
-    void (*cycle)(char*, char*, B, Context*);
+    void (*cycle)(char*, char*, const B*, Context*);
     void (*reset_block)(char*);
     void (*start_block)(char*);
-    long scratch, bytes, state;
+    long scratch, bytes, state, lanes;
 };
 
 // Instances of one design.
@@ -28,10 +28,16 @@ struct Group {
     long count, blocks;
     char* data;
 
+    long parts;  // of 64 lanes, in all blocks
     char* at(long block) const { return data + block * code.bytes; }
-    B live(long block) const {
-        long left = count - block * LANES;
-        return left >= LANES ? ~(B)0 : ((B)1 << left) - 1;
+    // Part p of something of a block: size bytes a lane, or a bit.
+    char* part(long p, long offset, long size) const {
+        long g = code.lanes / PART;
+        return at(p / g) + offset + p % g * (size ? size * PART : PART / 8);
+    }
+    B live(long p) const {
+        long left = count - p * PART;
+        return left >= PART ? ~(B)0 : left <= 0 ? 0 : ((B)1 << left) - 1;
     }
 };
 
@@ -61,7 +67,7 @@ struct Field {
 };
 
 struct Ways {
-    std::vector<B> inside;  // lanes of each block whose neighbor exists
+    std::vector<B> inside;  // lanes of each part whose neighbor exists
     long shift;
 };
 
@@ -87,14 +93,14 @@ struct Mesh {
 };
 
 static inline B get_bit(const Group& g, long lane, long offset) {
-    return *(const B*)(g.at(lane / LANES) + offset) >> (lane % LANES) & 1;
+    return *(const B*)g.part(lane / PART, offset, 0) >> (lane % PART) & 1;
 }
 static inline void set_bit(const Group& g, long lane, long offset, B value) {
-    B* to = (B*)(g.at(lane / LANES) + offset);
-    *to = (*to & ~((B)1 << (lane % LANES))) | value << (lane % LANES);
+    B* to = (B*)g.part(lane / PART, offset, 0);
+    *to = (*to & ~((B)1 << (lane % PART))) | value << (lane % PART);
 }
 static inline char* element(const Group& g, long lane, long offset, long size) {
-    return g.at(lane / LANES) + offset + (lane % LANES) * size;
+    return g.part(lane / PART, offset, size) + lane % PART * size;
 }
 static uint64_t get(const Group& g, long lane, const Field& f) {
     if (f.size == 0) return get_bit(g, lane, f.offset);
@@ -115,7 +121,8 @@ static void carry(const Group& from, long source, const Group& to, long target, 
 }
 
 static bool allocate(Group& g) {
-    g.blocks = (g.count + LANES - 1) / LANES;
+    g.blocks = (g.count + g.code.lanes - 1) / g.code.lanes;
+    g.parts = g.blocks * (g.code.lanes / PART);
     size_t bytes = (size_t)g.blocks * g.code.bytes;
     void* p = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) return false;
@@ -128,36 +135,41 @@ static bool allocate(Group& g) {
 // --- a cycle of some blocks ---
 
 static void evaluate(Group& g, long first, long last, char* scratch, Context* c) {
+    alignas(64) B live[8];
     for (long b = first; b < last; b++) {
+        long n = g.code.lanes / PART;
+        for (long p = 0; p < n; p++) live[p] = g.live(b * n + p);
         c->block = b;
-        g.code.cycle(g.at(b), scratch, g.live(b), c);
+        g.code.cycle(g.at(b), scratch, live, c);
     }
 }
 
-// Brings block b of a wire's target up to date.
+// Brings part b of a wire's target up to date.
 static void exchange(Mesh& m, const Wire& w, const Ways& way, long b) {
     const Group& g = m.tiles;
-    long start = b * LANES - way.shift;  // lane that lane 0 is fed from
-    long low = start >= 0 ? start / LANES : -((-start + LANES - 1) / LANES);
-    long offset = start - low * LANES;
-    const char* first = low >= 0 && low < g.blocks ? g.at(low) + w.from : 0;
-    const char* second = offset && low + 1 >= 0 && low + 1 < g.blocks ? g.at(low + 1) + w.from : 0;
-    char* to = g.at(b) + w.to;
+    long start = b * PART - way.shift;  // lane that lane 0 is fed from
+    long low = start >= 0 ? start / PART : -((-start + PART - 1) / PART);
+    long offset = start - low * PART;
+    const char* first = low >= 0 && low < g.parts ? g.part(low, w.from, w.size) : 0;
+    bool more = offset && low + 1 >= 0 && low + 1 < g.parts;
+    const char* second = more ? g.part(low + 1, w.from, w.size) : 0;
+    char* to = g.part(b, w.to, w.size);
     B inside = way.inside[b];
     if (w.size == 0) {
         B x = first ? *(const B*)first >> offset : 0;
-        if (second) x |= *(const B*)second << (LANES - offset);
+        if (second) x |= *(const B*)second << (PART - offset);
         *(B*)to = x & inside;
         return;
     }
-    if (first) memcpy(to, first + offset * w.size, (LANES - offset) * w.size);
-    if (second) memcpy(to + (LANES - offset) * w.size, second, offset * w.size);
+    if (first) memcpy(to, first + offset * w.size, (PART - offset) * w.size);
+    if (second) memcpy(to + (PART - offset) * w.size, second, offset * w.size);
     for (B out = ~inside; out; out &= out - 1)
         memset(to + __builtin_ctzll(out) * w.size, 0, w.size);
 }
 
 static void exchange_all(Mesh& m, long first, long last) {
-    for (long b = first; b < last; b++)
+    long n = m.tiles.code.lanes / PART;
+    for (long b = first * n; b < last * n; b++)
         for (size_t n = 0; n < m.wires.size(); n++) exchange(m, m.wires[n], m.ways[n], b);
 }
 
@@ -211,8 +223,8 @@ static bool reached(const Mesh& m) {
             if (f.at < f.count) return false;
         return true;
     }
-    for (long b = 0; b < m.tiles.blocks; b++)
-        if (*(const B*)(m.tiles.at(b) + m.watched) & m.tiles.live(b)) return m.until == ANY;
+    for (long p = 0; p < m.tiles.parts; p++)
+        if (*(const B*)m.tiles.part(p, m.watched, 0) & m.tiles.live(p)) return m.until == ANY;
     return m.until == NONE;
 }
 
@@ -323,13 +335,13 @@ void mesh_wire(Mesh* m, long from, long to, long size, long down, long right) {
     m->wires.push_back({from, to, size, down, right});
     Ways way;
     way.shift = down * m->columns + right;
-    way.inside.assign(m->tiles.blocks, 0);
+    way.inside.assign(m->tiles.parts, 0);
     for (long r = 0; r < m->rows; r++)
         for (long c = 0; c < m->columns; c++) {
             long sr = r - down, sc = c - right;
             if (sr < 0 || sr >= m->rows || sc < 0 || sc >= m->columns) continue;
             long lane = r * m->columns + c;
-            way.inside[lane / LANES] |= (B)1 << (lane % LANES);
+            way.inside[lane / PART] |= (B)1 << (lane % PART);
         }
     m->ways.push_back(way);
 }

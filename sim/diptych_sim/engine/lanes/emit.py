@@ -1,297 +1,123 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writes the C++ of a design: what 64 instances do in a cycle."""
+"""Writes the C++ of a design: what a block of instances does in a cycle."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
-from .graph import Graph
+from .expressions import Expressions
+from .layout import Layout, element_bytes, type_of
 from .lower import Lowered, MemoryState, Read, Register, Write
-from .schedule import Schedule
+from .schedule import Commit, Schedule, Step, runs
 
-__all__ = ["Element", "Layout", "emit", "lay_out"]
+__all__ = ["emit"]
 
-LANES = 64
 STEPS = 400
 """Operations in a C++ function; compilers are slow with long ones."""
-_PLACE = re.compile(r"@(\d+)@")
+_PLACE = re.compile(r"([@#])(\d+)\1")
 
 
-def element_bytes(width: int) -> int:
-    """Return the bytes of a lane's element; 0 for a single bit."""
-    return 0 if width == 1 else 1 if width <= 8 else 2 if width <= 16 else 4 if width <= 32 else 8
-
-
-def _type(width: int) -> str:
-    return f"uint{8 * element_bytes(width)}_t"
-
-
-@dataclass(frozen=True)
-class Element:
-    """Where something of a block of lanes is: ``size`` bytes a lane, or a bit a lane."""
-
-    offset: int
-    size: int
-    width: int
-
-
-@dataclass
-class Layout:
-    """A block of lanes in memory.
-
-    Attributes
-    ----------
-    nodes : dict of int to Element
-        Registers, read ports, inputs, and outputs that are no registers, by node. Those hold what
-        they were in the last cycle.
-    memories : dict of int to list of Element
-        Pieces of each memory; row ``n`` is ``n`` vectors further on.
-    state_bytes, bytes : int
-        Size without the memories, and with them.
-    """
-
-    nodes: dict[int, Element] = field(default_factory=dict)
-    memories: dict[int, list[Element]] = field(default_factory=dict)
-    state_bytes: int = 0
-    bytes: int = 0
-
-
-def lay_out(low: Lowered) -> Layout:
-    """Place the state of a block: single bits first, then words, then memories."""
-    nodes = low.graph.nodes
-    sources = [register.node for register in low.registers]
-    sources += [node for port in low.inputs.values() for node, _, _ in port]
-    sources += [node for read in low.reads for node, _, _ in read.targets]
-    layout = Layout()
-    outputs = {net >> 6 for nets in low.outputs.values() for net in nets}
-    sources += [node for node in outputs if node > 1 and nodes[node].op != "source"]
-    at = 0
-    for node in sorted(sources, key=lambda n: (nodes[n].width > 1, n)):
-        size = element_bytes(nodes[node].width)
-        if size:
-            at = -(-at // 64) * 64
-        layout.nodes[node] = Element(at, size, nodes[node].width)
-        at += size * LANES or LANES // 8
-    layout.state_bytes = at = -(-at // 4096) * 4096
-    for memory in low.memories.values():
-        if memory.shared:
-            continue
-        layout.memories[memory.cell] = []
-        for _, width in memory.pieces:
-            size = element_bytes(width)
-            layout.memories[memory.cell].append(Element(at, size, width))
-            at += -(-memory.depth * (size * LANES or LANES // 8) // 64) * 64
-    layout.bytes = -(-at // 4096) * 4096
-    return layout
-
-
-class _Emitter:
+class _Emitter(Expressions):
     def __init__(self, low: Lowered, plan: Schedule, layout: Layout) -> None:
-        self.low, self.plan, self.layout = low, plan, layout
-        self.graph: Graph = low.graph
-        self.nodes = low.graph.nodes
-        self.functions: list[list[str]] = [[]]
+        super().__init__(low, layout)
+        self.plan = plan
+        # Functions hold runs; a run is computed for a whole block, or part by part.
+        self.runs: list[tuple[int, bool, list[str]]] = []
+        self.function = 0
+        self.count = 0
         self.made: dict[int, int] = {}
         self.used: dict[int, set[int]] = {}
-        self.count = 0
-
-    # --- operands ---
-
-    def ref(self, node: int) -> str:
-        kind = self.nodes[node]
-        if kind.op == "const" and kind.width == 1:
-            return "~(B)0" if kind.args[0] else "(B)0"
-        if kind.op == "const":
-            return f"all<{_type(kind.width)}>({kind.args[0]}ull)"
-        if kind.op == "source":
-            return self.state(node)
-        self.used.setdefault(node, set()).add(len(self.functions) - 1)
-        return f"@{node}@"
-
-    def state(self, node: int) -> str:
-        place = self.layout.nodes[node]
-        type_ = "B" if not place.size else f"V<{_type(place.width)}>"
-        return f"(*({type_}*)(s + {place.offset}))"
-
-    def cast(self, node: int, width: int) -> str:
-        have, want = _type(self.nodes[node].width), _type(width)
-        if self.nodes[node].op == "const":
-            return f"all<{want}>({self.nodes[node].args[0]}ull)"
-        ref = self.ref(node)
-        return ref if have == want else f"cast<{want}>({ref})"
-
-    def masked(self, text: str, width: int) -> str:
-        full = 8 * element_bytes(width)
-        if width == full:
-            return text
-        return f"band<{_type(width)}>({text}, {_type(width)}({(1 << width) - 1}ull))"
-
-    # --- operations ---
-
-    def expression(self, node: int) -> str:
-        op, width, args = self.nodes[node]
-        ref = self.ref
-        if width == 1 and op in ("and", "or", "xor"):
-            return f"{ref(args[0])} {dict(zip(('and', 'or', 'xor'), '&|^', strict=True))[op]} {ref(args[1])}"
-        if op == "not":
-            return f"~{ref(args[0])}"
-        if op == "mux" and width == 1:
-            c, a, b = (ref(arg) for arg in args)
-            return f"({c} & {a}) | (~{c} & {b})"
-        if op == "bit":
-            return f"bit({ref(args[0])}, {args[1]})"
-        if op == "any":
-            return f"nonzero({ref(args[0])})"
-        if op in ("eq", "ult", "slt"):
-            size = max(self.nodes[arg].width for arg in args)
-            a, b = (self.cast(arg, size) for arg in args)
-            if op == "slt" and (rest := 8 * element_bytes(size) - size):
-                a, b = (f"left<{rest}>({x})" for x in (a, b))
-            return f"{ {'eq': 'equal', 'ult': 'below', 'slt': 'less'}[op] }({a}, {b})"
-        if op == "mux":
-            return (
-                f"select({ref(args[0])}, {self.cast(args[1], width)}, {self.cast(args[2], width)})"
-            )
-        if op in ("wand", "wor", "wxor"):
-            name = {"wand": "band", "wor": "bor", "wxor": "bxor"}[op]
-            return f"{name}({self.cast(args[0], width)}, {self.cast(args[1], width)})"
-        if op == "wnot":
-            full = (1 << width) - 1
-            return f"bxor({self.cast(args[0], width)}, all<{_type(width)}>({full}ull))"
-        if op in ("add", "sub"):
-            return self.masked(
-                f"{op}({self.cast(args[0], width)}, {self.cast(args[1], width)})", width
-            )
-        if op in ("mul", "shl", "shr", "sar"):
-            return self.wide(op, width, args)
-        if op == "sext":
-            narrow = self.nodes[args[0]].width
-            return self.masked(f"extend<{narrow}>({self.cast(args[0], width)})", width)
-        if op == "cat":
-            return self.cat(width, args)
-        if op == "aread":
-            return self.read_now(width, *args)
-        raise AssertionError(op)
-
-    def wide(self, op: str, width: int, args: tuple) -> str:
-        # There is no arithmetic of this kind on bytes.
-        size = max(width, 16, *(self.nodes[arg].width for arg in args[1:] if op != "mul"))
-        a, b = self.cast(args[0], size), self.cast(args[1], size)
-        if op == "sar":
-            a = f"extend<{width}>({a})"
-        name = {"mul": "mul", "shl": "shiftl", "shr": "shiftr", "sar": "shifta"}[op]
-        text = f"{name}({a}, {b})"
-        if _type(size) != _type(width):
-            text = f"cast<{_type(width)}>({text})"
-        return self.masked(text, width)
-
-    def cat(self, width: int, pieces: tuple) -> str:
-        type_ = _type(width)
-        text = ""
-        constant = sum(1 << place for node, _, _, place in pieces if node == 1)
-        for node, low, length, place in pieces:
-            if node < 2 or self.nodes[node].width == 1:
-                continue
-            have = self.nodes[node].width
-            part = self.ref(node)
-            if low and length > 1:
-                part = f"right<{low}>({part})"
-            if low + length < have and (low == 0 or length > 1):
-                part = f"band<{_type(have)}>({part}, {_type(have)}({(1 << length) - 1}ull))"
-            if length == 1 and have > 1:
-                part = f"band<{_type(have)}>(right<{low}>({self.ref(node)}), {_type(have)}(1))"
-            if _type(have) != type_:
-                part = f"cast<{type_}>({part})"
-            if place:
-                part = f"left<{place}>({part})"
-            text = f"bor({text}, {part})" if text else part
-        if constant or not text:
-            base = f"all<{type_}>({constant}ull)"
-            text = f"bor({text}, {base})" if text else base
-        for node, _, _, place in pieces:
-            if node > 1 and self.nodes[node].width == 1:
-                text = f"put<{type_}>({self.ref(node)}, {text}, {type_}({1 << place}ull))"
-        return text
-
-    def read_now(self, width: int, memory: int, low: int, address: tuple[int, ...]) -> str:
-        state = self.low.memories[memory]
-        number = [first for first, _ in state.pieces].index(low)
-        piece = self.layout.memories[memory][number] if not state.shared else None
-        type_ = "B" if width == 1 else f"V<{_type(width)}>"
-
-        def row(index: int) -> str:
-            if piece is None or index >= state.depth:
-                raise AssertionError("asynchronous read of a table")
-            step = piece.size * LANES or LANES // 8
-            return f"(*({type_}*)(s + {piece.offset + index * step}))"
-
-        def choose(at: int, index: int) -> str:
-            if at < 0:
-                return row(index)
-            bit = address[at]
-            if bit < 2:
-                return choose(at - 1, index | bit << at)
-            above, below = choose(at - 1, index | 1 << at), choose(at - 1, index)
-            if width == 1:
-                return f"(({self.ref(bit)} & {above}) | (~{self.ref(bit)} & {below}))"
-            return f"select({self.ref(bit)}, {above}, {below})"
-
-        return choose(len(address) - 1, 0)
 
     # --- statements ---
 
-    def line(self, text: str) -> None:
-        self.functions[-1].append(text)
-
-    def pause(self) -> None:
+    def open(self, wide: bool) -> None:
+        """Begin a run."""
         if self.count >= STEPS:
-            self.functions.append([])
+            self.function += 1
             self.count = 0
+        self.wide = wide
+        self.runs.append((self.function, wide, []))
+
+    def line(self, text: str) -> None:
+        self.runs[-1][2].append(text)
+        for node in self.uses:
+            self.used.setdefault(node, set()).add(len(self.runs) - 1)
+        self.uses.clear()
+        self.count += 1
+
+    def step(self, step: Step) -> None:
+        if step.kind == "open":
+            region = self.plan.regions[step.node]
+            condition = self.ref(region.condition)
+            self.line(f"if ({condition if region.when else f'~{condition}'}) {{")
+        elif step.kind == "close":
+            self.line("}")
+        else:
+            text = self.expression(step.node)
+            self.made[step.node] = len(self.runs) - 1
+            self.line(f"{'@' if self.wide else '#'}{step.node}{'@' if self.wide else '#'} = {text};")
 
     def steps(self) -> None:
-        depth = 0
-        for step in self.plan.steps:
-            if step.kind == "open":
-                region = self.plan.regions[step.node]
-                condition = self.ref(region.condition)
-                # Lanes beyond the last instance hold what an idle one holds.
-                self.line(f"if ({condition if region.when else f'~{condition}'}) {{")
-                depth += 1
-            elif step.kind == "close":
-                self.line("}")
-                depth -= 1
-            else:
-                text = self.expression(step.node)
-                self.made[step.node] = len(self.functions) - 1
-                self.line(f"@{step.node}@ = {text};")
-                self.count += 1
-            if depth == 0:
-                self.pause()
+        for wide, items in runs(self.plan, self.graph, self.of_bits):
+            self.open(wide)
+            for item in items:
+                if self.count >= STEPS:
+                    self.open(wide)
+                for step in item:
+                    self.step(step)
 
     def asserts(self) -> None:
+        self.open(False)
         for number, (node, _) in enumerate(self.low.asserts):
             if node:
-                self.line(f"if (B wrong = {self.ref(node)} & live) fail(c, {number}, wrong);")
+                self.line(
+                    f"if (B wrong = {self.ref(node)} & ((const B*)live)[j]) "
+                    f"fail(c, {number}, LANES, j * PART + __builtin_ctzll(wrong));"
+                )
 
     def outputs(self) -> None:
-        for node in self.layout.nodes:
+        for node, place in self.layout.nodes.items():
             if self.nodes[node].op != "source":
+                self.open(place.size == 0)
                 self.line(f"{self.state(node)} = {self.ref(node)};")
 
     def commits(self) -> None:
-        for copy, (place, node) in enumerate(sorted(self.plan.copies)):
-            raise AssertionError(f"{copy} {place} {node}")
-        for commit in self.plan.commits:
-            what = commit.what
-            if isinstance(what, Register):
-                self.register(what, commit.arms)
-            elif isinstance(what, Read):
-                self.read(what)
-            else:
-                self.write(what)
-            self.count += 1
-            self.pause()
+        for number, commit in enumerate(self.plan.commits):
+            self.alias = self.plan.copies.get(number, {})
+            bits = isinstance(commit.what, list) or (
+                isinstance(commit.what, Register) and self.nodes[commit.what.node].width == 1
+            )
+            if not self.runs or self.wide != bits or self.count >= STEPS:
+                self.open(bits)
+            self.commit(commit)
+        self.alias = {}
+
+    def commit(self, commit: Commit) -> None:
+        what = commit.what
+        if isinstance(what, list):
+            self.bits(what, commit.arms)
+        elif isinstance(what, Register):
+            self.register(what, commit.arms)
+        elif isinstance(what, Read):
+            self.read(what)
+        else:
+            self.write(what)
+
+    def bits(self, what: Sequence[Register], arms: list[tuple[int, int]]) -> None:
+        """Write registers of a bit that keep their values together."""
+        conditions = [condition for condition, _ in arms]
+        self.line(f"if ({' || '.join(f'some({self.ref(c)})' for c in conditions)}) {{")
+        # One may take the value of another, so all are computed before any is written.
+        for register in what:
+            value = self.state(register.node)
+            for condition, new in zip(conditions, self.plan.values[register.node], strict=True):
+                mask = self.ref(condition)
+                value = f"(({mask} & {self.ref(new)}) | (~{mask} & {value}))"
+            self.line(f"const W x{register.node} = {value};")
+        for register in what:
+            self.line(f"{self.state(register.node)} = x{register.node};")
+        self.line("}")
 
     def register(self, what: Register, arms: list[tuple[int, int]]) -> None:
         to = self.state(what.node)
@@ -316,14 +142,14 @@ class _Emitter:
             self.line(f"const auto& at = {address};")
         for number, (low, width) in enumerate(memory.pieces):
             size = max(width, 2)
-            type_ = _type(size)
+            type_ = type_of(size)
             self.line(f"V<{type_}> p{number};")
             if memory.shared:
                 table = f"table_{memory.cell}_{number}"
                 self.line(f"look_up_shared(m, {table}, {memory.depth}, at, p{number});")
             else:
                 piece = self.layout.memories[memory.cell][number]
-                words = f"(const {type_}*)(s + {piece.offset})"
+                words = f"(const {type_}*)(s + {piece.offset}) + j * PART"
                 self.line(f"look_up(m, {words}, {memory.depth}, at, p{number});")
             for node, first, count in what.targets:
                 if not low <= first < low + width:
@@ -336,8 +162,8 @@ class _Emitter:
                 text = f"right<{shift}>(p{number})" if shift else f"p{number}"
                 if shift + count < 8 * element_bytes(size):
                     text = f"band<{type_}>({text}, {type_}({(1 << count) - 1}ull))"
-                if _type(count) != type_:
-                    text = f"cast<{_type(count)}>({text})"
+                if type_of(count) != type_:
+                    text = f"cast<{type_of(count)}>({text})"
                 self.line(f"{to} = select(m, {text}, {to});")
         self.line("}")
 
@@ -347,15 +173,15 @@ class _Emitter:
             return
         self.line(f"if (B m = {self.ref(what.enable)}) {{")
         width = self.nodes[what.address].width
-        self.line(f"const V<{_type(width)}> at_ = {self.ref(what.address)};")
-        self.line(f"const {_type(width)}* at = (const {_type(width)}*)&at_;")
+        self.line(f"const V<{type_of(width)}> at_ = {self.ref(what.address)};")
+        self.line(f"const {type_of(width)}* at = (const {type_of(width)}*)&at_;")
         for number, (piece, (node, parts)) in enumerate(
             zip(self.layout.memories[memory.cell], what.data, strict=True)
         ):
             if piece.size == 0:
                 self.line(f"const B d{number} = {self.ref(node)};")
             else:
-                type_ = _type(piece.width)
+                type_ = type_of(piece.width)
                 self.line(f"const V<{type_}> d{number} = {self.cast(node, piece.width)};")
             for part, (enable, _, _) in enumerate(parts):
                 self.line(f"const B e{number}_{part} = {self.ref(enable)};")
@@ -366,19 +192,19 @@ class _Emitter:
             zip(self.layout.memories[memory.cell], what.data, strict=True)
         ):
             if piece.size == 0:
-                to = f"((B*)(s + {piece.offset}))[row]"
+                to = f"((B*)(s + {piece.offset}))[row * G + j]"
                 self.line(
                     f"if (e{number}_0 >> k & 1) {to} = ({to} & ~((B)1 << k)) | "
                     f"((d{number} >> k & 1) << k);"
                 )
                 continue
-            type_ = _type(piece.width)
+            type_ = type_of(piece.width)
             masks = [
                 f"((({type_})(e{number}_{part} >> k & 1) * {type_}({(1 << size) - 1}ull)) << {low})"
                 for part, (_, low, size) in enumerate(parts)
             ]
             self.line(f"const {type_} w{number} = {' | '.join(masks)};")
-            to = f"(({type_}*)(s + {piece.offset}))[row * LANES + k]"
+            to = f"(({type_}*)(s + {piece.offset}))[row * LANES + j * PART + k]"
             self.line(f"{to} = ({to} & ~w{number}) | ((({type_}*)&d{number})[k] & w{number});")
         self.line("}")
         self.line("}")
@@ -390,49 +216,78 @@ class _Emitter:
         self.asserts()
         self.outputs()
         self.commits()
-        # Values that are used in a later function are kept in a block of their own.
-        crossing = {n for n, users in self.used.items() if users != {self.made[n]}}
+        functions = {run: function for run, (function, _, _) in enumerate(self.runs)}
+        # A value that one run uses lives in it; one that a function uses, in that; others are
+        # kept in a block of their own.
+        local = {n for n, users in self.used.items() if users == {self.made[n]}}
+        inside = {
+            n
+            for n, users in self.used.items()
+            if n not in local and {functions[u] for u in users} == {functions[self.made[n]]}
+        }
         offsets: dict[int, int] = {}
         at = 0
-        for node in sorted(crossing, key=lambda n: (self.nodes[n].width > 1, n)):
+        for node in sorted(self.used.keys() - local - inside, key=self.size_first):
             size = element_bytes(self.nodes[node].width)
             if size:
                 at = -(-at // 64) * 64
             offsets[node] = at
-            at += size * LANES or LANES // 8
+            at += self.layout.step(size)
 
         def name(match: re.Match[str]) -> str:
-            node = int(match[1])
-            if node in crossing:
-                width = self.nodes[node].width
-                type_ = "B" if width == 1 else f"V<{_type(width)}>"
-                return f"(*({type_}*)(t + {offsets[node]}))"
-            return f"n{node}"
+            node = int(match[2])
+            if node not in offsets and node not in inside:
+                return f"n{node}"
+            width = self.nodes[node].width
+            type_ = "B" if width == 1 else f"V<{type_of(width)}>"
+            if match[1] == "@":
+                return f"(*(W*)(t + {offsets[node]}))" if node in offsets else f"n{node}"
+            base = f"t + {offsets[node]}" if node in offsets else f"&n{node}"
+            return f"(({type_}*)({base}))[j]"
 
-        out = ['#include "lanes.h"', '#include "engine.h"']
+        out = [
+            f"#define LANES {self.layout.lanes}",
+            '#include "lanes.h"',
+            '#include "engine.h"',
+        ]
         for memory in self.low.memories.values():
             if memory.shared:
                 out += _tables(memory)
-        for index, lines in enumerate(self.functions):
-            out.append(f"static void f{index}(char* s, char* t, B live, Context* c) {{")
-            for node in sorted(n for n, f in self.made.items() if f == index and n not in crossing):
-                width = self.nodes[node].width
-                out.append(f"{'B' if width == 1 else f'V<{_type(width)}>'} n{node};")
-            out += [_PLACE.sub(name, line) for line in lines]
+        by_run: dict[int, list[int]] = {}
+        for node, run in self.made.items():
+            by_run.setdefault(run, []).append(node)
+        for function in range(self.function + 1):
+            out.append(f"static void f{function}(char* s, char* t, const W* live, Context* c) {{")
+            mine = [run for run in functions if functions[run] == function]
+            for run in mine:
+                for node in by_run.get(run, ()):
+                    if node in inside:
+                        width = self.nodes[node].width
+                        out.append(
+                            f"W n{node};" if width == 1 else f"V<{type_of(width)}> n{node}[G];"
+                        )
+            for run in mine:
+                _, wide, lines = self.runs[run]
+                if not lines:
+                    continue
+                out.append("{" if wide else "PARTS {")
+                for node in by_run.get(run, ()):
+                    if node not in inside and node not in offsets:
+                        width = self.nodes[node].width
+                        bits = "W" if wide else "B"
+                        out.append(f"{bits if width == 1 else f'V<{type_of(width)}>'} n{node};")
+                out += [_PLACE.sub(name, line) for line in lines]
+                out.append("}")
             out.append("}")
         out.append('extern "C" {')
-        out.append("void cycle(char* s, char* t, B live, Context* c) {")
-        out += [f"f{index}(s, t, live, c);" for index in range(len(self.functions))]
+        out.append("void cycle(char* s, char* t, const W* live, Context* c) {")
+        out += [f"f{index}(s, t, live, c);" for index in range(self.function + 1)]
         out.append("}")
         out.append("void reset_block(char* s) {")
-        for register in self.low.registers:
-            if register.resets:
-                out.append(f"{self.state(register.node)} = {self.initial(register)};")
+        out += [self.initial(register) for register in self.low.registers if register.resets]
         out.append("}")
         out.append("void start_block(char* s) {")
-        for register in self.low.registers:
-            if register.init:
-                out.append(f"{self.state(register.node)} = {self.initial(register)};")
+        out += [self.initial(register) for register in self.low.registers if register.init]
         for memory in self.low.memories.values():
             if not memory.shared and any(memory.init):
                 out += self.fill(memory)
@@ -441,11 +296,18 @@ class _Emitter:
         out.append("}")
         return "\n".join(out) + "\n"
 
+    def size_first(self, node: int) -> tuple[bool, int]:
+        return self.nodes[node].width > 1, node
+
     def initial(self, register: Register) -> str:
-        width = self.nodes[register.node].width
+        place = self.layout.nodes[register.node]
+        return self.constant(place.offset, place.width, register.init)
+
+    def constant(self, offset: int, width: int, value: int) -> str:
         if width == 1:
-            return "~(B)0" if register.init else "(B)0"
-        return f"all<{_type(width)}>({register.init}ull)"
+            return f"*(W*)(s + {offset}) = {'~W{}' if value else 'W{}'};"
+        type_ = f"V<{type_of(width)}>"
+        return f"PARTS (({type_}*)(s + {offset}))[j] = all<{type_of(width)}>({value}ull);"
 
     def fill(self, memory: MemoryState) -> list[str]:
         out = []
@@ -454,13 +316,9 @@ class _Emitter:
         ):
             for row, word in enumerate(memory.init):
                 value = word >> low & (1 << width) - 1
-                if not value:
-                    continue
-                step = piece.size * LANES or LANES // 8
-                type_ = "B" if width == 1 else f"V<{_type(width)}>"
-                to = f"(*({type_}*)(s + {piece.offset + row * step}))"
-                one = "~(B)0" if width == 1 else f"all<{_type(width)}>({value}ull)"
-                out.append(f"{to} = {one};")
+                if value:
+                    step = self.layout.step(piece.size)
+                    out.append(self.constant(piece.offset + row * step, width, value))
         return out
 
 
@@ -469,12 +327,12 @@ def _tables(memory: MemoryState) -> list[str]:
     for number, (low, width) in enumerate(memory.pieces):
         values = [word >> low & (1 << width) - 1 for word in memory.init]
         values += [0] * (memory.depth - len(values))
-        type_ = _type(max(width, 2))
+        type_ = type_of(max(width, 2))
         text = ", ".join(f"{value}ull" for value in values)
         out.append(f"static const {type_} table_{memory.cell}_{number}[] = {{{text}}};")
     return out
 
 
 def emit(low: Lowered, plan: Schedule, layout: Layout) -> str:
-    """Return the C++ of a design, to be compiled with ``engine.h``."""
+    """Return the C++ of a design, to be compiled with ``lanes.h`` and ``engine.h``."""
     return _Emitter(low, plan, layout).text()

@@ -9,8 +9,8 @@ struct Context {
     long instance;
 };
 
-static inline void fail(Context* c, long number, uint64_t lanes) {
+static inline void fail(Context* c, long number, long lanes, long lane) {
     if (c->failed >= 0) return;
     c->failed = number;
-    c->instance = c->block * 64 + __builtin_ctzll(lanes);
+    c->instance = c->block * lanes + lane;
 }

@@ -8,8 +8,22 @@
 #include <immintrin.h>
 #endif
 
+// A block has LANES lanes, in parts of 64. B is a bit of each lane of a part, W of a block.
 typedef uint64_t B;
-static const int LANES = 64;
+static const int PART = 64;
+static const int G = LANES / 64;
+#if LANES == 64
+typedef uint64_t W;
+static inline bool some(W x) { return x != 0; }
+#else
+typedef uint64_t W __attribute__((vector_size(LANES / 8)));
+static inline __attribute__((always_inline)) bool some(const W& x) {
+    uint64_t r = 0;
+    for (int j = 0; j < G; j++) r |= ((const uint64_t*)&x)[j];
+    return r != 0;
+}
+#endif
+#define PARTS for (int j = 0; j < G; j++)
 template <class T> struct Signed;
 template <> struct Signed<uint8_t> { typedef int8_t type; };
 template <> struct Signed<uint16_t> { typedef int16_t type; };
@@ -115,7 +129,7 @@ SHIFT(shifta, srav, )
 template <class T> INLINE V<T> mask_(B m) {
     V<T> r;
     T* p = (T*)&r;
-    for (int k = 0; k < LANES; k++) p[k] = (T)-(T)(m >> k & 1);
+    for (int k = 0; k < PART; k++) p[k] = (T)-(T)(m >> k & 1);
     return r;
 }
 template <class T> INLINE V<T> select(B m, const V<T>& a, const V<T>& b) {
@@ -126,7 +140,7 @@ template <class T> INLINE V<T> select(B m, const V<T>& a, const V<T>& b) {
 template <class T, class X> INLINE B bits_(const X* c) {
     B r = 0;
     const T* p = (const T*)c;
-    for (int k = 0; k < LANES; k++) r |= (B)(p[k] & 1) << k;
+    for (int k = 0; k < PART; k++) r |= (B)(p[k] & 1) << k;
     return r;
 }
 #define COMPARE(name, type, expression) \
@@ -147,7 +161,7 @@ COMPARE(test, vec, (x & y) != 0)
         V<T> r; \
         const T *x = (const T*)&a, *y = (const T*)&n; \
         const T W = 8 * sizeof(T); \
-        for (int k = 0; k < LANES; k++) { \
+        for (int k = 0; k < PART; k++) { \
             type s = (type)x[k]; \
             ((T*)&r)[k] = y[k] < W ? (T)(s op y[k]) : (T)(beyond); \
         } \
@@ -183,7 +197,7 @@ template <class D, class S> INLINE V<D> cast(const V<S>& a) { return Cast<D, S>:
 
 #define EACH_SET(m, k) for (B left_ = (m); left_ && ((k) = __builtin_ctzll(left_), true); left_ &= left_ - 1)
 
-// Looks up a word for each lane in m; memories keep the lanes of an address together.
+// Looks up a word for each lane in m of a part; memories keep the lanes of an address together.
 template <class T, class A> INLINE void look_up(B m, const T* words, uint32_t depth, const V<A>& address, V<T>& out) {
     const A* at = (const A*)&address;
     T* to = (T*)&out;

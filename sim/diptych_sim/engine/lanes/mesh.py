@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Self
@@ -17,7 +18,7 @@ from diptych_sim.engine.compiling import Progress
 from diptych_sim.engine.errors import EngineError, SimulationError
 
 from .build import Code, Compiled, compile_design, compile_driver
-from .emit import LANES, Element
+from .layout import Element
 
 __all__ = ["LaneMesh", "Word"]
 
@@ -63,6 +64,14 @@ def _pairs() -> list[tuple[str, str]]:
     return out
 
 
+def block_lanes(tiles: int) -> int:
+    """Return the lanes of a block: more cost less each, unless they are empty."""
+    chosen = os.environ.get("DIPTYCH_LANES")
+    if chosen:
+        return int(chosen)
+    return 64 if tiles <= 128 else 256
+
+
 class LaneMesh:
     """Tiles and host ports, reset; after :meth:`run` their state can be read.
 
@@ -89,12 +98,14 @@ class LaneMesh:
     ) -> None:
         self.rows, self.columns = rows, columns
         tile = Tile(**parameters)
-        self.tile = compile_design(tile, "tile", _pairs(), progress)
+        self.tile = compile_design(
+            tile, "tile", _pairs(), lanes=block_lanes(rows * columns), progress=progress
+        )
         self.port = compile_design(
             HostPort(colors=tile.colors),
             "host_port",
             [("back__valid", "link__valid"), ("back__wavelet", "link__wavelet")],
-            progress,
+            progress=progress,
         )
         self._driver = _prototypes(compile_driver(progress))
         codes = [self.tile.code, self.port.code]
@@ -102,7 +113,7 @@ class LaneMesh:
             rows, columns, ctypes.byref(codes[0]), ctypes.byref(codes[1])
         )
         if not self._mesh:
-            size = self.tile.layout.bytes * -(-rows * columns // LANES)
+            size = self.tile.layout.bytes * -(-rows * columns // self.tile.layout.lanes)
             raise EngineError(f"A mesh of {rows}x{columns} needs {size >> 20} MiB of memory")
         self._kept: list[Any] = []
         self._connect()
@@ -278,10 +289,10 @@ class LaneMesh:
     def element(self, place: Element, row: int = 0) -> np.ndarray:
         """Return an element of all tiles, in order."""
         count = self.rows * self.columns
-        blocks = -(-count // LANES)
+        blocks = -(-count // self.tile.layout.lanes)
         size = self.tile.layout.bytes
         base = self._driver.mesh_tiles(self._mesh)
-        step = place.size * LANES or LANES // 8
+        step = self.tile.layout.step(place.size)
         raw = (ctypes.c_char * (blocks * size)).from_address(base)
         data = np.frombuffer(memoryview(raw), dtype=np.uint8).reshape(blocks, size)
         start = place.offset + row * step

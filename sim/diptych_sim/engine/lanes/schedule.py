@@ -8,6 +8,8 @@ operations form regions, which are skipped together.
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .graph import Graph
@@ -34,11 +36,14 @@ class Region:
 
 @dataclass
 class Commit:
-    """What happens at the clock edge: a register, a memory read or a memory write."""
+    """What happens at the clock edge to a register, by a memory read or by a memory write.
 
-    what: Register | Read | Write
+    Registers of a bit that keep their values together are one.
+    """
+
+    what: Register | list[Register] | Read | Write
     arms: list[tuple[int, int]]
-    """Of a register that keeps its value otherwise: conditions and values, last one wins."""
+    """Of registers that keep their values otherwise: conditions and values, last one wins."""
     needs: list[Need]
     reads: set[int]
     writes: set[int]
@@ -46,7 +51,7 @@ class Commit:
 
 @dataclass
 class Step:
-    """An operation, or the opening or closing of a region; ``copy`` keeps an old value."""
+    """An operation, or the opening or closing of a region."""
 
     kind: str
     node: int = -1
@@ -58,8 +63,11 @@ class Schedule:
 
     steps: list[Step]
     commits: list[Commit]
-    copies: set[tuple[int, int]]
+    copies: dict[int, dict[int, int]]
+    """For commits by number: what to read instead of registers that have changed before."""
     regions: list[Region]
+    values: dict[int, list[int]]
+    """Of registers in groups: their value for each arm."""
 
 
 def _cost(width: int, op: str) -> int:
@@ -72,7 +80,7 @@ def _cost(width: int, op: str) -> int:
 def needs_of(graph: Graph, node: int) -> list[Need]:
     """Return what an operation uses."""
     op, _, args = graph.nodes[node]
-    if op in ("const", "source"):
+    if op in ("const", "source", "copy"):
         return []
     if op == "mux" and graph.nodes[node].width > 1:
         return [(args[0], None, True), (args[1], args[0], True), (args[2], args[0], False)]
@@ -92,27 +100,35 @@ def _arms(graph: Graph, register: Register) -> tuple[list[tuple[int, int]], bool
     """
     arms: list[tuple[int, int]] = []
     node = register.next
-    while graph.nodes[node].op == "mux" and graph.nodes[node].width > 1:
+    while graph.nodes[node].op == "mux":
         condition, value, node = graph.nodes[node].args
         arms.append((condition, value))
     arms.reverse()
-    return arms, node == register.node
+    own = any(register.node in arm for arm in arms)
+    return arms, node == register.node and not own
 
 
-def _commits(low: Lowered) -> list[Commit]:
+def _commits(low: Lowered, values: dict[int, list[int]]) -> list[Commit]:
     graph = low.graph
     out = []
+    groups: dict[tuple[int, ...], list[tuple[Register, list[int]]]] = {}
     for register in low.registers:
         if register.next == register.node:
             continue
         arms, keeps = _arms(graph, register)
         needs: list[Need] = [(register.next, None, True)]
-        if keeps and graph.nodes[register.node].width > 1:
+        if keeps and graph.nodes[register.node].width == 1:
+            groups.setdefault(tuple(condition for condition, _ in arms), []).append(
+                (register, [value for _, value in arms])
+            )
+            continue
+        if keeps:
             needs = [(condition, None, True) for condition, _ in arms]
             needs += [(value, condition, True) for condition, value in arms]
         else:
             arms = []
         out.append(_commit(graph, register, arms, needs, {register.node}))
+    out += _grouped(graph, groups, values)
     for read in low.reads:
         needs = [(read.enable, None, True), (read.address, read.enable, True)]
         out.append(_commit(graph, read, [], needs, {node for node, _, _ in read.targets}))
@@ -125,9 +141,36 @@ def _commits(low: Lowered) -> list[Commit]:
     return out
 
 
+GROUP = 3
+"""Registers of a bit that are worth a branch."""
+
+
+def _grouped(
+    graph: Graph,
+    groups: dict[tuple[int, ...], list[tuple[Register, list[int]]]],
+    values: dict[int, list[int]],
+) -> list[Commit]:
+    """Return commits of registers of a bit, those with equal conditions together."""
+    out = []
+    for conditions, members in groups.items():
+        if len(members) < GROUP:
+            for register, _ in members:
+                needs: list[Need] = [(register.next, None, True)]
+                out.append(_commit(graph, register, [], needs, {register.node}))
+            continue
+        needs = [(condition, None, True) for condition in conditions]
+        for register, taken in members:
+            values[register.node] = taken
+            needs += [(v, c, True) for c, v in zip(conditions, taken, strict=True)]
+        registers = [register for register, _ in members]
+        arms = [(condition, -1) for condition in conditions]
+        out.append(_commit(graph, registers, arms, needs, {r.node for r in registers}))
+    return out
+
+
 def _commit(
     graph: Graph,
-    what: Register | Read | Write,
+    what: Register | list[Register] | Read | Write,
     arms: list[tuple[int, int]],
     needs: list[Need],
     writes: set[int],
@@ -176,7 +219,12 @@ def _order(commits: list[Commit]) -> tuple[list[Commit], set[tuple[int, int]]]:
 class _Scheduler:
     def __init__(self, low: Lowered) -> None:
         self.graph = low.graph
-        self.commits, self.copies = _order(_commits(low))
+        self.values: dict[int, list[int]] = {}
+        self.commits, copies = _order(_commits(low, self.values))
+        self.copies: dict[int, dict[int, int]] = {}
+        for number, node in copies:
+            copy = self.graph.add("copy", self.graph.nodes[node].width, node)
+            self.copies.setdefault(number, {})[node] = copy
         self.always = [node for node, _ in low.asserts]
         self.always += {net >> 6 for nets in low.outputs.values() for net in nets}
         self.regions = [Region(-1, 1, True, 0)]
@@ -316,4 +364,56 @@ def schedule(low: Lowered) -> Schedule:
                 work.want(node, condition, when, 0)
     for node in work.always:
         work.emit(node, 0)
-    return Schedule(work.steps, work.commits, work.copies, work.regions)
+    for copies in work.copies.values():
+        for copy in copies.values():
+            work.emit(copy, 0)
+    return Schedule(work.steps, work.commits, work.copies, work.regions, work.values)
+
+
+def runs(
+    plan: Schedule, graph: Graph, of_bits: Callable[[int], bool]
+) -> Iterator[tuple[bool, list[list[Step]]]]:
+    """Yield the steps in runs: of operations on bits alone (True), and of others in turn.
+
+    A region stays together, with the others. What can go into the current run goes before what
+    has to wait for the next.
+    """
+    items: list[list[Step]] = []
+    depth = 0
+    for step in plan.steps:
+        if depth == 0:
+            items.append([])
+        items[-1].append(step)
+        depth += (step.kind == "open") - (step.kind == "close")
+    maker = {step.node: n for n, item in enumerate(items) for step in item if step.kind == "node"}
+    waits: list[set[int]] = []
+    users: list[list[int]] = [[] for _ in items]
+    for n, item in enumerate(items):
+        wait = set()
+        for step in item:
+            if step.kind == "node":
+                args = [arg for arg, _, _ in needs_of(graph, step.node)]
+            else:
+                args = [plan.regions[step.node].condition]
+            wait |= {maker[arg] for arg in args if arg in maker} - {n}
+        waits.append(wait)
+        for other in wait:
+            users[other].append(n)
+    bits = [len(item) == 1 and of_bits(item[0].node) for item in items]
+    ready: dict[bool, list[int]] = {True: [], False: []}
+    for n, wait in enumerate(waits):
+        if not wait:
+            heapq.heappush(ready[bits[n]], n)
+    kind = True
+    while ready[True] or ready[False]:
+        out = []
+        while ready[kind]:
+            n = heapq.heappop(ready[kind])
+            out.append(items[n])
+            for user in users[n]:
+                waits[user].discard(n)
+                if not waits[user]:
+                    heapq.heappush(ready[bits[user]], user)
+        if out:
+            yield kind, out
+        kind = not kind
