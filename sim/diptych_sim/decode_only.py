@@ -22,7 +22,7 @@ from diptych_sim.golden.machine import GoldenMachine
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.tile_public import TILE_PUBLIC
 
-__all__ = ["DecodeRun", "decode_only"]
+__all__ = ["DecodeRun", "decode_load", "decode_only"]
 
 LIMIT = 1_000_000
 """Cycles that loading and a token may take."""
@@ -44,6 +44,35 @@ class DecodeRun:
     def matches_golden(self) -> bool:
         """Whether every token equals the golden model's."""
         return self.tokens == self.expected
+
+
+def decode_load(
+    model: QuantizedModel,
+    prompt: list[int],
+    tokens: int,
+    *,
+    mesh: tuple[int, int],
+    sram_bytes: int,
+) -> tuple[list[list[int]], list[int]]:
+    """Return the words that each row takes, and the tokens that the golden model writes."""
+    rows, columns = mesh
+    program = compile_decode(
+        model, rows, columns, prompt_tokens=len(prompt), tokens=tokens, sram_bytes=sram_bytes
+    )
+    golden = GoldenMachine(model)
+    expected = list(golden.generate(prompt, tokens))
+    golden.reset()
+    golden.next_token(prompt)
+    load = []
+    for row in range(rows):
+        words = program.load_packets(row)
+        for layer, cache in enumerate(golden.cache):
+            for position in range(len(prompt)):
+                words += program.layout.packets(
+                    row, layer, position, cache.keys[position], cache.values[position]
+                )
+        load.append(words + program.start_packets(expected[0]))
+    return load, expected
 
 
 def decode_only(
@@ -69,22 +98,7 @@ def decode_only(
         If a step fails.
     """
     rows, columns = mesh
-    program = compile_decode(
-        model, rows, columns, prompt_tokens=len(prompt), tokens=tokens, sram_bytes=sram_bytes
-    )
-    golden = GoldenMachine(model)
-    expected = list(golden.generate(prompt, tokens))
-    golden.reset()
-    golden.next_token(prompt)
-    load = []
-    for row in range(rows):
-        words = program.load_packets(row)
-        for layer, cache in enumerate(golden.cache):
-            for position in range(len(prompt)):
-                words += program.layout.packets(
-                    row, layer, position, cache.keys[position], cache.values[position]
-                )
-        load.append(words + program.start_packets(expected[0]))
+    load, expected = decode_load(model, prompt, tokens, mesh=mesh, sram_bytes=sram_bytes)
     if engine == "lanes":
         events, run = lane_host.run_decode(
             load,

@@ -310,7 +310,6 @@ class Core(wiring.Component):
         m.d.comb += [
             imm.eq(instruction.tail),
             moved.eq(a + imm),
-            scale.enable.eq(1),
             scale.value.eq(moved),
             sram.scalar.address.eq(moved[3:]),
             sram.scalar_write.address.eq(moved[3:]),
@@ -358,6 +357,7 @@ class Core(wiring.Component):
                 for function, select in SCALE_FUNCTIONS.items():
                     with m.Case(function):
                         m.d.comb += [
+                            scale.enable.eq(1),
                             scale.select.eq(select),
                             done.eq(phase == ScaleFunction.latency),
                             writes.eq(done),

@@ -240,7 +240,7 @@ class Receiver(wiring.Component):
             with m.If((before.valid | behind.valid) & ~stays):
                 m.d.sync += behind.eq(before)
         m.d.comb += [
-            requantizer.enable.eq(1),
+            requantizer.enable.eq(tags[0].valid | tags[1].valid | tags[2].valid),
             requantizer.value.eq(self.value),
             requantizer.word.eq(word[:22]),
             requantizer.dynamic.eq(now.dynamic),
@@ -300,7 +300,7 @@ class Receiver(wiring.Component):
 
         # --- statistics ---
         m.d.comb += [
-            square.enable.eq(1),
+            square.enable.eq(write.valid),
             square.value.eq(final),
             square.shift.eq(write.shift),
         ]

@@ -106,6 +106,10 @@ class Workplace:
         shutil.copyfile(self.path / base, self.path / name)
         self._call(["ar", "rs", name, *extra])
 
+    def compile(self, command: Sequence[str]) -> None:
+        """Run a compiler."""
+        self._call(command)
+
     def _call(
         self, command: Sequence[str], on_line: Callable[[str], None] = lambda _line: None
     ) -> None:

@@ -56,7 +56,9 @@ class _Emitter(Expressions):
         else:
             text = self.expression(step.node)
             self.made[step.node] = len(self.runs) - 1
-            self.line(f"{'@' if self.wide else '#'}{step.node}{'@' if self.wide else '#'} = {text};")
+            self.line(
+                f"{'@' if self.wide else '#'}{step.node}{'@' if self.wide else '#'} = {text};"
+            )
 
     def steps(self) -> None:
         for wide, items in runs(self.plan, self.graph, self.of_bits):

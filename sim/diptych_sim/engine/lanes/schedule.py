@@ -370,6 +370,22 @@ def schedule(low: Lowered) -> Schedule:
     return Schedule(work.steps, work.commits, work.copies, work.regions, work.values)
 
 
+def _region(item: list[Step]) -> int:
+    return item[0].node if item[0].kind == "open" else -1
+
+
+def _next(ready: list[int], items: list[list[Step]], out: list[list[Step]]) -> int:
+    """Take an item that is ready: of the last one's region, if there is one, or the first."""
+    region = _region(out[-1]) if out else -1
+    if region >= 0:
+        for n in ready:
+            if _region(items[n]) == region:
+                ready.remove(n)
+                heapq.heapify(ready)
+                return n
+    return heapq.heappop(ready)
+
+
 def runs(
     plan: Schedule, graph: Graph, of_bits: Callable[[int], bool]
 ) -> Iterator[tuple[bool, list[list[Step]]]]:
@@ -406,10 +422,13 @@ def runs(
             heapq.heappush(ready[bits[n]], n)
     kind = True
     while ready[True] or ready[False]:
-        out = []
+        out: list[list[Step]] = []
         while ready[kind]:
-            n = heapq.heappop(ready[kind])
-            out.append(items[n])
+            n = _next(ready[kind], items, out)
+            if out and _region(out[-1]) == _region(items[n]) >= 0:
+                out[-1] = [*out[-1][:-1], *items[n][1:]]  # a region that goes on
+            else:
+                out.append(items[n])
             for user in users[n]:
                 waits[user].discard(n)
                 if not waits[user]:

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Verilator's class of a tile, an object for each tile, in a loop of two phases: all tiles and
+// host ports are evaluated, then what they drive is copied to what it drives.
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include "Vhost_port.h"
+#include "Vtile.h"
+#include "verilated.h"
+
+static std::vector<uint32_t> words_of(FILE* file) {
+    uint32_t count = 0;
+    if (fread(&count, 4, 1, file) != 1) exit(2);
+    std::vector<uint32_t> words(count);
+    if (count && fread(words.data(), 4, count, file) != count) exit(2);
+    return words;
+}
+
+// Arguments: file with the words of each row, rows, columns, words from row 0 that end the run.
+int main(int argc, char** argv) {
+    FILE* file = fopen(argv[1], "rb");
+    if (argc != 5 || !file) return 2;
+    const int rows = atoi(argv[2]), columns = atoi(argv[3]), wanted = atoi(argv[4]);
+    VerilatedContext context;
+    std::vector<std::unique_ptr<Vtile>> tiles;
+    std::vector<std::unique_ptr<Vhost_port>> ports;
+    std::vector<std::vector<uint32_t>> words;
+    std::vector<size_t> at(rows, 0);
+    for (int r = 0; r < rows; r++) {
+        words.push_back(words_of(file));
+        ports.emplace_back(new Vhost_port(&context, "port"));
+        for (int c = 0; c < columns; c++) {
+            tiles.emplace_back(new Vtile(&context, "tile"));
+            tiles.back()->edge = (r == 0) | (c == columns - 1) << 1 | (r == rows - 1) << 2;
+        }
+    }
+    auto offer = [&](int r) {
+        Vhost_port& p = *ports[r];
+        const size_t left = words[r].size() - at[r], count = left < 16 ? left : 16;
+        p.i__valid = count > 0;
+        for (size_t n = 0; n < 16; n++) p.i__payload[n] = n < count ? words[r][at[r] + n] : 0;
+        p.i__payload[16] = count;
+    };
+    auto evaluate = [&](int clock) {
+        for (auto& tile : tiles) tile->clk = clock, tile->eval();
+        for (auto& port : ports) port->clk = clock, port->eval();
+    };
+    auto copy = [&]() {
+        for (int r = 0; r < rows; r++)
+            for (int c = 0; c < columns; c++) {
+                Vtile& t = *tiles[r * columns + c];
+                if (c + 1 < columns) {
+                    Vtile& e = *tiles[r * columns + c + 1];
+                    e.x_in = t.x_out;
+                    e.west_i__valid = t.east_o__valid;
+                    e.west_i__wavelet = t.east_o__wavelet;
+                    t.east_o__credit = e.west_i__credit;
+                    t.east_i__valid = e.west_o__valid;
+                    t.east_i__wavelet = e.west_o__wavelet;
+                    e.west_o__credit = t.east_i__credit;
+                }
+                if (r + 1 < rows) {
+                    Vtile& s = *tiles[(r + 1) * columns + c];
+                    s.north_i__valid = t.south_o__valid;
+                    s.north_i__wavelet = t.south_o__wavelet;
+                    t.south_o__credit = s.north_i__credit;
+                    t.south_i__valid = s.north_o__valid;
+                    t.south_i__wavelet = s.north_o__wavelet;
+                    s.north_o__credit = t.south_i__credit;
+                }
+            }
+        for (int r = 0; r < rows; r++) {
+            Vtile& t = *tiles[r * columns];
+            Vhost_port& p = *ports[r];
+            t.west_i__valid = p.link__valid;
+            t.west_i__wavelet = p.link__wavelet;
+            p.link__credit = t.west_i__credit;
+            p.back__valid = t.west_o__valid;
+            p.back__wavelet = t.west_o__wavelet;
+            t.west_o__credit = p.back__credit;
+        }
+    };
+    for (auto& tile : tiles) tile->rst = 1;
+    for (auto& port : ports) port->rst = 1;
+    for (int n = 0; n < 2; n++) evaluate(0), evaluate(1), copy();
+    for (auto& tile : tiles) tile->rst = 0;
+    for (auto& port : ports) port->rst = 0;
+    for (int r = 0; r < rows; r++) offer(r);
+    long cycles = 0, last = 0;
+    const auto start = std::chrono::steady_clock::now();
+    for (int arrived = 0; arrived < wanted && cycles < 10000000;) {
+        evaluate(0);
+        std::vector<bool> taken(rows);
+        for (int r = 0; r < rows; r++) taken[r] = ports[r]->i__valid && ports[r]->i__ready;
+        evaluate(1);
+        copy();
+        cycles++;
+        for (int r = 0; r < rows; r++)
+            if (taken[r]) {
+                at[r] += 16;
+                if (at[r] > words[r].size()) at[r] = words[r].size();
+                offer(r);
+            }
+        if (tiles[0]->west_o__valid) arrived++, last = (long)(tiles[0]->west_o__wavelet & 0xFFFFFFFF);
+    }
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    printf("%ld %.6f %ld\n", cycles, seconds.count(), last);
+    return 0;
+}
