@@ -12,7 +12,7 @@ from typing import Any
 
 from diptych.mesh.panel import DecodePanel
 from diptych_sim import lane_host
-from diptych_sim.compiler.decode import compile_decode
+from diptych_sim.compiler.decode import DecodeProgram, compile_decode
 from diptych_sim.compiler.routes import Color
 from diptych_sim.engine.build import BuildOptions, Progress
 from diptych_sim.engine.kind import Engine
@@ -53,8 +53,8 @@ def decode_load(
     *,
     mesh: tuple[int, int],
     sram_bytes: int,
-) -> tuple[list[list[int]], list[int]]:
-    """Return the words that each row takes, and the tokens that the golden model writes."""
+) -> tuple[list[list[int]], list[int], DecodeProgram]:
+    """Return the words that each row takes, the golden model's tokens, and the program."""
     rows, columns = mesh
     program = compile_decode(
         model, rows, columns, prompt_tokens=len(prompt), tokens=tokens, sram_bytes=sram_bytes
@@ -72,7 +72,7 @@ def decode_load(
                     row, layer, position, cache.keys[position], cache.values[position]
                 )
         load.append(words + program.start_packets(expected[0]))
-    return load, expected
+    return load, expected, program
 
 
 def decode_only(
@@ -98,7 +98,7 @@ def decode_only(
         If a step fails.
     """
     rows, columns = mesh
-    load, expected = decode_load(model, prompt, tokens, mesh=mesh, sram_bytes=sram_bytes)
+    load, expected, program = decode_load(model, prompt, tokens, mesh=mesh, sram_bytes=sram_bytes)
     if engine == "lanes":
         events, run = lane_host.run_decode(
             load,

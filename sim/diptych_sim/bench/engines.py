@@ -155,7 +155,7 @@ def measure(console: Console, runs: int) -> None:
     for size in SIZES.split():
         rows, columns = map(int, size.split("x"))
         mesh = (rows, columns)
-        load, expected = decode_load(model, ids, TOKENS, mesh=mesh, sram_bytes=SRAM_BYTES)
+        load, expected, _ = decode_load(model, ids, TOKENS, mesh=mesh, sram_bytes=SRAM_BYTES)
         build, memory, best, ended = _lanes(load, mesh, expected[1:], runs)
         table.add_row(size, "lanes", f"{build:.1f}", f"{memory:,.0f}", f"{best / 1e6:.3f}", "1")
         build, speed = _two_phases(load, mesh, expected[1:], runs)
