@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Products on the mesh: results, cycles, and programs that hang.
 
-Mutations that were seen to fail: weights in the bank of x; a ring in the order of the tiles; blocks
-that move on before they were sent.
+Mutations that were seen to fail: weights in the bank of x; a ring in the order of the tiles.
 """
 
 from dataclasses import replace

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A tile: every operation against the golden model, tasks, and where its cycles go.
-
-Mutations that were seen to fail: an instruction that waits for the one before to drain; a word of X
-that is kept in the wrong slot; sums of the row before; a control wavelet that starts a data task.
-"""
+"""A tile: every operation against the golden model, tasks, engines beside each other, causes."""
 
 import pytest
 
