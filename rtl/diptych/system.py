@@ -30,6 +30,8 @@ class System(wiring.Component):
         Size of the mesh.
     hbm_bytes, hbm_latency, hbm_bytes_per_cycle : :class:`int`
         As of :class:`.Hbm`.
+    weight_rows : :class:`int`
+        As of :class:`.MatrixEngine`.
     link_latency, link_bytes_per_cycle : :class:`int`
         As of :class:`.KvLink`.
     sram_bytes : :class:`int`
@@ -79,6 +81,7 @@ class System(wiring.Component):
         hbm_bytes: int = 2**20,
         hbm_latency: int = 100,
         hbm_bytes_per_cycle: int = 64,
+        weight_rows: int = 1,
         link_latency: int = 50,
         link_bytes_per_cycle: int = 4,
         sram_bytes: int = 16384,
@@ -89,6 +92,7 @@ class System(wiring.Component):
             hbm_bytes=hbm_bytes,
             latency=hbm_latency,
             bytes_per_cycle=hbm_bytes_per_cycle,
+            weight_rows=weight_rows,
         )
         self.link = KvLink(mesh_rows, latency=link_latency, bytes_per_cycle=link_bytes_per_cycle)
         self.decode = DecodePanel(mesh_rows, mesh_columns, sram_bytes=sram_bytes)

@@ -60,6 +60,7 @@ class Machine:
     sram_bytes: int = 16384
     hbm_latency: int = 100
     hbm_bytes_per_cycle: int = 64
+    weight_rows: int = 1
     link_latency: int = 50
     link_bytes_per_cycle: int = 4
 
@@ -74,6 +75,7 @@ class Machine:
             hbm_bytes=size,
             hbm_latency=self.hbm_latency,
             hbm_bytes_per_cycle=self.hbm_bytes_per_cycle,
+            weight_rows=self.weight_rows,
             link_latency=self.link_latency,
             link_bytes_per_cycle=self.link_bytes_per_cycle,
             sram_bytes=self.sram_bytes,

@@ -101,9 +101,14 @@ def _prefill(done: Generation, model: QuantizedModel, machine: Machine) -> dict[
         columns=columns,
         latency=machine.hbm_latency,
         bytes_per_cycle=machine.hbm_bytes_per_cycle,
+        weight_rows=machine.weight_rows,
     )
     operations = prefill_operations(
-        done.prefill, _event(done, "commands"), array=machine.array, start=start
+        done.prefill,
+        _event(done, "commands"),
+        array=machine.array,
+        start=start,
+        weight_rows=machine.weight_rows,
     )
     counted = sum(operation.get("macs", 0) for operation in operations)
     if counted != macs:

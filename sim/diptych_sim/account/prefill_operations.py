@@ -27,6 +27,7 @@ def prefill_operations(
     *,
     array: tuple[int, int],
     start: int,
+    weight_rows: int = 1,
 ) -> list[dict[str, Any]]:
     """Return each command of a program with its label, engine, cycles and work, in program order.
 
@@ -46,6 +47,8 @@ def prefill_operations(
         Rows and columns.
     start : int
         Cycle in which the program started.
+    weight_rows : int
+        Weight rows that the array loads in a cycle.
 
     Raises
     ------
@@ -91,6 +94,8 @@ def prefill_operations(
             tiles = list(matrix_tiles(fields, rows, columns))
             modes = field_of(Modes(), fields["modes"])
             loads = columns if modes["transposed"] else rows
+            if modes["packed"]:
+                loads //= weight_rows
             operation["macs"] = sum(count * lanes for count, lanes in tiles) * columns
             operation["bound_cycles"] = sum(max(count, loads) for count, _ in tiles)
             before = entered

@@ -15,11 +15,13 @@ from diptych_sim.command.options import (
     ARRAY,
     ENGINE,
     MESH,
+    WEIGHT_ROWS,
     Refused,
     Size,
     check_engine,
     check_file,
     check_folder,
+    check_weight_rows,
     json_text,
     load,
     with_model,
@@ -103,6 +105,7 @@ def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: int
 @click.option("--tokens", default=16, show_default=True, type=int)
 @click.option("--mesh", default="8x8", show_default=True, type=MESH, help="Decode panel.")
 @click.option("--array", default="16x16", show_default=True, type=ARRAY, help="Prefill panel.")
+@WEIGHT_ROWS
 @click.option("--sram-bytes", default=24576, show_default=True, type=int, help="SRAM of a tile.")
 @click.option("--stage", default="all", type=click.Choice(["all", "prefill", "decode"]))
 @ENGINE
@@ -134,6 +137,7 @@ def generate(
     tokens: int,
     mesh: Size,
     array: Size,
+    weight_rows: int,
     sram_bytes: int,
     stage: str,
     engine: Engine,
@@ -152,6 +156,7 @@ def generate(
         raise Refused("Prompt (--prompt) must not be empty")
     if tokens < 1:
         raise Refused(f"Number of tokens must be at least 1, not {tokens}")
+    check_weight_rows(weight_rows, array)
     if sram_bytes not in range(256, 65537, 256):
         raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
     if engine == "lanes" and stage != "decode":
@@ -183,7 +188,7 @@ def generate(
     # Bytes that are not UTF-8 are lone surrogates here, which neither terminals nor JSON take.
     prompt = to_utf8(prompt).decode(errors="replace")
     terminal = Console(stderr=json_file == "-", highlight=False, emoji=False)
-    machine = Machine(array=array, mesh=mesh, sram_bytes=sram_bytes)
+    machine = Machine(array=array, mesh=mesh, sram_bytes=sram_bytes, weight_rows=weight_rows)
     stream = TextStream(loaded.tokenizer, ids[-1])
     text: list[str] = []
     stopped = False
@@ -215,6 +220,7 @@ def generate(
         "sram_bytes": sram_bytes,
         "hbm_bytes_per_cycle": machine.hbm_bytes_per_cycle,
         "hbm_latency": machine.hbm_latency,
+        "weight_rows": machine.weight_rows,
         "link_bytes_per_cycle": machine.link_bytes_per_cycle,
         "link_latency": machine.link_latency,
         "stage": stage,

@@ -19,10 +19,12 @@ from diptych_sim.llm.load import LoadedModel, load_model
 __all__ = [
     "ARRAY",
     "MESH",
+    "WEIGHT_ROWS",
     "Refused",
     "Size",
     "check_file",
     "check_folder",
+    "check_weight_rows",
     "json_text",
     "load",
     "with_model",
@@ -65,6 +67,13 @@ MESH = SizeType(range(1, 129), "each from 1 to 128, as 8x8")
 ARRAY = SizeType(
     [4, 8, 16, 32, 64, 128], "each a power of two from 4 to 128, as 16x16"
 )  # as diptych.systolic.panel.panel_sizes asks for
+WEIGHT_ROWS = click.option(
+    "--weight-rows",
+    default=1,
+    show_default=True,
+    type=int,
+    help="Rows of weights that load in a cycle: 1, 2 or 4.",
+)
 ENGINE = click.option(
     "--engine",
     default="verilator",
@@ -92,6 +101,16 @@ class Refused(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         click.echo(f"error: {' '.join(self.message.split())}", err=True)
+
+
+def check_weight_rows(weight_rows: int, array: Size) -> None:
+    """Refuse more rows of weights a cycle than an array can load."""
+    allowed = [number for number in (1, 2, 4) if 4 * number <= array[0]]
+    if weight_rows not in allowed:
+        words = " or ".join(map(str, allowed))
+        raise Refused(
+            f"Weight rows (--weight-rows) must be {words} on {array[0]} rows, not {weight_rows}"
+        )
 
 
 def load(spec: str, tokenizer: str | None) -> LoadedModel:

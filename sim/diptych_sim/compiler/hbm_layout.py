@@ -12,7 +12,7 @@ from diptych.systolic.isa import TABLE_WORDS
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.llm.model import ModelConfig
 
-__all__ = ["HbmImage", "Lanes", "PrefillError", "model_image", "up"]
+__all__ = ["HbmImage", "Lanes", "PrefillError", "model_image", "packs", "up"]
 
 
 class PrefillError(ValueError):
@@ -76,11 +76,21 @@ class HbmImage:
         self.size[name] = len(self.data) - self.at[name]
 
 
-def _weights(matrix: NDArray[np.int64], line: int) -> NDArray[np.int8]:
-    """Weights [out, in] as the array reads them: [in, out], both padded to lines."""
+def packs(rows: int, columns: int) -> bool:
+    """Whether weights lie tile after tile: where a weight row takes a whole line."""
+    return columns >= rows
+
+
+def _weights(matrix: NDArray[np.int64], array: tuple[int, int]) -> NDArray[np.int8]:
+    """Weights [out, in] as the array reads them: [in, out], both padded to lines, or its tiles."""
+    rows, columns = array
+    line = max(array)
     wide = np.zeros((up(matrix.shape[1], line), up(matrix.shape[0], line)), dtype=np.int8)
     wide[: matrix.shape[1], : matrix.shape[0]] = matrix.T
-    return wide
+    if not packs(rows, columns):
+        return wide
+    tiles = wide.reshape(wide.shape[0] // rows, rows, wide.shape[1] // columns, columns)
+    return np.ascontiguousarray(tiles.transpose(0, 2, 1, 3))
 
 
 def _words(scales: NDArray[np.int64], line: int) -> NDArray[np.uint32]:
@@ -90,7 +100,7 @@ def _words(scales: NDArray[np.int64], line: int) -> NDArray[np.uint32]:
 
 
 def model_image(
-    model: QuantizedModel, *, columns: int, line: int, queries: Lanes, contexts: Lanes
+    model: QuantizedModel, *, array: tuple[int, int], queries: Lanes, contexts: Lanes
 ) -> tuple[HbmImage, dict[str, int]]:
     """Return the model's part of the HBM, and the entry of each set of scale words.
 
@@ -99,6 +109,7 @@ def model_image(
     """
     c = model.config
     d = c.head_dim
+    columns, line = array[1], max(array)
     image = HbmImage()
     entries: dict[str, int] = {}
     words: list[NDArray[np.uint32]] = []
@@ -119,14 +130,14 @@ def model_image(
             "w_down": w.w_down,
         }
         for name, matrix in matrices.items():
-            image.add(f"layer{index}.{name}", _weights(matrix.astype(np.int64), line))
+            image.add(f"layer{index}.{name}", _weights(matrix.astype(np.int64), array))
         image.at[f"layer{index}"] = begin
         image.size[f"layer{index}"] = len(image.data) - begin
         scale(f"layer{index}.q", queries.spread(w.q_scale, d))
         for name in ("k", "v", "o", "gate", "up", "down"):
             scale(f"layer{index}.{name}", getattr(w, f"{name}_scale"))
         scale(f"layer{index}.context", np.full(columns, w.context_scale))
-    image.add("output", _weights(model.output.astype(np.int64), line))
+    image.add("output", _weights(model.output.astype(np.int64), array))
     scale("output", model.output_scale)
     image.add("parameters", np.concatenate(words))
 

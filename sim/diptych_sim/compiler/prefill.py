@@ -16,7 +16,7 @@ import numpy as np
 from diptych.systolic.isa import TABLE_WORDS, Causal, Start, StoreOp, Target, VectorOp
 from diptych_sim.compiler.commands import PrefillProgram
 from diptych_sim.compiler.hazards import Span
-from diptych_sim.compiler.hbm_layout import Lanes, PrefillError, model_image, up
+from diptych_sim.compiler.hbm_layout import Lanes, PrefillError, model_image, packs, up
 from diptych_sim.compiler.prefill_commands import PrefillCommands, Remember
 from diptych_sim.compiler.prefill_memories import MATRICES, Block, Memories
 from diptych_sim.golden.quantized import QuantizedModel
@@ -50,7 +50,7 @@ class _Compiler:
         # Planes of a head side by side fill rows of the array that one head would leave empty.
         self.paired = 2 * d <= min(rows, columns)
         self.image, self.entries = model_image(
-            model, columns=columns, line=line, queries=self.queries, contexts=self.contexts
+            model, array=(rows, columns), queries=self.queries, contexts=self.contexts
         )
         self.memories = Memories(
             model,
@@ -192,6 +192,14 @@ class _Compiler:
         self.out.vector(VectorOp.NORM_SCALES, **shared)
         self.out.vector(VectorOp.QUANTIZE, writes=[self._span("normed", block)], **shared)
 
+    def _weight_tiles(self, place: int, out: int, first: int = 0) -> dict[str, Any]:
+        """Fields for weights of ``out`` columns at ``place``, from column tile ``first`` on."""
+        fields: dict[str, Any] = {"w_row": out, "w_k": self.rows * out, "w_n": self.columns}
+        if packs(self.rows, self.columns):
+            fields |= {"w_row": self.columns, "w_n": self.rows * self.columns}
+            fields["modes"] = {"packed": 1}
+        return {"w": place + first * fields["w_n"], **fields}
+
     def _product(
         self, index: int, name: str, x: str, block: Block, columns: tuple[int, int], sums: int
     ) -> None:
@@ -205,10 +213,7 @@ class _Compiler:
             x=memories.scratch[x] + block.first * width,
             x_row=width,
             x_k=self.rows,
-            w=memories.scratch[place] + start * self.columns,
-            w_row=out,
-            w_k=self.rows * out,
-            w_n=self.columns,
+            **self._weight_tiles(memories.scratch[place], out, start),
             sums=sums,
             block=block,
             k=width // self.rows,
@@ -506,10 +511,7 @@ class _Compiler:
             x=memories.scratch["normed"] + block.first * memories.dim,
             x_row=memories.dim,
             x_k=self.rows,
-            w=memories.scratch["output"],
-            w_row=width,
-            w_k=self.rows * width,
-            w_n=self.columns,
+            **self._weight_tiles(memories.scratch["output"], width),
             sums=sums,
             block=block,
             k=memories.dim // self.rows,
