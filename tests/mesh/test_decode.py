@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The decode panel against the golden model: every token, on meshes of several shapes.
 
-Mutations that were seen to fail: a loader that forgets the address of a packet.
+Mutations that were seen to fail: a loader that forgets the address of a packet; KV caches of two
+sequences that overlap by a slot.
 """
 
 import sys
@@ -31,6 +32,24 @@ TINY = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, c
 )
 def test_tokens_equal_the_golden_model(mesh):
     prompt = np.random.default_rng(1).integers(0, TINY.vocab, 5).tolist()
-    done = decode_only(random_model(TINY, 1), prompt, 6, mesh=mesh)
+    done = decode_only(random_model(TINY, 1), [prompt], [6], mesh=mesh)
     assert done.matches_golden
     assert [tile["bank_conflict"] for tile in done.tiles] == [0] * len(done.tiles)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "lengths", "tokens"),
+    [
+        ((2, 2), (5, 1, 7), (6, 4, 9)),
+        pytest.param(
+            (4, 4), (9, 2, 4, 1, 30, 5, 6, 3), (5, 9, 5, 2, 1, 9, 3, 7), marks=pytest.mark.slow
+        ),
+        pytest.param((2, 5), (3, 8), (9, 9), marks=pytest.mark.slow),
+    ],
+)
+def test_several_sequences_end_each_at_its_own_length(mesh, lengths, tokens):
+    rng = np.random.default_rng(1)
+    prompts = [rng.integers(0, TINY.vocab, length).tolist() for length in lengths]
+    done = decode_only(random_model(TINY, 1), prompts, tokens, mesh=mesh, sram_bytes=32768)
+    assert done.matches_golden
+    assert [len(each) for each in done.tokens] == [count - 1 for count in tokens]

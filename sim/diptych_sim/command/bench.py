@@ -8,7 +8,7 @@ from collections.abc import Callable
 import click
 from rich.console import Console
 
-from diptych_sim.bench import collectives, decode, mesh, roofline, scalesim
+from diptych_sim.bench import batch, collectives, decode, mesh, roofline, scalesim
 from diptych_sim.command.options import Refused
 
 __all__ = ["bench"]
@@ -19,6 +19,7 @@ MEASURES: dict[str, Callable[[Console, int], None]] = {
     "scalesim": scalesim.measure,
     "roofline": roofline.measure,
     "mesh": mesh.measure,
+    "batch": batch.measure,
 }
 """What can be measured, in the order in which it is."""
 
