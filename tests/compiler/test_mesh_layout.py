@@ -64,7 +64,10 @@ def placed(draw):
 
 
 def fits(draw_from):
-    return settings(deadline=None, max_examples=60)(given(draw_from))
+    def decorate(test):
+        return settings(deadline=None, max_examples=60)(given(draw_from)(test))
+
+    return decorate
 
 
 @fits(placed())

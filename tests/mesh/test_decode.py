@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The decode panel against the golden model: every token, on meshes of several shapes.
 
-Mutations that were seen to fail: a loader that forgets the address of a packet; KV caches of two
-sequences that overlap by a slot.
+Mutations that were seen to fail: a loader that forgets the address of a packet.
 """
 
 import sys
