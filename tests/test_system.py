@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diptych_sim.generate import Machine, generate
+from diptych_sim.account.accounts import account
+from diptych_sim.generate import Machine, generate, generate_batch
 from diptych_sim.llm.model import ModelConfig
 
 sys.path.insert(0, str(Path(__file__).parent / "compiler"))
@@ -28,3 +29,17 @@ def test_tokens_equal_the_golden_model(damage):
     payload = TINY.layers * len(prompt) * 3 * TINY.kv_dim + 4
     assert link["link_payload"] == payload or damage
     assert bool(link["link_retries"]) == bool(damage)
+
+
+def test_several_prompts_are_read_and_continued_together():
+    rng = np.random.default_rng(2)
+    prompts = [rng.integers(0, TINY.vocab, length).tolist() for length in (9, 4)]
+    model = random_model(TINY, 3)
+    machine = Machine(array=(8, 8), mesh=(2, 2))
+    done = generate_batch(model, prompts, [4, 4], machine=machine)
+    assert done.matches_golden
+    assert [len(each.tokens) for each in done.sequences] == [4, 4]
+    accounts = account(done, model, machine)
+    assert accounts["decode"]["cycles_per_token"] < min(
+        each.cycles_per_token or 0 for each in done.sequences
+    )

@@ -36,6 +36,8 @@ class System(wiring.Component):
         As of :class:`.KvLink`.
     sram_bytes : :class:`int`
         SRAM of a tile.
+    program_depth : :class:`int`
+        Instructions that the program memory of a tile holds.
 
     Members
     -------
@@ -56,7 +58,7 @@ class System(wiring.Component):
     link_word : :py:`Out(1)`
         A word is on the link's forward wires.
     token, token_valid : :py:`Out(32)`, :py:`Out(1)`
-        A token, for one cycle.
+        A token (bits 23 to 0) of a sequence (bits 31 to 24), for one cycle.
     """
 
     hbm: stream.Interface
@@ -85,6 +87,7 @@ class System(wiring.Component):
         link_latency: int = 50,
         link_bytes_per_cycle: int = 4,
         sram_bytes: int = 16384,
+        program_depth: int = 256,
     ) -> None:
         self.prefill = PrefillWithHbm(
             array_rows,
@@ -95,7 +98,9 @@ class System(wiring.Component):
             weight_rows=weight_rows,
         )
         self.link = KvLink(mesh_rows, latency=link_latency, bytes_per_cycle=link_bytes_per_cycle)
-        self.decode = DecodePanel(mesh_rows, mesh_columns, sram_bytes=sram_bytes)
+        self.decode = DecodePanel(
+            mesh_rows, mesh_columns, sram_bytes=sram_bytes, program_depth=program_depth
+        )
         super().__init__(
             {
                 "hbm": In(stream.Signature(self.prefill.hbm.host_shape)),

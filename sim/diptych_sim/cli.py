@@ -17,6 +17,7 @@ from diptych_sim.command.gemm import gemm
 from diptych_sim.command.gemv import gemv
 from diptych_sim.command.generate import generate
 from diptych_sim.command.options import Refused
+from diptych_sim.command.program import program
 from diptych_sim.command.report import report
 from diptych_sim.command.verilog import verilog
 
@@ -29,7 +30,18 @@ def cli() -> None:
     """Language models on a simulated machine: systolic prefill, KV link, wafer-mesh decode."""
 
 
-for _command in (generate, report, compare, gemm, gemv, collective, evaluate, verilog, bench):
+for _command in (
+    generate,
+    report,
+    compare,
+    program,
+    gemm,
+    gemv,
+    collective,
+    evaluate,
+    verilog,
+    bench,
+):
     cli.add_command(_command)
 
 

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,15 @@ LIMIT = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeRun:
-    """Tokens after the first, which the golden model wrote, and the cycles in which they came."""
+    """What the mesh wrote, a list for each sequence: tokens, and the cycles in which they came.
 
-    first: int
-    expected: list[int]
-    tokens: list[int]
-    cycles: list[int]
+    ``first`` are the tokens that the golden model wrote, ``expected`` those that follow.
+    """
+
+    first: list[int]
+    expected: list[list[int]]
+    tokens: list[list[int]]
+    cycles: list[list[int]]
     tiles: list[dict[str, int]]
     """Counters of each tile, from reset to the last token."""
     run: Run
@@ -48,37 +52,44 @@ class DecodeRun:
 
 def decode_load(
     model: QuantizedModel,
-    prompt: list[int],
-    tokens: int,
+    prompts: Sequence[Sequence[int]],
+    tokens: Sequence[int],
     *,
     mesh: tuple[int, int],
     sram_bytes: int,
-) -> tuple[list[list[int]], list[int], DecodeProgram]:
+) -> tuple[list[list[int]], list[list[int]], DecodeProgram]:
     """Return the words that each row takes, the golden model's tokens, and the program."""
     rows, columns = mesh
     program = compile_decode(
-        model, rows, columns, prompt_tokens=len(prompt), tokens=tokens, sram_bytes=sram_bytes
+        model,
+        rows,
+        columns,
+        prompt_tokens=[len(prompt) for prompt in prompts],
+        tokens=tokens,
+        sram_bytes=sram_bytes,
     )
-    golden = GoldenMachine(model)
-    expected = list(golden.generate(prompt, tokens))
-    golden.reset()
-    golden.next_token(prompt)
-    load = []
-    for row in range(rows):
-        words = program.load_packets(row)
-        for layer, cache in enumerate(golden.cache):
-            for position in range(len(prompt)):
-                words += program.layout.packets(
-                    row, layer, position, cache.keys[position], cache.values[position]
-                )
-        load.append(words + program.start_packets(expected[0]))
+    expected = [
+        list(GoldenMachine(model).generate(prompt, count))
+        for prompt, count in zip(prompts, tokens, strict=True)
+    ]
+    load = [program.load_packets(row) for row in range(rows)]
+    for number, prompt in enumerate(prompts):
+        golden = GoldenMachine(model)
+        golden.next_token(prompt)
+        for (layer, cache), position, row in itertools.product(
+            enumerate(golden.cache), range(len(prompt)), range(rows)
+        ):
+            keys, values = cache.keys[position], cache.values[position]
+            load[row] += program.layout.packets(row, layer, position, keys, values, prompt=number)
+    for words in load:
+        words += program.start_packets(*(each[0] for each in expected))
     return load, expected, program
 
 
 def decode_only(
     model: QuantizedModel,
-    prompt: list[int],
-    tokens: int,
+    prompts: Sequence[Sequence[int]],
+    tokens: Sequence[int],
     *,
     mesh: tuple[int, int],
     sram_bytes: int = 16384,
@@ -88,7 +99,7 @@ def decode_only(
     progress: Progress | None = None,
     on_event: Callable[[dict[str, Any]], None] | None = None,
 ) -> DecodeRun:
-    """Decode ``tokens - 1`` tokens after a prompt that the golden model has read.
+    """Decode after prompts that the golden model has read; it also wrote each one's first token.
 
     Raises
     ------
@@ -98,14 +109,16 @@ def decode_only(
         If a step fails.
     """
     rows, columns = mesh
-    load, expected, program = decode_load(model, prompt, tokens, mesh=mesh, sram_bytes=sram_bytes)
+    load, expected, program = decode_load(model, prompts, tokens, mesh=mesh, sram_bytes=sram_bytes)
+    count = sum(tokens) - len(tokens)
     if engine == "lanes":
         events, run = lane_host.run_decode(
             load,
-            tokens - 1,
+            count,
             LIMIT,
             mesh=mesh,
             sram_bytes=sram_bytes,
+            program_depth=program.program_depth,
             progress=progress,
             on_event=on_event,
         )
@@ -123,7 +136,7 @@ def decode_only(
             json.dumps(
                 {
                     "load": load,
-                    "tokens": tokens - 1,
+                    "tokens": count,
                     "limit": LIMIT,
                     "mesh": mesh,
                     "lines": program.program.lines,
@@ -132,7 +145,7 @@ def decode_only(
             )
         )
         run = simulate(
-            DecodePanel(rows, columns, sram_bytes=sram_bytes),
+            DecodePanel(rows, columns, sram_bytes=sram_bytes, program_depth=program.program_depth),
             name="decode_panel",
             test_module="diptych_tb.mesh.decode",
             env={"DIPTYCH_DECODE": job},
@@ -146,12 +159,13 @@ def decode_only(
     return _finished(expected, events, run)
 
 
-def _finished(expected: list[int], events: list[dict[str, Any]], run: Run) -> DecodeRun:
+def _finished(expected: list[list[int]], events: list[dict[str, Any]], run: Run) -> DecodeRun:
+    of = [[e for e in events if e.get("sequence") == n] for n in range(len(expected))]
     return DecodeRun(
-        first=expected[0],
-        expected=expected[1:],
-        tokens=[event["token"] for event in events if event["kind"] == "token"],
-        cycles=[event["cycle"] for event in events if event["kind"] == "token"],
+        first=[each[0] for each in expected],
+        expected=[each[1:] for each in expected],
+        tokens=[[event["token"] for event in own] for own in of],
+        cycles=[[event["cycle"] for event in own] for own in of],
         tiles=events[-1]["tiles"],
         run=run,
     )

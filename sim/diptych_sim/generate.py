@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.tile_public import TILE_PUBLIC
 from diptych_sim.trace import EVENTS, trace_plan
 
-__all__ = ["Generation", "Machine", "generate"]
+__all__ = ["Generation", "Machine", "Written", "generate", "generate_batch"]
 
 OnEvent = Callable[[dict[str, Any]], None]
 _PANEL = "system.prefill.panel"
@@ -58,14 +58,16 @@ class Machine:
     array: tuple[int, int] = (16, 16)
     mesh: tuple[int, int] = (8, 8)
     sram_bytes: int = 16384
+    program_depth: int = 256
+    """Instructions that a tile holds; more if a program needs more."""
     hbm_latency: int = 100
     hbm_bytes_per_cycle: int = 64
     weight_rows: int = 1
     link_latency: int = 50
     link_bytes_per_cycle: int = 4
 
-    def system(self, hbm_bytes: int) -> System:
-        """Return the hardware, with an HBM of at least ``hbm_bytes``."""
+    def system(self, hbm_bytes: int, instructions: int = 0) -> System:
+        """Return the hardware, with an HBM and program memories of at least these sizes."""
         size = 2**20
         while size < hbm_bytes:
             size *= 2
@@ -79,16 +81,36 @@ class Machine:
             link_latency=self.link_latency,
             link_bytes_per_cycle=self.link_bytes_per_cycle,
             sram_bytes=self.sram_bytes,
+            program_depth=max(self.program_depth, instructions),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What the machine wrote after a prompt, and in which cycles."""
+
+    prompt: list[int]
+    expected: list[int]
+    tokens: list[int]
+    cycles: list[int]
+
+    @property
+    def matches_golden(self) -> bool:
+        """Whether every token equals the golden model's."""
+        return self.tokens == self.expected
+
+    @property
+    def cycles_per_token(self) -> float | None:
+        """Mean cycles from a token to the next one; None if there is no next one."""
+        count = len(self.cycles) - 1
+        return (self.cycles[-1] - self.cycles[0]) / count if count else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
     """What the machine wrote, and what it cost."""
 
-    prompt: list[int]
-    expected: list[int]
-    tokens: list[int]
+    sequences: list[Written]
     events: list[dict[str, Any]]
     run: Run
     decode: DecodeProgram | None
@@ -97,13 +119,28 @@ class Generation:
     @property
     def matches_golden(self) -> bool:
         """Whether every token equals the golden model's."""
-        return self.tokens == self.expected
+        return all(written.matches_golden for written in self.sequences)
+
+    @property
+    def prompt(self) -> list[int]:
+        """Tokens of the prompts, one prompt after the other."""
+        return [token for written in self.sequences for token in written.prompt]
+
+    @property
+    def tokens(self) -> list[int]:
+        """Tokens that were written, one sequence after the other."""
+        return [token for written in self.sequences for token in written.tokens]
 
 
-def generate(
+def generate(model: QuantizedModel, prompt: list[int], tokens: int, **options: Any) -> Generation:
+    """Run prefill, link and decode in one simulation, for one prompt: :func:`generate_batch`."""
+    return generate_batch(model, [prompt], [tokens], **options)
+
+
+def generate_batch(
     model: QuantizedModel,
-    prompt: list[int],
-    tokens: int,
+    prompts: Sequence[list[int]],
+    tokens: Sequence[int],
     *,
     machine: Machine,
     damage: float = 0.0,
@@ -111,7 +148,7 @@ def generate(
     out: Path | None = None,
     trace: bool = True,
     about: Mapping[str, Any] | None = None,
-    text_of: Callable[[int], str] | None = None,
+    text_of: Callable[[int, int], str] | None = None,
     seed: int | None = None,
     progress: Progress | None = None,
     on_event: OnEvent | None = None,
@@ -122,10 +159,10 @@ def generate(
     ----------
     model : QuantizedModel
         What to run.
-    prompt : list of int
-        At least one token.
-    tokens : int
-        How many to write, at least 1; prompt and tokens fit into the context.
+    prompts : list of list of int
+        One to eight prompts, each of at least one token: their sequences are written together.
+    tokens : list of int
+        How many to write for each, at least 1; prompt and tokens fit into the context.
     machine : Machine
         On what.
     damage : float
@@ -157,19 +194,22 @@ def generate(
     decode = compile_decode(
         model,
         *machine.mesh,
-        prompt_tokens=len(prompt),
+        prompt_tokens=[len(prompt) for prompt in prompts],
         tokens=tokens,
         sram_bytes=machine.sram_bytes,
     )
-    prefill = compile_prefill(model, *machine.array, prompt)
-    expected = list(GoldenMachine(model).generate(prompt, tokens))
+    prefill = compile_prefill(model, *machine.array, *prompts)
+    expected = [
+        list(GoldenMachine(model).generate(prompt, count))
+        for prompt, count in zip(prompts, tokens, strict=True)
+    ]
     plan = None
-    if out is not None and trace:
+    if out is not None and trace and len(prompts) == 1:
         plan = trace_plan(
             decode.program.pieces(),
             mesh=machine.mesh,
             layers=model.config.layers,
-            tokens=tokens,
+            tokens=tokens[0],
         )
     events: list[dict[str, Any]] = []
     began = time.perf_counter()
@@ -182,7 +222,7 @@ def generate(
 
         def listen(event: dict[str, Any]) -> None:
             if event["kind"] == "token" and text_of is not None:
-                event["text"] = text_of(event["token"])
+                event["text"] = text_of(event["sequence"], event["token"])
             event["wall"] = round(time.perf_counter() - began, 6)
             events.append(event)
             if lines is not None:
@@ -195,8 +235,8 @@ def generate(
             {
                 "kind": "run",
                 **(about or {}),
-                "prompt_ids": prompt,
-                "tokens": tokens,
+                "prompt_ids": [token for prompt in prompts for token in prompt],
+                "tokens": sum(tokens),
                 "array": machine.array,
                 "mesh": machine.mesh,
                 "layers": model.config.layers,
@@ -209,7 +249,8 @@ def generate(
             "program": prefill.program_address,
             "rows": [decode.load_packets(row) for row in range(machine.mesh[0])],
             "settings": list(_settings(decode).items()),
-            "tokens": tokens,
+            "tokens": sum(tokens),
+            "sequences": len(prompts),
             "limit": 2_000_000,
             "damage": damage,
             "mesh": machine.mesh,
@@ -221,7 +262,7 @@ def generate(
         }
         (folder / "job.json").write_text(json.dumps(job))
         run = simulate(
-            machine.system(len(prefill.hbm)),
+            machine.system(len(prefill.hbm), decode.program_depth),
             name="system",
             test_module="diptych_tb.system",
             env={
@@ -235,10 +276,18 @@ def generate(
             progress=progress,
             on_event=listen,
         )
+    came = [event for event in events if event["kind"] == "token"]
+    of = [[event for event in came if event["sequence"] == n] for n in range(len(prompts))]
     return Generation(
-        prompt=prompt,
-        expected=expected,
-        tokens=[event["token"] for event in events if event["kind"] == "token"],
+        sequences=[
+            Written(
+                prompt=prompt,
+                expected=wanted,
+                tokens=[event["token"] for event in own],
+                cycles=[event["cycle"] for event in own],
+            )
+            for prompt, wanted, own in zip(prompts, expected, of, strict=True)
+        ],
         events=events,
         run=run,
         decode=decode,
@@ -256,8 +305,12 @@ def _settings(decode: DecodeProgram) -> dict[int, int]:
         Settings.VALUE_STRIDE: layout.value_stride,
         Settings.HEAD_WORDS: layout.head_dim // 4,
         Settings.HEAD_COUNT: len(layout.heads),
-        Settings.ACTIVATES: int(decode.tokens > 1),
+        Settings.ACTIVATES: int(max(decode.tokens) > 1),
+        Settings.PROMPT_STRIDE: layout.prompt_stride,
+        Settings.LAST_PROMPT: len(decode.tokens) - 1,
     }
+    if len(decode.tokens) > 1:
+        settings[Settings.TOKENS] = decode.placement.at("arguments")
     for place in layout.heads:
         base = Settings.HEAD + place.head * Settings.HEAD_STEP
         settings[base] = place.first | place.last << 16

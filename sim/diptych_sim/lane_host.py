@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from diptych.mesh.tile import CORE_COUNTERS, ROUTER_COUNTERS
+from diptych_sim.compiler.decode_program import SEQUENCE_SHIFT
 from diptych_sim.compiler.mesh_kernel import MeshKernel
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.errors import HangError, SimulationError
@@ -191,6 +192,7 @@ def run_decode(
     *,
     mesh: tuple[int, int],
     sram_bytes: int,
+    program_depth: int = 256,
     progress: Progress | None = None,
     on_event: Any = None,
 ) -> tuple[list[dict[str, Any]], Run]:
@@ -200,7 +202,8 @@ def run_decode(
     counters of all tiles.
     """
     events = []
-    with LaneMesh(*mesh, sram_bytes=sram_bytes, progress=progress) as lanes:
+    sizes = {"sram_bytes": sram_bytes, "program_depth": program_depth}
+    with LaneMesh(*mesh, progress=progress, **sizes) as lanes:
         host = LaneHost(lanes)
         lanes.feed(load)
         for index in range(tokens):
@@ -208,10 +211,12 @@ def run_decode(
             words = lanes.words()
             if len(words) <= index:
                 raise SimulationError(f"token {index} must come within {limit} cycles")
+            sequence, token = divmod(words[index].data, 1 << SEQUENCE_SHIFT)
             event = {
                 "kind": "token",
                 "index": index,
-                "token": words[index].data,
+                "sequence": sequence,
+                "token": token,
                 "cycle": words[index].cycle,
             }
             events.append(event)

@@ -13,6 +13,7 @@ from cocotb.triggers import ClockCycles, RisingEdge, SimTimeoutError, with_timeo
 from cocotb.utils import get_sim_time
 
 from diptych.link.layout import Setting
+from diptych_sim.compiler.decode_program import SEQUENCE_SHIFT
 from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.events import report_event
 from diptych_tb.memory.axi_checker import AxiReadChecker, AxiWriteChecker
@@ -175,10 +176,11 @@ async def writes_text(dut: Any) -> None:
     """Run the job in ``$DIPTYCH_JOB``, and report each token with its cycle.
 
     A JSON file with ``hbm`` (a binary file beside it), ``program``, ``rows`` (words of load
-    packets), ``settings`` (address, data), ``tokens`` (how many), ``limit`` (cycles that a token
-    may take), ``damage`` (probability that a word on the link is damaged) and ``trace`` (None, or
-    what :class:`.Recorder` needs, which then writes into ``$DIPTYCH_TRACE``); and what
-    :func:`.watch_mesh` asks for.
+    packets), ``settings`` (address, data), ``tokens`` (how many in all), ``sequences`` (of how
+    many), ``limit`` (cycles that a token may take), ``damage`` (probability that a word on the link
+    is damaged) and ``trace`` (None, or what :class:`.Recorder` needs, which then writes into
+    ``$DIPTYCH_TRACE``); and what :func:`.watch_mesh` asks for. Counters are read when every
+    sequence has its first token, and at the end.
     """
     path = Path(os.environ["DIPTYCH_JOB"])
     job = json.loads(path.read_text())
@@ -251,11 +253,12 @@ async def writes_text(dut: Any) -> None:
         except SimTimeoutError:
             watchdog.stop(f"token {index} has not come within {job['limit']} cycles")
         await edge
-        report_event(kind="token", index=index, token=int(dut.token.value), cycle=_cycle())
+        sequence, token = divmod(int(dut.token.value), 1 << SEQUENCE_SHIFT)
+        report_event(kind="token", index=index, sequence=sequence, token=token, cycle=_cycle())
         watching.cancel()
         if recorder is not None:
             recorder.token(index, _cycle())
-        if index in (0, job["tokens"] - 1):
+        if index in (job["sequences"] - 1, job["tokens"] - 1):
             report_event(
                 kind="counters",
                 index=index,

@@ -2,13 +2,14 @@
 """How a model lies in a mesh: placement, KV layout, routes, and the assembler.
 
 Mutations that were tried by hand, each seen to fail: the slot of a position by columns; heads that
-share their keys; a root that does not pass its result on; a branch to the instruction behind its
+share their keys; caches of two sequences that overlap; a root that does not pass its result on; a branch to the instruction behind its
 label.
 """
 
 import re
+from bisect import bisect
 from collections import Counter
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -24,6 +25,11 @@ from diptych_sim.compiler.placement import MeshTooSmallError, place
 from diptych_sim.compiler.routes import Color, route_tables
 from diptych_sim.llm.model import ModelConfig
 
+CONFIG = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
+STORIES = ModelConfig(dim=64, hidden=172, layers=5, heads=8, kv_heads=4, vocab=512, context=512)
+"""The shape of the bundled model and of stories260K."""
+SRAM = 49152
+"""Bytes of a tile's SRAM, as on the WSE."""
 STEPS = {Port.NORTH: (-1, 0), Port.EAST: (0, 1), Port.SOUTH: (1, 0), Port.WEST: (0, -1)}
 OPPOSITE = {
     Port.NORTH: Port.SOUTH,
@@ -49,7 +55,7 @@ def placed(draw):
         context=64,
     )
     rows, columns = draw(st.integers(1, 8)), draw(st.integers(1, 8))
-    positions = draw(st.integers(1, 64))
+    positions = draw(st.lists(st.integers(1, 64), min_size=1, max_size=3))
     try:
         found = place(config, rows, columns, positions=positions, sram_bytes=65536)
     except MeshTooSmallError:
@@ -58,7 +64,10 @@ def placed(draw):
 
 
 def fits(draw_from):
-    return settings(deadline=None, max_examples=60)(given(draw_from))
+    def decorate(test):
+        return settings(deadline=None, max_examples=60)(given(draw_from)(test))
+
+    return decorate
 
 
 @fits(placed())
@@ -80,9 +89,8 @@ def test_everything_has_a_tile(case):
     assert p.heads * p.columns >= config.heads
     assert p.hidden * p.columns >= config.hidden
     assert p.vocabulary * p.columns >= config.vocab
-    held = Counter(position % p.rows for position in range(positions))
+    held = Counter(position % p.rows for position in range(max(positions)))
     assert max(held.values()) <= p.slots
-    assert max(held.values()) - min(held.get(row, 0) for row in range(p.rows)) <= 1
 
 
 @fits(placed())
@@ -92,14 +100,16 @@ def test_each_key_and_value_has_a_place_of_its_own(case):
     rng = np.random.default_rng(1)
     shape = (config.kv_heads, config.head_dim)
     cells: set[tuple[int, int, int]] = set()
-    for layer in range(config.layers):
-        for position in range(positions):
+    for layer, prompt in product(range(config.layers), range(len(positions))):
+        for position in range(positions[prompt]):
             keys, values = rng.integers(-99, 99, shape), rng.integers(-99, 99, shape)
             rows = [
-                row for row in range(p.rows) if layout.packets(row, layer, position, keys, values)
+                row
+                for row in range(p.rows)
+                if layout.packets(row, layer, position, keys, values, prompt=prompt)
             ]
             assert rows == [position % p.rows]
-            words = layout.packets(rows[0], layer, position, keys, values)
+            words = layout.packets(rows[0], layer, position, keys, values, prompt=prompt)
             at = 0
             while at < len(words):
                 kind, step, count = words[at] & 15, words[at] >> 4 & 0xFFF, words[at] >> 16
@@ -159,6 +169,55 @@ def test_reductions_reach_every_tile_of_their_line_once(rows, columns):
                     assert route.sources == {OPPOSITE[target]}
                     waiting.append((there, route.targets))
             assert reached == Counter(places)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8])
+def test_rows_hold_the_same_number_of_positions_but_for_one_at_any_length(rows):
+    for length in range(1, 65):
+        layout = kv_layout(CONFIG, place(CONFIG, rows, 2, positions=64, sram_bytes=65536))
+        vector = np.zeros((CONFIG.kv_heads, CONFIG.head_dim), dtype=np.int64)
+        held = [0] * rows
+        for position in range(length):
+            for row in range(rows):
+                held[row] += bool(layout.packets(row, 0, position, vector, vector))
+        assert sum(held) == length
+        assert max(held) - min(held) <= 1
+
+
+def longest(rows: int, sequences: int = 1) -> int:
+    """Most positions of each sequence that rows of 8 tiles hold."""
+
+    def refuses(positions: int) -> bool:
+        try:
+            place(STORIES, rows, 8, positions=[positions] * sequences, sram_bytes=SRAM)
+        except MeshTooSmallError:
+            return True
+        return False
+
+    return bisect(range(1, 10_000), False, key=refuses)
+
+
+def test_the_longest_context_grows_faster_than_the_rows():
+    # Weights take less of each tile, too.
+    assert [longest(rows) for rows in (2, 4, 8)] == [348, 1008, 2328]
+
+
+def test_several_sequences_hold_nearly_as_many_positions_as_one():
+    alone = longest(8)
+    assert all(0.9 * alone < n * longest(8, n) < 1.1 * alone for n in (2, 4, 8))
+
+
+def test_sequences_that_do_not_fit_are_refused_with_a_mesh_that_would_do():
+    message = (
+        r"Mesh 4x4 has 24576 bytes of SRAM in a tile, and 8 sequences of 100 positions of this "
+        r"model need \d+ more; (\d+)x\1 would do"
+    )
+    with pytest.raises(MeshTooSmallError, match=f"^{message}$") as caught:
+        place(STORIES, 4, 4, positions=[100, 50] * 4, sram_bytes=24576)
+    size = int(re.findall(r"(\d+)x\d+ would do", str(caught.value))[0])
+    place(STORIES, size, size, positions=[100, 50] * 4, sram_bytes=24576)
+    with pytest.raises(MeshTooSmallError):
+        place(STORIES, size - 1, size - 1, positions=[100, 50] * 4, sram_bytes=24576)
 
 
 def test_a_mesh_that_is_too_small_is_told_with_one_that_would_do():

@@ -24,7 +24,7 @@ def product(engine):
 
 def decode(engine):
     prompt = np.random.default_rng(1).integers(0, TINY.vocab, 5).tolist()
-    return decode_only(random_model(TINY, 1), prompt, 6, mesh=(2, 2), engine=engine)
+    return decode_only(random_model(TINY, 1), [prompt], [6], mesh=(2, 2), engine=engine)
 
 
 def test_lanes_equal_the_golden_models():

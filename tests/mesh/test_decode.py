@@ -31,6 +31,24 @@ TINY = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, c
 )
 def test_tokens_equal_the_golden_model(mesh):
     prompt = np.random.default_rng(1).integers(0, TINY.vocab, 5).tolist()
-    done = decode_only(random_model(TINY, 1), prompt, 6, mesh=mesh)
+    done = decode_only(random_model(TINY, 1), [prompt], [6], mesh=mesh)
     assert done.matches_golden
     assert [tile["bank_conflict"] for tile in done.tiles] == [0] * len(done.tiles)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "lengths", "tokens", "engine"),
+    [
+        ((2, 2), (5, 1, 7), (6, 4, 9), "lanes"),
+        ((4, 4), (9, 2, 4, 1, 30, 5, 6, 3), (5, 9, 5, 2, 1, 9, 3, 7), "lanes"),
+        ((2, 5), (3, 8), (9, 9), "lanes"),
+        pytest.param((2, 2), (5, 1, 7), (6, 4, 9), "verilator", marks=pytest.mark.slow),
+    ],
+)
+def test_several_sequences_end_each_at_its_own_length(mesh, lengths, tokens, engine):
+    rng = np.random.default_rng(1)
+    prompts = [rng.integers(0, TINY.vocab, length).tolist() for length in lengths]
+    model = random_model(TINY, 1)
+    done = decode_only(model, prompts, tokens, mesh=mesh, sram_bytes=32768, engine=engine)
+    assert done.matches_golden
+    assert [len(each) for each in done.tokens] == [count - 1 for count in tokens]

@@ -38,7 +38,7 @@ class FrameHead(data.StructLayout):
                 "count": 16,
                 "layer": 8,
                 "position": 16,
-                "spare2": 8,
+                "prompt": 8,
             }
         )
 

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -29,7 +29,13 @@ class Settings:
     HEAD_WORDS = 4
     HEAD_COUNT = 5
     ACTIVATES = 6
-    """Whether the token starts the decode panel."""
+    """Whether the last prompt's token starts the decode panel."""
+    PROMPT_STRIDE = 7
+    """Distance from a prompt's KV cache to the next one's."""
+    LAST_PROMPT = 8
+    """Number of prompts, less one."""
+    TOKENS = 9
+    """Where the tiles expect the token of prompt 0; that of the next is 4 bytes further on."""
     HEAD = 16
     """``first_column | last_column << 16``; then the address of keys, then that of values."""
     HEAD_STEP = 4
@@ -46,7 +52,8 @@ class LayoutChange(wiring.Component):
     """Turns frames into load packets, as :mod:`diptych_sim.compiler.kv_layout` specifies.
 
     Position ``p`` goes to row ``p % rows``, slot ``p // rows``: positions of a layer come in
-    order, from 0. A token becomes an ACTIVATE packet into every row. A word per cycle.
+    order, from 0. A token becomes a WORDS packet into every row; that of the last prompt an
+    ACTIVATE packet, which starts all. A word per cycle.
 
     Members
     -------
@@ -59,7 +66,7 @@ class LayoutChange(wiring.Component):
     row : :py:`Out(8)`
         The row that they go to.
     token, token_valid : :py:`Out(32)`, :py:`Out(1)`
-        The token, for one cycle.
+        The token (bits 23 to 0) of a prompt (bits 31 to 24), for one cycle.
     """
 
     settings: stream.Interface
@@ -91,7 +98,7 @@ class LayoutChange(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        general = [Signal(32, name=f"setting_{n}") for n in range(7)]
+        general = [Signal(32, name=f"setting_{n}") for n in range(10)]
         places = [
             [Signal(32, name=f"{name}_{head}") for head in range(HEADS)]
             for name in ("columns", "keys", "values")
@@ -106,13 +113,14 @@ class LayoutChange(wiring.Component):
                 for n, register in enumerate(registers):
                     with m.Case(Settings.HEAD + n * Settings.HEAD_STEP + kind):
                         m.d.sync += register.eq(self.settings.payload.data)
-        rows, last_column, layer_stride, value_stride, words, heads, activates = general
+        rows, last_column, layer_stride, value_stride, words, heads, activates = general[:7]
+        prompt_stride, last_prompt, tokens = general[7:]
 
         row, slot = Signal(8), Signal(16)
         kv_head, index = Signal(8), Signal(16)
         at_head = Signal(16)
         keys = Signal()
-        is_token = Signal()
+        is_token, starts = Signal(), Signal()
         count = Signal(16)
         base = Signal(32)
         columns, key_place, value_place = (Array(place)[kv_head] for place in places)
@@ -120,9 +128,11 @@ class LayoutChange(wiring.Component):
         m.d.comb += [
             keys.eq(self.head.kind == HandoffKind.KEYS),
             is_token.eq(self.head.kind == HandoffKind.TOKEN),
+            starts.eq(self.head.prompt == last_prompt[:8]),
             count.eq(Mux(is_token, 1, Mux(keys, words << 1, words))),
             base.eq(
                 self.head.layer * layer_stride[:16]
+                + self.head.prompt * prompt_stride[:16]
                 + Mux(keys, key_place + (slot << 3) * words[:8], value_place + slot)
             ),
             self.row.eq(row),
@@ -146,7 +156,10 @@ class LayoutChange(wiring.Component):
             with m.State("read"):
                 m.next = "token"
             with m.State("token"):
-                m.d.comb += [self.token_valid.eq(1), self.token.eq(self.data)]
+                m.d.comb += [
+                    self.token_valid.eq(1),
+                    self.token.eq(Cat(self.data[:24], self.head.prompt)),
+                ]
                 m.next = "kind"
                 with m.If(~activates.any()):
                     m.d.comb += self.delivered.eq(1)
@@ -154,7 +167,7 @@ class LayoutChange(wiring.Component):
             with m.State("kind"):
                 kind = Mux(
                     is_token,
-                    Load.ACTIVATE.value,
+                    Mux(starts, Load.ACTIVATE.value, Load.WORDS.value),
                     Mux(keys, Load.WORDS.value, Load.BYTES.value),
                 )
                 step = Mux(keys | is_token, 0, value_stride[:12])
@@ -172,7 +185,8 @@ class LayoutChange(wiring.Component):
                 with m.If(self.o.ready):
                     m.next = "address"
             with m.State("address"):
-                m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(Mux(is_token, 0, base))]
+                place = Mux(starts, 0, tokens + (self.head.prompt << 2))
+                m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(Mux(is_token, place, base))]
                 with m.If(self.o.ready):
                     m.next = "fetch"
             with m.State("fetch"):

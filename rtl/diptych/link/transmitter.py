@@ -111,6 +111,7 @@ class Transmitter(wiring.Component):
             head.count.eq(count + 1),
             head.layer.eq(beat.layer),
             head.position.eq(beat.position),
+            head.prompt.eq(beat.prompt),
             head_write.addr.eq(filled[:slot_bits]),
             head_write.data.eq(head),
             head_write.en.eq(write.en & beat.last),

@@ -29,7 +29,8 @@ class DecodePanel(wiring.Component):
     words : :py:`In(stream.Signature(32)).array(rows)`
         Load packets of each row, from the KV link.
     token, token_valid : :py:`Out(32)`, :py:`Out(1)`
-        What leaves the mesh to the west in row 0, for one cycle.
+        What leaves the mesh to the west in row 0, for one cycle: a token (bits 23 to 0) of a
+        sequence (bits 31 to 24).
     results, results_valid : :py:`Out(32).array(rows)`, :py:`Out(1).array(rows)`
         The same of every row.
     """

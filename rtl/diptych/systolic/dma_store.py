@@ -94,7 +94,8 @@ class StoreEngine(wiring.Component):
             last_word.eq(offset + 4 >= command.bytes),
             last_plane.eq((op != StoreOp.KEYS) | plane),
             last_row.eq(row == command.rows - 1),
-            out.layer.eq(command.layer),
+            out.layer.eq(command.layer[:8]),
+            out.prompt.eq(command.layer[8:16]),
             out.position.eq(command.first + row),
             out.kind.eq(
                 Mux(

@@ -275,11 +275,12 @@ class StoreOp(enum.Enum, shape=unsigned(6)):
     address ``hbm``, ``pitch`` apart."""
     KEYS = 1
     """For each row (position ``first + m``): ``bytes`` high bytes at ``source + m * source_pitch``
-    and as many low bytes at ``source2 + m * source_pitch``, to the link as keys of ``layer``."""
+    and as many low bytes at ``source2 + m * source_pitch``, to the link as keys of ``layer[7:0]``
+    and prompt ``layer[15:8]``."""
     VALUES = 2
-    """The same with one plane, as values of ``layer``."""
+    """The same with one plane, as values."""
     TOKEN = 3
-    """The vector unit's token register to the link: the first token."""
+    """The vector unit's token register to the link: the first token of prompt ``layer[15:8]``."""
     SUMS = 4
     """As HBM, the words of row ``m`` being accumulator entries ``source + m``,
     ``source + m + source2``, ``source + m + 2 source2`` ..."""
@@ -302,8 +303,18 @@ class Handoff(data.StructLayout):
     """Payload of the panel's stream to the link: a 32-bit word of one position's keys or values.
 
     For KEYS the words of the high plane (4 bytes each, lowest address first), then those of the
-    low plane; for TOKEN one word, the token number. ``last`` marks a position's last word.
+    low plane; for TOKEN one word, the token number. ``last`` marks a position's last word, ``prompt``
+    counts the prompts that are read together.
     """
 
     def __init__(self) -> None:
-        super().__init__({"data": 32, "kind": HandoffKind, "layer": 8, "position": 16, "last": 1})
+        super().__init__(
+            {
+                "data": 32,
+                "kind": HandoffKind,
+                "layer": 8,
+                "position": 16,
+                "prompt": 8,
+                "last": 1,
+            }
+        )

@@ -79,7 +79,7 @@ def _prefill(done: Generation, model: QuantizedModel, machine: Machine) -> dict[
     assert done.prefill is not None
     start = _event(done, "started")["cycle"]
     cycles = _event(done, "prefill")["cycle"] - start
-    end = _event(done, "counters", index=0)
+    end = _event(done, "counters", index=len(done.sequences) - 1)
     matrix = end["parts"]["prefill.panel.matrix"]
     engines = {}
     for engine, names in ENGINE_CAUSES.items():
@@ -135,16 +135,17 @@ def _prefill(done: Generation, model: QuantizedModel, machine: Machine) -> dict[
 
 
 def _link(done: Generation, model: QuantizedModel) -> dict[str, Any]:
-    end = _event(done, "counters", index=0)
+    end = _event(done, "counters", index=len(done.sequences) - 1)
     sent = end["parts"]["link.transmitter"]
     config = model.config
-    predicted = config.layers * len(done.prompt) * 3 * config.kv_dim + 4
+    predicted = config.layers * len(done.prompt) * 3 * config.kv_dim
+    predicted += 4 * len(done.sequences)
     if sent["link_retries"] == 0 and sent["link_payload"] != predicted:
         raise AccountError(f"Link must carry {predicted} bytes, not {sent['link_payload']}")
     words = end["monitors"]["link_words"]
     _agree("link bytes", sent["link_payload"] + sent["link_framing"], LINK_WORD_BYTES * words)
     handed = _event(done, "prefill")["cycle"]
-    exposed = max(0, _event(done, "token", index=0)["cycle"] - handed)
+    exposed = max(0, _event(done, "token", index=len(done.sequences) - 1)["cycle"] - handed)
     causes = {name: end["parts"]["link"][f"link_{name}"] for name in LINK_CAUSES}
     _check("the link", causes, end["cycle"] - RESET_CYCLES)
     busy = causes["sending"] + causes["waiting"]
@@ -164,10 +165,10 @@ def _link(done: Generation, model: QuantizedModel) -> dict[str, Any]:
 
 
 def _bound(model: QuantizedModel, p: Placement, macs: int) -> int:
-    """Cycles of a token: multiplications, or the way of its dependent reductions and back.
+    """Cycles of a round: multiplications, or the way of its dependent reductions and back.
 
     Column reductions of a layer: two norms, Q K V, maximum of scores, sums of V, gate and up. Row
-    reductions: output projection, hidden maximum, down projection. And for a token: embedding and
+    reductions: output projection, hidden maximum, down projection. And for a round: embedding and
     best token in rows, last norm and logits in columns.
     """
     layers = model.config.layers
@@ -176,11 +177,19 @@ def _bound(model: QuantizedModel, p: Placement, macs: int) -> int:
     return max(-(-macs // (p.rows * p.columns * TILE_MACS)), ways)
 
 
+def _spread(counts: Sequence[int]) -> dict[str, float]:
+    """Say how evenly something is dealt; ``spread`` is the largest distance from the mean in it."""
+    mean = sum(counts) / len(counts)
+    away = max(max(counts) - mean, mean - min(counts))
+    return {"min": min(counts), "mean": mean, "max": max(counts), "spread": away / (mean or 1)}
+
+
 def _decode(done: Generation, model: QuantizedModel) -> dict[str, Any] | None:
-    if len(done.tokens) < 2:
+    tokens = len(done.tokens) - len(done.sequences)
+    if not tokens:
         return None
     assert done.decode is not None
-    first = _event(done, "counters", index=0)
+    first = _event(done, "counters", index=len(done.sequences) - 1)
     last = _event(done, "counters", index=len(done.tokens) - 1)
     cycles = last["cycle"] - first["cycle"]
     names = first["tiles"][0]
@@ -191,7 +200,7 @@ def _decode(done: Generation, model: QuantizedModel) -> dict[str, Any] | None:
     for index, tile in enumerate(changes):
         _check(f"tile {index}", {cause: tile[cause] for cause in TILE_CAUSES}, cycles)
     total: dict[str, int] = {name: sum(tile[name] for tile in changes) for name in names}
-    tokens = len(done.tokens) - 1
+    rounds = sum(part.count for part in done.decode.plan)
     columns = done.decode.placement.columns
     order = sorted(range(len(changes)), key=lambda index: -changes[index]["computing"])
     busiest, quietest = (
@@ -203,12 +212,11 @@ def _decode(done: Generation, model: QuantizedModel) -> dict[str, Any] | None:
         "cycles": cycles,
         "tiles": {"count": len(changes), "busiest": busiest, "least_busy": quietest},
         "cycles_per_token": cycles / tokens,
-        "predicted_cycles": sum(
-            decode_cost(done.decode, len(done.prompt) + n) for n in range(tokens)
-        ),
-        "bound_cycles": tokens * _bound(model, done.decode.placement, total["macs"] // tokens),
+        "predicted_cycles": decode_cost(done.decode),
+        "bound_cycles": rounds * _bound(model, done.decode.placement, total["macs"] // rounds),
         "macs": total["macs"],
         "mac_utilization": total["macs"] / (cycles * len(changes) * TILE_MACS),
+        "macs_by_tile": _spread([tile["macs"] for tile in changes]),
         "cycles_by_cause": {cause: total[cause] for cause in TILE_CAUSES},
         "bytes": bytes_by_level(
             sram_read=total["sram_read"],
@@ -223,12 +231,13 @@ def _whole(
 ) -> dict[str, int]:
     """Say of each cycle of a run what it went to.
 
-    Until the prefill program ends, what the matrix engine did; then, until the first token is
+    Until the prefill program ends, what the matrix engine did; then, until every first token is
     out, the link; then what the mean tile did, rounded so that the sum is exact.
     """
     causes = {f"prefill_{name}": count for name, count in prefill["cycles_by_cause"].items()}
-    first = _event(done, "token", index=0)["cycle"] - _event(done, "prefill")["cycle"]
-    # The first token may be out before the program has ended.
+    index = len(done.sequences) - 1
+    first = _event(done, "token", index=index)["cycle"] - _event(done, "prefill")["cycle"]
+    # The first tokens may be out before the program has ended.
     causes["link_exposed"] = max(0, first)
     early = max(0, -first)
     # By then the matrix engine waits for nobody, or for the link.
@@ -247,6 +256,11 @@ def _whole(
             whole[name] += 1
         causes |= {f"decode_{name}": count for name, count in whole.items()}
     return causes
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value]
+    return sum(known) / len(known) if known else None
 
 
 def account(
@@ -291,7 +305,7 @@ def account(
     possible += (decode["cycles"] if decode else 0) * machine.mesh[0] * machine.mesh[1] * TILE_MACS
     macs = sum(p.get("macs", 0) for p in parts)
     ttft = _event(done, "token", index=0)["cycle"] - start
-    tpot: float | None = decode["cycles_per_token"] if decode else None
+    tpot = _mean([each.cycles_per_token for each in done.sequences])
     second = clock_mhz * 1e6
     times = [event["cycle"] for event in done.events if event["kind"] == "token"]
     return {

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from diptych.mesh.isa import INSTRUCTION_WORDS, Function, Instruction, Op, Tail
+from diptych.mesh.isa import Function, Instruction, Op, Tail
 from diptych_sim.compiler.commands import field_of
 from diptych_sim.compiler.decode import DecodeProgram
-from diptych_sim.compiler.decode_program import COUNT, VOCABULARY, WORDS
+from diptych_sim.compiler.placement import State
+from diptych_sim.compiler.registers import Register
 from diptych_sim.compiler.routes import Color
 
 __all__ = ["decode_cost"]
@@ -46,45 +47,65 @@ class _Clock:
     """When the last wavelet of a color comes."""
 
 
-def decode_cost(program: DecodeProgram, position: int) -> int:
-    """Return the cycles of the token that is decoded at a position.
+def decode_cost(program: DecodeProgram) -> int:
+    """Return the cycles from the first tokens to the last one.
 
     One tile stands for all: they run one program in step. A reduction comes back to all tiles of a
     line after ``2 max(root, n - 1 - root)`` hops, at a wavelet a cycle. It leaves out conflicts in
     the SRAM, wavelets that wait for each other, and rows that hold one position less.
     """
     place = program.placement
-    words = program.program.words()
-    instructions = []
-    for at in range(0, len(words), INSTRUCTION_WORDS):
-        bits = sum(word << 32 * n for n, word in enumerate(words[at : at + INSTRUCTION_WORDS]))
-        instructions.append(field_of(Instruction(), bits))
-    slots = -(-(position + 1) // place.rows)
-    registers = {COUNT: slots, WORDS: -(-slots // 8), VOCABULARY: place.vocabulary}
+    instructions = [field_of(Instruction(), bits) for bits in program.program.encoded()]
     hops = {}
     for first, count in ((Color.COLUMN_ADD, place.rows), (Color.ROW_ADD, place.columns)):
         root = count // 2
         for color in (first, first + 2):
             hops[color] = 2 * max(root, count - 1 - root) + _RAMPS
-
-    # The one loop of the program is over layers; its branch is the first one.
-    branch = next(
-        index
-        for index, i in enumerate(instructions)
-        if i["op"] == Op.SCALAR.value and i["function"] == Function.BRANCH.value
-    )
-    start = instructions[branch]["tail"]
+    labels = program.program.labels
     layers = program.model.config.layers
-    body = list(range(start, branch + 1))
-    ends = next(
-        index
-        for index, i in enumerate(instructions)
-        if index > branch and i["function"] == Function.BRANCH.value
-    )
-    clock = _Clock()
-    for index in [*range(start), *body * layers, *range(branch + 1, ends + 1)]:
-        _run(clock, instructions[index], registers, hops)
-    return clock.now
+    total = round_ = 0
+    for number, rounds in enumerate(program.plan):
+        suffix = f".{number}" if number else ""
+        start, layer, end = (labels[f"{name}{suffix}"] for name in ("token", "layer", "again"))
+        # The branch behind a layer goes back to its begin.
+        branch = next(
+            index
+            for index in range(layer, end)
+            if Function(instructions[index]["function"]) is Function.BRANCH
+        )
+        body = list(range(layer, branch + 1))
+        order = [*range(start, layer), *body * layers, *range(branch + 1, end)]
+        for _ in range(rounds.count):
+            loads = _loads(program, round_)
+            clock = _Clock()
+            registers = dict(loads[None])
+            for index in order:
+                i = instructions[index]
+                registers |= loads.get(i["tail"] if _is_load(i) else -1, {})
+                _run(clock, i, registers, hops)
+            total += clock.now
+            round_ += 1
+    return total
+
+
+def _is_load(i: dict[str, int]) -> bool:
+    return i["op"] == Op.SCALAR.value and i["function"] == Function.LOAD.value
+
+
+def _loads(program: DecodeProgram, round_: int) -> dict[int | None, dict[int, int]]:
+    """Return registers of a round by the address that they are loaded from; None: from the start."""
+    place = program.placement
+    loads: dict[int | None, dict[int, int]] = {None: {Register.VOCABULARY: place.vocabulary}}
+    for n, length in enumerate(program.prompt_tokens):
+        slots = -(-(length + round_ + 1) // place.rows)
+        held = {State.COUNT: slots, State.WORDS: -(-slots // 8)}
+        for word, value in held.items():
+            register = {Register[word.name].value: value}
+            if place.sequences == 1:
+                loads[None] |= register
+            else:
+                loads[place.at("state", n) + 4 * word] = register
+    return loads
 
 
 def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict[int, int]) -> None:

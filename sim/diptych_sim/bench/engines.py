@@ -155,22 +155,22 @@ def measure(console: Console, runs: int) -> None:
     for size in SIZES.split():
         rows, columns = map(int, size.split("x"))
         mesh = (rows, columns)
-        load, expected, _ = decode_load(model, ids, TOKENS, mesh=mesh, sram_bytes=SRAM_BYTES)
-        build, memory, best, ended = _lanes(load, mesh, expected[1:], runs)
+        load, expected, _ = decode_load(model, [ids], [TOKENS], mesh=mesh, sram_bytes=SRAM_BYTES)
+        build, memory, best, ended = _lanes(load, mesh, expected[0][1:], runs)
         table.add_row(size, "lanes", f"{build:.1f}", f"{memory:,.0f}", f"{best / 1e6:.3f}", "1")
-        build, speed = _two_phases(load, mesh, expected[1:], runs)
+        build, speed = _two_phases(load, mesh, expected[0][1:], runs)
         ratio = f"{best / speed:.1f}"
         table.add_row(
             size, "tile class, two phases", f"{build:.1f}", "", f"{speed / 1e6:.3f}", ratio
         )
         start = time.perf_counter()
-        decode_only(model, ids, 2, mesh=mesh, sram_bytes=SRAM_BYTES)
+        decode_only(model, [ids], [2], mesh=mesh, sram_bytes=SRAM_BYTES)
         build = time.perf_counter() - start
         start = _busy()
-        done = decode_only(model, ids, TOKENS, mesh=mesh, sram_bytes=SRAM_BYTES)
-        speed = rows * columns * done.cycles[-1] / (_busy() - start)
+        done = decode_only(model, [ids], [TOKENS], mesh=mesh, sram_bytes=SRAM_BYTES)
+        speed = rows * columns * done.cycles[0][-1] / (_busy() - start)
         ratio = f"{best / speed:.1f}"
         table.add_row(size, "cocotb, shared tile", f"{build:.1f}", "", f"{speed / 1e6:.3f}", ratio)
-        if done.cycles[-1] != ended:
-            raise AssertionError(f"lanes end in cycle {ended}, Verilator in {done.cycles[-1]}")
+        if done.cycles[0][-1] != ended:
+            raise AssertionError(f"lanes end in cycle {ended}, Verilator in {done.cycles[0][-1]}")
     console.print(table)

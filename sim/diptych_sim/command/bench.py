@@ -8,7 +8,15 @@ from collections.abc import Callable
 import click
 from rich.console import Console
 
-from diptych_sim.bench import collectives, decode, engines, mesh, roofline, scalesim
+from diptych_sim.bench import (
+    batch,
+    collectives,
+    decode,
+    engines,
+    mesh,
+    roofline,
+    scalesim,
+)
 from diptych_sim.command.options import Refused
 
 __all__ = ["bench"]
@@ -20,6 +28,7 @@ MEASURES: dict[str, Callable[[Console, int], None]] = {
     "roofline": roofline.measure,
     "mesh": mesh.measure,
     "engines": engines.measure,
+    "batch": batch.measure,
 }
 """What can be measured, in the order in which it is."""
 

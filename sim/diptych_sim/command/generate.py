@@ -28,17 +28,26 @@ from diptych_sim.command.options import (
     write_json,
     write_whole,
 )
+from diptych_sim.command.prompts import (
+    Prompts,
+    check_texts,
+    encode,
+    joined,
+    text_of,
+    written,
+)
 from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.hbm_layout import PrefillError
+from diptych_sim.compiler.listing import memory_listing, program_listing
 from diptych_sim.compiler.placement import MeshTooSmallError, UnsupportedModelError, place
 from diptych_sim.decode_only import DecodeRun, decode_only
 from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
 from diptych_sim.engine.kind import Engine
 from diptych_sim.generate import Machine
-from diptych_sim.generate import generate as run_machine
+from diptych_sim.generate import generate_batch as run_machine
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.llm.load import LoadedModel
-from diptych_sim.llm.tokenizer import TextStream, to_utf8
+from diptych_sim.llm.tokenizer import TextStream
 from diptych_sim.report.layers import layers_csv, print_layers
 from diptych_sim.report.operations import operation_rows, operations_csv
 from diptych_sim.report.progress import Steps
@@ -60,25 +69,35 @@ RESULTS = (
 def _finish_decode(
     done: DecodeRun,
     loaded: LoadedModel,
-    ids: list[int],
+    prompts: Prompts,
     targets: tuple[str | None, str | None],
     terminal: Console,
 ) -> None:
     """Print and write the result of the decode panel alone."""
-    stream = TextStream(loaded.tokenizer, ids[-1])
-    text = "".join(stream.add(token) for token in [done.first, *done.tokens]) + stream.finish()
-    count = len(done.cycles) - 1
-    each = (done.cycles[-1] - done.cycles[0]) / count if count else None
+    sequences = []
+    for n, first in enumerate(done.first):
+        tokens, cycles = [first, *done.tokens[n]], done.cycles[n]
+        count = len(cycles) - 1
+        sequences.append(
+            {
+                "prompt": prompts.shown[n],
+                "prompt_tokens": len(prompts.ids[n]),
+                "tokens": tokens,
+                "text": text_of(loaded.tokenizer, prompts.ids[n], tokens),
+                "matches_golden": done.tokens[n] == done.expected[n],
+                "tpot_cycles": (cycles[-1] - cycles[0]) / count if count > 0 else None,
+            }
+        )
+    times = [each["tpot_cycles"] for each in sequences if each["tpot_cycles"]]
+    each = sum(times) / len(times) if times else None
     result = {
-        "matches_golden": done.matches_golden,
-        "prompt_tokens": len(ids),
-        "tokens": [done.first, *done.tokens],
-        "text": text,
+        **joined(sequences),
         "tpot_cycles": each,
         "back_doors": ["KV cache and first token from the golden model"],
         "wall_seconds": done.run.seconds,
     }
-    terminal.print(text, markup=False, soft_wrap=True)
+    for sequence in sequences:
+        terminal.print(sequence["text"], markup=False, soft_wrap=True)
     if each:
         terminal.print(f"TPOT {each:,.0f} cycles a token")
     json_file, out = targets
@@ -91,7 +110,7 @@ def _finish_decode(
         sys.exit(1)
 
 
-def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: int) -> None:
+def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: list[int]) -> None:
     """Refuse a mesh that cannot hold the model, before any work is done."""
     try:
         place(loaded.model.config, *mesh, positions=positions, sram_bytes=sram_bytes)
@@ -101,8 +120,23 @@ def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: int
 
 @click.command()
 @with_model
-@click.option("--prompt", default="In the beginning", show_default=True)
-@click.option("--tokens", default=16, show_default=True, type=int)
+@click.option(
+    "--prompt",
+    "texts",
+    default=["In the beginning"],
+    show_default=True,
+    multiple=True,
+    help="Several times: prompts that are read and continued together.",
+)
+@click.option(
+    "--tokens",
+    "counts",
+    default=[16],
+    show_default=True,
+    multiple=True,
+    type=int,
+    help="Once, or once for each prompt.",
+)
 @click.option("--mesh", default="8x8", show_default=True, type=MESH, help="Decode panel.")
 @click.option("--array", default="16x16", show_default=True, type=ARRAY, help="Prefill panel.")
 @WEIGHT_ROWS
@@ -133,8 +167,8 @@ def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: int
 def generate(
     model: str,
     tokenizer: str | None,
-    prompt: str,
-    tokens: int,
+    texts: tuple[str, ...],
+    counts: tuple[int, ...],
     mesh: Size,
     array: Size,
     weight_rows: int,
@@ -151,11 +185,8 @@ def generate(
     clock_mhz: float,
     json_file: str | None,
 ) -> None:
-    """Write text after a prompt, every token computed by the RTL."""
-    if not prompt:
-        raise Refused("Prompt (--prompt) must not be empty")
-    if tokens < 1:
-        raise Refused(f"Number of tokens must be at least 1, not {tokens}")
+    """Write text after a prompt, or several at once, every token computed by the RTL."""
+    check_texts(texts, counts)
     check_weight_rows(weight_rows, array)
     if sram_bytes not in range(256, 65537, 256):
         raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
@@ -169,28 +200,13 @@ def generate(
     if waves is not None and json_file == waves:
         raise Refused(f"JSON file (--json) must not be the waveform file (--waves), {waves}")
     loaded = load(model, tokenizer)
-    context = loaded.model.config.context
-    ids = loaded.tokenizer.encode(prompt)
-    if len(ids) >= context:
-        raise Refused(
-            f"Prompt must have fewer tokens than the model's context of {context}, not {len(ids)}"
-        )
-    if stage == "prefill":
-        tokens = 1
-    if stage == "decode" and tokens < 2:
-        raise Refused("Number of tokens must be at least 2 to decode, as prefill writes the first")
-    if len(ids) + tokens > context:
-        raise Refused(
-            f"Number of tokens must be at most {context - len(ids)}, as the prompt takes {len(ids)} "
-            f"of the model's context of {context}, not {tokens}"
-        )
-    _check_mesh(loaded, mesh, sram_bytes, len(ids) + tokens - 1)
-    # Bytes that are not UTF-8 are lone surrogates here, which neither terminals nor JSON take.
-    prompt = to_utf8(prompt).decode(errors="replace")
+    prompts = encode(loaded, texts, counts, stage)
+    positions = [len(ids) + n - 1 for ids, n in zip(prompts.ids, prompts.counts, strict=True)]
+    _check_mesh(loaded, mesh, sram_bytes, positions)
+    single = len(texts) == 1
     terminal = Console(stderr=json_file == "-", highlight=False, emoji=False)
     machine = Machine(array=array, mesh=mesh, sram_bytes=sram_bytes, weight_rows=weight_rows)
-    stream = TextStream(loaded.tokenizer, ids[-1])
-    text: list[str] = []
+    streams = [TextStream(loaded.tokenizer, ids[-1]) for ids in prompts.ids]
     stopped = False
     tell = Steps()
 
@@ -203,18 +219,17 @@ def generate(
             tell(f"prefill, layer {event['layer'] + 1} of {event['layers']}")
         elif kind == "prefill":
             tell("hand-off")
-        elif kind == "token" and not stopped:
+        elif kind == "token" and single and not stopped:
             if event["index"] == 0:
                 tell.stop()
-                terminal.print(prompt, end="", style="dim", markup=False, soft_wrap=True)
+                terminal.print(prompts.shown[0], end="", style="dim", markup=False, soft_wrap=True)
             stopped = event["token"] in loaded.tokenizer.stop_ids
             if not stopped:
-                text.append(event["text"])
-                terminal.print(text[-1], end="", markup=False, soft_wrap=True)
+                terminal.print(event["text"], end="", markup=False, soft_wrap=True)
 
     config = {
         "model": loaded.model.name if hasattr(loaded.model, "name") else model,
-        "prompt": prompt,
+        "prompt": prompts.shown[0] if single else list(prompts.shown),
         "array": f"{array[0]}x{array[1]}",
         "mesh": f"{mesh[0]}x{mesh[1]}",
         "sram_bytes": sram_bytes,
@@ -239,8 +254,8 @@ def generate(
             terminal.print("KV cache and first token by a back door, from the golden model")
             alone = decode_only(
                 quantized,
-                ids,
-                tokens,
+                prompts.ids,
+                prompts.counts,
                 mesh=mesh,
                 sram_bytes=sram_bytes,
                 seed=seed,
@@ -250,29 +265,34 @@ def generate(
             )
             if recording is not None:
                 recording.finish(terminal)
-            _finish_decode(alone, loaded, ids, (json_file, out), terminal)
+            _finish_decode(alone, loaded, prompts, (json_file, out), terminal)
             return
         done = run_machine(
             quantized,
-            ids,
-            tokens,
+            prompts.ids,
+            prompts.counts,
             machine=machine,
             seed=seed,
             waves=recording and recording.plan,
             out=folder,
-            trace=trace,
+            trace=trace and single,
             about={
                 "config": config,
-                "prompt": prompt,
+                "prompt": "\n".join(prompts.shown),
                 "stop_ids": sorted(loaded.tokenizer.stop_ids),
             },
-            text_of=stream.add,
+            text_of=lambda sequence, token: streams[sequence].add(token),
             progress=tell,
             on_event=show,
         )
-        text.append(stream.finish())
-        terminal.print(text[-1], markup=False, soft_wrap=True)
-        recorded = read_run(folder) if folder is not None and trace else None
+        sequences = written(loaded.tokenizer, prompts, done.sequences)
+        tell.stop()
+        if single:
+            terminal.print(streams[0].finish(), markup=False, soft_wrap=True)
+        for sequence in [] if single else sequences:
+            terminal.print(sequence["prompt"], end="", style="dim", markup=False, soft_wrap=True)
+            terminal.print(sequence["text"], markup=False, soft_wrap=True)
+        recorded = read_run(folder) if folder is not None and trace and single else None
         accounts = account(done, quantized, machine, recorded, clock_mhz=clock_mhz)
     except (MeshTooSmallError, UnsupportedModelError, PrefillError, ValueError) as error:
         raise Refused(str(error)) from None
@@ -281,10 +301,7 @@ def generate(
     finally:
         tell.stop()
     result = {
-        "matches_golden": done.matches_golden,
-        "prompt_tokens": len(ids),
-        "tokens": done.tokens,
-        "text": "".join(text),
+        **joined(sequences),
         "pieces": [event["text"] for event in done.events if event["kind"] == "token"],
         **accounts,
         "wall_seconds": done.run.seconds,
@@ -298,7 +315,9 @@ def generate(
     if folder is not None:
         assert done.decode is not None
         assert done.prefill is not None
-        (folder / RESULTS[-2]).write_text(done.decode.listing())
+        (folder / RESULTS[-2]).write_text(
+            memory_listing(done.decode) + program_listing(done.decode)
+        )
         (folder / RESULTS[-1]).write_text(done.prefill.commands.listing())
         write_whole(folder / RESULTS[-4], layers_csv(result["prefill"]))
         write_whole(folder / RESULTS[-3], operations_csv(operation_rows(result)))

@@ -13,7 +13,7 @@ from amaranth.lib import data
 
 from diptych.mesh.isa import INSTRUCTION_WORDS, REGISTERS, Function, Instruction, Op, Tail, Type
 
-__all__ = ["Assembler", "AssemblerError"]
+__all__ = ["Assembler", "AssemblerError", "disassemble"]
 
 _REGISTER_FIELDS = ("d_reg", "a_reg", "b_reg", "dynamic", "count_reg", "inner_reg")
 
@@ -40,6 +40,26 @@ def _pack(layout: type[data.StructLayout], values: Mapping[str, Any], what: str)
     return bits
 
 
+def disassemble(instruction: int) -> tuple[Op, Function, dict[str, int]]:
+    """Return what an instruction is, and its fields: what :class:`Assembler` was given.
+
+    A SCALAR has ``d``, ``a``, ``b``, ``imm`` (signed) and ``color``, as :meth:`Assembler.scalar`.
+    """
+    fields = _unpack(Instruction, instruction)
+    op, function = Op(fields.pop("op")), Function(fields.pop("function"))
+    tail = fields.pop("tail")
+    if op is not Op.SCALAR:
+        return op, function, fields | _unpack(Tail, tail)
+    fields |= {name: fields.pop(f"{name}_reg") for name in "dab"}
+    fields |= {"imm": tail - (tail >> 31 << 32), "color": fields.pop("count")}
+    return op, function, fields
+
+
+def _unpack(layout: type[data.StructLayout], bits: int) -> dict[str, int]:
+    fields = _fields(layout)
+    return {name: bits >> at & (1 << width) - 1 for name, (at, width) in fields.items()}
+
+
 @dataclass
 class Assembler:
     """Collects the instructions of a program.
@@ -50,16 +70,22 @@ class Assembler:
         Encoded instructions, 160 bits each.
     lines : list of str
         One line of text for each.
+    comments : list of str
+        What each is for.
     operations : list of str
         What each is part of, for people.
     operation : str
         What the next instructions are part of.
+    notes : dict of int to str
+        What begins at an instruction, in words of the model.
     """
 
     instructions: list[int] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    comments: list[str] = field(default_factory=list)
     operations: list[str] = field(default_factory=list)
     operation: str = ""
+    notes: dict[int, str] = field(default_factory=dict)
     _labels: dict[str, int] = field(default_factory=dict)
     _branches: list[tuple[int, str]] = field(default_factory=list)
 
@@ -148,10 +174,21 @@ class Assembler:
             raise AssemblerError(f"Label {label!r} must be placed")
         return self._labels[label]
 
+    def note(self, text: str, operation: str = "") -> None:
+        """Say what begins with the next instruction, and what operation it is part of."""
+        at = len(self.instructions)
+        self.operation = operation or self.operation
+        self.notes[at] = "; ".join([self.notes[at], text] if at in self.notes else [text])
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """Instructions by label."""
+        return dict(self._labels)
+
     def branch(self, a: int, label: str, *, comment: str = "") -> None:
         """Append a branch to a label, taken if register ``a`` is not 0."""
         self._branches.append((len(self.instructions), label))
-        self.scalar(Function.BRANCH, a=a, comment=comment or label)
+        self.scalar(Function.BRANCH, a=a, comment=comment)
 
     def pieces(self) -> list[tuple[int, str, bool]]:
         """Return the pieces of the program: first instruction, operation, whether it is in a loop.
@@ -171,8 +208,8 @@ class Assembler:
                 found.append((index, *piece))
         return found
 
-    def words(self) -> list[int]:
-        """Return the program as 32-bit words, low word first.
+    def encoded(self) -> list[int]:
+        """Return the instructions, with the labels that branches go to.
 
         Raises
         ------
@@ -183,21 +220,15 @@ class Assembler:
         done = list(self.instructions)
         for index, label in self._branches:
             done[index] |= self.place(label) << tail
+        return done
+
+    def words(self) -> list[int]:
+        """Return the program as 32-bit words, low word first, as :meth:`encoded`."""
         return [
             instruction >> 32 * word & 0xFFFFFFFF
-            for instruction in done
+            for instruction in self.encoded()
             for word in range(INSTRUCTION_WORDS)
         ]
-
-    def listing(self) -> str:
-        """Return the program as text, a line for each instruction."""
-        places = {index: name for name, index in self._labels.items()}
-        out = []
-        for index, line in enumerate(self.lines):
-            if index in places:
-                out.append(f"{places[index]}:")
-            out.append(f"{index:5}  {line}")
-        return "\n".join(out) + "\n"
 
     def _append(self, word: int, name: str, fields: Mapping[str, Any], comment: str) -> None:
         self.instructions.append(word)
@@ -207,3 +238,4 @@ class Assembler:
             for key, value in fields.items()
         )
         self.lines.append(f"{name:<12} {shown}{f'  # {comment}' if comment else ''}")
+        self.comments.append(comment)

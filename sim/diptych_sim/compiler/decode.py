@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from diptych.mesh.fabric import Load, header
 from diptych_sim.compiler.assembler import Assembler
-from diptych_sim.compiler.decode_program import FIRST, TOKEN_TASK, decode_program
+from diptych_sim.compiler.decode_program import TOKEN_TASK, Rounds, decode_program, plan_rounds
 from diptych_sim.compiler.kv_layout import KvLayout, kv_layout, pack_bytes
-from diptych_sim.compiler.placement import Placement, place
+from diptych_sim.compiler.placement import Placement, State, place
+from diptych_sim.compiler.registers import Register
 from diptych_sim.compiler.routes import Color, route_tables
 from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
 
@@ -23,14 +25,20 @@ _WORDS = np.dtype("<u4")
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeProgram:
-    """A model compiled for a mesh, a prompt length and a number of tokens."""
+    """A model compiled for a mesh, and for lengths of prompts and numbers of tokens."""
 
     model: QuantizedModel
     placement: Placement
     program: Assembler
     layout: KvLayout
-    prompt_tokens: int
-    tokens: int
+    plan: Sequence[Rounds]
+    prompt_tokens: Sequence[int]
+    tokens: Sequence[int]
+
+    @property
+    def program_depth(self) -> int:
+        """Instructions that the program memory of a tile must hold: a power of two."""
+        return max(256, 1 << (len(self.program.instructions) - 1).bit_length())
 
     def load_packets(self, row: int) -> list[int]:
         """Return the load packets of a row: routes, program, registers, task, weights, tables."""
@@ -53,32 +61,51 @@ class DecodeProgram:
         for c, table in enumerate(route_tables(p.rows, p.columns)[row]):
             packet(Load.ROUTE, 1, [entry.word() for entry in table[1:]], c, c)
         packet(Load.PROGRAM, 0, self.program.words(), 0, last)
-        packet(Load.TASK, TOKEN_TASK, [0], 0, last)
-        held = len(range(row, self.prompt_tokens, p.rows))
-        turn = (row - self.prompt_tokens) % p.rows
+        packet(Load.TASK, TOKEN_TASK, self._tasks(), 0, last)
         for c in range(p.columns):
-            first = c * p.vocabulary
-            count = max(0, min(p.vocabulary, self.model.config.vocab - first))
-            packet(Load.REGISTER, FIRST, [first, count, held, turn, max(0, self.tokens - 1)], c, c)
+            values = self.registers(row, c)
+            span = range(min(values), max(values) + 1)
+            packet(Load.REGISTER, span[0], [values.get(Register(n), 0) for n in span], c, c)
             image = self._image(row, c)
             for begin, end in self._loaded():
                 packet(Load.WORDS, begin, image[begin // 4 : end // 4].tolist(), c, c)
         return words
 
-    def start_packets(self, token: int) -> list[int]:
-        """Return the packet, the same for each row, that starts decoding after ``token``."""
+    def start_packets(self, *tokens: int) -> list[int]:
+        """Return the packets, the same for each row, that start decoding after the first tokens."""
         last = self.placement.columns - 1
-        return [
-            *header(Load.ACTIVATE, count=1, first_column=0, last_column=last, address=TOKEN_TASK),
-            token,
-        ]
+        *others, final = tokens
+        words = []
+        if others:
+            at = self.placement.at("arguments")
+            words += header(
+                Load.WORDS, count=len(others), first_column=0, last_column=last, address=at
+            )
+        start = header(Load.ACTIVATE, count=1, first_column=0, last_column=last, address=TOKEN_TASK)
+        return [*words, *others, *start, final]
 
-    def listing(self) -> str:
-        """Return the program and the memory map as text."""
+    def registers(self, row: int, column: int) -> dict[Register, int]:
+        """Return what a tile's registers hold at first."""
         p = self.placement
-        regions = [*p.fixed.values(), *p.layer.values()]
-        lines = [f"{r.address:6} {r.size:6} {r.name}" for r in regions]
-        return "\n".join([*lines, "", self.program.listing()])
+        first = column * p.vocabulary
+        values = {
+            Register.FIRST: first,
+            Register.VOCABULARY: max(0, min(p.vocabulary, self.model.config.vocab - first)),
+            Register.LEFT: self.plan[0].count,
+        }
+        if p.sequences == 1:
+            values[Register.COUNT], values[Register.TURN] = self.turns(row)[0]
+        return values
+
+    def turns(self, row: int) -> list[tuple[int, int]]:
+        """Return, for each sequence, how many positions a row holds and in how many rounds it is due."""
+        rows = self.placement.rows
+        return [(len(range(row, n, rows)), (row - n) % rows) for n in self.prompt_tokens]
+
+    def _tasks(self) -> list[int]:
+        """Return the task table: where the rounds of the plan begin."""
+        names = [f"token.{n}" if n else "token" for n in range(len(self.plan))]
+        return [self.program.place(name) for name in names]
 
     def _loaded(self) -> list[tuple[int, int]]:
         """Spans of addresses that are loaded: neither buffers nor KV caches."""
@@ -105,6 +132,10 @@ class DecodeProgram:
         write(p.at("embedding_scale"), m.embedding_scale[tokens].tolist())
         write(p.at("output"), pack_bytes(mine.inputs(m.output[tokens])))
         write(p.at("output_scale"), m.output_scale[tokens].tolist())
+        for n in range(p.sequences if p.sequences > 1 else 0):
+            state = [0] * len(State)
+            state[State.COUNT], state[State.TURN] = self.turns(row)[n]
+            write(p.at("state", n), state)
         for index, layer in enumerate(m.layers):
             for name, words in mine.layer(layer).items():
                 write(p.at(name) + index * p.layer_bytes, words)
@@ -188,29 +219,33 @@ def compile_decode(
     rows: int,
     columns: int,
     *,
-    prompt_tokens: int,
-    tokens: int,
+    prompt_tokens: int | Sequence[int],
+    tokens: int | Sequence[int],
     sram_bytes: int = 16384,
 ) -> DecodeProgram:
     """Compile a model for a mesh of ``rows`` x ``columns`` tiles.
 
     ``tokens`` are written in all, of which prefill writes the first: the KV cache has room for
-    ``prompt_tokens + tokens - 1`` positions.
+    ``prompt_tokens + tokens - 1`` positions. Several sequences are decoded at once if the numbers
+    of each are given.
 
     Raises
     ------
     MeshTooSmallError, UnsupportedModelError
         As of :func:`.place`.
     """
-    placement = place(
-        model.config, rows, columns, positions=prompt_tokens + tokens - 1, sram_bytes=sram_bytes
-    )
+    lengths = [prompt_tokens] if isinstance(prompt_tokens, int) else list(prompt_tokens)
+    counts = [tokens] if isinstance(tokens, int) else list(tokens)
+    positions = [a + b - 1 for a, b in zip(lengths, counts, strict=True)]
+    placement = place(model.config, rows, columns, positions=positions, sram_bytes=sram_bytes)
+    plan = plan_rounds(counts)
     assert len(Color) <= 10
     return DecodeProgram(
         model=model,
         placement=placement,
-        program=decode_program(model, placement),
+        program=decode_program(model, placement, plan),
         layout=kv_layout(model.config, placement),
-        prompt_tokens=prompt_tokens,
-        tokens=tokens,
+        plan=plan,
+        prompt_tokens=lengths,
+        tokens=counts,
     )

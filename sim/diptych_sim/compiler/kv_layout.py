@@ -34,16 +34,25 @@ class HeadPlace:
 
 @dataclass(frozen=True)
 class KvLayout:
-    """Where the KV cache lies in a mesh."""
+    """Where the KV caches lie in a mesh."""
 
     rows: int
     head_dim: int
     layer_stride: int
     value_stride: int
     heads: Sequence[HeadPlace]
+    prompt_stride: int = 0
+    """Distance from the cache of a prompt to that of the next one."""
 
     def packets(
-        self, row: int, layer: int, position: int, keys: ArrayLike, values: ArrayLike
+        self,
+        row: int,
+        layer: int,
+        position: int,
+        keys: ArrayLike,
+        values: ArrayLike,
+        *,
+        prompt: int = 0,
     ) -> list[int]:
         """Return the packets into ``row`` for one position, none if another row holds it.
 
@@ -53,7 +62,7 @@ class KvLayout:
             return []
         k, v = np.asarray(keys), np.asarray(values)
         slot = position // self.rows
-        base = layer * self.layer_stride
+        base = layer * self.layer_stride + prompt * self.prompt_stride
         words: list[int] = []
         for place in self.heads:
             high, low = numbers.planes(k[place.head])
@@ -96,7 +105,9 @@ def kv_layout(config: ModelConfig, p: Placement) -> KvLayout:
                 p.at("values") + local * config.head_dim * p.value_stride,
             )
         )
-    return KvLayout(p.rows, config.head_dim, p.layer_bytes, p.value_stride, tuple(places))
+    return KvLayout(
+        p.rows, config.head_dim, p.layer_bytes, p.value_stride, tuple(places), p.kv_bytes
+    )
 
 
 def pack_bytes(values: ArrayLike) -> list[int]:

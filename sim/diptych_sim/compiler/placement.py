@@ -3,12 +3,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
+from diptych.mesh.fabric import BUFFER_DEPTH
 from diptych.mesh.steps import HELD_WORDS
 from diptych_sim.llm.model import ModelConfig
 
-__all__ = ["MeshTooSmallError", "Placement", "Region", "UnsupportedModelError", "place"]
+__all__ = [
+    "AT_ONCE",
+    "MAX_SEQUENCES",
+    "MeshTooSmallError",
+    "Placement",
+    "Region",
+    "State",
+    "UnsupportedModelError",
+    "place",
+]
+
+MAX_SEQUENCES = 8
+"""Sequences that a mesh decodes at once, at most."""
+AT_ONCE = BUFFER_DEPTH
+"""Heads whose scores are on their way at once: as many maxima as a buffer of the fabric holds."""
+WORD_BYTES = 4
+
+
+class State(IntEnum):
+    """Words of a sequence's region ``state``; there is none where one sequence is alone."""
+
+    COUNT = 0
+    """Positions that the row holds."""
+    TURN = 1
+    """Tokens until it is the row's turn to hold one."""
+    SLOT = 2
+    """Where the row holds the current position."""
+    WORDS = 3
+    """Words of 8 positions that the row holds."""
+    DYNAMIC = 4
+    """Scale of what the next product takes."""
 
 
 class UnsupportedModelError(ValueError):
@@ -47,6 +80,8 @@ class Placement:
 
     rows: int
     columns: int
+    sequences: int
+    """Sequences that are decoded at once, each with a KV cache of its own."""
     sram_bytes: int
     chunk: int
     """Residual elements of a row; a multiple of 8."""
@@ -59,9 +94,11 @@ class Placement:
     vocabulary: int
     """Tokens of a column."""
     slots: int
-    """Positions of a row. One more slot takes what is of no use."""
+    """Positions of a row, of the longest sequence. One more slot takes what is of no use."""
     value_stride: int
     """Bytes between elements of a V vector in one slot."""
+    kv_bytes: int
+    """Bytes of a sequence's KV cache in a layer of a tile: the distance to the next one's."""
     fixed: dict[str, Region]
     layer: dict[str, Region]
     """Regions of layer 0."""
@@ -71,8 +108,9 @@ class Placement:
     """Address of layer 0."""
     used_bytes: int
 
-    def at(self, name: str) -> int:
-        """Return the address of a region."""
+    def at(self, name: str, sequence: int = 0) -> int:
+        """Return the address of a region, of a sequence if each has its own."""
+        name = _own(name, sequence)
         return (self.fixed.get(name) or self.layer[name]).address
 
 
@@ -92,40 +130,65 @@ def _allocate(sizes: dict[str, int], base: int) -> tuple[dict[str, Region], int]
     return regions, _up(base, 16)
 
 
-def _arrange(c: ModelConfig, rows: int, columns: int, positions: int, sram_bytes: int) -> Placement:
-    d = c.head_dim
+def _own(name: str, sequence: int) -> str:
+    """Name of a region of a sequence; those of the first one have no suffix."""
+    return f"{name}.{sequence}" if sequence else name
+
+
+def _deal(c: ModelConfig, columns: int) -> tuple[int, int]:
+    """Return how many query heads and KV heads a column takes."""
     group = c.heads // c.kv_heads
     heads = -(-c.heads // columns)
     while heads % group and group % heads:
         heads += 1
-    kv_heads = max(1, heads // group)
+    return heads, max(1, heads // group)
+
+
+def _arrange(
+    c: ModelConfig, rows: int, columns: int, positions: Sequence[int], sram_bytes: int
+) -> Placement:
+    d = c.head_dim
+    sequences = len(positions)
+    heads, kv_heads = _deal(c, columns)
     chunk = _row(-(-c.dim // rows))
     hidden = _row(-(-c.hidden // columns))
     vocabulary = -(-c.vocab // columns)
-    slots = -(-positions // rows)
+    slots = -(-max(positions) // rows)
     value_stride = _row(slots + 1)
     qk = (heads + kv_heads) * d
+    own = {
+        "x": 2 * chunk,
+        "normed": chunk,
+        "qk": 2 * qk,
+        "query": 2 * heads * d,
+        "context": heads * d,
+        "gate_up": 4 * hidden,
+        "gated": 2 * hidden,
+        "hidden": hidden,
+        "rope": 2 * d,
+    }
+    at_once = min(sequences * heads, AT_ONCE)
+    buffers: dict[str, int] = {}
+    for n in range(sequences):
+        for name, size in own.items():
+            buffers[_own(name, n)] = size
+            if (name, n) == ("query", 0):
+                buffers |= {"scores": 4 * at_once * slots, "powers": at_once * _up(slots, 16)}
+    states = {_own("state", n): WORD_BYTES * len(State) for n in range(sequences)}
     fixed, base = _allocate(
         {
-            "x": 2 * chunk,
-            "normed": chunk,
-            "qk": 2 * qk,
-            "query": 2 * heads * d,
-            "scores": 4 * min(heads, 4) * slots,
-            "powers": _up(slots),
-            "context": heads * d,
-            "gate_up": 4 * hidden,
-            "gated": 2 * hidden,
-            "hidden": hidden,
-            "rope": 2 * d,
+            **buffers,
+            **({"arguments": WORD_BYTES * sequences} if sequences > 1 else {}),
             "rope_table": 2 * d * slots,
             "embedding": vocabulary * chunk,
             "embedding_scale": 4 * vocabulary,
             "output": vocabulary * chunk,
             "output_scale": 4 * vocabulary,
+            **(states if sequences > 1 else {}),
         },
         0,
     )
+    caches = {"keys": kv_heads * (slots + 1) * 2 * d, "values": kv_heads * d * value_stride}
     layer, end = _allocate(
         {
             "qkv": (qk + kv_heads * d) * chunk,
@@ -137,8 +200,7 @@ def _arrange(c: ModelConfig, rows: int, columns: int, positions: int, sram_bytes
             "w_down": chunk * hidden,
             "down_scale": 4 * chunk,
             "constants": 12,
-            "keys": kv_heads * (slots + 1) * 2 * d,
-            "values": kv_heads * d * value_stride,
+            **{_own(name, n): size for n in range(sequences) for name, size in caches.items()},
         },
         base,
     )
@@ -146,6 +208,7 @@ def _arrange(c: ModelConfig, rows: int, columns: int, positions: int, sram_bytes
     return Placement(
         rows=rows,
         columns=columns,
+        sequences=sequences,
         sram_bytes=sram_bytes,
         chunk=chunk,
         heads=heads,
@@ -154,6 +217,7 @@ def _arrange(c: ModelConfig, rows: int, columns: int, positions: int, sram_bytes
         vocabulary=vocabulary,
         slots=slots,
         value_stride=value_stride,
+        kv_bytes=layer["keys.1"].address - layer["keys"].address if sequences > 1 else 0,
         fixed=fixed,
         layer=layer,
         layer_bytes=layer_bytes,
@@ -163,14 +227,19 @@ def _arrange(c: ModelConfig, rows: int, columns: int, positions: int, sram_bytes
 
 
 def place(
-    config: ModelConfig, rows: int, columns: int, *, positions: int, sram_bytes: int
+    config: ModelConfig,
+    rows: int,
+    columns: int,
+    *,
+    positions: int | Sequence[int],
+    sram_bytes: int,
 ) -> Placement:
-    """Place a model in a mesh, with a KV cache of ``positions``.
+    """Place a model in a mesh, with a KV cache of ``positions``, or one for each of several.
 
     Raises
     ------
     UnsupportedModelError
-        If the head dimension is no multiple of 8.
+        If the head dimension is no multiple of 8, or there are too many sequences.
     MeshTooSmallError
         If it does not fit; the message says what is missing and which square mesh would do.
     """
@@ -178,18 +247,26 @@ def place(
         raise UnsupportedModelError(
             f"Head dimension must be a multiple of 8, not {config.head_dim!r}"
         )
-    placement = _arrange(config, rows, columns, positions, sram_bytes)
+    each = (positions,) if isinstance(positions, int) else tuple(positions)
+    if len(each) > MAX_SEQUENCES:
+        raise UnsupportedModelError(
+            f"Number of sequences must be at most {MAX_SEQUENCES}, not {len(each)!r}"
+        )
+    placement = _arrange(config, rows, columns, each, sram_bytes)
     missing = placement.used_bytes - sram_bytes
     if missing > 0:
         sizes = (
             n
             for n in range(2, 129)
-            if _arrange(config, n, n, positions, sram_bytes).used_bytes <= sram_bytes
+            if _arrange(config, n, n, each, sram_bytes).used_bytes <= sram_bytes
         )
         size = next(sizes, None)
         would = f"{size}x{size} would do" if size else "no mesh up to 128x128 would do"
+        what = f"{max(each)} positions"
+        if len(each) > 1:
+            what = f"{len(each)} sequences of {what}"
         raise MeshTooSmallError(
-            f"Mesh {rows}x{columns} has {sram_bytes} bytes of SRAM in a tile, and {positions} "
-            f"positions of this model need {missing} more; {would}"
+            f"Mesh {rows}x{columns} has {sram_bytes} bytes of SRAM in a tile, and {what} of this "
+            f"model need {missing} more; {would}"
         )
     return placement

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Compiles a prompt for the prefill panel: HBM contents and commands.
+"""Compiles prompts for the prefill panel: HBM contents and commands.
 
-The prompt goes through a layer in blocks of rows, so that the vector unit works on one block while
-the array multiplies another one. In the last layer, only keys and values are computed for all rows;
-the rest is computed for the last row, which is all that the first token needs.
+Prompts go through a layer in blocks of rows, so that the vector unit works on one block while the
+array multiplies another one. A block may hold rows of several prompts; attention takes them one by
+one. In the last layer, only keys and values are computed for all rows; the rest is computed for the
+last row of each prompt, which is all that its first token needs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from diptych_sim.compiler.commands import PrefillProgram
 from diptych_sim.compiler.hazards import Span
 from diptych_sim.compiler.hbm_layout import Lanes, PrefillError, model_image, packs, up
 from diptych_sim.compiler.prefill_commands import PrefillCommands, Remember
-from diptych_sim.compiler.prefill_memories import MATRICES, Block, Memories
+from diptych_sim.compiler.prefill_memories import MATRICES, Memories
+from diptych_sim.compiler.prompts import Block, Prompts
 from diptych_sim.golden.quantized import QuantizedModel
 
 __all__ = ["PrefillError", "PrefillProgram", "compile_prefill"]
@@ -31,10 +33,10 @@ _LATER = 3
 
 
 class _Compiler:
-    def __init__(self, model: QuantizedModel, rows: int, columns: int, tokens: Sequence[int]):
+    def __init__(self, model: QuantizedModel, rows: int, columns: int, prompts: Prompts):
         self.model = model
-        self.tokens = tokens
-        self.count = len(tokens)
+        self.prompts = prompts
+        self.count = prompts.count
         self.rows, self.columns = rows, columns
         line = max(rows, columns)
         c = model.config
@@ -56,7 +58,7 @@ class _Compiler:
             model,
             self.image,
             array=(rows, columns),
-            count=self.count,
+            prompts=prompts,
             queries=self.queries,
             contexts=self.contexts,
             paired=self.paired,
@@ -69,14 +71,15 @@ class _Compiler:
         c = self.model.config
         weights = sum(self.image.size[f"layer{n}"] for n in range(c.layers))
         weights += self.image.size["output"] + self.image.size["parameters"]
-        # Of the tables, what this prompt needs: rows of the embedding, their scales, RoPE factors.
+        # Of the tables, what these prompts need: rows of the embedding, their scales, RoPE factors.
         weights += self.count * (c.dim + 4 + 2 * c.head_dim)
         ids = np.zeros(up(self.count, _IDS_IN_BEAT), dtype="<u4")
-        ids[: self.count] = self.tokens
+        ids[: self.count] = [token for prompt in self.prompts.tokens for token in prompt]
         self.image.add("ids", ids)
         for index in range(c.layers):
             self._layer(index, last=index + 1 == c.layers)
-        self._best_token()
+        for number, block in enumerate(self.prompts.last_rows):
+            self._best_token(number, block)
         self.image.add("program", np.array(self.out.list.words(), dtype="<u4"))
         return PrefillProgram(
             bytes(self.image.data), self.image.at["program"], self.out.list, weights
@@ -123,13 +126,14 @@ class _Compiler:
         out.label(None, "load prompt")
         row_bytes = 2 * max(c.head_dim, self.columns)
         out.load(Target.PARAMETERS, "parameters", 0, fills=Span("parameters", 0, 1))
-        out.load(
-            Target.VECTOR,
-            "rope",
-            memories.rope,
-            fills=Span("rope", 0, 1),
-            bytes=self.count * row_bytes,
-        )
+        for prompt in self.prompts.blocks:
+            out.load(
+                Target.VECTOR,
+                "rope",
+                memories.rope + prompt.first * memories.rope_row,
+                fills=Span("rope", prompt.first, prompt.end),
+                bytes=prompt.rows * row_bytes,
+            )
         self._load_weights(0, MATRICES[1:3])
 
     def _load_weights(self, index: int, names: Sequence[str]) -> None:
@@ -232,7 +236,7 @@ class _Compiler:
         op = VectorOp.BYTES
         if name != "v":
             op = VectorOp.ROTATE
-            reads.append(Span("rope", 0, 1))
+            reads.append(self._span("rope", block))
             low = memories.scratch[f"{name}_low"] - memories.scratch[target]
             rope = memories.rope + block.first * memories.rope_row
             fields = {"extra": low, "vector": rope, "vector_row": memories.rope_row}
@@ -259,22 +263,24 @@ class _Compiler:
                 )
 
     def _hand_off(self, index: int) -> None:
-        whole = Block(0, self.count)
         self.out.label(index, "hand-off")
-        for op, source, source2 in (
-            (StoreOp.KEYS, "k_high", "k_low"),
-            (StoreOp.VALUES, "v", "v"),
-        ):
-            self.out.store(
-                op,
-                reads=[self._span(source, whole)],
-                bytes=self.model.config.kv_dim,
-                rows=self.count,
-                source=self.memories.scratch[source],
-                source2=self.memories.scratch[source2],
-                source_pitch=self.memories.kv,
-                layer=index,
-            )
+        kinds = ((StoreOp.KEYS, "k_high", "k_low"), (StoreOp.VALUES, "v", "v"))
+        for number, prompt in enumerate(self.prompts.blocks):
+            for op, source, source2 in kinds:
+                self.out.store(
+                    op,
+                    reads=[self._span(source, prompt)],
+                    bytes=self.model.config.kv_dim,
+                    rows=prompt.rows,
+                    source=self._key(source, prompt),
+                    source2=self._key(source2, prompt),
+                    source_pitch=self.memories.kv,
+                    layer=index | number << 8,
+                )
+
+    def _key(self, name: str, block: Block) -> int:
+        """Address of the first key or value of a block's prompt."""
+        return self.memories.scratch[name] + block.origin * self.memories.kv
 
     # --- attention -----------------------------------------------------------------------------
     def _scores(self, index: int, block: Block, head: int, turn: int) -> None:
@@ -284,7 +290,7 @@ class _Compiler:
         d = c.head_dim
         key = head // (c.heads // c.kv_heads) * d
         query = self.queries.places[head]
-        tiles = -(-block.end // self.columns)
+        tiles = -(-block.seen.rows // self.columns)
         lane = key % self.rows
         modes: dict[str, Any] = {"first_row": lane, "end_row": min(lane + d, self.rows)}
         x, w_other = "q_high", "k_low"
@@ -294,13 +300,12 @@ class _Compiler:
             x, w_other = ("q_low", "k_odd") if lane & d else ("q_high", "k_even")
             reads.append("k_even")
         sums = self.out.take_sums(tiles * block.rows, turn)
-        seen = Block(0, block.end)
         self.out.matrix(
             x=s[x] + block.first * self.queries.total + query - lane,
             x_row=self.queries.total,
             x_k=self.rows,
             x_other=0 if self.paired else s["q_low"] - s["q_high"],
-            w=s["k_high"] + key - lane,
+            w=self._key("k_high", block) + key - lane,
             w_row=memories.kv,
             w_k=self.rows,
             w_n=self.columns * memories.kv,
@@ -310,7 +315,7 @@ class _Compiler:
             k=max(1, d // self.rows),
             n=tiles,
             modes=modes | {"causal": Causal.BY_N, "planes": 1, "transposed": 1},
-            reads=[self._span("q_high", block), *(self._span(name, seen) for name in reads)],
+            reads=[self._span("q_high", block), *(self._span(name, block.seen) for name in reads)],
             remember=Remember.SCORES,
         )
         powers = f"powers{turn}"
@@ -327,7 +332,7 @@ class _Compiler:
         }
         self.out.vector(VectorOp.TOP, **shared)
         # The array reads whole lines of powers: what is behind the last score must be 0.
-        shared["tiles"] = up(block.end, memories.line) // self.columns
+        shared["tiles"] = up(block.seen.rows, memories.line) // self.columns
         self.out.vector(VectorOp.EXPONENTIAL, writes=[Span(powers, 0, 1)], **shared)
 
     def _state(self, turn: int) -> int:
@@ -349,16 +354,16 @@ class _Compiler:
             x=s[powers],
             x_row=memories.positions,
             x_k=self.rows,
-            w=s["v"] + key - piece,
+            w=self._key("v", block) + key - piece,
             w_row=memories.kv,
             w_k=self.rows * memories.kv,
             w_n=self.columns,
             sums=sums,
             block=block,
-            k=-(-block.end // self.rows),
+            k=-(-block.seen.rows // self.rows),
             n=n,
             modes={"causal": Causal.BY_K, "unsigned": 1},
-            reads=[Span(powers, 0, 1), self._span("v", Block(0, block.end))],
+            reads=[Span(powers, 0, 1), self._span("v", block.seen)],
             remember=Remember.CONTEXT,
         )
         width = self.contexts.total
@@ -392,17 +397,19 @@ class _Compiler:
         the last but one fills the array while the last context is on its way.
         """
         heads = self.model.config.heads
-        items = [(block, head) for block in blocks for head in range(heads)]
+        parts = [(part, block) for block in blocks for part in self.prompts.parts(block)]
+        items = [(part, head) for part, _ in parts for head in range(heads)]
         waiting: list[tuple[int, Block]] = []
-        for turn, (block, head) in enumerate(items):
-            self._scores(index, block, head, turn % 2)
+        for turn, (part, head) in enumerate(items):
+            self._scores(index, part, head, turn % 2)
             if turn:
                 self._context(index, *items[turn - 1], (turn - 1) % 2)
             while waiting and waiting[0][0] <= turn and waiting[0][1] is not blocks[-2]:
                 done = waiting.pop(0)[1]
                 self._residual(index, "wo", "context", done, dynamic=False)
                 self._norm(index, done)
-            if head == heads - 1:
+            block = parts[turn // heads][1]
+            if head == heads - 1 and part.end == block.end:
                 waiting.append((turn + 1 + _LATER, block))
         last = waiting.pop()[1]
         for _, done in waiting:
@@ -479,8 +486,9 @@ class _Compiler:
             for name in names:
                 self._project(index, name, block)
         if last:
-            blocks = [Block(self.count - 1, 1)]
-            self._project(index, "q", blocks[0])
+            blocks = self.prompts.last_rows
+            for block in blocks:
+                self._project(index, "q", block)
         # Loads only now: commands that wait in a full queue hold up all that are behind them.
         if index == 0:
             self._load_weights(0, MATRICES[3:])
@@ -500,10 +508,10 @@ class _Compiler:
             steps[1](block)
             self._norm(None if last else index + 1, block)
 
-    def _best_token(self) -> None:
+    def _best_token(self, number: int, block: Block) -> None:
+        """First token of a prompt from its last row."""
         m, memories = self.model, self.memories
         self.out.label(None, "best token")
-        block = Block(self.count - 1, 1)
         width = up(m.config.vocab, memories.line)
         tiles = up(m.config.vocab, self.columns) // self.columns
         sums = self.out.take_sums(tiles)
@@ -527,21 +535,27 @@ class _Compiler:
             extra=m.config.vocab | m.logit_bits << 16,
             writes=[Span("token", 0, 1)],
         )
-        self.out.store(StoreOp.TOKEN, reads=[Span("token", 0, 1)], rows=1, first=self.count - 1)
+        self.out.store(
+            StoreOp.TOKEN,
+            reads=[Span("token", 0, 1)],
+            rows=1,
+            first=block.position,
+            layer=number << 8,
+        )
 
 
 def compile_prefill(
-    model: QuantizedModel, rows: int, columns: int, tokens: Sequence[int]
+    model: QuantizedModel, rows: int, columns: int, *prompts: Sequence[int]
 ) -> PrefillProgram:
-    """Compile a model and a prompt for an array of ``rows`` x ``columns``.
+    """Compile a model and prompts, which are read together, for an array of ``rows`` x ``columns``.
 
-    The model's part of the HBM comes first and does not depend on the prompt.
+    The model's part of the HBM comes first and does not depend on the prompts.
 
     Raises
     ------
     PrefillError
-        If the prompt does not fit into the panel, or the heads do not fit the array.
+        If the prompts do not fit into the panel, or the heads do not fit the array.
     ValueError
         If a side of the array is not a power of two from 4 to 128.
     """
-    return _Compiler(model, rows, columns, tokens).run()
+    return _Compiler(model, rows, columns, Prompts(prompts)).run()

@@ -11,7 +11,8 @@ from diptych.systolic.isa import VECTOR, Flags, Modes, Queue, StoreOp, Target, V
 from diptych_sim.compiler.commands import CommandList, Label, pack_fields
 from diptych_sim.compiler.hazards import Hazards, Span
 from diptych_sim.compiler.hbm_layout import HbmImage
-from diptych_sim.compiler.prefill_memories import Block, Memories
+from diptych_sim.compiler.prefill_memories import Memories
+from diptych_sim.compiler.prompts import Block
 
 __all__ = ["PrefillCommands", "Remember"]
 
@@ -110,7 +111,7 @@ class PrefillCommands:
             tiles=k | n << 16,
             modes=pack_fields(Modes(), given, "Modes"),
             rows=block.rows | x_other // line << 16,
-            first=block.first | w_other // line << 16,
+            first=block.position | w_other // line << 16,
             **fields,
         )
 
@@ -142,7 +143,7 @@ class PrefillCommands:
             writes=writes,
             extent=block.rows | tiles << 16,
             flags=bits,
-            first=block.first | state << 16,
+            first=block.position | state << 16,
             **fields,
         )
 

@@ -3,31 +3,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from diptych.systolic.panel import panel_sizes
 from diptych.systolic.scratchpad import BANKS
 from diptych_sim.compiler.hbm_layout import HbmImage, Lanes, PrefillError, up
+from diptych_sim.compiler.prompts import Block, Prompts
 from diptych_sim.golden.quantized import QuantizedModel
 
-__all__ = ["MATRICES", "Block", "Memories"]
+__all__ = ["MATRICES", "Memories"]
 
 MATRICES = ("wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down")
 _MOST_ROWS = 128
 """Rows of a block: more would not make the array busier."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """Rows (positions) ``first`` to ``end - 1``, which go through a layer together."""
-
-    first: int
-    rows: int
-
-    @property
-    def end(self) -> int:
-        """First row behind the block."""
-        return self.first + self.rows
 
 
 class Memories:
@@ -50,25 +36,26 @@ class Memories:
         image: HbmImage,
         *,
         array: tuple[int, int],
-        count: int,
+        prompts: Prompts,
         queries: Lanes,
         contexts: Lanes,
         paired: bool,
     ) -> None:
         c = model.config
         rows, columns = array
-        self.count = count
+        self.prompts = prompts
+        self.count = count = prompts.count
         self.columns = columns
         self.sizes = panel_sizes(rows, columns)
         self.line = line = self.sizes.line
         self.dim = up(c.dim, line)
         self.hidden = up(c.hidden, line)
         self.kv = up(c.kv_dim, line)
-        self.positions = up(count, line)
+        self.positions = up(prompts.longest, line)
         self.states = self.sizes.rows // 2
         if count > self.states:
             raise PrefillError(
-                f"Prompt must have at most {self.states} tokens in this panel, not {count!r}"
+                f"{self._what()} must have at most {self.states} tokens in this panel, not {count!r}"
             )
         most = min(_MOST_ROWS, self.states // 2)
         self.contexts = most * max(1, c.head_dim // columns)
@@ -92,12 +79,14 @@ class Memories:
             "powers0": most * self.positions,
             "powers1": most * self.positions,
         }
+        # A prompt that begins in the middle of a line of positions is read to the end of its own.
+        kept = up(count, line) + (line if len(prompts.tokens) > 1 else 0)
         caches = {
-            "k_high": self.positions * self.kv,
-            "k_low": self.positions * self.kv,
+            "k_high": kept * self.kv,
+            "k_low": kept * self.kv,
             # Planes of a key side by side, in lines of the even and of the odd heads of a pair.
-            **dict.fromkeys(("k_even", "k_odd") if paired else (), self.positions * self.kv),
-            "v": self.positions * self.kv,
+            **dict.fromkeys(("k_even", "k_odd") if paired else (), kept * self.kv),
+            "v": kept * self.kv,
         }
         weights["output"] = image.size["output"]
         # The array reads a row and a line of weights in each cycle: from two banks. If there is
@@ -126,12 +115,12 @@ class Memories:
         ):
             if needed > there:
                 raise PrefillError(
-                    f"Prompt of {count} tokens needs {needed} {what} of the prefill panel, which "
-                    f"has {there}"
+                    f"{self._what()} of {count} tokens needs {needed} {what} of the prefill panel, "
+                    f"which has {there}"
                 )
 
     def _blocks(self) -> tuple[Block, ...]:
-        """Split the prompt: at least in two if that leaves the array full, scores fit a half."""
+        """Split the rows: at least in two if that leaves the array full, scores fit a half."""
         side = self.line
         most = min(_MOST_ROWS, self.states // 2)
         if self.count <= 2 * most:
@@ -140,11 +129,19 @@ class Memories:
         first = 0
         while first < self.count:
             rows = min(most, self.count - first)
-            while rows > 1 and rows * -(-(first + rows) // self.columns) > self.half:
+            while rows > 1 and self._scores(first, rows) > self.half:
                 rows = max(1, rows - side)
             blocks.append(Block(first, rows))
             first += rows
         return tuple(blocks)
+
+    def _scores(self, first: int, rows: int) -> int:
+        """Most accumulator entries of a head's scores in a block."""
+        parts = self.prompts.parts(Block(first, rows))
+        return max(part.rows * -(-part.seen.rows // self.columns) for part in parts)
+
+    def _what(self) -> str:
+        return "Prompt" if len(self.prompts.tokens) == 1 else "Batch of prompts"
 
     def groups(self, tiles: int, rows: int, share: int = 1) -> list[tuple[int, int]]:
         """Split column tiles so that the sums of a group fit ``share`` times into a half."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import zlib
@@ -27,6 +28,7 @@ ROWS = int(os.environ["DUT_ROWS"])
 LATENCY = int(os.environ["DUT_LATENCY"])
 BANDWIDTH = int(os.environ["DUT_BYTES_PER_CYCLE"])
 LAST_COLUMN = 6
+TOKENS = 0x300
 Cell = tuple[int, int, int, int]
 """Row, first and last column, byte address."""
 
@@ -41,10 +43,11 @@ def _layout(rng: random.Random) -> KvLayout:
         first = rng.randint(0, LAST_COLUMN)
         keys = 0x400 + head * 2 * size
         places.append(HeadPlace(head, first, rng.randint(first, LAST_COLUMN), keys, keys + size))
-    return KvLayout(ROWS, head_dim, 0x1000, slots, tuple(places))
+    prompt_stride = heads * 2 * size
+    return KvLayout(ROWS, head_dim, 0x4000, slots, tuple(places), prompt_stride)
 
 
-def _settings(layout: KvLayout, *, activates: bool) -> list[dict[str, int]]:
+def _settings(layout: KvLayout, *, prompts: int, activates: bool) -> list[dict[str, int]]:
     values = {
         Settings.ROWS: ROWS,
         Settings.LAST_COLUMN: LAST_COLUMN,
@@ -53,6 +56,9 @@ def _settings(layout: KvLayout, *, activates: bool) -> list[dict[str, int]]:
         Settings.HEAD_WORDS: layout.head_dim // 4,
         Settings.HEAD_COUNT: len(layout.heads),
         Settings.ACTIVATES: int(activates),
+        Settings.PROMPT_STRIDE: layout.prompt_stride,
+        Settings.LAST_PROMPT: prompts - 1,
+        Settings.TOKENS: TOKENS,
     }
     for place in layout.heads:
         base = Settings.HEAD + place.head * Settings.HEAD_STEP
@@ -62,7 +68,7 @@ def _settings(layout: KvLayout, *, activates: bool) -> list[dict[str, int]]:
 
 
 def _handoff(
-    kind: HandoffKind, layer: int, position: int, words: list[int]
+    kind: HandoffKind, layer: int, prompt: int, position: int, words: list[int]
 ) -> list[dict[str, Any]]:
     return [
         {
@@ -70,6 +76,7 @@ def _handoff(
             "kind": kind.value,
             "layer": layer,
             "position": position,
+            "prompt": prompt,
             "last": index == len(words) - 1,
         }
         for index, word in enumerate(words)
@@ -154,7 +161,8 @@ async def keys_and_values_arrive_once(dut: Any, idle: float, stall: float, damag
     outs = [StreamMonitor(dut, f"o__{r}", unsigned(32), pause(stall)) for r in range(ROWS)]
     layout = _layout(rng)
     activates = rng.random() < 0.7
-    await settings.send(_settings(layout, activates=activates))
+    prompts = rng.randint(1, 3)
+    await settings.send(_settings(layout, prompts=prompts, activates=activates))
     wires = _Wires(dut)
     tokens: list[int] = []
 
@@ -175,26 +183,31 @@ async def keys_and_values_arrive_once(dut: Any, idle: float, stall: float, damag
 
     expected = _Memory()
     beats: list[dict[str, Any]] = []
-    positions = rng.randint(1, 3 * ROWS)
+    lengths = [rng.randint(1, 3 * ROWS) for _ in range(prompts)]
     heads, d = len(layout.heads), layout.head_dim
-    for layer in range(2):
+    for layer, (prompt, positions) in itertools.product(range(2), enumerate(lengths)):
         keys = np.array([rng.randint(-32767, 32767) for _ in range(positions * heads * d)])
         values = np.array([rng.randint(-127, 127) for _ in range(positions * heads * d)])
         keys, values = keys.reshape(positions, heads, d), values.reshape(positions, heads, d)
         for position in range(positions):
             words = [w for p in numbers.planes(keys[position].reshape(-1)) for w in pack_bytes(p)]
-            beats += _handoff(HandoffKind.KEYS, layer, position, words)
+            beats += _handoff(HandoffKind.KEYS, layer, prompt, position, words)
             for row in range(ROWS):
-                expected.take(
-                    row, layout.packets(row, layer, position, keys[position], values[position])
+                packets = layout.packets(
+                    row, layer, position, keys[position], values[position], prompt=prompt
                 )
+                expected.take(row, packets)
         for position in range(positions):
             words = pack_bytes(values[position].reshape(-1))
-            beats += _handoff(HandoffKind.VALUES, layer, position, words)
-    token = rng.getrandbits(16)
-    beats += _handoff(HandoffKind.TOKEN, 0, positions - 1, [token])
+            beats += _handoff(HandoffKind.VALUES, layer, prompt, position, words)
+    first = [rng.getrandbits(16) for _ in range(prompts)]
+    for prompt, token in enumerate(first):
+        beats += _handoff(HandoffKind.TOKEN, 0, prompt, lengths[prompt] - 1, [token])
+        for row in range(ROWS if activates and prompt < prompts - 1 else 0):
+            address = TOKENS + 4 * prompt
+            expected.take(row, [1 | 1 << 16, LAST_COLUMN << 16, address, token])
     await driver.send(beats)
-    while not tokens or dut.busy.value:
+    while len(tokens) < prompts or dut.busy.value:
         await RisingEdge(dut.clk)
     await ClockCycles(dut.clk, 3 * LATENCY + 20)
 
@@ -205,8 +218,8 @@ async def keys_and_values_arrive_once(dut: Any, idle: float, stall: float, damag
             words.append(out.beats.get_nowait())
         arrived.take(row, words)
     assert arrived.cells == expected.cells
-    assert tokens == [token]
-    wanted = [(row, 0, LAST_COLUMN, token) for row in range(ROWS)] if activates else []
+    assert tokens == [token | prompt << 24 for prompt, token in enumerate(first)]
+    wanted = [(row, 0, LAST_COLUMN, first[-1]) for row in range(ROWS)] if activates else []
     assert arrived.activations == wanted
 
     sent = dut.transmitter
@@ -216,10 +229,10 @@ async def keys_and_values_arrive_once(dut: Any, idle: float, stall: float, damag
     if not damage:
         assert int(sent.count_link_retries.value) == 0
         assert wires.payload == 4 * len(beats)
-        assert wires.frames == 4 * positions + 1
+        assert wires.frames == 4 * sum(lengths) + prompts
     cycles = wires.last_cycle - wires.first_cycle + 1
     assert 4 * wires.words <= BANDWIDTH * cycles + 8, "more than the wires carry"
     if not (idle or stall or damage):
         # Between the words of a frame and the next one: 5 cycles. What is unpacked waits longer.
-        unpacking = 2 * len(beats) + 10 * positions * heads * 4
+        unpacking = 2 * len(beats) + 10 * sum(lengths) * heads * 4
         assert cycles <= 4 * wires.words / BANDWIDTH + 5 * wires.frames + unpacking + 4 * LATENCY

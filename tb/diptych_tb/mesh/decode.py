@@ -12,6 +12,7 @@ from cocotb.triggers import RisingEdge, SimTimeoutError, with_timeout
 from cocotb.utils import get_sim_time
 
 from diptych.mesh.host_port import LINE_WORDS, HostLine
+from diptych_sim.compiler.decode_program import SEQUENCE_SHIFT
 from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.events import report_event
 from diptych_tb.fields import Fields
@@ -38,7 +39,7 @@ def _cycle() -> int:
 
 @cocotb.test()
 async def decodes(dut: Any) -> None:
-    """Report each token and its cycle, and at the end the tiles' counters.
+    """Report each token, its sequence and its cycle, and at the end the tiles' counters.
 
     ``$DIPTYCH_DECODE`` is a JSON file with ``load`` (words of each row), ``tokens`` (how many),
     ``limit`` (cycles that a token may take), and what :func:`.watch_mesh` asks for.
@@ -59,6 +60,6 @@ async def decodes(dut: Any) -> None:
         except SimTimeoutError:
             watchdog.stop(f"token {index} has not come within {job['limit']} cycles")
         await edge
-        got = int(dut.token.value)
-        report_event(kind="token", index=index, token=got, cycle=_cycle())
+        sequence, token = divmod(int(dut.token.value), 1 << SEQUENCE_SHIFT)
+        report_event(kind="token", index=index, sequence=sequence, token=token, cycle=_cycle())
     report_event(kind="counters", tiles=tile_counters(watchdog.tiles))

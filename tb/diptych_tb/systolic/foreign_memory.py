@@ -67,11 +67,12 @@ async def runs_a_program(dut: Any, pause: float) -> None:
     await RisingEdge(dut.clk)
     for checker in checkers:
         checker.check_finished()
-    for kind, layer, position, words in job["handoff"]:
+    for kind, layer, prompt, position, words in job["handoff"]:
         for index, expected in enumerate(words):
             beat = await with_timeout(monitor.beats.get(), 1000 * PERIOD_NS, "ns")
-            got = (beat["kind"], beat["layer"], beat["position"], beat["data"])
-            assert got == (kind, layer, position, expected), f"word {index} must not be {got}"
+            got = tuple(beat[name] for name in ("kind", "layer", "prompt", "position", "data"))
+            want = (kind, layer, prompt, position, expected)
+            assert got == want, f"word {index} must not be {got}"
     for address, expected in job["memory"]:
         want = bytes.fromhex(expected)
         got = bytes(ram.read(address, len(want)))

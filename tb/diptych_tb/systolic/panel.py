@@ -29,7 +29,7 @@ async def hands_off_what_the_golden_model_computes(dut: Any) -> None:
     """Run the job in ``$DIPTYCH_PREFILL``.
 
     A JSON file with ``hbm`` (hexadecimal), ``program``, ``limit`` (cycles), ``stall``
-    (probability that a word is not taken) and ``handoff``: lists of kind, layer, position, words.
+    (probability that a word is not taken) and ``handoff``: lists of kind, layer, prompt, position, words.
     """
     job = json.loads(Path(os.environ["DIPTYCH_PREFILL"]).read_text())
     hbm = bytes.fromhex(job["hbm"])
@@ -53,12 +53,13 @@ async def hands_off_what_the_golden_model_computes(dut: Any) -> None:
     dut.start.value = 0
     started = _cycle()
     report_event(kind="started", cycle=started)
-    for kind, layer, position, words in job["handoff"]:
-        where = f"{('keys', 'values', 'token')[kind]} of layer {layer}, position {position}"
+    for kind, layer, prompt, position, words in job["handoff"]:
+        what = ("keys", "values", "token")[kind]
+        where = f"{what} of layer {layer}, prompt {prompt}, position {position}"
         for index, expected in enumerate(words):
             beat = await with_timeout(monitor.beats.get(), job["limit"] * PERIOD_NS, "ns")
-            place = (beat["kind"], beat["layer"], beat["position"])
-            assert place == (kind, layer, position), f"{where} must come now, not {place}"
+            place = tuple(beat[name] for name in ("kind", "layer", "prompt", "position"))
+            assert place == (kind, layer, prompt, position), f"{where} must come now, not {place}"
             assert beat["data"] == expected, (
                 f"{where}, word {index} must be {expected:#x}, not {beat['data']:#x}"
             )

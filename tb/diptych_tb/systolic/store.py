@@ -57,7 +57,7 @@ def _command(rng: random.Random) -> dict[str, Any]:
         "source": LINE * rng.randint(0, last),
         "source2": LINE * rng.randint(0, last),
         "source_pitch": pitch,
-        "layer": rng.randrange(256),
+        "layer": rng.randrange(2**16),
         "first": rng.randrange(2**15),
     }
     head = {"queue": Queue.STORE.value, "op": rng.choice(LINKED).value, "end": 0, "spare": 0}
@@ -67,7 +67,11 @@ def _command(rng: random.Random) -> dict[str, Any]:
 def _expected(command: dict[str, Any], memory: bytes, token: int) -> list[dict[str, int]]:
     op = StoreOp(command["head"]["op"])
     kind = HandoffKind[op.name]
-    common = {"kind": kind.value, "layer": command["layer"]}
+    common = {
+        "kind": kind.value,
+        "layer": command["layer"] & 0xFF,
+        "prompt": command["layer"] >> 8,
+    }
     if op is StoreOp.TOKEN:
         return [common | {"data": token, "position": command["first"], "last": 1}]
     out = []

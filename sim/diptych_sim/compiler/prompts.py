@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Which rows of a prefill belong to which prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+__all__ = ["Block", "Prompts"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows ``first`` to ``end - 1``, which go through a layer together.
+
+    In attention they are of one prompt, which begins at row ``origin``.
+    """
+
+    first: int
+    rows: int
+    origin: int = 0
+
+    @property
+    def end(self) -> int:
+        """First row behind the block."""
+        return self.first + self.rows
+
+    @property
+    def position(self) -> int:
+        """Position of the first row in its prompt."""
+        return self.first - self.origin
+
+    @property
+    def seen(self) -> Block:
+        """The rows that the last row of the block attends to."""
+        return Block(self.origin, self.end - self.origin, self.origin)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts that are read together: the rows of one follow those of another."""
+
+    tokens: Sequence[Sequence[int]]
+
+    @property
+    def count(self) -> int:
+        """Rows of all prompts."""
+        return sum(map(len, self.tokens))
+
+    @property
+    def longest(self) -> int:
+        """Rows of the longest prompt."""
+        return max(map(len, self.tokens))
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The rows of each prompt."""
+        lengths = [len(prompt) for prompt in self.tokens]
+        starts = accumulate(lengths[:-1], initial=0)
+        return [Block(start, n, start) for start, n in zip(starts, lengths, strict=True)]
+
+    @property
+    def last_rows(self) -> list[Block]:
+        """The last row of each prompt."""
+        return [Block(block.end - 1, 1, block.first) for block in self.blocks]
+
+    def parts(self, block: Block) -> Iterator[Block]:
+        """Split a block where a prompt ends."""
+        for prompt in self.blocks:
+            first, end = max(block.first, prompt.first), min(block.end, prompt.end)
+            if first < end:
+                yield Block(first, end - first, prompt.first)
