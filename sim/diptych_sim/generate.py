@@ -165,6 +165,7 @@ def generate(
     if out is not None and trace:
         plan = trace_plan(
             decode.program.pieces(),
+            decode.program.joints(),
             mesh=machine.mesh,
             layers=model.config.layers,
             tokens=tokens,

@@ -52,6 +52,8 @@ class Assembler:
         One line of text for each.
     operations : list of str
         What each is part of, for people.
+    fenced : list of bool
+        Whether each waits for vector instructions before it.
     operation : str
         What the next instructions are part of.
     """
@@ -59,6 +61,7 @@ class Assembler:
     instructions: list[int] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     operations: list[str] = field(default_factory=list)
+    fenced: list[bool] = field(default_factory=list)
     operation: str = ""
     _labels: dict[str, int] = field(default_factory=dict)
     _branches: list[tuple[int, str]] = field(default_factory=list)
@@ -153,6 +156,13 @@ class Assembler:
         self._branches.append((len(self.instructions), label))
         self.scalar(Function.BRANCH, a=a, comment=comment or label)
 
+    def joints(self) -> list[int]:
+        """Return the first instructions of pieces that wait for what was before.
+
+        While one of them waits, the operation before is still at work.
+        """
+        return [first for first, _, _ in self.pieces() if self.fenced[first]]
+
     def pieces(self) -> list[tuple[int, str, bool]]:
         """Return the pieces of the program: first instruction, operation, whether it is in a loop.
 
@@ -202,6 +212,7 @@ class Assembler:
     def _append(self, word: int, name: str, fields: Mapping[str, Any], comment: str) -> None:
         self.instructions.append(word)
         self.operations.append(self.operation)
+        self.fenced.append(bool(fields.get("fence_pipe") or fields.get("fence_receive")))
         shown = " ".join(
             f"{key}={value.name if isinstance(value, Type) else int(value)}"
             for key, value in fields.items()
