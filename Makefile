@@ -33,7 +33,7 @@ options = $(if $(PROMPT),--prompt "$$PROMPT") $(if $(TOKENS),--tokens "$$TOKENS"
 	$(if $(MODEL),--model "$$MODEL") $(if $(MESH),--mesh "$$MESH") \
 	$(if $(ARRAY),--array "$$ARRAY") $(if $(OUT),--out "$$OUT") $(ARGS)
 
-.PHONY: help setup sim sim-prefill sim-decode waves test test-slow tb lint format verilog model \
+.PHONY: help setup sim sim-prefill sim-decode report waves test test-slow tb lint format verilog model \
 	bench clean distclean
 
 help: ## List the targets
@@ -71,6 +71,10 @@ sim-prefill: $(READY) ## The same, prompt only
 
 sim-decode: $(READY) ## The same, with the KV cache from the golden model
 	@$(BIN)/diptych generate --stage decode $(options)
+
+report: $(READY) ## The same as sim, into OUT (build/run unless set), and its report as HTML
+	@$(BIN)/diptych generate $(options) $(if $(OUT),,--out build/run)
+	@$(BIN)/diptych report $(if $(OUT),"$$OUT",build/run)
 
 waves: $(READY) ## The same, recording build/waves/diptych.fst and save files for GTKWave and Surfer
 	@mkdir -p build/waves

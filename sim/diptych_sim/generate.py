@@ -207,6 +207,7 @@ def generate_batch(
     if out is not None and trace and len(prompts) == 1:
         plan = trace_plan(
             decode.program.pieces(),
+            decode.program.joints(),
             mesh=machine.mesh,
             layers=model.config.layers,
             tokens=tokens[0],

@@ -76,17 +76,25 @@ class NoRunError(Exception):
 
 
 def trace_plan(
-    pieces: Sequence[tuple[int, str, bool]], *, mesh: tuple[int, int], layers: int, tokens: int
+    pieces: Sequence[tuple[int, str, bool]],
+    joints: Sequence[int] = (),
+    *,
+    mesh: tuple[int, int],
+    layers: int,
+    tokens: int,
 ) -> dict[str, Any]:
     """Return what the recorder needs, so that its samples do not cost more than the run.
 
-    ``pieces``: as given, the pieces of the tiles' program. ``reference``: number of the tile in the
+    ``pieces``, ``joints``: as given. ``reference``: number of the tile in the
     middle. ``detailed``, ``sampled``: numbers of tokens, 0 being the one that prefill writes.
 
     Parameters
     ----------
     pieces : sequence of (int, str, bool)
         First instruction, operation, and whether each layer runs it again.
+    joints : sequence of int
+        First instructions of pieces that wait for what was before: as long as they do, they belong
+        to the piece before.
     mesh : tuple of int
         Rows and columns.
     layers, tokens : int
@@ -100,6 +108,7 @@ def trace_plan(
     sampled |= {index - 1 for index in detailed}
     return {
         "pieces": list(pieces),
+        "joints": list(joints),
         "reference": rows // 2 * columns + columns // 2,
         "detailed": detailed,
         "sampled": sorted(sampled | set(detailed)),

@@ -66,6 +66,7 @@ class Recorder:
         self._dut, self._mesh, self._panel = dut, mesh, panel
         self._panel_file = (folder / "panel.u32").open("wb")
         self._mesh_file = (folder / "mesh.u32").open("wb")
+        self._joints = set(plan["joints"])
         self._firsts = [first for first, _, _ in plan["pieces"]]
         self._core = mesh.bodies[plan["reference"]].core
         self._detailed, self._sampled = set(plan["detailed"]), set(plan["sampled"])
@@ -155,8 +156,9 @@ class Recorder:
         piece = None
         while True:
             await changes
-            now = bisect(self._firsts, int(pc.value)) - 1
-            if now == piece:
+            at = int(pc.value)
+            now = bisect(self._firsts, at) - 1
+            if now == piece or at in self._joints:
                 continue
             piece = now
             cycle = _cycles()

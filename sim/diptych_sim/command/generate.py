@@ -52,12 +52,14 @@ from diptych_sim.report.layers import layers_csv, print_layers
 from diptych_sim.report.operations import operation_rows, operations_csv
 from diptych_sim.report.progress import Steps
 from diptych_sim.report.terminal import print_accounts
+from diptych_sim.report.timeline import TIMELINE, write_timeline
 from diptych_sim.trace import FILES, read_run
 
 __all__ = ["generate"]
 
 RESULTS = (
     *FILES,
+    TIMELINE,
     "prefill_layers.csv",
     "operations.csv",
     "decode_program.txt",
@@ -322,6 +324,7 @@ def generate(
         write_whole(folder / RESULTS[-4], layers_csv(result["prefill"]))
         write_whole(folder / RESULTS[-3], operations_csv(operation_rows(result)))
         write_whole(folder / RESULTS[0], json_text(result))
+        write_timeline(read_run(folder), folder / TIMELINE)
     write_json(json_file, result)
     if not done.matches_golden:
         click.echo("error: tokens differ from the golden model", err=True)

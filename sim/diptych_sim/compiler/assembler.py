@@ -74,6 +74,8 @@ class Assembler:
         What each is for.
     operations : list of str
         What each is part of, for people.
+    fenced : list of bool
+        Whether each waits for vector instructions before it.
     operation : str
         What the next instructions are part of.
     notes : dict of int to str
@@ -84,6 +86,7 @@ class Assembler:
     lines: list[str] = field(default_factory=list)
     comments: list[str] = field(default_factory=list)
     operations: list[str] = field(default_factory=list)
+    fenced: list[bool] = field(default_factory=list)
     operation: str = ""
     notes: dict[int, str] = field(default_factory=dict)
     _labels: dict[str, int] = field(default_factory=dict)
@@ -190,6 +193,13 @@ class Assembler:
         self._branches.append((len(self.instructions), label))
         self.scalar(Function.BRANCH, a=a, comment=comment)
 
+    def joints(self) -> list[int]:
+        """Return the first instructions of pieces that wait for what was before.
+
+        While one of them waits, the operation before is still at work.
+        """
+        return [first for first, _, _ in self.pieces() if self.fenced[first]]
+
     def pieces(self) -> list[tuple[int, str, bool]]:
         """Return the pieces of the program: first instruction, operation, whether it is in a loop.
 
@@ -233,6 +243,7 @@ class Assembler:
     def _append(self, word: int, name: str, fields: Mapping[str, Any], comment: str) -> None:
         self.instructions.append(word)
         self.operations.append(self.operation)
+        self.fenced.append(bool(fields.get("fence_pipe") or fields.get("fence_receive")))
         shown = " ".join(
             f"{key}={value.name if isinstance(value, Type) else int(value)}"
             for key, value in fields.items()

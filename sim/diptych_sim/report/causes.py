@@ -21,6 +21,13 @@ _WORDS = {
     "issuing": "issuing instructions",
     "waiting_receive": "waiting for wavelets",
     "sending": "sending",
+    "starting": "starting a command",
+    "writing": "writing into a memory",
+    "reading": "reading a memory",
+    "waiting_hbm": "waiting for HBM",
+    "waiting_memory": "waiting for a memory",
+    "waiting_link": "waiting for the link",
+    "writing_hbm": "writing to HBM",
     "waiting": "waiting for delivery",
     "link_exposed": "waiting for the link alone",
 }
@@ -42,6 +49,13 @@ COLORS = {
     "backpressure": "block",
     "link_exposed": "block",
     "sending": "work",
+    "writing": "work",
+    "starting": "issue",
+    "waiting_hbm": "memory",
+    "waiting_memory": "block",
+    "reading": "load",
+    "writing_hbm": "data",
+    "waiting_link": "wait2",
     "idle": "idle",
 }
 """Causes and the CSS variables, less ``--c-``, that color them."""

@@ -89,8 +89,8 @@ def roofline_svg(
     names = [
         {"intensity": bend, "rate": peak, "name": f"{peak:,g} MACs a cycle"},
         {
-            "intensity": bend / 2,
-            "rate": peak / 2,
+            "intensity": max(lowest, least / bandwidth) * 1.15,
+            "rate": max(lowest, least / bandwidth) * bandwidth,
             "name": f"{bandwidth:,g} bytes a cycle of {memory}",
         },
     ]
