@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.matrix import MATRIX_CAUSES
 from diptych.systolic.with_hbm import PrefillWithHbm
 from diptych_sim.account.accounts import AccountError
-from diptych_sim.compiler.gemm import compile_gemm
+from diptych_sim.compiler.gemm import GemmProgram, compile_gemm
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.simulate import Run, simulate
 
@@ -52,13 +53,26 @@ class Gemm:
     run: Run
 
 
-def gemm_bound(m: int, k: int, n: int, rows: int, columns: int) -> int:
-    """Cycles of the array alone: ``R + (F - 1) max(M, R) + M + R + C - 2`` for F tiles.
+def gemm_bound(
+    m: int,
+    k: int,
+    n: int,
+    rows: int,
+    columns: int,
+    *,
+    weight_rows: int = 1,
+    bytes_per_cycle: int = BEAT_BYTES,
+) -> int:
+    """Cycles of the array alone, or of HBM alone if it takes longer.
 
-    Source: a weight-stationary array whose weights load behind the rows of the tile before.
+    Array: ``W + (F - 1) max(M, W) + M + R + C - 2`` for F tiles, whose weights take W cycles,
+    R / weight_rows, and load behind the rows of the tile before. HBM: each byte of the operands
+    and of the result once.
     """
     tiles = -(-k // rows) * -(-n // columns)
-    return rows + (tiles - 1) * max(m, rows) + m + rows + columns - 2
+    load = rows // weight_rows
+    array = load + (tiles - 1) * max(m, load) + m + rows + columns - 2
+    return max(array, -(-(m * k + k * n + 4 * m * n) // bytes_per_cycle))
 
 
 def gemm(
@@ -69,6 +83,7 @@ def gemm(
     array: tuple[int, int],
     hbm_bytes_per_cycle: int = 64,
     hbm_latency: int = 100,
+    weight_rows: int = 1,
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> Gemm:
@@ -84,7 +99,16 @@ def gemm(
         If a step fails.
     """
     rows, columns = array
-    compiled = compile_gemm(x, w, bias, rows=rows, columns=columns)
+    compiled = compile_gemm(
+        x,
+        w,
+        bias,
+        rows=rows,
+        columns=columns,
+        weight_rows=weight_rows,
+        latency=hbm_latency,
+        bytes_per_cycle=hbm_bytes_per_cycle,
+    )
     size = 2**20
     while size < len(compiled.program.hbm):
         size *= 2
@@ -92,7 +116,16 @@ def gemm(
     with tempfile.TemporaryDirectory(prefix="diptych-") as folder:
         place = Path(folder)
         (place / "hbm.bin").write_bytes(compiled.program.hbm)
-        limit = 100_000 + 20 * gemm_bound(m, k, n, rows, columns) * (64 // hbm_bytes_per_cycle)
+        bound = gemm_bound(
+            m,
+            k,
+            n,
+            rows,
+            columns,
+            weight_rows=weight_rows,
+            bytes_per_cycle=hbm_bytes_per_cycle,
+        )
+        limit = 100_000 + 20 * bound
         job = {
             "hbm": "hbm.bin",
             "program": compiled.program.program_address,
@@ -107,6 +140,7 @@ def gemm(
                 hbm_bytes=size,
                 latency=hbm_latency,
                 bytes_per_cycle=hbm_bytes_per_cycle,
+                weight_rows=weight_rows,
             ),
             name=PANEL_NAME,
             test_module="diptych_tb.systolic.gemm",
@@ -129,14 +163,19 @@ def gemm(
     end = next(event for event in events if event["kind"] == "gemm")
     return Gemm(
         matches_golden=bool(np.array_equal(got, expected % 2**32)),
-        accounts=_account(end, m, k, n, array, compiled.operand_bytes),
+        accounts=_account(end, (m, k, n), array, bound, compiled),
         run=run,
     )
 
 
 def _account(
-    end: dict[str, Any], m: int, k: int, n: int, array: tuple[int, int], operand_bytes: int
+    end: dict[str, Any],
+    shape: tuple[int, int, int],
+    array: tuple[int, int],
+    bound: int,
+    compiled: GemmProgram,
 ) -> dict[str, Any]:
+    m, k, n = shape
     rows, columns = array
     cycles, parts = end["cycles"], end["parts"]
     causes = {name: parts["matrix"][name] for name in MATRIX_CAUSES}
@@ -144,17 +183,26 @@ def _account(
     if causes["idle"] < 0:
         raise AccountError(f"Causes of the matrix engine must sum to {cycles} cycles, not more")
     for what, beats in (("hbm_read", "beats_read"), ("hbm_write", "beats_written")):
-        if parts["hbm"][what] != 64 * end[beats]:
+        if parts["hbm"][what] != BEAT_BYTES * end[beats]:
             raise AccountError(
-                f"Counter of {what} must agree with the monitor's {64 * end[beats]}, "
+                f"Counter of {what} must agree with the monitor's {BEAT_BYTES * end[beats]}, "
                 f"not {parts['hbm'][what]}"
             )
     return {
         "cycles": cycles,
-        "bound_cycles": gemm_bound(m, k, n, rows, columns),
+        "bound_cycles": bound,
+        "predicted_cycles": compiled.cost.predicted_cycles,
+        "predicted_hbm_read": compiled.cost.predicted_hbm_read,
         "macs": m * k * n,
         "mac_utilization": m * k * n / (cycles * rows * columns),
         "cycles_by_cause": causes,
-        "bytes": {**parts["hbm"], **parts["scratchpad"], **parts["accumulators"]},
-        "operand_bytes": operand_bytes,
+        "bytes": {
+            **parts["hbm"],
+            **parts["scratchpad"],
+            **parts["accumulators"],
+            # Levels that this panel does not have.
+            **dict.fromkeys(("sram_read", "sram_write", "fabric_hops", "link")),
+        },
+        "operand_bytes": compiled.operand_bytes,
+        "commands": len(compiled.program.commands.commands),
     }

@@ -3,7 +3,7 @@
 """The systolic array: sums of any order of weights, swaps and activations.
 
 Mutations that were tried by hand, each seen to fail: a swap that takes the line beside it; activations
-of 8 bits; swaps that skip a column; sums of 30 bits.
+of 8 bits; swaps that skip a column; sums of 30 bits; a part of a group that enters a cycle early.
 """
 
 import re
@@ -14,13 +14,15 @@ from diptych.systolic.array import SystolicArray
 from diptych_sim.engine.simulate import simulate
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(4, 4), (8, 4), (4, 16), (16, 16)])
-def test_sums_are_products(rows, columns):
+@pytest.mark.parametrize(
+    ("rows", "columns", "group"), [(4, 4, 1), (8, 4, 2), (4, 16, 4), (16, 16, 1)]
+)
+def test_sums_are_products(rows, columns, group):
     ran = simulate(
-        SystolicArray(rows=rows, columns=columns),
+        SystolicArray(rows=rows, columns=columns, weight_rows=group),
         name=f"array_{rows}_{columns}",
         test_module="diptych_tb.systolic.array",
-        env={"DUT_ROWS": rows, "DUT_COLUMNS": columns},
+        env={"DUT_ROWS": rows, "DUT_COLUMNS": columns, "DUT_WEIGHT_ROWS": group},
     )
     assert ran.tests == 6
 

@@ -30,9 +30,9 @@ def test_writes_what_it_reads(lanes, line, monkeypatch):
     monkeypatch.setenv("DUT_LANES", str(lanes))
     monkeypatch.setenv("DUT_LINE", str(line))
     shapes = (
-        data.ArrayLayout(signed(8), line),
         data.ArrayLayout(ScaleWord, lanes),
         data.ArrayLayout(signed(16), lanes),
+        data.ArrayLayout(signed(32), lanes),
     )
     ran = simulate(
         LoadEngine(sizes_of_environment(), shapes=shapes),

@@ -3,7 +3,8 @@
 
 Mutations that were tried by hand, each seen to fail: rows that are skipped in one product of planes
 and not in the next; sums of skipped rows; unsigned activations; weights that do not load while
-rows pass; a mask ignored; a cause left out.
+rows pass; a mask ignored; a cause left out;
+a mask of the first line of a group for all its lines.
 """
 
 import pytest
@@ -12,9 +13,17 @@ from diptych.systolic.matrix import MatrixEngine
 from diptych_sim.engine.simulate import simulate
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(4, 4), (8, 4), (4, 8), (16, 16)])
-def test_runs_commands(rows, columns):
-    sizes = {"rows": rows, "columns": columns, "scratchpad": 2**12, "accumulators": 128}
+@pytest.mark.parametrize(
+    ("rows", "columns", "group"), [(4, 4, 1), (8, 4, 2), (4, 8, 1), (16, 16, 4)]
+)
+def test_runs_commands(rows, columns, group):
+    sizes = {
+        "rows": rows,
+        "columns": columns,
+        "scratchpad": 2**12,
+        "accumulators": 128,
+        "weight_rows": group,
+    }
     name = f"matrix_{rows}x{columns}"
     ran = simulate(
         MatrixEngine(**sizes),

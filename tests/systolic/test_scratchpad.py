@@ -3,7 +3,7 @@
 """The scratchpad: data, arbitration, conflicts and bytes.
 
 Mutations that were tried by hand, each seen to fail: a bank by the low bits for one port; readers
-in another order; a byte mask ignored; conflicts of a port that did not wait.
+in another order; weights of the group before; a beat in the wrong part of a block; a byte mask ignored; conflicts of a port that did not wait.
 """
 
 import re
@@ -14,20 +14,23 @@ from diptych.systolic.scratchpad import Scratchpad
 from diptych_sim.engine.simulate import simulate
 
 
-@pytest.mark.parametrize(("line", "size", "banks"), [(4, 512, 8), (16, 2**17, 8), (8, 256, 1)])
-def test_reads_what_was_written(line, size, banks):
+@pytest.mark.parametrize(
+    ("line", "size", "banks", "group"),
+    [(4, 1024, 8, 2), (16, 2**17, 8, 1), (8, 256, 1, 4), (32, 4096, 8, 4)],
+)
+def test_reads_what_was_written(line, size, banks, group):
     name = f"scratchpad_{line}_{banks}"
     ran = simulate(
-        Scratchpad(line=line, size=size, banks=banks),
+        Scratchpad(line=line, size=size, banks=banks, group=group),
         name=name,
         test_module="diptych_tb.systolic.scratchpad",
-        env={"DUT_LINE": line, "DUT_SIZE": size, "DUT_BANKS": banks},
+        env={"DUT_LINE": line, "DUT_SIZE": size, "DUT_BANKS": banks, "DUT_GROUP": group},
         public=[(name, "conflicts_*")],
     )
     assert ran.tests == 8
 
 
-def test_refuses_what_has_no_two_lines_in_a_bank():
-    message = "Scratchpad size must be at least two lines of 16 bytes in each of 8 banks, not 128"
+def test_refuses_what_has_no_two_blocks_in_a_bank():
+    message = "Scratchpad size must be at least two blocks of 64 bytes in each of 8 banks, not 512"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        Scratchpad(line=16, size=128)
+        Scratchpad(line=16, size=512)

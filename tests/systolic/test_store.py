@@ -3,7 +3,8 @@
 
 Mutations that were tried by hand, each seen to fail: no low plane; a line kept where the next is
 due; ``last`` in each plane; a row of 63 bytes written as 64; rows that keep the entry of the row before; bursts
-across 4 KiB; done before the response.
+across 4 KiB; done before the response;
+the bias of the tile before; a burst read before it is asked for.
 """
 
 import pytest
@@ -17,7 +18,7 @@ from diptych_sim.engine.simulate import simulate
 
 @pytest.mark.parametrize(("line", "lanes"), [(4, 4), (16, 16), (32, 32), (128, 8)])
 def test_stores_what_it_reads(line, lanes):
-    sizes = VectorSizes(lanes=lanes, line=line, scratchpad=2**13, accumulators=256)
+    sizes = VectorSizes(lanes=lanes, line=line, scratchpad=2**13, accumulators=256, biases=64)
     ran = simulate(
         StoreEngine(
             sizes,
@@ -28,4 +29,4 @@ def test_stores_what_it_reads(line, lanes):
         test_module="diptych_tb.systolic.store",
         env={"DUT_LINE": line, "DUT_LANES": lanes},
     )
-    assert ran.tests == 9
+    assert ran.tests == 10

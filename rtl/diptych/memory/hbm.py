@@ -13,7 +13,7 @@ from .banked import BankedMemory
 
 __all__ = ["Hbm"]
 
-OUTSTANDING = 8
+OUTSTANDING = 16
 RESPONSES = 128
 """Bursts that are written and whose response is on its way."""
 
@@ -22,7 +22,7 @@ class Hbm(wiring.Component):
     """Beats of 64 bytes; the first of a burst comes ``latency`` cycles after its address.
 
     A write is done when its last beat was taken, and its response comes ``latency`` cycles later.
-    Up to 8 bursts of each kind wait, and 128 responses. Over time, at most ``bytes_per_cycle``
+    Up to 16 bursts of each kind wait, and 128 responses. Over time, at most ``bytes_per_cycle``
     move, reads and writes together; where both want a cycle, they take turns. The host fills the
     memory through a port of its own, as a driver does, which costs no bandwidth, and goes first.
 

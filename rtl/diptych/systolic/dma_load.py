@@ -4,13 +4,14 @@
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import fifo, memory, stream, wiring
+from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from diptych.arith.scale import ScaleWord
 from diptych.memory.axi import BEAT_BYTES, MAX_BEATS, PAGE_BYTES, ReadChannels
 
+from .dma_pieces import Pieces, PieceWriter
 from .isa import LOAD, TABLE_WORDS, Target
 from .ports import WritePort
 from .vector_control import VectorSizes
@@ -19,6 +20,8 @@ __all__ = ["LOAD_CAUSES", "LoadEngine"]
 
 LOAD_CAUSES = ("writing", "waiting_hbm", "waiting_memory", "idle")
 
+COMMANDS = 8
+"""Commands that wait for their beats."""
 PAGE_BEATS = PAGE_BYTES // BEAT_BYTES
 
 
@@ -29,10 +32,11 @@ class LoadEngine(wiring.Component):
     HBM's latency is paid once for commands that follow each other; only a gather waits for its
     token numbers first.
 
-    HBM addresses and pitches are multiples of 64, targets multiples of a line; ``rows`` is at least
-    1, ``bytes`` a multiple of an entry but for the scratchpad. A gather has at most 16 rows, whose
-    token numbers (below 2**16; of a pick, below 1024) stand in one beat. A pick takes 2 cycles a row. An entry (line, words of a parameter entry, ...)
-    is written per cycle, or per beat if it is wider.
+    HBM addresses (but of DENSE) and pitches are multiples of 64, targets multiples of a line;
+    ``rows`` is at least 1, ``bytes`` a multiple of an entry but for the scratchpad. A gather has
+    at most 16 rows, whose token numbers (below 2**16; of a pick, below 1024) stand in one beat. A
+    pick takes 2 cycles a row. An entry is written per cycle, or per beat if it is wider; to the
+    scratchpad, a beat per cycle as :class:`.PieceWriter`.
 
     Members
     -------
@@ -42,7 +46,7 @@ class LoadEngine(wiring.Component):
         In the cycle after the last write of a command.
     axi : :py:`Out(ReadChannels())`
         To HBM; ``id`` is 0.
-    scratchpad, parameters, vectors, dynamic : :py:`Out(WritePort)`
+    scratchpad, parameters, vectors, dynamic, biases : :py:`Out(WritePort)`
         To the memories.
     count_writing, count_waiting_hbm, count_waiting_memory, count_idle : :py:`Out(32)`
         Cycles, each counted once: an entry is written; a command waits for HBM (or for its own
@@ -56,19 +60,22 @@ class LoadEngine(wiring.Component):
     parameters: Any
     vectors: Any
     dynamic: Any
+    biases: Any
 
     def __init__(self, sizes: VectorSizes, *, shapes: tuple[Any, Any, Any]) -> None:
         self.sizes = sizes
-        line, word, half = shapes
+        word, half, sums = shapes
+        beat = data.ArrayLayout(8, BEAT_BYTES)
         super().__init__(
             {
                 "i": In(stream.Signature(LOAD)),
                 "done": Out(1),
                 "axi": Out(ReadChannels()),
-                "scratchpad": Out(WritePort(line, sizes.scratchpad // sizes.line)),
+                "scratchpad": Out(WritePort(beat, sizes.scratchpad // BEAT_BYTES)),
                 "parameters": Out(WritePort(word, sizes.parameters)),
                 "vectors": Out(WritePort(half, sizes.vectors)),
                 "dynamic": Out(WritePort(ScaleWord, sizes.rows)),
+                "biases": Out(WritePort(sums, sizes.biases)),
                 **{f"count_{cause}": Out(32) for cause in LOAD_CAUSES},
             }
         )
@@ -85,9 +92,10 @@ class LoadEngine(wiring.Component):
         # The next command asks while the beats of this one still come.
         ask = Signal(LOAD)
         ask_target = Signal(Target)
-        ask_gathers, ask_picks = Signal(), Signal()
+        ask_gathers, ask_picks, ask_dense = Signal(), Signal(), Signal()
+        beat_bits = ceil_log2(BEAT_BYTES)
         ask_has_ids, asked_ids, asking = Signal(), Signal(), Signal()
-        m.submodules.commands = commands = fifo.SyncFIFO(width=LOAD.size, depth=2)
+        m.submodules.commands = commands = fifo.SyncFIFO(width=LOAD.size, depth=COMMANDS)
 
         def tell(op: Any, gather: Signal, pick: Signal, layout: Any) -> None:
             m.d.comb += [
@@ -99,6 +107,7 @@ class LoadEngine(wiring.Component):
         tell(target, gathers, picks, command)
         tell(ask_target, ask_gathers, ask_picks, ask)
         m.d.comb += [
+            ask_dense.eq(ask_target == Target.DENSE),
             self.i.ready.eq(~asking & commands.w_rdy),
             commands.w_en.eq(self.i.valid & self.i.ready),
             commands.w_data.eq(self.i.payload),
@@ -108,6 +117,8 @@ class LoadEngine(wiring.Component):
         ask_row = Signal(16)
         ask_base = Signal(32)
         ask_beat = Signal(16)
+        dense_bytes = Signal(32)
+        ask_size = Signal(32)
         beats_in_row = Signal(16)
         address = Signal(32)
         left = Signal(16)
@@ -115,11 +126,13 @@ class LoadEngine(wiring.Component):
         to_page = Signal(8)
         identity = Signal(32)
         m.d.comb += [
-            beats_in_row.eq((ask.bytes + BEAT_BYTES - 1) >> ceil_log2(BEAT_BYTES)),
+            dense_bytes.eq(Mux(ask.total == 0, ask.bytes, ask.total)),
+            ask_size.eq(Mux(ask_dense, dense_bytes + ask.hbm[:beat_bits], ask.bytes)),
+            beats_in_row.eq((ask_size + BEAT_BYTES - 1) >> beat_bits),
             identity.eq(ids.word_select(ask_row[:4], 32)),
             address.eq(
                 Mux(ask_gathers, ask.hbm + identity[:16] * ask.pitch[:16], ask_base)
-                + (ask_beat << ceil_log2(BEAT_BYTES))
+                + (ask_beat << beat_bits)
             ),
             left.eq(beats_in_row - ask_beat),
             to_page.eq(PAGE_BEATS - address[6:12]),
@@ -144,7 +157,7 @@ class LoadEngine(wiring.Component):
                         ask_row.eq(ask_row + 1),
                         ask_base.eq(ask_base + ask.pitch),
                     ]
-                    with m.If(ask_row == ask.rows - 1):
+                    with m.If(ask_dense | (ask_row == ask.rows - 1)):
                         m.d.sync += asking.eq(0)
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [
@@ -153,7 +166,7 @@ class LoadEngine(wiring.Component):
                 asked_ids.eq(0),
                 ask_has_ids.eq(0),
                 ask_row.eq(0),
-                ask_base.eq(self.i.payload.hbm),
+                ask_base.eq(Cat(Const(0, beat_bits), self.i.payload.hbm[beat_bits:])),
                 ask_beat.eq(0),
             ]
 
@@ -164,7 +177,7 @@ class LoadEngine(wiring.Component):
         row_at = Signal(32)
         part = Signal(6)
         # Entries wider than a beat wait until their last beat is there.
-        most = max(1, 4 * sizes.lanes // BEAT_BYTES, sizes.line // BEAT_BYTES)
+        most = max(1, 4 * sizes.lanes // BEAT_BYTES)
         gathered = Signal(range(max(2, most)))
         earlier = [
             Signal(8 * BEAT_BYTES, name=f"earlier_{n}", reset_less=True) for n in range(most - 1)
@@ -236,18 +249,25 @@ class LoadEngine(wiring.Component):
                     source[step * n : step * n + width]
                 )
 
+        in_lines = (Target.SCRATCHPAD, Target.GATHER, Target.DENSE)
+        to_lines = Signal()
+        pieces: Any = PieceWriter(line=line, size=sizes.scratchpad)
+        m.submodules.pieces = pieces
+        wiring.connect(m, pieces.port, wiring.flipped(self.scratchpad))
+        m.d.comb += pieces.beats.payload.eq(beat)
         with m.Switch(target):
-            with m.Case(Target.SCRATCHPAD, Target.GATHER):
-                writes(self.scratchpad, line, line)
+            with m.Case(*in_lines):
                 m.d.comb += [
-                    self.scratchpad.address.eq(at >> ceil_log2(line)),
-                    self.scratchpad.mask.eq(
-                        Mux(bytes_left >= line, 2**line - 1, (1 << bytes_left[:8]) - 1)
-                    ),
+                    to_lines.eq(1),
+                    pieces.beats.valid.eq(valid),
+                    ready.eq(pieces.beats.ready),
                 ]
             with m.Case(Target.PARAMETERS):
                 writes(self.parameters, 4 * lanes, 1)
                 m.d.comb += self.parameters.mask.eq(2**lanes - 1)
+            with m.Case(Target.BIASES):
+                writes(self.biases, 4 * lanes, 1)
+                m.d.comb += self.biases.mask.eq(2**lanes - 1)
             with m.Case(Target.VECTOR):
                 writes(self.vectors, 2 * lanes, 1)
                 m.d.comb += self.vectors.mask.eq(2**lanes - 1)
@@ -276,8 +296,9 @@ class LoadEngine(wiring.Component):
             with m.Default():
                 writes(self.dynamic, 4, 1)
                 m.d.comb += self.dynamic.mask.eq(1)
-        m.d.comb += r.ready.eq(takes_ids | (receives & ready))
-        m.d.comb += self.done.eq(busy & (row == command.rows))
+        early = Signal()  # the first beat of the next command comes as it begins
+        m.d.comb += r.ready.eq(takes_ids | (receives & ready) | early)
+        m.d.comb += self.done.eq(busy & Mux(to_lines, pieces.done, row == command.rows))
         with m.If(taken):
             m.d.sync += part.eq(Mux(ready, 0, part + 1))
             with m.If(~complete):
@@ -301,8 +322,25 @@ class LoadEngine(wiring.Component):
         with m.If(self.done):
             m.d.sync += busy.eq(0)
         new = Signal(LOAD)
-        m.d.comb += [new.eq(commands.r_data), commands.r_en.eq(~busy)]
-        with m.If(~busy & commands.r_rdy):
+        described = Signal(Pieces())
+        begins = Signal()
+        m.d.comb += [
+            new.eq(commands.r_data),
+            commands.r_en.eq(~busy | self.done),
+            begins.eq(commands.r_en & commands.r_rdy),
+            described.bytes.eq(new.bytes),
+            described.rows.eq(new.rows),
+            described.target.eq(new.target),
+            described.target_pitch.eq(new.target_pitch),
+            described.skip.eq(new.hbm),
+            described.dense.eq(new.head.op == Target.DENSE.value),
+            pieces.pieces.eq(described),
+            pieces.start.eq(begins & (Cat(new.head.op == op.value for op in in_lines)).any()),
+            early.eq(pieces.start & (new.head.op != Target.GATHER.value)),
+        ]
+        with m.If(early):
+            m.d.comb += pieces.beats.valid.eq(r.valid)
+        with m.If(begins):
             m.d.sync += [
                 command.eq(new),
                 busy.eq(1),
@@ -315,8 +353,12 @@ class LoadEngine(wiring.Component):
                 row_at.eq(new.target),
             ]
         offers = Signal()
-        m.d.comb += offers.eq(valid | picked)
-        wrote = taken | (picked & self.dynamic.ready)
+        m.d.comb += offers.eq(Mux(to_lines, pieces.offers, valid | picked))
+        wrote = (
+            taken
+            | (picked & self.dynamic.ready)
+            | (to_lines & pieces.offers & self.scratchpad.ready)
+        )
         blamed = m.If
         for cause, holds in zip(LOAD_CAUSES, (wrote, busy & ~offers, busy, Const(1)), strict=True):
             counter = getattr(self, f"count_{cause}")

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -21,21 +21,23 @@ STORE_CAUSES = ("sending", "waiting_link", "writing_hbm", "reading", "idle")
 
 
 class StoreEngine(wiring.Component):
-    """Runs STORE commands, one at a time; HBM and SUMS as :class:`.WriteEngine`.
+    """Runs STORE commands in order; those that write to HBM overlap, as :class:`.WriteEngine` says.
 
-    To the link, a word leaves per cycle, but for 2 cycles for each line that is read. ``bytes`` is a multiple
-    of 4; sources are multiples of a line.
+    To the link, a word leaves per cycle, but for 2 cycles for each line that is read, once all
+    writes to HBM are done. ``bytes`` is a multiple of 4; sources are multiples of a line.
 
     Members
     -------
     i : :py:`In(stream.Signature(STORE))`
         Commands.
     done : :py:`Out(1)`
-        In the cycle after the last word of a command was taken.
-    scratchpad, accumulators : :py:`Out(ReadPort)`
+        In the cycle after the last word of a command was taken, or its last response came.
+    scratchpad, accumulators, biases : :py:`Out(ReadPort)`
         To the memories.
     axi : :py:`Out(WriteChannels())`
         To HBM.
+    writes : :py:`Out(1)`
+        Commands that write to HBM are under way.
     token : :py:`In(32)`
         The vector unit's token register.
     o : :py:`Out(stream.Signature(Handoff()))`
@@ -49,7 +51,9 @@ class StoreEngine(wiring.Component):
     done: Signal
     scratchpad: Any
     accumulators: Any
+    biases: Any
     axi: Any
+    writes: Signal
     token: Signal
     o: stream.Interface
 
@@ -62,7 +66,9 @@ class StoreEngine(wiring.Component):
                 "done": Out(1),
                 "scratchpad": Out(ReadPort(line_shape, sizes.scratchpad // sizes.line)),
                 "accumulators": Out(ReadPort(sums_shape, sizes.accumulators)),
+                "biases": Out(ReadPort(sums_shape, sizes.biases)),
                 "axi": Out(WriteChannels()),
+                "writes": Out(1),
                 "token": In(32),
                 "o": Out(stream.Signature(Handoff())),
                 **{f"count_{cause}": Out(32) for cause in STORE_CAUSES},
@@ -100,6 +106,7 @@ class StoreEngine(wiring.Component):
         ]
         m.submodules.writer = writer = self.writer
         wiring.connect(m, writer.accumulators, wiring.flipped(self.accumulators))
+        wiring.connect(m, writer.biases, wiring.flipped(self.biases))
         wiring.connect(m, writer.axi, wiring.flipped(self.axi))
         reads, writes = Signal(), Signal()
         m.d.comb += [
@@ -109,14 +116,24 @@ class StoreEngine(wiring.Component):
             writer.scratchpad.data.eq(self.scratchpad.data),
             writer.i.payload.eq(self.i.payload),
             writes.eq(
-                (self.i.payload.head.op == StoreOp.HBM) | (self.i.payload.head.op == StoreOp.SUMS)
+                Cat(
+                    self.i.payload.head.op == op.value
+                    for op in (StoreOp.HBM, StoreOp.SUMS, StoreOp.BIASED_SUMS)
+                ).any()
             ),
         ]
-        busy, hbm = Signal(), Signal()
+        busy, hbm, links_done = Signal(), Signal(), Signal()
+        writing = Signal(4)  # commands of the writer that are not done
+        m.d.comb += [hbm.eq(writing != 0), self.done.eq(writer.done | links_done)]
+        m.d.comb += self.writes.eq(hbm)
+        m.d.sync += writing.eq(writing + (writer.i.valid & writer.i.ready) - writer.done)
         with m.FSM():
             with m.State("idle"):
-                m.d.comb += self.i.ready.eq(1)
-                with m.If(self.i.valid):
+                m.d.comb += [
+                    writer.i.valid.eq(self.i.valid & writes),
+                    self.i.ready.eq(Mux(writes, writer.i.ready, ~hbm)),
+                ]
+                with m.If(self.i.valid & ~writes & ~hbm):
                     m.d.sync += [
                         command.eq(self.i.payload),
                         row.eq(0),
@@ -127,13 +144,6 @@ class StoreEngine(wiring.Component):
                     m.next = "read"
                     with m.If(self.i.payload.head.op == StoreOp.TOKEN):
                         m.next = "token"
-                    with m.If(writes):
-                        m.d.comb += writer.i.valid.eq(1)
-                        m.next = "write"
-            with m.State("write"):
-                m.d.comb += [busy.eq(1), hbm.eq(1)]
-                with m.If(writer.done):
-                    m.next = "done"
             with m.State("read"):
                 m.d.comb += [busy.eq(1), reads.eq(1)]
                 with m.If(self.scratchpad.ready):
@@ -170,7 +180,7 @@ class StoreEngine(wiring.Component):
                 with m.If(self.o.ready):
                     m.next = "done"
             with m.State("done"):
-                m.d.comb += [busy.eq(1), self.done.eq(1)]
+                m.d.comb += [busy.eq(1), links_done.eq(1)]
                 m.next = "idle"
         sends, blamed = self.o.valid, m.If
         holding = (sends & self.o.ready, sends, hbm, busy, Const(1))

@@ -18,6 +18,12 @@ __all__ = ["WriteEngine"]
 
 BEAT_BITS = ceil_log2(BEAT_BYTES)
 DEPTH = 4
+"""Beats that wait to leave."""
+COMMANDS = 2
+BURSTS = 8
+"""Bursts that are asked for, and whose beats are not all read."""
+ANSWERS = 8
+"""Commands whose responses are awaited."""
 
 
 class _Chunk(data.StructLayout):
@@ -33,25 +39,28 @@ class _Chunk(data.StructLayout):
                 "bytes": BEAT_BITS + 1,
                 "last": 1,
                 "sums": 1,
+                "biased": 1,
             }
         )
 
 
 class WriteEngine(wiring.Component):
-    """Runs the STORE commands HBM and SUMS, one at a time.
+    """Runs the STORE commands HBM, SUMS and BIASED_SUMS, in order and overlapped.
 
-    A line or an entry is read per cycle, up to 64 bytes of it make a chunk; a beat leaves when it
-    is full, or its row ends. A burst costs a cycle more. HBM addresses and pitches are multiples
-    of 64, scratchpad addresses and pitches of a line; ``bytes`` and ``rows`` are at least 1.
+    Up to 8 bursts are asked for while beats of earlier ones are read, also for the next command,
+    and no command waits for the responses to the one before. A line or an entry is read per
+    cycle, up to 64 bytes of it make a chunk; a beat leaves when it is full, or its row ends: one
+    a cycle, however short the bursts. HBM addresses and pitches are multiples of 64, scratchpad
+    addresses and pitches of a line; ``bytes`` and ``rows`` are at least 1.
 
     Members
     -------
     i : :py:`In(stream.Signature(STORE))`
         Commands.
     done : :py:`Out(1)`
-        The response of the last burst of a command has come.
-    scratchpad, accumulators : :py:`Out(ReadPort)`
-        To the memories.
+        For a cycle per command, in order: the response of its last burst has come.
+    scratchpad, accumulators, biases : :py:`Out(ReadPort)`
+        To the memories; biases are always ready.
     axi : :py:`Out(WriteChannels())`
         To HBM.
     """
@@ -60,6 +69,7 @@ class WriteEngine(wiring.Component):
     done: Signal
     scratchpad: Any
     accumulators: Any
+    biases: Any
     axi: Any
 
     def __init__(self, sizes: VectorSizes, *, line_shape: Any, sums_shape: Any) -> None:
@@ -70,126 +80,164 @@ class WriteEngine(wiring.Component):
                 "done": Out(1),
                 "scratchpad": Out(ReadPort(line_shape, sizes.scratchpad // sizes.line)),
                 "accumulators": Out(ReadPort(sums_shape, sizes.accumulators)),
+                "biases": Out(ReadPort(sums_shape, sizes.biases)),
                 "axi": Out(WriteChannels()),
             }
         )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        line, entry = self.sizes.line, 4 * self.sizes.lanes
-        command = Signal(STORE)
-        sums = Signal()
-        aw, w, b = self.axi.aw, self.axi.w, self.axi.b
-        beats: Any
+        m.submodules.commands = commands = fifo.SyncFIFO(width=STORE.size, depth=COMMANDS)
+        m.submodules.lengths = lengths = fifo.SyncFIFO(width=8, depth=BURSTS)
         m.submodules.beats = beats = fifo.SyncFIFO(width=WriteData().size, depth=DEPTH)
+        self._add_addresses(m, commands, lengths)
+        came = self._add_reads(m, commands, lengths, beats)
+        self._add_beats(m, came, beats)
+        return m
 
+    def _add_addresses(self, m: Module, commands: Any, lengths: Any) -> None:
+        """Ask for bursts, and tell when all responses to a command have come."""
+        aw, b = self.axi.aw, self.axi.b
+        m.submodules.marks = marks = fifo.SyncFIFO(width=16, depth=ANSWERS)
+        ask = Signal(STORE)
+        asking = Signal()
         row = Signal(16)
-        source = Signal(32)  # of the row: a byte address, or an entry
-        here = Signal(32)
         offset = Signal(32)
         address = Signal(32)  # of the row in HBM
-        burst_left = Signal(8)
-        outstanding = Signal(16)
-
-        # --- addresses of bursts ---
         at = Signal(32)
         left = Signal(32)
         to_page = Signal(8)
         length = Signal(8)
+        beats_now = Signal(8)
+        asked, answered = Signal(16), Signal(16)
+        takes, asks = Signal(), Signal()
         m.d.comb += [
-            sums.eq(command.head.op == StoreOp.SUMS),
+            self.i.ready.eq(~asking & commands.w_rdy & marks.w_rdy),
+            takes.eq(self.i.valid & self.i.ready),
+            commands.w_en.eq(takes),
+            commands.w_data.eq(self.i.payload),
             at.eq(address + offset),
-            left.eq((command.bytes - offset + BEAT_BYTES - 1) >> BEAT_BITS),
+            left.eq((ask.bytes - offset + BEAT_BYTES - 1) >> BEAT_BITS),
             to_page.eq(PAGE_BYTES // BEAT_BYTES - at[BEAT_BITS : ceil_log2(PAGE_BYTES)]),
             length.eq(Mux(left < MAX_BEATS, left, MAX_BEATS)),
-        ]
-        beats_now = Signal(8)
-        m.d.comb += [
             beats_now.eq(Mux(length < to_page, length, to_page)),
+            aw.valid.eq(asking & lengths.w_rdy),
             aw.payload.addr.eq(at),
             aw.payload.len.eq(beats_now - 1),
+            asks.eq(aw.valid & aw.ready),
+            lengths.w_en.eq(asks),
+            lengths.w_data.eq(beats_now),
+            marks.w_data.eq(asked + 1),
             b.ready.eq(1),
+            self.done.eq(marks.r_rdy & (marks.r_data == answered)),
+            marks.r_en.eq(self.done),
         ]
-        m.d.sync += outstanding.eq(outstanding + (aw.valid & aw.ready) - (b.valid & b.ready))
+        m.d.sync += [asked.eq(asked + asks), answered.eq(answered + (b.valid & b.ready))]
+        with m.If(asks):
+            m.d.sync += offset.eq(offset + (beats_now << BEAT_BITS))
+            with m.If(left == beats_now):
+                m.d.sync += [row.eq(row + 1), offset.eq(0), address.eq(address + ask.pitch)]
+                with m.If(row == ask.rows - 1):
+                    m.d.sync += asking.eq(0)
+                    m.d.comb += marks.w_en.eq(1)
+        with m.If(takes):
+            m.d.sync += [
+                ask.eq(self.i.payload),
+                asking.eq(1),
+                row.eq(0),
+                offset.eq(0),
+                address.eq(self.i.payload.hbm),
+            ]
 
-        # --- chunks ---
+    def _add_reads(self, m: Module, commands: Any, lengths: Any, beats: Any) -> Any:
+        """Read chunks of bursts that were asked for; return what is known of the last one."""
+        line, entry = self.sizes.line, 4 * self.sizes.lanes
+        command, new = Signal(STORE), Signal(STORE)
+        busy, sums, biased = Signal(), Signal(), Signal()
+        row = Signal(16)
+        source = Signal(32)  # of the row: a byte address, or an entry
+        here = Signal(32)
+        bias = Signal(32)
+        offset = Signal(32)
+        sent = Signal(8)  # beats of the burst
+
         chunk, unit = Signal(_Chunk()), Signal(BEAT_BITS + 1)
         following = Signal(32)
         ends_row, reads, granted = Signal(), Signal(), Signal()
-        size = Mux(sums, min(entry, BEAT_BYTES), min(line, BEAT_BYTES))
         m.d.comb += [
-            unit.eq(size),
+            biased.eq(command.head.op == StoreOp.BIASED_SUMS.value),
+            sums.eq((command.head.op == StoreOp.SUMS.value) | biased),
+            unit.eq(Mux(sums, min(entry, BEAT_BYTES), min(line, BEAT_BYTES))),
             following.eq(offset + unit),
             ends_row.eq(following >= command.bytes),
+            reads.eq(busy & lengths.r_rdy & (beats.level <= DEPTH - 2)),
             self.scratchpad.en.eq(reads & ~sums),
             self.scratchpad.address.eq((source + offset) >> ceil_log2(line)),
             self.accumulators.en.eq(reads & sums),
             self.accumulators.address.eq(here),
+            self.biases.en.eq(reads & biased),
+            self.biases.address.eq(bias),
             granted.eq(Mux(sums, self.accumulators.ready, self.scratchpad.ready)),
             chunk.valid.eq(reads & granted),
             chunk.place.eq(offset),
             chunk.within.eq(Mux(sums, offset[: ceil_log2(entry)], offset[: ceil_log2(line)])),
             chunk.ends_beat.eq(ends_row | (following[:BEAT_BITS] == 0)),
             chunk.bytes.eq(Mux(ends_row, (command.bytes - 1)[:BEAT_BITS] + 1, Const(BEAT_BYTES))),
-            chunk.last.eq(burst_left == 1),
+            chunk.last.eq(sent + 1 == lengths.r_data),
             chunk.sums.eq(sums),
+            chunk.biased.eq(biased),
+            new.eq(commands.r_data),
+            commands.r_en.eq(~busy),
+            lengths.r_en.eq(chunk.valid & chunk.ends_beat & chunk.last),
         ]
-        with m.FSM():
-            with m.State("idle"):
-                m.d.comb += self.i.ready.eq(1)
-                with m.If(self.i.valid):
-                    new = self.i.payload
-                    m.d.sync += [
-                        command.eq(new),
-                        row.eq(0),
-                        offset.eq(0),
-                        source.eq(new.source),
-                        here.eq(new.source),
-                        address.eq(new.hbm),
-                    ]
-                    m.next = "ask"
-            with m.State("ask"):
-                m.d.comb += aw.valid.eq(1)
-                m.d.sync += burst_left.eq(beats_now)
-                with m.If(aw.ready):
-                    m.next = "read"
-            with m.State("read"):
-                m.d.comb += reads.eq(beats.level <= DEPTH - 2)
-                with m.If(chunk.valid):
-                    m.d.sync += offset.eq(following)
-                    with m.If(following[: ceil_log2(entry)] == 0):
-                        m.d.sync += here.eq(here + command.source2)
-                    with m.If(chunk.ends_beat):
-                        m.d.sync += burst_left.eq(burst_left - 1)
-                        with m.If(burst_left == 1):
-                            m.next = "ask"
-                    with m.If(ends_row):
-                        step = Mux(sums, 1, command.source_pitch)
-                        m.d.sync += [
-                            row.eq(row + 1),
-                            offset.eq(0),
-                            source.eq(source + step),
-                            here.eq(source + step),
-                            address.eq(address + command.pitch),
-                        ]
-                        with m.If(row == command.rows - 1):
-                            m.next = "wait"
-            # The last burst was asked for before its beats were read.
-            with m.State("wait"), m.If(outstanding == 0):
-                m.d.comb += self.done.eq(1)
-                m.next = "idle"
-
-        # --- a cycle later: the beat ---
+        with m.If(chunk.valid):
+            m.d.sync += offset.eq(following)
+            with m.If(following[: ceil_log2(entry)] == 0):
+                m.d.sync += [here.eq(here + command.source2), bias.eq(bias + 1)]
+            with m.If(chunk.ends_beat):
+                m.d.sync += sent.eq(Mux(chunk.last, 0, sent + 1))
+            with m.If(ends_row):
+                step = Mux(sums, 1, command.source_pitch)
+                m.d.sync += [
+                    row.eq(row + 1),
+                    offset.eq(0),
+                    source.eq(source + step),
+                    here.eq(source + step),
+                    bias.eq(command.first),
+                ]
+                with m.If(row == command.rows - 1):
+                    m.d.sync += busy.eq(0)
+        with m.If(~busy & commands.r_rdy):
+            m.d.sync += [
+                busy.eq(1),
+                command.eq(new),
+                row.eq(0),
+                offset.eq(0),
+                source.eq(new.source),
+                here.eq(new.source),
+                bias.eq(new.first),
+            ]
         came = Signal(_Chunk())
         m.d.sync += came.eq(chunk)
+        return came
+
+    def _add_beats(self, m: Module, came: Any, beats: Any) -> None:
+        """Make beats of the chunks that came, and send them."""
+        w = self.axi.w
         gathered = Signal(8 * BEAT_BYTES, reset_less=True)
         beat = Signal(8 * BEAT_BYTES)
         m.d.comb += beat.eq(gathered)
+        line, entry = self.sizes.line, 4 * self.sizes.lanes
         for is_sums, port, width in ((0, self.scratchpad, line), (1, self.accumulators, entry)):
             bits = 8 * min(width, BEAT_BYTES)
-            value = Value.cast(port.data)
-            if width > BEAT_BYTES:
-                value = value.word_select(came.within[BEAT_BITS:], bits)
+            value = _chunk_of(port, came, bits)
+            if is_sums:
+                biases = _chunk_of(self.biases, came, bits)
+                total = Signal(bits)
+                for n in range(0, bits, 32):
+                    bias = Mux(came.biased, biases[n : n + 32], 0)
+                    m.d.comb += total[n : n + 32].eq(value[n : n + 32] + bias)
+                value = total
             with m.If(came.sums == is_sums):
                 for n in range(8 * BEAT_BYTES // bits):
                     with m.If(came.place >> ceil_log2(bits // 8) == n):
@@ -204,4 +252,11 @@ class WriteEngine(wiring.Component):
             w.payload.eq(beats.r_data),
             beats.r_en.eq(w.ready),
         ]
-        return m
+
+
+def _chunk_of(port: Any, came: Any, bits: int) -> Value:
+    """Return the part of an answer that makes the chunk."""
+    value = Value.cast(port.data)
+    if len(value) > bits:
+        value = value.word_select(came.within[BEAT_BITS:], bits)
+    return value

@@ -7,14 +7,17 @@ The panel is an R x C weight-stationary array. A *line* is ``L = max(R, C)`` byt
 * accumulators: entries of C int32, by entry number.
 * vector memory: entries of C int16 (residual stream, hidden values, RoPE factors), by entry number.
 * parameters: entries of C scale words, by entry number.
+* biases: entries of C int32, by entry number, for sums on their way to HBM.
 * rows: for each token row its ``largest`` (unsigned 32), ``squares`` (unsigned 32), ``top``
   (signed 32), ``total`` (unsigned 32), ``inverse`` and ``dynamic`` (scale words).
 
 Engines see a command as 16 words of 32 bits: word 0 is :class:`Head`, words 1 to 13 are the fields
 of its layout, words 14 and 15 the semaphores that it waits for and that it signals. In HBM a command
 is shorter: a :class:`Packed` word; if ``semaphores``, a word with the waits in bits 15..0 and the
-signals in bits 31..16 (else there are none); then those fields that changed, lowest first. Fields are
-remembered by queue and ``set``, and are 0 when a program starts.
+signals in bits 31..16 (else there are none); then those fields that changed, lowest first: a word
+each, or if ``short`` a half-word each, low half first, which is extended by its sign;
+:data:`ESCAPE` says that the next two halves are the field. Fields are remembered by queue and
+``set``, and are 0 when a program starts.
 
 Four queues (:class:`Queue`) run decoupled; each takes its commands in order, and they meet at
 semaphores: a command starts when each semaphore that it waits for is at least 1, takes 1 from
@@ -52,6 +55,7 @@ class Head(data.StructLayout):
         super().__init__({"queue": Queue, "op": 6, "end": 1, "spare": 23})
 
 
+ESCAPE = 0x8000
 TABLE_WORDS = 1024
 """Words of the table of the engine that loads."""
 
@@ -69,7 +73,8 @@ class Packed(data.StructLayout):
                 "spare": 4,
                 "fields": FIELDS,
                 "semaphores": 1,
-                "more": 3,
+                "short": 1,
+                "more": 2,
             }
         )
 
@@ -93,6 +98,12 @@ class Target(enum.Enum, shape=unsigned(6)):
     """A word an entry of the engine's own table, of :data:`TABLE_WORDS`."""
     PICK_DYNAMIC = 7
     """As DYNAMIC, row ``i``'s word being entry ``id[i]`` of the table."""
+    DENSE = 8
+    """As SCRATCHPAD, but the pieces, ``total`` bytes, follow each other in HBM without a gap, from
+    any byte on, and zeros fill the last line of each (of 64 bytes, if lines are longer). If
+    ``total`` is 0, there is one piece."""
+    BIASES = 9
+    """C int32 an entry."""
 
 
 def _layout(names: str) -> data.StructLayout:
@@ -102,7 +113,7 @@ def _layout(names: str) -> data.StructLayout:
     return data.StructLayout({"head": Head(), **fields, "wait": 32, "signal": 32})
 
 
-LOAD = _layout("hbm bytes rows pitch target target_pitch ids")
+LOAD = _layout("hbm bytes rows pitch target target_pitch ids total")
 """``rows`` pieces of ``bytes`` bytes from HBM address ``hbm``, ``pitch`` apart, to ``target``
 (byte address, or entry number), ``target_pitch`` apart.
 
@@ -158,20 +169,22 @@ class Modes(data.StructLayout):
     ``end_column``: valid weight columns in the last column tile (0: all); others count as 0.
     ``start``: a :class:`Start`.
     ``unsigned``: activations are uint8. ``planes``: see :data:`MATRIX`, also for ``start`` then.
+    ``packed``: weight rows of a tile lie line after line (``w_row`` is a line), from a multiple of
+    4 lines on, so that an array that can takes several a cycle; not with ``transposed``.
     """
 
     def __init__(self) -> None:
         super().__init__(
             {
-                "first_row": 8,
-                "end_row": 8,
-                "end_column": 8,
                 "causal": Causal,
                 "start": Start,
                 "transposed": 1,
                 "unsigned": 1,
                 "planes": 1,
-                "spare": 1,
+                "packed": 1,
+                "first_row": 8,
+                "end_row": 8,
+                "end_column": 8,
             }
         )
 
@@ -270,6 +283,8 @@ class StoreOp(enum.Enum, shape=unsigned(6)):
     SUMS = 4
     """As HBM, the words of row ``m`` being accumulator entries ``source + m``,
     ``source + m + source2``, ``source + m + 2 source2`` ..."""
+    BIASED_SUMS = 5
+    """As SUMS, with biases ``first``, ``first + 1`` ... added to them."""
 
 
 STORE = _layout("hbm bytes rows pitch source source_pitch source2 layer first")

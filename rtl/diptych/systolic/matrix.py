@@ -17,7 +17,7 @@ from .ports import ReadPort, SumPort
 
 __all__ = ["MATRIX_CAUSES", "MatrixEngine"]
 
-WAITED = ("load", "vector", "store")
+WAITED = ("hbm_read", "vector", "hbm_write", "link")
 MATRIX_CAUSES = (
     "computing",
     "shifting_weights",
@@ -35,10 +35,11 @@ class MatrixEngine(wiring.Component):
 
     While the rows of one tile pass the array, the weights of the next tile load behind it, also
     those of the next command. With F tiles of R x C weights and M rows each, and all reads
-    granted, a lone command takes ``R + (F - 1) * max(M, R) + M + R + C + 4`` cycles from the one
-    in which it is taken to the one of its ``done``, both counted; C instead of R where weights
-    load transposed; on an array with a side of 4 it may take one more. Commands with K, N or rows
-    of 0 are not allowed.
+    granted, a lone command takes ``W + (F - 1) * max(M, W) + M + R + C + 4`` cycles from the one
+    in which it is taken to the one of its ``done``, both counted. W is the cycles that the weights
+    of a tile take: R, or R / weight_rows where they lie packed, or C where they load transposed.
+    Where W or a side of the array is 4 a command may take one cycle more. Commands with K, N or
+    rows of 0 are not allowed.
 
     Tiles whose rows are all skipped (causal) are left out; ``start`` applies to row tile 0.
     Addresses wrap at the end of their memory.
@@ -46,9 +47,9 @@ class MatrixEngine(wiring.Component):
     Each cycle is counted in one of ``count_computing`` (the array takes a row),
     ``count_shifting_weights`` (it waits for weights, and takes a line of them),
     ``count_waiting_weights``, ``count_waiting_activations``, ``count_draining`` (all rows are in,
-    not all sums are out), ``count_waiting_load``, ``count_waiting_vector``,
-    ``count_waiting_store`` (the next command waits for that engine) and ``count_idle``. ``count_macs`` (64 bits) are useful products;
-    ``bytes_*`` are bytes moved at the ports.
+    not all sums are out), ``count_waiting_hbm_read``, ``count_waiting_vector``,
+    ``count_waiting_hbm_write``, ``count_waiting_link`` (as ``waits`` says) and ``count_idle``.
+    ``count_macs`` (64 bits) are useful products; ``bytes_*`` are bytes moved at the ports.
 
     Parameters
     ----------
@@ -58,6 +59,8 @@ class MatrixEngine(wiring.Component):
         Bytes of the scratchpad; a power of two, at least two lines.
     accumulators : :class:`int`
         Entries of the accumulators; a power of two, at least 4.
+    weight_rows : :class:`int`
+        Rows of packed weights that load in a cycle: 1, 2 or 4, at most a quarter of ``rows``.
 
     Members
     -------
@@ -66,10 +69,13 @@ class MatrixEngine(wiring.Component):
     done : :py:`Out(1)`
         For a cycle per command, in order: its last sum is being written, a read in the next cycle
         sees it.
-    waits : :py:`In(3)`
-        Whether the next command waits for load, vector, store; for the counters.
-    x, w : :py:`Out(ReadPort(line, lines))`
-        Reads of activations and weights.
+    waits : :py:`In(4)`
+        Whether nothing runs because of reads from HBM, the vector unit, writes to HBM, or the
+        link; for the counters.
+    x : :py:`Out(ReadPort(line, lines))`
+        Reads of activations.
+    w : :py:`Out(ReadPort(weight_rows * line, lines / weight_rows))`
+        Reads of weights.
     sums : :py:`Out(SumPort(columns, accumulators))`
         Sums.
 
@@ -93,8 +99,15 @@ class MatrixEngine(wiring.Component):
         columns: int = 16,
         scratchpad: int = 1 << 20,
         accumulators: int = 4096,
+        weight_rows: int = 1,
     ) -> None:
         check_extent(rows=rows, columns=columns)
+        if weight_rows not in (1, 2, 4) or 4 * weight_rows > rows:
+            raise ValueError(
+                f"Weight rows must be 1, 2 or 4, and at most a quarter of the array's rows "
+                f"{rows!r}, not {weight_rows!r}"
+            )
+        self.weight_rows = weight_rows
         line = max(rows, columns)
         if scratchpad < 2 * line or scratchpad & (scratchpad - 1):
             raise ValueError(
@@ -113,9 +126,13 @@ class MatrixEngine(wiring.Component):
             {
                 "i": In(stream.Signature(MATRIX)),
                 "done": Out(1),
-                "waits": In(3),
+                "waits": In(len(WAITED)),
                 "x": Out(ReadPort(shape, scratchpad // line)),
-                "w": Out(ReadPort(shape, scratchpad // line)),
+                "w": Out(
+                    ReadPort(
+                        data.ArrayLayout(8, weight_rows * line), scratchpad // line // weight_rows
+                    )
+                ),
                 "sums": Out(SumPort(columns, accumulators)),
             }
         )
@@ -125,7 +142,9 @@ class MatrixEngine(wiring.Component):
         rows, columns = self.rows, self.columns
         sizes: dict[str, Any] = {"size": self.scratchpad, "accumulators": self.accumulators}
         unit = min(rows, columns)
-        m.submodules.sequencer = sequencer = TileSequencer(rows=rows, columns=columns, **sizes)
+        m.submodules.sequencer = sequencer = TileSequencer(
+            rows=rows, columns=columns, weight_rows=self.weight_rows, **sizes
+        )
         m.submodules.tiles = tiles = StreamBuffer(Tile(**sizes))
         m.submodules.streamer = streamer = RowStreamer(rows=rows, **sizes)
         m.submodules.fetch_x = fetch_x = PieceFetch(
@@ -136,13 +155,15 @@ class MatrixEngine(wiring.Component):
             tag=RowTag(self.accumulators),
         )
         m.submodules.fetch_w = fetch_w = PieceFetch(
-            line=self.line,
+            line=self.weight_rows * self.line,
             size=self.scratchpad,
             unit=unit,
-            piece=self.line,
+            piece=self.weight_rows * self.line,
             tag=WeightTag(self.line),
         )
-        m.submodules.array = array = SystolicArray(rows=rows, columns=columns)
+        m.submodules.array = array = SystolicArray(
+            rows=rows, columns=columns, weight_rows=self.weight_rows
+        )
         wiring.connect(m, wiring.flipped(self.i), sequencer.i)
         wiring.connect(m, sequencer.tiles, tiles.i)
         wiring.connect(m, tiles.o, streamer.i)
@@ -167,6 +188,7 @@ class MatrixEngine(wiring.Component):
             array.swap.eq(swap),
             array.w_valid.eq(shifts),
             array.w_west.eq(weights.p.tag.west),
+            array.w_group.eq(weights.p.tag.group),
             array.w_index.eq(weights.p.tag.index),
             Value.cast(array.w).eq(weights.p.data),
         ]
@@ -233,7 +255,11 @@ class MatrixEngine(wiring.Component):
                     Mux(self.x.en & self.x.ready, rows, 0)
                     + Mux(
                         self.w.en & self.w.ready,
-                        Mux(sequencer.weights.p.tag.west, rows, columns),
+                        Mux(
+                            sequencer.weights.p.tag.west,
+                            rows,
+                            Mux(sequencer.weights.p.tag.group, self.weight_rows, 1) * columns,
+                        ),
                         0,
                     ),
                 ),

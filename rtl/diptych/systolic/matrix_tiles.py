@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -18,10 +18,10 @@ PLANE_STARTS = Array([Start.OVERWRITE.value, Start.ADD_TO_HIGH.value, Start.ADD.
 
 
 class WeightTag(data.StructLayout):
-    """What comes with a line of weights: its number, its direction, whether it is the last one."""
+    """What comes with weights: number of the first line, direction, group, whether it is the last."""
 
     def __init__(self, line: int) -> None:
-        super().__init__({"index": ceil_log2(line), "west": 1, "last": 1})
+        super().__init__({"index": ceil_log2(line), "west": 1, "group": 1, "last": 1})
 
 
 class Tile(data.StructLayout):
@@ -66,8 +66,8 @@ class RowTag(data.StructLayout):
 class TileSequencer(wiring.Component):
     """Takes commands, asks for the weights of their tiles, and tells the tiles.
 
-    One line of weights is asked for per cycle, without a gap between tiles of one command, and
-    with one of a cycle between commands. A tile is told with its fourth line.
+    One line of weights is asked for per cycle, or a group of lines where they lie packed, without
+    a gap between tiles or commands. A tile is told with its fourth request.
 
     Parameters
     ----------
@@ -77,6 +77,8 @@ class TileSequencer(wiring.Component):
         Bytes of the scratchpad; a power of two.
     accumulators : :class:`int`
         Entries of the accumulators; a power of two.
+    weight_rows : :class:`int`
+        Lines of a group; a power of two, at most a quarter of ``rows``.
 
     Members
     -------
@@ -92,9 +94,12 @@ class TileSequencer(wiring.Component):
     weights: stream.Interface
     tiles: stream.Interface
 
-    def __init__(self, *, rows: int, columns: int, size: int, accumulators: int) -> None:
+    def __init__(
+        self, *, rows: int, columns: int, size: int, accumulators: int, weight_rows: int = 1
+    ) -> None:
         self.rows = rows
         self.columns = columns
+        self.weight_rows = weight_rows
         self.size = size
         self.accumulators = accumulators
         self.line = line = max(rows, columns)
@@ -102,7 +107,9 @@ class TileSequencer(wiring.Component):
             {
                 "i": In(stream.Signature(MATRIX)),
                 "weights": Out(
-                    stream.Signature(Request(size=size, piece=line, tag=WeightTag(line)))
+                    stream.Signature(
+                        Request(size=size, piece=weight_rows * line, tag=WeightTag(line))
+                    )
                 ),
                 "tiles": Out(stream.Signature(Tile(size=size, accumulators=accumulators))),
             }
@@ -127,7 +134,7 @@ class TileSequencer(wiring.Component):
         position = Signal(17, reset_less=True)  # of the first row that is not skipped
         index = Signal(range(line))
 
-        # These follow ``k``, ``j`` and ``position`` within 3 cycles: until the fourth line.
+        # These follow ``k``, ``j`` and ``position`` within 3 cycles: until the fourth request.
         by_n = Signal()
         by_k = Signal()
         skip = Signal(16, reset_less=True)
@@ -171,7 +178,9 @@ class TileSequencer(wiring.Component):
         shown_columns = Signal(range(columns + 1))
         row_mask = Signal(rows)
         column_mask = Signal(columns)
-        line_counts = Signal()
+        line_counts = Signal(self.weight_rows)
+        packed = Signal()
+        step_lines = Signal(range(self.weight_rows + 1))
         m.d.comb += [
             cut.eq((j + 1 == command.tiles[16:]) & (modes.end_column != 0)),
             shown_columns.eq(Mux(cut, modes.end_column, columns)),
@@ -187,7 +196,7 @@ class TileSequencer(wiring.Component):
         ]
         m.d.sync += valid_columns.eq(shown_columns)
 
-        final = Signal()
+        final, ends = Signal(), Signal()
         tells = Signal()
         takes = Signal()
         ask, tile = self.weights, self.tiles
@@ -195,21 +204,37 @@ class TileSequencer(wiring.Component):
             m.d.comb += [
                 final.eq(index == columns - 1),
                 line_counts.eq(index < shown_columns),
-                ask.p.mask.eq(Mux(line_counts, row_mask, 0)),
+                ask.p.mask.eq(Mux(line_counts[0], row_mask, 0)),
             ]
         with m.Else():
             m.d.comb += [
-                final.eq(index == rows - 1),
-                line_counts.eq((index >= first_row) & (index < end_row)),
-                ask.p.mask.eq(Mux(line_counts, column_mask, 0)),
+                final.eq(index == Mux(packed, rows - self.weight_rows, rows - 1)),
+                line_counts.eq(
+                    Cat(
+                        (index + n >= first_row) & (index + n < end_row)
+                        for n in range(self.weight_rows)
+                    )
+                ),
+                ask.p.mask.eq(
+                    Cat(
+                        Cat(
+                            Mux(line_counts[n] & (packed if n else 1), column_mask, 0),
+                            Const(0, line - columns),
+                        )
+                        for n in range(self.weight_rows)
+                    )
+                ),
             ]
         m.d.comb += [
-            tells.eq(index == 3),
-            # The fourth line waits for room for the tile, and the tile for the line.
+            packed.eq(modes.packed & ~modes.transposed if self.weight_rows > 1 else 0),
+            step_lines.eq(Mux(packed, self.weight_rows, 1)),
+            tells.eq(index == Mux(packed, 3 * self.weight_rows, 3)),
+            # The fourth request waits for room for the tile, and the tile for the line.
             ask.valid.eq(busy & (~tells | tile.ready)),
             ask.p.address.eq(w_line),
             ask.p.tag.index.eq(index),
             ask.p.tag.west.eq(modes.transposed),
+            ask.p.tag.group.eq(packed),
             ask.p.tag.last.eq(final),
             takes.eq(ask.valid & ask.ready),
             tile.valid.eq(busy & tells & ask.ready),
@@ -221,7 +246,8 @@ class TileSequencer(wiring.Component):
             tile.p.unsigned.eq(modes.unsigned),
             tile.p.macs.eq(macs),
             tile.p.last.eq(last_k & last_plane & last_j),
-            self.i.ready.eq(~busy),
+            ends.eq(takes & final & last_k & last_plane & last_j),
+            self.i.ready.eq(~busy | ends),
         ]
 
         # Addresses of row tile 0 of this column and of its next product of planes.
@@ -237,22 +263,9 @@ class TileSequencer(wiring.Component):
         def go_to(register: Signal, place: Value) -> list[Any]:
             return [register.eq(place), w_line.eq(place)]
 
-        with m.If(~busy):
-            m.d.sync += [
-                busy.eq(self.i.valid),
-                command.eq(self.i.p),
-                w_column.eq(self.i.p.w),
-                *go_to(w_tile, self.i.p.w),
-                x_tile.eq(self.i.p.x),
-                sums.eq(self.i.p.sums),
-                k.eq(0),
-                j.eq(0),
-                plane.eq(0),
-                position.eq(0),
-                index.eq(0),
-            ]
-        with m.Elif(takes):
-            m.d.sync += [index.eq(index + 1), w_line.eq(w_line + command.w_row)]
+        with m.If(takes):
+            w_step = Mux(packed, self.weight_rows * line, command.w_row)
+            m.d.sync += [index.eq(index + step_lines), w_line.eq(w_line + w_step)]
             with m.If(final):
                 m.d.sync += index.eq(0)
                 with m.If(~last_k):
@@ -282,8 +295,20 @@ class TileSequencer(wiring.Component):
                         j.eq(j + 1),
                         position.eq(Mux(by_n, position + columns, 0)),
                     ]
-                with m.Else():
-                    m.d.sync += busy.eq(0)
+        with m.If(self.i.ready):
+            m.d.sync += [
+                busy.eq(self.i.valid),
+                command.eq(self.i.p),
+                w_column.eq(self.i.p.w),
+                *go_to(w_tile, self.i.p.w),
+                x_tile.eq(self.i.p.x),
+                sums.eq(self.i.p.sums),
+                k.eq(0),
+                j.eq(0),
+                plane.eq(0),
+                position.eq(0),
+                index.eq(0),
+            ]
         return m
 
 

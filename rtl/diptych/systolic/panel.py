@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,6 +27,8 @@ __all__ = ["PrefillPanel", "panel_sizes"]
 def panel_sizes(rows: int, columns: int) -> VectorSizes:
     """Return the memories of a panel: 1 MiB of scratchpad, 256 KiB each of accumulators and vectors.
 
+    It has biases for 4096 columns.
+
     Raises
     ------
     ValueError
@@ -43,6 +45,7 @@ def panel_sizes(rows: int, columns: int) -> VectorSizes:
         vectors=2**17 // columns,
         parameters=2**14 // columns,
         rows=1024,
+        biases=2**12 // columns,
     )
 
 
@@ -53,6 +56,8 @@ class PrefillPanel(wiring.Component):
     ----------
     rows, columns : :class:`int`
         Size of the array; powers of two from 4 to 128.
+    weight_rows : :class:`int`
+        As of :class:`.MatrixEngine`.
 
     Members
     -------
@@ -75,7 +80,8 @@ class PrefillPanel(wiring.Component):
     handoff: stream.Interface
     count_cycles: Signal
 
-    def __init__(self, rows: int, columns: int) -> None:
+    def __init__(self, rows: int, columns: int, *, weight_rows: int = 1) -> None:
+        self.weight_rows = weight_rows
         self.rows = rows
         self.columns = columns
         self.sizes = panel_sizes(rows, columns)
@@ -98,16 +104,17 @@ class PrefillPanel(wiring.Component):
         sums_shape = data.ArrayLayout(signed(32), s.lanes)
         half_shape = data.ArrayLayout(signed(16), s.lanes)
         m.submodules.queues = queues = CommandQueues()
-        m.submodules.load = load = LoadEngine(s, shapes=(line_shape, word_shape, half_shape))
+        m.submodules.load = load = LoadEngine(s, shapes=(word_shape, half_shape, sums_shape))
         m.submodules.matrix = matrix = MatrixEngine(
             rows=self.rows,
             columns=self.columns,
             scratchpad=s.scratchpad,
             accumulators=s.accumulators,
+            weight_rows=self.weight_rows,
         )
         m.submodules.vector = vector = VectorUnit(s)
         m.submodules.store = store = StoreEngine(s, line_shape=line_shape, sums_shape=sums_shape)
-        scratchpad: Any = Scratchpad(line=s.line, size=s.scratchpad)
+        scratchpad: Any = Scratchpad(line=s.line, size=s.scratchpad, group=self.weight_rows)
         m.submodules.scratchpad = scratchpad
         m.submodules.accumulators = accumulators = Accumulators(
             columns=s.lanes, depth=s.accumulators
@@ -127,7 +134,13 @@ class PrefillPanel(wiring.Component):
             queues.program.eq(self.program),
             self.finished.eq(queues.finished),
             store.token.eq(vector.token),
-            matrix.waits.eq(queues.matrix_waits),
+            matrix.waits.eq(
+                Cat(
+                    queues.matrix_waits[:2],
+                    queues.matrix_waits[2] & store.writes,
+                    queues.matrix_waits[2] & ~store.writes,
+                )
+            ),
         ]
         wiring.connect(m, store.o, wiring.flipped(self.handoff))
 
@@ -154,6 +167,8 @@ class PrefillPanel(wiring.Component):
             second.data.eq(read.data),
         ]
         vectors: Any = Entries(half_shape, depth=s.vectors)
+        biases: Any = Entries(sums_shape, depth=s.biases, writers=("l",))
+        m.submodules.biases = biases
         parameters: Any = Entries(word_shape, depth=s.parameters, writers=("l",))
         m.submodules.vectors = vectors
         m.submodules.parameters = parameters
@@ -163,6 +178,8 @@ class PrefillPanel(wiring.Component):
             (load.vectors, vectors.write_l),
             (vector.parameters, parameters.read),
             (load.parameters, parameters.write_l),
+            (store.biases, biases.read),
+            (load.biases, biases.write_l),
         ):
             wiring.connect(m, user, port)
 

@@ -3,13 +3,13 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from diptych.memory.axi import BEAT_BYTES, ReadChannels
 
-from .isa import FIELDS, LOAD, MATRIX, SEMAPHORES, SETS, STORE, VECTOR, Packed, Queue
+from .isa import ESCAPE, FIELDS, LOAD, MATRIX, SEMAPHORES, SETS, STORE, VECTOR, Packed, Queue
 
 __all__ = ["CommandQueues"]
 
@@ -17,7 +17,8 @@ LAYOUTS = {Queue.LOAD: LOAD, Queue.MATRIX: MATRIX, Queue.VECTOR: VECTOR, Queue.S
 DEPTH = 8
 AHEAD = 8
 COUNT_BITS = 6
-STARTED = 4
+_SHORT = ("upper", "short", "have", "is_escape", "completes")
+STARTED = 8
 
 
 class CommandQueues(wiring.Component):
@@ -25,13 +26,14 @@ class CommandQueues(wiring.Component):
 
     A command starts once each semaphore in ``wait`` is at least 1, and takes 1 from each; when its
     engine is done, each in ``signal`` grows by 1. Semaphores count to 63. An engine that takes
-    commands ahead has up to 4 of them, and is done with them in order. Up to 8 beats are fetched
-    ahead. A command with ``n`` words in HBM takes ``n + 2`` cycles to unpack.
+    commands ahead has up to 8 of them, and is done with them in order. Up to 8 beats are fetched
+    ahead. A word of a command in HBM takes a cycle to unpack, or a half-word, and a command 2 more.
 
     Members
     -------
     start, program : :py:`In(1)`, :py:`In(32)`
-        Starts the program at an HBM address.
+        Starts the program at an HBM address, a multiple of 64. Its low 6 bits say how many beats
+        the program has, so that none behind it are fetched; 0 if that is not known, or above 63.
     finished : :py:`Out(1)`
         High from when all commands of the program are done until the next start.
     axi : :py:`Out(ReadChannels())`
@@ -41,7 +43,8 @@ class CommandQueues(wiring.Component):
     load_done, matrix_done, vector_done, store_done : :py:`In(1)`
         An engine's command is done.
     matrix_waits : :py:`Out(3)`
-        Whether the next MATRIX command waits for load, vector, store.
+        Whether the next MATRIX command waits for load, vector, store; if none is known, whether
+        these run, or words of the program are awaited (bit 0).
     count_commands : :py:`Out(32)`
         Commands started.
     count_load_started, count_matrix_started, ... : :py:`Out(32)`
@@ -80,12 +83,14 @@ class CommandQueues(wiring.Component):
         m.submodules.fetched = fetched = fifo.SyncFIFO(width=width, depth=AHEAD)
         active, fetching = Signal(), Signal()
         pc = Signal(32)
+        known_beats = Signal()  # ``unasked`` says how many beats are still to be asked for
+        unasked = Signal(6)
         promised = Signal(range(AHEAD + 1))
         ar, r = self.axi.ar, self.axi.r
         removes = Signal()
         shown = Signal()  # a request stays until it is taken, also when the end arrives
         m.d.comb += [
-            ar.valid.eq((fetching & (promised != AHEAD)) | shown),
+            ar.valid.eq((fetching & (promised != AHEAD) & ~(known_beats & (unasked == 0))) | shown),
             ar.payload.addr.eq(pc),
             ar.payload.id.eq(1),
             r.ready.eq(1),
@@ -96,7 +101,7 @@ class CommandQueues(wiring.Component):
         asks = ar.valid & ar.ready
         m.d.sync += [promised.eq(promised + asks - removes), shown.eq(ar.valid & ~ar.ready)]
         with m.If(asks):
-            m.d.sync += pc.eq(pc + BEAT_BYTES)
+            m.d.sync += [pc.eq(pc + BEAT_BYTES), unasked.eq(unasked - 1)]
 
         # --- unpack: a word a cycle; what is left of the last beat is dropped ---
         at = Signal(range(BEAT_BYTES // 4))
@@ -116,13 +121,21 @@ class CommandQueues(wiring.Component):
         place = Signal(range(len(Queue) * SETS))
         known = Signal(FIELDS, reset_less=True)
         values = Signal(32 * FIELDS)
+        # Short fields: which half comes next, and how many halves of a wide one are missing.
+        upper, short, have, is_escape, completes = (Signal(name=n) for n in _SHORT)
+        half_word, low = Signal(16), Signal(16, reset_less=True)
+        wide = Signal(2)
+        extended, value = Signal(signed(32)), Signal(32)
         m.d.comb += [
             word.eq(fetched.r_data.word_select(at, 32)),
             packed.eq(word),
             place.eq(Cat(now.set, now.queue)),
             first.eq(missing & (~missing + 1)),
             write.addr.eq(place),
-            write.data.eq(Cat(*[word] * FIELDS)),
+            half_word.eq(Mux(upper, word[16:], word[:16])),
+            extended.eq(half_word.as_signed()),
+            value.eq(Mux(short, Mux(wide == 1, Cat(low, half_word), extended), word)),
+            write.data.eq(Cat(*[value] * FIELDS)),
             read.addr.eq(place),
             read.en.eq(1),
             removes.eq((takes & (at == BEAT_BYTES // 4 - 1)) | (ended & fetched.r_rdy)),
@@ -143,8 +156,20 @@ class CommandQueues(wiring.Component):
                     ]
                     m.next = "fields"
             with m.State("fields"):
-                m.d.comb += takes.eq(fetched.r_rdy & missing.any())
-                with m.If(takes):
+                m.d.comb += [
+                    have.eq(fetched.r_rdy & missing.any()),
+                    short.eq(now.short & ~first[0]),
+                    is_escape.eq(short & (wide == 0) & (half_word == ESCAPE)),
+                    completes.eq(have & ~is_escape & (wide != 2)),
+                    takes.eq(have & (~short | upper | (completes & (missing == first)))),
+                ]
+                with m.If(have & short):
+                    m.d.sync += upper.eq(~takes)
+                    with m.If(is_escape):
+                        m.d.sync += wide.eq(2)
+                    with m.Elif(wide != 0):
+                        m.d.sync += [wide.eq(wide - 1), low.eq(half_word)]
+                with m.If(completes):
                     m.d.comb += write.en.eq(first[1:])
                     m.d.sync += missing.eq(missing & ~first)
                     for index in range(len(Queue) * SETS):
@@ -211,7 +236,10 @@ class CommandQueues(wiring.Component):
                 missing_ones = waits & ~available
                 for n, other in enumerate((Queue.LOAD, Queue.VECTOR, Queue.STORE)):
                     bit = other.value * 4 + q
-                    m.d.comb += self.matrix_waits[n].eq(commands.r_rdy & missing_ones[bit])
+                    awaited = active & ~ended & ~fetched.r_rdy if n == 0 else Const(0)
+                    m.d.comb += self.matrix_waits[n].eq(
+                        Mux(commands.r_rdy, missing_ones[bit], runs[other.value] | awaited)
+                    )
             taken = taken | Mux(starts[q], waits, 0)
             given = given | Mux(done, started.r_data, 0)
         # A semaphore has one queue that signals it and one that waits for it.
@@ -230,8 +258,11 @@ class CommandQueues(wiring.Component):
                 active.eq(1),
                 fetching.eq(1),
                 ended.eq(0),
-                pc.eq(self.program),
+                pc.eq(Cat(Const(0, 6), self.program[6:])),
+                unasked.eq(self.program[:6]),
+                known_beats.eq(self.program[:6] != 0),
                 at.eq(0),
+                upper.eq(0),
                 written.eq(0),
             ]
         return m

@@ -9,6 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from diptych.memory.axi import BEAT_BYTES
 from diptych.memory.banked import BankedMemory
 
 from .ports import ReadPort, WritePort
@@ -84,9 +85,10 @@ class Entries(wiring.Component):
 
 
 class Scratchpad(wiring.Component):
-    """Lines of bytes in banks: each bank takes one read and one write a cycle.
+    """Lines of bytes in banks: each bank takes one read and one write of a block a cycle.
 
-    A bank is a contiguous part of the lines (its number is the high bits of a line's address). A
+    A bank is a contiguous part of the lines (its number is the high bits of a line's address); a
+    block is what one access can reach, a beat of HBM or ``group`` lines, whatever is more. A
     port waits (``ready`` is low) while one before it in :attr:`READERS` or :attr:`WRITERS` asks
     for the same bank; ``ready`` of a write port depends on write ports only. A read sees what was
     written in earlier cycles.
@@ -100,16 +102,22 @@ class Scratchpad(wiring.Component):
     size : :class:`int`
         Bytes; a power of two.
     banks : :class:`int`
-        Banks; a power of two, of at least two lines each.
+        Banks; a power of two, of at least two blocks each.
+    group : :class:`int`
+        Lines that a read of weights shows; a power of two.
 
     Members
     -------
-    read_x, read_w, read_v, read_s : :py:`In(ReadPort(line, lines))`
-        Readers: activations and weights of the array, vector unit, store.
-    write_v, write_l : :py:`In(WritePort(line, lines))`
-        Writers: vector unit, load.
+    read_x, read_v, read_s : :py:`In(ReadPort(line, lines))`
+        Readers: activations of the array, vector unit, store.
+    read_w : :py:`In(ReadPort(group * line, lines / group))`
+        Reader: weights of the array, by groups of lines.
+    write_v : :py:`In(WritePort(line, lines))`
+        Writer: vector unit.
+    write_l : :py:`In(WritePort(beat, beats))`
+        Writer: load; 64 bytes, at a multiple of 64.
     count_scratchpad_read, count_scratchpad_write : :py:`Out(32)`
-        Bytes; a read counts a line.
+        Bytes; a read counts what it shows.
 
     Raises
     ------
@@ -130,24 +138,36 @@ class Scratchpad(wiring.Component):
     write_v: Any
     write_l: Any
 
-    def __init__(self, *, line: int = 16, size: int = 1 << 20, banks: int = BANKS) -> None:
-        for what, number in (("Line", line), ("Scratchpad size", size), ("Banks", banks)):
+    def __init__(
+        self, *, line: int = 16, size: int = 1 << 20, banks: int = BANKS, group: int = 1
+    ) -> None:
+        for what, number in (
+            ("Line", line),
+            ("Scratchpad size", size),
+            ("Banks", banks),
+            ("Group", group),
+        ):
             if number < 1 or number & (number - 1):
                 raise ValueError(f"{what} must be a power of two, not {number!r}")
-        if size < 2 * banks * line:
+        block = max(BEAT_BYTES, group * line)
+        if size < 2 * banks * block:
             raise ValueError(
-                f"Scratchpad size must be at least two lines of {line!r} bytes in each of "
+                f"Scratchpad size must be at least two blocks of {block!r} bytes in each of "
                 f"{banks!r} banks, not {size!r}"
             )
         self.line = line
         self.size = size
         self.banks = banks
+        self.group = group
+        self.block = block
         self.lines = size // line
         shape = data.ArrayLayout(8, line)
         super().__init__(
             {
                 **{name: In(ReadPort(shape, self.lines)) for name in self.READERS},
-                **{name: In(WritePort(shape, self.lines)) for name in self.WRITERS},
+                "read_w": In(ReadPort(data.ArrayLayout(8, group * line), self.lines // group)),
+                "write_v": In(WritePort(shape, self.lines)),
+                "write_l": In(WritePort(data.ArrayLayout(8, BEAT_BYTES), size // BEAT_BYTES)),
                 "count_scratchpad_read": Out(32),
                 "count_scratchpad_write": Out(32),
             }
@@ -155,34 +175,68 @@ class Scratchpad(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        depth = self.lines // self.banks
-        low = ceil_log2(depth)
+        depth = self.size // self.banks // self.block
         readers = [(name, getattr(self, name)) for name in self.READERS]
         writers = [(name, getattr(self, name)) for name in self.WRITERS]
         wants = {name: self._add_bank_choice(m, name, port) for name, port in readers + writers}
+        low = ceil_log2(self.block // self.line)  # bits of a line's address inside its block
+        group_bits = ceil_log2(self.group)
+        bank_bits = ceil_log2(depth)
+
+        # What a writer offers, as a block.
+        offered = {}
+        for name, port in writers:
+            bits = len(Value.cast(port.data))
+            parts = 8 * self.block // bits
+            place = ceil_log2(parts)
+            block_data = Signal(8 * self.block, name=f"{name}_block")
+            mask = Signal(self.block, name=f"{name}_block_mask")
+            m.d.comb += [
+                block_data.eq(Cat(*[Value.cast(port.data)] * parts)),
+                mask.eq(
+                    port.mask << (port.address[:place] * (bits // 8)) if parts > 1 else port.mask
+                ),
+            ]
+            offered[name] = (place, block_data, mask)
 
         outputs = []
         for bank in range(self.banks):
-            storage = BankedMemory(width=8 * self.line, depth=depth, parts=self.line)
+            storage = BankedMemory(width=8 * self.block, depth=depth, parts=self.block)
             m.submodules[f"bank_{bank}"] = storage
             write, read = storage.write, storage.reads[0]
-            outputs.append(read.data)
             m.d.comb += read.en.eq(1)  # a read that nobody asked for harms nobody
+            line_in_block = Signal(range(max(2, self.block // self.line)), name=f"line_{bank}")
             # The last assignment wins, so the first in priority comes last.
             for name, port in reversed(readers):
                 with m.If(wants[name][bank]):
-                    m.d.comb += read.addr.eq(port.address[:low])
-            for name, port in reversed(writers):
+                    skipped = group_bits if name == "read_w" else 0
+                    own = low - skipped
+                    m.d.comb += [
+                        read.addr.eq(port.address[own : own + bank_bits]),
+                        line_in_block.eq(port.address[:own] << skipped),
+                    ]
+            for name, _ in reversed(writers):
+                place, block_data, mask = offered[name]
                 with m.If(wants[name][bank]):
                     m.d.comb += [
-                        write.addr.eq(port.address[:low]),
-                        write.data.eq(Value.cast(port.data)),
-                        write.en.eq(port.mask),
+                        write.addr.eq(getattr(self, name).address[place : place + bank_bits]),
+                        write.data.eq(block_data),
+                        write.en.eq(mask),
                     ]
+            # Every reader wants at most a group of the block.
+            chosen = Signal(8 * self.group * self.line, name=f"group_{bank}")
+            groups = self.block // self.line // self.group
+            if groups > 1:
+                number = Signal(range(groups), name=f"group_number_{bank}", reset_less=True)
+                m.d.sync += number.eq(line_in_block[group_bits:])
+                m.d.comb += chosen.eq(read.data.word_select(number, len(chosen)))
+            else:
+                m.d.comb += chosen.eq(read.data)
+            outputs.append(chosen)
 
-        for ports, size, counter in (
-            (readers, Const(self.line), self.count_scratchpad_read),
-            (writers, None, self.count_scratchpad_write),
+        for ports, counter in (
+            (readers, self.count_scratchpad_read),
+            (writers, self.count_scratchpad_write),
         ):
             self._add_arbiter(m, ports, wants)
             moved = Signal(16, name=f"{counter.name}_now")
@@ -191,10 +245,12 @@ class Scratchpad(wiring.Component):
                     (
                         Mux(
                             port.en & port.ready,
-                            sum(port.mask, Const(0)) if size is None else size,
+                            Const(len(Value.cast(port.data)) // 8)
+                            if name in self.READERS
+                            else sum(port.mask, Const(0)),
                             0,
                         )
-                        for _, port in ports
+                        for name, port in ports
                     ),
                     Const(0),
                 )
@@ -202,15 +258,23 @@ class Scratchpad(wiring.Component):
             with m.If(Cat(port.en for _, port in ports).any()):
                 m.d.sync += counter.eq(counter + moved)
         for name, port in readers:
+            shown = Signal(8 * self.group * self.line, name=f"{name}_group")
             if self.banks == 1:
-                m.d.comb += Value.cast(port.data).eq(outputs[0])
-                continue
-            source = Signal(ceil_log2(self.banks), name=f"{name}_source", reset_less=True)
-            m.d.sync += source.eq(port.address[low:])
-            with m.Switch(source):
-                for bank, output in enumerate(outputs):
-                    with m.Case(bank):
-                        m.d.comb += Value.cast(port.data).eq(output)
+                m.d.comb += shown.eq(outputs[0])
+            else:
+                source = Signal(ceil_log2(self.banks), name=f"{name}_source", reset_less=True)
+                m.d.sync += source.eq(port.address[-ceil_log2(self.banks) :])
+                with m.Switch(source):
+                    for bank, output in enumerate(outputs):
+                        with m.Case(bank):
+                            m.d.comb += shown.eq(output)
+            answer = Value.cast(port.data)
+            if len(answer) == len(shown):
+                m.d.comb += answer.eq(shown)
+            else:
+                within = Signal(group_bits, name=f"{name}_within", reset_less=True)
+                m.d.sync += within.eq(port.address[:group_bits])
+                m.d.comb += answer.eq(shown.word_select(within, len(answer)))
         return m
 
     def _add_bank_choice(self, m: Module, name: str, port: Any) -> Signal:

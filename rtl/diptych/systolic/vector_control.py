@@ -28,7 +28,7 @@ class VectorSizes:
         Bytes L of a scratchpad line; a power of two, at least ``lanes``.
     scratchpad : int
         Bytes of the scratchpad; at least two lines.
-    accumulators, vectors, parameters, rows : int
+    accumulators, vectors, parameters, rows, biases : int
         Entries of the other memories; at least 2 each.
 
     Raises
@@ -44,6 +44,7 @@ class VectorSizes:
     vectors: int = 8192
     parameters: int = 1024
     rows: int = 512
+    biases: int = 256
 
     def __post_init__(self) -> None:
         if self.lanes not in (4, 8, 16, 32, 64, 128):
@@ -57,7 +58,7 @@ class VectorSizes:
                 f"Scratchpad must be at least two lines of {self.line!r} bytes, "
                 f"not {self.scratchpad!r}"
             )
-        for name in ("accumulators", "vectors", "parameters", "rows"):
+        for name in ("accumulators", "vectors", "parameters", "rows", "biases"):
             if getattr(self, name) < 2:
                 raise ValueError(
                     f"{name.capitalize()} must be at least 2, not {getattr(self, name)!r}"

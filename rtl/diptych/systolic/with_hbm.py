@@ -40,8 +40,9 @@ class PrefillWithHbm(wiring.Component):
         hbm_bytes: int = 2**20,
         latency: int = 100,
         bytes_per_cycle: int = 64,
+        weight_rows: int = 1,
     ) -> None:
-        self.panel = PrefillPanel(rows, columns)
+        self.panel = PrefillPanel(rows, columns, weight_rows=weight_rows)
         self.hbm = Hbm(size=hbm_bytes, latency=latency, bytes_per_cycle=bytes_per_cycle)
         super().__init__(
             {

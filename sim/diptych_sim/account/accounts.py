@@ -225,7 +225,13 @@ def _whole(
     first = _event(done, "token", index=0)["cycle"] - _event(done, "prefill")["cycle"]
     # The first token may be out before the program has ended.
     causes["link_exposed"] = max(0, first)
-    causes["prefill_idle"] += min(0, first)
+    early = max(0, -first)
+    # By then the matrix engine waits for nobody, or for the link.
+    for name in ("prefill_idle", "prefill_waiting_link"):
+        cut = min(early, causes[name])
+        causes[name] -= cut
+        early -= cut
+    causes["prefill_draining"] -= early
     if decode:
         between = cycles - sum(causes.values())
         tiles = sum(decode["cycles_by_cause"].values())

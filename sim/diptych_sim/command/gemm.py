@@ -39,6 +39,13 @@ LARGEST = 2**16
 )
 @click.option("--hbm-bytes-per-cycle", default=64, show_default=True, type=int)
 @click.option("--hbm-latency", default=100, show_default=True, type=int)
+@click.option(
+    "--weight-rows",
+    default=1,
+    show_default=True,
+    type=int,
+    help="Rows of weights that load in a cycle: 1, 2 or 4.",
+)
 @click.option("--bias", is_flag=True, help="Add an int32 to each column.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
@@ -51,6 +58,7 @@ def gemm(
     algorithm: str,
     hbm_bytes_per_cycle: int,
     hbm_latency: int,
+    weight_rows: int,
     bias: bool,
     seed: int,
     json_file: str | None,
@@ -65,6 +73,12 @@ def gemm(
         )
     if hbm_latency not in range(4, 10001):
         raise Refused(f"Latency (--hbm-latency) must be 4 to 10000 cycles, not {hbm_latency}")
+    allowed = [number for number in (1, 2, 4) if 4 * number <= array[0]]
+    if weight_rows not in allowed:
+        words = " or ".join(map(str, allowed))
+        raise Refused(
+            f"Weight rows (--weight-rows) must be {words} on {array[0]} rows, not {weight_rows}"
+        )
     check_file("JSON file", "--json", json_file)
     if mesh is not None:
         gemm_on_mesh(m, k, n, mesh=mesh, algorithm=algorithm, seed=seed, json_file=json_file)
@@ -84,6 +98,7 @@ def gemm(
             array=array,
             hbm_bytes_per_cycle=hbm_bytes_per_cycle,
             hbm_latency=hbm_latency,
+            weight_rows=weight_rows,
             seed=seed,
             progress=tell,
         )
@@ -104,6 +119,7 @@ def gemm(
             "array": f"{array[0]}x{array[1]}",
             "hbm_bytes_per_cycle": hbm_bytes_per_cycle,
             "hbm_latency": hbm_latency,
+            "weight_rows": weight_rows,
             "bias": bias,
             "seed": seed,
         },
@@ -112,7 +128,8 @@ def gemm(
     share = result["bound_cycles"] / result["cycles"]
     terminal.print(
         f"{m}x{k}x{n} on {array[0]}x{array[1]}: {result['cycles']:,} cycles, bound "
-        f"{result['bound_cycles']:,} ({share:.1%}); {result['mac_utilization']:.1%} of peak"
+        f"{result['bound_cycles']:,} ({share:.1%}), cost model {result['predicted_cycles']:,}; "
+        f"{result['mac_utilization']:.1%} of peak"
     )
     shown = ", ".join(
         f"{name} {count:,}" for name, count in result["cycles_by_cause"].items() if count

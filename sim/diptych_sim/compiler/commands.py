@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cache
 from typing import Any, NamedTuple
 
 from amaranth.hdl import Shape
@@ -15,6 +14,7 @@ from amaranth.lib import data
 
 from diptych.systolic.isa import (
     COMMAND_WORDS,
+    ESCAPE,
     FIELDS,
     LOAD,
     MATRIX,
@@ -37,9 +37,17 @@ class CommandError(ValueError):
     """A command cannot be encoded."""
 
 
-@cache
+_PACKED = Packed()
+_known: dict[object, tuple[Any, dict[str, tuple[int, int]]]] = {}
+
+
 def _fields(layout: Any) -> dict[str, tuple[int, int]]:
-    return {str(name): (f.offset, Shape.cast(f.shape).width) for name, f in layout}
+    # To hash a layout takes longer than all the rest; those of one class of the ISA are equal.
+    key = id(layout) if type(layout) is data.StructLayout else type(layout)
+    if key not in _known:
+        fields = {str(name): (f.offset, Shape.cast(f.shape).width) for name, f in layout}
+        _known[key] = layout, fields
+    return _known[key][1]
 
 
 def pack_fields(layout: data.StructLayout, values: Mapping[str, Any], what: str) -> int:
@@ -75,6 +83,13 @@ class Label(NamedTuple):
 
 
 NO_LABEL = Label(None, "")
+
+
+def _halves(value: int) -> list[int]:
+    """Return a field as half-words: itself if its sign extends it, else both behind an escape."""
+    if value < ESCAPE or value > 2**32 - ESCAPE:
+        return [value % 2**16]
+    return [ESCAPE, value % 2**16, value >> 16]
 
 
 @dataclass
@@ -149,13 +164,18 @@ class CommandList:
         """
         assert SEMAPHORES >= 16
         self._check_semaphores()
-        return [word for command in self._encoded() for word in command]
+        return [word for command, _ in self._encoded() for word in command]
 
     def encoded_words(self) -> list[int]:
         """Return how many words each command takes in HBM."""
-        return [len(command) for command in self._encoded()]
+        return [len(command) for command, _ in self._encoded()]
 
-    def _encoded(self) -> Iterator[list[int]]:
+    def encoded_sizes(self) -> list[tuple[int, int]]:
+        """Return the words of each command in HBM, and the cycles that they take to unpack."""
+        return [(len(command), cycles) for command, cycles in self._encoded()]
+
+    def _encoded(self) -> Iterator[tuple[list[int], int]]:
+        """Yield the words of each command, and the cycles that they take."""
         remembered: dict[tuple[Queue, int], list[int]] = {}
         for index, command in enumerate(self.commands):
             what = f"Command {index} ({command.queue.name})"
@@ -173,9 +193,18 @@ class CommandList:
                 "fields": sum(1 << n for n in changed),
                 "semaphores": semaphores != 0,
             }
-            words = [pack_fields(Packed(), packed, what)]
+            words = [pack_fields(_PACKED, packed, what)]
             words += [semaphores] if semaphores else []
-            yield words + [fields[n] for n in changed]
+            wide = [fields[n] for n in changed]
+            halves = [half for value in wide for half in _halves(value)]
+            short = [
+                low | high << 16 for low, high in zip(halves[::2], [*halves[1::2], 0], strict=False)
+            ]
+            if len(short) < len(wide):
+                words[0] |= pack_fields(_PACKED, {"short": 1}, what)
+                yield words + short, len(words) + len(halves)
+            else:
+                yield words + wide, len(words) + len(wide)
 
     def _check_semaphores(self) -> None:
         """Raise CommandError where signals that are not taken yet could exceed a semaphore."""

@@ -3,23 +3,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.isa import Modes, Queue, Start, StoreOp, Target
-from diptych.systolic.panel import panel_sizes
+from diptych_sim.account.prefill_cost import PrefillCost, prefill_cost
 from diptych_sim.compiler.commands import CommandList, PrefillProgram, pack_fields
+from diptych_sim.compiler.gemm_plan import Chunk, Tiling, plans, streamed, tiling
 from diptych_sim.compiler.hazards import Hazards, Span
 from diptych_sim.compiler.hbm_layout import HbmImage, up
 
 __all__ = ["MAX_HBM_BYTES", "GemmError", "GemmProgram", "compile_gemm"]
 
 MAX_HBM_BYTES = 2**24
-_MOST_ROWS = 128
-_MOST_DEPTH = 256
-_DIGITS = 4
+READ_SHARE = 1.05
+"""HBM reads that a program should need at most, in operand bytes."""
+_MODES = Modes()
+_MOST_ROWS = 2**15
+_LOADS_AHEAD = 6
+"""Loads that stand before the product that needs the first of them; the queue has 8 places."""
 
 
 class GemmError(ValueError):
@@ -35,215 +41,246 @@ class GemmProgram:
     pitch: int
     operand_bytes: int
     """Bytes of both operands and of the bias, without padding: what must be read."""
+    cost: PrefillCost
 
 
-def _split(total: int, most: int) -> list[tuple[int, int]]:
-    return [(start, min(most, total - start)) for start in range(0, total, most)]
+def _layout(
+    x: NDArray[np.int8], w: NDArray[np.int8], bias: NDArray[np.int32] | None, tiles: Tiling
+) -> HbmImage:
+    """Lay the operands out in panels, each as wide as the array and without padding.
+
+    Activations lie by block of rows and part of K in panels of R columns, weights by part of K in
+    panels of C columns; the last panel may be narrower. So what a load brings is dense.
+    """
+    image = HbmImage()
+
+    def panels(name: str, matrix: NDArray[np.int8], width: int) -> None:
+        lane = max(tiles.rows, tiles.columns)
+        pieces = []
+        for at in range(0, matrix.shape[1], width):
+            piece = matrix[:, at : at + width]
+            if lane > BEAT_BYTES and piece.shape[1] < width:
+                # Loads fill lines with zeros up to a beat only.
+                piece = np.pad(piece, ((0, 0), (0, width - piece.shape[1])))
+            pieces.append(piece.ravel())
+        image.add(name, np.concatenate(pieces))
+
+    for d, (start, depth) in enumerate(tiles.depths):
+        for r, (first, count) in enumerate(tiles.row_blocks):
+            panels(f"x{r}.{d}", x[first : first + count, start : start + depth], tiles.rows)
+        panels(f"w{d}", w[start : start + depth], tiles.columns)
+    if bias is not None:
+        padded = np.zeros(up(len(bias), tiles.columns), dtype="<i4")
+        padded[: len(bias)] = bias
+        image.add("bias", padded)
+    return image
 
 
-class _Gemm:
-    def __init__(
-        self,
-        x: NDArray[np.int8],
-        w: NDArray[np.int8],
-        bias: NDArray[np.int32] | None,
-        rows: int,
-        columns: int,
-    ) -> None:
-        self.sizes = panel_sizes(rows, columns)
-        self.rows, self.columns = rows, columns
-        self.line = self.sizes.line
-        self.x, self.w, self.bias = x, w, bias
-        (self.m, self.k), self.n = x.shape, w.shape[1]
-        self.image = HbmImage()
+def _sums(at: int, tiles: int, rows: int, pitch: int) -> list[Span]:
+    """Return the entries of rows of column tiles, which are ``pitch`` entries apart."""
+    if rows == pitch:
+        return [Span("sums", at, at + tiles * pitch)]
+    return [Span("sums", at + n * pitch, at + n * pitch + rows) for n in range(tiles)]
+
+
+class _Emitter:
+    """Writes the commands of a product."""
+
+    def __init__(self, tiles: Tiling, image: HbmImage, result: int, pitch: int) -> None:
+        self.tiles, self.image = tiles, image
+        self.result, self.pitch = result, pitch
         self.list = CommandList()
         self._hazards = Hazards()
-        half = self.sizes.scratchpad // 2
-        # Blocks: rows, depth, and groups of column tiles whose result begins at a beat.
-        self.row_blocks = _split(self.m, _MOST_ROWS)
-        self.depths = _split(self.k, _MOST_DEPTH)
-        most = min(self.m, _MOST_ROWS)
-        step = max(1, 16 // columns)
-        tiles = -(-self.n // columns)
-        group = max(step, min(self.sizes.accumulators // 2 // most, 2 * step))
-        self.groups = _split(tiles, group)
-        self.x_slot = most * up(min(self.k, _MOST_DEPTH), self.line)
-        self.w_slot = up(min(self.k, _MOST_DEPTH), self.line) * up(group * columns, self.line)
-        # What is resident is read once; else slots are used in turn.
-        self.x_slots = min(half // self.x_slot, len(self.depths))
-        self.w_slots = min(half // self.w_slot, len(self.depths) * len(self.groups))
-        assert self.x_slots >= min(2, len(self.depths))
-        self._holds: dict[str, tuple[int, int]] = {}
-        self._turn = {"x": 0, "w": 0}
 
-    def _width(self, n: int) -> int:
-        return up(n * self.columns, self.line)
-
-    def _images(self) -> None:
-        """Lay the operands out in blocks, each as the scratchpad will hold it."""
-        for r, (first, count) in enumerate(self.row_blocks):
-            for d, (start, depth) in enumerate(self.depths):
-                block = np.zeros((count, up(depth, self.line)), dtype=np.int8)
-                block[:, :depth] = self.x[first : first + count, start : start + depth]
-                self.image.add(f"x{r}.{d}", block)
-        for g, (tile, n) in enumerate(self.groups):
-            for d, (start, depth) in enumerate(self.depths):
-                block = np.zeros((up(depth, self.line), self._width(n)), dtype=np.int8)
-                columns = self.w[start : start + depth, tile * self.columns :][
-                    :, : n * self.columns
-                ]
-                block[:depth, : columns.shape[1]] = columns
-                self.image.add(f"w{g}.{d}", block)
-        if self.bias is not None:
-            # Signed bytes, highest first, for products with a one.
-            left = self.bias.astype(np.int64)
-            digits = []
-            for _ in range(_DIGITS):
-                low = (left + 128) % 256 - 128
-                digits.append(low)
-                left = (left - low) >> 8
-            digits.reverse()
-            width = up(self.n, self.line)
-            block = np.zeros((_DIGITS, width), dtype=np.int8)
-            block[:, : self.n] = digits
-            self.image.add("bias", block)
-            one = np.zeros(64, dtype=np.int8)
-            one[0] = 1
-            self.image.add("one", one)
-
-    def _add(
-        self, queue: Queue, op: object, reads: list[Span], writes: list[Span], **f: int
-    ) -> None:
+    def add(self, queue: Queue, op: object, reads: list[Span], writes: list[Span], **f: int) -> int:
         after = self._hazards.before(reads, writes)
         number = self.list.add(queue, op, after=after, **f)  # pyright: ignore[reportArgumentType]
         self._hazards.add(number, reads, writes)
+        return number
 
-    def _fetch(self, kind: str, part: str, slots: int, size: int, base: int) -> tuple[int, Span]:
-        """Return where a block is in the scratchpad, and load it if it is not there."""
-        for place, (_, held) in enumerate(
-            self._holds.get(f"{kind}{slot}", (0, -1)) for slot in range(slots)
-        ):
-            if held == self.image.at[part]:
-                return base + place * size, Span(f"{kind}{place}", 0, 1)
-        slot = self._turn[kind]
-        self._turn[kind] = (slot + 1) % slots
-        self._holds[f"{kind}{slot}"] = (slot, self.image.at[part])
-        span = Span(f"{kind}{slot}", 0, 1)
-        self._add(
+    def _dense(self, hbm: int, at: int, size: int, rows: int, pitch: int) -> None:
+        """Load ``rows`` pieces of ``size`` bytes that follow each other in HBM."""
+        if rows > _MOST_ROWS:
+            self._dense(hbm, at, size, _MOST_ROWS, pitch)
+            hbm, at, rows = hbm + _MOST_ROWS * size, at + _MOST_ROWS * pitch, rows - _MOST_ROWS
+        written = Span("scratchpad", at, at + (rows - 1) * pitch + up(size, self.tiles.line))
+        self.add(
             Queue.LOAD,
-            Target.SCRATCHPAD,
+            Target.DENSE,
             [],
-            [span],
-            hbm=self.image.at[part],
-            bytes=self.image.size[part],
+            [written],
+            hbm=hbm,
+            bytes=size,
+            rows=rows,
+            target=at % 2**32,
+            target_pitch=pitch if rows > 1 else 0,
+            total=rows * size if rows > 1 else 0,
+        )
+
+    def load_x(self, r: int, d: int, first: int, end: int, base: int) -> None:
+        """Load panels ``first`` to ``end - 1`` of a block of activations."""
+        t = self.tiles
+        count, depth = t.row_blocks[r][1], t.depths[d][1]
+        hbm = self.image.at[f"x{r}.{d}"] + first * t.rows * count
+        at = base + first * t.x_k(r)
+        narrow = depth % t.rows if t.line <= BEAT_BYTES else 0
+        full = min(end, depth // t.rows if narrow else end) - first
+        if full > 0:
+            size = t.rows * count
+            if size == t.x_k(r):
+                self._dense(hbm, at, size * full, 1, 0)
+            else:
+                self._dense(hbm, at, size, full, t.x_k(r))
+        if narrow and end * t.rows > depth:
+            full = max(full, 0)
+            at, hbm = at + full * t.x_k(r), hbm + full * t.rows * count
+            self._dense(hbm, at, narrow, count, t.rows)
+
+    def load_w(self, d: int, columns: tuple[int, int], k: tuple[int, int], base: int) -> None:
+        """Load row tiles ``k`` of column panels ``columns`` of a part of the weights."""
+        t = self.tiles
+        depth = t.depths[d][1]
+        first, last = k[0] * t.rows, min(k[1] * t.rows, depth)
+        narrow = t.n % t.columns if t.line <= BEAT_BYTES else 0
+        full = min(columns[1], t.n // t.columns if narrow else columns[1]) - columns[0]
+        hbm = self.image.at[f"w{d}"] + columns[0] * depth * t.columns
+        at = base + columns[0] * t.w_n(d)
+        if full > 0:
+            size = (last - first) * t.columns
+            if full > 1 and size == t.w_n(d):
+                self._dense(hbm, at, size * full, 1, 0)
+            else:
+                skip = first * t.columns
+                self._dense(hbm + skip, at + skip, size, full, t.w_n(d) if full > 1 else 0)
+        if narrow and columns[1] * t.columns > t.n:
+            full = max(full, 0)
+            hbm += full * depth * t.columns + first * narrow
+            at += full * t.w_n(d) + first * t.columns
+            self._dense(hbm, at, narrow, last - first, t.columns)
+
+    def multiply(self, chunk: Chunk, place: tuple[int, int]) -> None:
+        """Multiply the tiles of a chunk; ``place``: entry of the group's first sums, and pitch."""
+        t = self.tiles
+        x_base, w_base = chunk.x_base, chunk.w_base
+        r, d = chunk.row_block, chunk.depth
+        count = t.row_blocks[r][1]
+        first_row, end_row = chunk.rows or (0, count)
+        (j0, j1), (k0, k1) = chunk.columns, chunk.k
+        w_n, x_k = t.w_n(d), t.x_k(r)
+        at = place[0] + (j0 - chunk.group[0]) * place[1]
+        entries = _sums(at, j1 - j0, end_row - first_row, place[1])
+        w_read = (w_base + j0 * w_n, w_base + j1 * w_n)
+        if j1 - j0 == 1:
+            w_read = (w_read[0] + k0 * t.rows * t.columns, w_read[0] + k1 * t.rows * t.columns)
+        reads = [
+            Span("scratchpad", x_base + k0 * x_k, x_base + k1 * x_k),
+            Span("scratchpad", *w_read),
+        ]
+        start = Start.OVERWRITE if k0 == 0 and d == 0 else Start.ADD
+        modes = {"end_row": min(t.rows, 255), "start": start, "packed": t.packed}
+        self.add(
+            Queue.MATRIX,
+            0,
+            reads,
+            entries,
+            x=x_base + k0 * x_k + first_row * t.rows,
+            x_row=t.rows,
+            x_k=x_k,
+            w=w_read[0] % 2**32,
+            w_row=t.columns,
+            w_k=t.rows * t.columns,
+            w_n=w_n,
+            sums=at,
+            sums_n=place[1],
+            tiles=(k1 - k0) | (j1 - j0) << 16,
+            rows=end_row - first_row,
+            modes=pack_fields(_MODES, modes, "Modes"),
+        )
+
+    def load_biases(self, first: int, end: int, entry: int) -> None:
+        """Load the biases of column tiles ``first`` to ``end - 1``."""
+        size = 4 * self.tiles.columns
+        self.add(
+            Queue.LOAD,
+            Target.BIASES,
+            [],
+            [Span("biases", entry, entry + end - first)],
+            hbm=self.image.at["bias"] + first * size,
+            bytes=(end - first) * size,
             rows=1,
-            target=base + slot * size,
+            target=entry,
         )
-        return base + slot * size, span
 
-    def run(self) -> GemmProgram:
-        self._images()
-        sizes = self.sizes
-        half = sizes.scratchpad // 2
-        operand_bytes = self.x.size + self.w.size + (0 if self.bias is None else 4 * self.n)
-        pitch = up(4 * self.n, 64)
-        result = up(len(self.image.data), 4096)
-        needed = result + self.m * pitch + 2**16
-        if needed > MAX_HBM_BYTES:
-            raise GemmError(
-                f"Product must fit into {MAX_HBM_BYTES} bytes of HBM, and {self.m}x{self.k}x{self.n} "
-                f"needs {needed}"
-            )
-        bias_at = sizes.scratchpad - up(_DIGITS * up(self.n, self.line), 64) - 64
-        if self.bias is not None:
-            for part, at in (("bias", bias_at), ("one", sizes.scratchpad - 64)):
-                self._add(
-                    Queue.LOAD,
-                    Target.SCRATCHPAD,
-                    [],
-                    [Span(part, 0, 1)],
-                    hbm=self.image.at[part],
-                    bytes=self.image.size[part],
-                    rows=1,
-                    target=at,
-                )
-            self.w_slots = min(self.w_slots, (bias_at - half) // self.w_slot)
-        turn = 0
-        for r, (first, count) in enumerate(self.row_blocks):
-            for g, (tile, n) in enumerate(self.groups):
-                turn ^= 1
-                sums = turn * (sizes.accumulators // 2)
-                held = Span("sums", sums, sums + n * count)
-                started = self.bias is not None
-                if started:
-                    self._add_bias(tile, n, count, sums, bias_at, held)
-                for d, (_, depth) in enumerate(self.depths):
-                    x, x_span = self._fetch("x", f"x{r}.{d}", self.x_slots, self.x_slot, 0)
-                    w, w_span = self._fetch("w", f"w{g}.{d}", self.w_slots, self.w_slot, half)
-                    width = self._width(n)
-                    modes = {
-                        "end_row": self.rows,
-                        "start": Start.ADD if started else Start.OVERWRITE,
-                    }
-                    started = True
-                    self._add(
-                        Queue.MATRIX,
-                        0,
-                        [x_span, w_span],
-                        [held],
-                        x=x,
-                        x_row=up(depth, self.line),
-                        x_k=self.rows,
-                        w=w,
-                        w_row=width,
-                        w_k=self.rows * width,
-                        w_n=self.columns,
-                        sums=sums,
-                        sums_n=count,
-                        tiles=-(-depth // self.rows) | n << 16,
-                        rows=count,
-                        modes=pack_fields(Modes(), modes, "Modes"),
-                    )
-                last = min(self.n, (tile + n) * self.columns)
-                self._add(
-                    Queue.STORE,
-                    StoreOp.SUMS,
-                    [held],
-                    [Span("result", turn, turn + 1)],
-                    hbm=result + first * pitch + 4 * tile * self.columns,
-                    bytes=4 * (last - tile * self.columns),
-                    rows=count,
-                    pitch=pitch,
-                    source=sums,
-                    source2=count,
-                )
-        self.image.data += bytes(result + self.m * pitch - len(self.image.data))
-        self.image.add("program", np.array(self.list.words(), dtype="<u4"))
-        program = PrefillProgram(
-            bytes(self.image.data), self.image.at["program"], self.list, operand_bytes
+    def store(self, chunk: Chunk, place: tuple[int, int], bias: int | None) -> None:
+        """Store rows of a group of column tiles; with biases from entry ``bias`` on."""
+        t = self.tiles
+        group = chunk.group
+        first, count = t.row_blocks[chunk.row_block]
+        rows = chunk.rows or (0, count)
+        reads = _sums(place[0], group[1] - group[0], rows[1] - rows[0], place[1])
+        begin, end = group[0] * t.columns, min(t.n, group[1] * t.columns)
+        if bias is not None:
+            reads.append(Span("biases", bias, bias + group[1] - group[0]))
+        self.add(
+            Queue.STORE,
+            StoreOp.SUMS if bias is None else StoreOp.BIASED_SUMS,
+            reads,
+            [],
+            hbm=self.result + (first + rows[0]) * self.pitch + 4 * begin,
+            bytes=4 * (end - begin),
+            rows=rows[1] - rows[0],
+            pitch=self.pitch,
+            source=place[0],
+            source2=place[1],
+            first=bias or 0,
         )
-        return GemmProgram(program, result, pitch, operand_bytes)
 
-    def _add_bias(self, tile: int, n: int, count: int, sums: int, at: int, held: Span) -> None:
-        """Start sums at the bias: four products with a one, each 256 times what was there."""
-        width = up(self.n, self.line)
-        for digit in range(_DIGITS):
-            start = Start.ADD_TO_HIGH if digit else Start.OVERWRITE
-            modes = {"end_row": 1, "start": start}
-            self._add(
-                Queue.MATRIX,
-                0,
-                [Span("bias", 0, 1), Span("one", 0, 1)],
-                [held],
-                x=self.sizes.scratchpad - 64,
-                w=at + digit * width + tile * self.columns,
-                w_n=self.columns,
-                sums=sums,
-                sums_n=count,
-                tiles=1 | n << 16,
-                rows=count,
-                modes=pack_fields(Modes(), modes, "Modes"),
-            )
+
+def _emit(
+    tiles: Tiling, chunks: Sequence[Chunk], image: HbmImage, result: int, pitch: int, biased: bool
+) -> CommandList:
+    """Write the program: loads ahead of their products, stores behind them."""
+    out = _Emitter(tiles, image, result, pitch)
+    half = tiles.accumulators // 2
+    bias_half = tiles.biases // 2
+    all_biases = biased and tiles.column_tiles <= tiles.biases
+    loads = [(index, load) for index, chunk in enumerate(chunks) for load in chunk.loads]
+    pending = 0
+    turn = 0
+    place = (0, 0)
+    group: tuple[object, ...] | None = None
+    for index, chunk in enumerate(chunks):
+        while pending < len(loads) and (
+            loads[pending][0] <= index
+            or (tiles.resident and loads[pending][0] <= index + _LOADS_AHEAD)
+        ):
+            which, load = loads[pending]
+            ahead = pending - sum(1 for at, _ in loads if at < index)
+            if which > index and ahead >= _LOADS_AHEAD:
+                break
+            if load.activations:
+                out.load_x(load.row_block, load.depth, *load.k, load.base)
+            else:
+                out.load_w(load.depth, load.columns, load.k, load.base)
+            pending += 1
+        if all_biases and index == 0:
+            out.load_biases(0, tiles.column_tiles, 0)
+        now = (chunk.row_block, chunk.group, chunk.tail)
+        if now != group:
+            group, turn = now, turn ^ 1
+            place = (turn * half, tiles.row_blocks[chunk.row_block][1])
+            if chunk.tail and chunk.rows:
+                # At the end of the half, where the sums of the group before leave them alone.
+                rows = chunk.rows[1] - chunk.rows[0]
+                wide = chunk.group[1] - chunk.group[0]
+                place = ((turn + 1) * half - wide * rows, rows)
+            if biased and not all_biases:
+                out.load_biases(*chunk.group, turn * bias_half)
+        out.multiply(chunk, place)
+        if chunk.stores:
+            bias = (chunk.group[0] if all_biases else turn * bias_half) if biased else None
+            out.store(chunk, place, bias)
+    return out.list
 
 
 def compile_gemm(
@@ -253,8 +290,14 @@ def compile_gemm(
     *,
     rows: int,
     columns: int,
+    weight_rows: int = 1,
+    latency: int = 100,
+    bytes_per_cycle: int = 64,
 ) -> GemmProgram:
     """Compile ``x @ w + bias`` for an array of ``rows`` x ``columns``.
+
+    Of several ways to cut the work into loads and products it takes the one that the cost model
+    finds fastest, among those whose HBM reads stay within :data:`READ_SHARE` if there are any.
 
     Parameters
     ----------
@@ -264,10 +307,48 @@ def compile_gemm(
         int8 [K, N].
     bias : array, optional
         int32 [N].
+    weight_rows, latency, bytes_per_cycle : int
+        Of the panel and its HBM, for the cost model; any program runs on any.
 
     Raises
     ------
     GemmError
         If operands and result do not fit into :data:`MAX_HBM_BYTES`.
     """
-    return _Gemm(x, w, bias, rows, columns).run()
+    (m, k), n = x.shape, w.shape[1]
+    tiles = tiling(m, k, n, rows=rows, columns=columns, weight_rows=weight_rows)
+    pitch = up(4 * n, BEAT_BYTES)
+    needed = x.size + w.size + m * pitch + 2**16
+    if needed > MAX_HBM_BYTES:
+        raise GemmError(
+            f"Product must fit into {MAX_HBM_BYTES} bytes of HBM, and {m}x{k}x{n} needs {needed}"
+        )
+    operand_bytes = x.size + w.size + (0 if bias is None else 4 * n)
+    image = _layout(x, w, bias, tiles)
+    result = up(len(image.data), 4096)
+    best: tuple[tuple[bool, float], CommandList, PrefillCost] | None = None
+    choices = plans(tiles, bytes_per_cycle) if tiles.resident else [streamed(tiles)]
+    for chunks in choices:
+        commands = _emit(tiles, chunks, image, result, pitch, bias is not None)
+        cost = prefill_cost(
+            PrefillProgram(b"", 0, commands, operand_bytes),
+            rows=rows,
+            columns=columns,
+            weight_rows=weight_rows,
+            latency=latency,
+            bytes_per_cycle=bytes_per_cycle,
+        )
+        over = max(0.0, cost.predicted_hbm_read / operand_bytes - READ_SHARE)
+        rank = (over > 0, cost.predicted_cycles * (1 + over))
+        if best is None or rank < best[0]:
+            best = rank, commands, cost
+    assert best is not None
+    _, commands, cost = best
+    image.data += bytes(result + m * pitch - len(image.data))
+    words = commands.words()
+    image.add("program", np.array(words, dtype="<u4"))
+    beats = -(-4 * len(words) // BEAT_BYTES)
+    # The low bits of the address tell a short program's length.
+    start = image.at["program"] + (beats if beats < BEAT_BYTES else 0)
+    program = PrefillProgram(bytes(image.data), start, commands, operand_bytes)
+    return GemmProgram(program, result, pitch, operand_bytes, cost)

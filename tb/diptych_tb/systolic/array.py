@@ -14,6 +14,7 @@ from diptych_tb.clocking import start_clock_and_reset
 ROWS = int(os.environ["DUT_ROWS"])
 COLUMNS = int(os.environ["DUT_COLUMNS"])
 LINE = max(ROWS, COLUMNS)
+GROUP = int(os.environ["DUT_WEIGHT_ROWS"])
 LATENCY = ROWS + COLUMNS - 1
 
 
@@ -32,12 +33,15 @@ async def sums_are_products(dut: Any, lines: float, swaps: float) -> None:
     await start_clock_and_reset(dut)
     following = np.zeros((ROWS, COLUMNS), dtype=np.int64)
 
-    async def load(index: int, west: int) -> None:
-        values = rng.integers(-128, 128, LINE)
+    async def load(index: int, west: int, group: int = 0) -> None:
+        values = rng.integers(-128, 128, GROUP * LINE)
         dut.w_valid.value, dut.w_west.value, dut.w_index.value = 1, west, index
+        dut.w_group.value = group
         dut.w.value = _packed(values, 8)
         if west:
             following[:, index] = values[:ROWS]
+        elif group:
+            following[index : index + GROUP] = values.reshape(GROUP, LINE)[:, :COLUMNS]
         else:
             following[index] = values[:COLUMNS]
 
@@ -60,8 +64,11 @@ async def sums_are_products(dut: Any, lines: float, swaps: float) -> None:
             current = following.copy()
         dut.w_valid.value = 0
         if rng.random() < lines:
-            west = int(rng.integers(2))
-            await load(int(rng.integers(COLUMNS if west else ROWS)), west)
+            west, group = int(rng.integers(2)), int(rng.integers(2))
+            if group and not west:
+                await load(int(rng.integers(ROWS // GROUP)) * GROUP, west, group)
+            else:
+                await load(int(rng.integers(COLUMNS if west else ROWS)), west)
         await RisingEdge(dut.clk)
         # Read before the edge: what entered ``LATENCY`` cycles before this one.
         if cycle >= LATENCY:

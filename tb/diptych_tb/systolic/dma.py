@@ -8,6 +8,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 
+from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.isa import LOAD, TABLE_WORDS, Queue, Target
 from diptych.systolic.vector_control import VectorSizes
 from diptych_tb.clocking import start_clock_and_reset
@@ -27,14 +28,17 @@ def sizes_of_environment() -> VectorSizes:
         vectors=64,
         parameters=64,
         rows=64,
+        biases=64,
     )
 
 
 PORTS = {
     Target.SCRATCHPAD: "scratchpad",
     Target.GATHER: "scratchpad",
+    Target.DENSE: "scratchpad",
     Target.PARAMETERS: "parameters",
     Target.VECTOR: "vectors",
+    Target.BIASES: "biases",
     Target.DYNAMIC: "dynamic",
     Target.GATHER_DYNAMIC: "dynamic",
     Target.PICK_DYNAMIC: "dynamic",
@@ -56,10 +60,11 @@ class _Memories:
         self._pause = pause
         self._ports = []
         for name, bits, step, count in (
-            ("scratchpad", 8, 8, sizes.line),
+            ("scratchpad", 8, 8, BEAT_BYTES),
             ("parameters", 22, 22, sizes.lanes),
             ("vectors", 16, 16, sizes.lanes),
             ("dynamic", 22, 22, 1),
+            ("biases", 32, 32, sizes.lanes),
         ):
             signals = [
                 getattr(dut, f"{name}__{part}") for part in ("en", "address", "data", "mask")
@@ -94,9 +99,9 @@ class _Memories:
 def _command(rng: random.Random, sizes: VectorSizes, memory: bytearray) -> dict[str, Any]:
     target = rng.choice([target for target in Target if target is not Target.TABLE])
     gathers = target in (Target.GATHER, Target.GATHER_DYNAMIC, Target.PICK_DYNAMIC)
-    if target in (Target.SCRATCHPAD, Target.GATHER):
+    if PORTS[target] == "scratchpad":
         size, room, pitch_unit = 1, sizes.scratchpad, sizes.line
-    elif target is Target.PARAMETERS:
+    elif target in (Target.PARAMETERS, Target.BIASES):
         size, room, pitch_unit = 4 * sizes.lanes, sizes.parameters, 1
     elif target is Target.VECTOR:
         size, room, pitch_unit = 2 * sizes.lanes, sizes.vectors, 1
@@ -122,7 +127,9 @@ def _command(rng: random.Random, sizes: VectorSizes, memory: bytearray) -> dict[
         "target_pitch": target_pitch,
         "ids": 0,
     }
-    if gathers:
+    if target is Target.DENSE:
+        fields |= {"hbm": rng.randrange(HBM // 2), "total": rows * units, "pitch": 0}
+    elif gathers:
         fields["ids"] = 64 * rng.randrange((HBM - 4096) // 64, HBM // 64)
         fields["hbm"] %= 2**14
         if target is Target.PICK_DYNAMIC:
@@ -149,7 +156,7 @@ def _expected(command: dict[str, Any], sizes: VectorSizes, memory: bytearray) ->
     name = PORTS[target]
     size = {"scratchpad": 1, "vectors": 2}.get(name, 4)
     per_entry = {"scratchpad": sizes.line, "dynamic": 1}.get(name, sizes.lanes)
-    mask = (1 << 22) - 1 if size == 4 else (1 << 8 * size) - 1
+    mask = (1 << 22) - 1 if size == 4 and name != "biases" else (1 << 8 * size) - 1
     out = {}
     for row in range(command["rows"]):
         index = row
@@ -158,10 +165,15 @@ def _expected(command: dict[str, Any], sizes: VectorSizes, memory: bytearray) ->
             index = int.from_bytes(memory[at : at + 4], "little")
         source = command["hbm"] + command["pitch"] * index
         begin = command["target"] + command["target_pitch"] * row
+        if target is Target.DENSE:
+            source += command["bytes"] * row
+            step = min(sizes.line, BEAT_BYTES)
+            for n in range(begin + command["bytes"], -(-(begin + command["bytes"]) // step) * step):
+                out[(name, *divmod(n, BEAT_BYTES))] = 0
         for n in range(command["bytes"] // size):
             value = int.from_bytes(memory[source + size * n : source + size * n + size], "little")
             if name == "scratchpad":
-                place = divmod(begin + n, sizes.line)
+                place = divmod(begin + n, BEAT_BYTES)
             else:
                 entry, element = divmod(n, per_entry)
                 place = (begin + entry, element)

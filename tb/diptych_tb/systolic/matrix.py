@@ -18,6 +18,7 @@ from diptych_tb.streams import Pause, StreamDriver
 ROWS = int(os.environ["DUT_ROWS"])
 COLUMNS = int(os.environ["DUT_COLUMNS"])
 LINE = max(ROWS, COLUMNS)
+GROUP = int(os.environ["DUT_WEIGHT_ROWS"])
 SIZE = int(os.environ["DUT_SCRATCHPAD"])
 ENTRIES = int(os.environ["DUT_ACCUMULATORS"])
 CAUSES = (
@@ -72,11 +73,13 @@ class Command:
     @property
     def load_cycles(self) -> int:
         """Lines of a tile of weights."""
+        if self.modes["packed"]:
+            return ROWS // GROUP
         return COLUMNS if self.modes["transposed"] else ROWS
 
     def slack(self) -> int:
         """Cycles that the contract leaves open."""
-        return int(min(ROWS, COLUMNS) == 4)
+        return int(self.load_cycles == 4 or min(ROWS, COLUMNS) == 4)
 
     def lone_cycles(self) -> int:
         """From taken to done, when every read is granted: the contract of the engine."""
@@ -98,6 +101,9 @@ def draw(rng: random.Random, *, rows: int | None = None, plain: bool = False) ->
     places |= {name: place(unit) for name in ("w", "w_row", "w_k", "w_n")}
     if rng.random() < 0.5:  # as compilers lay them out
         places |= {"x_row": 2 * LINE, "x_k": ROWS, "w_row": LINE}
+    packed = int(not transposed and rng.random() < 0.5)
+    if packed:
+        places |= {name: place(GROUP * LINE) for name in ("w", "w_k", "w_n")} | {"w_row": LINE}
     if rows is None:
         rows = rng.choice([1, 2, ROWS, LINE + 1, rng.randint(1, 3 * LINE)])
     places |= {"sums": rng.randrange(2 * ENTRIES), "sums_n": rng.choice([0, rows, ENTRIES - 3])}
@@ -119,6 +125,7 @@ def draw(rng: random.Random, *, rows: int | None = None, plain: bool = False) ->
         "transposed": transposed,
         "unsigned": rng.randrange(2),
         "planes": planes,
+        "packed": packed,
     }
     return Command(
         places=places,
@@ -128,7 +135,7 @@ def draw(rng: random.Random, *, rows: int | None = None, plain: bool = False) ->
         first=rng.choice([0, 1, rng.randrange(2 * LINE), 2**16 - 1]),
         modes=modes,
         x_other=rng.randrange(2**16) if planes else 0,
-        w_other=rng.randrange(2**16) if planes else 0,
+        w_other=GROUP * rng.randrange(2**16 // GROUP) if planes else 0,
     )
 
 
@@ -248,10 +255,11 @@ class Bench:
             grants = not (pause and pause())
             ready.value = grants
             await edge
-            line = self.rng.randbytes(LINE)
+            size = GROUP * LINE if name == "w" else LINE
+            line = self.rng.randbytes(size)
             if grants and enable.value:
-                at = int(address.value) * LINE
-                line = self.scratchpad[at : at + LINE].tobytes()
+                at = int(address.value) * size
+                line = self.scratchpad[at : at + size].tobytes()
             answer.value = int.from_bytes(line, "little")
 
     async def _watch(self) -> None:

@@ -13,6 +13,9 @@ from diptych_tb.clocking import start_clock_and_reset
 LINE = int(os.environ["DUT_LINE"])
 LINES = int(os.environ["DUT_SIZE"]) // LINE
 BANKS = int(os.environ["DUT_BANKS"])
+GROUP = int(os.environ["DUT_GROUP"])
+SIZES = {"read_w": GROUP * LINE, "write_l": 64}
+"""Bytes of a port that is not a line wide."""
 # First in priority first.
 READERS = ("read_x", "read_w", "read_v", "read_s")
 WRITERS = ("write_v", "write_l")
@@ -23,8 +26,9 @@ class _Port:
     def __init__(self, dut: Any, name: str) -> None:
         self.name = name
         self._dut = dut
+        self.size = SIZES.get(name, LINE)
         self.address: int | None = None
-        self.line = 0
+        self.data = 0
         self.mask = 0
         self.waited = 0
         self.get("en").value = 0
@@ -43,19 +47,30 @@ async def reads_what_was_written(dut: Any, reads: float, writes: float, spread: 
     rng = random.Random(f"{cocotb.RANDOM_SEED} {reads} {writes} {spread}")
     readers, writers = [_Port(dut, n) for n in READERS], [_Port(dut, n) for n in WRITERS]
     await start_clock_and_reset(dut)
-    model: dict[int, int] = {}
-    places = [bank * (LINES // BANKS) + rng.randrange(LINES // BANKS) for bank in range(BANKS)]
-    places += [places[0] // 2 * 2, places[0] // 2 * 2 + 1]
+    model: dict[int, int] = {}  # bytes
+    bank_bytes = LINES // BANKS * LINE
+    places = [bank * bank_bytes + rng.randrange(bank_bytes // LINE) * LINE for bank in range(BANKS)]
+    places += [places[0] // (2 * LINE) * 2 * LINE, places[0] // (2 * LINE) * 2 * LINE + LINE]
     # A memory keeps what the test before left: write all that will be read.
     loader = writers[-1]
-    for place in places:
-        model[place] = rng.getrandbits(8 * LINE)
-        loader.get("en").value, loader.get("address").value = 1, place
-        loader.get("data").value, loader.get("mask").value = model[place], 2**LINE - 1
+    loader.get("en").value, loader.get("mask").value = 1, 2**64 - 1
+    begins = {
+        at // 64 * 64
+        for place in places
+        for first in (place // (GROUP * LINE) * GROUP * LINE, place // 64 * 64)
+        for at in (first, first + GROUP * LINE - 1)
+    }
+    bytes_written = 0
+    for begin in sorted(begins):
+        contents = rng.randbytes(64)
+        model |= {begin + n: byte for n, byte in enumerate(contents)}
+        loader.get("address").value = begin // 64
+        loader.get("data").value = int.from_bytes(contents, "little")
+        bytes_written += 64
         await RisingEdge(dut.clk)
     loader.get("en").value = 0
     await RisingEdge(dut.clk)
-    bytes_read, bytes_written = 0, len(places) * LINE
+    bytes_read = 0
     assert int(dut.count_scratchpad_write.value) == bytes_written
     before = {port.name: port.conflicts() for port in (*readers, *writers)}
     shown: list[tuple[_Port, int]] = []
@@ -66,15 +81,18 @@ async def reads_what_was_written(dut: Any, reads: float, writes: float, spread: 
     for _ in range(CYCLES):
         for port, share in [(p, reads) for p in readers] + [(p, writes) for p in writers]:
             if port.address is None and rng.random() < share:
-                port.address = choose()
-                port.get("address").value = port.address
+                port.address = choose() // port.size * port.size
+                port.get("address").value = port.address // port.size
                 if port in writers:
-                    port.line, port.mask = rng.getrandbits(8 * LINE), rng.getrandbits(LINE)
-                    port.get("data").value, port.get("mask").value = port.line, port.mask
+                    port.data, port.mask = (
+                        rng.getrandbits(8 * port.size),
+                        rng.getrandbits(port.size),
+                    )
+                    port.get("data").value, port.get("mask").value = port.data, port.mask
             port.get("en").value = port.address is not None
         await RisingEdge(dut.clk)
-        for port, line in shown:
-            assert int(port.get("data").value) == line, f"{port.name} shows something else"
+        for port, value in shown:
+            assert int(port.get("data").value) == value, f"{port.name} shows something else"
         shown = []
         # A bank takes one read and one write a cycle; a read does not see the write beside it.
         results: list[tuple[_Port, int]] = []
@@ -83,7 +101,7 @@ async def reads_what_was_written(dut: Any, reads: float, writes: float, spread: 
             for port in ports:
                 if port.address is None:
                     continue
-                bank = port.address // (LINES // BANKS)
+                bank = port.address // bank_bytes
                 may = bank not in taken
                 assert bool(port.get("ready").value) == may, f"{port.name}: ready must be {may}"
                 taken.add(bank)
@@ -94,14 +112,15 @@ async def reads_what_was_written(dut: Any, reads: float, writes: float, spread: 
                 port.address = None
         for port, place in results:
             if port in readers:
-                shown.append((port, model[place]))
-                bytes_read += LINE
+                begin = place // port.size * port.size
+                value = bytes(model[begin + n] for n in range(port.size))
+                shown.append((port, int.from_bytes(value, "little")))
+                bytes_read += port.size
         for port, place in results:
             if port in writers:
-                for n in range(LINE):
+                for n in range(port.size):
                     if port.mask >> n & 1:
-                        byte = 255 << 8 * n
-                        model[place] = model[place] & ~byte | port.line & byte
+                        model[place + n] = port.data >> 8 * n & 255
                         bytes_written += 1
     for port in (*readers, *writers):
         port.get("en").value = 0

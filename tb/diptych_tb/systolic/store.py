@@ -18,6 +18,7 @@ LINE = int(os.environ["DUT_LINE"])
 SIZE = 2**13
 LANES = int(os.environ["DUT_LANES"])
 ENTRIES = 256
+BIASES = 64
 HBM = 2**15
 LINKED = (StoreOp.KEYS, StoreOp.VALUES, StoreOp.TOKEN)
 
@@ -113,7 +114,7 @@ async def hands_off_what_it_reads(dut: Any, idle: float, stall: float) -> None:
 
 
 def _write_command(rng: random.Random) -> dict[str, Any]:
-    op = rng.choice([StoreOp.HBM, StoreOp.SUMS])
+    op = rng.choice([StoreOp.HBM, StoreOp.SUMS, StoreOp.BIASED_SUMS])
     rows = rng.choice([1, 1, 3, 8])
     if op is StoreOp.HBM:
         size = rng.choice([1, LINE, 64, rng.randint(1, 700)])
@@ -134,6 +135,7 @@ def _write_command(rng: random.Random) -> dict[str, Any]:
         "source": source,
         "source_pitch": source_pitch,
         "source2": source2,
+        "first": rng.randrange(BIASES - 6),
     }
     head = {"queue": Queue.STORE.value, "op": op.value, "end": 0, "spare": 0}
     return {str(name): 0 for name, _ in STORE} | fields | {"head": head}
@@ -144,6 +146,7 @@ def _write_command(rng: random.Random) -> dict[str, Any]:
 async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     rng = random.Random(f"{cocotb.RANDOM_SEED} {idle} {stall}")
     lines, entries = rng.randbytes(SIZE), rng.randbytes(4 * LANES * ENTRIES)
+    biases = rng.randbytes(4 * LANES * BIASES)
     hbm = bytearray(HBM)
     driver = StreamDriver(dut, "i", STORE)
     _idle(dut)
@@ -155,31 +158,64 @@ async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     waits = (lambda: rng.random() < idle) if idle else None
     cocotb.start_soon(_read(dut, "scratchpad", LINE, lines, waits))
     cocotb.start_soon(_read(dut, "accumulators", 4 * LANES, entries, waits))
-    for _ in range(30):
-        command = _write_command(rng)
-        expected = {}
-        for row in range(command["rows"]):
-            if command["head"]["op"] == StoreOp.HBM.value:
-                at = command["source"] + row * command["source_pitch"]
-                piece = lines[at : at + command["bytes"]]
-            else:
-                places = range(command["source"] + row, ENTRIES, command["source2"])
-                piece = b"".join(entries[4 * LANES * p : 4 * LANES * (p + 1)] for p in places)
-            base = command["hbm"] + row * command["pitch"]
-            expected |= {base + n: byte for n, byte in enumerate(piece[: command["bytes"]])}
+    cocotb.start_soon(_read(dut, "biases", 4 * LANES, biases, None))
+    for _ in range(8):
+        commands = [_write_command(rng) for _ in range(rng.randint(1, 6))]
+        # None writes where another one does: each has a part of the memory.
+        part = HBM // len(commands) // 64 * 64
+        commands = [
+            c | {"hbm": index * part + c["hbm"] % 64 + 64 * rng.randrange(8), "pitch": c["pitch"]}
+            for index, c in enumerate(commands)
+            if c["rows"] * c["pitch"] + 512 <= part
+        ]
         memory.written.clear()
-        await driver.send([command])
-        while not dut.done.value:
+        expected: dict[int, int] = {}
+        sending = cocotb.start_soon(driver.send(commands))
+        for command in commands:
+            expected |= _written(command, lines, entries, biases)
+            while not dut.done.value:
+                await RisingEdge(dut.clk)
             await RisingEdge(dut.clk)
+            got = {at: hbm[at] for at in memory.written}
+            for at, byte in expected.items():
+                assert got.get(at) == byte, (at, {k: v for k, v in command.items() if v})
+        assert sending.done()
         assert checker.responses == checker.bursts, "done before the last response"
-        got = {at: hbm[at] for at in memory.written}
-        assert got == expected, {k: v for k, v in command.items() if v}
+        assert len(memory.written) == len(expected), "something else was written"
         await ClockCycles(dut.clk, rng.randrange(3) + 1)
+        assert not dut.done.value
+
+
+def _written(
+    command: dict[str, Any], lines: bytes, entries: bytes, biases: bytes
+) -> dict[int, int]:
+    """Return what a command writes: bytes by address."""
+    op = StoreOp(command["head"]["op"])
+    written = {}
+    for row in range(command["rows"]):
+        if op is StoreOp.HBM:
+            at = command["source"] + row * command["source_pitch"]
+            piece = lines[at : at + command["bytes"]]
+        else:
+            places = range(command["source"] + row, ENTRIES, command["source2"])
+            piece = b""
+            for tile, place in enumerate(places[:6]):
+                entry = entries[4 * LANES * place : 4 * LANES * (place + 1)]
+                bias = biases[4 * LANES * (command["first"] + tile) :]
+                for n in range(0, 4 * LANES, 4):
+                    total = int.from_bytes(entry[n : n + 4], "little")
+                    if op is StoreOp.BIASED_SUMS:
+                        total += int.from_bytes(bias[n : n + 4], "little")
+                    piece += (total % 2**32).to_bytes(4, "little")
+        base = command["hbm"] + row * command["pitch"]
+        written |= {base + n: byte for n, byte in enumerate(piece[: command["bytes"]])}
+    return written
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
-async def writes_sums_at_full_rate(dut: Any) -> None:
-    """An entry a cycle, and a cycle more for each burst."""
+@cocotb.parametrize(rows=[1, 64])
+async def writes_sums_at_full_rate(dut: Any, rows: int) -> None:
+    """An entry a cycle, however short the bursts."""
     driver = StreamDriver(dut, "i", STORE)
     _idle(dut)
     dut.o__ready.value = 0
@@ -188,12 +224,14 @@ async def writes_sums_at_full_rate(dut: Any) -> None:
     memory.start()
     cocotb.start_soon(_read(dut, "accumulators", 4 * LANES, bytes(4 * LANES * ENTRIES), None))
     head = {"queue": Queue.STORE.value, "op": StoreOp.SUMS.value, "end": 0, "spare": 0}
-    size = 4 * LANES * 64
-    fields = {"bytes": size, "rows": 1, "pitch": size, "source2": 1}
+    size = 4 * LANES * 64 // rows
+    fields = {"bytes": size, "rows": rows, "pitch": max(64, size), "source2": 1}
     await driver.send([{str(name): 0 for name, _ in STORE} | fields | {"head": head}])
     cycles = 0
     while not dut.done.value:
         await RisingEdge(dut.clk)
         cycles += 1
-    reads, bursts = size // min(64, 4 * LANES), -(-size // 1024)
-    assert cycles <= reads + bursts + 20, f"{cycles} cycles for {reads} reads"
+    reads = rows * size // min(64, 4 * LANES)
+    # The memory takes a beat a cycle, and 2 cycles more for each burst.
+    bursts = rows * -(-size // 1024)
+    assert cycles <= max(reads, 3 * bursts) + 20, f"{cycles} cycles for {reads} reads"
