@@ -119,3 +119,26 @@ def test_an_output_that_cannot_be_written_is_refused_first(option, capsys, monke
     assert (status, out) == (2, "")
     assert re.fullmatch(rf"error: .*{option}.* must be .*{target}\n", err), err
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["0", "1", "1"], r"M must be in range\(1, 65537\), not 0"),
+        (["1", "-2", "1"], ".*-2.*"),
+        (["1", "1", "0"], r"N must be in range\(1, 65537\), not 0"),
+        (["9000", "9000", "9000"], "Operands must fit into 16777216 bytes of HBM, not 162000000"),
+        (["4000", "10", "4000"], "Product must fit into 16777216 bytes of HBM, and .* needs .*"),
+        (["1", "1", "1", "--hbm-bytes-per-cycle", "0"], "Bandwidth .* must be 1 to 64, not 0"),
+        (["1", "1", "1", "--hbm-latency", "3"], "Latency .* must be 4 to 10000 cycles, not 3"),
+        (["1", "1", "1", "--weight-rows", "3"], "Weight rows .* must be 1 or 2 or 4 on 16 .* 3"),
+        (
+            ["1", "1", "1", "--array", "8x8", "--weight-rows", "4"],
+            r"Weight rows \(--weight-rows\) must be 1 or 2 on 8 rows, not 4",
+        ),
+    ],
+)
+def test_products_that_cannot_be(capsys, monkeypatch, arguments, message):
+    status, out, err = run(capsys, monkeypatch, "gemm", *arguments)
+    assert (status, out) == (2, "")
+    assert re.fullmatch(f"error: {message}\n", err), err
