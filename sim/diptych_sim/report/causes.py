@@ -26,7 +26,6 @@ _WORDS = {
     "reading": "reading a memory",
     "waiting_hbm": "waiting for HBM",
     "waiting_memory": "waiting for a memory",
-    "waiting_link": "waiting for the link",
     "writing_hbm": "writing to HBM",
     "waiting": "waiting for delivery",
     "link_exposed": "waiting for the link alone",
@@ -55,7 +54,6 @@ COLORS = {
     "waiting_memory": "block",
     "reading": "load",
     "writing_hbm": "data",
-    "waiting_link": "wait2",
     "idle": "idle",
 }
 """Causes and the CSS variables, less ``--c-``, that color them."""
