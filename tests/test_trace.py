@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a run leaves behind: samples that sum, frames that arrive, operations in order.
-
-Mutations that were tried by hand, each seen to fail: a sample stamped a cycle early; a mesh sample
-left out at an operation; frames counted before they are whole; an operation that begins an
-instruction late.
-"""
+"""What a run leaves behind: samples that sum, frames that arrive, operations in order."""
 
 import json
 import shutil

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Reports of a run: figures equal everywhere, no errors in a browser, partial runs, comparison.
-
-Mutations that were tried by hand, each seen to fail: a figure of the table from another part; a
-script that throws; an address of another host in the page; a result without a key of the schema.
-"""
+"""Reports of a run: figures equal everywhere, no errors in a browser, partial runs, comparison."""
 
 import csv
 import html
