@@ -55,6 +55,7 @@ def folder(tmp_path_factory):
         "sram_bytes": MACHINE.sram_bytes,
         "hbm_bytes_per_cycle": MACHINE.hbm_bytes_per_cycle,
         "hbm_latency": MACHINE.hbm_latency,
+        "weight_rows": MACHINE.weight_rows,
         "link_bytes_per_cycle": MACHINE.link_bytes_per_cycle,
         "link_latency": MACHINE.link_latency,
         "stage": "all",
@@ -67,7 +68,7 @@ def folder(tmp_path_factory):
         machine=MACHINE,
         out=path,
         about={"config": config, "stop_ids": []},
-        text_of=lambda token: f" w{token}",
+        text_of=lambda _, token: f" w{token}",
     )
     result = {
         "matches_golden": done.matches_golden,

@@ -34,7 +34,7 @@ def run(program, folder, *, handoff=(), memory=()):
     ran = simulate(
         PrefillWithPins(4, 4),
         name="prefill_with_pins",
-        public=[("prefill_with_pins.panel", "axi__*")],
+        public=[("prefill_with_pins", "hbm__*")],
         test_module="diptych_tb.systolic.foreign_memory",
         env={"DIPTYCH_FOREIGN": job},
     )

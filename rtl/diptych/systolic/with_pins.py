@@ -73,6 +73,11 @@ class PrefillWithPins(wiring.Component):
         fixed = {"size": Const(_SIZE, 3), "burst": Const(_INCR, 2)}
         for channel, widths in _WIDTHS.items():
             port = getattr(panel.axi, channel)
+            # Inside the panel these names stand for the ports of its engines.
+            for part in ("valid", "ready", "payload"):
+                value = getattr(port, part)
+                seen = Signal.like(value, name=f"hbm__{channel}__{part}")
+                m.d.comb += seen.eq(value)
             pin = {
                 name: getattr(self, f"m_axi_{channel}{name}")
                 for name in (*widths, "valid", "ready")

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from diptych.systolic.isa import TABLE_WORDS, Causal, Start, StoreOp, Target, VectorOp
+from diptych.systolic.isa import TABLE_WORDS, StoreOp, Target, VectorOp
 from diptych_sim.compiler.commands import PrefillProgram
 from diptych_sim.compiler.hazards import Span
 from diptych_sim.compiler.hbm_layout import Lanes, PrefillError, model_image, packs, up
+from diptych_sim.compiler.prefill_attention import Attention
 from diptych_sim.compiler.prefill_commands import PrefillCommands, Remember
-from diptych_sim.compiler.prefill_memories import MATRICES, Memories
+from diptych_sim.compiler.prefill_memories import MATRICES, Memories, span_of
 from diptych_sim.compiler.prompts import Block, Prompts
 from diptych_sim.golden.quantized import QuantizedModel
 
@@ -65,6 +66,16 @@ class _Compiler:
         )
         self.out = PrefillCommands(
             self.image, self.memories, rows=rows, columns=columns, square_shift=model.square_shift
+        )
+        self.attention = Attention(
+            model,
+            self.memories,
+            self.out,
+            array=(rows, columns),
+            queries=self.queries,
+            contexts=self.contexts,
+            scales=self.entries,
+            paired=self.paired,
         )
 
     def run(self) -> PrefillProgram:
@@ -153,9 +164,6 @@ class _Compiler:
         self.out.load(Target.SCRATCHPAD, "output", place, fills=Span("output", 0, 1))
 
     # --- pieces of a layer ---------------------------------------------------------------------
-    def _span(self, name: str, block: Block) -> Span:
-        return Span(name, block.first, block.end)
-
     def _vectors(self, block: Block, base: int, width: int) -> dict[str, int]:
         """Fields for a block of rows of ``width`` elements in vector memory."""
         tiles = width // self.columns
@@ -174,8 +182,8 @@ class _Compiler:
             block=block,
             tiles=memories.dim // self.columns,
             flags={"restart": 1},
-            reads=[self._span("embedding", block), self._span("states", block)],
-            writes=[self._span("x", block)],
+            reads=[span_of("embedding", block), span_of("states", block)],
+            writes=[span_of("x", block)],
             remember=Remember.NORM,
             **self._target("embedding", block, memories.dim),
             **self._vectors(block, memories.x, memories.dim),
@@ -194,7 +202,7 @@ class _Compiler:
             **self._vectors(block, memories.x, memories.dim),
         }
         self.out.vector(VectorOp.NORM_SCALES, **shared)
-        self.out.vector(VectorOp.QUANTIZE, writes=[self._span("normed", block)], **shared)
+        self.out.vector(VectorOp.QUANTIZE, writes=[span_of("normed", block)], **shared)
 
     def _weight_tiles(self, place: int, out: int, first: int = 0) -> dict[str, Any]:
         """Fields for weights of ``out`` columns at ``place``, from column tile ``first`` on."""
@@ -222,7 +230,7 @@ class _Compiler:
             block=block,
             k=width // self.rows,
             n=n,
-            reads=[self._span(x, block), Span(place, 0, 1)],
+            reads=[span_of(x, block), Span(place, 0, 1)],
         )
 
     def _project(self, index: int, name: str, block: Block) -> None:
@@ -236,7 +244,7 @@ class _Compiler:
         op = VectorOp.BYTES
         if name != "v":
             op = VectorOp.ROTATE
-            reads.append(self._span("rope", block))
+            reads.append(span_of("rope", block))
             low = memories.scratch[f"{name}_low"] - memories.scratch[target]
             rope = memories.rope + block.first * memories.rope_row
             fields = {"extra": low, "vector": rope, "vector_row": memories.rope_row}
@@ -258,7 +266,7 @@ class _Compiler:
                     parameters=self.entries[f"layer{index}.{name}"] + start,
                     flags={"dynamic": 1, **flags},
                     reads=reads,
-                    writes=[self._span(place, block)],
+                    writes=[span_of(place, block)],
                     **fields | at | {"target": at["target"] + start * self.columns},
                 )
 
@@ -269,126 +277,16 @@ class _Compiler:
             for op, source, source2 in kinds:
                 self.out.store(
                     op,
-                    reads=[self._span(source, prompt)],
+                    reads=[span_of(source, prompt)],
                     bytes=self.model.config.kv_dim,
                     rows=prompt.rows,
-                    source=self._key(source, prompt),
-                    source2=self._key(source2, prompt),
+                    source=self.memories.key(source, prompt),
+                    source2=self.memories.key(source2, prompt),
                     source_pitch=self.memories.kv,
                     layer=index | number << 8,
                 )
 
-    def _key(self, name: str, block: Block) -> int:
-        """Address of the first key or value of a block's prompt."""
-        return self.memories.scratch[name] + block.origin * self.memories.kv
-
     # --- attention -----------------------------------------------------------------------------
-    def _scores(self, index: int, block: Block, head: int, turn: int) -> None:
-        """Products of queries and keys of a head, and their exponentials."""
-        s, c, memories = self.memories.scratch, self.model.config, self.memories
-        self.out.label(index, "scores")
-        d = c.head_dim
-        key = head // (c.heads // c.kv_heads) * d
-        query = self.queries.places[head]
-        tiles = -(-block.seen.rows // self.columns)
-        lane = key % self.rows
-        modes: dict[str, Any] = {"first_row": lane, "end_row": min(lane + d, self.rows)}
-        x, w_other = "q_high", "k_low"
-        reads = ["k_high"]
-        if self.paired:
-            modes["start"] = Start.ADD
-            x, w_other = ("q_low", "k_odd") if lane & d else ("q_high", "k_even")
-            reads.append("k_even")
-        sums = self.out.take_sums(tiles * block.rows, turn)
-        self.out.matrix(
-            x=s[x] + block.first * self.queries.total + query - lane,
-            x_row=self.queries.total,
-            x_k=self.rows,
-            x_other=0 if self.paired else s["q_low"] - s["q_high"],
-            w=self._key("k_high", block) + key - lane,
-            w_row=memories.kv,
-            w_k=self.rows,
-            w_n=self.columns * memories.kv,
-            w_other=s[w_other] - s["k_high"],
-            sums=sums,
-            block=block,
-            k=max(1, d // self.rows),
-            n=tiles,
-            modes=modes | {"causal": Causal.BY_N, "planes": 1, "transposed": 1},
-            reads=[self._span("q_high", block), *(self._span(name, block.seen) for name in reads)],
-            remember=Remember.SCORES,
-        )
-        powers = f"powers{turn}"
-        shared: dict[str, Any] = {
-            "block": block,
-            "tiles": tiles,
-            "state": self._state(turn),
-            "sums": sums,
-            "target": s[powers],
-            "target_row": memories.positions,
-            "target_n": self.columns,
-            "scale": self.model.layers[index].score_scale,
-            "remember": Remember.SCORES,
-        }
-        self.out.vector(VectorOp.TOP, **shared)
-        # The array reads whole lines of powers: what is behind the last score must be 0.
-        shared["tiles"] = up(block.seen.rows, memories.line) // self.columns
-        self.out.vector(VectorOp.EXPONENTIAL, writes=[Span(powers, 0, 1)], **shared)
-
-    def _state(self, turn: int) -> int:
-        return self.memories.states + turn * (self.memories.states // 2)
-
-    def _context(self, index: int, block: Block, head: int, turn: int) -> None:
-        """Sum of values of a head, by its exponentials."""
-        s, c, memories = self.memories.scratch, self.model.config, self.memories
-        self.out.label(index, "contexts")
-        d = c.head_dim
-        key = head // (c.heads // c.kv_heads) * d
-        piece = key % self.columns
-        n = max(1, d // self.columns)
-        sums = 2 * memories.half + turn * memories.contexts
-        if not memories.contexts:
-            sums = self.out.take_sums(n * block.rows, turn)
-        powers = f"powers{turn}"
-        self.out.matrix(
-            x=s[powers],
-            x_row=memories.positions,
-            x_k=self.rows,
-            w=self._key("v", block) + key - piece,
-            w_row=memories.kv,
-            w_k=self.rows * memories.kv,
-            w_n=self.columns,
-            sums=sums,
-            block=block,
-            k=-(-block.seen.rows // self.rows),
-            n=n,
-            modes={"causal": Causal.BY_K, "unsigned": 1},
-            reads=[Span(powers, 0, 1), self._span("v", block.seen)],
-            remember=Remember.CONTEXT,
-        )
-        width = self.contexts.total
-        for tile in range(n):
-            self.out.vector(
-                VectorOp.BYTES,
-                block=block,
-                state=self._state(turn),
-                sums=sums + tile * block.rows,
-                parameters=self.entries[f"layer{index}.context"],
-                target=s["context"]
-                + block.first * width
-                + self.contexts.places[head]
-                - piece
-                + tile * self.columns,
-                target_row=width,
-                flags={
-                    "dynamic": 1,
-                    "first_lane": piece,
-                    "end_lane": min(piece + d, self.columns),
-                },
-                writes=[self._span("context", block)],
-                remember=Remember.CONTEXT,
-            )
-
     def _attention(self, index: int, blocks: Sequence[Block]) -> None:
         """Attention and output projection of all heads and blocks.
 
@@ -401,9 +299,9 @@ class _Compiler:
         items = [(part, head) for part, _ in parts for head in range(heads)]
         waiting: list[tuple[int, Block]] = []
         for turn, (part, head) in enumerate(items):
-            self._scores(index, part, head, turn % 2)
+            self.attention.scores(index, part, head, turn % 2)
             if turn:
-                self._context(index, *items[turn - 1], (turn - 1) % 2)
+                self.attention.context(index, *items[turn - 1], (turn - 1) % 2)
             while waiting and waiting[0][0] <= turn and waiting[0][1] is not blocks[-2]:
                 done = waiting.pop(0)[1]
                 self._residual(index, "wo", "context", done, dynamic=False)
@@ -414,7 +312,7 @@ class _Compiler:
         last = waiting.pop()[1]
         for _, done in waiting:
             self._residual(index, "wo", "context", done, dynamic=False)
-        self._context(index, *items[-1], (len(items) - 1) % 2)
+        self.attention.context(index, *items[-1], (len(items) - 1) % 2)
         for _, done in waiting:
             self._norm(index, done)
         self._residual(index, "wo", "context", last, dynamic=False)
@@ -473,7 +371,7 @@ class _Compiler:
             **place,
         }
         self.out.vector(VectorOp.HIDDEN_SCALES, **shared)
-        self.out.vector(VectorOp.QUANTIZE, writes=[self._span("hidden", block)], **shared)
+        self.out.vector(VectorOp.QUANTIZE, writes=[span_of("hidden", block)], **shared)
 
     def _layer(self, index: int, *, last: bool) -> None:
         blocks: Sequence[Block] = self.memories.blocks
@@ -524,7 +422,7 @@ class _Compiler:
             block=block,
             k=memories.dim // self.rows,
             n=tiles,
-            reads=[self._span("normed", block), Span("output", 0, 1)],
+            reads=[span_of("normed", block), Span("output", 0, 1)],
         )
         self.out.vector(
             VectorOp.ARGMAX,

@@ -5,24 +5,30 @@ from __future__ import annotations
 
 from diptych.systolic.panel import panel_sizes
 from diptych.systolic.scratchpad import BANKS
+from diptych_sim.compiler.hazards import Span
 from diptych_sim.compiler.hbm_layout import HbmImage, Lanes, PrefillError, up
 from diptych_sim.compiler.prompts import Block, Prompts
 from diptych_sim.golden.quantized import QuantizedModel
 
-__all__ = ["MATRICES", "Memories"]
+__all__ = ["MATRICES", "Memories", "span_of"]
 
 MATRICES = ("wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down")
 _MOST_ROWS = 128
 """Rows of a block: more would not make the array busier."""
 
 
+def span_of(name: str, block: Block) -> Span:
+    """Return what a block's rows are of something that all rows have."""
+    return Span(name, block.first, block.end)
+
+
 class Memories:
     """Addresses in scratchpad (``scratch``, bytes), vector memory (entries) and accumulators.
 
     Accumulators are used in halves, in turn: the array fills one while the vector unit empties the
-    other. Sums of contexts have two places of their own behind these (``contexts``), if there is room:
-    else the scores that come next would wait for them. Row states ``0`` to ``count - 1`` are those of the layers' rows, and the second half of
-    them, in two parts in turn, those of attention.
+    other. Sums of contexts have two places of their own behind these (``contexts``), if there is
+    room: else the scores that come next would wait for them. Row states ``0`` to ``count - 1`` are
+    those of the layers' rows, and the second half of them, in two parts in turn, those of attention.
 
     Raises
     ------
@@ -142,6 +148,10 @@ class Memories:
 
     def _what(self) -> str:
         return "Prompt" if len(self.prompts.tokens) == 1 else "Batch of prompts"
+
+    def key(self, name: str, block: Block) -> int:
+        """Address of the first key or value of a block's prompt."""
+        return self.scratch[name] + block.origin * self.kv
 
     def groups(self, tiles: int, rows: int, share: int = 1) -> list[tuple[int, int]]:
         """Split column tiles so that the sums of a group fit ``share`` times into a half."""

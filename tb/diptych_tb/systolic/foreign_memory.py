@@ -58,7 +58,7 @@ async def runs_a_program(dut: Any, pause: float) -> None:
             ram.write_if.b_channel,
         ):
             channel.set_pause_generator(_pauses(pause))
-    checkers = [AxiReadChecker(dut.panel, "axi"), AxiWriteChecker(dut.panel, "axi")]
+    checkers = [AxiReadChecker(dut, "hbm"), AxiWriteChecker(dut, "hbm")]
     monitor = StreamMonitor(dut, "handoff", Handoff())
     dut.start.value = 1
     await RisingEdge(dut.clk)
