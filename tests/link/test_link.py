@@ -18,7 +18,10 @@ from diptych.link.transmitter import Transmitter
 from diptych_sim.engine.simulate import simulate
 
 
-@pytest.mark.parametrize(("rows", "latency", "bandwidth"), [(1, 2, 4), (3, 50, 4), (4, 9, 1)])
+@pytest.mark.parametrize(
+    ("rows", "latency", "bandwidth"),
+    [(1, 2, 4), pytest.param(3, 50, 4, marks=pytest.mark.slow), (4, 9, 1)],
+)
 def test_keys_and_values_arrive_once(rows, latency, bandwidth):
     name = f"kv_link_{rows}_{latency}_{bandwidth}"
     ran = simulate(

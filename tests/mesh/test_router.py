@@ -13,7 +13,9 @@ from diptych.mesh.router import Router
 from diptych_sim.engine.simulate import simulate
 
 
-@pytest.mark.parametrize(("colors", "positions", "hop"), [(10, 4, 1), (24, 2, 2)])
+@pytest.mark.parametrize(
+    ("colors", "positions", "hop"), [(10, 4, 1), pytest.param(24, 2, 2, marks=pytest.mark.slow)]
+)
 def test_routes(colors, positions, hop):
     ran = simulate(
         Router(colors=colors, positions=positions, hop_cycles=hop),

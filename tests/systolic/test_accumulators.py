@@ -11,7 +11,9 @@ from diptych.systolic.accumulator import Accumulators
 from diptych_sim.engine.simulate import simulate
 
 
-@pytest.mark.parametrize(("columns", "depth"), [(4, 64), (16, 4096)])
+@pytest.mark.parametrize(
+    ("columns", "depth"), [(4, 64), pytest.param(16, 4096, marks=pytest.mark.slow)]
+)
 def test_adds_up(columns, depth):
     name = f"accumulators_{columns}"
     ran = simulate(

@@ -15,7 +15,8 @@ from diptych_sim.engine.simulate import simulate
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns", "group"), [(4, 4, 1), (8, 4, 2), (4, 16, 4), (16, 16, 1)]
+    ("rows", "columns", "group"),
+    [(4, 4, 1), (8, 4, 2), (4, 16, 4), pytest.param(16, 16, 1, marks=pytest.mark.slow)],
 )
 def test_sums_are_products(rows, columns, group):
     ran = simulate(

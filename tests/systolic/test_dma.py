@@ -20,8 +20,8 @@ from diptych_tb.systolic.dma import sizes_of_environment
     ("lanes", "line"),
     [
         (4, 4),
-        (8, 16),
-        (32, 32),
+        pytest.param(8, 16, marks=pytest.mark.slow),
+        pytest.param(32, 32, marks=pytest.mark.slow),
         pytest.param(16, 16, marks=pytest.mark.slow),
         pytest.param(128, 128, marks=pytest.mark.slow),
     ],

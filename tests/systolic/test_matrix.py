@@ -14,7 +14,8 @@ from diptych_sim.engine.simulate import simulate
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns", "group"), [(4, 4, 1), (8, 4, 2), (4, 8, 1), (16, 16, 4)]
+    ("rows", "columns", "group"),
+    [(4, 4, 1), (8, 4, 2), (4, 8, 1), pytest.param(16, 16, 4, marks=pytest.mark.slow)],
 )
 def test_runs_commands(rows, columns, group):
     sizes = {

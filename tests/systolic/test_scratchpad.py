@@ -16,7 +16,12 @@ from diptych_sim.engine.simulate import simulate
 
 @pytest.mark.parametrize(
     ("line", "size", "banks", "group"),
-    [(4, 1024, 8, 2), (16, 2**17, 8, 1), (8, 256, 1, 4), (32, 4096, 8, 4)],
+    [
+        (4, 1024, 8, 2),
+        pytest.param(16, 2**17, 8, 1, marks=pytest.mark.slow),
+        (8, 256, 1, 4),
+        pytest.param(32, 4096, 8, 4, marks=pytest.mark.slow),
+    ],
 )
 def test_reads_what_was_written(line, size, banks, group):
     name = f"scratchpad_{line}_{banks}"

@@ -16,7 +16,15 @@ from diptych.systolic.vector_control import VectorSizes
 from diptych_sim.engine.simulate import simulate
 
 
-@pytest.mark.parametrize(("line", "lanes"), [(4, 4), (16, 16), (32, 32), (128, 8)])
+@pytest.mark.parametrize(
+    ("line", "lanes"),
+    [
+        (4, 4),
+        pytest.param(16, 16, marks=pytest.mark.slow),
+        pytest.param(32, 32, marks=pytest.mark.slow),
+        (128, 8),
+    ],
+)
 def test_stores_what_it_reads(line, lanes):
     sizes = VectorSizes(lanes=lanes, line=line, scratchpad=2**13, accumulators=256, biases=64)
     ran = simulate(

@@ -29,7 +29,7 @@ from diptych_tb.systolic.vector_model import sizes_of_environment
     [
         (4, 4),
         (4, 16),
-        (16, 16),
+        pytest.param(16, 16, marks=pytest.mark.slow),
         pytest.param(8, 8, marks=pytest.mark.slow),
         pytest.param(32, 32, marks=pytest.mark.slow),
     ],
