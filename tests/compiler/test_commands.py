@@ -2,7 +2,7 @@
 """Programs of the prefill panel: what is stored, who waits for whom, and what must wait at all.
 
 Mutations that were tried by hand, each seen to fail: fields compared across sets; a field bit
-shifted by one; ``end`` on every command; a half-word without its sign; reads that do not
+shifted by one; ``end`` on every command; reads that do not
 wait for writes; an access forgotten that a write covers in part only.
 """
 

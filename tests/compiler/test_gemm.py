@@ -2,9 +2,6 @@
 """Programs of products: run here by the words of the ISA, they give what NumPy gives.
 
 Whether commands wait for what they need is a matter of tests/systolic/test_gemm.py.
-
-Mutations that were tried by hand, each seen to fail: a panel of weights one line late; the last
-rows with the sums of the first; a bias of the group before; a block of K that starts anew.
 """
 
 import numpy as np

@@ -5,8 +5,7 @@ What was never written is random there, while the RTL's memories begin with zero
 
 Mutations that were tried by hand, each seen to fail: keys or queries of the other heads of a pair;
 their planes exchanged; powers that end with the last score, not with the line; no causal skipping;
-RoPE factors of the first block for all; scales gathered from the table; a prompt that attends to
-the one before; factors that go on from prompt to prompt.
+RoPE factors of the first block for all; scales gathered from the table.
 """
 
 import sys

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The lane engine: the golden model's tokens, and Verilator's state.
-
-Mutations that were seen to fail: neighbors exchanged with the wrong shift; lanes at the end of a
-row not masked; a signed comparison that does not extend; a region entered on the inverse of its
-condition; a memory write that ignores its byte enables.
-"""
+"""The lane engine: the golden model's tokens, and Verilator's state."""
 
 import json
 import sys

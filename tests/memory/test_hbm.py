@@ -3,7 +3,7 @@
 """The HBM: contents, order, latency, bandwidth, and its parameters.
 
 Mutations that were tried by hand, each seen to fail: a latency one cycle short; the beat's number
-kept after a burst; no throttle; beats read while none can leave; 24 bursts outstanding;
+kept after a burst; no throttle; beats read while none can leave;
 strobes ignored; a response before its beats; writes that cost no bandwidth; no turns.
 """
 

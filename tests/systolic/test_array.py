@@ -3,7 +3,7 @@
 """The systolic array: sums of any order of weights, swaps and activations.
 
 Mutations that were tried by hand, each seen to fail: a swap that takes the line beside it; activations
-of 8 bits; swaps that skip a column; sums of 30 bits; a part of a group that enters a cycle early.
+of 8 bits; swaps that skip a column; sums of 30 bits.
 """
 
 import re

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Products from HBM to HBM: bit-exact and never hung, whatever the shape and the memory.
-
-Mutations that were tried by hand, each seen to fail: weights of a group in another order; lines
-of a narrow panel that are not filled with zeros; a store that does not wait for the last sums;
-half-words of a command that are not extended by their sign.
-"""
+"""Products from HBM to HBM: bit-exact and never hung, whatever the shape and the memory."""
 
 import json
 

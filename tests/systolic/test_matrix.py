@@ -3,8 +3,7 @@
 
 Mutations that were tried by hand, each seen to fail: rows that are skipped in one product of planes
 and not in the next; sums of skipped rows; unsigned activations; weights that do not load while
-rows pass; a mask ignored; a cause left out;
-a mask of the first line of a group for all its lines.
+rows pass; a mask ignored; a cause left out.
 """
 
 import pytest

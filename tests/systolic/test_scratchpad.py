@@ -3,7 +3,7 @@
 """The scratchpad: data, arbitration, conflicts and bytes.
 
 Mutations that were tried by hand, each seen to fail: a bank by the low bits for one port; readers
-in another order; weights of the group before; a beat in the wrong part of a block; a byte mask ignored; conflicts of a port that did not wait.
+in another order; a byte mask ignored; conflicts of a port that did not wait.
 """
 
 import re

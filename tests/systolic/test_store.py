@@ -3,8 +3,7 @@
 
 Mutations that were tried by hand, each seen to fail: no low plane; a line kept where the next is
 due; ``last`` in each plane; a row of 63 bytes written as 64; rows that keep the entry of the row before; bursts
-across 4 KiB; done before the response;
-the bias of the tile before; a burst read before it is asked for.
+across 4 KiB; done before the response.
 """
 
 import pytest
