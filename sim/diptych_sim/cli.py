@@ -20,14 +20,28 @@ from diptych_sim.command.options import Refused
 from diptych_sim.command.program import program
 from diptych_sim.command.report import report
 from diptych_sim.command.verilog import verilog
+from diptych_sim.engine.errors import ToolError
+from diptych_sim.engine.lanes.machines import stop_all
+from diptych_sim.engine.processes import is_first, launch, processes
 
 __all__ = ["main"]
 
 
 @click.group()
 @click.version_option(package_name="diptych")
-def cli() -> None:
+@click.option(
+    "--processes",
+    "count",
+    type=click.IntRange(1, 4096),
+    help="Cut the mesh among so many MPI processes (with --engine lanes).",
+)
+def cli(count: int | None) -> None:
     """Language models on a simulated machine: systolic prefill, KV link, wafer-mesh decode."""
+    if count is not None and count > 1 and processes() == 1:
+        try:
+            sys.exit(launch(count, [sys.executable, *sys.argv]))
+        except ToolError as error:
+            raise Refused(str(error)) from None
 
 
 for _command in (
@@ -50,6 +64,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # text that a terminal cannot show
+    if not is_first():
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         cli.main(standalone_mode=False)
     except click.UsageError as error:
@@ -69,5 +85,7 @@ def main() -> None:
         sys.exit(141)
     except OSError as error:  # as a disk that is full
         where = f"{error.filename}: " if error.filename else ""
+        if processes() > 1:
+            stop_all(f"{where}{error.strerror}")
         click.echo(f"error: {where}{error.strerror}", err=True)
         sys.exit(1)

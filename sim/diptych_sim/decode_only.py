@@ -96,6 +96,7 @@ def decode_only(
     waves: WavePlan | None = None,
     seed: int | None = None,
     engine: Engine = "verilator",
+    shared: tuple[str, ...] = ("tile",),
     progress: Progress | None = None,
     on_event: Callable[[dict[str, Any]], None] | None = None,
 ) -> DecodeRun:
@@ -149,7 +150,7 @@ def decode_only(
             name="decode_panel",
             test_module="diptych_tb.mesh.decode",
             env={"DIPTYCH_DECODE": job},
-            options=BuildOptions(shared=("tile",)),
+            options=BuildOptions(shared=shared),
             public=TILE_PUBLIC,
             waves=waves,
             seed=seed,

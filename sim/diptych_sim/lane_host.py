@@ -15,6 +15,7 @@ from diptych_sim.compiler.decode_program import SEQUENCE_SHIFT
 from diptych_sim.compiler.mesh_kernel import MeshKernel
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.errors import HangError, SimulationError
+from diptych_sim.engine.lanes.machines import open_mesh
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.simulate import Run
 
@@ -158,7 +159,7 @@ def run_kernel(
 
     Returns its cycles and counters, the words of each readback, and how long it took.
     """
-    mesh = LaneMesh(
+    mesh = open_mesh(
         kernel.rows,
         kernel.columns,
         colors=kernel.colors,
@@ -203,7 +204,7 @@ def run_decode(
     """
     events = []
     sizes = {"sram_bytes": sram_bytes, "program_depth": program_depth}
-    with LaneMesh(*mesh, progress=progress, **sizes) as lanes:
+    with open_mesh(*mesh, progress=progress, **sizes) as lanes:
         host = LaneHost(lanes)
         lanes.feed(load)
         for index in range(tokens):

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from diptych_sim.engine.kind import ENGINES
+from diptych_sim.engine.processes import is_first
 from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.load import LoadedModel, load_model
 
@@ -122,8 +123,8 @@ def load(spec: str, tokenizer: str | None) -> LoadedModel:
 
 
 def write_json(target: str | None, result: dict[str, Any]) -> None:
-    """Write a result to a file, or to standard output for ``-``."""
-    if target is None:
+    """Write a result to a file, or to standard output for ``-``; one of several processes does."""
+    if target is None or not is_first():
         return
     text = json_text(result)
     if target == "-":

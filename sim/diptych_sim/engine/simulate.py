@@ -23,7 +23,8 @@ from cocotb_tools import runner
 from .build import Build, BuildOptions, Progress, Public, build
 from .cache import cache_root
 from .emit import Source, emit_verilog
-from .errors import HangError, SimulationError
+from .errors import HangError, SimulationError, ToolError
+from .processes import processes
 from .waves import WavePlan
 
 __all__ = ["EVENT_PREFIX", "Run", "default_seed", "run", "simulate"]
@@ -250,6 +251,8 @@ def simulate(
     BuildError, SimulationError, ToolError
         If a step fails.
     """
+    if processes() > 1:
+        raise ToolError("Several processes need --engine lanes for the mesh, and the mesh alone")
     base = options or BuildOptions()
     final = BuildOptions(
         public=(*base.public, *public),

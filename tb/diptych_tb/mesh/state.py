@@ -12,6 +12,7 @@ from cocotb.triggers import RisingEdge
 
 from diptych_tb.clocking import start_clock_and_reset
 from diptych_tb.mesh.decode import WIDTH, lines
+from diptych_tb.mesh.watchdog import tile_body
 from diptych_tb.streams import StreamDriver
 
 
@@ -26,13 +27,6 @@ def _find(tile: Any, name: str) -> Any:
     except (KeyError, AttributeError):
         return None
     return handle
-
-
-def _body(tile: Any) -> Any:
-    try:
-        return tile.shared_tile.body
-    except AttributeError:
-        return tile
 
 
 def _read(handle: Any) -> list[int]:
@@ -66,7 +60,7 @@ async def writes_state(dut: Any) -> None:
         for r in range(rows)
         for c in range(columns)
         for name in job["names"]
-        if (handle := _find(_body(dut.mesh[f"tile_{r}_{c}"]), name)) is not None
+        if (handle := _find(tile_body(dut.mesh[f"tile_{r}_{c}"]), name)) is not None
     }
     edge = RisingEdge(dut.clk)
     now = 0

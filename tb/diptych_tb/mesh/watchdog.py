@@ -29,11 +29,17 @@ class HangError(AssertionError):
     """A mesh does not go on."""
 
 
+def tile_body(tile: Any) -> Any:
+    """Return the handle of a tile's inside, whether tiles share their code or not."""
+    try:
+        return tile.shared_tile.body
+    except AttributeError:
+        return tile
+
+
 def tile_bodies(mesh: Any, rows: int, columns: int) -> dict[tuple[int, int], Any]:
     """Return the handles of all tiles by row and column."""
-    return {
-        (r, c): mesh[f"tile_{r}_{c}"].shared_tile.body for r in range(rows) for c in range(columns)
-    }
+    return {(r, c): tile_body(mesh[f"tile_{r}_{c}"]) for r in range(rows) for c in range(columns)}
 
 
 def tile_counters(tiles: dict[tuple[int, int], Any]) -> list[dict[str, int]]:

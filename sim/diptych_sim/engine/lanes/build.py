@@ -111,7 +111,7 @@ def build_library(name: str, source: str, progress: Progress | None = None) -> P
     """
     cxx = compiler()
     version = subprocess.run([cxx, "--version"], capture_output=True, text=True, check=False).stdout
-    headers = [(HERE / header).read_text() for header in ("lanes.h", "engine.h")]
+    headers = [header.read_text() for header in sorted(HERE.glob("*.h"))]
     key = digest([source, *headers, *FLAGS, version, _processor(cxx), *_march()])
     path = cache_root() / f"lanes-{name}-{key}.so"
     if path.is_file():

@@ -4,51 +4,17 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include <atomic>
+#include <mutex>
 #include <thread>
 #include <vector>
 
-#include "engine.h"
-
-typedef uint64_t B;
-static const long PART = 64;
-
-struct Code {
-    void (*cycle)(char*, char*, const B*, Context*);
-    void (*reset_block)(char*);
-    void (*start_block)(char*);
-    long scratch, bytes, state, lanes;
-};
-
-// Instances of one design.
-struct Group {
-    Code code;
-    long count, blocks;
-    char* data;
-
-    long parts;  // of 64 lanes, in all blocks
-    char* at(long block) const { return data + block * code.bytes; }
-    // Part p of something of a block: size bytes a lane, or a bit.
-    char* part(long p, long offset, long size) const {
-        long g = code.lanes / PART;
-        return at(p / g) + offset + p % g * (size ? size * PART : PART / 8);
-    }
-    B live(long p) const {
-        long left = count - p * PART;
-        return left >= PART ? ~(B)0 : left <= 0 ? 0 : ((B)1 << left) - 1;
-    }
-};
+#include "instances.h"
 
 // size: bytes of an element, or 0 for a bit.
 struct Wire {
     long from, to, size, down, right;
-};
-
-// width bits, from bit from_low of an element to bit to_low of another.
-struct Link {
-    long from, from_size, from_low, to, to_size, to_low, width;
 };
 
 struct Word {
@@ -61,18 +27,26 @@ struct Feed {
     long count, at;
 };
 
-// A port's field: where it is and which bits of the whole it holds.
-struct Field {
-    long offset, size, low, width;
-};
-
 struct Ways {
     std::vector<B> inside;  // lanes of each part whose neighbor exists
     long shift;
 };
 
+// What another machine does with this one: how many have agreed with the bits (AGREE), or that
+// the borders' messages are on their way (SEND) or here (RECEIVE).
+enum { AGREE, SEND, RECEIVE };
+typedef long (*Machine)(long what, long bits);
+
+// A side of the mesh with tiles on another machine beyond.
+struct Border {
+    long down, right;            // where that machine is
+    char *out, *in;              // messages
+    std::vector<long> lanes;     // tiles along it
+};
+
 struct Mesh {
-    long rows, columns;
+    long rows, columns;          // of this machine
+    bool west, first;            // whether it has host ports, and row 0
     Group tiles, ports;
     std::vector<Wire> wires;     // from a neighbor's output to an input
     std::vector<Link> to_tile;   // from a port to the first tile of its row
@@ -85,52 +59,15 @@ struct Mesh {
     std::vector<Field> out;      // data, color, control
     std::vector<Word> words;
     long cycle, wanted;          // cycles so far; words from row 0 that end a run
+    bool waits;                  // whether words end it, here or on another machine
     long arrived;
     long until, watched;         // what else ends a run; a bit of the tiles
     int threads;
     Context failed;
     const char* part;
+    Machine machine;             // 0 when there is only one
+    std::vector<Border> borders;
 };
-
-static inline B get_bit(const Group& g, long lane, long offset) {
-    return *(const B*)g.part(lane / PART, offset, 0) >> (lane % PART) & 1;
-}
-static inline void set_bit(const Group& g, long lane, long offset, B value) {
-    B* to = (B*)g.part(lane / PART, offset, 0);
-    *to = (*to & ~((B)1 << (lane % PART))) | value << (lane % PART);
-}
-static inline char* element(const Group& g, long lane, long offset, long size) {
-    return g.part(lane / PART, offset, size) + lane % PART * size;
-}
-static uint64_t get(const Group& g, long lane, const Field& f) {
-    if (f.size == 0) return get_bit(g, lane, f.offset);
-    uint64_t x = 0;
-    memcpy(&x, element(g, lane, f.offset, f.size), f.size);
-    return x;
-}
-static void put(const Group& g, long lane, const Field& f, uint64_t x) {
-    if (f.size == 0) set_bit(g, lane, f.offset, x & 1);
-    else memcpy(element(g, lane, f.offset, f.size), &x, f.size);
-}
-
-static void carry(const Group& from, long source, const Group& to, long target, const Link& w) {
-    Field f = {w.from, w.from_size, 0, 0}, t = {w.to, w.to_size, 0, 0};
-    uint64_t mask = w.width == 64 ? ~0ull : (1ull << w.width) - 1;
-    uint64_t x = get(from, source, f) >> w.from_low & mask;
-    put(to, target, t, (get(to, target, t) & ~(mask << w.to_low)) | x << w.to_low);
-}
-
-static bool allocate(Group& g) {
-    g.blocks = (g.count + g.code.lanes - 1) / g.code.lanes;
-    g.parts = g.blocks * (g.code.lanes / PART);
-    size_t bytes = (size_t)g.blocks * g.code.bytes;
-    void* p = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) return false;
-    madvise(p, bytes, MADV_HUGEPAGE);
-    g.data = (char*)p;
-    for (long b = 0; b < g.blocks; b++) g.code.start_block(g.at(b));
-    return true;
-}
 
 // --- a cycle of some blocks ---
 
@@ -173,6 +110,42 @@ static void exchange_all(Mesh& m, long first, long last) {
         for (size_t n = 0; n < m.wires.size(); n++) exchange(m, m.wires[n], m.ways[n], b);
 }
 
+// Size of a wire's part of a message.
+static long carried(const Wire& w, const Border& b) {
+    long n = (long)b.lanes.size();
+    return w.size ? n * w.size : (n + 7) / 8;
+}
+
+// Writes what tiles at a border drive into its message, or takes what drives them from there.
+static void pass(const Mesh& m, const Border& b, bool out) {
+    char* at = out ? b.out : b.in;
+    long sign = out ? 1 : -1;
+    for (const Wire& w : m.wires) {
+        if (w.down != sign * b.down || w.right != sign * b.right) continue;
+        for (size_t n = 0; n < b.lanes.size(); n++) {
+            long lane = b.lanes[n];
+            if (w.size == 0) {
+                if (!out) set_bit(m.tiles, lane, w.to, at[n / 8] >> n % 8 & 1);
+                else if (n % 8) at[n / 8] |= get_bit(m.tiles, lane, w.from) << n % 8;
+                else at[n / 8] = get_bit(m.tiles, lane, w.from);
+            } else if (out) memcpy(at + n * w.size, element(m.tiles, lane, w.from, w.size), w.size);
+            else memcpy(element(m.tiles, lane, w.to, w.size), at + n * w.size, w.size);
+        }
+        at += carried(w, b);
+    }
+}
+
+static void send_borders(Mesh& m) {
+    if (m.borders.empty()) return;
+    for (const Border& b : m.borders) pass(m, b, true);
+    m.machine(SEND, 0);
+}
+static void take_borders(Mesh& m) {
+    if (m.borders.empty()) return;
+    m.machine(RECEIVE, 0);
+    for (const Border& b : m.borders) pass(m, b, false);
+}
+
 static void feed(Mesh& m, long row) {
     Feed& f = m.feeds[row];
     bool more = f.at < f.count;
@@ -193,6 +166,7 @@ static void feed(Mesh& m, long row) {
 
 // What happens at the mesh's west edge after a cycle.
 static void edge(Mesh& m) {
+    if (!m.west) return;
     for (const Link& w : m.to_tile)
         for (long r = 0; r < m.rows; r++) carry(m.ports, r, m.tiles, r * m.columns, w);
     for (const Link& w : m.to_port)
@@ -209,23 +183,35 @@ static void edge(Mesh& m) {
             uint32_t* parts[3] = {&w.data, &w.color, &w.control};
             for (const Field& p : m.out) *parts[p.low >> 8] |= get(m.tiles, lane, p) << (p.low & 255);
             m.words.push_back(w);
-            m.arrived += r == 0;
+            m.arrived += m.first && r == 0;
         }
     }
 }
 
 enum { NEVER, SENT, ANY, NONE };
+enum { FAILED = 1, ARRIVED = 2, UNSENT = 4, SET = 8 };
+static const long PATIENCE = 64;  // cycles after which machines know of a failed one
 
+// Returns whether a run ends here, on every machine.
 static bool reached(const Mesh& m) {
-    if (m.until == NEVER) return false;
-    if (m.until == SENT) {
+    long bits = m.failed.failed >= 0 ? FAILED : 0;
+    if (m.wanted && m.arrived >= m.wanted) bits |= ARRIVED;
+    if (m.until == SENT)
         for (const Feed& f : m.feeds)
-            if (f.at < f.count) return false;
-        return true;
+            if (f.at < f.count) bits |= UNSENT;
+    if (m.until == ANY || m.until == NONE)
+        for (long p = 0; p < m.tiles.parts && !(bits & SET); p++)
+            if (*(const B*)m.tiles.part(p, m.watched, 0) & m.tiles.live(p)) bits |= SET;
+    bool ask = m.until != NEVER || m.waits || m.cycle % PATIENCE == 0;
+    if (m.machine && ask) bits = m.machine(AGREE, bits);
+    else if (m.machine) return false;
+    if (bits & (FAILED | ARRIVED)) return true;
+    switch (m.until) {
+    case SENT: return !(bits & UNSENT);
+    case ANY: return bits & SET;
+    case NONE: return !(bits & SET);
     }
-    for (long p = 0; p < m.tiles.parts; p++)
-        if (*(const B*)m.tiles.part(p, m.watched, 0) & m.tiles.live(p)) return m.until == ANY;
-    return m.until == NONE;
+    return false;
 }
 
 // --- threads ---
@@ -251,6 +237,18 @@ struct Team {
     Barrier barrier;
     long last;
     std::atomic<bool> stop;
+    std::mutex lock;
+
+    // The first failure counts: the one of the lowest instance, whichever thread finds it.
+    void fail(const Context& c, const char* part) {
+        std::lock_guard<std::mutex> guard(lock);
+        Context& f = m->failed;
+        bool later = f.failed >= 0 && (f.cycle < m->cycle || f.instance <= c.instance);
+        if (later) return;
+        f = c;
+        f.cycle = m->cycle;
+        m->part = part;
+    }
 };
 
 static void work(Team* t, int me) {
@@ -259,30 +257,24 @@ static void work(Team* t, int me) {
     long size = m.tiles.code.scratch > m.ports.code.scratch ? m.tiles.code.scratch : m.ports.code.scratch;
     char* scratch = (char*)aligned_alloc(4096, size);
     memset(scratch, 0, size);
-    Context c = {0, -1, 0};
+    Context c = {0, -1, 0, 0};
     while (true) {
         evaluate(m.tiles, first, last, scratch, &c);
-        if (c.failed >= 0) {
-            m.failed = c;
-            m.part = "tile";
-            t->stop = true;
-        }
-        if (me == 0) {
-            Context p = {0, -1, 0};
+        if (c.failed >= 0) t->fail(c, "tile");
+        if (me == 0 && m.west) {
+            Context p = {0, -1, 0, 0};
             evaluate(m.ports, 0, m.ports.blocks, scratch, &p);
-            if (p.failed >= 0) {
-                m.failed = p;
-                m.part = "port";
-                t->stop = true;
-            }
+            if (p.failed >= 0) t->fail(p, "port");
         }
         t->barrier.wait();
+        if (me == 0) send_borders(m);
         exchange_all(m, first, last);
         t->barrier.wait();
         if (me == 0) {
+            take_borders(m);
             m.cycle++;
             edge(m);
-            if (m.cycle >= t->last || (m.wanted && m.arrived >= m.wanted) || reached(m)) t->stop = true;
+            if (reached(m) || m.cycle >= t->last) t->stop = true;
         }
         t->barrier.wait();
         if (t->stop) break;
@@ -302,6 +294,7 @@ Mesh* mesh_create(long rows, long columns, const Code* tile, const Code* port) {
     m->ports.count = rows;
     m->threads = 1;
     m->failed.failed = -1;
+    m->west = m->first = true;
     m->feeds.resize(rows);
     if (!allocate(m->tiles) || !allocate(m->ports)) {
         delete m;
@@ -325,7 +318,8 @@ void mesh_forget(Mesh* m) {
     m->words.clear();
     m->arrived = 0;
 }
-long mesh_failed(Mesh* m, long* instance, long* port) {
+long mesh_failed(Mesh* m, long* cycle, long* instance, long* port) {
+    *cycle = m->failed.cycle;
     *instance = m->failed.instance;
     *port = m->part && m->part[0] == 'p';
     return m->failed.failed;
@@ -355,6 +349,29 @@ void mesh_host(Mesh* m, long valid, long ready, const Field* payload, long count
     m->out_valid = out_valid;
     m->out.assign(out, out + outs);
 }
+// Says where this machine's part of the mesh is, and how to reach the others.
+void mesh_place(Mesh* m, long row, long column, Machine machine) {
+    m->west = column == 0;
+    m->first = m->west && row == 0;
+    m->machine = machine;
+    if (!m->west) m->feeds.clear();
+}
+long mesh_border(Mesh* m, long down, long right, char* out, char* in) {
+    Border b = {down, right, out, in, {}};
+    for (long n = 0; n < (down ? m->columns : m->rows); n++) {
+        long row = down > 0 ? m->rows - 1 : down < 0 ? 0 : n;
+        long column = right > 0 ? m->columns - 1 : right < 0 ? 0 : n;
+        b.lanes.push_back(row * m->columns + column);
+    }
+    long bytes[2] = {0, 0};
+    for (const Wire& w : m->wires)
+        for (int back = 0; back < 2; back++) {
+            long sign = back ? -1 : 1;
+            if (w.down == sign * down && w.right == sign * right) bytes[back] += carried(w, b);
+        }
+    if (out) m->borders.push_back(b);
+    return bytes[0] > bytes[1] ? bytes[0] : bytes[1];
+}
 // Words must stay where they are while the mesh runs.
 void mesh_feed(Mesh* m, long row, const uint32_t* words, long count) {
     m->feeds[row] = {words, count, 0};
@@ -369,6 +386,7 @@ void mesh_reset(Mesh* m, long cycles) {
     long wanted = m->wanted;
     m->wanted = 0;
     m->until = NEVER;
+    m->waits = false;
     for (long n = 0; n < cycles; n++) {
         Team t;
         t.m = m;
@@ -388,12 +406,12 @@ void mesh_reset(Mesh* m, long cycles) {
         m->threads = threads;
         for (long b = 0; b < m->tiles.blocks; b++) m->tiles.code.reset_block(m->tiles.at(b));
         for (long b = 0; b < m->ports.blocks; b++) m->ports.code.reset_block(m->ports.at(b));
+        send_borders(*m);
         exchange_all(*m, 0, m->tiles.blocks);
-        long cycle = m->cycle;
+        take_borders(*m);
         edge(*m);
-        m->cycle = cycle;
         m->feeds = feeds;
-        for (long r = 0; r < m->rows; r++) feed(*m, r);
+        for (size_t r = 0; r < m->feeds.size(); r++) feed(*m, (long)r);
     }
     m->wanted = wanted;
 }
@@ -403,9 +421,10 @@ void mesh_reset(Mesh* m, long cycles) {
 long mesh_run(Mesh* m, long cycles, long wanted, long until, long watched, int threads) {
     m->until = until;
     m->watched = watched;
+    m->waits = wanted > 0;
+    m->wanted = wanted && m->first ? m->arrived + wanted : 0;
     if (cycles <= 0 || reached(*m)) return m->cycle;
     Team t;
-    m->wanted = wanted ? m->arrived + wanted : 0;
     m->threads = threads < 1 ? 1 : threads > m->tiles.blocks ? (int)m->tiles.blocks : threads;
     t.m = m;
     t.barrier.waiting = 0;

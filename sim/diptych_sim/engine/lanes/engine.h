@@ -7,6 +7,7 @@ struct Context {
     long block;
     long failed;  // number of the assertion, or -1
     long instance;
+    long cycle;
 };
 
 static inline void fail(Context* c, long number, long lanes, long lane) {

@@ -15,15 +15,17 @@ from diptych.mesh.fabric import Port
 from diptych.mesh.host_port import HostPort
 from diptych.mesh.tile import Tile
 from diptych_sim.engine.compiling import Progress
-from diptych_sim.engine.errors import EngineError, SimulationError
+from diptych_sim.engine.errors import BuildError, EngineError, SimulationError
 
 from .build import Code, Compiled, compile_design, compile_driver
 from .layout import Element
 
-__all__ = ["LaneMesh", "Word"]
+__all__ = ["Failure", "LaneMesh", "Part", "Word"]
 
 OPPOSITE = {"north": "south", "east": "west", "south": "north", "west": "east"}
 STEPS = {"north": (-1, 0), "east": (0, 1), "south": (1, 0), "west": (0, -1)}
+MACHINE = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, ctypes.c_long)
+"""What the driver calls to reach other machines."""
 TYPES = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
@@ -35,6 +37,25 @@ class Word(NamedTuple):
     color: int
     data: int
     control: int
+
+
+class Part(NamedTuple):
+    """The tiles of a mesh that are here: a rectangle."""
+
+    row: int
+    column: int
+    rows: int
+    columns: int
+
+
+class Failure(NamedTuple):
+    """An assertion that failed, in a tile of the whole mesh or in the host port of a row."""
+
+    cycle: int
+    port: bool
+    row: int
+    column: int
+    number: int
 
 
 class _Word(ctypes.Structure):
@@ -79,12 +100,15 @@ class LaneMesh:
     ----------
     rows, columns : int
         Size of the mesh.
+    part : Part or None
+        The tiles that are here; others are elsewhere, and what crosses the border is up to a
+        subclass. All, by default.
     **parameters : int
         Those of :class:`diptych.mesh.tile.Tile`.
 
     Raises
     ------
-    EngineError
+    BuildError, ToolError
         If it cannot be built, or there is too little memory.
     """
 
@@ -94,12 +118,15 @@ class LaneMesh:
         columns: int,
         *,
         progress: Progress | None = None,
+        part: Part | None = None,
         **parameters: int,
     ) -> None:
         self.rows, self.columns = rows, columns
+        self.part = part or Part(0, 0, rows, columns)
+        count = self.part.rows * self.part.columns
         tile = Tile(**parameters)
         self.tile = compile_design(
-            tile, "tile", _pairs(), lanes=block_lanes(rows * columns), progress=progress
+            tile, "tile", _pairs(), lanes=block_lanes(count), progress=progress
         )
         self.port = compile_design(
             HostPort(colors=tile.colors),
@@ -110,11 +137,13 @@ class LaneMesh:
         self._driver = _prototypes(compile_driver(progress))
         codes = [self.tile.code, self.port.code]
         self._mesh = self._driver.mesh_create(
-            rows, columns, ctypes.byref(codes[0]), ctypes.byref(codes[1])
+            self.part.rows, self.part.columns, ctypes.byref(codes[0]), ctypes.byref(codes[1])
         )
         if not self._mesh:
-            size = self.tile.layout.bytes * -(-rows * columns // self.tile.layout.lanes)
-            raise EngineError(f"A mesh of {rows}x{columns} needs {size >> 20} MiB of memory")
+            size = self.tile.layout.bytes * -(-count // self.tile.layout.lanes)
+            raise BuildError(
+                f"A mesh of {self.part.rows}x{self.part.columns} needs {size >> 20} MiB of memory"
+            )
         self._kept: list[Any] = []
         self._connect()
 
@@ -168,15 +197,17 @@ class LaneMesh:
             for place in (tile.layout.nodes[node] for node, _, _ in tile.low.inputs["edge"])
         ]
         bits = (_Field * 4)(*edges)
-        for row in range(self.rows):
-            for column in range(self.columns):
+        first, left, rows, columns = self.part
+        for row in range(first, first + rows):
+            for column in range(left, left + columns):
                 edge = (
                     (row == 0) << Port.NORTH.value
                     | (column == self.columns - 1) << Port.EAST.value
                     | (row == self.rows - 1) << Port.SOUTH.value
                 )
                 if edge:
-                    driver.mesh_edge(mesh, row * self.columns + column, edge, bits)
+                    lane = (row - first) * columns + column - left
+                    driver.mesh_edge(mesh, lane, edge, bits)
 
     def _ends(self, output: str, target: str) -> list[tuple[int, int, int]]:
         return _between(self.tile, output, self.tile, target)
@@ -189,11 +220,16 @@ class LaneMesh:
 
     def feed(self, rows: Sequence[Sequence[int]]) -> None:
         """Let the host send words into the rows, from now on."""
-        for row, words in enumerate(rows):
+        for row, words in enumerate(self._fed(rows)):
             data = np.asarray(words, dtype=np.uint32)
             self._kept.append(data)
             pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint32))
             self._driver.mesh_feed(self._mesh, row, pointer, len(data))
+
+    def _fed(self, rows: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+        """Return those whose host ports are here."""
+        here = slice(self.part.row, self.part.row + self.part.rows)
+        return rows[here] if self.part.column == 0 else []
 
     @property
     def cycle(self) -> int:
@@ -231,21 +267,44 @@ class LaneMesh:
         kind = {None: 0, "sent": 1, "any": 2, "none": 3}[until]
         place = self._places[watch][0][0].offset if kind > 1 else 0
         self._driver.mesh_run(self._mesh, cycles, words, kind, place, threads)
-        instance, port = ctypes.c_long(), ctypes.c_long()
-        failed = self._driver.mesh_failed(self._mesh, ctypes.byref(instance), ctypes.byref(port))
-        if failed >= 0:
-            design = self.port if port.value else self.tile
-            row, column = divmod(instance.value, self.columns)
-            place = f"host port {instance.value}" if port.value else f"tile {row},{column}"
-            message = design.low.asserts[failed][1]
-            raise SimulationError(f"cycle {self.cycle}, {place}: {message}")
+        failure = self._first(self._failure())
+        if failure is not None:
+            design = self.port if failure.port else self.tile
+            place = f"tile {failure.row},{failure.column}"
+            if failure.port:
+                place = f"host port {failure.row}"
+            message = design.low.asserts[failure.number][1]
+            raise SimulationError(f"cycle {failure.cycle}, {place}: {message}")
+
+    def _failure(self) -> Failure | None:
+        """Return the assertion that failed here."""
+        cycle, instance, port = ctypes.c_long(), ctypes.c_long(), ctypes.c_long()
+        number = self._driver.mesh_failed(self._mesh, *map(ctypes.byref, (cycle, instance, port)))
+        if number < 0:
+            return None
+        columns = 1 if port.value else self.part.columns
+        row, column = divmod(instance.value, columns)
+        place = (self.part.row + row, self.part.column + column)
+        return Failure(cycle.value + 1, bool(port.value), *place, number)
+
+    # --- what is elsewhere ---
+
+    def _first(self, failure: Failure | None) -> Failure | None:
+        """Return the first failure of all that happened anywhere."""
+        return failure
+
+    def _whole(self, part: np.ndarray) -> np.ndarray:
+        """Return an array of the whole mesh, given those of the tiles here (rows, columns, ...)."""
+        return part
+
+    # --- results ---
 
     def words(self) -> list[Word]:
         """Return what left the mesh to the west."""
         count = self._driver.mesh_arrived(self._mesh)
         array = self._driver.mesh_words(self._mesh)
         return [
-            Word(w.cycle, w.row, w.color, w.data, w.control)
+            Word(w.cycle, self.part.row + w.row, w.color, w.data, w.control)
             for w in (array[n] for n in range(count))
         ]
 
@@ -277,18 +336,18 @@ class LaneMesh:
         places = self._places[self.tile.low.aliases.get(name, name)]
         wide = max(low + place.width for place, low in places) > 64
         kind = object if wide else np.uint64
-        value = np.zeros(self.rows * self.columns, dtype=kind)
+        value = np.zeros(self.part.rows * self.part.columns, dtype=kind)
         for place, low in places:
             value |= self.element(place).astype(kind) << (low if wide else np.uint64(low))
-        return value.reshape(self.rows, self.columns)
+        return self._whole(value.reshape(self.part.rows, self.part.columns))
 
     def registers(self) -> dict[str, np.ndarray]:
         """Return every register of every tile, by name."""
         return {name: self.register(name) for name in self._places}
 
     def element(self, place: Element, row: int = 0) -> np.ndarray:
-        """Return an element of all tiles, in order."""
-        count = self.rows * self.columns
+        """Return an element of all tiles here, in order."""
+        count = self.part.rows * self.part.columns
         blocks = -(-count // self.tile.layout.lanes)
         size = self.tile.layout.bytes
         base = self._driver.mesh_tiles(self._mesh)
@@ -306,11 +365,12 @@ class LaneMesh:
         out = {}
         for index, places in self.tile.layout.memories.items():
             memory = self.tile.low.memories[index]
-            words = np.zeros((self.rows * self.columns, memory.depth), dtype=object)
+            shape = (self.part.rows, self.part.columns, memory.depth)
+            words = np.zeros((shape[0] * shape[1], memory.depth), dtype=object)
             for place, (low, _) in zip(places, memory.pieces, strict=True):
                 for row in range(memory.depth):
                     words[:, row] |= self.element(place, row).astype(object) << low
-            out[memory.name] = words.reshape(self.rows, self.columns, memory.depth)
+            out[memory.name] = self._whole(words.reshape(shape))
         return out
 
     def close(self) -> None:
@@ -372,7 +432,9 @@ def _prototypes(driver: ctypes.CDLL) -> ctypes.CDLL:
         ("mesh_cycle", c.c_long, (c.c_void_p,)),
         ("mesh_arrived", c.c_long, (c.c_void_p,)),
         ("mesh_words", c.POINTER(_Word), (c.c_void_p,)),
-        ("mesh_failed", c.c_long, (c.c_void_p, c.POINTER(c.c_long), c.POINTER(c.c_long))),
+        ("mesh_failed", c.c_long, (c.c_void_p, *[c.POINTER(c.c_long)] * 3)),
+        ("mesh_place", None, (c.c_void_p, c.c_long, c.c_long, MACHINE)),
+        ("mesh_border", c.c_long, (c.c_void_p, c.c_long, c.c_long, c.c_void_p, c.c_void_p)),
         ("mesh_wire", None, (c.c_void_p, *[c.c_long] * 5)),
         ("mesh_link", None, (c.c_void_p, c.c_int, c.POINTER(_Link))),
         (

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Instances of compiled designs, and access to their state.
+#pragma once
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "engine.h"
+
+typedef uint64_t B;
+static const long PART = 64;
+
+struct Code {
+    void (*cycle)(char*, char*, const B*, Context*);
+    void (*reset_block)(char*);
+    void (*start_block)(char*);
+    long scratch, bytes, state, lanes;
+};
+
+// Instances of one design.
+struct Group {
+    Code code;
+    long count, blocks;
+    char* data;
+
+    long parts;  // of 64 lanes, in all blocks
+    char* at(long block) const { return data + block * code.bytes; }
+    // Part p of something of a block: size bytes a lane, or a bit.
+    char* part(long p, long offset, long size) const {
+        long g = code.lanes / PART;
+        return at(p / g) + offset + p % g * (size ? size * PART : PART / 8);
+    }
+    B live(long p) const {
+        long left = count - p * PART;
+        return left >= PART ? ~(B)0 : left <= 0 ? 0 : ((B)1 << left) - 1;
+    }
+};
+
+// width bits, from bit from_low of an element to bit to_low of another.
+struct Link {
+    long from, from_size, from_low, to, to_size, to_low, width;
+};
+
+// A port's field: where it is and which bits of the whole it holds.
+struct Field {
+    long offset, size, low, width;
+};
+
+static inline B get_bit(const Group& g, long lane, long offset) {
+    return *(const B*)g.part(lane / PART, offset, 0) >> (lane % PART) & 1;
+}
+static inline void set_bit(const Group& g, long lane, long offset, B value) {
+    B* to = (B*)g.part(lane / PART, offset, 0);
+    *to = (*to & ~((B)1 << (lane % PART))) | value << (lane % PART);
+}
+static inline char* element(const Group& g, long lane, long offset, long size) {
+    return g.part(lane / PART, offset, size) + lane % PART * size;
+}
+static uint64_t get(const Group& g, long lane, const Field& f) {
+    if (f.size == 0) return get_bit(g, lane, f.offset);
+    uint64_t x = 0;
+    memcpy(&x, element(g, lane, f.offset, f.size), f.size);
+    return x;
+}
+static void put(const Group& g, long lane, const Field& f, uint64_t x) {
+    if (f.size == 0) set_bit(g, lane, f.offset, x & 1);
+    else memcpy(element(g, lane, f.offset, f.size), &x, f.size);
+}
+
+static void carry(const Group& from, long source, const Group& to, long target, const Link& w) {
+    Field f = {w.from, w.from_size, 0, 0}, t = {w.to, w.to_size, 0, 0};
+    uint64_t mask = w.width == 64 ? ~0ull : (1ull << w.width) - 1;
+    uint64_t x = get(from, source, f) >> w.from_low & mask;
+    put(to, target, t, (get(to, target, t) & ~(mask << w.to_low)) | x << w.to_low);
+}
+
+static bool allocate(Group& g) {
+    g.blocks = g.count > 0 ? (g.count + g.code.lanes - 1) / g.code.lanes : 1;
+    g.parts = g.blocks * (g.code.lanes / PART);
+    size_t bytes = (size_t)g.blocks * g.code.bytes;
+    void* p = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return false;
+    madvise(p, bytes, MADV_HUGEPAGE);
+    g.data = (char*)p;
+    for (long b = 0; b < g.blocks; b++) g.code.start_block(g.at(b));
+    return true;
+}

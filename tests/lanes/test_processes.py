@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A mesh on several processes is the mesh on one; a process that dies ends the run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diptych_sim.engine.errors import BuildError
+from diptych_sim.engine.lanes.machines import cut
+from diptych_sim.engine.processes import launch
+
+PROCESS = [sys.executable, str(Path(__file__).with_name("process.py"))]
+MPIRUN = str(Path(sys.executable).with_name("mpirun"))
+DIPTYCH = str(Path(sys.executable).with_name("diptych"))
+
+
+def output(*command):
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=300
+    ).stdout.splitlines()
+
+
+def test_digest_equals_that_of_one_process():
+    alone = output(*PROCESS)
+    assert len(alone) == 1
+    for count in (2, 4):
+        assert output(MPIRUN, "-n", str(count), *PROCESS) == alone * count
+
+
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ("die", "error: an MPI process has died, and the run with it (status 9)\n"),
+        ("raise", "error: process 1: MemoryError: no more\n"),
+    ],
+)
+def test_a_process_that_dies_ends_the_run_with_one_line(capfd, how, error):
+    assert launch(2, [*PROCESS, how]) == 1
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", error)
+
+
+def test_command_on_several_processes_gives_the_same(tmp_path):
+    command = ("gemv", "40", "50", "--mesh", "2x2", "--engine", "lanes", "--json")
+    results = []
+    for count in ("1", "2"):
+        file = tmp_path / f"{count}.json"
+        output(DIPTYCH, "--processes", count, *command, str(file))
+        results.append({**json.loads(file.read_text()), "wall_seconds": 0})
+    assert results[0] == results[1]
+    assert results[0]["matches_golden"]
+
+
+def test_verilator_is_refused():
+    done = subprocess.run(
+        [DIPTYCH, "--processes", "2", "gemv", "40", "50"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert lines == [
+        "Error: Several processes need --engine lanes for the mesh, and the mesh alone"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mesh", "count", "first", "last"),
+    [
+        ((64, 64), 2, (0, 0, 64, 32), (0, 32, 64, 32)),
+        ((64, 64), 4, (0, 0, 32, 32), (32, 32, 32, 32)),
+        ((750, 994), 64, (0, 0, 93, 124), (656, 869, 94, 125)),
+        ((3, 1), 3, (0, 0, 1, 1), (2, 0, 1, 1)),
+    ],
+)
+def test_rectangles_cover_the_mesh(mesh, count, first, last):
+    parts = cut(*mesh, count)
+    assert (parts[0], parts[-1]) == (first, last)
+    assert sum(part.rows * part.columns for part in parts) == mesh[0] * mesh[1]
+
+
+def test_a_mesh_that_cannot_be_cut_is_refused():
+    with pytest.raises(BuildError, match=r"^A mesh of 2x3 cannot be cut for 7 processes$"):
+        cut(2, 3, 7)
