@@ -13,7 +13,7 @@ from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.isa import Modes, Queue, Start, StoreOp, Target
 from diptych_sim.account.prefill_cost import PrefillCost, prefill_cost
 from diptych_sim.compiler.commands import CommandList, PrefillProgram, pack_fields
-from diptych_sim.compiler.gemm_plan import Chunk, Tiling, plans, streamed, tiling
+from diptych_sim.compiler.gemm_plan import Chunk, Tiling, plans, streamed, tilings
 from diptych_sim.compiler.hazards import Hazards, Span
 from diptych_sim.compiler.hbm_layout import HbmImage, up
 
@@ -248,6 +248,7 @@ def _emit(
     pending = 0
     turn = 0
     place = (0, 0)
+    ends = [half, 2 * half]
     group: tuple[object, ...] | None = None
     for index, chunk in enumerate(chunks):
         while pending < len(loads) and (
@@ -270,10 +271,10 @@ def _emit(
             group, turn = now, turn ^ 1
             place = (turn * half, tiles.row_blocks[chunk.row_block][1])
             if chunk.tail and chunk.rows:
-                # At the end of the half, where the sums of the group before leave them alone.
+                # At the end of the half, where sums that are still stored leave them alone.
                 rows = chunk.rows[1] - chunk.rows[0]
-                wide = chunk.group[1] - chunk.group[0]
-                place = ((turn + 1) * half - wide * rows, rows)
+                ends[turn] -= rows * (chunk.group[1] - chunk.group[0])
+                place = (ends[turn], rows)
             if biased and not all_biases:
                 out.load_biases(*chunk.group, turn * bias_half)
         out.multiply(chunk, place)
@@ -316,7 +317,6 @@ def compile_gemm(
         If operands and result do not fit into :data:`MAX_HBM_BYTES`.
     """
     (m, k), n = x.shape, w.shape[1]
-    tiles = tiling(m, k, n, rows=rows, columns=columns, weight_rows=weight_rows)
     pitch = up(4 * n, BEAT_BYTES)
     needed = x.size + w.size + m * pitch + 2**16
     if needed > MAX_HBM_BYTES:
@@ -324,26 +324,27 @@ def compile_gemm(
             f"Product must fit into {MAX_HBM_BYTES} bytes of HBM, and {m}x{k}x{n} needs {needed}"
         )
     operand_bytes = x.size + w.size + (0 if bias is None else 4 * n)
-    image = _layout(x, w, bias, tiles)
-    result = up(len(image.data), 4096)
-    best: tuple[tuple[bool, float], CommandList, PrefillCost] | None = None
-    choices = plans(tiles, bytes_per_cycle) if tiles.resident else [streamed(tiles)]
-    for chunks in choices:
-        commands = _emit(tiles, chunks, image, result, pitch, bias is not None)
-        cost = prefill_cost(
-            PrefillProgram(b"", 0, commands, operand_bytes),
-            rows=rows,
-            columns=columns,
-            weight_rows=weight_rows,
-            latency=latency,
-            bytes_per_cycle=bytes_per_cycle,
-        )
-        over = max(0.0, cost.predicted_hbm_read / operand_bytes - READ_SHARE)
-        rank = (over > 0, cost.predicted_cycles * (1 + over))
-        if best is None or rank < best[0]:
-            best = rank, commands, cost
+    best: tuple[tuple[bool, float], CommandList, PrefillCost, HbmImage] | None = None
+    for tiles in tilings(m, k, n, rows=rows, columns=columns, weight_rows=weight_rows):
+        image = _layout(x, w, bias, tiles)
+        result = up(len(image.data), 4096)
+        for chunks in plans(tiles, bytes_per_cycle) if tiles.resident else [streamed(tiles)]:
+            commands = _emit(tiles, chunks, image, result, pitch, bias is not None)
+            cost = prefill_cost(
+                PrefillProgram(b"", 0, commands, operand_bytes),
+                rows=rows,
+                columns=columns,
+                weight_rows=weight_rows,
+                latency=latency,
+                bytes_per_cycle=bytes_per_cycle,
+            )
+            over = max(0.0, cost.predicted_hbm_read / operand_bytes - READ_SHARE)
+            rank = (over > 0, cost.predicted_cycles * (1 + over))
+            if best is None or rank < best[0]:
+                best = rank, commands, cost, image
     assert best is not None
-    _, commands, cost = best
+    _, commands, cost, image = best
+    result = up(len(image.data), 4096)
     image.data += bytes(result + m * pitch - len(image.data))
     words = commands.words()
     image.add("program", np.array(words, dtype="<u4"))

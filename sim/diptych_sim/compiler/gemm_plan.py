@@ -11,7 +11,12 @@ from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.panel import panel_sizes
 from diptych_sim.compiler.hbm_layout import up
 
-__all__ = ["Chunk", "Load", "Tiling", "plans", "streamed", "tiling"]
+__all__ = ["Chunk", "Load", "Tiling", "plans", "streamed", "tilings"]
+
+_ROW_BLOCKS = (32, 64, 128, 256)
+"""Rows of a block, beside as many as the accumulators hold."""
+_TAILS = 3
+"""Parts into which the last rows may be cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +96,8 @@ class Chunk:
     """Tiles that one command multiplies, and what must be loaded for it.
 
     ``rows`` of the row block, all if None. ``group``: column tiles that are stored together;
-    ``stores``: this chunk completes these rows of them. ``tail``: last rows on their own.
+    ``stores``: this chunk completes these rows of them. ``tail``: number of a part of the last rows
+    that is multiplied on its own, 0 for others.
     """
 
     row_block: int
@@ -103,7 +109,7 @@ class Chunk:
     w_base: int
     rows: tuple[int, int] | None = None
     stores: bool = False
-    tail: bool = False
+    tail: int = 0
     loads: list[Load] = field(default_factory=list)
 
 
@@ -118,8 +124,23 @@ def _split(total: int, most: int) -> list[tuple[int, int]]:
     return [(start, min(most, total - start)) for start in range(0, total, most)]
 
 
-def tiling(m: int, k: int, n: int, *, rows: int, columns: int, weight_rows: int) -> Tiling:
-    """Choose blocks of a product."""
+def tilings(
+    m: int, k: int, n: int, *, rows: int, columns: int, weight_rows: int
+) -> Iterator[Tiling]:
+    """Yield ways to cut a product into blocks: what is computed waits for and is stored in these."""
+    whole = _tiling(m, k, n, rows=rows, columns=columns, weight_rows=weight_rows, most_rows=m)
+    yield whole
+    if whole.resident:
+        for count in _ROW_BLOCKS:
+            if m <= 32 * count and count < whole.row_blocks[0][1]:
+                yield _tiling(
+                    m, k, n, rows=rows, columns=columns, weight_rows=weight_rows, most_rows=count
+                )
+
+
+def _tiling(
+    m: int, k: int, n: int, *, rows: int, columns: int, weight_rows: int, most_rows: int
+) -> Tiling:
     sizes = panel_sizes(rows, columns)
     half = sizes.accumulators // 2
     step = max(1, 16 // columns)
@@ -136,7 +157,7 @@ def tiling(m: int, k: int, n: int, *, rows: int, columns: int, weight_rows: int)
         accumulators=sizes.accumulators,
         biases=sizes.biases,
         packed=packed,
-        row_blocks=_even(m, half // min(step, -(-n // columns))),
+        row_blocks=_even(m, min(most_rows, half // min(step, -(-n // columns)))),
         depths=[(0, k)],
         resident=True,
     )
@@ -211,20 +232,26 @@ def streamed(t: Tiling) -> list[Chunk]:
     return chunks
 
 
-def _groups(t: Tiling, count: int, last: bool, rate: int) -> list[tuple[int, int]]:
-    """Split column tiles into groups that are stored together, small ones at the end."""
+def _groups(t: Tiling, count: int, tails: int, rate: int) -> list[tuple[int, int]]:
+    """Split column tiles into groups that are stored together.
+
+    Where last rows are cut into ``tails`` parts, the last groups are small.
+    """
     # Cycles of a column tile in the array, and on its way to HBM.
     computing = t.k_tiles(0) * t.tile_cycles(count)
-    storing = count * max(1.0, 4 * t.columns / min(rate, BEAT_BYTES))
+    storing = count * _storing(t, rate)
     steps = -(-t.column_tiles // t.step)
     most = max(1, min(t.most_biases, t.accumulators // 2 // count) // t.step)
     sizes: list[int] = []
-    size = 1 if last else most
+    size = 1 if tails else most
+    # The first of the parts is in other accumulators than what is stored meanwhile.
+    hiding = t.k_tiles(0) * t.tile_cycles(count - sum(_tails(t, count, tails, rate)))
     while steps:
         sizes.append(min(steps, size, most))
         steps -= sizes[-1]
         # A group is stored while the next one is computed.
-        size = max(1, int(size * computing / storing))
+        size = max(1, int(size * hiding / storing))
+        hiding = computing
     ends = [0]
     for size in reversed(sizes):
         ends.append(min(ends[-1] + size * t.step, t.column_tiles))
@@ -257,7 +284,7 @@ def plans(t: Tiling, bytes_per_cycle: int) -> Iterator[list[Chunk]]:
     panel = t.row_blocks[0][1] * t.rows + t.rows * t.columns
     seen = set()
     for tail, whole, first, growth, parts in product(
-        (True, False), (False, True), (1, 4, 2**20), (2, 4), (1, 6, 16, 32)
+        (1, _TAILS, 0), (False, True), (1, 4, 2**20), (2, 4), (1, 6, 16, 32)
     ):
         if whole and t.row_blocks[0][1] * t.k > total // 4:
             continue
@@ -270,9 +297,9 @@ def plans(t: Tiling, bytes_per_cycle: int) -> Iterator[list[Chunk]]:
 
 
 def _chunks(
-    t: Tiling, tail: bool, whole: bool, first: int, growth: int, most: int, rate: int
+    t: Tiling, tail: int, whole: bool, first: int, growth: int, most: int, rate: int
 ) -> list[Chunk]:
-    """Cut a product; ``tail``: the end into small parts; ``whole``: load activations at once."""
+    """Cut a product; ``tail``: the end into so many small parts; ``whole``: load activations at once."""
     sizes = _sizes(first, growth, most)
     k_tiles = t.k_tiles(0)
     w_tile = t.rows * t.columns
@@ -284,7 +311,7 @@ def _chunks(
     w_base = -up(t.column_tiles * t.w_n(0) + t.line, t.line * t.weight_rows)
     for r, (_, count) in enumerate(t.row_blocks):
         last_block = r == len(t.row_blocks) - 1
-        groups = _groups(t, count, last_block and tail, rate)
+        groups = _groups(t, count, tail if last_block else 0, rate)
         for g, group in enumerate(groups):
             final = last_block and g == len(groups) - 1
 
@@ -332,7 +359,7 @@ def _chunks(
                         end = min(end, at + max(1, next(sizes) // column))
                     chunks.append(chunk((at, end), (0, k_tiles)))
                     at = end
-    return _with_tail(t, chunks) if tail else chunks
+    return _with_tail(t, chunks, tail, rate) if tail else chunks
 
 
 def _shrinking(ends: list[int], k_tiles: int, only: bool) -> list[int]:
@@ -342,24 +369,47 @@ def _shrinking(ends: list[int], k_tiles: int, only: bool) -> list[int]:
     return sorted({0, k_tiles // 2, k_tiles - max(1, k_tiles // 8), k_tiles})
 
 
-def _with_tail(t: Tiling, chunks: list[Chunk]) -> list[Chunk]:
-    """Multiply the last rows of the last column tiles on their own, so that little is stored last."""
+def _tails(t: Tiling, count: int, most: int, rate: int) -> list[int]:
+    """Rows of the last parts of a column tile: while one is multiplied, the one before is stored."""
+    shift = t.tile_cycles(1)
+    if most == 0 or count < 3 * shift:
+        return []
+    hidden = t.k_tiles(0) / _storing(t, rate)
+    sizes = [max(shift, 4)]
+    while hidden > 1 and len(sizes) < most:
+        size = int(sizes[-1] * hidden)
+        if count - sum(sizes) <= size:
+            break
+        sizes.append(size)
+    return sizes[::-1]
+
+
+def _with_tail(t: Tiling, chunks: list[Chunk], most: int, rate: int) -> list[Chunk]:
+    """Multiply the last rows of the last column tiles in ``most`` parts of their own at most."""
     group = chunks[-1].group
     r = chunks[-1].row_block
     count = t.row_blocks[r][1]
-    shift = t.tile_cycles(1)
-    if count < 3 * shift or group[1] - group[0] > t.step:
+    sizes = _tails(t, count, most, rate)
+    if not sizes or group[1] - group[0] > t.step:
         return chunks
-    cut = count - max(shift, 4)
     mine = [c for c in chunks if c.row_block == r and c.group == group]
-    before = [c for c in chunks if c not in mine]
-    tail = replace(
-        mine[0],
-        columns=group,
-        k=(0, t.k_tiles(0)),
-        rows=(cut, count),
-        loads=[],
-        stores=True,
-        tail=True,
-    )
-    return [*before, *(replace(c, rows=(0, cut)) for c in mine), tail]
+    first = count - sum(sizes)
+    parts = [replace(c, rows=(0, first)) for c in mine]
+    for number, size in enumerate(sizes, 1):
+        whole = replace(
+            mine[0],
+            columns=group,
+            k=(0, t.k_tiles(0)),
+            rows=(first, first + size),
+            loads=[],
+            stores=True,
+            tail=number,
+        )
+        parts.append(whole)
+        first += size
+    return [*(c for c in chunks if c not in mine), *parts]
+
+
+def _storing(t: Tiling, rate: int) -> float:
+    """Cycles of a row of a column tile on its way to HBM."""
+    return max(1.0, 4 * t.columns / min(rate, BEAT_BYTES))
