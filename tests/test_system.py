@@ -31,6 +31,20 @@ def test_tokens_equal_the_golden_model(damage):
     assert bool(link["link_retries"]) == bool(damage)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("side", "weight_rows"), [(8, 2), (16, 4)])
+def test_weights_that_load_several_rows_a_cycle_save_time(side, weight_rows):
+    prompt = np.random.default_rng(2).integers(0, TINY.vocab, 9).tolist()
+    cycles = []
+    for rows in (1, weight_rows):
+        machine = Machine(array=(side, side), mesh=(2, 2), weight_rows=rows)
+        model = random_model(TINY, 3)
+        done = generate(model, prompt, 2, machine=machine)
+        assert done.matches_golden
+        cycles.append(account(done, model, machine)["prefill"]["cycles"])
+    assert cycles[1] < 0.8 * cycles[0]
+
+
 def test_several_prompts_are_read_and_continued_together():
     rng = np.random.default_rng(2)
     prompts = [rng.integers(0, TINY.vocab, length).tolist() for length in (9, 4)]

@@ -204,5 +204,6 @@ def _account(
             **dict.fromkeys(("sram_read", "sram_write", "fabric_hops", "link")),
         },
         "operand_bytes": compiled.operand_bytes,
+        "program_bytes": BEAT_BYTES * end["beats_of_program"],
         "commands": len(compiled.program.commands.commands),
     }

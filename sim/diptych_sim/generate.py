@@ -255,6 +255,7 @@ def generate_batch(
             "limit": 2_000_000,
             "damage": damage,
             "mesh": machine.mesh,
+            "weight_rows": machine.weight_rows,
             "core": CORE_COUNTERS,
             "router": ROUTER_COUNTERS,
             "trace": plan,

@@ -82,12 +82,13 @@ class Windows:
     async def watch_prefill(self) -> None:
         """Look at random times, until cancelled."""
         line = len(self._scratchpad.read_x__data) // 8
+        widths = dict.fromkeys("xvs", line) | {"w": line * self._job["weight_rows"]}
         entry = len(self._accumulators.read__data) // 8
         while True:
             await ClockCycles(self._dut.clk, self._rng.randrange(200, 3000))
             expected = self._memory_counters()
             for _ in range(WINDOW):
-                moved = self._moved(line, entry)
+                moved = self._moved(widths, entry)
                 expected = [a + b for a, b in zip(expected, moved, strict=True)]
                 await self._edge
             self._compare("scratchpad and accumulators", self._memory_counters(), expected)
@@ -103,14 +104,14 @@ class Windows:
             )
         ]
 
-    def _moved(self, line: int, entry: int) -> list[int]:
+    def _moved(self, widths: dict[str, int], entry: int) -> list[int]:
         """Bytes that the ports move in this cycle."""
 
         def grants(memory: Any, port: str) -> bool:
             return bool(memory[f"{port}__en"].value) and bool(memory[f"{port}__ready"].value)
 
         pad, sums = self._scratchpad, self._accumulators
-        reads = sum(grants(pad, f"read_{user}") for user in "xwvs")
+        reads = sum(size for user, size in widths.items() if grants(pad, f"read_{user}"))
         written = sum(
             int(pad[f"write_{user}__mask"].value).bit_count()
             for user in "vl"
@@ -118,7 +119,7 @@ class Windows:
         )
         adds = bool(sums.sums__en.value)
         old = adds and int(sums.sums__start.value) != 0
-        return [line * reads, written, entry * (old + grants(sums, "read")), entry * adds]
+        return [reads, written, entry * (old + grants(sums, "read")), entry * adds]
 
     async def watch_tile(self) -> None:
         """Look at the links of a random tile once."""

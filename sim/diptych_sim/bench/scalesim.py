@@ -150,7 +150,7 @@ def measure(console: Console, runs: int) -> None:
     size = f"{ARRAY[0]}x{ARRAY[1]}"
     table = _table(
         f"Cycles of M x K x N on {size}: ours from HBM to HBM, SCALE-Sim's array alone",
-        ("shape", "ours", "bound", "bound / ours", *DATAFLOWS.values(), "best / ours"),
+        ("shape", "ours", "bound", "of bound", *DATAFLOWS.values(), "best / ours"),
     )
     for index, (shape, done) in enumerate(ours.items()):
         cycles, bound = done["cycles"], done["bound_cycles"]
@@ -183,5 +183,5 @@ def _name(shape: Shape) -> str:
 def _table(title: str, headings: Sequence[str]) -> Table:
     table = Table(title=title)
     for heading in headings:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=heading == "shape")
     return table

@@ -12,7 +12,15 @@ from rich.console import Console
 
 from diptych_sim.account.accounts import AccountError
 from diptych_sim.command.mesh_gemm import gemm_on_mesh
-from diptych_sim.command.options import ARRAY, MESH, Refused, Size, check_file, write_json
+from diptych_sim.command.options import (
+    ARRAY,
+    MESH,
+    Refused,
+    Size,
+    check_file,
+    check_weight_rows,
+    write_json,
+)
 from diptych_sim.compiler.gemm import GemmError
 from diptych_sim.compiler.mesh_gemm import ALGORITHMS
 from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
@@ -73,12 +81,7 @@ def gemm(
         )
     if hbm_latency not in range(4, 10001):
         raise Refused(f"Latency (--hbm-latency) must be 4 to 10000 cycles, not {hbm_latency}")
-    allowed = [number for number in (1, 2, 4) if 4 * number <= array[0]]
-    if weight_rows not in allowed:
-        words = " or ".join(map(str, allowed))
-        raise Refused(
-            f"Weight rows (--weight-rows) must be {words} on {array[0]} rows, not {weight_rows}"
-        )
+    check_weight_rows(weight_rows, array)
     check_file("JSON file", "--json", json_file)
     if mesh is not None:
         gemm_on_mesh(m, k, n, mesh=mesh, algorithm=algorithm, seed=seed, json_file=json_file)
@@ -135,10 +138,11 @@ def gemm(
         f"{name} {count:,}" for name, count in result["cycles_by_cause"].items() if count
     )
     terminal.print(shown, soft_wrap=True)
-    read = result["bytes"]["hbm_read"]
+    read, program = result["bytes"]["hbm_read"], result["program_bytes"]
     terminal.print(
-        f"HBM reads {read:,} bytes, {read / result['operand_bytes']:.2f} times the operands; "
-        f"writes {result['bytes']['hbm_write']:,}; "
+        f"HBM reads {read - program:,} bytes of operands, "
+        f"{(read - program) / result['operand_bytes']:.2f} times their size, and {program:,} of "
+        f"the program; writes {result['bytes']['hbm_write']:,}; "
         f"{'equal to' if done.matches_golden else 'DIFFERENT FROM'} NumPy"
     )
     write_json(json_file, result)

@@ -11,7 +11,7 @@ from amaranth.hdl import unsigned
 from cocotb.triggers import RisingEdge, with_timeout
 from cocotb.utils import get_sim_time
 
-from diptych.memory.axi import BEAT_BYTES, WriteAddress, WriteData
+from diptych.memory.axi import BEAT_BYTES, ReadAddress, WriteAddress, WriteData
 from diptych.systolic.isa import Handoff
 from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.events import report_event
@@ -48,6 +48,7 @@ async def multiplies(dut: Any) -> None:
     reads, writes = AxiReadChecker(dut.hbm, "axi"), AxiWriteChecker(dut.hbm, "axi")
     bursts = StreamMonitor(dut.hbm, "axi__aw", WriteAddress(), passive=True)
     beats = StreamMonitor(dut.hbm, "axi__w", WriteData(), passive=True)
+    asked = StreamMonitor(dut.hbm, "axi__ar", ReadAddress(), passive=True)
     dut.start.value = 1
     await RisingEdge(dut.clk)
     dut.start.value = 0
@@ -67,6 +68,12 @@ async def multiplies(dut: Any) -> None:
                 if beat["strb"] >> n & 1:
                     memory[at + n] = data[n]
     (path.parent / "written.bin").write_bytes(memory)
+    of_program = 0
+    while not asked.beats.empty():
+        burst = asked.beats.get_nowait()
+        # The program is the last in HBM but for what is written.
+        if burst["addr"] >= job["program"] // BEAT_BYTES * BEAT_BYTES:
+            of_program += burst["len"] + 1
     parts = {
         name: {
             item._name.removeprefix("count_"): int(item.value)
@@ -84,5 +91,6 @@ async def multiplies(dut: Any) -> None:
         cycle=_cycle(),
         parts=parts,
         beats_read=reads.beats,
+        beats_of_program=of_program,
         beats_written=writes.beats,
     )
