@@ -2,6 +2,10 @@
 """Programs of products: run here by the words of the ISA, they give what NumPy gives.
 
 Whether commands wait for what they need is a matter of tests/systolic/test_gemm.py.
+
+Mutations that were tried by hand, each seen to fail: last rows over each other in the accumulators, or
+a row off; a later part of K that overwrites; biases of the other half; a narrow panel without its
+pitch; row blocks that overlap; weights that begin in the middle of a group of lines.
 """
 
 import numpy as np

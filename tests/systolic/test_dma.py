@@ -3,7 +3,10 @@
 
 Mutations that were tried by hand, each seen to fail: bursts across 4 KiB; a whole last line; token
 numbers cut to 8 bits; writes that are not waited for; rows without the target's pitch; a pick of
-the entry before; token numbers of the command before, also of a pick before a gather.
+the entry before; token numbers of the command before, also of a pick before a gather; of dense
+pieces the beats without those before the first byte, bursts again for each row, a first byte that is
+not skipped, no zeros up to a line's end, bytes of the next piece there; the rest of a beat kept; a
+beat taken before a gather's token numbers.
 """
 
 import pytest

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Products from HBM to HBM: bit-exact and never hung, whatever the shape and the memory."""
+"""Products from HBM to HBM: bit-exact and never hung, whatever the shape and the memory.
+
+Mutations of the compiler that were tried by hand, each seen to fail: products that do not wait for
+their loads, or stores for their products.
+"""
 
 import json
 

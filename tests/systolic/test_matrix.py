@@ -3,7 +3,9 @@
 
 Mutations that were tried by hand, each seen to fail: rows that are skipped in one product of planes
 and not in the next; sums of skipped rows; unsigned activations; weights that do not load while
-rows pass; a mask ignored; a cause left out.
+rows pass; a mask ignored; a cause left out; lines of a group that end with its first; a causal
+product that does not end early, or counts positions by rows; a start for the first column only; the
+next column from the last tile; reads beyond what the pieces hold.
 """
 
 import pytest

@@ -3,7 +3,8 @@
 """The scratchpad: data, arbitration, conflicts and bytes.
 
 Mutations that were tried by hand, each seen to fail: a bank by the low bits for one port; readers
-in another order; a byte mask ignored; conflicts of a port that did not wait.
+in another order; a byte mask ignored; conflicts of a port that did not wait; the first group of a
+block, or the first line of a group, for all; writes at the begin of their block.
 """
 
 import re
