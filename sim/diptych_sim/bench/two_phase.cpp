@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // Verilator's class of a tile, an object for each tile, in a loop of two phases: all tiles and
 // host ports are evaluated, then what they drive is copied to what it drives.
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <vector>
+
+#include <unistd.h>
 
 #include "Vhost_port.h"
 #include "Vtile.h"
@@ -20,11 +21,13 @@ static std::vector<uint32_t> words_of(FILE* file) {
     return words;
 }
 
-// Arguments: file with the words of each row, rows, columns, words from row 0 that end the run.
+// Arguments: file with the words of each row, rows, columns, words from row 0 that end the run, and
+// the cycles that end it otherwise. Prints cycles, the last word, and bytes of memory.
 int main(int argc, char** argv) {
     FILE* file = fopen(argv[1], "rb");
-    if (argc != 5 || !file) return 2;
-    const int rows = atoi(argv[2]), columns = atoi(argv[3]), wanted = atoi(argv[4]);
+    if (argc != 6 || !file) return 2;
+    const int rows = atoi(argv[2]), columns = atoi(argv[3]), wanted = atoi(argv[4]),
+              limit = atoi(argv[5]);
     VerilatedContext context;
     std::vector<std::unique_ptr<Vtile>> tiles;
     std::vector<std::unique_ptr<Vhost_port>> ports;
@@ -91,8 +94,7 @@ int main(int argc, char** argv) {
     for (auto& port : ports) port->rst = 0;
     for (int r = 0; r < rows; r++) offer(r);
     long cycles = 0, last = 0;
-    const auto start = std::chrono::steady_clock::now();
-    for (int arrived = 0; arrived < wanted && cycles < 10000000;) {
+    for (int arrived = 0; arrived < wanted && cycles < limit;) {
         evaluate(0);
         std::vector<bool> taken(rows);
         for (int r = 0; r < rows; r++) taken[r] = ports[r]->i__valid && ports[r]->i__ready;
@@ -107,7 +109,11 @@ int main(int argc, char** argv) {
             }
         if (tiles[0]->west_o__valid) arrived++, last = (long)(tiles[0]->west_o__wavelet & 0xFFFFFFFF);
     }
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    printf("%ld %.6f %ld\n", cycles, seconds.count(), last);
+    long pages = 0, resident = 0;
+    if (FILE* own = fopen("/proc/self/statm", "r")) {
+        if (fscanf(own, "%ld %ld", &pages, &resident) != 2) resident = 0;
+        fclose(own);
+    }
+    printf("%ld %ld %ld\n", cycles, last, resident * sysconf(_SC_PAGESIZE));
     return 0;
 }

@@ -25,7 +25,7 @@ from diptych_sim.compiler.mesh_kernel import (
 from diptych_sim.compiler.route_entry import RouteEntry, check_routes
 from diptych_sim.golden.numbers import UNITY
 
-__all__ = ["CompiledGemv", "compile_gemv"]
+__all__ = ["CompiledGemv", "compile_gemv", "sum_routes"]
 
 PRODUCT_TASK, READ_TASK = 0, 1
 _UNITY = 1
@@ -182,7 +182,12 @@ def _program(at: _Layout) -> Assembler:
 
 
 def _routes(column: int, columns: int) -> list[RouteEntry]:
-    """Return the routes of a tile by color: sums meet in the middle of the row, and go back."""
+    """Return the routes of a tile by color."""
+    return [load_route(column, columns), *sum_routes(column, columns, Color.PARTIAL, Color.SUM)]
+
+
+def sum_routes(column: int, columns: int, partial: int, total: int) -> list[RouteEntry]:
+    """Return the routes of partial sums, which meet in the middle of a row, and of what goes back."""
     root = columns // 2
     sides = [
         port
@@ -192,11 +197,10 @@ def _routes(column: int, columns: int) -> list[RouteEntry]:
     ramp = Port.RAMP
     if column == root:
         both = frozenset([*sides, ramp])
-        partial = RouteEntry(both, both, Combine.ADD, Color.SUM)
-        total = RouteEntry()
-    else:
-        toward, away = (Port.EAST, Port.WEST) if column < root else (Port.WEST, Port.EAST)
-        outer = frozenset([away]) & frozenset(sides)
-        partial = RouteEntry(outer | {ramp}, frozenset([toward]), Combine.ADD, Color.PARTIAL)
-        total = RouteEntry(frozenset([toward]), outer | {ramp}, color=Color.SUM)
-    return [load_route(column, columns), partial, total]
+        return [RouteEntry(both, both, Combine.ADD, total), RouteEntry()]
+    toward, away = (Port.EAST, Port.WEST) if column < root else (Port.WEST, Port.EAST)
+    outer = frozenset([away]) & frozenset(sides)
+    return [
+        RouteEntry(outer | {ramp}, frozenset([toward]), Combine.ADD, partial),
+        RouteEntry(frozenset([toward]), outer | {ramp}, color=total),
+    ]

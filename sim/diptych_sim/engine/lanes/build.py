@@ -30,7 +30,7 @@ from .schedule import schedule
 __all__ = ["Code", "Compiled", "compile_design", "compile_driver"]
 
 HERE = Path(__file__).parent
-FLAGS = ("-O1", "-std=gnu++17", "-fPIC", "-shared", "-fno-strict-aliasing", "-w", "-pthread")
+FLAGS = ("-std=gnu++17", "-fPIC", "-shared", "-fno-strict-aliasing", "-w", "-pthread")
 Pairs = Sequence[tuple[str, str]]
 
 
@@ -101,7 +101,9 @@ def _march() -> list[str]:
     return [f"-march={chosen}", "-mprefer-vector-width=512"] if chosen != "plain" else []
 
 
-def build_library(name: str, source: str, progress: Progress | None = None) -> Path:
+def build_library(
+    name: str, source: str, progress: Progress | None = None, optimize: str = "-O1"
+) -> Path:
     """Compile C++ into a shared library, or find the one that was compiled from it before.
 
     Raises
@@ -112,7 +114,8 @@ def build_library(name: str, source: str, progress: Progress | None = None) -> P
     cxx = compiler()
     version = subprocess.run([cxx, "--version"], capture_output=True, text=True, check=False).stdout
     headers = [header.read_text() for header in sorted(HERE.glob("*.h"))]
-    key = digest([source, *headers, *FLAGS, version, _processor(cxx), *_march()])
+    flags = [optimize, *FLAGS, *_march()]
+    key = digest([source, *headers, *flags, version, _processor(cxx)])
     path = cache_root() / f"lanes-{name}-{key}.so"
     if path.is_file():
         return path
@@ -121,7 +124,7 @@ def build_library(name: str, source: str, progress: Progress | None = None) -> P
             if not path.is_file():
                 if progress is not None:
                     progress(f"compiling {name} for lanes")
-                _compile(cxx, source, path)
+                _compile([cxx, *flags], source, path)
     except OSError as error:
         raise BuildError(
             f"Cannot build {name} for lanes in {cache_root()}: {error.strerror}"
@@ -129,12 +132,12 @@ def build_library(name: str, source: str, progress: Progress | None = None) -> P
     return path
 
 
-def _compile(cxx: str, source: str, path: Path) -> None:
+def _compile(compiler: list[str], source: str, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".lanes-", dir=path.parent) as folder:
         text = Path(folder) / "design.cpp"
         text.write_text(source)
         out = Path(folder) / "design.so"
-        command = [cxx, *FLAGS, *_march(), f"-I{HERE}", str(text), "-o", str(out)]
+        command = [*compiler, f"-I{HERE}", str(text), "-o", str(out)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             last = "\n".join(done.stderr.splitlines()[-5:])
@@ -182,4 +185,5 @@ def compile_design(
 
 def compile_driver(progress: Progress | None = None) -> ctypes.CDLL:
     """Compile what runs a mesh of compiled tiles."""
-    return ctypes.CDLL(str(build_library("driver", (HERE / "driver.cpp").read_text(), progress)))
+    text = (HERE / "driver.cpp").read_text()
+    return ctypes.CDLL(str(build_library("driver", text, progress, "-O3")))

@@ -56,18 +56,18 @@ static inline void set_bit(const Group& g, long lane, long offset, B value) {
 static inline char* element(const Group& g, long lane, long offset, long size) {
     return g.part(lane / PART, offset, size) + lane % PART * size;
 }
-static uint64_t get(const Group& g, long lane, const Field& f) {
+static inline uint64_t get(const Group& g, long lane, const Field& f) {
     if (f.size == 0) return get_bit(g, lane, f.offset);
     uint64_t x = 0;
     memcpy(&x, element(g, lane, f.offset, f.size), f.size);
     return x;
 }
-static void put(const Group& g, long lane, const Field& f, uint64_t x) {
+static inline void put(const Group& g, long lane, const Field& f, uint64_t x) {
     if (f.size == 0) set_bit(g, lane, f.offset, x & 1);
     else memcpy(element(g, lane, f.offset, f.size), &x, f.size);
 }
 
-static void carry(const Group& from, long source, const Group& to, long target, const Link& w) {
+static inline void carry(const Group& from, long source, const Group& to, long target, const Link& w) {
     Field f = {w.from, w.from_size, 0, 0}, t = {w.to, w.to_size, 0, 0};
     uint64_t mask = w.width == 64 ? ~0ull : (1ull << w.width) - 1;
     uint64_t x = get(from, source, f) >> w.from_low & mask;
