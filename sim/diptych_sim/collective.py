@@ -3,37 +3,30 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.mesh.core import CAUSES
 from diptych.mesh.panel import DecodePanel
-from diptych.mesh.router import DIRECTIONS
-from diptych_sim.account.accounts import AccountError, bytes_by_level
 from diptych_sim.account.collective_cost import bound_cycles, predict, published_cycles
+from diptych_sim.account.errors import AccountError
+from diptych_sim.account.tiles import add_tiles, tile_changes
 from diptych_sim.compiler.collectives import (
     Collective,
     CompiledCollective,
     compile_collective,
     expected_results,
 )
-from diptych_sim.engine.build import BuildOptions, Progress
+from diptych_sim.engine.build import Progress
 from diptych_sim.engine.emit import Source, emit_verilog
-from diptych_sim.engine.simulate import Run, simulate
+from diptych_sim.engine.simulate import Run
 from diptych_sim.engine.waves import WavePlan
-from diptych_sim.tile_public import TILE_PUBLIC
+from diptych_sim.mesh_run import TOP, run_job
 
 __all__ = ["CollectiveRun", "collective", "random_vectors"]
-
-WAVELET_BYTES = 4
-TOP = "decode_panel"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,37 +82,25 @@ def collective(
     """
     compiled = compile_collective(c, vectors)
     expected, must = expected_results(c, vectors)
-    events: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="diptych-") as name:
-        job = Path(name) / "collective.json"
-        job.write_text(
-            json.dumps(
-                {
-                    "mesh": [c.rows, c.columns],
-                    "load": compiled.load,
-                    "start": compiled.start,
-                    "gather": compiled.gather,
-                    "waited": compiled.waited,
-                    "written": compiled.written,
-                    "results": c.columns * c.words,
-                    "lines": compiled.program.lines,
-                    "colors": {},
-                    "limit": 2000 + 20 * predict(c),
-                }
-            )
-        )
-        run = simulate(
-            _verilog(c.rows, c.columns, compiled.colors, c.hop_cycles),
-            name=TOP,
-            test_module="diptych_tb.mesh.collective",
-            env={"DIPTYCH_COLLECTIVE": job},
-            options=BuildOptions(shared=("tile",)),
-            public=TILE_PUBLIC,
-            waves=waves,
-            seed=seed,
-            progress=progress,
-            on_event=events.append,
-        )
+    events, run = run_job(
+        _verilog(c.rows, c.columns, compiled.colors, c.hop_cycles),
+        "collective",
+        {
+            "mesh": [c.rows, c.columns],
+            "load": compiled.load,
+            "start": compiled.start,
+            "gather": compiled.gather,
+            "waited": compiled.waited,
+            "written": compiled.written,
+            "results": c.columns * c.words,
+            "lines": compiled.program.lines,
+            "colors": {},
+            "limit": 2000 + 20 * predict(c),
+        },
+        waves=waves,
+        seed=seed,
+        progress=progress,
+    )
     words = next(event["words"] for event in events if event["kind"] == "results")
     got = np.array(words, np.uint32).reshape(vectors.shape)
     end = next(event for event in events if event["kind"] == "collective")
@@ -138,25 +119,12 @@ def _account(c: Collective, end: dict[str, Any]) -> dict[str, Any]:
             f"Tiles must start in one cycle, not from {min(starts)} to {max(starts)}"
         )
     cycles = end["end"] - starts[0]
-    changes = [
-        {name: (after[name] - before[name]) % 2**32 for name in after}
-        for before, after in zip(end["before"], end["after"], strict=True)
-    ]
-    for index, tile in enumerate(changes):
-        counted = sum(tile[cause] for cause in CAUSES)
-        if counted != cycles:
-            raise AccountError(f"Causes of tile {index} must sum to {cycles} cycles, not {counted}")
-    total: dict[str, int] = {name: sum(tile[name] for tile in changes) for name in changes[0]}
-    hops = WAVELET_BYTES * sum(total[way] for way in DIRECTIONS)
+    changes = tile_changes(end["before"], end["after"], cycles)
     return {
         "cycles": cycles,
         "bound_cycles": bound_cycles(c),
         "predicted_cycles": predict(c),
         "published_cycles": published_cycles(c),
-        "macs": total["macs"],
         "mac_utilization": 0.0,
-        "cycles_by_cause": {cause: total[cause] for cause in CAUSES},
-        "bytes": bytes_by_level(
-            sram_read=total["sram_read"], sram_write=total["sram_write"], fabric_hops=hops
-        ),
+        **add_tiles(changes),
     }

@@ -4,24 +4,21 @@
 from __future__ import annotations
 
 import itertools
-import json
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from diptych.mesh.panel import DecodePanel
 from diptych_sim import lane_host
 from diptych_sim.compiler.decode import DecodeProgram, compile_decode
 from diptych_sim.compiler.routes import Color
-from diptych_sim.engine.build import BuildOptions, Progress
+from diptych_sim.engine.build import Progress
 from diptych_sim.engine.kind import Engine
-from diptych_sim.engine.simulate import Run, simulate
+from diptych_sim.engine.simulate import Run
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.golden.machine import GoldenMachine
 from diptych_sim.golden.quantized import QuantizedModel
-from diptych_sim.tile_public import TILE_PUBLIC
+from diptych_sim.mesh_run import run_job
 
 __all__ = ["DecodeRun", "decode_load", "decode_only"]
 
@@ -124,39 +121,23 @@ def decode_only(
             on_event=on_event,
         )
         return _finished(expected, events, run)
-    events: list[dict[str, Any]] = []
-
-    def listen(event: dict[str, Any]) -> None:
-        events.append(event)
-        if on_event is not None:
-            on_event(event)
-
-    with tempfile.TemporaryDirectory(prefix="diptych-") as name:
-        job = Path(name) / "decode.json"
-        job.write_text(
-            json.dumps(
-                {
-                    "load": load,
-                    "tokens": count,
-                    "limit": LIMIT,
-                    "mesh": mesh,
-                    "lines": program.program.lines,
-                    "colors": {color.value: color.name for color in Color},
-                }
-            )
-        )
-        run = simulate(
-            DecodePanel(rows, columns, sram_bytes=sram_bytes, program_depth=program.program_depth),
-            name="decode_panel",
-            test_module="diptych_tb.mesh.decode",
-            env={"DIPTYCH_DECODE": job},
-            options=BuildOptions(shared=shared),
-            public=TILE_PUBLIC,
-            waves=waves,
-            seed=seed,
-            progress=progress,
-            on_event=listen,
-        )
+    events, run = run_job(
+        DecodePanel(rows, columns, sram_bytes=sram_bytes, program_depth=program.program_depth),
+        "decode",
+        {
+            "load": load,
+            "tokens": count,
+            "limit": LIMIT,
+            "mesh": mesh,
+            "lines": program.program.lines,
+            "colors": {color.value: color.name for color in Color},
+        },
+        shared=shared,
+        waves=waves,
+        seed=seed,
+        progress=progress,
+        on_event=on_event,
+    )
     return _finished(expected, events, run)
 
 

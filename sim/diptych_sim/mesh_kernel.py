@@ -3,28 +3,20 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from diptych.mesh.core import CAUSES
 from diptych.mesh.panel import DecodePanel
-from diptych.mesh.router import DIRECTIONS
 from diptych_sim import lane_host
-from diptych_sim.account.accounts import AccountError, bytes_by_level
+from diptych_sim.account.tiles import TILE_MACS, add_tiles, tile_changes
 from diptych_sim.compiler.mesh_kernel import MeshKernel
-from diptych_sim.engine.build import BuildOptions, Progress
+from diptych_sim.engine.build import Progress
 from diptych_sim.engine.kind import Engine
-from diptych_sim.engine.simulate import Run, simulate
+from diptych_sim.engine.simulate import Run
 from diptych_sim.engine.waves import WavePlan
-from diptych_sim.tile_public import TILE_PUBLIC
+from diptych_sim.mesh_run import run_job
 
-__all__ = ["TILE_MACS", "KernelRun", "run_kernel"]
-
-TILE_MACS = 8
-WAVELET_BYTES = 4
+__all__ = ["KernelRun", "run_kernel"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,42 +57,30 @@ def run_kernel(
         end, results, run = lane_host.run_kernel(kernel, limit, progress)
         accounts = _account(end, kernel, useful_macs, bound)
         return KernelRun(results=results, accounts=accounts, run=run)
-    events: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="diptych-") as name:
-        job = Path(name) / "kernel.json"
-        job.write_text(
-            json.dumps(
-                {
-                    "mesh": [kernel.rows, kernel.columns],
-                    "load": kernel.load,
-                    "start": kernel.start,
-                    "readbacks": [
-                        {"packets": turn.packets, "words": turn.words} for turn in kernel.readbacks
-                    ],
-                    "lines": kernel.program.lines,
-                    "colors": kernel.color_names,
-                    "limit": limit,
-                }
-            )
-        )
-        run = simulate(
-            DecodePanel(
-                kernel.rows,
-                kernel.columns,
-                colors=kernel.colors,
-                sram_bytes=kernel.sram_bytes,
-                positions=1,
-            ),
-            name="decode_panel",
-            test_module="diptych_tb.mesh.kernel",
-            env={"DIPTYCH_KERNEL": job},
-            options=BuildOptions(shared=("tile",)),
-            public=TILE_PUBLIC,
-            waves=waves,
-            seed=seed,
-            progress=progress,
-            on_event=events.append,
-        )
+    events, run = run_job(
+        DecodePanel(
+            kernel.rows,
+            kernel.columns,
+            colors=kernel.colors,
+            sram_bytes=kernel.sram_bytes,
+            positions=1,
+        ),
+        "kernel",
+        {
+            "mesh": [kernel.rows, kernel.columns],
+            "load": kernel.load,
+            "start": kernel.start,
+            "readbacks": [
+                {"packets": turn.packets, "words": turn.words} for turn in kernel.readbacks
+            ],
+            "lines": kernel.program.lines,
+            "colors": kernel.color_names,
+            "limit": limit,
+        },
+        waves=waves,
+        seed=seed,
+        progress=progress,
+    )
     end = next(event for event in events if event["kind"] == "kernel")
     return KernelRun(
         results=[event["words"] for event in events if event["kind"] == "results"],
@@ -111,25 +91,12 @@ def run_kernel(
 
 def _account(end: dict[str, Any], kernel: MeshKernel, macs: int, bound: int) -> dict[str, Any]:
     cycles = end["cycles"]
-    changes = [
-        {name: (after[name] - before[name]) % 2**32 for name in after}
-        for before, after in zip(end["before"], end["after"], strict=True)
-    ]
-    for index, tile in enumerate(changes):
-        counted = sum(tile[cause] for cause in CAUSES)
-        if counted != cycles:
-            raise AccountError(f"Causes of tile {index} must sum to {cycles} cycles, not {counted}")
-    total: dict[str, int] = {name: sum(tile[name] for tile in changes) for name in changes[0]}
-    tiles = kernel.rows * kernel.columns
-    hops = WAVELET_BYTES * sum(total[way] for way in DIRECTIONS)
+    total = add_tiles(tile_changes(end["before"], end["after"], cycles))
     return {
         "cycles": cycles,
         "bound_cycles": bound,
+        **total,
         "macs": macs,
-        "mac_utilization": macs / (cycles * tiles * TILE_MACS),
-        "cycles_by_cause": {cause: total[cause] for cause in CAUSES},
-        "bytes": bytes_by_level(
-            sram_read=total["sram_read"], sram_write=total["sram_write"], fabric_hops=hops
-        ),
+        "mac_utilization": macs / (cycles * kernel.rows * kernel.columns * TILE_MACS),
         "macs_with_padding": total["macs"],
     }

@@ -9,8 +9,6 @@ from typing import Any
 
 from diptych.link.link import LINK_CAUSES
 from diptych.memory.axi import BEAT_BYTES
-from diptych.mesh.core import CAUSES as TILE_CAUSES
-from diptych.mesh.router import DIRECTIONS
 from diptych.systolic.dma_load import LOAD_CAUSES
 from diptych.systolic.dma_store import STORE_CAUSES
 from diptych.systolic.matrix import MATRIX_CAUSES
@@ -19,12 +17,13 @@ from diptych_sim.account.decode_operations import decode_operations
 from diptych_sim.account.errors import AccountError
 from diptych_sim.account.prefill_cost import prefill_cost
 from diptych_sim.account.prefill_operations import prefill_layers, prefill_operations
+from diptych_sim.account.tiles import TILE_MACS, add_tiles, bytes_by_level, tile_changes
 from diptych_sim.compiler.placement import Placement
 from diptych_sim.generate import Generation, Machine
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.trace import RunFolder
 
-__all__ = ["AccountError", "account", "bytes_by_level"]
+__all__ = ["AccountError", "account"]
 
 ENGINE_CAUSES = {
     "matrix": MATRIX_CAUSES,
@@ -43,8 +42,6 @@ ENGINE_CAUSES = {
 }
 """Causes of the engines of the prefill panel; each engine's sum to the cycles."""
 RESET_CYCLES = 2
-WAVELET_BYTES = 4
-TILE_MACS = 8
 LINK_WORD_BYTES = 4
 
 
@@ -64,15 +61,6 @@ def _check(what: str, causes: Mapping[str, int], cycles: int) -> None:
 def _agree(what: str, counted: int, seen: int) -> None:
     if counted != seen:
         raise AccountError(f"Counter of {what} must agree with the monitor's {seen}, not {counted}")
-
-
-def bytes_by_level(**known: int | None) -> dict[str, int | None]:
-    """Return the bytes moved at each level, None where there is no such level."""
-    levels = (
-        "hbm_read hbm_write scratchpad_read scratchpad_write accumulator_read accumulator_write "
-        "sram_read sram_write fabric_hops link"
-    )
-    return {name: known.get(name) for name in levels.split()}
 
 
 def _prefill(done: Generation, model: QuantizedModel, machine: Machine) -> dict[str, Any]:
@@ -192,14 +180,8 @@ def _decode(done: Generation, model: QuantizedModel) -> dict[str, Any] | None:
     first = _event(done, "counters", index=len(done.sequences) - 1)
     last = _event(done, "counters", index=len(done.tokens) - 1)
     cycles = last["cycle"] - first["cycle"]
-    names = first["tiles"][0]
-    changes: list[dict[str, int]] = [
-        {name: (after[name] - before[name]) % 2**32 for name in names}
-        for before, after in zip(first["tiles"], last["tiles"], strict=True)
-    ]
-    for index, tile in enumerate(changes):
-        _check(f"tile {index}", {cause: tile[cause] for cause in TILE_CAUSES}, cycles)
-    total: dict[str, int] = {name: sum(tile[name] for tile in changes) for name in names}
+    changes = tile_changes(first["tiles"], last["tiles"], cycles)
+    total = add_tiles(changes)
     rounds = sum(part.count for part in done.decode.plan)
     columns = done.decode.placement.columns
     order = sorted(range(len(changes)), key=lambda index: -changes[index]["computing"])
@@ -214,15 +196,9 @@ def _decode(done: Generation, model: QuantizedModel) -> dict[str, Any] | None:
         "cycles_per_token": cycles / tokens,
         "predicted_cycles": decode_cost(done.decode),
         "bound_cycles": rounds * _bound(model, done.decode.placement, total["macs"] // rounds),
-        "macs": total["macs"],
         "mac_utilization": total["macs"] / (cycles * len(changes) * TILE_MACS),
         "macs_by_tile": _spread([tile["macs"] for tile in changes]),
-        "cycles_by_cause": {cause: total[cause] for cause in TILE_CAUSES},
-        "bytes": bytes_by_level(
-            sram_read=total["sram_read"],
-            sram_write=total["sram_write"],
-            fabric_hops=WAVELET_BYTES * sum(total[way] for way in DIRECTIONS),
-        ),
+        **total,
     }
 
 

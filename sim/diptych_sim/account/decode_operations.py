@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 
 from diptych.mesh.core import CAUSES
-from diptych.mesh.router import DIRECTIONS
+from diptych_sim.account.tiles import fabric_bytes
 from diptych_sim.trace import RunFolder
 
 __all__ = ["DecodeWindow", "decode_operations", "decode_windows"]
 
-WAVELET_BYTES = 4
 STARTING = "starting"
 """What comes before the first operation: the token is on its way into the mesh."""
 
@@ -116,6 +115,6 @@ def decode_operations(run: RunFolder) -> list[dict[str, Any]]:
         operation["bytes"] = {
             "sram_read": count["sram_read"],
             "sram_write": count["sram_write"],
-            "fabric_hops": WAVELET_BYTES * sum(count[way] for way in DIRECTIONS),
+            "fabric_hops": fabric_bytes(count),
         }
     return list(found.values())

@@ -10,6 +10,7 @@ from diptych_sim.account.accounts import account
 from diptych_sim.generate import Machine, generate_batch
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.llm.load import load_model
+from diptych_sim.report.progress import Steps
 
 __all__ = ["measure"]
 
@@ -37,8 +38,10 @@ def measure(console: Console, runs: int) -> None:
         table.add_column(name, justify="right")
     table.add_column("prefill cycles a prompt", justify="right")
     alone = 0.0
+    tell = Steps()
     for count in (1, 2, 4, 8):
         prompts = [loaded.tokenizer.encode(text) for text in PROMPTS[:count]]
+        tell(f"{count} sequences")
         done = generate_batch(model, prompts, [TOKENS] * count, machine=machine)
         accounts = account(done, model, machine)
         decode = accounts["decode"]
@@ -52,4 +55,5 @@ def measure(console: Console, runs: int) -> None:
             f"{decode['mac_utilization']:.1%}",
             f"{accounts['prefill']['cycles'] / count:,.0f}",
         )
+    tell.stop()
     console.print(table)

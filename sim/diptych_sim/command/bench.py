@@ -19,6 +19,7 @@ from diptych_sim.bench import (
     wafer,
 )
 from diptych_sim.command.options import Refused
+from diptych_sim.command.running import running
 
 __all__ = ["bench"]
 
@@ -45,4 +46,5 @@ def bench(names: tuple[str, ...], runs: int) -> None:
     console = Console(highlight=False)
     for name in names or [name for name in MEASURES if name != "wafer"]:
         console.rule(name, align="left")
-        MEASURES[name](console, runs)
+        with running():
+            MEASURES[name](console, runs)

@@ -3,23 +3,19 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
-from rich.console import Console
 
 from diptych.mesh.fabric import Combine
-from diptych_sim.account.accounts import AccountError
 from diptych_sim.account.collective_cost import choose
 from diptych_sim.collective import collective as run_collective
 from diptych_sim.collective import random_vectors
-from diptych_sim.command.options import MESH, Refused, Size, check_file, write_json
+from diptych_sim.command.options import MESH, Refused, Size, check_file
+from diptych_sim.command.running import close_kernel, running, size_text
 from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.collective_plan import CollectiveError
 from diptych_sim.compiler.collectives import ALGORITHMS, Collective
-from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
-from diptych_sim.report.progress import Steps
 
 __all__ = ["collective"]
 
@@ -70,8 +66,7 @@ def collective(
     check_file("JSON file", "--json", json_file)
     check_file("Waveform file", "--waves", waves, suffixes=(".fst", ".vcd"))
     recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=True)
-    tell = Steps()
-    try:
+    with running(CollectiveError) as tell:
         c = Collective(
             operation=operation,
             algorithm="fabric" if algorithm == "auto" else algorithm,
@@ -91,19 +86,14 @@ def collective(
             seed=seed,
             progress=tell,
         )
-    except CollectiveError as error:
-        raise Refused(str(error)) from None
-    except (BuildError, ToolError, SimulationError, AccountError) as error:
-        raise click.ClickException(str(error)) from None
-    finally:
-        tell.stop()
+    size = size_text(mesh)
     result: dict[str, Any] = {
         "matches_golden": done.matches_golden,
         **done.accounts,
         "wall_seconds": done.run.seconds,
         "config": {
             "operation": operation,
-            "mesh": f"{mesh[0]}x{mesh[1]}",
+            "mesh": size,
             "words": words,
             "algorithm": c.algorithm,
             "over": over,
@@ -112,22 +102,13 @@ def collective(
             "seed": seed,
         },
     }
-    terminal = Console(stderr=json_file == "-", highlight=False)
-    published = result["published_cycles"]
-    terminal.print(
-        f"{operation} of {words} words on {mesh[0]}x{mesh[1]}, {c.algorithm}: "
-        f"{result['cycles']:,} cycles; bound {result['bound_cycles']:,}, predicted "
-        f"{result['predicted_cycles']:,}"
-        + (f", published formula {published:,}" if published is not None else "")
-        + f"; {'equal to' if done.matches_golden else 'DIFFERENT FROM'} NumPy",
-        soft_wrap=True,
+    cycles, bound, published = (
+        result[name] for name in ("cycles", "bound_cycles", "published_cycles")
     )
-    causes = result["cycles_by_cause"]
-    shown = ", ".join(f"{name} {count:,}" for name, count in causes.items() if count)
-    terminal.print(f"tile cycles: {shown}", soft_wrap=True)
-    if recording is not None:
-        recording.finish(terminal)
-    write_json(json_file, result)
-    if not done.matches_golden:
-        click.echo("error: the result differs from NumPy's", err=True)
-        sys.exit(1)
+    headline = (
+        f"{operation} of {words} words on {size}, {c.algorithm}: {cycles:,} cycles; bound "
+        f"{bound:,}, predicted {result['predicted_cycles']:,}"
+    )
+    if published is not None:
+        headline += f", published formula {published:,}"
+    close_kernel(result, headline, json_file, recording)

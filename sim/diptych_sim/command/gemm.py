@@ -3,29 +3,25 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 import numpy as np
-from rich.console import Console
 
-from diptych_sim.account.accounts import AccountError
 from diptych_sim.command.mesh_gemm import gemm_on_mesh
 from diptych_sim.command.options import (
     ARRAY,
     MESH,
+    WEIGHT_ROWS,
     Refused,
     Size,
     check_file,
     check_weight_rows,
-    write_json,
 )
+from diptych_sim.command.running import close_kernel, running, size_text
 from diptych_sim.compiler.gemm import GemmError
 from diptych_sim.compiler.mesh_gemm import ALGORITHMS
-from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
 from diptych_sim.gemm import gemm as run_gemm
-from diptych_sim.report.progress import Steps
 
 __all__ = ["gemm"]
 
@@ -47,13 +43,7 @@ LARGEST = 2**16
 )
 @click.option("--hbm-bytes-per-cycle", default=64, show_default=True, type=int)
 @click.option("--hbm-latency", default=100, show_default=True, type=int)
-@click.option(
-    "--weight-rows",
-    default=1,
-    show_default=True,
-    type=int,
-    help="Rows of weights that load in a cycle: 1, 2 or 4.",
-)
+@WEIGHT_ROWS
 @click.option("--bias", is_flag=True, help="Add an int32 to each column.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
@@ -92,8 +82,7 @@ def gemm(
     x = rng.integers(-128, 128, (m, k)).astype(np.int8)
     w = rng.integers(-128, 128, (k, n)).astype(np.int8)
     biases = rng.integers(-(2**31), 2**31, n).astype(np.int32) if bias else None
-    tell = Steps()
-    try:
+    with running(GemmError) as tell:
         done = run_gemm(
             x,
             w,
@@ -105,12 +94,7 @@ def gemm(
             seed=seed,
             progress=tell,
         )
-    except GemmError as error:
-        raise Refused(str(error)) from None
-    except (BuildError, ToolError, SimulationError, AccountError) as error:
-        raise click.ClickException(str(error)) from None
-    finally:
-        tell.stop()
+    size = size_text(array)
     result: dict[str, Any] = {
         "matches_golden": done.matches_golden,
         **done.accounts,
@@ -119,7 +103,7 @@ def gemm(
             "m": m,
             "k": k,
             "n": n,
-            "array": f"{array[0]}x{array[1]}",
+            "array": size,
             "hbm_bytes_per_cycle": hbm_bytes_per_cycle,
             "hbm_latency": hbm_latency,
             "weight_rows": weight_rows,
@@ -127,25 +111,15 @@ def gemm(
             "seed": seed,
         },
     }
-    terminal = Console(stderr=json_file == "-", highlight=False)
-    share = result["bound_cycles"] / result["cycles"]
-    terminal.print(
-        f"{m}x{k}x{n} on {array[0]}x{array[1]}: {result['cycles']:,} cycles, bound "
-        f"{result['bound_cycles']:,} ({share:.1%}), cost model {result['predicted_cycles']:,}; "
-        f"{result['mac_utilization']:.1%} of peak"
+    headline = (
+        f"{m}x{k}x{n} on {size}: {result['cycles']:,} cycles, bound {result['bound_cycles']:,} "
+        f"({result['bound_cycles'] / result['cycles']:.1%}), cost model "
+        f"{result['predicted_cycles']:,}; {result['mac_utilization']:.1%} of peak"
     )
-    shown = ", ".join(
-        f"{name} {count:,}" for name, count in result["cycles_by_cause"].items() if count
-    )
-    terminal.print(shown, soft_wrap=True)
     read, program = result["bytes"]["hbm_read"], result["program_bytes"]
-    terminal.print(
+    moved = (
         f"HBM reads {read - program:,} bytes of operands, "
         f"{(read - program) / result['operand_bytes']:.2f} times their size, and {program:,} of "
-        f"the program; writes {result['bytes']['hbm_write']:,}; "
-        f"{'equal to' if done.matches_golden else 'DIFFERENT FROM'} NumPy"
+        f"the program; writes {result['bytes']['hbm_write']:,}"
     )
-    write_json(json_file, result)
-    if not done.matches_golden:
-        click.echo("error: the result differs from NumPy's", err=True)
-        sys.exit(1)
+    close_kernel(result, headline, json_file, cycles_of="array", details=moved)

@@ -3,13 +3,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 import numpy as np
-from rich.console import Console
 
-from diptych_sim.account.accounts import AccountError
 from diptych_sim.command.options import (
     ENGINE,
     MESH,
@@ -17,14 +13,12 @@ from diptych_sim.command.options import (
     Size,
     check_engine,
     check_file,
-    write_json,
 )
+from diptych_sim.command.running import close_kernel, running, size_text
 from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.mesh_kernel import KernelError
-from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
 from diptych_sim.engine.kind import Engine
 from diptych_sim.gemv import gemv as run_gemv
-from diptych_sim.report.progress import Steps
 
 __all__ = ["gemv"]
 
@@ -74,8 +68,7 @@ def gemv(
     rng = np.random.default_rng(seed)
     x = rng.integers(-128, 128, k).astype(np.int8)
     w = rng.integers(-128, 128, (n, k)).astype(np.int8)
-    tell = Steps()
-    try:
+    with running(KernelError) as tell:
         done = run_gemv(
             x,
             w,
@@ -86,12 +79,7 @@ def gemv(
             engine=engine,
             progress=tell,
         )
-    except KernelError as error:
-        raise Refused(str(error)) from None
-    except (BuildError, ToolError, SimulationError, AccountError) as error:
-        raise click.ClickException(str(error)) from None
-    finally:
-        tell.stop()
+    size = size_text(mesh)
     result = {
         "matches_golden": done.matches_golden,
         **done.accounts,
@@ -99,25 +87,14 @@ def gemv(
         "config": {
             "k": k,
             "n": n,
-            "mesh": f"{mesh[0]}x{mesh[1]}",
+            "mesh": size,
             "sram_bytes": done.sram_bytes,
             "seed": seed,
             "engine": engine,
         },
     }
-    terminal = Console(stderr=json_file == "-", highlight=False)
-    terminal.print(
-        f"{n}x{k} by {k} on {mesh[0]}x{mesh[1]}: {result['cycles']:,} cycles, bound "
-        f"{result['bound_cycles']:,}; {result['mac_utilization']:.1%} of peak; "
-        f"{'equal to' if done.matches_golden else 'DIFFERENT FROM'} NumPy",
-        soft_wrap=True,
+    headline = (
+        f"{n}x{k} by {k} on {size}: {result['cycles']:,} cycles, bound "
+        f"{result['bound_cycles']:,}; {result['mac_utilization']:.1%} of peak"
     )
-    causes = result["cycles_by_cause"]
-    shown = ", ".join(f"{name} {count:,}" for name, count in causes.items() if count)
-    terminal.print(f"tile cycles: {shown}", soft_wrap=True)
-    if recording is not None:
-        recording.finish(terminal)
-    write_json(json_file, result)
-    if not done.matches_golden:
-        click.echo("error: the result differs from NumPy's", err=True)
-        sys.exit(1)
+    close_kernel(result, headline, json_file, recording)

@@ -3,18 +3,12 @@
 
 from __future__ import annotations
 
-import sys
-
-import click
 import numpy as np
-from rich.console import Console
 
-from diptych_sim.account.accounts import AccountError
-from diptych_sim.command.options import Refused, Size, write_json
+from diptych_sim.command.options import Refused, Size
+from diptych_sim.command.running import close_kernel, running, size_text
 from diptych_sim.compiler.mesh_kernel import KernelError
-from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
 from diptych_sim.mesh_gemm import mesh_gemm
-from diptych_sim.report.progress import Steps
 
 __all__ = ["gemm_on_mesh"]
 
@@ -28,17 +22,11 @@ def gemm_on_mesh(
     rng = np.random.default_rng(seed)
     x = rng.integers(-128, 128, (m, k)).astype(np.int8)
     w = rng.integers(-128, 128, (k, n)).astype(np.int8)
-    tell = Steps()
-    try:
+    with running(KernelError) as tell:
         done = mesh_gemm(x, w, mesh=mesh, algorithm=algorithm, seed=seed, progress=tell)
-    except KernelError as error:
-        raise Refused(str(error)) from None
-    except (BuildError, ToolError, SimulationError, AccountError) as error:
-        raise click.ClickException(str(error)) from None
-    finally:
-        tell.stop()
-    size = f"{mesh[0]}x{mesh[1]}"
+    size = size_text(mesh)
     rate = done.accounts["macs"] / (done.accounts["cycles"] * mesh[0] * mesh[1])
+    block = "x".join(map(str, done.block))
     result = {
         "matches_golden": done.matches_golden,
         **done.accounts,
@@ -50,23 +38,14 @@ def gemm_on_mesh(
             "n": n,
             "mesh": size,
             "algorithm": algorithm,
-            "block": "x".join(map(str, done.block)),
+            "block": block,
             "sram_bytes": done.sram_bytes,
             "seed": seed,
         },
     }
-    terminal = Console(stderr=json_file == "-", highlight=False)
-    terminal.print(
-        f"{m}x{k}x{n} on {size}, {algorithm}, blocks of {result['config']['block']}: "
-        f"{result['cycles']:,} cycles, bound {result['bound_cycles']:,}; {rate:.2f} MAC per cycle "
-        f"and tile, {result['mac_utilization']:.1%} of peak; "
-        f"{'equal to' if done.matches_golden else 'DIFFERENT FROM'} NumPy",
-        soft_wrap=True,
+    headline = (
+        f"{m}x{k}x{n} on {size}, {algorithm}, blocks of {block}: {result['cycles']:,} cycles, "
+        f"bound {result['bound_cycles']:,}; {rate:.2f} MAC per cycle and tile, "
+        f"{result['mac_utilization']:.1%} of peak"
     )
-    causes = result["cycles_by_cause"]
-    shown = ", ".join(f"{name} {count:,}" for name, count in causes.items() if count)
-    terminal.print(f"tile cycles: {shown}", soft_wrap=True)
-    write_json(json_file, result)
-    if not done.matches_golden:
-        click.echo("error: the result differs from NumPy's", err=True)
-        sys.exit(1)
+    close_kernel(result, headline, json_file)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from diptych.mesh.fabric import LOAD_COLOR, Load, Port, header
 from diptych.mesh.isa import Function, Op
 from diptych_sim.compiler.assembler import Assembler
-from diptych_sim.compiler.route_entry import RouteEntry
+from diptych_sim.compiler.route_entry import RouteEntry, check_routes
 
 __all__ = [
     "KernelError",
@@ -123,10 +123,13 @@ def read_back(rows: int, column: int, address: int, words: int, task: int, color
     The columns west of it pass them on; ``task`` is where :func:`read_task` begins.
     """
     out: list[int] = []
-    if column:
-        passes = RouteEntry(frozenset([Port.EAST]), frozenset([Port.WEST]), color=color)
-        out += packet(Load.ROUTE, color, [passes.word()], 0, column - 1)
+    passes = RouteEntry(frozenset([Port.EAST]), frozenset([Port.WEST]), color=color)
     sends = RouteEntry(frozenset([Port.RAMP]), frozenset([Port.WEST]), color=color)
+    # All rows do the same, and the product's colors are at rest.
+    unused = [RouteEntry()] * color
+    check_routes([[[*unused, entry] for entry in [passes] * column + [sends]]])
+    if column:
+        out += packet(Load.ROUTE, color, [passes.word()], 0, column - 1)
     out += packet(Load.ROUTE, color, [sends.word()], column)
     out += packet(Load.REGISTER, _ADDRESS, [address, words], column)
     out += packet(Load.ACTIVATE, task, [], column)

@@ -52,13 +52,13 @@ async def _until_written(host: Host, job: dict[str, Any]) -> dict[str, Any]:
 
 @cocotb.test()
 async def runs(dut: Any) -> None:
-    """Run the job in ``$DIPTYCH_COLLECTIVE``, and report its cycles, counters and results.
+    """Run the job in ``$DIPTYCH_JOB``, and report its cycles, counters and results.
 
     A JSON file as that of :mod:`diptych_tb.mesh.kernel`, but with ``waited`` (instructions of each
     tile before its first move), ``written`` (bytes that each writes), ``gather`` (words of each
     row that read the results) and ``results`` (words that each row sends).
     """
-    job = json.loads(Path(os.environ["DIPTYCH_COLLECTIVE"]).read_text())
+    job = json.loads(Path(os.environ["DIPTYCH_JOB"]).read_text())
     host = Host(dut, job)
     await host.start()
     await host.send(job["load"])

@@ -41,10 +41,10 @@ def _cycle() -> int:
 async def decodes(dut: Any) -> None:
     """Report each token, its sequence and its cycle, and at the end the tiles' counters.
 
-    ``$DIPTYCH_DECODE`` is a JSON file with ``load`` (words of each row), ``tokens`` (how many),
+    ``$DIPTYCH_JOB`` is a JSON file with ``load`` (words of each row), ``tokens`` (how many),
     ``limit`` (cycles that a token may take), and what :func:`.watch_mesh` asks for.
     """
-    job = json.loads(Path(os.environ["DIPTYCH_DECODE"]).read_text())
+    job = json.loads(Path(os.environ["DIPTYCH_JOB"]).read_text())
     rows = [StreamDriver(dut, f"i__{r}", unsigned(WIDTH)) for r in range(len(job["load"]))]
     await start_clock_and_reset(dut)
     mark_start()

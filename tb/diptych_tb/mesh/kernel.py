@@ -103,13 +103,13 @@ class Host:
 
 @cocotb.test()
 async def runs(dut: Any) -> None:
-    """Run the job in ``$DIPTYCH_KERNEL``, and report its cycles, counters and results.
+    """Run the job in ``$DIPTYCH_JOB``, and report its cycles, counters and results.
 
     A JSON file with ``mesh`` (rows, columns), ``load`` and ``start`` (words of each row),
     ``readbacks`` (packets, words), ``lines`` (the program), ``colors`` (names) and ``limit`` (cycles).
     Cycles run from the first in which a tile is busy to the first in which none is.
     """
-    job = json.loads(Path(os.environ["DIPTYCH_KERNEL"]).read_text())
+    job = json.loads(Path(os.environ["DIPTYCH_JOB"]).read_text())
     host = Host(dut, job)
     await host.start()
     await host.send(job["load"])

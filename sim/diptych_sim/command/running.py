@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How a command runs something, and how it ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+
+from diptych_sim.account.accounts import AccountError
+from diptych_sim.command.options import Refused, Size, write_json
+from diptych_sim.command.waves import Recording
+from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
+from diptych_sim.report.progress import Steps
+
+__all__ = ["close_kernel", "running", "size_text"]
+
+
+def size_text(size: Size) -> str:
+    """Return a size as RxC."""
+    return f"{size[0]}x{size[1]}"
+
+
+@contextmanager
+def running(*refusals: type[Exception]) -> Iterator[Steps]:
+    """Show the steps of a run, and end it with one line if it fails.
+
+    ``refusals`` are a user's mistakes (exit status 2); builds, simulations and accounts that fail
+    are not (1).
+    """
+    tell = Steps()
+    try:
+        yield tell
+    except refusals as error:
+        raise Refused(str(error)) from None
+    except (BuildError, ToolError, SimulationError, AccountError) as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        tell.stop()
+
+
+def close_kernel(
+    result: dict[str, Any],
+    headline: str,
+    json_file: str | None,
+    recording: Recording | None = None,
+    *,
+    cycles_of: str = "tile",
+    details: str = "",
+) -> None:
+    """Print what a run from operands to results gave, write its result, and exit 1 if it differs.
+
+    ``headline`` says what was run and what it cost, ``cycles_of`` whose cycles have causes;
+    ``details`` come last.
+    """
+    terminal = Console(stderr=json_file == "-", highlight=False)
+    equal = result["matches_golden"]
+    verdict = f"{'equal to' if equal else 'DIFFERENT FROM'} NumPy"
+    causes = ", ".join(
+        f"{name} {count:,}" for name, count in result["cycles_by_cause"].items() if count
+    )
+    terminal.print(f"{headline}; {verdict}", soft_wrap=True)
+    terminal.print(f"{cycles_of} cycles: {causes}", soft_wrap=True)
+    if details:
+        terminal.print(details, soft_wrap=True)
+    if recording is not None:
+        recording.finish(terminal)
+    write_json(json_file, result)
+    if not equal:
+        click.echo("error: the result differs from NumPy's", err=True)
+        sys.exit(1)
