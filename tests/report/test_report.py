@@ -21,6 +21,7 @@ from diptych_sim.account.accounts import account
 from diptych_sim.generate import Machine, generate
 from diptych_sim.llm.model import ModelConfig
 from diptych_sim.report.compare import compare
+from diptych_sim.report.findings import findings
 from diptych_sim.report.html import html_report
 from diptych_sim.report.operations import operation_rows, operations_csv
 from diptych_sim.report.terminal import print_accounts
@@ -108,6 +109,21 @@ def test_operations_sum_to_the_run(folder):
         assert sum(row["cycles_by_cause"][cause] for row in decode) == count
     for level in ("sram_read", "sram_write", "fabric_hops"):
         assert sum(row["bytes"][level] for row in decode) == result["decode"]["bytes"][level]
+
+
+def test_layers_of_decode_are_their_operations(folder):
+    result = read_run(folder).result
+    layers, tiles = result["decode"]["layers"], 4
+    assert [layer["layer"] for layer in layers] == [0, 1]
+    inner = [o for o in result["decode"]["operations"] if o["layer"] is not None]
+    for name in ("cycles", "macs"):
+        assert sum(layer[name] for layer in layers) == sum(o[name] for o in inner)
+    for layer in layers:
+        assert sum(layer["cycles_by_cause"].values()) == tiles * layer["cycles"]
+        assert layer["mac_utilization"] == layer["macs"] / (8 * tiles * layer["cycles"])
+    (found,) = [f for f in findings(result) if "layers of decode" in f.question]
+    use = sum(layer["macs"] for layer in layers) / (32 * sum(layer["cycles"] for layer in layers))
+    assert f"multipliers do {use:.0%} of their peak" in found.answer
 
 
 def test_figures_are_equal_in_terminal_html_csv_and_json(folder):

@@ -13,7 +13,7 @@ from diptych.systolic.dma_load import LOAD_CAUSES
 from diptych.systolic.dma_store import STORE_CAUSES
 from diptych.systolic.matrix import MATRIX_CAUSES
 from diptych_sim.account.decode_cost import decode_cost
-from diptych_sim.account.decode_operations import decode_operations
+from diptych_sim.account.decode_operations import decode_layers, decode_operations
 from diptych_sim.account.errors import AccountError
 from diptych_sim.account.prefill_cost import prefill_cost
 from diptych_sim.account.prefill_operations import prefill_layers, prefill_operations
@@ -253,8 +253,8 @@ def account(
     (``cycles_by_engine`` has the others), those of the whole as :func:`_whole` says.
     ``mac_utilization`` of the whole is the share of what the multipliers of each panel could have
     done while it worked. A level of ``bytes`` is None where a part does not have it. With what was
-    ``recorded``, decode has ``operations``, of :func:`.decode_operations`. Seconds are cycles at
-    ``clock_mhz``.
+    ``recorded``, decode has ``operations``, of :func:`.decode_operations`, and ``layers``, of
+    :func:`.decode_layers`. Seconds are cycles at ``clock_mhz``.
 
     Raises
     ------
@@ -267,6 +267,7 @@ def account(
     decode = _decode(done, model)
     if decode and recorded is not None:
         decode["operations"] = decode_operations(recorded)
+        decode["layers"] = decode_layers(decode["operations"], decode["tiles"]["count"])
     parts: Sequence[Mapping[str, Any]] = [p for p in (prefill, link, decode) if p]
     levels = {
         name: next((p["bytes"][name] for p in parts if p["bytes"][name] is not None), None)

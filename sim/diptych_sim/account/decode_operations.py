@@ -8,17 +8,17 @@ that operations sum to the whole exactly. Other tiles may be some cycles behind 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from diptych.mesh.core import CAUSES
-from diptych_sim.account.tiles import fabric_bytes
+from diptych_sim.account.tiles import TILE_MACS, fabric_bytes
 from diptych_sim.trace import RunFolder
 
-__all__ = ["DecodeWindow", "decode_operations", "decode_windows"]
+__all__ = ["DecodeWindow", "decode_layers", "decode_operations", "decode_windows"]
 
 STARTING = "starting"
 """What comes before the first operation: the token is on its way into the mesh."""
@@ -118,3 +118,27 @@ def decode_operations(run: RunFolder) -> list[dict[str, Any]]:
             "fabric_hops": fabric_bytes(count),
         }
     return list(found.values())
+
+
+def decode_layers(operations: Sequence[Mapping[str, Any]], tiles: int) -> list[dict[str, Any]]:
+    """Return what each layer took, over the tokens of :func:`decode_operations`.
+
+    Each has ``layer``, ``cycles``, ``macs``, ``mac_utilization`` (of all tiles while they are in
+    the layer) and ``cycles_by_cause`` (tile cycles).
+    """
+    layers = []
+    for index in sorted({o["layer"] for o in operations if o["layer"] is not None}):
+        inner = [o for o in operations if o["layer"] == index]
+        cycles, macs = (sum(o[name] for o in inner) for name in ("cycles", "macs"))
+        layers.append(
+            {
+                "layer": index,
+                "cycles": cycles,
+                "macs": macs,
+                "mac_utilization": macs / (cycles * tiles * TILE_MACS),
+                "cycles_by_cause": {
+                    cause: sum(o["cycles_by_cause"][cause] for o in inner) for cause in CAUSES
+                },
+            }
+        )
+    return layers

@@ -125,6 +125,40 @@ def _tile(result: Mapping[str, Any]) -> Finding | None:
     )
 
 
+def _layers(result: Mapping[str, Any]) -> Finding | None:
+    """Say how well layers use the multipliers, and what the rest of their cycles went to."""
+    layers = result["decode"].get("layers")
+    if not layers:
+        return None
+    inner = [o for o in result["decode"]["operations"] if o["layer"] is not None]
+    peak = sum(layer["macs"] / layer["mac_utilization"] for layer in layers)
+    use = sum(layer["macs"] for layer in layers) / peak
+    causes: dict[str, int] = {}
+    for layer in layers:
+        for cause, count in layer["cycles_by_cause"].items():
+            causes[cause] = causes.get(cause, 0) + count
+    parts = []
+    for cause, share in _largest(causes):
+        if share < 0.01:
+            continue
+        of = {o["operation"]: 0 for o in inner}
+        for item in inner:
+            of[item["operation"]] += item["cycles_by_cause"][cause]
+        most = sorted(of, key=lambda name: -of[name])[:2]
+        where = ", ".join(f"{name} {of[name] / causes[cause]:.0%}" for name in most)
+        parts.append(f"{share:.0%} {in_words(cause)} ({where})")
+    windows = min(o["windows"] for o in inner)  # some run twice in a layer
+    cycles = sum(layer["cycles"] for layer in layers) / len(layers) / windows
+    computing = causes["computing"] / sum(causes.values())
+    return Finding(
+        "What did layers of decode wait for?",
+        f"In a layer the multipliers do {use:.0%} of their peak; of its tile cycles "
+        f"{computing:.0%} compute, {', '.join(parts)}.",
+        f"A layer takes {text_of_number(cycles)} cycles, the mean of {len(layers)} layers and the "
+        "tokens that were recorded. In brackets, the operations that have most of a cause.",
+    )
+
+
 def _link(result: Mapping[str, Any]) -> Finding:
     part = result["link"]
     hidden = part["cycles_hidden"] / part["cycles"] if part["cycles"] else 1.0
@@ -144,8 +178,6 @@ def findings(result: Mapping[str, Any]) -> list[Finding]:
     found = [_prefill(result)]
     if result.get("decode"):
         found.append(_decode(result))
-        tile = _tile(result)
-        if tile is not None:
-            found.append(tile)
+        found += [item for item in (_layers(result), _tile(result)) if item is not None]
     found.append(_link(result))
     return found
