@@ -10,7 +10,9 @@ from diptych_sim.engine.simulate import simulate
 PUBLIC = [("tile.core", f"count_{cause}") for cause in CAUSES]
 
 
-@pytest.mark.parametrize(("module", "tests"), [("tile", 39), ("tile_engines", 9)])
+@pytest.mark.parametrize(
+    ("module", "tests"), [("tile", 36), ("tile_engines", 9), ("tile_tasks", 3)]
+)
 def test_programs(module, tests):
     ran = simulate(Tile(), name="tile", test_module=f"diptych_tb.mesh.{module}", public=PUBLIC)
     assert ran.tests == tests

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Testbench of a tile: small programs, loaded and observed through its links."""
+"""Testbench of a tile's vector operations: each against the golden model."""
 
 from __future__ import annotations
 
@@ -8,134 +8,24 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from cocotb.triggers import ClockCycles, RisingEdge
-from cocotb.utils import get_sim_time
 
-from diptych.mesh.core import CAUSES
-from diptych.mesh.fabric import Load, Port, header
-from diptych.mesh.isa import (
-    RECEIVED_MAXIMUM,
-    RECEIVED_SQUARES,
-    STATISTIC,
-    Function,
-    Op,
-    Type,
-)
+from diptych.mesh.isa import RECEIVED_MAXIMUM, RECEIVED_SQUARES, STATISTIC, Function, Op, Type
 from diptych_sim.compiler.assembler import Assembler
 from diptych_sim.golden import numbers
-from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
-from diptych_tb.mesh.links import LinkMonitor, LinkSource
+from diptych_tb.mesh.tile_bench import (
+    IN,
+    OUT,
+    SIZE,
+    A,
+    B,
+    Bench,
+    D,
+    check_causes,
+    send_memory,
+    send_registers,
+)
 
-COLORS = 10
-OUT, IN = 1, 2
-"""Colors of what the tile sends, and of what it is sent."""
-A, B, D = 0x000, 0x800, 0x1000
-"""Where operands and results lie; a result may have 1 KiB."""
-COUNT = 5
-"""Register of the loop that sends memory."""
 WIDTH = {Type.INT8: 1, Type.INT16: 2, Type.INT32: 4}
-SIZE = {1: np.int8, 2: np.int16, 4: np.int32}
-
-
-class Bench:
-    """A tile between a source in the west and a monitor in the east."""
-
-    def __init__(self, dut: Any, rng: random.Random, idle: float = 0.0, stall: float = 0.0) -> None:
-        def pause(share: float) -> Any:
-            return (lambda: rng.random() < share) if share else None
-
-        self.dut = dut
-        self.rng = rng
-        self.west = LinkSource(dut, "west_i", COLORS, rng, pause(idle))
-        self.others = [
-            LinkSource(dut, f"{way}_i", COLORS, rng) for way in ("north", "east", "south")
-        ]
-        self.east = LinkMonitor(dut, "east_o", COLORS, pause(stall))
-        dut.x_in.value = 3
-        dut.edge.value = 0
-        self._sent = 0
-
-    async def start(self) -> None:
-        """Reset, and set the routes: ``OUT`` from the ramp to the east, ``IN`` to the ramp."""
-        await start_clock_and_reset(self.dut)
-        self.west.start()
-        self.east.start()
-        ramp, west, east = 1 << Port.RAMP.value, 1 << Port.WEST.value, 1 << Port.EAST.value
-        for color, sources, targets in ((OUT, ramp, east), (IN, west, ramp)):
-            self.load(Load.ROUTE, color, [sources | targets << 5 | color << 12])
-        # The route of loading: to the ramp, and not on to the east.
-        self.load(Load.ROUTE, 0, [west | ramp << 5])
-
-    def load(self, kind: Load, address: int, payload: list[int]) -> None:
-        """Send a load packet."""
-        words = header(kind, count=len(payload), first_column=3, last_column=3, address=address)
-        self.send(0, [*words, *payload])
-
-    def send(self, color: int, words: Any) -> None:
-        """Send words on a color."""
-        self.west.send({"data": int(w) % 2**32, "color": color, "control": 0} for w in words)
-
-    def store(self, address: int, values: Any, width: int) -> None:
-        """Load integers of ``width`` bytes into the SRAM."""
-        raw = np.asarray(values).astype(SIZE[width]).tobytes()
-        raw += bytes(-len(raw) % 4)
-        self.load(Load.WORDS, address, np.frombuffer(raw, "<u4").tolist())
-
-    def registers(self, values: dict[int, int]) -> None:
-        """Load registers."""
-        for register, value in values.items():
-            self.load(Load.REGISTER, register, [value % 2**32])
-
-    def run(self, program: Assembler) -> None:
-        """Load a program, and activate it as task 0."""
-        self.load(Load.PROGRAM, 0, program.words())
-        self.load(Load.TASK, 0, [0])
-        self.load(Load.ACTIVATE, 0, [])
-
-    async def receive(self, count: int) -> list[int]:
-        """Return the next ``count`` words that the tile sent."""
-        got = self.east.wavelets[OUT]
-        for _ in range(20_000):
-            if len(got) >= self._sent + count:
-                break
-            await RisingEdge(self.dut.clk)
-        else:
-            raise AssertionError(f"tile sent {len(got) - self._sent} of {count} words")
-        words = [w["data"] for w in got[self._sent : self._sent + count]]
-        self._sent += count
-        return words
-
-
-def send_memory(program: Assembler, address: int, words: int, label: str = "memory") -> None:
-    """Append a loop that sends words of the SRAM."""
-    program.scalar(Function.ADD, d=COUNT, imm=address, fence_pipe=True, fence_receive=True)
-    program.label(label)
-    program.scalar(Function.LOAD, d=6, a=COUNT)
-    program.scalar(Function.SEND, a=6, color=OUT)
-    program.scalar(Function.ADD, d=COUNT, a=COUNT, imm=4)
-    program.scalar(Function.BELOW, d=6, a=COUNT, imm=address + 4 * words)
-    program.branch(6, label)
-
-
-def send_registers(program: Assembler, registers: list[int]) -> None:
-    """Append instructions that send registers, when all vector work has ended."""
-    for register in registers:
-        program.scalar(Function.SEND, a=register, color=OUT, fence_pipe=True, fence_receive=True)
-
-
-def elements(words: list[int], width: int, count: int) -> np.ndarray:
-    """Read words as ``count`` integers of ``width`` bytes."""
-    return np.array(words, dtype="<u4").view(SIZE[width])[:count].astype(np.int64)
-
-
-async def check_causes(dut: Any) -> None:
-    """Check that the causes sum to the cycles, over a stretch of time."""
-    core = dut.core
-    names = [getattr(core, f"count_{cause}") for cause in CAUSES]
-    await RisingEdge(dut.clk)
-    before = sum(int(name.value) for name in names)
-    await ClockCycles(dut.clk, 100)
-    assert sum(int(name.value) for name in names) - before == 100
 
 
 def _word(rng: random.Random) -> int:
@@ -446,111 +336,3 @@ async def vector_ops_equal_the_golden_model(dut: Any, op: str, idle: float, stal
         assert got == expected, f"{op}, turn {turn}: {program.lines[0]}"
     await check_causes(dut)
     assert int(dut.x_out.value) == 4
-
-
-@cocotb.test(timeout_time=1, timeout_unit="ms")
-async def scalar_functions(dut: Any) -> None:
-    """Random straight programs on registers 1 to 11, against a model of each function."""
-    rng = random.Random(cocotb.RANDOM_SEED)
-    bench = Bench(dut, rng)
-    await bench.start()
-    for _ in range(15):
-        registers = {
-            n: rng.getrandbits(32) if rng.random() < 0.7 else rng.randrange(4) for n in range(1, 12)
-        }
-        registers[0] = 0
-        bench.registers({n: v for n, v in registers.items() if n})
-        program = Assembler()
-        for _ in range(25):
-            function = rng.choice(sorted(SCALARS, key=lambda f: f.value))
-            d, a, b, c = (rng.randrange(12) for _ in range(4))
-            imm = rng.choice([0, 1, -1, rng.getrandbits(32) - 2**31, rng.randrange(32)])
-            program.scalar(function, d=d, a=a, b=b, dynamic=c, imm=imm)
-            if d:
-                registers[d] = (
-                    SCALARS[function](registers[a], registers[b], imm % 2**32, registers[c]) % 2**32
-                )
-        send_registers(program, list(range(12)))
-        program.scalar(Function.END)
-        bench.run(program)
-        got = await bench.receive(12)
-        assert got == [registers[n] for n in range(12)]
-    await check_causes(dut)
-
-
-SCALARS = {
-    Function.ADD: lambda a, b, imm, c: a + b + imm,
-    Function.SUBTRACT: lambda a, b, imm, c: a - b + imm,
-    Function.MULTIPLY: lambda a, b, imm, c: (a & 0xFFFF) * (imm & 0xFFFF) + b,
-    Function.AND: lambda a, b, imm, c: a & (b | imm),
-    Function.SHIFT_LEFT: lambda a, b, imm, c: a << (imm & 31),
-    Function.SHIFT_RIGHT: lambda a, b, imm, c: a >> (imm & 31),
-    Function.BELOW: lambda a, b, imm, c: int(a < (b + imm) % 2**32),
-    Function.SELECT: lambda a, b, imm, c: a + imm if c else b,
-    Function.RECIPROCAL: lambda a, b, imm, c: int(numbers.reciprocal((a + imm) % 2**32)),
-    Function.RSQRT: lambda a, b, imm, c: int(numbers.rsqrt((a + imm) % 2**32)),
-    Function.COMBINE: lambda a, b, imm, c: int(numbers.combine(a & 2**22 - 1, b & 2**22 - 1)),
-}
-
-
-@cocotb.test(timeout_time=200, timeout_unit="us")
-async def a_joined_wavelet_leaves_four_cycles_after_it_came(dut: Any) -> None:
-    """MOVE from a color to a color, with what is in memory: full rate, control on the last."""
-    rng = random.Random(cocotb.RANDOM_SEED)
-    bench = Bench(dut, rng)
-    await bench.start()
-    count = 16
-    program = Assembler()
-    program.vector(
-        Op.MOVE,
-        a_base=A,
-        a_type=Type.INT32,
-        d_type=Type.NONE,
-        count=count,
-        accumulate=1,
-        bits=IN,
-        to_color=1,
-        color=OUT,
-        control=1,
-    )
-    program.scalar(Function.SEND, imm=5, color=OUT, control=True)
-    program.scalar(Function.SEND, imm=6, color=OUT)
-    program.scalar(Function.END)
-    bench.run(program)
-    await ClockCycles(dut.clk, 100)
-    assert not bench.east.wavelets[OUT]
-    bench.send(IN, range(count))
-    await RisingEdge(dut.west_i__valid)
-    await RisingEdge(dut.clk)
-    sent = round(get_sim_time("ns")) // PERIOD_NS
-    await bench.receive(count + 2)
-    got = bench.east.wavelets[OUT]
-    assert [w["cycle"] - sent for w in got[:count]] == list(range(4, 4 + count))
-    assert [w["control"] for w in got] == [0] * (count - 1) + [1, 1, 0]
-    await check_causes(dut)
-
-
-@cocotb.test(timeout_time=200, timeout_unit="us")
-async def tasks_start_block_and_take(dut: Any) -> None:
-    """A bound task runs for each wavelet; a blocked one waits; TAKE and SEND pass words on."""
-    rng = random.Random(cocotb.RANDOM_SEED)
-    bench = Bench(dut, rng)
-    await bench.start()
-    program = Assembler()
-    program.scalar(Function.TAKE, d=2, color=IN)
-    program.scalar(Function.SEND, a=2, imm=1, color=OUT)
-    program.scalar(Function.END)
-    program.label("second")
-    program.scalar(Function.UNBLOCK, imm=0)
-    program.scalar(Function.END)
-    bench.load(Load.PROGRAM, 0, program.words())
-    # Task 0: blocked, bound to color IN; task 1 unblocks it.
-    bench.load(Load.TASK, 0, [0 | 1 << 16 | 1 << 17 | IN << 18])
-    bench.load(Load.TASK, 1, [3])
-    values = [rng.getrandbits(32) for _ in range(10)]
-    bench.send(IN, values)
-    await ClockCycles(dut.clk, 200)
-    assert not bench.east.wavelets[OUT], "a blocked task must not run"
-    bench.load(Load.ACTIVATE, 1, [])
-    assert await bench.receive(10) == [(v + 1) % 2**32 for v in values]
-    await check_causes(dut)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Testbench of a tile's engines beside each other: issue, sums in memory, blocks, control tasks."""
+"""Testbench of a tile's engines beside each other: issue, sums in memory, blocks, joined streams."""
 
 from __future__ import annotations
 
@@ -9,14 +9,25 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from cocotb.triggers import ClockCycles
+from cocotb.triggers import ClockCycles, RisingEdge
+from cocotb.utils import get_sim_time
 
-from diptych.mesh.fabric import Load
 from diptych.mesh.isa import RECEIVED_MAXIMUM, STATISTIC, Function, Op, Type
 from diptych.mesh.steps import HELD_WORDS
 from diptych_sim.compiler.assembler import Assembler
 from diptych_sim.golden import numbers
-from diptych_tb.mesh.tile import IN, OUT, A, B, Bench, D, check_causes, send_memory, send_registers
+from diptych_tb.clocking import PERIOD_NS
+from diptych_tb.mesh.tile_bench import (
+    IN,
+    OUT,
+    A,
+    B,
+    Bench,
+    D,
+    check_causes,
+    send_memory,
+    send_registers,
+)
 
 
 def _bytes(rng: random.Random, count: int) -> np.ndarray:
@@ -194,31 +205,37 @@ async def sending_takes_no_cycle_of_computing(dut: Any) -> None:
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")
-async def a_control_wavelet_starts_a_control_task(dut: Any) -> None:
-    """Of two tasks bound to a color, one takes data, the other control wavelets, in their order."""
+async def a_joined_wavelet_leaves_four_cycles_after_it_came(dut: Any) -> None:
+    """MOVE from a color to a color, with what is in memory: full rate, control on the last."""
     rng = random.Random(cocotb.RANDOM_SEED)
     bench = Bench(dut, rng)
     await bench.start()
+    count = 16
     program = Assembler()
-    program.scalar(Function.TAKE, d=2, color=IN)
-    program.scalar(Function.SEND, a=2, imm=1, color=OUT)
+    program.vector(
+        Op.MOVE,
+        a_base=A,
+        a_type=Type.INT32,
+        d_type=Type.NONE,
+        count=count,
+        accumulate=1,
+        bits=IN,
+        to_color=1,
+        color=OUT,
+        control=1,
+    )
+    program.scalar(Function.SEND, imm=5, color=OUT, control=True)
+    program.scalar(Function.SEND, imm=6, color=OUT)
     program.scalar(Function.END)
-    program.label("control")
-    program.scalar(Function.TAKE, d=2, color=IN)
-    program.scalar(Function.SEND, a=2, imm=1000, color=OUT)
-    program.scalar(Function.BLOCK, imm=1)
-    program.scalar(Function.END)
-    bench.load(Load.PROGRAM, 0, program.words())
-    bound = 1 << 17 | IN << 18
-    bench.load(Load.TASK, 0, [0 | bound])
-    bench.load(Load.TASK, 1, [program.place("control") | bound | 1 << 23])
+    bench.run(program)
     await ClockCycles(dut.clk, 100)
-    wavelets = [{"data": n, "color": IN, "control": n in (2, 5)} for n in range(8)]
-    bench.west.send(wavelets)
-    # The control task blocks itself, so that the second control wavelet waits.
-    assert await bench.receive(5) == [1, 2, 1002, 4, 5]
-    await ClockCycles(dut.clk, 50)
-    assert len(bench.east.wavelets[OUT]) == 5
-    bench.load(Load.TASK, 1, [program.place("control") | bound | 1 << 23])
-    assert await bench.receive(3) == [1005, 7, 8]
+    assert not bench.east.wavelets[OUT]
+    bench.send(IN, range(count))
+    await RisingEdge(dut.west_i__valid)
+    await RisingEdge(dut.clk)
+    sent = round(get_sim_time("ns")) // PERIOD_NS
+    await bench.receive(count + 2)
+    got = bench.east.wavelets[OUT]
+    assert [w["cycle"] - sent for w in got[:count]] == list(range(4, 4 + count))
+    assert [w["control"] for w in got] == [0] * (count - 1) + [1, 1, 0]
     await check_causes(dut)
