@@ -13,7 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.mesh.isa import Function, Op, Type
+from diptych.systolic.isa import Causal, Flags, Modes, Queue, StoreOp, Target, VectorOp
 from diptych_sim.compiler.assembler import Assembler, disassemble
+from diptych_sim.compiler.command_listing import command_listing
+from diptych_sim.compiler.commands import CommandList, Label, pack_fields
 from diptych_sim.compiler.decode import compile_decode
 from diptych_sim.compiler.listing import memory_listing, program_listing, tile_listing
 from diptych_sim.llm.model import ModelConfig
@@ -117,3 +120,32 @@ def test_a_memory_map_names_the_caches_of_each_sequence(compiled):
     text = memory_listing(compiled)
     p = compiled.placement
     assert f"{p.at('keys', 1):7} {p.layer['keys.1'].size:7}  keys.1" in text.splitlines()
+
+
+def test_commands_of_the_prefill_panel_have_names():
+    program = CommandList(label=Label(2, "gate and up"))
+    load = program.add(Queue.LOAD, Target.GATHER, hbm=64, rows=3, ids=128)
+    modes = pack_fields(Modes(), {"causal": Causal.BY_N, "planes": 1, "end_row": 8}, "modes")
+    matrix = program.add(
+        Queue.MATRIX, 0, after=[load], x=256, tiles=2 | 5 << 16, rows=3 | 7 << 16, modes=modes
+    )
+    flags = pack_fields(Flags(), {"restart": 1, "pair": 8}, "flags")
+    program.add(
+        Queue.VECTOR, VectorOp.GATE, after=[load, matrix], extent=3 | 5 << 16, extra=9, flags=flags
+    )
+    program.label = Label(None, "token")
+    program.add(Queue.STORE, StoreOp.TOKEN, layer=1 << 8)
+    assert [line.rstrip() for line in command_listing(program).splitlines()] == [
+        "; layer 2, gate and up",
+        "    0 LOAD   GATHER         hbm=64 rows=3 ids=128; signals MATRIX VECTOR",
+        (
+            "    1 MATRIX MULTIPLY       x=256 k_tiles=2 n_tiles=5 rows=3 x_planes=7 causal=BY_N "
+            "planes=1 end_row=8; after LOAD; signals VECTOR"
+        ),
+        (
+            "    2 VECTOR GATE           rows=3 n_tiles=5 sums2=9 restart=1 pair=8; "
+            "after LOAD MATRIX"
+        ),
+        "; token",
+        "    3 STORE  TOKEN          prompt=1",
+    ]

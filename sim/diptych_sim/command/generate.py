@@ -37,6 +37,7 @@ from diptych_sim.command.prompts import (
     written,
 )
 from diptych_sim.command.waves import plan_waves, with_waves
+from diptych_sim.compiler.command_listing import command_listing
 from diptych_sim.compiler.hbm_layout import PrefillError
 from diptych_sim.compiler.listing import memory_listing, program_listing
 from diptych_sim.compiler.placement import MeshTooSmallError, UnsupportedModelError, place
@@ -320,7 +321,7 @@ def generate(
         (folder / RESULTS[-2]).write_text(
             memory_listing(done.decode) + program_listing(done.decode)
         )
-        (folder / RESULTS[-1]).write_text(done.prefill.commands.listing())
+        (folder / RESULTS[-1]).write_text(command_listing(done.prefill.commands))
         write_whole(folder / RESULTS[-4], layers_csv(result["prefill"]))
         write_whole(folder / RESULTS[-3], operations_csv(operation_rows(result)))
         write_whole(folder / RESULTS[0], json_text(result))

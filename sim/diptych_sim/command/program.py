@@ -9,6 +9,7 @@ import click
 
 from diptych_sim.command.options import ARRAY, MESH, Refused, Size, load, with_model
 from diptych_sim.command.prompts import check_texts, encode
+from diptych_sim.compiler.command_listing import command_listing
 from diptych_sim.compiler.decode import compile_decode
 from diptych_sim.compiler.listing import memory_listing, program_listing, tile_listing
 from diptych_sim.compiler.placement import MeshTooSmallError, UnsupportedModelError
@@ -56,8 +57,8 @@ def program(
     quantized = quantize_loaded(loaded)
     try:
         if panel == "prefill":
-            listing = compile_prefill(quantized, *array, *prompts.ids).commands.listing()
-            click.echo(listing, nl=False)
+            prefill = compile_prefill(quantized, *array, *prompts.ids)
+            click.echo(command_listing(prefill.commands), nl=False)
             return
         compiled = compile_decode(
             quantized,

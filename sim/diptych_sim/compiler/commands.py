@@ -218,19 +218,6 @@ class CommandList:
                         f"not {signaled[bit]!r}"
                     )
 
-    def listing(self) -> str:
-        """Return the program as text, a line for each command."""
-        lines = []
-        for index, c in enumerate(self.commands):
-            shown = " ".join(
-                f"{k}={int(v)}" for k, v in c.fields.items() if int(getattr(v, "value", v))
-            )
-            lines.append(
-                f"{index:4} {c.queue.name:6} op={c.op} wait={c.wait:04x} signal={c.signal:04x} "
-                f"{shown}"
-            )
-        return "\n".join(lines) + "\n"
-
 
 @dataclass(frozen=True)
 class PrefillProgram:
