@@ -13,7 +13,7 @@ from diptych.link.link import LINK_CAUSES
 from diptych.mesh.core import CAUSES
 from diptych_sim.generate import Machine, generate
 from diptych_sim.llm.model import ModelConfig
-from diptych_sim.trace import EVENTS, NoRunError, read_run, trace_plan
+from diptych_sim.trace import EVENTS, NoRunError, read_run, sampling
 
 sys.path.insert(0, str(Path(__file__).parent / "compiler"))
 from random_model import random_model
@@ -27,7 +27,8 @@ RESET_CYCLES = 2
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("run")
-    done = generate(random_model(CONFIG, 3), PROMPT, 4, machine=MACHINE, out=path)
+    about = {"config": {}, "prompts": ["a prompt"]}
+    done = generate(random_model(CONFIG, 3), PROMPT, 4, machine=MACHINE, out=path, about=about)
     assert done.matches_golden
     return path
 
@@ -103,10 +104,10 @@ def test_operations_come_in_the_order_of_the_program(folder):
 
 def test_the_plan_bounds_its_samples():
     pieces = [(0, "a", False), (3, "b", True), (9, "c", True)]
-    small = trace_plan(pieces, mesh=(2, 2), layers=2, tokens=10)
+    small = sampling(pieces, [], mesh=(2, 2), layers=2, rounds=10)
     assert small["detailed"] == list(range(1, 10))
     assert small["sampled"] == list(range(10))
-    big = trace_plan(pieces, mesh=(64, 64), layers=30, tokens=500)
+    big = sampling(pieces, [], mesh=(64, 64), layers=30, rounds=500)
     assert big["detailed"] == [250]
     assert big["sampled"][0] == 0
     assert big["sampled"][-1] == 499

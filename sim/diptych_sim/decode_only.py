@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from diptych.mesh.panel import DecodePanel
@@ -19,6 +20,8 @@ from diptych_sim.engine.waves import WavePlan
 from diptych_sim.golden.machine import GoldenMachine
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.mesh_run import run_job
+from diptych_sim.run_events import Events, Written
+from diptych_sim.trace import trace_plan
 
 __all__ = ["DecodeRun", "decode_load", "decode_only"]
 
@@ -28,23 +31,26 @@ LIMIT = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeRun:
-    """What the mesh wrote, a list for each sequence: tokens, and the cycles in which they came.
+    """What the mesh wrote.
 
-    ``first`` are the tokens that the golden model wrote, ``expected`` those that follow.
+    The first token of each sequence is the golden model's; its cycle is that in which the mesh had
+    taken all that it was loaded with.
     """
 
-    first: list[int]
-    expected: list[list[int]]
-    tokens: list[list[int]]
-    cycles: list[list[int]]
-    tiles: list[dict[str, int]]
-    """Counters of each tile, from reset to the last token."""
+    sequences: list[Written]
+    events: list[dict[str, Any]]
     run: Run
+    decode: DecodeProgram
 
     @property
     def matches_golden(self) -> bool:
         """Whether every token equals the golden model's."""
-        return self.tokens == self.expected
+        return all(written.matches_golden for written in self.sequences)
+
+    @property
+    def tiles(self) -> list[dict[str, int]]:
+        """Counters of each tile, from reset to the last token."""
+        return next(e["tiles"] for e in reversed(self.events) if e["kind"] == "counters")
 
 
 def decode_load(
@@ -91,6 +97,10 @@ def decode_only(
     mesh: tuple[int, int],
     sram_bytes: int = 16384,
     waves: WavePlan | None = None,
+    out: Path | None = None,
+    trace: bool = True,
+    about: Mapping[str, Any] | None = None,
+    text_of: Callable[[int, int], str] | None = None,
     seed: int | None = None,
     engine: Engine = "verilator",
     shared: tuple[str, ...] = ("tile",),
@@ -98,6 +108,9 @@ def decode_only(
     on_event: Callable[[dict[str, Any]], None] | None = None,
 ) -> DecodeRun:
     """Decode after prompts that the golden model has read; it also wrote each one's first token.
+
+    ``out``, ``trace``, ``about`` and ``text_of`` are as of :func:`.generate_batch`; samples over
+    time are taken by Verilator only.
 
     Raises
     ------
@@ -109,45 +122,50 @@ def decode_only(
     rows, columns = mesh
     load, expected, program = decode_load(model, prompts, tokens, mesh=mesh, sram_bytes=sram_bytes)
     count = sum(tokens) - len(tokens)
-    if engine == "lanes":
-        events, run = lane_host.run_decode(
-            load,
-            count,
-            LIMIT,
-            mesh=mesh,
-            sram_bytes=sram_bytes,
-            program_depth=program.program_depth,
-            progress=progress,
-            on_event=on_event,
-        )
-        return _finished(expected, events, run)
-    events, run = run_job(
-        DecodePanel(rows, columns, sram_bytes=sram_bytes, program_depth=program.program_depth),
-        "decode",
-        {
-            "load": load,
-            "tokens": count,
-            "limit": LIMIT,
-            "mesh": mesh,
-            "lines": program.program.lines,
-            "colors": {color.value: color.name for color in Color},
-        },
-        shared=shared,
-        waves=waves,
-        seed=seed,
-        progress=progress,
-        on_event=on_event,
-    )
-    return _finished(expected, events, run)
-
-
-def _finished(expected: list[list[int]], events: list[dict[str, Any]], run: Run) -> DecodeRun:
-    of = [[e for e in events if e.get("sequence") == n] for n in range(len(expected))]
+    first = [each[0] for each in expected]
+    traced = out is not None and trace and engine == "verilator"
+    plan = trace_plan(program, mesh=mesh) if traced else None
+    with Events(out, text_of=text_of, on_event=on_event) as events:
+        events.start(program, prompts, about, array=None, mesh=mesh, plan=plan)
+        if engine == "lanes":
+            run = lane_host.run_decode(
+                load,
+                first,
+                count,
+                LIMIT,
+                mesh=mesh,
+                sram_bytes=sram_bytes,
+                program_depth=program.program_depth,
+                progress=progress,
+                on_event=events,
+            )
+        else:
+            _, run = run_job(
+                DecodePanel(
+                    rows, columns, sram_bytes=sram_bytes, program_depth=program.program_depth
+                ),
+                "decode",
+                {
+                    "load": load,
+                    "first": first,
+                    "tokens": count,
+                    "limit": LIMIT,
+                    "mesh": mesh,
+                    "lines": program.program.lines,
+                    "colors": {color.value: color.name for color in Color},
+                    "trace": plan,
+                    "folder": str(out.absolute()) if out is not None else None,
+                    "ends": program.round_ends,
+                },
+                shared=shared,
+                waves=waves,
+                seed=seed,
+                progress=progress,
+                on_event=events,
+            )
     return DecodeRun(
-        first=[each[0] for each in expected],
-        expected=[each[1:] for each in expected],
-        tokens=[[event["token"] for event in own] for own in of],
-        cycles=[[event["cycle"] for event in own] for own in of],
-        tiles=events[-1]["tiles"],
+        sequences=events.written(prompts, expected),
+        events=events.all,
         run=run,
+        decode=program,
     )

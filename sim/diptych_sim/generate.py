@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from diptych.link.layout import HEADS, Settings
-from diptych.mesh.tile import CORE_COUNTERS, ROUTER_COUNTERS
 from diptych.system import System
+from diptych.systolic.isa import Queue
 from diptych_sim.compiler.decode import DecodeProgram, compile_decode
 from diptych_sim.compiler.placement import UnsupportedModelError
 from diptych_sim.compiler.prefill import PrefillProgram, compile_prefill
@@ -24,12 +23,12 @@ from diptych_sim.engine.simulate import Run, simulate
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.golden.machine import GoldenMachine
 from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.run_events import Events, OnEvent, Written
 from diptych_sim.tile_public import TILE_PUBLIC
-from diptych_sim.trace import EVENTS, trace_plan
+from diptych_sim.trace import trace_plan
 
-__all__ = ["Generation", "Machine", "Written", "generate", "generate_batch"]
+__all__ = ["Generation", "Machine", "generate", "generate_batch"]
 
-OnEvent = Callable[[dict[str, Any]], None]
 _PANEL = "system.prefill.panel"
 PUBLIC = (
     *TILE_PUBLIC,
@@ -83,27 +82,6 @@ class Machine:
             sram_bytes=self.sram_bytes,
             program_depth=max(self.program_depth, instructions),
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """What the machine wrote after a prompt, and in which cycles."""
-
-    prompt: list[int]
-    expected: list[int]
-    tokens: list[int]
-    cycles: list[int]
-
-    @property
-    def matches_golden(self) -> bool:
-        """Whether every token equals the golden model's."""
-        return self.tokens == self.expected
-
-    @property
-    def cycles_per_token(self) -> float | None:
-        """Mean cycles from a token to the next one; None if there is no next one."""
-        count = len(self.cycles) - 1
-        return (self.cycles[-1] - self.cycles[0]) / count if count else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,47 +181,11 @@ def generate_batch(
         list(GoldenMachine(model).generate(prompt, count))
         for prompt, count in zip(prompts, tokens, strict=True)
     ]
-    plan = None
-    if out is not None and trace and len(prompts) == 1:
-        plan = trace_plan(
-            decode.program.pieces(),
-            decode.program.joints(),
-            mesh=machine.mesh,
-            layers=model.config.layers,
-            tokens=tokens[0],
-        )
-    events: list[dict[str, Any]] = []
-    began = time.perf_counter()
-
+    plan = trace_plan(decode, mesh=machine.mesh) if out is not None and trace else None
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="diptych-")))
-        lines = None
-        if out is not None:
-            lines = stack.enter_context((out / EVENTS).open("w", encoding="utf-8"))
-
-        def listen(event: dict[str, Any]) -> None:
-            if event["kind"] == "token" and text_of is not None:
-                event["text"] = text_of(event["sequence"], event["token"])
-            event["wall"] = round(time.perf_counter() - began, 6)
-            events.append(event)
-            if lines is not None:
-                lines.write(json.dumps(event) + "\n")
-                lines.flush()
-            if on_event is not None:
-                on_event(event)
-
-        listen(
-            {
-                "kind": "run",
-                **(about or {}),
-                "prompt_ids": [token for prompt in prompts for token in prompt],
-                "tokens": sum(tokens),
-                "array": machine.array,
-                "mesh": machine.mesh,
-                "layers": model.config.layers,
-                "plan": plan,
-            }
-        )
+        events = stack.enter_context(Events(out, text_of=text_of, on_event=on_event))
+        events.start(decode, prompts, about, array=machine.array, mesh=machine.mesh, plan=plan)
         (folder / "hbm.bin").write_bytes(prefill.hbm)
         job = {
             "hbm": "hbm.bin",
@@ -256,9 +198,9 @@ def generate_batch(
             "damage": damage,
             "mesh": machine.mesh,
             "weight_rows": machine.weight_rows,
-            "core": CORE_COUNTERS,
-            "router": ROUTER_COUNTERS,
+            "layers": _layer_ends(prefill),
             "trace": plan,
+            "ends": decode.round_ends,
             "lines": decode.program.lines,
             "colors": {color.value: color.name for color in Color},
         }
@@ -276,25 +218,22 @@ def generate_batch(
             waves=waves,
             seed=seed,
             progress=progress,
-            on_event=listen,
+            on_event=events,
         )
-    came = [event for event in events if event["kind"] == "token"]
-    of = [[event for event in came if event["sequence"] == n] for n in range(len(prompts))]
     return Generation(
-        sequences=[
-            Written(
-                prompt=prompt,
-                expected=wanted,
-                tokens=[event["token"] for event in own],
-                cycles=[event["cycle"] for event in own],
-            )
-            for prompt, wanted, own in zip(prompts, expected, of, strict=True)
-        ],
-        events=events,
+        sequences=events.written(prompts, expected),
+        events=events.all,
         run=run,
         decode=decode,
         prefill=prefill,
     )
+
+
+def _layer_ends(prefill: PrefillProgram) -> list[int]:
+    """Return for each layer the number of its last MATRIX command."""
+    matrix = [c for c in prefill.commands.commands if c.queue is Queue.MATRIX]
+    ends = {c.label.layer: number for number, c in enumerate(matrix) if c.label.layer is not None}
+    return [ends[layer] for layer in sorted(ends)]
 
 
 def _settings(decode: DecodeProgram) -> dict[int, int]:

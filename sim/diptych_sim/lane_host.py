@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,7 @@ def run_kernel(
 
 def run_decode(
     load: list[list[int]],
+    first: list[int],
     tokens: int,
     limit: int,
     *,
@@ -195,33 +197,33 @@ def run_decode(
     sram_bytes: int,
     program_depth: int = 256,
     progress: Progress | None = None,
-    on_event: Any = None,
-) -> tuple[list[dict[str, Any]], Run]:
+    on_event: Callable[[dict[str, Any]], None],
+) -> Run:
     """Decode on lanes, as :mod:`diptych_tb.mesh.decode` does in Verilator.
 
-    Returns an event for each token, with the cycle in which a testbench would see it, and one with the
-    counters of all tiles.
+    Reports the same events, each with the cycle in which a testbench would see it.
     """
-    events = []
     sizes = {"sram_bytes": sram_bytes, "program_depth": program_depth}
     with open_mesh(*mesh, progress=progress, **sizes) as lanes:
         host = LaneHost(lanes)
-        lanes.feed(load)
+        host.send(load)
+        started = lanes.cycle
+        on_event({"kind": "started", "cycle": started})
+
+        def out(index: int, sequence: int, token: int, cycle: int) -> None:
+            event = {"kind": "token", "index": index, "sequence": sequence, "token": token}
+            on_event(event | {"cycle": cycle})
+            if index in (len(first) - 1, len(first) + tokens - 1):
+                counters = {"kind": "counters", "index": index, "cycle": cycle}
+                on_event(counters | {"tiles": host.counters()})
+
+        for sequence, token in enumerate(first):
+            out(sequence, sequence, token, started)
         for index in range(tokens):
             lanes.run(limit, words=1)
             words = lanes.words()
             if len(words) <= index:
                 raise SimulationError(f"token {index} must come within {limit} cycles")
             sequence, token = divmod(words[index].data, 1 << SEQUENCE_SHIFT)
-            event = {
-                "kind": "token",
-                "index": index,
-                "sequence": sequence,
-                "token": token,
-                "cycle": words[index].cycle,
-            }
-            events.append(event)
-            if on_event is not None:
-                on_event(event)
-        events.append({"kind": "counters", "tiles": host.counters()})
-        return events, host.finished()
+            out(len(first) + index, sequence, token, words[index].cycle)
+        return host.finished()

@@ -7,13 +7,17 @@
     An event in each line, as the testbench reports it, with ``wall``, seconds since the run began.
     Cycles count from reset. ``kind`` is one of:
 
-    ``run``: first line. ``config`` as in the result; ``prompt`` and ``prompt_ids``, ``stop_ids``;
-    ``tokens``, how many are asked for; ``mesh``, ``array`` (rows, columns); ``layers``; and ``plan``
-    (:func:`trace_plan`, or None without a trace).
+    ``run``: first line. ``config`` as in the result; ``prompts`` (texts) and ``prompt_ids``, ``stop_ids``;
+    ``tokens``, how many are asked for; ``mesh``, ``array`` (rows, columns; no array when decode
+    runs alone); ``layers``; ``ends``, the number of the token that ends each round (round 0 are the
+    first tokens; in each other round a token of each sequence that goes on is written); and
+    ``plan`` (:func:`trace_plan`, or None without a trace).
 
-    ``started``: the prefill program starts at ``cycle``. ``prefill``: it ended. ``token``: token
-    ``token`` number ``index`` is out; its ``text``. ``counters``: all counters after the first token (``index``
-    0) and after the last.
+    ``started``: the prefill program starts at ``cycle``; when decode runs alone, the mesh has taken
+    all that it is loaded with. ``layer``: the array is done with layer ``layer`` of ``layers``.
+    ``prefill``: the program ended. ``token``: token ``token`` number ``index``, of sequence
+    ``sequence``, is out; its ``text``. ``counters``: all counters after the first tokens and after
+    the last (``index``).
 
     ``commands``: when the engines of the prefill panel took their commands and were done with
     them, as :func:`diptych_sim.account.prefill_operations.prefill_operations` reads it.
@@ -23,16 +27,16 @@
     ``frame_accepted``, ``frame_delivered``: at ``cycle``, ``count`` frames of the KV link are whole
     in the transmitter, have come whole, have gone into the mesh. ``frame_sent``: the head of a frame
     went out: ``sequence``, ``what`` ("keys", "values", "token"), ``layer``, ``position``, ``count``
-    (payload words); a frame that is repeated is reported again. ``operations``: ``marks`` are the
-    times when the tile number ``plan.reference`` (row by row) went on to another operation while
-    token ``index`` was computed: pairs of a cycle and a number in ``plan.pieces``.
+    (payload words), ``prompt`` (its number); a frame that is repeated is reported again.
+    ``operations``: ``marks`` are the times when the tile number ``plan.reference`` (row by row) went
+    on to another operation in round ``index``: pairs of a cycle and a number in ``plan.pieces``.
 ``panel.u32``, ``mesh.u32``
     Samples, each of 32-bit words, low byte first: the cycle, and the counters that event ``trace``
     names, in its order (``mesh.u32``: for each tile, row by row). A sample at cycle ``c`` holds what
     ``c`` cycles have counted, reset's included. The panel and the link are sampled every 64 cycles
-    until the first token is out; every 256 samples the distance doubles. The mesh is sampled at
-    every 16th of them; then after each token in ``plan.sampled``; and, while a token in
-    ``plan.detailed`` is computed, at each mark.
+    until the first tokens are out; every 256 samples the distance doubles. The mesh is sampled at
+    every 16th of them; then after each round in ``plan.sampled``; and, in each round in
+    ``plan.detailed``, at each mark.
 ``result.json``
     The result, once the run is complete. A folder without it holds a run that was cut off.
 """
@@ -48,6 +52,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych_sim.compiler.decode import DecodeProgram
+
 __all__ = [
     "EVENTS",
     "FILES",
@@ -58,6 +64,7 @@ __all__ = [
     "RunFolder",
     "Samples",
     "read_run",
+    "sampling",
     "trace_plan",
 ]
 
@@ -71,40 +78,44 @@ TILE_SAMPLES = 100_000
 """Samples of tiles for a whole run, about: enough for 32 tokens of 5 layers on 64 tiles."""
 
 
+_START = {"config", "prompts", "prompt_ids", "tokens", "mesh", "array", "layers", "ends", "plan"}
+
+
 class NoRunError(Exception):
     """A folder does not hold a run."""
 
 
-def trace_plan(
+def trace_plan(program: DecodeProgram, *, mesh: tuple[int, int]) -> dict[str, Any]:
+    """Return what the recorder needs, so that its samples do not cost more than the run.
+
+    ``pieces``: first instruction, operation, and whether each layer runs it again. ``joints``:
+    first instructions of pieces that wait for what was before: as long as they do, they belong to
+    the piece before. ``reference``: number of the tile in the middle. ``detailed``, ``sampled``:
+    numbers of rounds.
+    """
+    return sampling(
+        program.program.pieces(),
+        program.program.joints(),
+        mesh=mesh,
+        layers=program.model.config.layers,
+        rounds=len(program.round_ends),
+    )
+
+
+def sampling(
     pieces: Sequence[tuple[int, str, bool]],
-    joints: Sequence[int] = (),
+    joints: Sequence[int],
     *,
     mesh: tuple[int, int],
     layers: int,
-    tokens: int,
+    rounds: int,
 ) -> dict[str, Any]:
-    """Return what the recorder needs, so that its samples do not cost more than the run.
-
-    ``pieces``, ``joints``: as given. ``reference``: number of the tile in the
-    middle. ``detailed``, ``sampled``: numbers of tokens, 0 being the one that prefill writes.
-
-    Parameters
-    ----------
-    pieces : sequence of (int, str, bool)
-        First instruction, operation, and whether each layer runs it again.
-    joints : sequence of int
-        First instructions of pieces that wait for what was before: as long as they do, they belong
-        to the piece before.
-    mesh : tuple of int
-        Rows and columns.
-    layers, tokens : int
-        Of the model, and to write.
-    """
+    """Return a plan of :func:`trace_plan` for a number of rounds, with round 0, the first tokens."""
     rows, columns = mesh
-    decoded = range(1, tokens)
+    decoded = range(1, rounds)
     marks = sum(layers if looped else 1 for _, _, looped in pieces)
     detailed = _spread(decoded, max(1, TILE_SAMPLES // (rows * columns * marks)))
-    sampled = {0, tokens - 1, *_spread(decoded, max(2, TILE_SAMPLES // (rows * columns)))}
+    sampled = {0, rounds - 1, *_spread(decoded, max(2, TILE_SAMPLES // (rows * columns)))}
     sampled |= {index - 1 for index in detailed}
     return {
         "pieces": list(pieces),
@@ -177,6 +188,12 @@ class RunFolder:
         return next((event for event in self.events if event["kind"] == kind), None)
 
     @property
+    def round_cycles(self) -> list[int]:
+        """The cycle in which each round ended, as far as the run came."""
+        came = {event["index"]: event["cycle"] for event in self.all("token")}
+        return [came[end] for end in self.start["ends"] if end in came]
+
+    @property
     def start(self) -> dict[str, Any]:
         """The event ``run``."""
         return self.events[0]
@@ -213,7 +230,7 @@ def read_run(path: Path) -> RunFolder:
                 f"Run folder must hold an event in each line, not {path}: {EVENTS} line {number}"
             ) from None
         events.append(event)
-    if not events or events[0]["kind"] != "run":
+    if not events or events[0]["kind"] != "run" or not events[0].keys() >= _START:
         raise NoRunError(f"Run folder must begin with what was run, not {path}: {EVENTS} does not")
     result = None
     if (path / RESULT).is_file():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Records a run of the whole machine for reports: :mod:`diptych_sim.trace` has the format.
+"""Records a run for reports: :mod:`diptych_sim.trace` has the format.
 
 Everything sleeps until a counter or a register changes, so that recording costs little.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +23,7 @@ from diptych_tb.events import report_event
 from diptych_tb.fields import Fields
 from diptych_tb.mesh.counters import MeshCounters
 
-__all__ = ["PANEL_PERIOD", "PANEL_SAMPLES", "Recorder"]
+__all__ = ["PANEL_PERIOD", "PANEL_SAMPLES", "MeshRecorder", "Recorder"]
 
 PANEL_PERIOD = 64
 """Cycles between samples of the prefill panel, at first."""
@@ -38,116 +38,59 @@ def _cycles() -> int:
     return round(get_sim_time("ns")) // PERIOD_NS + 1
 
 
-class Recorder:
-    """Writes samples of counters, and reports frames of the link and operations of a tile.
+def _write(file: BinaryIO, cycle: int, values: array[int]) -> None:
+    file.write(array("I", [cycle]).tobytes() + values.tobytes())
+
+
+class MeshRecorder:
+    """Writes samples of a mesh's counters, and reports operations of a tile.
 
     Parameters
     ----------
-    dut : HierarchyObject
-        The system.
     mesh : MeshCounters
-        Its tiles' counters.
-    panel : mapping
-        Handles of the other counters, by name.
+        The tiles' counters.
     folder : Path
-        Where ``panel.u32`` and ``mesh.u32`` go.
+        Where ``mesh.u32`` goes.
     plan : dict
         As of :func:`diptych_sim.trace.trace_plan`.
+    ends : sequence of int
+        The number of the token that ends each round.
     """
 
     def __init__(
-        self,
-        dut: Any,
-        mesh: MeshCounters,
-        panel: Mapping[str, Any],
-        folder: Path,
-        plan: dict[str, Any],
+        self, mesh: MeshCounters, folder: Path, plan: dict[str, Any], ends: Sequence[int]
     ) -> None:
-        self._dut, self._mesh, self._panel = dut, mesh, panel
-        self._panel_file = (folder / "panel.u32").open("wb")
-        self._mesh_file = (folder / "mesh.u32").open("wb")
+        self._mesh = mesh
+        self._file = (folder / "mesh.u32").open("wb")
         self._joints = set(plan["joints"])
         self._firsts = [first for first, _, _ in plan["pieces"]]
         self._core = mesh.bodies[plan["reference"]].core
         self._detailed, self._sampled = set(plan["detailed"]), set(plan["sampled"])
-        self._unpack = Fields(FrameHead()).unpack
-        self._token = 0
+        self._rounds = {end: number for number, end in enumerate(ends)}
+        self._round = 0
         self._marks: list[tuple[int, int]] = []
-        self._sampling: Any = None
 
-    def start(self) -> None:
-        """Begin, in the cycle in which the prefill program starts."""
-        report_event(kind="trace", panel=list(self._panel), mesh=self._mesh.names)
-        link = self._dut.link
-        self._sampling = cocotb.start_soon(self._sample_panel())
-        cocotb.start_soon(self._watch_sent(link.transmitter))
-        for name, register in (
-            ("queued", link.transmitter.filled),
-            ("accepted", link.receiver.expected),
-            ("delivered", link.receiver.oldest),
-        ):
-            cocotb.start_soon(self._watch_frames(name, register))
+    def start(self, panel: Sequence[str] = ()) -> None:
+        """Begin; ``panel`` are names of counters that somebody else samples."""
+        report_event(kind="trace", panel=list(panel), mesh=self._mesh.names)
         cocotb.start_soon(self._watch_program())
+
+    def sample(self, cycle: int) -> None:
+        """Write what the counters are in this cycle."""
+        _write(self._file, cycle, self._mesh.read())
 
     def token(self, index: int, cycle: int) -> None:
         """Note that a token is out: at the cycle of the event ``token``."""
-        if index == 0:
-            self._sampling.cancel()
-            self._write_panel(cycle)
-        if index in self._sampled or index in self._detailed:
-            self._write_mesh(cycle)
+        number = self._rounds.get(index)
+        if number is None:
+            return
+        if number in self._sampled or number in self._detailed:
+            self.sample(cycle)
         if self._marks:
-            report_event(kind="operations", index=index, marks=self._marks)
+            report_event(kind="operations", index=number, marks=self._marks)
         self._marks = []
-        self._token = index + 1
-        for file in (self._panel_file, self._mesh_file):
-            file.flush()
-
-    def _write(self, file: BinaryIO, cycle: int, values: array[int]) -> None:
-        file.write(array("I", [cycle]).tobytes() + values.tobytes())
-
-    def _write_panel(self, cycle: int) -> None:
-        values = array("I", [int(handle.value) for handle in self._panel.values()])
-        self._write(self._panel_file, cycle, values)
-
-    def _write_mesh(self, cycle: int) -> None:
-        self._write(self._mesh_file, cycle, self._mesh.read())
-
-    async def _sample_panel(self) -> None:
-        # The trigger sees what was before its edge.
-        period, taken = PANEL_PERIOD, 0
-        while True:
-            cycle = round(get_sim_time("ns")) // PERIOD_NS
-            self._write_panel(cycle)
-            if taken % MESH_EVERY == 0:
-                self._write_mesh(cycle)
-            taken += 1
-            if taken % PANEL_SAMPLES == 0:
-                period *= 2
-            await ClockCycles(self._dut.clk, period)
-
-    async def _watch_sent(self, transmitter: Any) -> None:
-        changes = ValueChange(transmitter.count_link_framing)
-        while True:
-            await changes
-            head = self._unpack(int(transmitter.now.value))
-            report_event(
-                kind="frame_sent",
-                cycle=_cycles(),
-                what=HandoffKind(head["kind"]).name.lower(),
-                **{name: head[name] for name in ("sequence", "layer", "position", "count")},
-            )
-
-    async def _watch_frames(self, what: str, register: Any) -> None:
-        """Report what has happened to how many frames."""
-        changes = ValueChange(register)
-        count, before = 0, int(register.value)
-        while True:
-            await changes
-            now = int(register.value)
-            count += (now - before) % 2**SEQUENCE_BITS
-            before = now
-            report_event(kind=f"frame_{what}", cycle=_cycles(), count=count)
+        self._round = number + 1
+        self._file.flush()
 
     async def _watch_program(self) -> None:
         """Note when the program of the reference tile goes from one operation to another."""
@@ -163,5 +106,98 @@ class Recorder:
             piece = now
             cycle = _cycles()
             self._marks.append((cycle, now))
-            if self._token in self._detailed:
-                self._write_mesh(cycle)
+            if self._round in self._detailed:
+                self.sample(cycle)
+
+
+class Recorder:
+    """Records the whole machine: the mesh, samples of the other counters, frames of the link.
+
+    Parameters
+    ----------
+    dut : HierarchyObject
+        The system.
+    mesh : MeshRecorder
+        Its mesh's.
+    panel : mapping
+        Handles of the other counters, by name.
+    folder : Path
+        Where ``panel.u32`` goes.
+    ends : sequence of int
+        The number of the token that ends each round.
+    """
+
+    def __init__(
+        self,
+        dut: Any,
+        mesh: MeshRecorder,
+        panel: Mapping[str, Any],
+        folder: Path,
+        ends: Sequence[int],
+    ) -> None:
+        self._dut, self._mesh, self._panel = dut, mesh, panel
+        self._file = (folder / "panel.u32").open("wb")
+        self._first = ends[0]
+        self._unpack = Fields(FrameHead()).unpack
+        self._sampling: Any = None
+
+    def start(self) -> None:
+        """Begin, in the cycle in which the prefill program starts."""
+        self._mesh.start(list(self._panel))
+        link = self._dut.link
+        self._sampling = cocotb.start_soon(self._sample())
+        cocotb.start_soon(self._watch_sent(link.transmitter))
+        for name, register in (
+            ("queued", link.transmitter.filled),
+            ("accepted", link.receiver.expected),
+            ("delivered", link.receiver.oldest),
+        ):
+            cocotb.start_soon(self._watch_frames(name, register))
+
+    def token(self, index: int, cycle: int) -> None:
+        """Note that a token is out: at the cycle of the event ``token``."""
+        if index == self._first:
+            self._sampling.cancel()
+            self._write(cycle)
+            self._file.flush()
+        self._mesh.token(index, cycle)
+
+    def _write(self, cycle: int) -> None:
+        _write(self._file, cycle, array("I", [int(h.value) for h in self._panel.values()]))
+
+    async def _sample(self) -> None:
+        # The trigger sees what was before its edge.
+        period, taken = PANEL_PERIOD, 0
+        while True:
+            cycle = round(get_sim_time("ns")) // PERIOD_NS
+            self._write(cycle)
+            if taken % MESH_EVERY == 0:
+                self._mesh.sample(cycle)
+            taken += 1
+            if taken % PANEL_SAMPLES == 0:
+                period *= 2
+            await ClockCycles(self._dut.clk, period)
+
+    async def _watch_sent(self, transmitter: Any) -> None:
+        changes = ValueChange(transmitter.count_link_framing)
+        while True:
+            await changes
+            head = self._unpack(int(transmitter.now.value))
+            named = ("sequence", "layer", "position", "prompt", "count")
+            report_event(
+                kind="frame_sent",
+                cycle=_cycles(),
+                what=HandoffKind(head["kind"]).name.lower(),
+                **{name: head[name] for name in named},
+            )
+
+    async def _watch_frames(self, what: str, register: Any) -> None:
+        """Report what has happened to how many frames."""
+        changes = ValueChange(register)
+        count, before = 0, int(register.value)
+        while True:
+            await changes
+            now = int(register.value)
+            count += (now - before) % 2**SEQUENCE_BITS
+            before = now
+            report_event(kind=f"frame_{what}", cycle=_cycles(), count=count)

@@ -20,7 +20,7 @@ from diptych_tb.memory.axi_checker import AxiReadChecker, AxiWriteChecker
 from diptych_tb.mesh.counters import MeshCounters
 from diptych_tb.mesh.decode import WIDTH, lines
 from diptych_tb.mesh.watchdog import watch_mesh
-from diptych_tb.recorder import Recorder
+from diptych_tb.recorder import MeshRecorder, Recorder
 from diptych_tb.streams import StreamDriver
 from diptych_tb.systolic.commands import CommandRecorder
 from diptych_tb.waves import mark_start
@@ -179,8 +179,9 @@ async def writes_text(dut: Any) -> None:
     A JSON file with ``hbm`` (a binary file beside it), ``program``, ``rows`` (words of load
     packets), ``settings`` (address, data), ``tokens`` (how many in all), ``sequences`` (of how
     many), ``limit`` (cycles that a token may take), ``damage`` (probability that a word on the link
-    is damaged) and ``trace`` (None, or what :class:`.Recorder` needs, which then writes into
-    ``$DIPTYCH_TRACE``); and what :func:`.watch_mesh` asks for. Counters are read when every
+    is damaged), ``layers`` (as :class:`.CommandRecorder` wants them), ``trace`` (None, or the plan
+    of :class:`.MeshRecorder`, which then writes into ``$DIPTYCH_TRACE``) and ``ends`` (of rounds);
+    and what :func:`.watch_mesh` asks for. Counters are read when every
     sequence has its first token, and at the end.
     """
     path = Path(os.environ["DIPTYCH_JOB"])
@@ -216,19 +217,17 @@ async def writes_text(dut: Any) -> None:
     AxiWriteChecker(hbm_port, "axi")
     if job["damage"]:
         cocotb.start_soon(_damage(dut, job["damage"]))
-    commands = CommandRecorder(dut.prefill.panel)
-    rows, columns = job["mesh"]
-    mesh = MeshCounters(dut.decode.mesh, rows, columns, core=job["core"], router=job["router"])
+    commands = CommandRecorder(dut.prefill.panel, job["layers"])
+    mesh = MeshCounters(watchdog.tiles)
     parts = _counters(dut)
     recorder = None
     if job["trace"]:
-        recorder = Recorder(
-            dut,
-            mesh,
-            {f"{part}.{name}": h for part, names in parts.items() for name, h in names.items()},
-            Path(os.environ["DIPTYCH_TRACE"]),
-            job["trace"],
-        )
+        folder = Path(os.environ["DIPTYCH_TRACE"])
+        handles = {
+            f"{part}.{name}": h for part, names in parts.items() for name, h in names.items()
+        }
+        tiles = MeshRecorder(mesh, folder, job["trace"], job["ends"])
+        recorder = Recorder(dut, tiles, handles, folder, job["ends"])
     edge = RisingEdge(dut.clk)
     dut.start.value = 1
     await edge

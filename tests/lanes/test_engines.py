@@ -36,6 +36,9 @@ def test_lanes_equal_the_golden_models():
 def test_engines_agree():
     products = [product(engine) for engine in ENGINES]
     assert products[0].accounts == products[1].accounts
-    runs = [decode(engine) for engine in ENGINES]
-    assert runs[0].tokens == runs[1].tokens
-    assert runs[0].cycles == runs[1].cycles
+    seen = []
+    for engine in ENGINES:
+        events = decode(engine).events
+        seen.append([{k: v for k, v in event.items() if k != "wall"} for event in events])
+    # Also the counters of all tiles, when decoding starts and at the end.
+    assert seen[0] == seen[1]

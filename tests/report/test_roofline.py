@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from diptych_sim.report.roofline import roofline_svg
+from diptych_sim.report.roofline import Roof, roofline_svg
 
 POINTS = [("ridge", 4.0, 256.0), ("half", 4.0, 128.0), ("low", 1.0, 64.0)]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -25,7 +25,7 @@ def places(svg):
 
 
 def test_points_are_where_their_numbers_put_them():
-    svg = roofline_svg(POINTS, peak=256, bandwidth=64)
+    svg = roofline_svg(POINTS, Roof(peak=256, bandwidth=64))
     for name, _, _ in POINTS:
         assert f">{name}<" in svg
     ridge, half, low = places(svg)
@@ -46,4 +46,4 @@ def test_points_are_where_their_numbers_put_them():
 )
 def test_what_cannot_be_drawn_is_refused(points, peak, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        roofline_svg(points, peak=peak, bandwidth=64)
+        roofline_svg(points, Roof(peak=peak, bandwidth=64))

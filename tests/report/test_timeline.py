@@ -31,6 +31,8 @@ def a_run(rng, *, complete=True):
         {
             "kind": "run",
             "mesh": list(MESH),
+            "prompt_ids": [[1, 2, 3]],
+            "ends": [0, 1, 2],
             "plan": {"pieces": PIECES, "detailed": [1, 2], "reference": 4, "sampled": [0, 1, 2]},
         },
         {"kind": "started", "cycle": START},
@@ -61,6 +63,7 @@ def a_run(rng, *, complete=True):
     for number, (what, layer, position) in enumerate(frames):
         at = START + 100 + 20 * number
         head = {"kind": "frame_sent", "sequence": number, "what": what, "layer": layer}
+        head["prompt"] = 0
         sent.append(head | {"position": position, "count": 8, "cycle": at})
         if number == 4:
             sent.append(sent[-1] | {"cycle": at + 7})
@@ -72,7 +75,9 @@ def a_run(rng, *, complete=True):
     first = START + 500
     names = (*CAUSES, "macs")
     cycles, marks = [START, first], {1: [], 2: []}
-    events.append({"kind": "token", "index": 0, "token": 7, "cycle": first, "text": " a"})
+    events.append(
+        {"kind": "token", "index": 0, "sequence": 0, "token": 7, "cycle": first, "text": " a"}
+    )
     at = first
     for token in (1, 2):
         for number in (0, 1, 2, 1, 2, 3):
@@ -80,7 +85,9 @@ def a_run(rng, *, complete=True):
             at += int(rng.integers(5, 40))
             cycles.append(at)
         events.append({"kind": "operations", "index": token, "marks": marks[token]})
-        events.append({"kind": "token", "index": token, "token": 8, "cycle": at, "text": " b"})
+        events.append(
+            {"kind": "token", "index": token, "sequence": 0, "token": 8, "cycle": at, "text": " b"}
+        )
     values = np.zeros((len(cycles), MESH[0] * MESH[1], len(names)), np.int64)
     for index, step in enumerate(np.diff(cycles), start=1):
         for tile in range(MESH[0] * MESH[1]):
@@ -114,7 +121,7 @@ def tables(run, tmp_path_factory):
         "arrows": "select a.category as source, a.name as what, "
         "extract_arg(a.arg_set_id, 'debug.layer') as layer, b.category as target, "
         "b.name as used, extract_arg(b.arg_set_id, 'debug.layer') as used_layer, "
-        "extract_arg(b.arg_set_id, 'debug.token') as token, count(*) as n from flow f "
+        "extract_arg(b.arg_set_id, 'debug.round') as round, count(*) as n from flow f "
         "join slice a on f.slice_out = a.id join slice b on f.slice_in = b.id "
         "group by 1, 2, 3, 4, 5, 6, 7",
         "rows": f"select t.name as row, ts, dur, {causes} from slice s "
@@ -158,7 +165,7 @@ def test_decode_is_covered_without_gaps(run, tables):
 
 def test_arrows_lead_from_each_frame_to_its_first_use(tables):
     arrows = {
-        (row["what"], row["layer"], row["used"], row["used_layer"], row["token"]): row["n"]
+        (row["what"], row["layer"], row["used"], row["used_layer"], row["round"]): row["n"]
         for row in tables["arrows"]
         if row["target"] == "tiles"
     }

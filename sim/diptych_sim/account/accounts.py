@@ -18,12 +18,14 @@ from diptych_sim.account.errors import AccountError
 from diptych_sim.account.prefill_cost import prefill_cost
 from diptych_sim.account.prefill_operations import prefill_layers, prefill_operations
 from diptych_sim.account.tiles import TILE_MACS, add_tiles, bytes_by_level, tile_changes
+from diptych_sim.compiler.decode import DecodeProgram
 from diptych_sim.compiler.placement import Placement
+from diptych_sim.decode_only import DecodeRun
 from diptych_sim.generate import Generation, Machine
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.trace import RunFolder
 
-__all__ = ["AccountError", "account"]
+__all__ = ["AccountError", "account", "account_decode"]
 
 ENGINE_CAUSES = {
     "matrix": MATRIX_CAUSES,
@@ -45,7 +47,7 @@ RESET_CYCLES = 2
 LINK_WORD_BYTES = 4
 
 
-def _event(done: Generation, kind: str, **fields: Any) -> dict[str, Any]:
+def _event(done: Generation | DecodeRun, kind: str, **fields: Any) -> dict[str, Any]:
     for event in done.events:
         if event["kind"] == kind and all(event[k] == v for k, v in fields.items()):
             return event
@@ -172,34 +174,40 @@ def _spread(counts: Sequence[int]) -> dict[str, float]:
     return {"min": min(counts), "mean": mean, "max": max(counts), "spread": away / (mean or 1)}
 
 
-def _decode(done: Generation, model: QuantizedModel) -> dict[str, Any] | None:
-    tokens = len(done.tokens) - len(done.sequences)
+def _decode(
+    done: Generation | DecodeRun, program: DecodeProgram, recorded: RunFolder | None
+) -> dict[str, Any] | None:
+    sequences, ends = len(program.tokens), program.round_ends
+    tokens = ends[-1] + 1 - sequences
     if not tokens:
         return None
-    assert done.decode is not None
-    first = _event(done, "counters", index=len(done.sequences) - 1)
-    last = _event(done, "counters", index=len(done.tokens) - 1)
+    first = _event(done, "counters", index=ends[0])
+    last = _event(done, "counters", index=ends[-1])
     cycles = last["cycle"] - first["cycle"]
     changes = tile_changes(first["tiles"], last["tiles"], cycles)
     total = add_tiles(changes)
-    rounds = sum(part.count for part in done.decode.plan)
-    columns = done.decode.placement.columns
+    rounds = len(ends) - 1
+    columns = program.placement.columns
     order = sorted(range(len(changes)), key=lambda index: -changes[index]["computing"])
     busiest, quietest = (
         {"row": index // columns, "column": index % columns}
         | {name: changes[index][name] for name in ("computing", "macs")}
         for index in (order[0], order[-1])
     )
-    return {
+    account = {
         "cycles": cycles,
         "tiles": {"count": len(changes), "busiest": busiest, "least_busy": quietest},
         "cycles_per_token": cycles / tokens,
-        "predicted_cycles": decode_cost(done.decode),
-        "bound_cycles": rounds * _bound(model, done.decode.placement, total["macs"] // rounds),
+        "predicted_cycles": decode_cost(program),
+        "bound_cycles": rounds * _bound(program.model, program.placement, total["macs"] // rounds),
         "mac_utilization": total["macs"] / (cycles * len(changes) * TILE_MACS),
         "macs_by_tile": _spread([tile["macs"] for tile in changes]),
         **total,
     }
+    if recorded is not None:
+        account["operations"] = decode_operations(recorded)
+        account["layers"] = decode_layers(account["operations"], len(changes))
+    return account
 
 
 def _whole(
@@ -208,7 +216,7 @@ def _whole(
     """Say of each cycle of a run what it went to.
 
     Until the prefill program ends, what the matrix engine did; then, until every first token is
-    out, the link; then what the mean tile did, rounded so that the sum is exact.
+    out, the link; then what the mean tile did.
     """
     causes = {f"prefill_{name}": count for name, count in prefill["cycles_by_cause"].items()}
     index = len(done.sequences) - 1
@@ -222,16 +230,35 @@ def _whole(
         causes[name] -= cut
         early -= cut
     causes["prefill_draining"] -= early
-    if decode:
-        between = cycles - sum(causes.values())
-        tiles = sum(decode["cycles_by_cause"].values())
-        shares = {name: between * n for name, n in decode["cycles_by_cause"].items()}
-        whole = {name: share // tiles for name, share in shares.items()}
-        missing = between - sum(whole.values())
-        for name in sorted(shares, key=lambda name: -(shares[name] % tiles))[:missing]:
-            whole[name] += 1
-        causes |= {f"decode_{name}": count for name, count in whole.items()}
-    return causes
+    return causes | _mean_tile(decode, cycles - sum(causes.values()))
+
+
+def _mean_tile(decode: dict[str, Any] | None, cycles: int) -> dict[str, int]:
+    """Say of each cycle of decode what the mean tile did, rounded so that the sum is exact."""
+    if not decode:
+        return {}
+    tiles = sum(decode["cycles_by_cause"].values())
+    shares = {name: cycles * n for name, n in decode["cycles_by_cause"].items()}
+    whole = {name: share // tiles for name, share in shares.items()}
+    missing = cycles - sum(whole.values())
+    for name in sorted(shares, key=lambda name: -(shares[name] % tiles))[:missing]:
+        whole[name] += 1
+    return {f"decode_{name}": count for name, count in whole.items()}
+
+
+def _times(done: Generation | DecodeRun, start: int, clock_mhz: float) -> dict[str, Any]:
+    """Return when tokens came: TTFT is None when prefill did not run."""
+    second = clock_mhz * 1e6
+    cycles = [event["cycle"] - start for event in done.events if event["kind"] == "token"]
+    ttft = cycles[0] if isinstance(done, Generation) else None
+    tpot = _mean([each.cycles_per_token for each in done.sequences])
+    return {
+        "token_cycles": [cycles[0], *(b - a for a, b in pairwise(cycles))],
+        "ttft_cycles": ttft,
+        "tpot_cycles": tpot,
+        "ttft_seconds": ttft and ttft / second,
+        "tpot_seconds": tpot and tpot / second,
+    }
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -264,10 +291,8 @@ def account(
     """
     prefill = _prefill(done, model, machine)
     link = _link(done, model)
-    decode = _decode(done, model)
-    if decode and recorded is not None:
-        decode["operations"] = decode_operations(recorded)
-        decode["layers"] = decode_layers(decode["operations"], decode["tiles"]["count"])
+    assert done.decode is not None
+    decode = _decode(done, done.decode, recorded)
     parts: Sequence[Mapping[str, Any]] = [p for p in (prefill, link, decode) if p]
     levels = {
         name: next((p["bytes"][name] for p in parts if p["bytes"][name] is not None), None)
@@ -281,10 +306,7 @@ def account(
     possible = prefill["cycles"] * rows * columns
     possible += (decode["cycles"] if decode else 0) * machine.mesh[0] * machine.mesh[1] * TILE_MACS
     macs = sum(p.get("macs", 0) for p in parts)
-    ttft = _event(done, "token", index=0)["cycle"] - start
-    tpot = _mean([each.cycles_per_token for each in done.sequences])
-    second = clock_mhz * 1e6
-    times = [event["cycle"] for event in done.events if event["kind"] == "token"]
+    times = _times(done, start, clock_mhz)
     return {
         "cycles": end - start,
         "bound_cycles": sum(p.get("bound_cycles", 0) for p in parts),
@@ -292,13 +314,36 @@ def account(
         "mac_utilization": macs / possible,
         "cycles_by_cause": causes,
         "windows_checked": _event(done, "counters", index=len(done.tokens) - 1)["windows"],
-        "token_cycles": [ttft, *(b - a for a, b in pairwise(times))],
-        "ttft_cycles": ttft,
-        "tpot_cycles": tpot,
-        "ttft_seconds": ttft / second,
-        "tpot_seconds": tpot and tpot / second,
+        **times,
         "bytes": levels,
         "prefill": prefill,
         "link": link,
+        "decode": decode,
+    }
+
+
+def account_decode(
+    done: DecodeRun, recorded: RunFolder | None = None, *, clock_mhz: float = 1000.0
+) -> dict[str, Any]:
+    """Return the accounts of decode alone, as those of :func:`account`; other parts are None.
+
+    Raises
+    ------
+    AccountError
+        If causes do not sum to the cycles.
+    """
+    decode = _decode(done, done.decode, recorded)
+    assert decode is not None
+    causes = _mean_tile(decode, decode["cycles"])
+    _check("the run", causes, decode["cycles"])
+    start = _event(done, "started")["cycle"]
+    common = ("cycles", "bound_cycles", "macs", "mac_utilization")
+    return {
+        **{name: decode[name] for name in common},
+        "cycles_by_cause": causes,
+        **_times(done, start, clock_mhz),
+        "bytes": decode["bytes"],
+        "prefill": None,
+        "link": None,
         "decode": decode,
     }

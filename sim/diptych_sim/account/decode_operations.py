@@ -26,13 +26,12 @@ STARTING = "starting"
 
 @dataclass(frozen=True)
 class DecodeWindow:
-    """The time from one mark to the next, cut at tokens.
+    """The time from one mark to the next, cut where rounds end.
 
-    ``layer`` is None outside of layers. ``token`` is the number of the token that is computed;
-    cycles count from reset.
+    ``layer`` is None outside of layers. Cycles count from reset.
     """
 
-    token: int
+    round: int
     layer: int | None
     operation: str
     start: int
@@ -40,37 +39,36 @@ class DecodeWindow:
 
 
 def decode_windows(run: RunFolder) -> Iterator[DecodeWindow]:
-    """Yield the operations of the reference tile, in order, from the first token to the last."""
+    """Yield the operations of the reference tile, in order, from the first tokens to the last."""
     plan = run.start["plan"]
     if plan is None:
         return
-    ends = {event["index"]: event["cycle"] for event in run.all("token")}
+    ends = run.round_cycles
     marks = [mark for event in run.all("operations") for mark in event["marks"]]
-    ends_left = [(ends[index], index) for index in sorted(ends)]
-    if not ends_left:
+    if not ends:
         return
-    begin, token = ends_left[0][0], 1
+    begin, number = ends[0], 1
     layer, piece = None, -1
     name = STARTING
-    for cycle, number in [*marks, (1 << 62, -1)]:
-        while token in ends and ends[token] <= cycle:
-            if begin < ends[token]:
-                yield DecodeWindow(token, layer, name, begin, ends[token])
-            begin = ends[token]
-            token += 1
-        if token not in ends:
+    for cycle, now in [*marks, (1 << 62, -1)]:
+        while number < len(ends) and ends[number] <= cycle:
+            if begin < ends[number]:
+                yield DecodeWindow(number, layer, name, begin, ends[number])
+            begin = ends[number]
+            number += 1
+        if number == len(ends):
             return
         if cycle > begin:
-            yield DecodeWindow(token, layer, name, begin, cycle)
+            yield DecodeWindow(number, layer, name, begin, cycle)
             begin = cycle
-        _, name, looped = plan["pieces"][number]
+        _, name, looped = plan["pieces"][now]
         if not looped:
             layer = None
         elif layer is None:
             layer = 0
-        elif number <= piece:
+        elif now <= piece:
             layer += 1
-        piece = number
+        piece = now
 
 
 def decode_operations(run: RunFolder) -> list[dict[str, Any]]:
@@ -79,7 +77,7 @@ def decode_operations(run: RunFolder) -> list[dict[str, Any]]:
     Each has ``layer`` (None outside of layers), ``operation``, ``engine`` ("tiles"), ``windows``
     (how often it ran), ``start`` and ``end`` (the first window, cycles since the start of the run), ``cycles`` (of
     all windows), ``cycles_by_cause`` (tile cycles), ``macs``, and ``bytes`` (``sram_read``,
-    ``sram_write``, ``fabric_hops``), over the tokens of the plan's ``detailed``.
+    ``sram_write``, ``fabric_hops``), over the rounds of the plan's ``detailed``.
     """
     plan, mesh, started = run.start["plan"], run.mesh, run.first("started")
     if plan is None or mesh is None or started is None:
@@ -91,7 +89,7 @@ def decode_operations(run: RunFolder) -> list[dict[str, Any]]:
     sums: dict[tuple[int | None, str], Any] = {}
     for window in decode_windows(run):
         first, last = at.get(window.start), at.get(window.end)
-        if window.token not in detailed or first is None or last is None:
+        if window.round not in detailed or first is None or last is None:
             continue
         key = (window.layer, window.operation)
         if key not in found:

@@ -221,7 +221,8 @@ def _decode(mesh: tuple[int, int], shared: tuple[str, ...]) -> tuple[int, list[i
         on_event=lambda _event: memory.append(_resident()),
     )
     use = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return done.cycles[0][-1], done.tokens[0], use.ru_utime + use.ru_stime, max(memory)
+    (written,) = done.sequences
+    return written.cycles[-1], written.tokens[1:], use.ru_utime + use.ru_stime, max(memory)
 
 
 def _resident() -> int:

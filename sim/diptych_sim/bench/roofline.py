@@ -10,7 +10,6 @@ from rich.table import Table
 
 from diptych_sim.bench.products import Shape, product
 from diptych_sim.report.progress import Steps
-from diptych_sim.report.roofline import roofline_svg
 
 __all__ = ["measure"]
 
@@ -33,30 +32,33 @@ def measure(console: Console, runs: int) -> None:
 
     Cycles do not vary, so each shape runs once, whatever ``runs`` is.
     """
+    # Not above: what draws takes a second to import, which other commands need not wait for.
+    from diptych_sim.report.roofline import Point, Roof, roofline_svg
+
     del runs
     tell = Steps()
-    peak = ARRAY[0] * ARRAY[1]
     size = f"{ARRAY[0]}x{ARRAY[1]}"
     for bandwidth in BANDWIDTHS:
         table = Table(title=f"{size}, {bandwidth} bytes a cycle of HBM")
         for heading in ("shape", "cycles", "MACs a byte", "MACs a cycle", "roof", "of the roof"):
             table.add_column(heading, justify="right")
+        roof = Roof(peak=ARRAY[0] * ARRAY[1], bandwidth=bandwidth)
         points = []
         try:
             for shape in SHAPES:
                 done = product(shape, ARRAY, tell, hbm_bytes_per_cycle=bandwidth).accounts
                 moved = done["bytes"]["hbm_read"] + done["bytes"]["hbm_write"]
                 name = "x".join(map(str, shape))
-                intensity, rate = done["macs"] / moved, done["macs"] / done["cycles"]
-                points.append((name, intensity, rate))
-                roof = min(peak, bandwidth * intensity)
+                point = Point(name, done["macs"] / moved, done["macs"] / done["cycles"])
+                points.append(point)
+                limit = roof.at(point.intensity)
                 table.add_row(
                     name,
                     f"{done['cycles']:,}",
-                    f"{intensity:.2f}",
-                    f"{rate:.1f}",
-                    f"{roof:.1f}",
-                    f"{rate / roof:.1%}",
+                    f"{point.intensity:.2f}",
+                    f"{point.rate:.1f}",
+                    f"{limit:.1f}",
+                    f"{point.rate / limit:.1%}",
                 )
         finally:
             tell.stop()
@@ -64,5 +66,5 @@ def measure(console: Console, runs: int) -> None:
         FOLDER.mkdir(parents=True, exist_ok=True)
         target = FOLDER / f"roofline-{size}-{bandwidth}.svg"
         title = f"Prefill panel, {size}: products from HBM to HBM"
-        target.write_text(roofline_svg(points, peak=peak, bandwidth=bandwidth, title=title))
+        target.write_text(roofline_svg(points, roof, title=title))
         console.print(f"Picture {target}")

@@ -16,6 +16,7 @@ from diptych_sim.bench import (
     mesh,
     roofline,
     scalesim,
+    trace,
     wafer,
 )
 from diptych_sim.command.options import Refused
@@ -32,6 +33,7 @@ MEASURES: dict[str, Callable[[Console, int], None]] = {
     "engines": engines.measure,
     "batch": batch.measure,
     "wafer": wafer.measure,
+    "trace": trace.measure,
 }
 """What can be measured, in the order in which it is."""
 

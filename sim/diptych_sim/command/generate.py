@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from diptych_sim.account.accounts import AccountError, account
+from diptych_sim.account.accounts import AccountError, account, account_decode
 from diptych_sim.command.options import (
     ARRAY,
     ENGINE,
@@ -26,16 +26,8 @@ from diptych_sim.command.options import (
     load,
     with_model,
     write_json,
-    write_whole,
 )
-from diptych_sim.command.prompts import (
-    Prompts,
-    check_texts,
-    encode,
-    joined,
-    text_of,
-    written,
-)
+from diptych_sim.command.prompts import check_texts, encode, joined, written
 from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.command_listing import command_listing
 from diptych_sim.compiler.hbm_layout import PrefillError
@@ -44,73 +36,27 @@ from diptych_sim.compiler.placement import MeshTooSmallError, UnsupportedModelEr
 from diptych_sim.decode_only import DecodeRun, decode_only
 from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
 from diptych_sim.engine.kind import Engine
-from diptych_sim.generate import Machine
+from diptych_sim.engine.processes import is_first
+from diptych_sim.generate import Generation, Machine
 from diptych_sim.generate import generate_batch as run_machine
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.tokenizer import TextStream
-from diptych_sim.report.layers import layers_csv, print_layers
-from diptych_sim.report.operations import operation_rows, operations_csv
+from diptych_sim.report.derived import DERIVED, REPORT, write_derived
+from diptych_sim.report.layers import print_layers
+from diptych_sim.report.live import Live
 from diptych_sim.report.progress import Steps
 from diptych_sim.report.terminal import print_accounts
-from diptych_sim.report.timeline import TIMELINE, write_timeline
-from diptych_sim.trace import FILES, read_run
+from diptych_sim.report.whole_file import write_whole
+from diptych_sim.trace import FILES, RESULT, read_run
 
 __all__ = ["generate"]
 
-RESULTS = (
-    *FILES,
-    TIMELINE,
-    "prefill_layers.csv",
-    "operations.csv",
-    "decode_program.txt",
-    "prefill_commands.txt",
-)
-"""Files of ``--out``."""
+BACK_DOOR = "KV cache and first token from the golden model"
 
-
-def _finish_decode(
-    done: DecodeRun,
-    loaded: LoadedModel,
-    prompts: Prompts,
-    targets: tuple[str | None, str | None],
-    terminal: Console,
-) -> None:
-    """Print and write the result of the decode panel alone."""
-    sequences = []
-    for n, first in enumerate(done.first):
-        tokens, cycles = [first, *done.tokens[n]], done.cycles[n]
-        count = len(cycles) - 1
-        sequences.append(
-            {
-                "prompt": prompts.shown[n],
-                "prompt_tokens": len(prompts.ids[n]),
-                "tokens": tokens,
-                "text": text_of(loaded.tokenizer, prompts.ids[n], tokens),
-                "matches_golden": done.tokens[n] == done.expected[n],
-                "tpot_cycles": (cycles[-1] - cycles[0]) / count if count > 0 else None,
-            }
-        )
-    times = [each["tpot_cycles"] for each in sequences if each["tpot_cycles"]]
-    each = sum(times) / len(times) if times else None
-    result = {
-        **joined(sequences),
-        "tpot_cycles": each,
-        "back_doors": ["KV cache and first token from the golden model"],
-        "wall_seconds": done.run.seconds,
-    }
-    for sequence in sequences:
-        terminal.print(sequence["text"], markup=False, soft_wrap=True)
-    if each:
-        terminal.print(f"TPOT {each:,.0f} cycles a token")
-    json_file, out = targets
-    if out is not None:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        write_json(str(Path(out) / RESULTS[0]), result)
-    write_json(json_file, result)
-    if not done.matches_golden:
-        click.echo("error: tokens differ from the golden model", err=True)
-        sys.exit(1)
+LISTINGS = ("decode_program.txt", "prefill_commands.txt")
+FOLDER = (*FILES, *DERIVED, *LISTINGS, REPORT)
+"""Files of a run folder."""
 
 
 def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: list[int]) -> None:
@@ -198,7 +144,7 @@ def generate(
     check_engine(engine, waves)
     check_file("JSON file", "--json", json_file)
     check_file("Waveform file", "--waves", waves, suffixes=(".fst", ".vcd"))
-    check_folder("Result folder", "--out", out, RESULTS)
+    check_folder("Result folder", "--out", out, FOLDER)
     recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=stage == "decode")
     if waves is not None and json_file == waves:
         raise Refused(f"JSON file (--json) must not be the waveform file (--waves), {waves}")
@@ -210,26 +156,11 @@ def generate(
     terminal = Console(stderr=json_file == "-", highlight=False, emoji=False)
     machine = Machine(array=array, mesh=mesh, sram_bytes=sram_bytes, weight_rows=weight_rows)
     streams = [TextStream(loaded.tokenizer, ids[-1]) for ids in prompts.ids]
-    stopped = False
     tell = Steps()
-
-    def show(event: dict[str, Any]) -> None:
-        nonlocal stopped
-        kind = event["kind"]
-        if kind == "started":
-            tell("prefill")
-        elif kind == "layer":
-            tell(f"prefill, layer {event['layer'] + 1} of {event['layers']}")
-        elif kind == "prefill":
-            tell("hand-off")
-        elif kind == "token" and single and not stopped:
-            if event["index"] == 0:
-                tell.stop()
-                terminal.print(prompts.shown[0], end="", style="dim", markup=False, soft_wrap=True)
-            stopped = event["token"] in loaded.tokenizer.stop_ids
-            if not stopped:
-                terminal.print(event["text"], end="", markup=False, soft_wrap=True)
-
+    stop_ids = sorted(loaded.tokenizer.stop_ids)
+    live = Live(
+        terminal, tell, prompts=prompts.shown, stop_ids=stop_ids, tokens=sum(prompts.counts)
+    )
     config = {
         "model": loaded.model.name if hasattr(loaded.model, "name") else model,
         "prompt": prompts.shown[0] if single else list(prompts.shown),
@@ -245,58 +176,45 @@ def generate(
         "clock_mhz": clock_mhz,
     }
     folder = None
-    if out is not None and stage != "decode":
+    if out is not None and is_first():
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in RESULTS:
+        for name in FOLDER:
             (folder / name).unlink(missing_ok=True)  # what an earlier run left
+    options: dict[str, Any] = {
+        "seed": seed,
+        "waves": recording and recording.plan,
+        "out": folder,
+        "trace": trace,
+        "about": {"config": config, "prompts": prompts.shown, "stop_ids": stop_ids},
+        "text_of": lambda sequence, token: streams[sequence].add(token),
+        "progress": tell,
+        "on_event": live,
+    }
     try:
         tell("quantizing the model")
         quantized = quantize_loaded(loaded)
+        done: Generation | DecodeRun
         if stage == "decode":
-            terminal.print("KV cache and first token by a back door, from the golden model")
-            alone = decode_only(
+            terminal.print(f"{BACK_DOOR}: a back door")
+            done = decode_only(
                 quantized,
                 prompts.ids,
                 prompts.counts,
                 mesh=mesh,
                 sram_bytes=sram_bytes,
-                seed=seed,
                 engine=engine,
-                waves=recording and recording.plan,
-                progress=tell,
+                **options,
             )
-            if recording is not None:
-                recording.finish(terminal)
-            _finish_decode(alone, loaded, prompts, (json_file, out), terminal)
-            return
-        done = run_machine(
-            quantized,
-            prompts.ids,
-            prompts.counts,
-            machine=machine,
-            seed=seed,
-            waves=recording and recording.plan,
-            out=folder,
-            trace=trace and single,
-            about={
-                "config": config,
-                "prompt": "\n".join(prompts.shown),
-                "stop_ids": sorted(loaded.tokenizer.stop_ids),
-            },
-            text_of=lambda sequence, token: streams[sequence].add(token),
-            progress=tell,
-            on_event=show,
-        )
+        else:
+            done = run_machine(quantized, prompts.ids, prompts.counts, machine=machine, **options)
         sequences = written(loaded.tokenizer, prompts, done.sequences)
-        tell.stop()
-        if single:
-            terminal.print(streams[0].finish(), markup=False, soft_wrap=True)
-        for sequence in [] if single else sequences:
-            terminal.print(sequence["prompt"], end="", style="dim", markup=False, soft_wrap=True)
-            terminal.print(sequence["text"], markup=False, soft_wrap=True)
-        recorded = read_run(folder) if folder is not None and trace and single else None
-        accounts = account(done, quantized, machine, recorded, clock_mhz=clock_mhz)
+        live.finish([sequence["text"] for sequence in sequences], streams[0].finish())
+        recorded = read_run(folder) if folder is not None else None
+        if isinstance(done, DecodeRun):
+            accounts = account_decode(done, recorded, clock_mhz=clock_mhz)
+        else:
+            accounts = account(done, quantized, machine, recorded, clock_mhz=clock_mhz)
     except (MeshTooSmallError, UnsupportedModelError, PrefillError, ValueError) as error:
         raise Refused(str(error)) from None
     except (BuildError, ToolError, SimulationError, AccountError) as error:
@@ -307,6 +225,7 @@ def generate(
         **joined(sequences),
         "pieces": [event["text"] for event in done.events if event["kind"] == "token"],
         **accounts,
+        "back_doors": [BACK_DOOR] if stage == "decode" else [],
         "wall_seconds": done.run.seconds,
         "config": config | {"seed": done.run.seed},
     }
@@ -316,17 +235,20 @@ def generate(
     if recording is not None:
         recording.finish(terminal)
     if folder is not None:
-        assert done.decode is not None
-        assert done.prefill is not None
-        (folder / RESULTS[-2]).write_text(
-            memory_listing(done.decode) + program_listing(done.decode)
-        )
-        (folder / RESULTS[-1]).write_text(command_listing(done.prefill.commands))
-        write_whole(folder / RESULTS[-4], layers_csv(result["prefill"]))
-        write_whole(folder / RESULTS[-3], operations_csv(operation_rows(result)))
-        write_whole(folder / RESULTS[0], json_text(result))
-        write_timeline(read_run(folder), folder / TIMELINE)
+        _write_listings(folder, done)
+        write_whole(folder / RESULT, json_text(result))
+        write_derived(read_run(folder))
     write_json(json_file, result)
     if not done.matches_golden:
         click.echo("error: tokens differ from the golden model", err=True)
         sys.exit(1)
+
+
+def _write_listings(folder: Path, done: Generation | DecodeRun) -> None:
+    """Write the programs of both panels."""
+    assert done.decode is not None
+    tiles, panel = (folder / name for name in LISTINGS)
+    tiles.write_text(memory_listing(done.decode) + program_listing(done.decode))
+    if isinstance(done, Generation):
+        assert done.prefill is not None
+        panel.write_text(command_listing(done.prefill.commands))

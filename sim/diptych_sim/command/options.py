@@ -30,7 +30,6 @@ __all__ = [
     "load",
     "with_model",
     "write_json",
-    "write_whole",
 ]
 
 Size = tuple[int, int]
@@ -136,13 +135,6 @@ def write_json(target: str | None, result: dict[str, Any]) -> None:
 def json_text(result: dict[str, Any]) -> str:
     """Return a result as the text of a JSON file."""
     return json.dumps(result, indent=2) + "\n"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is there as a whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 def _stop(words: str, option: str, allowed: str, target: Path | str) -> Refused:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
-from diptych_sim.command.options import Refused, check_file, write_whole
+from diptych_sim.command.options import Refused, check_file, check_folder
+from diptych_sim.report.derived import DERIVED, REPORT, write_derived
+from diptych_sim.report.whole_file import write_whole
 from diptych_sim.trace import NoRunError, read_run
 
 __all__ = ["report"]
@@ -19,7 +21,10 @@ __all__ = ["report"]
     "--html", "target", default=None, help="File to write; DIR/report.html unless it is given."
 )
 def report(folder: str, target: str | None) -> None:
-    """Write the report of a run that `generate --out DIR` left, as one HTML file."""
+    """Write the report of a run that `generate --out DIR` left, as one HTML file.
+
+    Timeline and tables in DIR are written anew, too.
+    """
     # Not above: what draws takes a second to import, which other commands need not wait for.
     from diptych_sim.report.html import html_report
 
@@ -27,8 +32,10 @@ def report(folder: str, target: str | None) -> None:
         run = read_run(Path(folder))
     except NoRunError as error:
         raise Refused(str(error)) from None
-    path = Path(target) if target is not None else Path(folder) / "report.html"
+    check_folder("Run folder", "DIR", folder, DERIVED)
+    path = Path(target) if target is not None else Path(folder) / REPORT
     check_file("Report", "--html", str(path))
     write_whole(path, html_report(run))
-    partial = "; it is partial, as the run was cut off" if run.result is None else ""
-    click.echo(f"Report {path}{partial}")
+    others = ", ".join(file.name for file in write_derived(run))
+    partial = "; partial, as the run was cut off" if run.result is None else ""
+    click.echo(f"Report {path}{partial}; with it {others}")

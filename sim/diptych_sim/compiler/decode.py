@@ -40,6 +40,18 @@ class DecodeProgram:
         """Instructions that the program memory of a tile must hold: a power of two."""
         return max(256, 1 << (len(self.program.instructions) - 1).bit_length())
 
+    @property
+    def round_ends(self) -> list[int]:
+        """The number of the token with which each round ends, counted from 0 over all sequences.
+
+        Round 0 are the first tokens, which prefill writes.
+        """
+        ends = [len(self.tokens) - 1]
+        for part in self.plan:
+            for _ in range(part.count):
+                ends.append(ends[-1] + len(part.active))
+        return ends
+
     def load_packets(self, row: int) -> list[int]:
         """Return the load packets of a row: routes, program, registers, task, weights, tables."""
         p = self.placement

@@ -19,7 +19,7 @@ _WORDS = {
     "bank_conflict": "bank conflicts in the SRAM",
     "backpressure": "backpressure of the fabric",
     "issuing": "issuing instructions",
-    "waiting_receive": "waiting for wavelets",
+    "waiting_receive": "waiting for wavelets of other tiles",
     "sending": "sending",
     "starting": "starting a command",
     "writing": "writing into a memory",

@@ -12,9 +12,19 @@ import vl_convert
 
 from diptych_sim.report.causes import cause_color
 
-__all__ = ["causes_chart", "lanes_chart", "page_svg", "share_chart", "tokens_chart"]
+__all__ = [
+    "INK",
+    "MUTED",
+    "causes_chart",
+    "draw",
+    "lanes_chart",
+    "page_svg",
+    "share_chart",
+    "tokens_chart",
+]
 
-INK, MUTED, GRID = "var(--ink)", "var(--muted)", "var(--grid)"
+# On a page that has these variables, pictures take its colors, light or dark.
+INK, MUTED, GRID = "var(--ink, #222)", "var(--muted, #555)", "var(--grid, #ddd)"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 
 
@@ -32,10 +42,12 @@ def page_svg(svg: str, name: str, label: str) -> str:
     )
 
 
-def _draw(chart: Any, name: str, label: str) -> str:
+def draw(chart: Any) -> str:
+    """Return a chart as an SVG document, in the style of all."""
     themed = (
         chart.configure(background="transparent", font=FONT)
         .configure_view(stroke=None)
+        .configure_title(color=INK)
         .configure_axis(
             labelColor=MUTED,
             titleColor=MUTED,
@@ -48,7 +60,7 @@ def _draw(chart: Any, name: str, label: str) -> str:
             titlePadding=8,
         )
     )
-    return page_svg(vl_convert.vegalite_to_svg(themed.to_dict()), name, label)
+    return vl_convert.vegalite_to_svg(themed.to_dict())
 
 
 def _data(values: Sequence[Mapping[str, Any]]) -> Any:
@@ -91,14 +103,17 @@ def causes_chart(
                 "bar:N", sort=order, title=None, axis=altair.Axis(ticks=False, labelLimit=190)
             ),
             x=altair.X(
-                "cycles:Q", stack="zero", title=unit, axis=altair.Axis(format="~s", tickCount=5)
+                "cycles:Q",
+                stack="zero",
+                title=unit,
+                axis=altair.Axis(labelExpr="format(datum.value, '~s')", tickCount=5),
             ),
             color=_color(causes),
             order=altair.Order("at:Q"),
         )
         .properties(width=width, height=max(60, 22 * len(order)))
     )
-    return _draw(chart, name, f"{unit} by cause")
+    return page_svg(draw(chart), name, f"{unit} by cause")
 
 
 def share_chart(
@@ -148,11 +163,13 @@ def share_chart(
         )
         .properties(width=width, height=170)
     )
-    return _draw(chart, name, "What the array did over time")
+    return page_svg(draw(chart), name, "What the array did over time")
 
 
-def tokens_chart(tokens: Sequence[tuple[int, int]], *, name: str, width: int = 860) -> str:
-    """Return the cycles of each token: pairs of its number and its cycles."""
+def tokens_chart(
+    tokens: Sequence[tuple[int, int]], *, name: str, word: str = "token", width: int = 860
+) -> str:
+    """Return the cycles of each token, or whatever the ``word`` says: its number and its cycles."""
     values = [{"token": index, "cycles": cycles} for index, cycles in tokens]
     chart = (
         altair.Chart(_data(values))
@@ -160,14 +177,14 @@ def tokens_chart(tokens: Sequence[tuple[int, int]], *, name: str, width: int = 8
         .encode(
             x=altair.X(
                 "token:O",
-                title="token",
+                title=word,
                 axis=altair.Axis(labelAngle=0, labelOverlap=True, ticks=False, grid=False),
             ),
             y=altair.Y("cycles:Q", title="cycles", axis=altair.Axis(format=",d", tickCount=4)),
         )
         .properties(width=width, height=130)
     )
-    return _draw(chart, name, "Cycles of each token")
+    return page_svg(draw(chart), name, f"Cycles of each {word}")
 
 
 def lanes_chart(
@@ -225,4 +242,4 @@ def lanes_chart(
             .encode(x="a:Q", text="text:N")
         )
     chart = altair.layer(*layers).properties(width=width, height=max(60, 20 * len(order)))
-    return _draw(chart, name, label)
+    return page_svg(draw(chart), name, label)

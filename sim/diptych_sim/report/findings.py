@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diptych_sim.account.tiles import TILE_MACS
 from diptych_sim.report.causes import in_words
 from diptych_sim.report.summary import text_of_number
 
@@ -95,9 +96,11 @@ def _decode(result: Mapping[str, Any]) -> Finding:
         )
     per_token = part["cycles_per_token"]
     bound = part["bound_cycles"] * per_token / part["cycles"]
+    least = part["macs"] / (part["tiles"]["count"] * TILE_MACS)
+    what = "multiplications" if least > 0.98 * part["bound_cycles"] else "ways of the reductions"
     more = (
-        f"{text_of_number(per_token)} cycles a token, {_times(per_token, bound)}. The mean tile "
-        f"computes in {use:.0%} of the cycles"
+        f"{text_of_number(per_token)} cycles a token, {_times(per_token, bound)}, which the {what} "
+        f"set. The mean tile computes in {use:.0%} of the cycles"
     )
     if cause:
         more += f" and spends {share:.0%} {in_words(cause)}"
@@ -115,13 +118,16 @@ def _tile(result: Mapping[str, Any]) -> Finding | None:
     busy, quiet = tiles["busiest"], tiles["least_busy"]
     cycles = result["decode"]["cycles"]
     mean = result["decode"]["cycles_by_cause"]["computing"] / tiles["count"] / cycles
+    above = busy["computing"] / cycles / mean - 1 if mean else 0.0
+    even = "Work is dealt evenly" if above < 0.05 else "Work is dealt unevenly: others wait for it"
     return Finding(
         "Which tile was busiest?",
         f"Row {busy['row']}, column {busy['column']}: computing in "
-        f"{busy['computing'] / cycles:.0%} of the cycles.",
+        f"{busy['computing'] / cycles:.1%} of the cycles.",
         f"It did {text_of_number(busy['macs'])} multiplications. The mean tile computes in "
-        f"{mean:.0%}, the least busy one, row {quiet['row']}, column {quiet['column']}, in "
-        f"{quiet['computing'] / cycles:.0%}. Rows and columns count from 0, from the north-west.",
+        f"{mean:.1%}, the least busy one, row {quiet['row']}, column {quiet['column']}, in "
+        f"{quiet['computing'] / cycles:.1%}. {even}. Rows and columns count from 0, from the "
+        "north-west.",
     )
 
 
@@ -152,9 +158,8 @@ def _layers(result: Mapping[str, Any]) -> Finding | None:
     computing = causes["computing"] / sum(causes.values())
     return Finding(
         "What did layers of decode wait for?",
-        f"In a layer the multipliers do {use:.0%} of their peak; of its tile cycles "
-        f"{computing:.0%} compute, {', '.join(parts)}.",
-        f"A layer takes {text_of_number(cycles)} cycles, the mean of {len(layers)} layers and the "
+        f"In a layer the multipliers do {use:.0%} of their peak.",
+        f"Of its tile cycles {computing:.0%} compute, {', '.join(parts)}. A layer takes {text_of_number(cycles)} cycles, the mean of {len(layers)} layers and the "
         "tokens that were recorded. In brackets, the operations that have most of a cause.",
     )
 
@@ -175,9 +180,12 @@ def _link(result: Mapping[str, Any]) -> Finding:
 
 def findings(result: Mapping[str, Any]) -> list[Finding]:
     """Return what limited prefill and decode, which tile was busiest, what the hand-off cost."""
-    found = [_prefill(result)]
-    if result.get("decode"):
+    found = []
+    if result["prefill"]:
+        found.append(_prefill(result))
+    if result["decode"]:
         found.append(_decode(result))
         found += [item for item in (_layers(result), _tile(result)) if item is not None]
-    found.append(_link(result))
+    if result["link"]:
+        found.append(_link(result))
     return found

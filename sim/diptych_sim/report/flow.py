@@ -56,7 +56,7 @@ class _Picture:
         self,
         start: tuple[float, float],
         end: tuple[float, float],
-        figure: tuple[str, str, int],
+        figure: _Figure,
         scale: float,
         css: str,
     ) -> None:
@@ -74,79 +74,82 @@ class _Picture:
         )
 
 
-def flow_svg(result: Mapping[str, Any]) -> str:
-    """Return the picture: above, what prefill and the link moved; below, what decode moved.
+_Figure = tuple[str, str, int]
+HEIGHT = 162.0
+LEFT, GAP, TOP, BETWEEN = 20.0, 164.0, 26.0, 58.0
+PLACES = [LEFT + index * (BOX + GAP) for index in range(4)]
+HIGH, LOW, MIDDLE = 62.0, 130.0, 93.0
+"""Where in a row bands are: two, or one."""
 
-    Each panel has a scale of its own, as decode moves far more than prefill in a short run; its
-    widest band is the same in both.
+
+class _Row:
+    """A row of the picture: boxes of a part, and bands between them."""
+
+    def __init__(self, picture: _Picture, result: Mapping[str, Any], parts: str, y: float) -> None:
+        self.picture, self.result, self.y = picture, result, y
+        levels = [n for part in parts.split() for n in result[part]["bytes"].values() if n]
+        self.scale = WIDEST / max(1, *levels, 1)
+
+    def box(self, place: int, *lines: str) -> None:
+        self.picture.box(PLACES[place], self.y, HEIGHT, *lines)
+
+    def band(self, place: int, at: float, key: str, name: str, css: str) -> None:
+        """Draw what ``key`` counts ("prefill.hbm_read") between a box and the next one."""
+        part, level = key.split(".")
+        count = self.result[part]["bytes"][level] or 0
+        ends = (PLACES[place] + BOX, self.y + at), (PLACES[place + 1], self.y + at)
+        figure = (f"{part}.bytes.{level}", name, count)
+        self.picture.flow(*ends, figure, self.scale, css)
+
+
+def flow_svg(result: Mapping[str, Any]) -> str:
+    """Return the picture: above, what prefill moved; below, what the link and decode moved.
+
+    Each row has a scale of its own, as decode moves far more than prefill in a short run; its
+    widest band is the same in both. A row of what did not run is left out.
     """
     picture = _Picture()
-    above = result["prefill"]["bytes"]
-    scale = WIDEST / max(1, *(n for n in above.values() if n is not None))
-    left, gap = 20.0, 164.0
-    places = [left + index * (BOX + gap) for index in range(4)]
-    top = 26.0
-
-    def figure(part: str, level: str, name: str) -> tuple[str, str, int]:
-        return f"{part}.bytes.{level}", name, result[part]["bytes"][level] or 0
-
-    def across(index: int, y: float, part: str, level: str, name: str, css: str, by: float) -> None:
-        start, end = (places[index] + BOX, y), (places[index + 1], y)
-        picture.flow(start, end, figure(part, level, name), by, css)
-
-    tall = 162.0
-    picture.box(places[0], top, tall, "HBM")
-    picture.box(places[1], top, tall, "Scratchpad", "and parameters")
-    picture.box(places[2], top, tall, "Array,", "vector unit")
-    picture.box(places[3], top, tall, "Accumulators")
-    high, low = top + 62, top + 130
-    across(0, high, "prefill", "hbm_read", "read", "read", scale)
-    across(0, low, "prefill", "hbm_write", "written", "write", scale)
-    across(1, high, "prefill", "scratchpad_read", "read", "read", scale)
-    across(1, low, "prefill", "scratchpad_write", "written, loads included", "write", scale)
-    across(2, high, "prefill", "accumulator_write", "written", "write", scale)
-    across(2, low, "prefill", "accumulator_read", "read", "read", scale)
-    return _finish(picture, result, places, top + tall, figure)
-
-
-def _finish(
-    picture: _Picture, result: Mapping[str, Any], places: Any, bottom: float, figure: Any
-) -> str:
-    y = bottom + 58
-    height = 162.0
-    picture.box(places[0], y, height, "KV link")
-    picture.box(places[1], y, height, "Tile SRAM")
-    picture.box(places[2], y, height, "Tiles")
-    picture.box(places[3], y, height, "Fabric")
-    down = result.get("decode")
-    levels = [n for n in down["bytes"].values() if n] if down else []
-    scale = WIDEST / max(1, *levels, 1)
-    middle = y + height / 2 + 12
-    link = figure("link", "link", "KV cache in frames")
-    picture.flow((places[0] + BOX, middle), (places[1], middle), link, scale, "read")
-    if down:
-        high, low = y + 62, y + 130
-        one = (places[1] + BOX, high), (places[2], high)
-        picture.flow(*one, figure("decode", "sram_read", "read"), scale, "read")
-        two = (places[1] + BOX, low), (places[2], low)
-        picture.flow(*two, figure("decode", "sram_write", "written"), scale, "write")
-        three = (places[2] + BOX, middle), (places[3], middle)
-        picture.flow(*three, figure("decode", "fabric_hops", "bytes x hops"), scale, "write")
-    start = places[2] + BOX / 2
-    picture.bands.append(
-        f'<path class="wire" d="M{start},{bottom} V{bottom + 26} H{places[0] + BOX / 2} V{y}"/>'
-    )
-    picture.boxes.append(
-        _text(
-            (start + places[0] + BOX / 2) / 2,
-            bottom + 20,
-            "keys and values, layer by layer",
-            "small",
-        )
-    )
+    bottom = TOP
+    if result["prefill"]:
+        row = _Row(picture, result, "prefill", TOP)
+        row.box(0, "HBM")
+        row.box(1, "Scratchpad", "and parameters")
+        row.box(2, "Array,", "vector unit")
+        row.box(3, "Accumulators")
+        row.band(0, HIGH, "prefill.hbm_read", "read", "read")
+        row.band(0, LOW, "prefill.hbm_write", "written", "write")
+        row.band(1, HIGH, "prefill.scratchpad_read", "read", "read")
+        row.band(1, LOW, "prefill.scratchpad_write", "written, loads included", "write")
+        row.band(2, HIGH, "prefill.accumulator_write", "written", "write")
+        row.band(2, LOW, "prefill.accumulator_read", "read", "read")
+        bottom = TOP + HEIGHT + BETWEEN
+    parts = " ".join(part for part in ("link", "decode") if result[part])
+    if result["decode"]:
+        parts = "decode"  # its scale is also the link's
+    row = _Row(picture, result, parts, bottom)
+    if result["link"]:
+        row.box(0, "KV link")
+        row.band(0, MIDDLE, "link.link", "KV cache in frames", "read")
+        _wire(picture, TOP + HEIGHT, bottom)
+    row.box(1, "Tile SRAM")
+    if result["decode"]:
+        row.box(2, "Tiles")
+        row.box(3, "Fabric")
+        row.band(1, HIGH, "decode.sram_read", "read", "read")
+        row.band(1, LOW, "decode.sram_write", "written", "write")
+        row.band(2, MIDDLE, "decode.fabric_hops", "bytes x hops", "write")
     body = "".join([*picture.bands, *picture.boxes])
-    total = y + height + 10
+    total = bottom + HEIGHT + 10
     return (
         f'<svg class="flow" viewBox="0 0 {WIDTH} {total:.0f}" role="img" '
         f'aria-label="Bytes that each level of memory moved" style="max-width:{WIDTH}px">{body}</svg>'
     )
+
+
+def _wire(picture: _Picture, top: float, bottom: float) -> None:
+    """Lead from the array to the link below it."""
+    start, end = PLACES[2] + BOX / 2, PLACES[0] + BOX / 2
+    bend = top + 26
+    picture.bands.append(f'<path class="wire" d="M{start},{top} V{bend} H{end} V{bottom}"/>')
+    words = "keys and values, layer by layer"
+    picture.boxes.append(_text((start + end) / 2, bend - 6, words, "small"))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import pairwise
 from typing import Any
 
@@ -28,13 +29,12 @@ def heat_frames(run: RunFolder) -> dict[str, Any] | None:
     each tile, row by row: ``macs``, ``sram`` (bytes read and written), ``stalls`` (cycles) and
     ``links`` (wavelets to north, east, south, west, one after the other). The first frame is all of
     decode; then the mesh while it is loaded, the operations of the first decoded token, and the
-    other tokens.
+    other tokens (of several sequences, rounds).
     """
     rows, columns = run.start["mesh"]
     started = run.first("started")
     if started is None:
         return None
-    spans = _spans(run)
     values: dict[int, Any] = {}
     names: tuple[str, ...] = ()
     if run.mesh is not None:
@@ -47,7 +47,7 @@ def heat_frames(run: RunFolder) -> dict[str, Any] | None:
         )
     frames = []
     limit = max(4, FRAMES_OF_TILES // (rows * columns))
-    for title, start, end in spans:
+    for title, start, end in _spans(run, values):
         if start not in values or end not in values or start >= end:
             continue
         gained = dict(zip(names, (values[end] - values[start]).T, strict=True))
@@ -68,34 +68,29 @@ def heat_frames(run: RunFolder) -> dict[str, Any] | None:
     return {"rows": rows, "columns": columns, "frames": frames} if frames else None
 
 
-def _spans(run: RunFolder) -> list[tuple[str, int, int]]:
-    tokens = {event["index"]: event["cycle"] for event in run.all("token")}
+def _spans(run: RunFolder, known: Collection[int]) -> list[tuple[str, int, int]]:
+    """Return title, start and end of the frames; at both, counters are ``known``."""
+    ends = run.round_cycles
+    word = "Round" if len(run.start["prompt_ids"]) > 1 else "Token"
+    cuts = [number for number, cycle in enumerate(ends) if cycle in known]
     spans = []
-    if len(tokens) > 1:
-        last = max(tokens)
-        if run.mesh is not None:
-            known = set(run.mesh.cycles.tolist())
-            last = max((index for index in tokens if tokens[index] in known), default=0)
-        spans.append((f"Decode, tokens 1 to {last}", tokens[0], tokens[last]))
-    if run.mesh is not None:
-        limit = tokens.get(0, int(run.mesh.cycles[-1]) if len(run.mesh.cycles) else 0)
+    if len(cuts) > 1 and cuts[0] == 0:
+        spans.append((f"Decode, {word.lower()}s 1 to {cuts[-1]}", ends[0], ends[cuts[-1]]))
+    windows = list(decode_windows(run))
+    if run.mesh is not None and run.start["array"] is not None:
+        limit = ends[0] if ends else max(run.mesh.cycles.tolist(), default=0)
         times = [cycle for cycle in run.mesh.cycles.tolist() if cycle <= limit]
         step = -(-max(1, len(times) - 1) // LOADING_FRAMES)
-        cuts = [*times[:-1:step], times[-1]] if times else []
-        spans += [("Prefill: KV arrives", a, b) for a, b in pairwise(cuts)]
-    windows = list(decode_windows(run))
-    first = windows[0].token if windows else None
+        edges = [*times[:-1:step], times[-1]] if times else []
+        spans += [("Prefill: KV arrives", a, b) for a, b in pairwise(edges)]
+    first = windows[0].round if windows else None
     for window in windows:
-        if window.token == first:
+        if window.round == first:
             layer = "" if window.layer is None else f", layer {window.layer}"
-            title = f"Token {window.token}{layer}: {window.operation}"
+            title = f"{word} {window.round}{layer}: {window.operation}"
             spans.append((title, window.start, window.end))
-    cuts = sorted(tokens)
-    if run.mesh is not None:
-        known = set(run.mesh.cycles.tolist())
-        cuts = [index for index in cuts if tokens[index] in known]
     for a, b in pairwise(cuts):
         if b != first and first is not None:
-            title = f"Token {b}" if b == a + 1 else f"Tokens {a + 1} to {b}"
-            spans.append((title, tokens[a], tokens[b]))
+            title = f"{word} {b}" if b == a + 1 else f"{word}s {a + 1} to {b}"
+            spans.append((title, ends[a], ends[b]))
     return spans

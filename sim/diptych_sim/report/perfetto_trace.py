@@ -10,6 +10,8 @@ from typing import Any
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 from perfetto.trace_builder.proto_builder import TraceProtoBuilder
 
+from diptych_sim.report.whole_file import write_whole
+
 __all__ = ["PerfettoTrace"]
 
 # Members of generated classes, which type checkers do not see.
@@ -85,10 +87,8 @@ class PerfettoTrace:
         event.double_counter_value = value
 
     def write(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_bytes(self._builder.serialize())
-        partial.replace(path)
+        """Write the file."""
+        write_whole(path, self._builder.serialize())
 
     def _event(self, track: int, cycle: int, kind: int) -> Any:
         packet: Any = self._builder.add_packet()

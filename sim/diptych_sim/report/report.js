@@ -95,6 +95,28 @@
     busy.setAttribute("x", edge + (best % columns) * step - 1);
     busy.setAttribute("y", edge + Math.floor(best / columns) * step - 1);
   };
+  // The mean of all tiles in each frame, a bar for each; a click goes there.
+  const trend = find(".trend"), wide = 400, high = 74;
+  trend.setAttribute("viewBox", `0 0 ${wide} ${high}`);
+  const bars = frames.map((_, index) => {
+    const bar = make("rect", { x: (index * wide) / frames.length, width: Math.max(0.5, wide / frames.length - 0.6) }, trend);
+    bar.addEventListener("click", () => { slider.value = index; show(); });
+    make("title", {}, bar).textContent = frames[index].title;
+    return bar;
+  });
+  const drawTrend = () => {
+    const metric = metrics[current];
+    const means = frames.map((frame) =>
+      sum(Array.from({ length: tiles }, (_, t) => metric.of(frame, t))) / tiles / (frame.end - frame.start));
+    const top = Math.max(...means) || 1;
+    bars.forEach((bar, index) => {
+      const tall = (high * means[index]) / top;
+      bar.setAttribute("y", high - tall);
+      bar.setAttribute("height", tall);
+      bar.classList.toggle("now", index === +slider.value);
+    });
+    find(".trendname").textContent = `Mean of all tiles at each position of the slider, up to ${metric.text(top)}`;
+  };
   const show = () => {
     const frame = frames[+slider.value], metric = metrics[current];
     const cycles = frame.end - frame.start;
@@ -112,6 +134,7 @@
     find(".high").textContent = metric.text(top);
     find(".unit").textContent = metric.unit;
     for (const button of find(".metrics").children) button.setAttribute("aria-pressed", button.textContent === current);
+    drawTrend();
     tell();
   };
   for (const name of Object.keys(metrics)) {

@@ -3,131 +3,145 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log10
+from typing import Any, NamedTuple
 
 import altair
-import vl_convert
 
-__all__ = ["roofline_svg"]
+from diptych_sim.report.charts import INK, MUTED, draw
 
-# On a page that has these variables, the picture takes its colors, light or dark.
-INK, MUTED, GRID = "var(--ink, #222)", "var(--muted, #555)", "var(--grid, #ddd)"
-FONT = "system-ui, 'DejaVu Sans', sans-serif"
+__all__ = ["Point", "Roof", "roofline_svg"]
+
+NEAR = 0.05
+"""Decades within which texts of points would lie on each other."""
+ACCENT = "var(--accent, #c2410c)"
+
+
+class Point(NamedTuple):
+    """Something measured: MACs for each byte that the memory moved, and for each cycle."""
+
+    name: str
+    intensity: float
+    rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roof:
+    """What can be done at most: MACs a cycle, and bytes a cycle of the memory that feeds them."""
+
+    peak: float
+    bandwidth: float
+    memory: str = "HBM"
+
+    def at(self, intensity: float) -> float:
+        """Return the MACs a cycle that can be done at an intensity."""
+        return min(self.peak, self.bandwidth * intensity)
+
+    def limit(self, intensity: float) -> str:
+        """Return which of the two roofs is lower at an intensity."""
+        return "multipliers" if self.bandwidth * intensity >= self.peak else self.memory
 
 
 def roofline_svg(
-    points: Iterable[tuple[str, float, float]],
+    points: Sequence[tuple[str, float, float]],
+    roof: Roof,
     *,
-    peak: float,
-    bandwidth: float,
-    title: str = "Roofline",
-    memory: str = "HBM",
-    others: Iterable[tuple[str, float, float]] = (),
-    width: int = 560,
-    height: int = 340,
+    title: str = "",
+    numbered: bool = False,
+    size: tuple[int, int] = (560, 340),
 ) -> str:
     """Return an SVG document with each point under the roofs, on logarithmic axes.
 
-    The roof is ``min(peak, bandwidth * intensity)``; it bends at ``peak / bandwidth``.
+    The roof bends at ``peak / bandwidth``.
 
     Parameters
     ----------
-    points : iterable of (name, intensity, macs_per_cycle)
-        What was measured: multiplications for each byte that the memory moved, and for each cycle.
-    peak : float
-        MACs a cycle that the multipliers can do.
-    bandwidth : float
-        Bytes a cycle that the memory can move.
-    others : iterable of (name, intensity, macs_per_cycle)
-        Smaller points without a name in the picture, as parts of the first.
-    title, memory : str
-        What stands above the picture, and what the bytes move through.
-    width, height : int
-        Pixels of the plot, without axes.
+    points : sequence of Point
+        What was measured.
+    roof : Roof
+        What could be.
+    title : str
+        What stands above the picture.
+    numbered : bool
+        Whether all points but the first are small and have their numbers, from 1, for names.
+    size : tuple of int
+        Width and height of the plot in pixels, without axes.
 
     Raises
     ------
     ValueError
         If there is no point, or a number is not above zero.
     """
-    named = [{"name": n, "intensity": float(i), "rate": float(r)} for n, i, r in points]
-    small = [{"name": n, "intensity": float(i), "rate": float(r)} for n, i, r in others]
-    rows = named + small
-    if not named:
+    rows = [
+        {"name": name, "intensity": float(i), "rate": float(r), "text": name}
+        for name, i, r in points
+    ]
+    if not rows:
         raise ValueError("Roofline must have at least one point, not none")
     for what, value in (
-        ("Peak", peak),
-        ("Bandwidth", bandwidth),
+        ("Peak", roof.peak),
+        ("Bandwidth", roof.bandwidth),
         *((f"Intensity of {row['name']}", row["intensity"]) for row in rows),
         *((f"MACs a cycle of {row['name']}", row["rate"]) for row in rows),
     ):
         if not value > 0:
             raise ValueError(f"{what} must be above 0, not {value!r}")
-    bend = peak / bandwidth
+    small = rows[1:] if numbered else []
+    for number, row in enumerate(small, start=1):
+        row["text"] = str(number)
+    marks = _gathered(small)
+    bend = roof.peak / roof.bandwidth
     lowest = min(bend / 8, *(row["intensity"] / 2 for row in rows))
     highest = max(bend * 8, *(row["intensity"] * 4 for row in rows))
-    least = min(bandwidth * lowest, *(row["rate"] / 2 for row in rows))
+    least = min(roof.bandwidth * lowest, *(row["rate"] / 2 for row in rows))
+    left = max(lowest, least / roof.bandwidth)
     x: Any = altair.X(
         "intensity:Q",
-        title=f"MACs for each byte of {memory}",
+        title=f"MACs for each byte of {roof.memory}",
         scale=altair.Scale(type="log", domain=[lowest, highest], nice=False),
     )
     y: Any = altair.Y(
         "rate:Q",
         title="MACs a cycle",
-        scale=altair.Scale(type="log", domain=[least, 2 * peak], nice=False),
+        scale=altair.Scale(type="log", domain=[least, 3 * roof.peak], nice=False),
     )
 
-    def data(values: list[dict[str, Any]]) -> Any:
-        return altair.Data(values=values)
+    def layer(values: list[dict[str, Any]]) -> Any:
+        return altair.Chart(altair.Data(values=values))
 
-    roof = [
-        {"intensity": i, "rate": min(peak, bandwidth * i)}
-        for i in (max(lowest, least / bandwidth), bend, highest)
-    ]
-    names = [
-        {"intensity": bend, "rate": peak, "name": f"{peak:,g} MACs a cycle"},
-        {
-            "intensity": max(lowest, least / bandwidth) * 1.15,
-            "rate": max(lowest, least / bandwidth) * bandwidth,
-            "name": f"{bandwidth:,g} bytes a cycle of {memory}",
-        },
-    ]
-    tooltip: Any = ["name:N", "intensity:Q", "rate:Q"]
-    layers = altair.layer(
-        altair.Chart(data(roof))
-        .mark_line(color="var(--muted, #777)", strokeWidth=2)
-        .encode(x=x, y=y),
-        altair.Chart(data(names[:1]))
-        .mark_text(align="left", dx=8, dy=-8, color="var(--muted, #555)")
-        .encode(x=x, y=y, text="name:N"),
-        altair.Chart(data(names[1:]))
-        .mark_text(align="left", dx=10, dy=8, color="var(--muted, #555)")
-        .encode(x=x, y=y, text="name:N"),
-        altair.Chart(data(small))
-        .mark_point(size=36, color="var(--accent, #c2410c)", strokeWidth=1.5)
-        .encode(x=x, y=y, tooltip=tooltip),
-        altair.Chart(data(named))
-        .mark_point(filled=True, size=50, color="var(--accent, #c2410c)", opacity=0.9)
-        .encode(x=x, y=y, tooltip=tooltip),
-        altair.Chart(data(named))
-        .mark_text(align="left", dx=7, dy=5, fontSize=11, color=INK)
-        .encode(x=x, y=y, text="name:N"),
-    ).properties(width=width, height=height, title=title)
-    layers = (
-        layers.configure(background="transparent", font=FONT)
-        .configure_view(stroke=None)
-        .configure_title(color=INK)
-        .configure_axis(
-            labelColor=MUTED,
-            titleColor=MUTED,
-            gridColor=GRID,
-            domainColor=GRID,
-            tickColor=GRID,
-            labelFontSize=11,
-            titleFontSize=11,
-            titleFontWeight="normal",
-        )
+    def texts(values: list[dict[str, Any]], **style: Any) -> Any:
+        return layer(values).mark_text(align="left", **style).encode(x=x, y=y, text="text:N")
+
+    line = [{"intensity": i, "rate": roof.at(i)} for i in (left, bend, highest)]
+    flat = {"intensity": bend, "rate": roof.peak, "text": f"{roof.peak:,g} MACs a cycle"}
+    slope = {
+        "intensity": lowest,
+        "rate": 3 * roof.peak,
+        "text": f"slope: {roof.bandwidth:,g} bytes a cycle of {roof.memory}",
+    }
+    named = rows[:1] if numbered else rows
+    chart = altair.layer(
+        layer(line).mark_line(color=MUTED, strokeWidth=2).encode(x=x, y=y),
+        texts([flat], dx=8, dy=-8, color=MUTED),
+        texts([slope], dx=6, dy=9, color=MUTED),
+        layer(small).mark_point(size=36, color=ACCENT, strokeWidth=1.5).encode(x=x, y=y),
+        layer(named).mark_point(filled=True, size=50, color=ACCENT, opacity=0.9).encode(x=x, y=y),
+        texts(marks, dx=5, dy=-5, fontSize=10, color=MUTED),
+        texts(named, dx=7, dy=5, fontSize=11, color=INK),
     )
-    return vl_convert.vegalite_to_svg(layers.to_dict())
+    return draw(chart.properties(width=size[0], height=size[1], title=title))
+
+
+def _gathered(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return points with one text for all that lie on each other."""
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        for other in found:
+            if all(abs(log10(row[key] / other[key])) < NEAR for key in ("intensity", "rate")):
+                other["text"] += f", {row['text']}"
+                break
+        else:
+            found.append(dict(row))
+    return found

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["PARTS", "Figure", "key_figures", "panel_rows", "text_of_number", "time_text"]
+__all__ = [
+    "LEVEL_NAMES",
+    "PARTS",
+    "Figure",
+    "key_figures",
+    "panel_rows",
+    "text_of_number",
+    "time_text",
+]
 
 PARTS = ("prefill", "link", "decode")
 LEVEL_NAMES: dict[str, str] = {
@@ -54,34 +62,21 @@ def key_figures(result: Mapping[str, Any]) -> list[Figure]:
     clock = result["config"]["clock_mhz"]
     figures = [
         Figure("cycles", "whole run, cycles", result["cycles"], text_of_number(result["cycles"])),
-        Figure(
-            "ttft_cycles",
-            "TTFT, cycles",
-            result["ttft_cycles"],
-            text_of_number(result["ttft_cycles"]),
-        ),
-        Figure(
-            "ttft_seconds",
-            f"TTFT at {clock:,g} MHz",
-            result["ttft_seconds"],
-            time_text(result["ttft_seconds"]),
-        ),
     ]
-    if result["tpot_cycles"]:
-        figures += [
-            Figure(
-                "tpot_cycles",
-                "TPOT, cycles a token",
-                result["tpot_cycles"],
-                text_of_number(result["tpot_cycles"]),
-            ),
-            Figure(
-                "tpot_seconds",
-                f"TPOT at {clock:,g} MHz",
-                result["tpot_seconds"],
-                time_text(result["tpot_seconds"]),
-            ),
-        ]
+    for short, unit in (("TTFT", "cycles"), ("TPOT", "cycles a token")):
+        cycles, seconds = (result[f"{short.lower()}_{kind}"] for kind in ("cycles", "seconds"))
+        if cycles:
+            figures += [
+                Figure(
+                    f"{short.lower()}_cycles", f"{short}, {unit}", cycles, text_of_number(cycles)
+                ),
+                Figure(
+                    f"{short.lower()}_seconds",
+                    f"{short} at {clock:,g} MHz",
+                    seconds,
+                    time_text(seconds),
+                ),
+            ]
     return figures
 
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from diptych.mesh.core import CAUSES
 from diptych_sim.account.decode_operations import decode_windows
+from diptych_sim.report.frames import link_frames
 from diptych_sim.report.perfetto_trace import PerfettoTrace
 from diptych_sim.trace import RunFolder, Samples
 
-__all__ = ["TIMELINE", "write_timeline"]
+__all__ = ["write_timeline"]
 
-TIMELINE = "trace.perfetto-trace"
 ENGINES = ("load", "matrix", "vector", "store")
 USED_IN = {"keys": "scores", "values": "contexts", "token": "embedding"}
 """The operation of decode that first reads what a frame of the link carries."""
@@ -80,19 +80,25 @@ class _Lanes:
 class _Timeline:
     def __init__(self, trace: PerfettoTrace, run: RunFolder, start: int) -> None:
         self.trace, self.run, self.start = trace, run, start
-        self.frames = self._frames()
+        self.frames = link_frames(run)
 
     def run_track(self) -> None:
-        """Show prefill, and each token until it is out."""
+        """Show each token, from the one before of its sequence until it is out."""
         group = self.trace.track("run")
-        track = self.trace.track("tokens", group)
-        before = 0
+        several = len(self.run.start["prompt_ids"]) > 1
+        tracks: dict[int, int] = {}
+        before: dict[int, int] = {}
         for event in self.run.all("token"):
-            end = event["cycle"] - self.start
-            about = {"index": event["index"], "token": event["token"]}
-            text = event.get("text") or str(event["token"])
-            self.trace.slice(track, before, end, text, "token", about=about)
-            before = end
+            sequence = event["sequence"]
+            if sequence not in tracks:
+                name = f"tokens of sequence {sequence}" if several else "tokens"
+                tracks[sequence] = self.trace.track(name, group)
+            begin, end = before.get(sequence, 0), event["cycle"] - self.start
+            before[sequence] = end
+            if begin < end:  # the first token of decode alone was there before
+                about = {name: event[name] for name in ("index", "token", "sequence")}
+                text = event.get("text") or str(event["token"])
+                self.trace.slice(tracks[sequence], begin, end, text, "token", about=about)
 
     def prefill_tracks(self) -> None:
         """Show engines, queues and rates of the prefill panel."""
@@ -141,33 +147,13 @@ class _Timeline:
                 if step:
                     self.trace.count(track, int(cycle) - self.start, float(gained / step))
 
-    def _frames(self) -> list[dict[str, Any]]:
-        """Return the frames of the link, numbered from 1, with the cycles of their steps."""
-        sent: dict[tuple[Any, ...], dict[str, Any]] = {}
-        for event in self.run.all("frame_sent"):
-            # A frame that is repeated keeps the time when it was first sent.
-            key = (event["what"], event["layer"], event["position"])
-            sent.setdefault(key, {**event, "number": len(sent) + 1})
-        steps = {what: self._times(f"frame_{what}") for what in ("accepted", "delivered")}
-        return [
-            frame | {what: times.get(frame["number"]) for what, times in steps.items()}
-            for frame in sent.values()
-        ]
-
-    def _times(self, kind: str) -> dict[int, int]:
-        times: dict[int, int] = {}
-        for event in self.run.all(kind):
-            for count in range(len(times) + 1, event["count"] + 1):
-                times[count] = event["cycle"]
-        return times
-
     def link_tracks(self) -> None:
         """Show each frame on the wires, and on its way into the mesh."""
         group = self.trace.track("KV link")
         wires = _Lanes(self.trace, "frames sent", group)
         way = _Lanes(self.trace, "frames into the mesh", group)
         for frame in self.frames:
-            about = {"layer": frame["layer"], "position": frame["position"]}
+            about = {name: frame[name] for name in ("layer", "position", "prompt")}
             about["words"] = frame["count"]
             flow = [frame["number"]]
             for lanes, begin, end in (
@@ -199,8 +185,8 @@ class _Timeline:
             ]
             waiting = [frame for frame in waiting if frame not in used]
             names[window.start] = window.operation
-            about = {"layer": layer, "token": window.token}
-            about["recorded"] = int(window.token in plan["detailed"])
+            about = {"layer": layer, "round": window.round}
+            about["recorded"] = int(window.round in plan["detailed"])
             self.trace.slice(
                 track,
                 window.start - self.start,

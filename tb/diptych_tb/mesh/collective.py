@@ -11,8 +11,8 @@ from typing import Any
 import cocotb
 
 from diptych_tb.events import report_event
+from diptych_tb.mesh.counters import tile_counters
 from diptych_tb.mesh.kernel import Host, cycle
-from diptych_tb.mesh.watchdog import tile_counters
 from diptych_tb.waves import mark_start
 
 

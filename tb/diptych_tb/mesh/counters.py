@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from diptych_tb.mesh.watchdog import tile_bodies
+from diptych.mesh.tile import CORE_COUNTERS, ROUTER_COUNTERS
 
-__all__ = ["MeshCounters"]
+__all__ = ["MeshCounters", "tile_counters"]
 
 
 class MeshCounters:
@@ -17,29 +17,25 @@ class MeshCounters:
 
     Parameters
     ----------
-    mesh : HierarchyObject
-        The mesh, with ``count_*`` of its tiles public.
-    rows, columns : int
-        Its size.
-    core, router : sequence of str
-        Names of the counters, without ``count_``.
+    tiles : mapping
+        Handles of the tiles by place, row by row, with ``count_*`` public.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Names of a tile's counters.
+    bodies : list
+        The handles.
     """
 
-    def __init__(
-        self,
-        mesh: Any,
-        rows: int,
-        columns: int,
-        *,
-        core: Sequence[str],
-        router: Sequence[str],
-    ) -> None:
-        self.names = (*core, *router)
-        self.bodies = list(tile_bodies(mesh, rows, columns).values())
+    names = (*CORE_COUNTERS, *ROUTER_COUNTERS)
+
+    def __init__(self, tiles: Mapping[tuple[int, int], Any]) -> None:
+        self.bodies = list(tiles.values())
         self._handles = [
             getattr(part, f"count_{name}")
             for body in self.bodies
-            for part, names in ((body.core, core), (body.router, router))
+            for part, names in ((body.core, CORE_COUNTERS), (body.router, ROUTER_COUNTERS))
             for name in names
         ]
 
@@ -54,3 +50,8 @@ class MeshCounters:
             dict(zip(self.names, values[at : at + width], strict=True))
             for at in range(0, len(values), width)
         ]
+
+
+def tile_counters(tiles: Mapping[tuple[int, int], Any]) -> list[dict[str, int]]:
+    """Return all counters of all tiles, once."""
+    return MeshCounters(tiles).read_tiles()

@@ -15,8 +15,9 @@ from cocotb.utils import get_sim_time
 
 from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.events import report_event
+from diptych_tb.mesh.counters import tile_counters
 from diptych_tb.mesh.decode import WIDTH, lines
-from diptych_tb.mesh.watchdog import PATIENCE, Watchdog, tile_bodies, tile_counters
+from diptych_tb.mesh.watchdog import PATIENCE, Watchdog, tile_bodies
 from diptych_tb.streams import StreamDriver
 from diptych_tb.waves import mark_start
 

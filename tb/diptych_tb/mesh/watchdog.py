@@ -9,11 +9,10 @@ from typing import Any
 import cocotb
 from cocotb.triggers import ClockCycles
 
-from diptych.mesh.tile import CORE_COUNTERS, ROUTER_COUNTERS
 from diptych.mesh.waits import Wait
 from diptych_tb.events import report_event
 
-__all__ = ["PATIENCE", "HangError", "Watchdog", "tile_bodies", "tile_counters", "watch_mesh"]
+__all__ = ["PATIENCE", "HangError", "Watchdog", "tile_bodies", "watch_mesh"]
 
 PATIENCE = 2000
 """Cycles without progress after which a mesh hangs."""
@@ -40,18 +39,6 @@ def tile_body(tile: Any) -> Any:
 def tile_bodies(mesh: Any, rows: int, columns: int) -> dict[tuple[int, int], Any]:
     """Return the handles of all tiles by row and column."""
     return {(r, c): tile_body(mesh[f"tile_{r}_{c}"]) for r in range(rows) for c in range(columns)}
-
-
-def tile_counters(tiles: dict[tuple[int, int], Any]) -> list[dict[str, int]]:
-    """Return all counters of all tiles."""
-    return [
-        {
-            name: int(part[f"count_{name}"].value)
-            for part, names in ((tile.core, CORE_COUNTERS), (tile.router, ROUTER_COUNTERS))
-            for name in names
-        }
-        for tile in tiles.values()
-    ]
 
 
 class Watchdog:

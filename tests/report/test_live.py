@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a terminal shows while a run runs: layers, frames, text; and its closing tables.
+
+Mutations tried by hand and seen to fail: layers counted from 0; the end-of-text token printed.
+"""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from diptych_sim.report.live import Live
+
+
+class Recorded:
+    """Steps, as a terminal would show one after the other."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, step):
+        self.seen.append(step)
+
+    def stop(self):
+        self.seen.append("stopped")
+
+
+@pytest.fixture
+def out():
+    return io.StringIO()
+
+
+def live(out, steps, prompts, tokens):
+    terminal = Console(file=out, highlight=False)
+    return Live(terminal, steps, prompts=prompts, stop_ids=[2], tokens=tokens)
+
+
+def token(index, number, text, sequence=0):
+    return {"kind": "token", "index": index, "sequence": sequence, "token": number, "text": text}
+
+
+def test_prefill_is_shown_layer_by_layer_and_the_text_token_by_token(out):
+    steps = Recorded()
+    show = live(out, steps, ["Once upon"], 4)
+    show({"kind": "started", "cycle": 9})
+    show({"kind": "layer", "layer": 0, "layers": 2, "cycle": 50})
+    show({"kind": "frame_delivered", "count": 3, "cycle": 60})
+    show({"kind": "layer", "layer": 1, "layers": 2, "cycle": 90})
+    show({"kind": "prefill", "cycle": 95})
+    show({"kind": "frame_delivered", "count": 8, "cycle": 99})
+    assert steps.seen == [
+        "prefill",
+        "prefill, 1 of 2 layers",
+        "prefill, 1 of 2 layers, 3 frames handed over",
+        "prefill, 2 of 2 layers",
+        "hand-off",
+        "hand-off, 8 frames handed over",
+    ]
+    show(token(0, 5, " a"))
+    assert steps.seen[-1] == "stopped"
+    assert out.getvalue() == "Once upon a"
+    show(token(1, 6, " [b]time"))
+    assert out.getvalue() == "Once upon a [b]time"
+    show(token(2, 2, "</s>"))
+    show(token(3, 7, " more"))
+    show.finish(["all"], ".")
+    assert out.getvalue() == "Once upon a [b]time.\n"
+
+
+def test_several_texts_are_counted_and_printed_at_the_end(out):
+    steps = Recorded()
+    show = live(out, steps, ["One", "Two"], 4)
+    for index in range(4):
+        show(token(index, 5, " x", index % 2))
+    assert steps.seen[-1] == "decode, 4 of 4 tokens"
+    assert out.getvalue() == ""
+    show.finish([" apple", " pears"], "")
+    assert re.fullmatch("One apple\nTwo pears\n", out.getvalue())

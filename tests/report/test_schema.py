@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Results of the other commands, as ``--json`` writes them, are as the published schema says."""
+
+import copy
+import json
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from diptych_sim import cli
+
+sys.path.insert(0, str(Path(__file__).parent))
+from schema import SCHEMA, valid
+
+COMMANDS = {
+    "gemm": "gemm 9 8 10 --array 8x8 --bias",
+    "mesh_gemm": "gemm 24 24 24 --mesh 3x3",
+    "gemv": "gemv 40 7 --mesh 2x2 --engine lanes",
+    "collective": "collective reduce --mesh 3x5 --words 6 --algorithm tree",
+}
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_results_are_as_the_schema_says(kind, monkeypatch, tmp_path):
+    path = tmp_path / "result.json"
+    words = [*COMMANDS[kind].split(), "--json", str(path)]
+    monkeypatch.setattr(sys, "argv", ["diptych", *words])
+    cli.main()
+    result = json.loads(path.read_text())
+    valid(result, kind)
+    for key in SCHEMA["$defs"][kind]["required"]:
+        broken = copy.deepcopy(result)
+        del broken[key]
+        with pytest.raises(jsonschema.ValidationError, match=f"'{key}' is a required property"):
+            valid(broken, kind)
+
+
+def test_the_schema_is_one():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    assert set(COMMANDS) | {"generate", "comparison", "result"} <= set(SCHEMA["$defs"])

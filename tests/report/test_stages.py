@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Reports of several prompts at once, of prefill alone and of decode alone.
+
+Mutations tried by hand and seen to fail: frames of different prompts taken for one; rounds that end
+with a token of one sequence; cycles shown as MACs in the heat map.
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+
+from diptych_sim.report.compare import compare
+from diptych_sim.report.derived import write_derived
+from diptych_sim.report.findings import findings
+from diptych_sim.report.frames import link_frames
+from diptych_sim.report.heat import heat_frames
+from diptych_sim.report.html import html_report
+from diptych_sim.report.operations import operation_rows
+
+sys.path.insert(0, str(Path(__file__).parent))
+from runs import write_run
+from schema import valid
+
+
+def check(run):
+    """Check what holds for every complete run; return its page."""
+    result = run.result
+    valid(result, "generate")
+    derived = write_derived(run)
+    rows = operation_rows(result)
+    with (run.path / "operations.csv").open(encoding="utf-8") as file:
+        assert [row["operation"] for row in csv.DictReader(file)] == [r["operation"] for r in rows]
+    assert derived[0].stat().st_size > 500
+    assert all(c["before"] == c["after"] for c in compare(result, result)["figures"].values())
+    return html_report(run)
+
+
+def sums(run):
+    """Check that operations of decode sum to the whole."""
+    decode = run.result["decode"]
+    rows = [row for row in operation_rows(run.result) if row["panel"] == "decode"]
+    assert sum(row["cycles"] for row in rows) == decode["cycles"]
+    assert sum(row["macs"] for row in rows) == decode["macs"]
+    for cause, count in decode["cycles_by_cause"].items():
+        assert sum(row["cycles_by_cause"][cause] for row in rows) == count
+
+
+def test_two_prompts_that_end_apart(tmp_path):
+    run = write_run(tmp_path, lengths=(9, 4), tokens=(4, 2))
+    page = check(run)
+    sums(run)
+    assert run.start["ends"] == [1, 3, 4, 5]
+    assert "Another" in page
+    assert "A &lt;b&gt;prompt&lt;/b&gt; &amp; more" in page
+    frames = link_frames(run)
+    assert len(frames) == 2 * 2 * (9 + 4) + 2
+    assert [frame["prompt"] for frame in frames[-2:]] == [0, 1]
+    cycles = run.round_cycles
+    titles = {frame["title"]: frame for frame in heat_frames(run)["frames"]}
+    assert titles["Decode, rounds 1 to 3"]["end"] == cycles[-1] - run.first("started")["cycle"]
+    layers = [event["layer"] for event in run.all("layer")]
+    assert layers == [0, 1]
+
+
+def test_prefill_alone(tmp_path):
+    run = write_run(tmp_path, tokens=(1,), stage="prefill")
+    page = check(run)
+    assert run.result["decode"] is None
+    questions = [item.question for item in findings(run.result)]
+    assert questions == ["What limited prefill?", "Did the hand-off cost time?"]
+    assert 'id="prefill_roofline"' in page
+    assert 'id="decode_roofline"' not in page
+
+
+@pytest.mark.parametrize("engine", ["verilator", "lanes"])
+def test_decode_alone(tmp_path, engine):
+    run = write_run(tmp_path, tokens=(4,), stage="decode", engine=engine)
+    page = check(run)
+    result = run.result
+    assert result["prefill"] is None
+    assert result["ttft_cycles"] is None
+    tokens = run.all("token")
+    assert result["cycles"] == tokens[-1]["cycle"] - tokens[0]["cycle"]
+    assert sum(result["cycles_by_cause"].values()) == result["cycles"]
+    questions = [item.question for item in findings(result)]
+    assert questions[0] == "What limited decode?"
+    assert questions[-1] == "Which tile was busiest?"
+    assert '<section id="prefill">' not in page
+    if engine == "verilator":
+        sums(run)
+    frames = heat_frames(run)["frames"]
+    assert frames[0]["end"] - frames[0]["start"] == result["cycles"]
+    assert sum(frames[0]["macs"]) == result["decode"]["macs"]
