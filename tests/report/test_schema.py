@@ -22,7 +22,11 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("kind", COMMANDS)
+@pytest.mark.parametrize(
+    "kind",
+    # It needs a build of its own.
+    [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "gemm")) for kind in COMMANDS],
+)
 def test_results_are_as_the_schema_says(kind, monkeypatch, tmp_path):
     path = tmp_path / "result.json"
     words = [*COMMANDS[kind].split(), "--json", str(path)]

@@ -93,3 +93,14 @@ def test_decode_alone(tmp_path, engine):
     frames = heat_frames(run)["frames"]
     assert frames[0]["end"] - frames[0]["start"] == result["cycles"]
     assert sum(frames[0]["macs"]) == result["decode"]["macs"]
+
+
+def test_a_run_without_a_trace_has_what_counters_say(tmp_path):
+    run = write_run(tmp_path, tokens=(2,), stage="decode", trace=False)
+    page = check(run)
+    assert not list(tmp_path.glob("*.u32"))
+    assert run.start["plan"] is None
+    (frame,) = heat_frames(run)["frames"]
+    assert sum(frame["macs"]) == run.result["decode"]["macs"]
+    assert 'id="decode_roofline"' in page
+    assert [row for row in operation_rows(run.result) if row["panel"] == "decode"] == []
