@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 import shutil
@@ -96,9 +97,11 @@ def _processor(cxx: str) -> str:
 
 
 def _march() -> list[str]:
-    """Return the compiler's option for the processor; ``DIPTYCH_MARCH`` overrides it."""
-    chosen = os.environ.get("DIPTYCH_MARCH", "native")
-    return [f"-march={chosen}", "-mprefer-vector-width=512"] if chosen != "plain" else []
+    """Return the compiler's options for the processor at hand, or for ``$DIPTYCH_MARCH``."""
+    options = [f"-march={os.environ.get('DIPTYCH_MARCH', 'native')}"]
+    if platform.machine() == "x86_64":
+        options.append("-mprefer-vector-width=512")
+    return options
 
 
 def build_library(
@@ -116,32 +119,43 @@ def build_library(
     headers = [header.read_text() for header in sorted(HERE.glob("*.h"))]
     flags = [optimize, *FLAGS, *_march()]
     key = digest([source, *headers, *flags, version, _processor(cxx)])
-    path = cache_root() / f"lanes-{name}-{key}.so"
-    if path.is_file():
-        return path
     try:
+        path = cache_root() / f"lanes-{name}-{key}.so"
+        if path.is_file():
+            return path
         with locked(path.with_suffix(".lock")):
             if not path.is_file():
                 if progress is not None:
                     progress(f"compiling {name} for lanes")
                 _compile([cxx, *flags], source, path)
     except OSError as error:
-        raise BuildError(
-            f"Cannot build {name} for lanes in {cache_root()}: {error.strerror}"
-        ) from None
+        raise BuildError(f"Cannot build {name} for lanes: {_reason(error)}") from None
     return path
 
 
-def _compile(compiler: list[str], source: str, path: Path) -> None:
+def _reason(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror}"
+
+
+def _compile(command: list[str], source: str, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".lanes-", dir=path.parent) as folder:
         text = Path(folder) / "design.cpp"
         text.write_text(source)
         out = Path(folder) / "design.so"
-        command = [*compiler, f"-I{HERE}", str(text), "-o", str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*command, f"-I{HERE}", str(text), "-o", str(out)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"TMPDIR": folder, "LC_ALL": "C"},
+        )
         if done.returncode:
-            last = "\n".join(done.stderr.splitlines()[-5:])
-            raise BuildError(f"The C++ compiler refused {path.stem}: {last}")
+            for number in (errno.ENOSPC, errno.EFBIG):
+                if os.strerror(number) in done.stderr:
+                    raise OSError(number, os.strerror(number), str(path.parent))
+            lines = done.stderr.splitlines()
+            first = next((line for line in lines if "error" in line), "".join(lines[-1:]))
+            raise BuildError(f"The C++ compiler refused {path.stem}: {first}")
         out.rename(path)
 
 
