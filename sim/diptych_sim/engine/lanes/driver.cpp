@@ -100,8 +100,15 @@ static void exchange(Mesh& m, const Wire& w, const Ways& way, long b) {
     }
     if (first) memcpy(to, first + offset * w.size, (PART - offset) * w.size);
     if (second) memcpy(to + (PART - offset) * w.size, second, offset * w.size);
-    for (B out = ~inside; out; out &= out - 1)
-        memset(to + __builtin_ctzll(out) * w.size, 0, w.size);
+    for (B out = ~inside; out; out &= out - 1) {
+        long n = __builtin_ctzll(out);
+        switch (w.size) {
+        case 1: ((uint8_t*)to)[n] = 0; break;
+        case 2: ((uint16_t*)to)[n] = 0; break;
+        case 4: ((uint32_t*)to)[n] = 0; break;
+        default: ((uint64_t*)to)[n] = 0;
+        }
+    }
 }
 
 static void exchange_all(Mesh& m, long first, long last) {

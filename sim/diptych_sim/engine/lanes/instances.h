@@ -24,11 +24,11 @@ struct Group {
     char* data;
 
     long parts;  // of 64 lanes, in all blocks
+    int split;   // a block has 2 ** split parts
     char* at(long block) const { return data + block * code.bytes; }
     // Part p of something of a block: size bytes a lane, or a bit.
     char* part(long p, long offset, long size) const {
-        long g = code.lanes / PART;
-        return at(p / g) + offset + p % g * (size ? size * PART : PART / 8);
+        return at(p >> split) + offset + (p & ((1L << split) - 1)) * (size ? size * PART : PART / 8);
     }
     B live(long p) const {
         long left = count - p * PART;
@@ -46,25 +46,35 @@ struct Field {
     long offset, size, low, width;
 };
 
-static inline B get_bit(const Group& g, long lane, long offset) {
+static inline B get_bit(const Group& g, unsigned long lane, long offset) {
     return *(const B*)g.part(lane / PART, offset, 0) >> (lane % PART) & 1;
 }
-static inline void set_bit(const Group& g, long lane, long offset, B value) {
+static inline void set_bit(const Group& g, unsigned long lane, long offset, B value) {
     B* to = (B*)g.part(lane / PART, offset, 0);
     *to = (*to & ~((B)1 << (lane % PART))) | value << (lane % PART);
 }
-static inline char* element(const Group& g, long lane, long offset, long size) {
+static inline char* element(const Group& g, unsigned long lane, long offset, long size) {
     return g.part(lane / PART, offset, size) + lane % PART * size;
 }
 static inline uint64_t get(const Group& g, long lane, const Field& f) {
     if (f.size == 0) return get_bit(g, lane, f.offset);
-    uint64_t x = 0;
-    memcpy(&x, element(g, lane, f.offset, f.size), f.size);
-    return x;
+    const char* from = element(g, lane, f.offset, f.size);
+    switch (f.size) {
+    case 1: return *(const uint8_t*)from;
+    case 2: return *(const uint16_t*)from;
+    case 4: return *(const uint32_t*)from;
+    }
+    return *(const uint64_t*)from;
 }
 static inline void put(const Group& g, long lane, const Field& f, uint64_t x) {
-    if (f.size == 0) set_bit(g, lane, f.offset, x & 1);
-    else memcpy(element(g, lane, f.offset, f.size), &x, f.size);
+    if (f.size == 0) return set_bit(g, lane, f.offset, x & 1);
+    char* to = element(g, lane, f.offset, f.size);
+    switch (f.size) {
+    case 1: *(uint8_t*)to = (uint8_t)x; return;
+    case 2: *(uint16_t*)to = (uint16_t)x; return;
+    case 4: *(uint32_t*)to = (uint32_t)x; return;
+    }
+    *(uint64_t*)to = x;
 }
 
 static inline void carry(const Group& from, long source, const Group& to, long target, const Link& w) {
@@ -77,6 +87,7 @@ static inline void carry(const Group& from, long source, const Group& to, long t
 static bool allocate(Group& g) {
     g.blocks = g.count > 0 ? (g.count + g.code.lanes - 1) / g.code.lanes : 1;
     g.parts = g.blocks * (g.code.lanes / PART);
+    g.split = __builtin_ctzl(g.code.lanes / PART);
     size_t bytes = (size_t)g.blocks * g.code.bytes;
     void* p = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) return false;

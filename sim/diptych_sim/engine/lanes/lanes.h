@@ -174,11 +174,67 @@ SHIFT(shifta, typename Signed<T>::type, s < 0 ? -1 : 0, >>)
 
 template <class T> INLINE B nonzero(const V<T>& a) { return test(a, a); }
 template <class T> INLINE B bit(const V<T>& a, int n) { return test(a, all<T>((T)((T)1 << n))); }
-// Sets bits of a constant where m.
+// Sets bits that a does not have, where m.
+#ifdef LANES_AVX512
+template <int S> INLINE __m512i put_(__m512i a, B m, int i, __m512i b) {
+    if (S == 1) return _mm512_mask_add_epi8(a, m, a, b);
+    if (S == 2) return _mm512_mask_add_epi16(a, (__mmask32)(m >> (32 * i)), a, b);
+    if (S == 4) return _mm512_mask_or_epi32(a, (__mmask16)(m >> (16 * i)), a, b);
+    return _mm512_mask_or_epi64(a, (__mmask8)(m >> (8 * i)), a, b);
+}
+template <class T> INLINE V<T> put(B m, const V<T>& a, T bits) {
+    const V<T> b = all<T>(bits);
+    V<T> r;
+    EACH(V<T>::N) r.v[i] = (typename V<T>::vec)put_<sizeof(T)>((__m512i)a.v[i], m, i, (__m512i)b.v[i]);
+    return r;
+}
+#else
 template <class T> INLINE V<T> put(B m, const V<T>& a, T bits) {
     return select(m, bor(a, all<T>(bits)), a);
 }
+#endif
 
+#ifdef LANES_AVX512
+// Compilers convert short vectors element by element, so these are spelled out. A chunk has the
+// elements of one wide vector.
+#define WIDEN(D, S, load, f) \
+    template <> struct Cast<D, S> { \
+        INLINE V<D> to(const V<S>& a) { \
+            V<D> r; \
+            const char* x = (const char*)&a; \
+            EACH(V<D>::N) r.v[i] = (V<D>::vec)_mm512_cvt##f(load(x + i * V<D>::E * sizeof(S))); \
+            return r; \
+        } \
+    };
+#define NARROW(D, S, store, f) \
+    template <> struct Cast<D, S> { \
+        INLINE V<D> to(const V<S>& a) { \
+            V<D> r; \
+            char* x = (char*)&r; \
+            EACH(V<S>::N) store(x + i * V<S>::E * sizeof(D), _mm512_cvt##f((__m512i)a.v[i])); \
+            return r; \
+        } \
+    };
+#define LOAD32(p) _mm256_loadu_si256((const __m256i*)(p))
+#define LOAD16(p) _mm_loadu_si128((const __m128i*)(p))
+#define LOAD8(p) _mm_loadl_epi64((const __m128i*)(p))
+#define STORE32(p, x) _mm256_storeu_si256((__m256i*)(p), x)
+#define STORE16(p, x) _mm_storeu_si128((__m128i*)(p), x)
+#define STORE8(p, x) _mm_storel_epi64((__m128i*)(p), x)
+template <class D, class S> struct Cast;
+WIDEN(uint16_t, uint8_t, LOAD32, epu8_epi16)
+WIDEN(uint32_t, uint8_t, LOAD16, epu8_epi32)
+WIDEN(uint64_t, uint8_t, LOAD8, epu8_epi64)
+WIDEN(uint32_t, uint16_t, LOAD32, epu16_epi32)
+WIDEN(uint64_t, uint16_t, LOAD16, epu16_epi64)
+WIDEN(uint64_t, uint32_t, LOAD32, epu32_epi64)
+NARROW(uint8_t, uint16_t, STORE32, epi16_epi8)
+NARROW(uint8_t, uint32_t, STORE16, epi32_epi8)
+NARROW(uint8_t, uint64_t, STORE8, epi64_epi8)
+NARROW(uint16_t, uint32_t, STORE32, epi32_epi16)
+NARROW(uint16_t, uint64_t, STORE16, epi64_epi16)
+NARROW(uint32_t, uint64_t, STORE32, epi64_epi32)
+#else
 template <class D, class S> struct Cast {
     INLINE V<D> to(const V<S>& a) {
         V<D> r;
@@ -190,6 +246,7 @@ template <class D, class S> struct Cast {
         return r;
     }
 };
+#endif
 template <class T> struct Cast<T, T> {
     INLINE const V<T>& to(const V<T>& a) { return a; }
 };
