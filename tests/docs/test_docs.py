@@ -66,7 +66,7 @@ COMMANDS = [
     (path.name, line)
     for path in PAGES
     for line in commands(path.read_text(encoding="utf-8"))
-    if line.startswith("diptych ")
+    if line.startswith("diptych ") and "--processes" not in line  # which needs an MPI
 ]
 
 

@@ -95,6 +95,7 @@ def test_decode_alone(tmp_path, engine):
     assert sum(frames[0]["macs"]) == result["decode"]["macs"]
 
 
+@pytest.mark.slow
 def test_a_run_without_a_trace_has_what_counters_say(tmp_path):
     run = write_run(tmp_path, tokens=(2,), stage="decode", trace=False)
     page = check(run)
