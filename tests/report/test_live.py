@@ -60,6 +60,8 @@ def test_prefill_is_shown_layer_by_layer_and_the_text_token_by_token(out):
     show(token(0, 5, " a"))
     assert steps.seen[-1] == "stopped"
     assert out.getvalue() == "Once upon a"
+    show({"kind": "frame_delivered", "count": 9, "cycle": 120})
+    assert steps.seen[-1] == "stopped"
     show(token(1, 6, " [b]time"))
     assert out.getvalue() == "Once upon a [b]time"
     show(token(2, 2, "</s>"))
@@ -71,9 +73,12 @@ def test_prefill_is_shown_layer_by_layer_and_the_text_token_by_token(out):
 def test_several_texts_are_counted_and_printed_at_the_end(out):
     steps = Recorded()
     show = live(out, steps, ["One", "Two"], 4)
-    for index in range(4):
+    show(token(0, 5, " x"))
+    show({"kind": "prefill", "cycle": 95})
+    for index in range(1, 4):
         show(token(index, 5, " x", index % 2))
-    assert steps.seen[-1] == "decode, 4 of 4 tokens"
+        show({"kind": "frame_delivered", "count": 9, "cycle": 99})
+    assert steps.seen == ["hand-off", *(f"decode, {n} of 4 tokens" for n in (2, 3, 4))]
     assert out.getvalue() == ""
     show.finish([" apple", " pears"], "")
     assert re.fullmatch("One apple\nTwo pears\n", out.getvalue())

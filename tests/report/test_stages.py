@@ -52,6 +52,7 @@ def test_two_prompts_that_end_apart(tmp_path):
     page = check(run)
     sums(run)
     assert run.start["ends"] == [1, 3, 4, 5]
+    assert all(row["operation"] for row in operation_rows(run.result))
     assert "Another" in page
     assert "A &lt;b&gt;prompt&lt;/b&gt; &amp; more" in page
     frames = link_frames(run)

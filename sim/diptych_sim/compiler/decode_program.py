@@ -60,7 +60,7 @@ class _Writer(LayerWriter):
         suffix = f".{number}" if number else ""
         self.out.label(f"token{suffix}")
         if self.batched:
-            note("sequences " + ", ".join(map(str, self.active)))
+            note("sequences " + ", ".join(map(str, self.active)), "embedding")
             self._find_tokens()
             # Before the embedding, whose sums of squares travel in the color of RoPE's factors.
             self._positions()

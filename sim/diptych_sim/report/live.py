@@ -47,11 +47,16 @@ class Live:
         self._stopped = False
         self._layers = ""
         self._prefilling = True
+        self._writing = False
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Show an event."""
         kind = event["kind"]
-        if kind == "started":
+        if kind == "token":
+            self._token(event)
+        elif self._writing:
+            pass  # a first token may be out before the last frame is
+        elif kind == "started":
             self._steps("prefill")
         elif kind == "layer":
             self._layers = f", {event['layer'] + 1} of {event['layers']} layers"
@@ -60,14 +65,13 @@ class Live:
             self._prefilling = False
             self._steps("hand-off")
         elif kind == "frame_delivered":
-            frames = f", {event['count']} frames handed over"
-            self._steps(
-                f"prefill{self._layers}{frames}" if self._prefilling else f"hand-off{frames}"
-            )
-        elif kind == "token":
-            self._token(event)
+            phase = f"prefill{self._layers}" if self._prefilling else "hand-off"
+            self._steps(f"{phase}, {event['count']} frames handed over")
 
     def _token(self, event: dict[str, Any]) -> None:
+        if event["index"] < len(self._prompts) - 1:
+            return
+        self._writing = True
         if len(self._prompts) > 1:
             self._steps(f"decode, {event['index'] + 1} of {self._tokens} tokens")
             return
