@@ -14,6 +14,7 @@ TOKENS ?=
 MODEL ?=
 MESH ?=
 ARRAY ?=
+ENGINE ?=
 OUT ?=
 # Cycles and blocks that make waves records.
 FROM ?=
@@ -28,10 +29,11 @@ READY := .venv/.ready
 DEV := .venv/.ready-dev
 
 # Variables go to the command through the environment, so that no prompt is read as shell.
-export PROMPT TOKENS MODEL MESH ARRAY OUT FROM TO BLOCKS
+export PROMPT TOKENS MODEL MESH ARRAY ENGINE OUT FROM TO BLOCKS
 options = $(if $(PROMPT),--prompt "$$PROMPT") $(if $(TOKENS),--tokens "$$TOKENS") \
 	$(if $(MODEL),--model "$$MODEL") $(if $(MESH),--mesh "$$MESH") \
-	$(if $(ARRAY),--array "$$ARRAY") $(if $(OUT),--out "$$OUT") $(ARGS)
+	$(if $(ARRAY),--array "$$ARRAY") $(if $(ENGINE),--engine "$$ENGINE") \
+	$(if $(OUT),--out "$$OUT") $(ARGS)
 
 .PHONY: help setup sim sim-prefill sim-decode report waves test test-slow tb lint format verilog model \
 	bench clean distclean
@@ -39,7 +41,7 @@ options = $(if $(PROMPT),--prompt "$$PROMPT") $(if $(TOKENS),--tokens "$$TOKENS"
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo 'Variables of the sim targets: PROMPT TOKENS MODEL MESH ARRAY OUT ARGS, for example'
+	@echo 'Variables of the sim targets: PROMPT TOKENS MODEL MESH ARRAY ENGINE OUT ARGS, for example'
 	@echo '  make sim PROMPT="The sea" TOKENS=32 MESH=8x8 ARRAY=16x16'
 
 setup: $(DEV) ## Create .venv with the package, the diptych command and the development tools

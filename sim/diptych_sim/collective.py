@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.mesh.panel import DecodePanel
+from diptych_sim import lane_host
 from diptych_sim.account.collective_cost import bound_cycles, predict, published_cycles
 from diptych_sim.account.errors import AccountError
 from diptych_sim.account.tiles import add_tiles, tile_changes
@@ -22,6 +23,7 @@ from diptych_sim.compiler.collectives import (
 )
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.emit import Source, emit_verilog
+from diptych_sim.engine.kind import Engine
 from diptych_sim.engine.simulate import Run
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.mesh_run import TOP, run_job
@@ -50,9 +52,12 @@ def random_vectors(c: Collective, seed: int) -> NDArray[np.uint32]:
 
 
 @lru_cache(maxsize=4)
-def _verilog(rows: int, columns: int, colors: int, hop_cycles: int) -> tuple[Source, ...]:
+def _verilog(
+    rows: int, columns: int, colors: int, hop_cycles: int, *, apart: bool
+) -> tuple[Source, ...]:
     """Return a mesh; many collectives may run on it."""
     panel = DecodePanel(rows, columns, colors=colors, hop_cycles=hop_cycles)
+    panel.apart = apart
     return tuple(emit_verilog(panel, TOP))
 
 
@@ -62,6 +67,7 @@ def collective(
     *,
     waves: WavePlan | None = None,
     seed: int | None = None,
+    engine: Engine = "verilator",
     progress: Progress | None = None,
 ) -> CollectiveRun:
     """Run a collective of vectors [rows, columns, words].
@@ -81,9 +87,21 @@ def collective(
         If a step fails.
     """
     compiled = compile_collective(c, vectors)
-    expected, must = expected_results(c, vectors)
+    limit, results = 2000 + 20 * predict(c), c.columns * c.words
+    if engine == "lanes" and waves is None:
+        end, words, run = lane_host.run_collective(
+            compiled,
+            (c.rows, c.columns),
+            results=results,
+            limit=limit,
+            hop_cycles=c.hop_cycles,
+            progress=progress,
+        )
+        return _finished(c, vectors, compiled, end, words, run)
+    parameters = {"colors": compiled.colors, "hop_cycles": c.hop_cycles}
+    lanes = engine == "lanes"
     events, run = run_job(
-        _verilog(c.rows, c.columns, compiled.colors, c.hop_cycles),
+        _verilog(c.rows, c.columns, compiled.colors, c.hop_cycles, apart=lanes),
         "collective",
         {
             "mesh": [c.rows, c.columns],
@@ -92,18 +110,31 @@ def collective(
             "gather": compiled.gather,
             "waited": compiled.waited,
             "written": compiled.written,
-            "results": c.columns * c.words,
+            "results": results,
             "lines": compiled.program.lines,
             "colors": {},
-            "limit": 2000 + 20 * predict(c),
+            "limit": limit,
         },
+        lanes=parameters if lanes else None,
         waves=waves,
         seed=seed,
         progress=progress,
     )
     words = next(event["words"] for event in events if event["kind"] == "results")
-    got = np.array(words, np.uint32).reshape(vectors.shape)
     end = next(event for event in events if event["kind"] == "collective")
+    return _finished(c, vectors, compiled, end, words, run)
+
+
+def _finished(
+    c: Collective,
+    vectors: NDArray[np.uint32],
+    compiled: CompiledCollective,
+    end: dict[str, Any],
+    words: list[list[int]],
+    run: Run,
+) -> CollectiveRun:
+    expected, must = expected_results(c, vectors)
+    got = np.array(words, np.uint32).reshape(vectors.shape)
     return CollectiveRun(
         matches_golden=bool(np.array_equal(got[must], expected[must])),
         accounts=_account(c, end),

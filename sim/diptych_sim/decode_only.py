@@ -15,6 +15,7 @@ from diptych_sim.compiler.decode import DecodeProgram, compile_decode
 from diptych_sim.compiler.routes import Color
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.kind import Engine
+from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.simulate import Run
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.golden.machine import GoldenMachine
@@ -103,47 +104,54 @@ def decode_only(
     text_of: Callable[[int, int], str] | None = None,
     seed: int | None = None,
     engine: Engine = "verilator",
+    checkpoint: Checkpoint | None = None,
     shared: tuple[str, ...] = ("tile",),
     progress: Progress | None = None,
     on_event: Callable[[dict[str, Any]], None] | None = None,
 ) -> DecodeRun:
     """Decode after prompts that the golden model has read; it also wrote each one's first token.
 
-    ``out``, ``trace``, ``about`` and ``text_of`` are as of :func:`.generate_batch`; samples over
-    time are taken by Verilator only.
+    ``out``, ``trace``, ``about`` and ``text_of`` are as of :func:`.generate_batch`. Samples over time
+    and waves are taken by Verilator, which then runs all but the mesh for lanes; only lanes alone
+    keep a ``checkpoint``.
 
     Raises
     ------
+    CheckpointError
+        If it cannot be read, or is not of this run.
     MeshTooSmallError, UnsupportedModelError
         If the mesh cannot run the model.
     BuildError, SimulationError, ToolError
         If a step fails.
     """
-    rows, columns = mesh
     load, expected, program = decode_load(model, prompts, tokens, mesh=mesh, sram_bytes=sram_bytes)
     count = sum(tokens) - len(tokens)
     first = [each[0] for each in expected]
-    traced = out is not None and trace and engine == "verilator"
+    colors = {color.value: color.name for color in Color}
+    traced = out is not None and trace and checkpoint is None
     plan = trace_plan(program, mesh=mesh) if traced else None
     with Events(out, text_of=text_of, on_event=on_event) as events:
         events.start(program, prompts, about, array=None, mesh=mesh, plan=plan)
-        if engine == "lanes":
+        sizes = {"sram_bytes": sram_bytes, "program_depth": program.program_depth}
+        if engine == "lanes" and waves is None and plan is None:
             run = lane_host.run_decode(
                 load,
                 first,
                 count,
                 LIMIT,
                 mesh=mesh,
-                sram_bytes=sram_bytes,
-                program_depth=program.program_depth,
+                sizes=sizes,
+                lines=program.program.lines,
+                colors=colors,
+                checkpoint=checkpoint,
                 progress=progress,
                 on_event=events,
             )
         else:
+            panel = DecodePanel(*mesh, **sizes)
+            panel.apart = engine == "lanes"
             _, run = run_job(
-                DecodePanel(
-                    rows, columns, sram_bytes=sram_bytes, program_depth=program.program_depth
-                ),
+                panel,
                 "decode",
                 {
                     "load": load,
@@ -152,11 +160,12 @@ def decode_only(
                     "limit": LIMIT,
                     "mesh": mesh,
                     "lines": program.program.lines,
-                    "colors": {color.value: color.name for color in Color},
+                    "colors": colors,
                     "trace": plan,
                     "folder": str(out.absolute()) if out is not None else None,
                     "ends": program.round_ends,
                 },
+                lanes=sizes if panel.apart else None,
                 shared=shared,
                 waves=waves,
                 seed=seed,

@@ -19,6 +19,8 @@ from diptych_sim.compiler.placement import UnsupportedModelError
 from diptych_sim.compiler.prefill import PrefillProgram, compile_prefill
 from diptych_sim.compiler.routes import Color
 from diptych_sim.engine.build import BuildOptions, Progress
+from diptych_sim.engine.kind import Engine
+from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.simulate import Run, simulate
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.golden.machine import GoldenMachine
@@ -128,6 +130,7 @@ def generate_batch(
     about: Mapping[str, Any] | None = None,
     text_of: Callable[[int, int], str] | None = None,
     seed: int | None = None,
+    engine: Engine = "verilator",
     progress: Progress | None = None,
     on_event: OnEvent | None = None,
 ) -> Generation:
@@ -155,6 +158,8 @@ def generate_batch(
         What else the event ``run`` is to say.
     text_of : callable, optional
         Called for each token as it comes; what it returns is the ``text`` of the event ``token``.
+    engine : Engine
+        What runs the mesh; all else runs in Verilator, cycle by cycle with it.
     progress, on_event
         Called at steps of the build, and for events of the simulation.
 
@@ -186,6 +191,11 @@ def generate_batch(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="diptych-")))
         events = stack.enter_context(Events(out, text_of=text_of, on_event=on_event))
         events.start(decode, prompts, about, array=machine.array, mesh=machine.mesh, plan=plan)
+        depth = max(machine.program_depth, decode.program_depth)
+        sizes = {"sram_bytes": machine.sram_bytes, "program_depth": depth}
+        lanes = sizes if engine == "lanes" else None
+        if lanes is not None:
+            LaneMesh(*machine.mesh, progress=progress, **sizes).close()  # builds what it needs
         (folder / "hbm.bin").write_bytes(prefill.hbm)
         job = {
             "hbm": "hbm.bin",
@@ -199,14 +209,17 @@ def generate_batch(
             "mesh": machine.mesh,
             "weight_rows": machine.weight_rows,
             "layers": _layer_ends(prefill),
+            "lanes": lanes,
             "trace": plan,
             "ends": decode.round_ends,
             "lines": decode.program.lines,
             "colors": {color.value: color.name for color in Color},
         }
         (folder / "job.json").write_text(json.dumps(job))
+        system = machine.system(len(prefill.hbm), decode.program_depth)
+        system.decode.apart = engine == "lanes"
         run = simulate(
-            machine.system(len(prefill.hbm), decode.program_depth),
+            system,
             name="system",
             test_module="diptych_tb.system",
             env={
@@ -214,7 +227,7 @@ def generate_batch(
                 **({"DIPTYCH_TRACE": out.absolute()} if out is not None else {}),
             },
             public=PUBLIC,
-            options=BuildOptions(shared=("tile",)),
+            options=(BuildOptions(outside="mesh") if lanes else BuildOptions(shared=("tile",))),
             waves=waves,
             seed=seed,
             progress=progress,

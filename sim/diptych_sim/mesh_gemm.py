@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from diptych_sim.compiler.mesh_gemm import compile_mesh_gemm
 from diptych_sim.engine.build import Progress
+from diptych_sim.engine.kind import Engine
 from diptych_sim.engine.simulate import Run
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.mesh_kernel import run_kernel
@@ -39,6 +40,7 @@ def mesh_gemm(
     sram_bytes: int | None = None,
     waves: WavePlan | None = None,
     seed: int | None = None,
+    engine: Engine = "verilator",
     progress: Progress | None = None,
 ) -> MeshGemm:
     """Compute ``x @ w`` (int8 [M, K], int8 [K, N]) in int32.
@@ -53,7 +55,12 @@ def mesh_gemm(
     compiled = compile_mesh_gemm(x, w, mesh=mesh, algorithm=algorithm, sram_bytes=sram_bytes)
     (m, k), n = x.shape, w.shape[1]
     done = run_kernel(
-        compiled.kernel, useful_macs=m * k * n, waves=waves, seed=seed, progress=progress
+        compiled.kernel,
+        useful_macs=m * k * n,
+        waves=waves,
+        seed=seed,
+        engine=engine,
+        progress=progress,
     )
     rows, columns = mesh
     block_m, _, block_n = compiled.block

@@ -42,7 +42,8 @@ def run_kernel(
 
     Cycles run from the first in which a tile is busy to the first in which none is: operands and
     results lie in the tiles. ``useful_macs`` are those of the product, without padding; the bound
-    is their number by the multipliers. Both engines give the same; only Verilator records waves.
+    is their number by the multipliers. Both engines give the same. Verilator records waves, and
+    then runs all but the mesh for lanes.
 
     Raises
     ------
@@ -53,18 +54,15 @@ def run_kernel(
     """
     bound = -(-useful_macs // (kernel.rows * kernel.columns * TILE_MACS))
     limit = 100_000 + 50 * bound
-    if engine == "lanes":
+    if engine == "lanes" and waves is None:
         end, results, run = lane_host.run_kernel(kernel, limit, progress)
         accounts = _account(end, kernel, useful_macs, bound)
         return KernelRun(results=results, accounts=accounts, run=run)
+    sizes = {"colors": kernel.colors, "sram_bytes": kernel.sram_bytes, "positions": 1}
+    panel = DecodePanel(kernel.rows, kernel.columns, **sizes)
+    panel.apart = engine == "lanes"
     events, run = run_job(
-        DecodePanel(
-            kernel.rows,
-            kernel.columns,
-            colors=kernel.colors,
-            sram_bytes=kernel.sram_bytes,
-            positions=1,
-        ),
+        panel,
         "kernel",
         {
             "mesh": [kernel.rows, kernel.columns],
@@ -77,6 +75,7 @@ def run_kernel(
             "colors": kernel.color_names,
             "limit": limit,
         },
+        lanes=sizes if panel.apart else None,
         waves=waves,
         seed=seed,
         progress=progress,

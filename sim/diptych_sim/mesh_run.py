@@ -28,6 +28,7 @@ def run_job(
     testbench: str,
     job: dict[str, Any],
     *,
+    lanes: dict[str, int] | None = None,
     shared: tuple[str, ...] = ("tile",),
     waves: WavePlan | None,
     seed: int | None,
@@ -36,7 +37,8 @@ def run_job(
 ) -> tuple[list[dict[str, Any]], Run]:
     """Run ``diptych_tb.mesh.TESTBENCH`` with a job, and return the events that it reported.
 
-    ``job`` becomes the JSON file ``$DIPTYCH_JOB``; ``shared`` components are compiled once.
+    ``job`` becomes the JSON file ``$DIPTYCH_JOB``; ``shared`` components are compiled once. With
+    ``lanes``, parameters of a :class:`.LaneMesh`, the mesh is one, and must be apart in the design.
 
     Raises
     ------
@@ -52,13 +54,13 @@ def run_job(
 
     with tempfile.TemporaryDirectory(prefix="diptych-") as folder:
         file = Path(folder) / "job.json"
-        file.write_text(json.dumps(job))
+        file.write_text(json.dumps(job | {"lanes": lanes}))
         run = simulate(
             design,
             name=TOP,
             test_module=f"diptych_tb.mesh.{testbench}",
             env={"DIPTYCH_JOB": file},
-            options=BuildOptions(shared=shared),
+            options=BuildOptions(outside="mesh") if lanes else BuildOptions(shared=shared),
             public=TILE_PUBLIC,
             waves=waves,
             seed=seed,

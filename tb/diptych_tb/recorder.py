@@ -49,6 +49,8 @@ class MeshRecorder:
     ----------
     mesh : MeshCounters
         The tiles' counters.
+    pc : handle
+        The program counter of the reference tile.
     folder : Path
         Where ``mesh.u32`` goes.
     plan : dict
@@ -58,13 +60,18 @@ class MeshRecorder:
     """
 
     def __init__(
-        self, mesh: MeshCounters, folder: Path, plan: dict[str, Any], ends: Sequence[int]
+        self,
+        mesh: MeshCounters,
+        pc: Any,
+        folder: Path,
+        plan: dict[str, Any],
+        ends: Sequence[int],
     ) -> None:
         self._mesh = mesh
         self._file = (folder / "mesh.u32").open("wb")
         self._joints = set(plan["joints"])
         self._firsts = [first for first, _, _ in plan["pieces"]]
-        self._core = mesh.bodies[plan["reference"]].core
+        self._pc = pc
         self._detailed, self._sampled = set(plan["detailed"]), set(plan["sampled"])
         self._rounds = {end: number for number, end in enumerate(ends)}
         self._round = 0
@@ -94,7 +101,7 @@ class MeshRecorder:
 
     async def _watch_program(self) -> None:
         """Note when the program of the reference tile goes from one operation to another."""
-        pc = self._core.watch_pc
+        pc = self._pc
         changes = ValueChange(pc)
         piece = None
         while True:

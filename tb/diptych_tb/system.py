@@ -19,7 +19,8 @@ from diptych_tb.events import report_event
 from diptych_tb.memory.axi_checker import AxiReadChecker, AxiWriteChecker
 from diptych_tb.mesh.counters import MeshCounters
 from diptych_tb.mesh.decode import WIDTH, lines
-from diptych_tb.mesh.watchdog import watch_mesh
+from diptych_tb.mesh.lanes import counter_of, mesh_of
+from diptych_tb.mesh.watchdog import tile_body, watch_mesh
 from diptych_tb.recorder import MeshRecorder, Recorder
 from diptych_tb.streams import StreamDriver
 from diptych_tb.systolic.commands import CommandRecorder
@@ -71,9 +72,9 @@ class Windows:
     what their ports show must be what their counters gained.
     """
 
-    def __init__(self, dut: Any, job: dict[str, Any]) -> None:
+    def __init__(self, dut: Any, mesh: Any, job: dict[str, Any]) -> None:
         self.count = 0
-        self._dut, self._job = dut, job
+        self._dut, self._mesh, self._job = dut, mesh, job
         self._edge = RisingEdge(dut.clk)
         self._rng = random.Random(cocotb.RANDOM_SEED)
         panel = dut.prefill.panel
@@ -125,8 +126,7 @@ class Windows:
         """Look at the links of a random tile once."""
         rows, columns = self._job["mesh"]
         place = f"tile_{self._rng.randrange(rows)}_{self._rng.randrange(columns)}"
-        tile = self._dut.decode.mesh[place]
-        router = tile.shared_tile.body.router
+        router = tile_body(self._mesh[place]).router
         counters = [getattr(router, f"count_{way}") for way in WAYS]
         valids = [getattr(router, f"{way}_o__valid") for way in WAYS]
         expected = [int(counter.value) for counter in counters]
@@ -181,7 +181,7 @@ async def writes_text(dut: Any) -> None:
     many), ``limit`` (cycles that a token may take), ``damage`` (probability that a word on the link
     is damaged), ``layers`` (as :class:`.CommandRecorder` wants them), ``trace`` (None, or the plan
     of :class:`.MeshRecorder`, which then writes into ``$DIPTYCH_TRACE``) and ``ends`` (of rounds);
-    and what :func:`.watch_mesh` asks for. Counters are read when every
+    and what :func:`.mesh_of` and :func:`.watch_mesh` ask for. Counters are read when every
     sequence has its first token, and at the end.
     """
     path = Path(os.environ["DIPTYCH_JOB"])
@@ -194,8 +194,9 @@ async def writes_text(dut: Any) -> None:
     dut.start.value = 0
     dut.damage.value = 0
     dut.program.value = job["program"]
+    mesh = mesh_of(dut.decode.mesh, job)
     await start_clock_and_reset(dut)
-    watchdog = watch_mesh(dut, dut.decode.mesh, job)
+    watchdog = watch_mesh(dut, mesh, job)
     loading = [
         cocotb.start_soon(driver.send(lines(words)))
         for driver, words in zip(rows, job["rows"], strict=True)
@@ -218,7 +219,7 @@ async def writes_text(dut: Any) -> None:
     if job["damage"]:
         cocotb.start_soon(_damage(dut, job["damage"]))
     commands = CommandRecorder(dut.prefill.panel, job["layers"])
-    mesh = MeshCounters(watchdog.tiles)
+    counters = MeshCounters(watchdog.tiles)
     parts = _counters(dut)
     recorder = None
     if job["trace"]:
@@ -226,7 +227,8 @@ async def writes_text(dut: Any) -> None:
         handles = {
             f"{part}.{name}": h for part, names in parts.items() for name, h in names.items()
         }
-        tiles = MeshRecorder(mesh, folder, job["trace"], job["ends"])
+        pc = counter_of(mesh, counters, job)
+        tiles = MeshRecorder(counters, pc, folder, job["trace"], job["ends"])
         recorder = Recorder(dut, tiles, handles, folder, job["ends"])
     edge = RisingEdge(dut.clk)
     dut.start.value = 1
@@ -243,7 +245,7 @@ async def writes_text(dut: Any) -> None:
         await edge  # the recorder sees the last command in the same cycle
         report_event(kind="commands", cycles=commands.cycles, entered=commands.entered)
 
-    windows = Windows(dut, job)
+    windows = Windows(dut, mesh, job)
     watching = cocotb.start_soon(windows.watch_prefill())
     cocotb.start_soon(prefill_end())
     rises = RisingEdge(dut.token_valid)
@@ -265,7 +267,7 @@ async def writes_text(dut: Any) -> None:
                 cycle=_cycle(),
                 monitors={name: monitor.count for name, monitor in monitors.items()},
                 windows=windows.count,
-                tiles=mesh.read_tiles(),
+                tiles=counters.read_tiles(),
                 parts={
                     part: {name: int(handle.value) for name, handle in names.items()}
                     for part, names in parts.items()

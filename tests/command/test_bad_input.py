@@ -20,6 +20,7 @@ def run(capsys, monkeypatch, *arguments):
     return status, out, err
 
 
+DECODE = ("--engine", "lanes", "--stage", "decode")
 MISTAKES = [
     (["--prompt", ""], r"Prompt \(--prompt\) must not be empty"),
     (["--prompt", "word " * 600], r"Prompt .*context of 512, not \d+"),
@@ -48,6 +49,19 @@ MISTAKES = [
         r"Last cycle \(--to\) must be at least the first \(--from\), 9, not 8",
     ),
     (["--waves", "x.fst", "--to", "-1"], r"Last cycle .* must be at least the first .*0, not -1"),
+    (["--resume"], r"--resume must come with a file \(--checkpoint\)"),
+    (
+        ["--checkpoint", "run.checkpoint"],
+        r"Checkpoint .* must come with --engine lanes and --stage decode, not verilator and all",
+    ),
+    (
+        [*DECODE, "--checkpoint", "run.checkpoint", "--resume"],
+        r"Checkpoint \(--checkpoint\) must be there to resume from, not run.checkpoint",
+    ),
+    (
+        [*DECODE, "--checkpoint", "/nowhere/run.checkpoint"],
+        r"Checkpoint \(--checkpoint\) must be in a folder that exists, not /nowhere/run.checkpoint",
+    ),
     (["--from", "1"], r"--from must come with a waveform file \(--waves\)"),
     (["--to", "1"], r"--to must come with a waveform file \(--waves\)"),
     (["--wave-blocks", "host"], r"--wave-blocks must come with a waveform file \(--waves\)"),

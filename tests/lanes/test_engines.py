@@ -7,9 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diptych.mesh.fabric import Combine
+from diptych_sim.collective import collective, random_vectors
+from diptych_sim.compiler.collectives import Collective
 from diptych_sim.decode_only import decode_only
 from diptych_sim.engine.kind import ENGINES
 from diptych_sim.gemv import gemv
+from diptych_sim.mesh_gemm import mesh_gemm
 
 sys.path.insert(0, str(Path(__file__).parent))
 from jobs import TINY, random_model
@@ -17,9 +21,16 @@ from jobs import TINY, random_model
 
 def product(engine):
     rng = np.random.default_rng(1)
-    x = rng.integers(-128, 128, 50).astype(np.int8)
-    w = rng.integers(-128, 128, (40, 50)).astype(np.int8)
-    return gemv(x, w, mesh=(2, 2), engine=engine, sram_bytes=16384)
+    x = rng.integers(-128, 128, 40).astype(np.int8)
+    w = rng.integers(-128, 128, (7, 40)).astype(np.int8)
+    return gemv(x, w, mesh=(2, 2), engine=engine)
+
+
+def matrices(engine):
+    rng = np.random.default_rng(1)
+    x = rng.integers(-128, 128, (24, 24)).astype(np.int8)
+    w = rng.integers(-128, 128, (24, 24)).astype(np.int8)
+    return mesh_gemm(x, w, mesh=(3, 3), engine=engine)
 
 
 def decode(engine):
@@ -27,18 +38,42 @@ def decode(engine):
     return decode_only(random_model(TINY, 1), [prompt], [6], mesh=(2, 2), engine=engine)
 
 
-def test_lanes_equal_the_golden_models():
-    assert product("lanes").matches_golden
-    assert decode("lanes").matches_golden
+def gathered(engine, operation, algorithm, combine):
+    c = Collective(
+        operation=operation, algorithm=algorithm, rows=3, columns=5, words=6, combine=combine
+    )
+    return collective(c, random_vectors(c, 1), engine=engine)
 
 
-@pytest.mark.slow
-def test_engines_agree():
-    products = [product(engine) for engine in ENGINES]
-    assert products[0].accounts == products[1].accounts
+@pytest.mark.parametrize("run", [product, matrices])
+def test_products_agree(run):
+    done = [run(engine) for engine in ENGINES]
+    assert done[0].matches_golden
+    assert done[1].matches_golden
+    assert done[0].accounts == done[1].accounts
+
+
+def test_decodes_agree():
     seen = []
     for engine in ENGINES:
-        events = decode(engine).events
-        seen.append([{k: v for k, v in event.items() if k != "wall"} for event in events])
+        done = decode(engine)
+        assert done.matches_golden
+        seen.append([{k: v for k, v in event.items() if k != "wall"} for event in done.events])
     # Also the counters of all tiles, when decoding starts and at the end.
     assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize(
+    ("operation", "algorithm", "combine"),
+    [
+        ("broadcast", "fabric", Combine.ADD),
+        ("reduce", "chain", Combine.MAX),
+        ("allreduce", "two-phase", Combine.ADD),
+        ("allreduce", "fabric", Combine.ARGMAX),
+    ],
+)
+def test_collectives_agree(operation, algorithm, combine):
+    done = [gathered(engine, operation, algorithm, combine) for engine in ENGINES]
+    assert done[0].matches_golden
+    assert done[1].matches_golden
+    assert done[0].accounts == done[1].accounts

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The lane engine: the golden model's tokens, and Verilator's state."""
 
-import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from diptych.mesh.panel import DecodePanel
-from diptych_sim.engine.build import BuildOptions
+from diptych_sim.engine.lanes import build
+from diptych_sim.engine.lanes import mesh as lane_mesh
+from diptych_sim.engine.lanes.emit import emit
 from diptych_sim.engine.lanes.mesh import LaneMesh
-from diptych_sim.engine.simulate import simulate
+from diptych_sim.lane_proof import compare
 
 sys.path.insert(0, str(Path(__file__).parent))
 from jobs import decode_job, random_job
@@ -26,47 +27,59 @@ def test_tokens_equal_the_golden_model(mesh):
         assert [word.data for word in lanes.words()] == expected
 
 
-def difference(mesh, load, cycles, tmp_path):
-    """Return the first difference to Verilator, and how many registers and memories it has."""
-    lanes = LaneMesh(*mesh)
-    names = sorted({*lanes.registers(), *lanes.memories()})
-    job, out = tmp_path / "job.json", tmp_path / "out.json"
-    job.write_text(
-        json.dumps({"load": load, "mesh": mesh, "names": names, "cycles": cycles, "out": str(out)})
-    )
-    simulate(
-        DecodePanel(*mesh),
-        name="decode_panel",
-        test_module="diptych_tb.mesh.state",
-        env={"DIPTYCH_STATE": job},
-        public=(("tile", "*"), ("tile.*", "*")),
-        options=BuildOptions(shared=("tile",)),
-    )
-    found = set()
-    lanes.reset()
-    lanes.feed(load)
-    now = 0
-    for cycle, state in zip(cycles, json.loads(out.read_text()), strict=True):
-        lanes.run(cycle - 1 - now)
-        now = cycle - 1
-        mine = {**lanes.registers(), **lanes.memories()}
-        for key, value in state.items():
-            row, column, name = key.split(" ", 2)
-            found.add(name)
-            here = mine[name][int(row)][int(column)]
-            # Verilog may lack high bits that nothing reads.
-            here = [int(word) for word in here] if len(value) > 1 else [int(here)]
-            if here != value:
-                return f"cycle {cycle}, tile {row},{column}: {name}", found
-    return None, found
+CHECKPOINTS = [0, 1, 2, 16, 499, 999, 1499, 1999, 2999, 3999, 4999, 5499, 5999, 7000]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [None, 1, 2, 3])
-def test_state_equals_verilator(seed, tmp_path):
-    mesh = (2, 2)
+@pytest.mark.parametrize("mesh", [(2, 2), (3, 5), (4, 4), (8, 8)])
+def test_state_equals_verilator(mesh, seed):
     load = decode_job(mesh)[0] if seed is None else random_job(mesh, seed)
-    cycles = [1, 2, 3, 17, 500, 1000, 1500, 2000, 3000, 4000, 5000, 5500, 6000, 7001]
-    first, found = difference(mesh, load, cycles, tmp_path)
-    assert first is None
-    assert len(found) > 240
+    done = compare(mesh, load, CHECKPOINTS)
+    assert str(done.first) == "None"
+    assert done.registers + done.memories > 240
+    assert done.memories > 2
+
+
+@pytest.mark.slow
+def test_state_equals_verilator_on_16x16():
+    assert str(compare((16, 16), decode_job((16, 16))[0], [100, 1000, 2500]).first) == "None"
+
+
+def _emitted(change):
+    """Plant a fault in the C++ of the tile."""
+
+    def plant(monkeypatch):
+        def wrong(*args):
+            return change(emit(*args))
+
+        monkeypatch.setattr(build, "emit", wrong)
+
+    return plant
+
+
+def _other_bank(text):
+    banks = re.findall(r"look_up\(m, \(const uint64_t\*\)\(s \+ (\d+)\) \+ j \* PART, 512", text)
+    first, second = (f"look_up(m, (const uint64_t*)(s + {bank})" for bank in banks[:2])
+    return text.replace(first, second)
+
+
+FAULTS = {
+    "a difference is a sum": _emitted(lambda text: text.replace("sub(", "add(")),
+    "signed is unsigned": _emitted(lambda text: text.replace("less(", "below(")),
+    "writes go to the next lane": _emitted(
+        lambda text: text.replace("j * PART + k]", "j * PART + (k ^ 1)]")
+    ),
+    "a port reads another bank": _emitted(_other_bank),
+    "a neighbor is another one": lambda monkeypatch: monkeypatch.setitem(
+        lane_mesh.STEPS, "south", (-1, 0)
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_named(monkeypatch, fault):
+    FAULTS[fault](monkeypatch)
+    done = compare((2, 2), random_job((2, 2), 1), [0, 1500])
+    assert re.match(r"cycle \d+, tile [01],[01]: \S+ is 0x\w+ on lanes and 0x", str(done.first))

@@ -7,6 +7,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from diptych.precompiled import Precompiled
+
 from .fabric import DATA_BITS, POSITIONS
 from .host_port import HostLine, HostPort
 from .mesh import Mesh
@@ -21,6 +23,11 @@ class DecodePanel(wiring.Component):
     ----------
     rows, columns, colors, sram_bytes, program_depth, positions, hop_cycles : :class:`int`
         As of :class:`.Mesh`.
+
+    Attributes
+    ----------
+    apart : :class:`bool`
+        Whether the mesh is a module ``mesh`` of its own, for which something else may stand.
 
     Members
     -------
@@ -53,6 +60,7 @@ class DecodePanel(wiring.Component):
         positions: int = POSITIONS,
         hop_cycles: int = 1,
     ) -> None:
+        self.apart = False
         self.mesh = Mesh(
             rows,
             columns,
@@ -75,9 +83,10 @@ class DecodePanel(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.mesh = mesh = self.mesh
-        for r in range(mesh.rows):
-            m.submodules[f"host_port_{r}"] = port = HostPort(colors=mesh.colors)
+        mesh: Any = Precompiled(self.mesh, "mesh") if self.apart else self.mesh
+        m.submodules.mesh = mesh
+        for r in range(self.mesh.rows):
+            m.submodules[f"host_port_{r}"] = port = HostPort(colors=self.mesh.colors)
             wiring.connect(m, wiring.flipped(self.i[r]), port.i)
             wiring.connect(m, wiring.flipped(self.words[r]), port.words)
             wiring.connect(m, port.link, mesh.west_i[r])

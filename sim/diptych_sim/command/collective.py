@@ -11,11 +11,12 @@ from diptych.mesh.fabric import Combine
 from diptych_sim.account.collective_cost import choose
 from diptych_sim.collective import collective as run_collective
 from diptych_sim.collective import random_vectors
-from diptych_sim.command.options import MESH, Refused, Size, check_file
+from diptych_sim.command.options import ENGINE, MESH, Refused, Size, check_file
 from diptych_sim.command.running import close_kernel, running, size_text
 from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.collective_plan import CollectiveError
 from diptych_sim.compiler.collectives import ALGORITHMS, Collective
+from diptych_sim.engine.kind import Engine
 
 __all__ = ["collective"]
 
@@ -44,6 +45,7 @@ COMBINES = {"add": Combine.ADD, "max": Combine.MAX, "argmax": Combine.ARGMAX}
 @click.option("--hop-cycles", default=1, show_default=True, type=click.IntRange(1, 2))
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @with_waves
+@ENGINE
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
 def collective(
     operation: Any,
@@ -58,6 +60,7 @@ def collective(
     first: int | None,
     last: int | None,
     blocks: str | None,
+    engine: Engine,
     json_file: str | None,
 ) -> None:
     """Broadcast, reduce or all-reduce random vectors, one in each tile of a mesh."""
@@ -84,6 +87,7 @@ def collective(
             random_vectors(c, seed),
             waves=recording and recording.plan,
             seed=seed,
+            engine=engine,
             progress=tell,
         )
     size = size_text(mesh)
@@ -100,6 +104,7 @@ def collective(
             "combine": combine,
             "hop_cycles": hop_cycles,
             "seed": seed,
+            "engine": engine,
         },
     }
     cycles, bound, published = (

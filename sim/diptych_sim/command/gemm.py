@@ -11,6 +11,7 @@ import numpy as np
 from diptych_sim.command.mesh_gemm import gemm_on_mesh
 from diptych_sim.command.options import (
     ARRAY,
+    ENGINE,
     MESH,
     WEIGHT_ROWS,
     Refused,
@@ -21,6 +22,7 @@ from diptych_sim.command.options import (
 from diptych_sim.command.running import close_kernel, running, size_text
 from diptych_sim.compiler.gemm import GemmError
 from diptych_sim.compiler.mesh_gemm import ALGORITHMS
+from diptych_sim.engine.kind import Engine
 from diptych_sim.gemm import gemm as run_gemm
 
 __all__ = ["gemm"]
@@ -44,6 +46,7 @@ LARGEST = 2**16
 @click.option("--hbm-bytes-per-cycle", default=64, show_default=True, type=int)
 @click.option("--hbm-latency", default=100, show_default=True, type=int)
 @WEIGHT_ROWS
+@ENGINE
 @click.option("--bias", is_flag=True, help="Add an int32 to each column.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
@@ -57,6 +60,7 @@ def gemm(
     hbm_bytes_per_cycle: int,
     hbm_latency: int,
     weight_rows: int,
+    engine: Engine,
     bias: bool,
     seed: int,
     json_file: str | None,
@@ -74,8 +78,19 @@ def gemm(
     check_weight_rows(weight_rows, array)
     check_file("JSON file", "--json", json_file)
     if mesh is not None:
-        gemm_on_mesh(m, k, n, mesh=mesh, algorithm=algorithm, seed=seed, json_file=json_file)
+        gemm_on_mesh(
+            m,
+            k,
+            n,
+            mesh=mesh,
+            algorithm=algorithm,
+            seed=seed,
+            engine=engine,
+            json_file=json_file,
+        )
         return
+    if engine == "lanes":
+        raise Refused("Engine lanes runs a mesh (--mesh), not the prefill panel")
     rng = np.random.default_rng(seed)
     if m * k + k * n > 2**24:
         raise Refused(f"Operands must fit into {2**24} bytes of HBM, not {m * k + k * n}")

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from diptych_sim.account.accounts import AccountError, account, account_decode
+from diptych_sim.command.checkpoints import plan_checkpoint, with_checkpoint
 from diptych_sim.command.options import (
     ARRAY,
     ENGINE,
@@ -18,7 +19,6 @@ from diptych_sim.command.options import (
     WEIGHT_ROWS,
     Refused,
     Size,
-    check_engine,
     check_file,
     check_folder,
     check_weight_rows,
@@ -36,6 +36,7 @@ from diptych_sim.compiler.placement import MeshTooSmallError, UnsupportedModelEr
 from diptych_sim.decode_only import DecodeRun, decode_only
 from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
 from diptych_sim.engine.kind import Engine
+from diptych_sim.engine.lanes.checkpoint import CheckpointError
 from diptych_sim.engine.processes import is_first
 from diptych_sim.generate import Generation, Machine
 from diptych_sim.generate import generate_batch as run_machine
@@ -96,6 +97,7 @@ def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: lis
     "--seed", default=None, type=click.IntRange(0, 2**32 - 1), help="Seed of random draws."
 )
 @with_waves
+@with_checkpoint
 @click.option(
     "--out", default=None, help="Folder for the run: result, tables, listings, what a report needs."
 )
@@ -129,6 +131,9 @@ def generate(
     first: int | None,
     last: int | None,
     blocks: str | None,
+    checkpoint: str | None,
+    checkpoint_every: int | None,
+    resume: bool,
     out: str | None,
     trace: bool,
     clock_mhz: float,
@@ -139,9 +144,9 @@ def generate(
     check_weight_rows(weight_rows, array)
     if sram_bytes not in range(256, 65537, 256):
         raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
-    if engine == "lanes" and stage != "decode":
-        raise Refused(f"Engine lanes runs --stage decode, not {stage}")
-    check_engine(engine, waves)
+    kept = plan_checkpoint(
+        checkpoint, checkpoint_every, resume=resume, engine=engine, stage=stage, waves=waves
+    )
     check_file("JSON file", "--json", json_file)
     check_file("Waveform file", "--waves", waves, suffixes=(".fst", ".vcd"))
     check_folder("Result folder", "--out", out, FOLDER)
@@ -173,6 +178,7 @@ def generate(
         "link_bytes_per_cycle": machine.link_bytes_per_cycle,
         "link_latency": machine.link_latency,
         "stage": stage,
+        "engine": engine,
         "clock_mhz": clock_mhz,
     }
     folder = None
@@ -183,6 +189,7 @@ def generate(
             (folder / name).unlink(missing_ok=True)  # what an earlier run left
     options: dict[str, Any] = {
         "seed": seed,
+        "engine": engine,
         "waves": recording and recording.plan,
         "out": folder,
         "trace": trace,
@@ -203,7 +210,7 @@ def generate(
                 prompts.counts,
                 mesh=mesh,
                 sram_bytes=sram_bytes,
-                engine=engine,
+                checkpoint=kept,
                 **options,
             )
         else:
@@ -215,7 +222,13 @@ def generate(
             accounts = account_decode(done, recorded, clock_mhz=clock_mhz)
         else:
             accounts = account(done, quantized, machine, recorded, clock_mhz=clock_mhz)
-    except (MeshTooSmallError, UnsupportedModelError, PrefillError, ValueError) as error:
+    except (
+        MeshTooSmallError,
+        UnsupportedModelError,
+        PrefillError,
+        CheckpointError,
+        ValueError,
+    ) as error:
         raise Refused(str(error)) from None
     except (BuildError, ToolError, SimulationError, AccountError) as error:
         raise click.ClickException(str(error)) from None

@@ -8,13 +8,22 @@ import numpy as np
 from diptych_sim.command.options import Refused, Size
 from diptych_sim.command.running import close_kernel, running, size_text
 from diptych_sim.compiler.mesh_kernel import KernelError
+from diptych_sim.engine.kind import Engine
 from diptych_sim.mesh_gemm import mesh_gemm
 
 __all__ = ["gemm_on_mesh"]
 
 
 def gemm_on_mesh(
-    m: int, k: int, n: int, *, mesh: Size, algorithm: str, seed: int, json_file: str | None
+    m: int,
+    k: int,
+    n: int,
+    *,
+    mesh: Size,
+    algorithm: str,
+    seed: int,
+    engine: Engine,
+    json_file: str | None,
 ) -> None:
     """Multiply random int8 matrices on the decode panel, from tiles to tiles."""
     if m * k + k * n > 2**24:
@@ -23,7 +32,9 @@ def gemm_on_mesh(
     x = rng.integers(-128, 128, (m, k)).astype(np.int8)
     w = rng.integers(-128, 128, (k, n)).astype(np.int8)
     with running(KernelError) as tell:
-        done = mesh_gemm(x, w, mesh=mesh, algorithm=algorithm, seed=seed, progress=tell)
+        done = mesh_gemm(
+            x, w, mesh=mesh, algorithm=algorithm, seed=seed, engine=engine, progress=tell
+        )
     size = size_text(mesh)
     rate = done.accounts["macs"] / (done.accounts["cycles"] * mesh[0] * mesh[1])
     block = "x".join(map(str, done.block))
@@ -41,6 +52,7 @@ def gemm_on_mesh(
             "block": block,
             "sram_bytes": done.sram_bytes,
             "seed": seed,
+            "engine": engine,
         },
     }
     headline = (

@@ -141,12 +141,6 @@ def _stop(words: str, option: str, allowed: str, target: Path | str) -> Refused:
     return Refused(f"{words} ({option}) must be {allowed}, not {str(target) or repr('')}")
 
 
-def check_engine(engine: str, waves: str | None) -> None:
-    """Refuse waves of an engine that records none."""
-    if engine == "lanes" and waves is not None:
-        raise Refused(f"Engine (--engine) must be verilator to record waves, not {engine}")
-
-
 def check_file(
     words: str, option: str, target: str | None, *, suffixes: Sequence[str] = ()
 ) -> None:

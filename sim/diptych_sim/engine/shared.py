@@ -41,7 +41,7 @@ def _bare(identifier: str) -> str:
     return identifier.removeprefix("\\")
 
 
-def _escaped(name: str) -> str:
+def escaped(name: str) -> str:
     # Any name may be a keyword of Verilog; escaped, none is.
     return f"\\{name} "
 
@@ -97,11 +97,11 @@ class SharedModule:
     def __init__(self, sources: Sequence[Source], name: str, *, waves: bool = False) -> None:
         self.name = name
         self.waves = waves
-        self.top = f"shared_{name}"
-        self.prefix = f"Vshared_{name}"
+        self.top = f"shared_{re.sub(r'[^A-Za-z0-9_]', '_', name)}"
+        self.prefix = f"V{self.top}"
         self.sources = reachable(sources, name)
         text = "\n".join(text for _, text in self.sources)
-        start = re.search(rf"^module \\?{name}\b", text, re.MULTILINE)
+        start = re.search(rf"^module \\?{re.escape(name)}\b", text, re.MULTILINE)
         assert start is not None
         body = text[start.start() :]
         body = body[: body.index("\nendmodule")]
@@ -117,23 +117,23 @@ class SharedModule:
         lines = [f"module {self.top}("]
         lines += [f"  input [{p.width - 1}:0] _i{k}," for k, p in enumerate(self._inputs)]
         lines += [f"  output [{p.width - 1}:0] _o{k}," for k, p in enumerate(self._outputs)]
-        lines += ["  input clk", ");", f"  {_escaped(self.name)}body ("]
-        lines += [f"    .{_escaped(p.name)}(_i{k})," for k, p in enumerate(self._inputs)]
-        lines += [f"    .{_escaped(p.name)}(_o{k})," for k, p in enumerate(self._outputs)]
+        lines += ["  input clk", ");", f"  {escaped(self.name)}body ("]
+        lines += [f"    .{escaped(p.name)}(_i{k})," for k, p in enumerate(self._inputs)]
+        lines += [f"    .{escaped(p.name)}(_o{k})," for k, p in enumerate(self._outputs)]
         lines += ["    .clk(clk)", "  );", "endmodule", ""]
         return f"{self.top}.sv", "\n".join(lines)
 
     def shell(self) -> Source:
         """Return what stands for the module in the design."""
         name = self.name
-        inputs, outputs = _total(self._inputs), _total(self._outputs)
+        inputs, outputs = total_words(self._inputs), total_words(self._outputs)
         packed = ", ".join(
-            f"{32 * p.words}'({_escaped(p.name)})" if p.width % 32 else _escaped(p.name)
+            f"{32 * p.words}'({escaped(p.name)})" if p.width % 32 else escaped(p.name)
             for p in reversed(self._inputs)
         )
-        lines = [f"module {_escaped(name)}(", "  input clk,"]
-        lines += [f"  input [{p.width - 1}:0] {_escaped(p.name)}," for p in self._inputs]
-        lines += [f"  output reg [{p.width - 1}:0] {_escaped(p.name)}," for p in self._outputs]
+        lines = [f"module {escaped(name)}(", "  input clk,"]
+        lines += [f"  input [{p.width - 1}:0] {escaped(p.name)}," for p in self._inputs]
+        lines += [f"  output reg [{p.width - 1}:0] {escaped(p.name)}," for p in self._outputs]
         lines[-1] = lines[-1].rstrip(",")
         lines += [
             ");",
@@ -149,7 +149,7 @@ class SharedModule:
             f'    model = {self.top}_new($sformatf("%m"), shared_outputs);',
         ]
         lines += [
-            f"    {_escaped(p.name)}= shared_outputs[{32 * p.word}+:{p.width}];"
+            f"    {escaped(p.name)}= shared_outputs[{32 * p.word}+:{p.width}];"
             for p in self._outputs
         ]
         lines += [
@@ -159,7 +159,7 @@ class SharedModule:
             f"    {self.top}_step(model, {{{packed}}}, shared_outputs);",
         ]
         lines += [
-            f"    {_escaped(p.name)}<= shared_outputs[{32 * p.word}+:{p.width}];"
+            f"    {escaped(p.name)}<= shared_outputs[{32 * p.word}+:{p.width}];"
             for p in self._outputs
         ]
         lines += ["  end", "endmodule", ""]
@@ -212,7 +212,7 @@ class SharedModule:
             "#include <string>",
             *(['#include "waves.h"'] if self.waves else ()),
             "namespace {",
-            f"constexpr int words = {_total(self._outputs)};",
+            f"constexpr int words = {total_words(self._outputs)};",
             f"struct Instance {{ {prefix}* m; std::string path; long cycle; bool recorded; }};",
             f"void get(const {prefix}* m, svBitVecVal* o) {{",
             *(line for k, p in enumerate(self._outputs) for line in _get(k, p)),
@@ -277,7 +277,7 @@ def _layout(ports: Sequence[tuple[str, int]]) -> list[_Port]:
     return placed
 
 
-def _total(ports: Sequence[_Port]) -> int:
+def total_words(ports: Sequence[_Port]) -> int:
     return sum(port.words for port in ports)
 
 

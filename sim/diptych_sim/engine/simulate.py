@@ -258,6 +258,7 @@ def simulate(
         public=(*base.public, *public),
         writable=base.writable,
         shared=base.shared,
+        outside=base.outside,
         waves=waves.form if waves is not None else base.waves,
         optimize=base.optimize,
         arguments=base.arguments,

@@ -17,6 +17,7 @@ from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.events import report_event
 from diptych_tb.fields import Fields
 from diptych_tb.mesh.counters import MeshCounters
+from diptych_tb.mesh.lanes import counter_of, mesh_of
 from diptych_tb.mesh.watchdog import watch_mesh
 from diptych_tb.recorder import MeshRecorder
 from diptych_tb.streams import StreamDriver
@@ -50,17 +51,19 @@ async def decodes(dut: Any) -> None:
     ``$DIPTYCH_JOB`` is a JSON file with ``load`` (words of each row), ``first`` (tokens, of each
     sequence), ``tokens`` (how many follow), ``limit`` (cycles that a token may take), ``trace``
     (None, or the plan of :class:`.MeshRecorder`, which then writes into ``folder``) and ``ends``
-    (of rounds); and what :func:`.watch_mesh` asks for.
+    (of rounds); and what :func:`.mesh_of` and :func:`.watch_mesh` ask for.
     """
     job = json.loads(Path(os.environ["DIPTYCH_JOB"]).read_text())
     rows = [StreamDriver(dut, f"i__{r}", unsigned(WIDTH)) for r in range(len(job["load"]))]
+    mesh = mesh_of(dut.mesh, job)
     await start_clock_and_reset(dut)
     mark_start()
-    watchdog = watch_mesh(dut, dut.mesh, job)
+    watchdog = watch_mesh(dut, mesh, job)
     counters = MeshCounters(watchdog.tiles)
     recorder = None
     if job["trace"]:
-        recorder = MeshRecorder(counters, Path(job["folder"]), job["trace"], job["ends"])
+        pc = counter_of(mesh, counters, job)
+        recorder = MeshRecorder(counters, pc, Path(job["folder"]), job["trace"], job["ends"])
         recorder.start()
     sending = [
         cocotb.start_soon(driver.send(lines(words)))

@@ -17,6 +17,7 @@ from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.events import report_event
 from diptych_tb.mesh.counters import tile_counters
 from diptych_tb.mesh.decode import WIDTH, lines
+from diptych_tb.mesh.lanes import mesh_of
 from diptych_tb.mesh.watchdog import PATIENCE, Watchdog, tile_bodies
 from diptych_tb.streams import StreamDriver
 from diptych_tb.waves import mark_start
@@ -43,9 +44,10 @@ class Host:
 
     async def start(self) -> None:
         """Reset the mesh; the insides of its tiles can be seen only from then on."""
-        await start_clock_and_reset(self.dut)
         job = self._job
-        self.tiles = tile_bodies(self.dut.mesh, *job["mesh"])
+        mesh = mesh_of(self.dut.mesh, job)
+        await start_clock_and_reset(self.dut)
+        self.tiles = tile_bodies(mesh, *job["mesh"])
         self.watchdog = Watchdog(
             self.dut,
             self.tiles,
@@ -107,7 +109,8 @@ async def runs(dut: Any) -> None:
     """Run the job in ``$DIPTYCH_JOB``, and report its cycles, counters and results.
 
     A JSON file with ``mesh`` (rows, columns), ``load`` and ``start`` (words of each row),
-    ``readbacks`` (packets, words), ``lines`` (the program), ``colors`` (names) and ``limit`` (cycles).
+    ``readbacks`` (packets, words), ``lines`` (the program), ``colors`` (names), ``limit`` (cycles)
+    and what :func:`.mesh_of` asks for.
     Cycles run from the first in which a tile is busy to the first in which none is.
     """
     job = json.loads(Path(os.environ["DIPTYCH_JOB"]).read_text())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Testbench of the decode panel: writes down the state of every tile at chosen cycles."""
 
+import ctypes
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ import cocotb
 from amaranth.hdl import unsigned
 from cocotb.triggers import RisingEdge
 
+from diptych_sim.engine.lanes.digest import digest_keys
 from diptych_tb.clocking import start_clock_and_reset
 from diptych_tb.mesh.decode import WIDTH, lines
 from diptych_tb.mesh.watchdog import tile_body
@@ -40,12 +42,37 @@ def _read(handle: Any) -> list[int]:
         return [int(handle[n].value) for n in sorted(handle.range)]
 
 
+class _Digests:
+    """Takes a digest of the registers of each tile in each cycle."""
+
+    def __init__(self, handles: dict[tuple[int, int, str], Any], job: dict[str, Any]) -> None:
+        library = ctypes.CDLL(job["library"])
+        library.digest_find.restype = ctypes.c_void_p
+        self._add = library.digest_add
+        columns, count = job["mesh"][1], len(handles)
+        found = [library.digest_find(handle._path.encode()) for handle in handles.values()]
+        assert all(found), "registers must be found by their paths"
+        self._handles = (ctypes.c_void_p * count)(*found)
+        keys = [key for _, _, name in handles for key in digest_keys(name)]
+        self._keys = (ctypes.c_uint64 * len(keys))(*keys)
+        self._tiles = (ctypes.c_long * count)(*(r * columns + c for r, c, _ in handles))
+        self._out = (ctypes.c_uint64 * (job["mesh"][0] * columns))()
+        self.taken = bytearray()
+
+    def take(self) -> None:
+        ctypes.memset(self._out, 0, ctypes.sizeof(self._out))
+        self._add(self._handles, self._keys, self._tiles, len(self._handles), self._out)
+        self.taken += bytes(self._out)
+
+
 @cocotb.test()
 async def writes_state(dut: Any) -> None:
     """Run the job in ``$DIPTYCH_STATE``: a JSON file that says what to send, read and write.
 
     ``load`` (words of each row), ``mesh``, ``names`` (registers and memories of a tile), ``cycles``
-    (since the end of reset, in order) and ``out`` (a file for what was read).
+    (since the end of reset, in order), ``out`` (a file for what was read), ``digests`` (a file for
+    digests of registers in each cycle up to the last, uint64 [cycle, tile], or None) and
+    ``library`` (that of ``digest.cpp``).
     """
     job = json.loads(Path(os.environ["DIPTYCH_STATE"]).read_text())
     rows, columns = job["mesh"]
@@ -62,13 +89,20 @@ async def writes_state(dut: Any) -> None:
         for name in job["names"]
         if (handle := _find(tile_body(dut.mesh[f"tile_{r}_{c}"]), name)) is not None
     }
+    registers = {key: handle for key, handle in handles.items() if len(_read(handle)) == 1}
+    digests = _Digests(registers, job) if job["digests"] else None
     edge = RisingEdge(dut.clk)
     now = 0
-    out = []
+    states = []
     for cycle in job["cycles"]:
         while now < cycle:
             await edge
             now += 1
+            if digests is not None:
+                digests.take()
         # Values at an edge are those before it: what cycle - 1 cycles have left.
-        out.append({f"{r} {c} {name}": _read(handle) for (r, c, name), handle in handles.items()})
-    Path(job["out"]).write_text(json.dumps(out))
+        states.append({f"{r} {c} {name}": _read(h) for (r, c, name), h in handles.items()})
+    if digests is not None:
+        Path(job["digests"]).write_bytes(digests.taken)
+    names = sorted({name for _, _, name in registers})
+    Path(job["out"]).write_text(json.dumps({"states": states, "registers": names}))

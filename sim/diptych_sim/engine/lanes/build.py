@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -116,7 +117,7 @@ def build_library(
     """
     cxx = compiler()
     version = subprocess.run([cxx, "--version"], capture_output=True, text=True, check=False).stdout
-    headers = [header.read_text() for header in sorted(HERE.glob("*.h"))]
+    headers = _headers(source)
     flags = [optimize, *FLAGS, *_march()]
     key = digest([source, *headers, *flags, version, _processor(cxx)])
     try:
@@ -131,6 +132,15 @@ def build_library(
     except OSError as error:
         raise BuildError(f"Cannot build {name} for lanes: {_reason(error)}") from None
     return path
+
+
+def _headers(source: str) -> list[str]:
+    """Return the headers of ours that a text includes, in any depth."""
+    texts = [
+        (HERE / name).read_text()
+        for name in re.findall(r'^#include "(\w+\.h)"', source, re.MULTILINE)
+    ]
+    return texts + [inner for text in texts for inner in _headers(text)]
 
 
 def _reason(error: OSError) -> str:

@@ -384,6 +384,9 @@ void mesh_feed(Mesh* m, long row, const uint32_t* words, long count) {
     m->feeds[row] = {words, count, 0};
     feed(*m, row);
 }
+long mesh_fed(const Mesh* m, long row) { return m->feeds[row].at; }
+// Goes on in a cycle, with the state that the caller has put there.
+void mesh_resume(Mesh* m, long cycle) { m->cycle = cycle; }
 void mesh_edge(Mesh* m, long tile, long value, const Field* bits) {
     for (long n = 0; n < 4; n++) put(m->tiles, tile, bits[n], value >> n & 1);
 }
@@ -446,3 +449,6 @@ long mesh_run(Mesh* m, long cycles, long wanted, long until, long watched, int t
     return m->cycle;
 }
 }
+
+#include "digest.h"
+#include "pins.h"

@@ -18,7 +18,8 @@ import numpy as np
 from diptych_sim.engine.errors import BuildError, EngineError, ToolError
 from diptych_sim.engine.processes import processes, rank
 
-from .mesh import MACHINE, Failure, LaneMesh, Part, Word
+from .mesh import Failure, LaneMesh, Part, Word
+from .native import MACHINE
 
 __all__ = ["MachineMesh", "cut", "open_mesh", "stop_all"]
 

@@ -17,15 +17,14 @@ from diptych.mesh.tile import Tile
 from diptych_sim.engine.compiling import Progress
 from diptych_sim.engine.errors import BuildError, EngineError, SimulationError
 
-from .build import Code, Compiled, compile_design, compile_driver
+from .build import Compiled, compile_design, compile_driver
 from .layout import Element
+from .native import Field, Link, with_prototypes
 
-__all__ = ["Failure", "LaneMesh", "Part", "Word"]
+__all__ = ["Failure", "LaneMesh", "Part", "Word", "elements"]
 
 OPPOSITE = {"north": "south", "east": "west", "south": "north", "west": "east"}
 STEPS = {"north": (-1, 0), "east": (0, 1), "south": (1, 0), "west": (0, -1)}
-MACHINE = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, ctypes.c_long)
-"""What the driver calls to reach other machines."""
 TYPES = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
@@ -56,24 +55,6 @@ class Failure(NamedTuple):
     row: int
     column: int
     number: int
-
-
-class _Word(ctypes.Structure):
-    _fields_ = (
-        ("cycle", ctypes.c_long),
-        *((name, ctypes.c_uint32) for name in ("row", "color", "data", "control")),
-    )
-
-
-class _Field(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_long) for name in ("offset", "size", "low", "width"))
-
-
-class _Link(ctypes.Structure):
-    _fields_ = tuple(
-        (name, ctypes.c_long)
-        for name in ("from_", "from_size", "from_low", "to", "to_size", "to_low", "width")
-    )
 
 
 def _pairs() -> list[tuple[str, str]]:
@@ -121,7 +102,7 @@ class LaneMesh:
         part: Part | None = None,
         **parameters: int,
     ) -> None:
-        self.rows, self.columns = rows, columns
+        self.rows, self.columns, self.parameters = rows, columns, parameters
         self.part = part or Part(0, 0, rows, columns)
         count = self.part.rows * self.part.columns
         tile = Tile(**parameters)
@@ -134,7 +115,7 @@ class LaneMesh:
             [("back__valid", "link__valid"), ("back__wavelet", "link__wavelet")],
             progress=progress,
         )
-        self._driver = _prototypes(compile_driver(progress))
+        self._driver = with_prototypes(compile_driver(progress))
         codes = [self.tile.code, self.port.code]
         self._mesh = self._driver.mesh_create(
             self.part.rows, self.part.columns, ctypes.byref(codes[0]), ctypes.byref(codes[1])
@@ -172,31 +153,31 @@ class LaneMesh:
         for link in _links(tile, "west_i__credit", port, "link__credit"):
             driver.mesh_link(mesh, 1, link)
         payload = [
-            _Field(port.layout.nodes[node].offset, port.layout.nodes[node].size, low, width)
+            Field(port.layout.nodes[node].offset, port.layout.nodes[node].size, low, width)
             for node, low, width in port.low.inputs["i__payload"]
         ]
         out = []
-        for (low, _, width), place in _elements(tile, "west_o__wavelet"):
+        for (low, _, width), place in elements(tile, "west_o__wavelet"):
             part, first = (0, 0) if low < 32 else (1, 32) if low < 37 else (2, 37)
-            out.append(_Field(place.offset, place.size, part << 8 | low - first, width))
+            out.append(Field(place.offset, place.size, part << 8 | low - first, width))
         valid = port.layout.nodes[port.low.inputs["i__valid"][0][0]]
-        (_, ready), *_ = _elements(port, "i__ready")
-        (_, leaves), *_ = _elements(tile, "west_o__valid")
+        (_, ready), *_ = elements(port, "i__ready")
+        (_, leaves), *_ = elements(tile, "west_o__valid")
         driver.mesh_host(
             mesh,
             valid.offset,
             ready.offset,
-            (_Field * len(payload))(*payload),
+            (Field * len(payload))(*payload),
             len(payload),
             leaves.offset,
-            (_Field * len(out))(*out),
+            (Field * len(out))(*out),
             len(out),
         )
         edges = [
-            _Field(place.offset, place.size, 0, 1)
+            Field(place.offset, place.size, 0, 1)
             for place in (tile.layout.nodes[node] for node, _, _ in tile.low.inputs["edge"])
         ]
-        bits = (_Field * 4)(*edges)
+        bits = (Field * 4)(*edges)
         first, left, rows, columns = self.part
         for row in range(first, first + rows):
             for column in range(left, left + columns):
@@ -325,6 +306,59 @@ class LaneMesh:
             out.setdefault(name, []).append((self.tile.layout.nodes[node], low))
         return out
 
+    def places(self, name: str) -> list[tuple[Element, int]]:
+        """Return where the parts of a register are, with their first bits.
+
+        Raises
+        ------
+        KeyError
+            If there is none of that name.
+        """
+        return self._places[self.tile.low.aliases.get(name, name)]
+
+    def value(self, name: str, row: int, column: int) -> int:
+        """Return a register of a tile: faster than :meth:`register` for one."""
+        if self.part != (0, 0, self.rows, self.columns):
+            return int(self.register(name)[row, column])
+        value = 0
+        for place, low in self.places(name):
+            at, bit = self._at(place, row, column)
+            word = int.from_bytes(self.memory[at : at + max(place.size, 1)], "little") >> bit
+            value |= (word if place.size else word & 1) << low
+        return value
+
+    def _at(self, place: Element, row: int, column: int) -> tuple[int, int]:
+        """Return the byte of an element of a tile, and the bit in it."""
+        layout = self.tile.layout
+        block, lane = divmod(row * self.columns + column, layout.lanes)
+        base = block * layout.bytes + place.offset
+        return (base + lane * place.size, 0) if place.size else (base + lane // 8, lane % 8)
+
+    def address(self, place: Element, row: int, column: int) -> tuple[int, int]:
+        """Return where an element of a tile is in memory, and the bit in its first byte."""
+        at, bit = self._at(place, row, column)
+        return self._driver.mesh_tiles(self._mesh) + at, bit
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a register of that name."""
+        return self.tile.low.aliases.get(name, name) in self._places
+
+    @cached_property
+    def memory(self) -> memoryview:
+        """All state of the tiles here; to be looked at while the mesh is there."""
+        count = self.part.rows * self.part.columns
+        return _view(self._driver.mesh_tiles(self._mesh), self.tile, count)
+
+    @cached_property
+    def port_memory(self) -> memoryview:
+        """All state of the host ports here."""
+        return _view(self._driver.mesh_ports(self._mesh), self.port, self.part.rows)
+
+    @property
+    def native(self) -> tuple[ctypes.CDLL, Any]:
+        """The library that runs the mesh, and the address of the mesh."""
+        return self._driver, self._mesh
+
     def register(self, name: str) -> np.ndarray:
         """Return a register of every tile: integers, or objects if it is wider than 64 bits.
 
@@ -333,7 +367,7 @@ class LaneMesh:
         KeyError
             If there is none of that name.
         """
-        places = self._places[self.tile.low.aliases.get(name, name)]
+        places = self.places(name)
         wide = max(low + place.width for place, low in places) > 64
         kind = object if wide else np.uint64
         value = np.zeros(self.part.rows * self.part.columns, dtype=kind)
@@ -348,12 +382,8 @@ class LaneMesh:
     def element(self, place: Element, row: int = 0) -> np.ndarray:
         """Return an element of all tiles here, in order."""
         count = self.part.rows * self.part.columns
-        blocks = -(-count // self.tile.layout.lanes)
-        size = self.tile.layout.bytes
-        base = self._driver.mesh_tiles(self._mesh)
         step = self.tile.layout.step(place.size)
-        raw = (ctypes.c_char * (blocks * size)).from_address(base)
-        data = np.frombuffer(memoryview(raw), dtype=np.uint8).reshape(blocks, size)
+        data = np.frombuffer(self.memory, dtype=np.uint8).reshape(-1, self.tile.layout.bytes)
         start = place.offset + row * step
         part = np.ascontiguousarray(data[:, start : start + step])
         if place.size == 0:
@@ -386,7 +416,12 @@ class LaneMesh:
         self.close()
 
 
-def _elements(design: Compiled, output: str) -> list[tuple[tuple[int, int, int], Element]]:
+def _view(address: int, design: Compiled, count: int) -> memoryview:
+    size = -(-count // design.layout.lanes) * design.layout.bytes
+    return memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
+
+
+def elements(design: Compiled, output: str) -> list[tuple[tuple[int, int, int], Element]]:
     """Return the parts of an output, (first bit in it, in its node, width), and where they are."""
     out: list[tuple[tuple[int, int, int], Element]] = []
     for node, at, width, low in design.low.graph.pieces(design.low.outputs[output]):
@@ -398,7 +433,7 @@ def _between(
     source: Compiled, output: str, target: Compiled, name: str
 ) -> list[tuple[int, int, int]]:
     """Return (from, to, size) of the parts of an output and of the input that it drives."""
-    ends = _elements(source, output)
+    ends = elements(source, output)
     starts = target.low.inputs[name]
     if [(low, 0, width) for _, low, width in starts] != [part for part, _ in ends]:
         raise EngineError(f"Lanes need {output} and {name} in equal parts")
@@ -408,47 +443,14 @@ def _between(
     ]
 
 
-def _links(source: Compiled, output: str, target: Compiled, name: str) -> Iterator[_Link]:
+def _links(source: Compiled, output: str, target: Compiled, name: str) -> Iterator[Link]:
     """Yield what carries an output to an input that may be split differently."""
-    for (low, at, width), place in _elements(source, output):
+    for (low, at, width), place in elements(source, output):
         for node, start, size in target.low.inputs[name]:
             first, stop = max(low, start), min(low + width, start + size)
             if first < stop:
                 to = target.layout.nodes[node]
-                yield _Link(
+                yield Link(
                     *(place.offset, place.size, at + first - low),
                     *(to.offset, to.size, first - start, stop - first),
                 )
-
-
-def _prototypes(driver: ctypes.CDLL) -> ctypes.CDLL:
-    c = ctypes
-    fields = c.POINTER(_Field)
-    for name, result, arguments in (
-        ("mesh_create", c.c_void_p, (c.c_long, c.c_long, c.POINTER(Code), c.POINTER(Code))),
-        ("mesh_destroy", None, (c.c_void_p,)),
-        ("mesh_tiles", c.c_void_p, (c.c_void_p,)),
-        ("mesh_ports", c.c_void_p, (c.c_void_p,)),
-        ("mesh_cycle", c.c_long, (c.c_void_p,)),
-        ("mesh_arrived", c.c_long, (c.c_void_p,)),
-        ("mesh_words", c.POINTER(_Word), (c.c_void_p,)),
-        ("mesh_failed", c.c_long, (c.c_void_p, *[c.POINTER(c.c_long)] * 3)),
-        ("mesh_place", None, (c.c_void_p, c.c_long, c.c_long, MACHINE)),
-        ("mesh_border", c.c_long, (c.c_void_p, c.c_long, c.c_long, c.c_void_p, c.c_void_p)),
-        ("mesh_wire", None, (c.c_void_p, *[c.c_long] * 5)),
-        ("mesh_link", None, (c.c_void_p, c.c_int, c.POINTER(_Link))),
-        (
-            "mesh_host",
-            None,
-            (c.c_void_p, c.c_long, c.c_long, fields, c.c_long, c.c_long, fields, c.c_long),
-        ),
-        ("mesh_feed", None, (c.c_void_p, c.c_long, c.POINTER(c.c_uint32), c.c_long)),
-        ("mesh_edge", None, (c.c_void_p, c.c_long, c.c_long, fields)),
-        ("mesh_reset", None, (c.c_void_p, c.c_long)),
-        ("mesh_forget", None, (c.c_void_p,)),
-        ("mesh_run", c.c_long, (c.c_void_p, *[c.c_long] * 4, c.c_int)),
-    ):
-        function = getattr(driver, name)
-        function.restype = result
-        function.argtypes = arguments
-    return driver

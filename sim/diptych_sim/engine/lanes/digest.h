@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Part of the driver: a number for the registers of each tile, to be compared with another engine's.
+
+// An element of each tile, without its lowest bits, and what it is multiplied with.
+struct Term {
+    long offset, size, right;
+    uint64_t key;
+};
+
+extern "C" void mesh_digest(const Mesh* m, const Term* terms, long count, uint64_t* out) {
+    memset(out, 0, m->tiles.count * sizeof *out);
+    for (long n = 0; n < count; n++) {
+        Field f = {terms[n].offset, terms[n].size, 0, 0};
+        for (long lane = 0; lane < m->tiles.count; lane++)
+            out[lane] += terms[n].key * (get(m->tiles, lane, f) >> terms[n].right);
+    }
+}

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The whole machine with its mesh on lanes: all that a run says is as with Verilator."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from diptych_sim.account.accounts import account
+from diptych_sim.engine.kind import ENGINES
+from diptych_sim.generate import Machine, generate
+
+sys.path.insert(0, str(Path(__file__).parent))
+from jobs import TINY, random_model
+
+
+def test_events_and_accounts_agree(tmp_path):
+    prompt = np.random.default_rng(2).integers(0, TINY.vocab, 9).tolist()
+    machine = Machine(array=(8, 8), mesh=(2, 2))
+    model = random_model(TINY, 3)
+    events, files, accounts = [], [], []
+    for engine in ENGINES:
+        out = tmp_path / engine
+        out.mkdir()
+        done = generate(model, prompt, 4, machine=machine, engine=engine, out=out)
+        assert done.matches_golden
+        lines = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+        for line in lines:
+            del line["wall"]
+        events.append(lines)
+        files.append({f.name: f.read_bytes() for f in out.iterdir() if f.suffix == ".u32"})
+        accounts.append(account(done, model, machine))
+    # Tokens and their cycles, counters of all parts and tiles, monitors, frames, operations.
+    assert events[0] == events[1]
+    assert files[0] == files[1]
+    assert len(files[0]) == 2
+    assert accounts[0] == accounts[1]
