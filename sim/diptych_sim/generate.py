@@ -192,7 +192,7 @@ def generate_batch(
         events = stack.enter_context(Events(out, text_of=text_of, on_event=on_event))
         events.start(decode, prompts, about, array=machine.array, mesh=machine.mesh, plan=plan)
         depth = max(machine.program_depth, decode.program_depth)
-        sizes = {"sram_bytes": machine.sram_bytes, "program_depth": depth}
+        sizes: dict[str, Any] = {"sram_bytes": machine.sram_bytes, "program_depth": depth}
         lanes = sizes if engine == "lanes" else None
         if lanes is not None:
             LaneMesh(*machine.mesh, progress=progress, **sizes).close()  # builds what it needs

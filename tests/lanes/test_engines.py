@@ -45,7 +45,7 @@ def gathered(engine, operation, algorithm, combine):
     return collective(c, random_vectors(c, 1), engine=engine)
 
 
-@pytest.mark.parametrize("run", [product, matrices])
+@pytest.mark.parametrize("run", [product, pytest.param(matrices, marks=pytest.mark.slow)])
 def test_products_agree(run):
     done = [run(engine) for engine in ENGINES]
     assert done[0].matches_golden
@@ -66,10 +66,10 @@ def test_decodes_agree():
 @pytest.mark.parametrize(
     ("operation", "algorithm", "combine"),
     [
-        ("broadcast", "fabric", Combine.ADD),
-        ("reduce", "chain", Combine.MAX),
+        pytest.param("broadcast", "fabric", Combine.ADD, marks=pytest.mark.slow),
+        pytest.param("reduce", "chain", Combine.MAX, marks=pytest.mark.slow),
         ("allreduce", "two-phase", Combine.ADD),
-        ("allreduce", "fabric", Combine.ARGMAX),
+        pytest.param("allreduce", "fabric", Combine.ARGMAX, marks=pytest.mark.slow),
     ],
 )
 def test_collectives_agree(operation, algorithm, combine):

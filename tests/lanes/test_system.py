@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from diptych_sim.account.accounts import account
 from diptych_sim.engine.kind import ENGINES
@@ -15,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from jobs import TINY, random_model
 
 
+@pytest.mark.slow
 def test_events_and_accounts_agree(tmp_path):
     prompt = np.random.default_rng(2).integers(0, TINY.vocab, 9).tolist()
     machine = Machine(array=(8, 8), mesh=(2, 2))
