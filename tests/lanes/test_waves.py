@@ -37,9 +37,9 @@ def test_tiles_show_what_verilator_shows(suffix, tmp_path):
     theirs, mine = (record(tmp_path, engine, suffix) for engine in ("verilator", "lanes"))
     of_tiles = [name for name in mine if name.startswith(TILES)]
     assert len(of_tiles) > 500
-    assert {f"{TILES[0]}.core.pc", f"{TILES[1]}.core.instruction.op"} <= set(of_tiles)
+    assert {f"{TILES[0]}.core.watch_pc", f"{TILES[1]}.core.instruction.op"} <= set(of_tiles)
     assert f"{TILES[1]}.north_i__valid" in of_tiles
-    assert "decode_panel.mesh.tile_0_1.core.pc" not in mine
+    assert "decode_panel.mesh.tile_0_1.core.watch_pc" not in mine
     changing = named = 0
     for name in of_tiles:
         here, there = mine[name], theirs[name]
