@@ -16,6 +16,7 @@ from diptych_sim.compiler.routes import Color
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.kind import Engine
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
+from diptych_sim.engine.processes import processes
 from diptych_sim.engine.simulate import Run
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.golden.machine import GoldenMachine
@@ -112,8 +113,8 @@ def decode_only(
     """Decode after prompts that the golden model has read; it also wrote each one's first token.
 
     ``out``, ``trace``, ``about`` and ``text_of`` are as of :func:`.generate_batch`. Samples over time
-    and waves are taken by Verilator, which then runs all but the mesh for lanes; only lanes alone
-    keep a ``checkpoint``.
+    and waves are taken by Verilator, which then runs all but the mesh for lanes, in one process; only
+    lanes alone keep a ``checkpoint``.
 
     Raises
     ------
@@ -128,7 +129,7 @@ def decode_only(
     count = sum(tokens) - len(tokens)
     first = [each[0] for each in expected]
     colors = {color.value: color.name for color in Color}
-    traced = out is not None and trace and checkpoint is None
+    traced = out is not None and trace and checkpoint is None and processes() == 1
     plan = trace_plan(program, mesh=mesh) if traced else None
     with Events(out, text_of=text_of, on_event=on_event) as events:
         events.start(program, prompts, about, array=None, mesh=mesh, plan=plan)

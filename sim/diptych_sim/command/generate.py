@@ -37,7 +37,7 @@ from diptych_sim.decode_only import DecodeRun, decode_only
 from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
 from diptych_sim.engine.kind import Engine
 from diptych_sim.engine.lanes.checkpoint import CheckpointError
-from diptych_sim.engine.processes import is_first
+from diptych_sim.engine.processes import is_first, processes
 from diptych_sim.generate import Generation, Machine
 from diptych_sim.generate import generate_batch as run_machine
 from diptych_sim.golden.calibrate import quantize_loaded
@@ -144,6 +144,8 @@ def generate(
     check_weight_rows(weight_rows, array)
     if sram_bytes not in range(256, 65537, 256):
         raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
+    if processes() > 1 and stage != "decode":
+        raise Refused(f"Processes (--processes) must be 1 with --stage {stage}, not {processes()}")
     kept = plan_checkpoint(
         checkpoint, checkpoint_every, resume=resume, engine=engine, stage=stage, waves=waves
     )

@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from diptych_sim.command.options import Refused
+from diptych_sim.engine.processes import processes
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.report.save_files import write_save_files
 from diptych_sim.report.wave_blocks import BLOCKS, DEFAULT_BLOCKS, Block, WaveBlockError
@@ -77,6 +78,8 @@ def plan_waves(
             if value is not None:
                 raise Refused(f"{option} must come with a waveform file (--waves)")
         return None
+    if processes() > 1:
+        raise Refused(f"Waveform (--waves) must come with one process, not {processes()}")
     first = first or 0
     if first < 0:
         raise Refused(
