@@ -54,13 +54,17 @@ class LayerWriter:
         """Receive a reduction's result in the background."""
         self.out.vector(Op.RECEIVE, color=color, comment=comment, **fields)
 
-    def product(self, weights: str, inputs: int, color: Color, comment: str, **fields: Any) -> None:
-        """Start a matrix-vector product, whose rows leave on a color."""
+    def product(
+        self, weights: str, inputs: int, color: Color, comment: str, *, width: int, **fields: Any
+    ) -> None:
+        """Start a matrix-vector product of rows of ``width`` bytes, whose sums leave on a color."""
         at = self.place.at
         self.out.vector(
             Op.MATVEC,
             a_base=at(weights),
             b_base=inputs,
+            inner=width // 8,
+            stride=width,
             to_color=1,
             color=color,
             fence_pipe=1,
@@ -124,20 +128,7 @@ class LayerWriter:
         self.send(Reg.MAXIMUM, Color.COLUMN_MAX, "largest magnitude of x", fence_receive=True)
         s(Function.ADD, d=Reg.T, imm=STEPS, comment="scale word of 127")
         for n in self.active:
-            self.take(Reg.A, Color.COLUMN_TOP, "largest magnitude of all rows")
-            s(Function.RECIPROCAL, d=Reg.B, a=Reg.A)
-            self.out.vector(
-                Op.REQUANTIZE,
-                a_base=p.at("x", n),
-                a_type=Type.INT16,
-                count=p.chunk,
-                b_reg=Reg.T,
-                dynamic=Reg.B,
-                bits=8,
-                d_base=p.at("normed", n),
-                d_type=Type.INT8,
-                comment="normed = 127 x / largest",
-            )
+            self._quantize(n, "x", "normed", p.chunk, Color.COLUMN_TOP)
             if last and n == self.active[-1]:
                 return
             self.take(Reg.B, Color.COLUMN_SUM, "sum of squares of all rows")
@@ -147,6 +138,25 @@ class LayerWriter:
             s(Function.TO_SCALE, d=Reg.A, a=Reg.A)
             s(Function.COMBINE, d=Reg.A, a=Reg.A, b=Reg.B, comment="largest / root mean square")
             self.store_state(n, State.DYNAMIC, Reg.A)
+
+    def _quantize(self, n: int, source: str, target: str, count: int, largest: Color) -> None:
+        """Write int16 as int8, in 127ths of the ``largest`` magnitude, which stays in A."""
+        p = self.place
+        lines = "rows" if largest is Color.COLUMN_TOP else "columns"
+        self.take(Reg.A, largest, f"largest magnitude of all {lines}")
+        self.out.scalar(Function.RECIPROCAL, d=Reg.B, a=Reg.A)
+        self.out.vector(
+            Op.REQUANTIZE,
+            a_base=p.at(source, n),
+            a_type=Type.INT16,
+            count=count,
+            b_reg=Reg.T,
+            dynamic=Reg.B,
+            bits=8,
+            d_base=p.at(target, n),
+            d_type=Type.INT8,
+            comment=f"{target} = 127 {source} / largest",
+        )
 
     def project(self) -> None:
         """Q, K and V of the column's heads, rotated; K and V go to the cache."""
@@ -196,8 +206,7 @@ class LayerWriter:
                 "[q k v] = normed Wqkv",
                 a_reg=Reg.LAYER,
                 count=qk + v,
-                inner=p.chunk // 8,
-                stride=p.chunk,
+                width=p.chunk,
             )
 
         self.overlapped(receive, launch)
@@ -386,8 +395,7 @@ class LayerWriter:
                 f"{inputs} {matrix}",
                 a_reg=Reg.LAYER,
                 count=p.chunk,
-                inner=width // 8,
-                stride=width,
+                width=width,
             )
 
         self.measured(receive, launch, between)
@@ -420,8 +428,7 @@ class LayerWriter:
                 "[gate up] = normed [Wgate Wup]",
                 a_reg=Reg.LAYER,
                 count=2 * p.hidden,
-                inner=p.chunk // 8,
-                stride=p.chunk,
+                width=p.chunk,
             )
 
         self.overlapped(receive, launch)
@@ -441,19 +448,6 @@ class LayerWriter:
             )
             self.send(Reg.STATISTIC, Color.ROW_MAX, "largest magnitude of gated", fence_pipe=True)
         for n in self.active:
-            self.take(Reg.A, Color.ROW_TOP, "largest magnitude of all columns")
-            s(Function.RECIPROCAL, d=Reg.B, a=Reg.A)
-            self.out.vector(
-                Op.REQUANTIZE,
-                a_base=p.at("gated", n),
-                a_type=Type.INT16,
-                count=p.hidden,
-                b_reg=Reg.T,
-                dynamic=Reg.B,
-                bits=8,
-                d_base=p.at("hidden", n),
-                d_type=Type.INT8,
-                comment="hidden = 127 gated / largest",
-            )
+            self._quantize(n, "gated", "hidden", p.hidden, Color.ROW_TOP)
             s(Function.TO_SCALE, d=Reg.A, a=Reg.A, comment="scale of hidden")
             self.store_state(n, State.DYNAMIC, Reg.A)

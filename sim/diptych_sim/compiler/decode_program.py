@@ -260,8 +260,7 @@ class _Writer(LayerWriter):
                 Color.COLUMN_ADD,
                 "logits = normed Woutput",
                 count_reg=Reg.VOCABULARY,
-                inner=p.chunk // 8,
-                stride=p.chunk,
+                width=p.chunk,
             )
 
         reset()
