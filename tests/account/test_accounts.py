@@ -40,6 +40,9 @@ def test_causes_sum_and_the_cost_model_is_near(done):
     assert 1 <= prefill["cycles"] / prefill["predicted_cycles"] <= 1.25
     decode = result["decode"]
     assert 0.9 <= decode["cycles"] / decode["predicted_cycles"] <= 1.2
+    spread = decode["macs_by_tile"]
+    assert 4 * spread["mean"] == decode["macs"]
+    assert spread["spread"] <= 0.1
     # Beats fetched behind the end of the program: at most 8.
     assert 0 <= prefill["bytes"]["hbm_read"] - prefill["predicted_hbm_read"] <= 8 * 64
     assert result["windows_checked"] >= 3

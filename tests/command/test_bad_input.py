@@ -23,6 +23,16 @@ def run(capsys, monkeypatch, *arguments):
 DECODE = ("--engine", "lanes", "--stage", "decode")
 MISTAKES = [
     (["--prompt", ""], r"Prompt \(--prompt\) must not be empty"),
+    (["--prompt", "a"] * 9, "Number of prompts must be at most 8, not 9"),
+    (["--prompt", "a", "--prompt", ""], r"Prompt \(--prompt\) must not be empty"),
+    (
+        ["--prompt", "a", "--prompt", "b", *["--tokens", "4"] * 3],
+        r"Number of tokens \(--tokens\) must be given once or for each of 2 prompts, not 3 times",
+    ),
+    (
+        ["--prompt", "a", "--prompt", "b", "--mesh", "2x2"],
+        r"Mesh 2x2 has 24576 bytes .* 2 sequences of 17 positions .* need \d+ more; 5x5 would do",
+    ),
     (["--prompt", "word " * 600], r"Prompt .*context of 512, not \d+"),
     (["--tokens", "0"], "Number of tokens must be at least 1, not 0"),
     (["--tokens", "-3"], "Number of tokens must be at least 1, not -3"),

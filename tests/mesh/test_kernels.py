@@ -47,6 +47,13 @@ def test_gemv_takes_little_more_than_its_steps():
     assert done.accounts["cycles"] <= rows * inner + 16
 
 
+def test_a_product_in_a_tile_by_itself_reaches_90_percent_of_peak():
+    """16 rows, from the first cycle in which the tile is busy to the first in which it is not."""
+    done = gemv(*operands(128, 16), mesh=(1, 1))
+    assert done.matches_golden
+    assert done.accounts["mac_utilization"] >= 0.9
+
+
 @pytest.mark.slow
 def test_gemv_1024_on_8x8_reaches_85_percent_of_peak():
     done = gemv(*operands(1024, 1024), mesh=(8, 8))

@@ -11,7 +11,7 @@ PUBLIC = [("tile.core", f"count_{cause}") for cause in CAUSES]
 
 
 @pytest.mark.parametrize(
-    ("module", "tests"), [("tile", 36), ("tile_engines", 9), ("tile_tasks", 3)]
+    ("module", "tests"), [("tile", 36), ("tile_engines", 10), ("tile_tasks", 3)]
 )
 def test_programs(module, tests):
     ran = simulate(Tile(), name="tile", test_module=f"diptych_tb.mesh.{module}", public=PUBLIC)

@@ -205,6 +205,39 @@ async def sending_takes_no_cycle_of_computing(dut: Any) -> None:
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")
+async def receiving_takes_no_cycle_of_computing(dut: Any) -> None:
+    """Rows of one step each store a sum per cycle; words that come meanwhile wait for the port."""
+    bench = Bench(dut, random.Random(cocotb.RANDOM_SEED))
+    await bench.start()
+    rows, took = 60, []
+    for words in (0, 40):
+        program = Assembler()
+        program.vector(
+            Op.RECEIVE, color=IN, count=words, d_base=D + 0x200, stride=4, d_type=Type.INT32
+        )
+        # The first one multiplies until words come in every cycle.
+        for count in (rows, rows):
+            program.scalar(Function.SEND, color=OUT, fence_pipe=True)
+            program.vector(
+                Op.MATVEC, a_base=A, b_base=B + 8, d_base=D, count=count, inner=1, stride=8
+            )
+        program.scalar(Function.SEND, color=OUT, fence_pipe=True)
+        send_memory(program, D + 0x200, words or 1)
+        program.scalar(Function.END)
+        before = len(bench.east.wavelets[OUT])
+        bench.run(program)
+        bench.send(IN, range(words))
+        await bench.receive(3)
+        assert (await bench.receive(words or 1))[:words] == list(range(words))
+        first, middle, last, *_ = _cycles(bench, before)
+        took.append((middle - first, last - middle))
+    assert took[0] == took[1], took
+    assert rows <= took[0][0] <= rows + 9
+    assert int(dut.core.count_bank_conflict.value) == 0
+    await check_causes(dut)
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def a_joined_wavelet_leaves_four_cycles_after_it_came(dut: Any) -> None:
     """MOVE from a color to a color, with what is in memory: full rate, control on the last."""
     rng = random.Random(cocotb.RANDOM_SEED)
