@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Products on the mesh: results, cycles, and programs that hang.
 
-Mutations that were seen to fail: weights in the bank of x; a ring in the order of the tiles.
+Mutations that were seen to fail: weights in the bank of x; a ring in the order of the tiles; a
+watchdog that takes any busy tile for a hang, or reads another color; one that names tiles that have
+ended before one that waits.
 """
 
 from dataclasses import replace
@@ -160,6 +162,27 @@ def test_a_program_that_waits_for_nothing_is_stopped(engine):
     )
     with pytest.raises(HangError, match=message):
         run_kernel(_broken(write), useful_macs=1, engine=engine)
+
+
+def test_of_tiles_that_ended_and_one_that_waits_the_one_is_named():
+    def write(program):
+        program.branch(2, "ends")
+        program.scalar(Function.TAKE, d=2, color=2)
+        program.label("ends")
+        program.scalar(Function.END)
+
+    kernel = _broken(write)
+    last = [[0, 1], [0, 0]]  # columns of each row that end at once
+    load = [
+        row + packet(Load.REGISTER, 2, [1], *columns)
+        for row, columns in zip(kernel.load, last, strict=True)
+    ]
+    message = (
+        r"tile \(1, 1\) in task 0 at instruction 1 \(TAKE d_reg=2 count=2\) waits for a wavelet of "
+        r"color 2 \(SUM\); of all tiles 3 wait for task, 1 wait for wavelet$"
+    )
+    with pytest.raises(HangError, match=message):
+        run_kernel(replace(kernel, load=load), useful_macs=1)
 
 
 def test_a_program_that_goes_round_in_circles_is_stopped():

@@ -3,8 +3,9 @@
 """The router: nothing lost, doubled, reordered or misled; rate, latency, fairness, switches.
 
 Mutations that were tried by hand, each seen to fail: a credit that is not taken; a combining color
-that fires with one source missing; the maximum of unsigned numbers; a buffer that is read one
-further; turns that are not taken; the mesh's edge ignored.
+that fires with one source missing; the maximum of unsigned numbers; an arg-max that takes indices of
+keys that lost; a sum without the core's word; a buffer that is read one further; turns that are not
+taken; the mesh's edge ignored.
 """
 
 import pytest

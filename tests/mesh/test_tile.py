@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A tile: every operation against the golden model, tasks, engines beside each other, causes."""
+"""A tile: every operation against the golden model, tasks, engines beside each other, causes.
+
+Mutations that were tried by hand, each seen to fail: TRANSMIT that reads the word again that it has
+sent; received words that do not wait while another one writes.
+"""
 
 import pytest
 
