@@ -205,6 +205,26 @@ async def sending_takes_no_cycle_of_computing(dut: Any) -> None:
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")
+async def single_words_leave_between_those_of_a_block(dut: Any) -> None:
+    """SEND while TRANSMIT is under way: none is lost, and each keeps its own order."""
+    bench = Bench(dut, random.Random(cocotb.RANDOM_SEED))
+    await bench.start()
+    block, single = list(range(40)), list(range(1000, 1012))
+    bench.store(A, block, 4)
+    program = Assembler()
+    program.vector(Op.TRANSMIT, a_base=A, count=len(block), color=OUT)
+    for word in single:
+        program.scalar(Function.SEND, imm=word, color=OUT)
+    program.scalar(Function.END)
+    bench.run(program)
+    got = await bench.receive(len(block) + len(single))
+    assert [word for word in got if word < 1000] == block
+    assert [word for word in got if word >= 1000] == single
+    assert got.index(single[-1]) < got.index(block[-1])
+    await check_causes(dut)
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def receiving_takes_no_cycle_of_computing(dut: Any) -> None:
     """Rows of one step each store a sum per cycle; words that come meanwhile wait for the port."""
     bench = Bench(dut, random.Random(cocotb.RANDOM_SEED))
