@@ -88,7 +88,7 @@ class Keeper:
         """
         file = self._checkpoint.file
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
                 about = json.loads(bytes(arrays["about"]))
                 if about["identity"] != self._identity:
                     raise CheckpointError(f"Checkpoint {file} must be of this run, not of another")
