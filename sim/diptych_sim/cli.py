@@ -35,8 +35,15 @@ __all__ = ["main"]
     type=click.IntRange(1, 4096),
     help="Cut the mesh among so many MPI processes (with --engine lanes).",
 )
-def cli(count: int | None) -> None:
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    help="Threads of the mesh in each process (with --engine lanes).",
+)
+def cli(count: int | None, threads: int | None) -> None:
     """Language models on a simulated machine: systolic prefill, KV link, wafer-mesh decode."""
+    if threads is not None:
+        os.environ["DIPTYCH_THREADS"] = str(threads)
     if count is not None and count > 1 and processes() == 1:
         try:
             sys.exit(launch(count, [sys.executable, *sys.argv]))

@@ -20,6 +20,7 @@ from diptych_sim.engine.lanes.checkpoint import Checkpoint, Keeper
 from diptych_sim.engine.lanes.handles import lane_tiles
 from diptych_sim.engine.lanes.machines import open_mesh
 from diptych_sim.engine.lanes.mesh import LaneMesh, Word
+from diptych_sim.engine.processes import threads
 from diptych_sim.engine.simulate import Run, default_seed
 
 __all__ = ["LaneHost", "run_collective", "run_decode", "run_kernel"]
@@ -41,15 +42,11 @@ class LaneHost:
         Listing of the program, for the watchdog.
     colors : dict of int to str
         Names of colors, for it.
-    threads : int
-        How many run the mesh.
     """
 
-    def __init__(
-        self, mesh: LaneMesh, *, lines: list[str], colors: dict[int, str], threads: int = 1
-    ) -> None:
+    def __init__(self, mesh: LaneMesh, *, lines: list[str], colors: dict[int, str]) -> None:
         self.mesh = mesh
-        self.threads = threads
+        self.threads = threads()
         self.started = time.perf_counter()
         self._lines, self._colors = lines, colors
         mesh.reset()

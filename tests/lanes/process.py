@@ -21,7 +21,7 @@ def main(how):
     with open_mesh(*MESH) as mesh:
         mesh.reset()
         mesh.feed(random_job(MESH, 3))
-        mesh.run(5000, until="sent")
+        mesh.run(1000, until="sent")
         if how and rank() == processes() - 1:
             if how == "die":
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -23,18 +23,18 @@ def output(*command):
     ).stdout.splitlines()
 
 
-def test_digest_equals_that_of_one_process():
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_digest_equals_that_of_one_process(count):
     alone = output(*PROCESS)
     assert len(alone) == 1
-    for count in (2, 4):
-        assert output(MPIRUN, "-n", str(count), *PROCESS) == alone * count
+    assert output(MPIRUN, "-n", str(count), *PROCESS) == alone * count
 
 
 @pytest.mark.parametrize(
     ("how", "error"),
     [
         ("die", "error: an MPI process has died, and the run with it (status 9)\n"),
-        ("raise", "error: process 1: MemoryError: no more\n"),
+        pytest.param("raise", "error: process 1: MemoryError: no more\n", marks=pytest.mark.slow),
     ],
 )
 def test_a_process_that_dies_ends_the_run_with_one_line(capfd, how, error):
@@ -43,6 +43,7 @@ def test_a_process_that_dies_ends_the_run_with_one_line(capfd, how, error):
     assert (captured.out, captured.err) == ("", error)
 
 
+@pytest.mark.slow
 def test_command_on_several_processes_gives_the_same(tmp_path):
     command = ("gemv", "40", "50", "--mesh", "2x2", "--engine", "lanes", "--json")
     results = []

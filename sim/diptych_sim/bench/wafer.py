@@ -30,12 +30,12 @@ from diptych_sim.compiler.wafer import (
 )
 from diptych_sim.engine.lanes.machines import open_mesh
 from diptych_sim.engine.lanes.mesh import LaneMesh
+from diptych_sim.engine.processes import threads
 
 __all__ = ["Operation", "measure", "run_wafer"]
 
 SIZE = os.environ.get("DIPTYCH_WAFER", "750x994")
 """The mesh; 750x994 are the tiles of a WSE-2 that programs may use."""
-THREADS = int(os.environ.get("DIPTYCH_THREADS", "1"))
 DRAIN = 8
 """Cycles after which a tile that has ended its task has written all."""
 
@@ -115,7 +115,7 @@ def measure(console: Console, _runs: int) -> None:
     with open_mesh(rows, columns, **sizes) as mesh:
         built, clock = time.perf_counter() - clock, time.perf_counter()
         table = Table("operation", "cycles", "from last start", "bound", "published", "all equal")
-        for done in run_wafer(mesh, wafer, THREADS):
+        for done in run_wafer(mesh, wafer, threads()):
             bound, published = _beside(done.task, rows, columns)
             name = done.task.name.lower().replace("_", "-")
             if done.task is Task.PRODUCT:
@@ -133,7 +133,7 @@ def measure(console: Console, _runs: int) -> None:
     console.print(
         f"{rows}x{columns} tiles of {SRAM_BYTES} bytes of SRAM: compiled in {compiled:.0f} s, built in "
         f"{built:.0f} s, {cycles:,} cycles in {ran:.0f} s ({speed:.1f} M tile-cycles/s, "
-        f"{THREADS} threads); {size:,.0f} bytes a tile, {memory:.1f} GiB at most"
+        f"{threads()} threads); {size:,.0f} bytes a tile, {memory:.1f} GiB at most"
     )
 
 

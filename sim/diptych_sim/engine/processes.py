@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .errors import ToolError
 
-__all__ = ["is_first", "launch", "processes", "rank"]
+__all__ = ["is_first", "launch", "processes", "rank", "threads"]
 
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE")
 _RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
@@ -44,6 +44,11 @@ def rank() -> int:
 def is_first() -> bool:
     """Return whether this is the process that tells what has happened."""
     return rank() == 0
+
+
+def threads() -> int:
+    """Return how many threads a mesh on lanes uses in this process: ``$DIPTYCH_THREADS`` or 1."""
+    return _number(("DIPTYCH_THREADS",), 1)
 
 
 def _pass_on(lines: Iterable[str]) -> None:

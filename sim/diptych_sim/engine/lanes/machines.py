@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -157,12 +158,16 @@ class MachineMesh(LaneMesh):
         def reach(what: int, bits: int) -> int:
             if what == _AGREE:
                 mine[0] = bits
-                comm.Allreduce(mine, all_, MPI.BOR)
+                asked = comm.Iallreduce(mine, all_, MPI.BOR)
+                while not asked.Test():
+                    os.sched_yield()
                 return int(all_[0])
             if what == _SEND:
                 MPI.Prequest.Startall(requests)
             else:
-                MPI.Request.Waitall(requests)
+                # MPI's own waiting would keep a core from a process that shares it.
+                while not MPI.Request.Testall(requests):
+                    os.sched_yield()
             return 0
 
         return reach
