@@ -26,7 +26,7 @@ Public = tuple[str, str]
 """A module and a variable in it; both may hold the wildcards ``*`` and ``?``."""
 
 _WAVES_HEADER = Path(__file__).with_name("waves.h")
-_LAYOUT = "2"  # changes when a build directory means something else
+_LAYOUT = "3"  # changes when a build directory means something else
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,6 @@ def build(
     if options.outside is not None:
         public = f'public_flat_rd -module "{options.outside}" -var "watched"\n'
         design[0] = (design[0][0], design[0][1] + public)
-    libs = str(cocotb_tools.config.libs_dir)
     verilate = verilator_command(
         name,
         "Vtop",
@@ -168,7 +167,7 @@ def build(
         "Vtop",
         f"OPT_FAST={options.optimize}",
         f"VM_TRACE={int(recording)}",
-        f"USER_LDFLAGS={shlex.join([f'-Wl,-rpath,{libs}', f'-L{libs}', '-L.', *exported])}",
+        f"USER_LDFLAGS={shlex.join(['-Lcocotb_libs', '-L.', *exported])}",
         f"USER_LDLIBS={shlex.join([*archives, '-lcocotbvpi_verilator'])}",
     )
     main = (cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp").read_text()

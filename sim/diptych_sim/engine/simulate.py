@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 from xml.etree import ElementTree
 
+import cocotb_tools.config
 from amaranth.lib import wiring
 from cocotb_tools import runner
 
@@ -285,6 +286,9 @@ def simulate(
 def _environment(env: Mapping[str, object]) -> dict[str, str]:
     # Only what is set here reaches the simulator on top of our own environment.
     base = {"PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": "1", "COCOTB_ANSI_OUTPUT": "0"}
+    # Not in the program itself, so that checkouts may share it.
+    libraries = [str(cocotb_tools.config.libs_dir), os.environ.get("LD_LIBRARY_PATH", "")]
+    base["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
     return base | {key: str(value) for key, value in env.items()}
 
 
