@@ -47,7 +47,7 @@ def _check_command(words):
         words = words[words.index("diptych") :]
     assert words[0] in {"diptych", ".venv/bin/diptych", "gtkwave", "surfer", "pip"}, words
     if words[0].endswith("diptych"):
-        if words[1] == "--processes":
+        if words[1] in ("--processes", "--threads"):
             words = [words[0], *words[3:]]
         command = cli.cli.get_command(click.Context(cli.cli), words[1])
         assert command is not None, words
