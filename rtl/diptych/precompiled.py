@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Components whose Verilog is emitted once, however often they are instantiated."""
 
+import copyreg
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -8,13 +9,18 @@ from copy import deepcopy
 from typing import Any
 
 from amaranth.hdl import ClockSignal, Const, Instance, Module, ResetSignal, Signal
-from amaranth.lib import wiring
+from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In
 
 __all__ = ["Precompiled", "collecting", "inlined"]
 
 _inlined: ContextVar[bool] = ContextVar("inlined", default=False)
 _collected: ContextVar[dict[str, "wiring.Component"] | None] = ContextVar("collected", default=None)
+
+# Copies of these would look for their own parts before they have any.
+copyreg.pickle(data.View, lambda view: (data.View, (view.shape(), view.as_value())))
+copyreg.pickle(enum.EnumView, lambda view: (enum.EnumView, (view.shape(), view.as_value())))
+copyreg.pickle(wiring.FlippedInterface, lambda end: (wiring.flipped, (wiring.flipped(end),)))
 
 
 class Precompiled(wiring.Component):

@@ -46,6 +46,7 @@ def test_a_folder_that_is_no_run_gives_one_line(tmp_path, arguments, message):
     assert not list(tmp_path.rglob("*.html"))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_has_a_partial_report(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()

@@ -218,7 +218,10 @@ def test_a_missing_testbench_is_a_failure(sources):
         run(build(sources, name="ring"), test_module="diptych_tb.there_is_no_such_module")
 
 
-@pytest.mark.parametrize(("suffix", "magic"), [("fst", b"\0\0\0"), ("vcd", b"$version")])
+@pytest.mark.parametrize(
+    ("suffix", "magic"),
+    [("fst", b"\0\0\0"), pytest.param("vcd", b"$version", marks=pytest.mark.slow)],
+)
 def test_records_waves(sources, tmp_path, suffix, magic):
     path = tmp_path / f"ring.{suffix}"
     measure(sources, SHARED, waves=WavePlan(file=path))

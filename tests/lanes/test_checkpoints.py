@@ -78,6 +78,7 @@ def test_what_cannot_be_written_leaves_the_one_before(tmp_path):
     assert decode(file, resume=True).matches_golden
 
 
+@pytest.mark.slow
 def test_refuses_what_is_not_of_this_run(tmp_path):
     file = tmp_path / "run.checkpoint"
     decode(file)

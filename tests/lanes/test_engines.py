@@ -68,7 +68,7 @@ def test_decodes_agree():
     [
         pytest.param("broadcast", "fabric", Combine.ADD, marks=pytest.mark.slow),
         pytest.param("reduce", "chain", Combine.MAX, marks=pytest.mark.slow),
-        ("allreduce", "two-phase", Combine.ADD),
+        pytest.param("allreduce", "two-phase", Combine.ADD, marks=pytest.mark.slow),
         pytest.param("allreduce", "fabric", Combine.ARGMAX, marks=pytest.mark.slow),
     ],
 )

@@ -47,6 +47,7 @@ def sums(run):
         assert sum(row["cycles_by_cause"][cause] for row in rows) == count
 
 
+@pytest.mark.slow
 def test_two_prompts_that_end_apart(tmp_path):
     run = write_run(tmp_path, lengths=(9, 4), tokens=(4, 2))
     page = check(run)
