@@ -2,7 +2,7 @@
 """Random routes with forks, combines and switches: every wavelet where it belongs, in order.
 
 Mutations that were tried by hand, each seen to fail: a color that passes wavelets while it moves;
-a switch that moves to another position.
+a switch that moves to another position, or though its route says that it stays.
 """
 
 import random
