@@ -42,6 +42,7 @@ def die(event):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on(tmp_path):
     file = tmp_path / "run.checkpoint"
     program = f"import test_checkpoints as t; t.decode(t.Path({str(file)!r}), on_event=t.die)"

@@ -45,7 +45,8 @@ def gathered(engine, operation, algorithm, combine):
     return collective(c, random_vectors(c, 1), engine=engine)
 
 
-@pytest.mark.parametrize("run", [product, pytest.param(matrices, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("run", [product, matrices])
 def test_products_agree(run):
     done = [run(engine) for engine in ENGINES]
     assert done[0].matches_golden

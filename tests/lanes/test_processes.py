@@ -30,11 +30,12 @@ def test_digest_equals_that_of_one_process(count):
     assert output(MPIRUN, "-n", str(count), *PROCESS) == alone * count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "error"),
     [
         ("die", "error: an MPI process has died, and the run with it (status 9)\n"),
-        pytest.param("raise", "error: process 1: MemoryError: no more\n", marks=pytest.mark.slow),
+        ("raise", "error: process 1: MemoryError: no more\n"),
     ],
 )
 def test_a_process_that_dies_ends_the_run_with_one_line(capfd, how, error):

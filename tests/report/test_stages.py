@@ -66,6 +66,7 @@ def test_two_prompts_that_end_apart(tmp_path):
     assert layers == [0, 1]
 
 
+@pytest.mark.slow
 def test_prefill_alone(tmp_path):
     run = write_run(tmp_path, tokens=(1,), stage="prefill")
     page = check(run)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from diptych.systolic.with_pins import PrefillWithPins
 from diptych_sim.compiler.gemm import compile_gemm
@@ -41,6 +42,7 @@ def run(program, folder, *, handoff=(), memory=()):
     assert ran.tests == 2
 
 
+@pytest.mark.slow
 def test_a_product_from_memory_to_memory(tmp_path):
     rng = np.random.default_rng(1)
     x = rng.integers(-128, 128, (9, 21)).astype(np.int8)
@@ -55,6 +57,7 @@ def test_a_product_from_memory_to_memory(tmp_path):
     run(compiled.program, tmp_path, memory=memory)
 
 
+@pytest.mark.slow
 def test_a_prefill(tmp_path):
     model = random_model(TINY, 1)
     prompt = np.random.default_rng(1).integers(0, TINY.vocab, 7).tolist()
