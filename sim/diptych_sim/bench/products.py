@@ -9,10 +9,15 @@ import numpy as np
 from diptych_sim.gemm import Gemm, gemm
 from diptych_sim.report.progress import Steps
 
-__all__ = ["Shape", "product"]
+__all__ = ["Shape", "name_of", "product"]
 
 Shape = tuple[int, int, int]
 """M, K, N."""
+
+
+def name_of(shape: Shape) -> str:
+    """Return a shape as MxKxN."""
+    return "x".join(map(str, shape))
 
 
 def product(

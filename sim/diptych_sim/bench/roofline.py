@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from diptych_sim.bench.products import Shape, product
+from diptych_sim.bench.products import Shape, name_of, product
 from diptych_sim.report.progress import Steps
 
 __all__ = ["measure"]
@@ -48,7 +48,7 @@ def measure(console: Console, runs: int) -> None:
             for shape in SHAPES:
                 done = product(shape, ARRAY, tell, hbm_bytes_per_cycle=bandwidth).accounts
                 moved = done["bytes"]["hbm_read"] + done["bytes"]["hbm_write"]
-                name = "x".join(map(str, shape))
+                name = name_of(shape)
                 point = Point(name, done["macs"] / moved, done["macs"] / done["cycles"])
                 points.append(point)
                 limit = roof.at(point.intensity)

@@ -18,7 +18,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from diptych_sim.bench.products import Shape, product
+from diptych_sim.bench.products import Shape, name_of, product
 from diptych_sim.engine.cache import cache_root, locked
 from diptych_sim.report.progress import Steps
 
@@ -158,7 +158,7 @@ def measure(console: Console, runs: int) -> None:
         counts = [f"{count:,}" for count in each]
         ratio = f"{min(each) / cycles:.2f}"
         table.add_row(
-            _name(shape), f"{cycles:,}", f"{bound:,}", f"{bound / cycles:.1%}", *counts, ratio
+            name_of(shape), f"{cycles:,}", f"{bound:,}", f"{bound / cycles:.1%}", *counts, ratio
         )
     console.print(table)
     table = _table(
@@ -166,18 +166,14 @@ def measure(console: Console, runs: int) -> None:
     )
     for shape, cycles in GEMMINI.items():
         mine = biased[shape]["cycles"]
-        table.add_row(_name(shape), f"{mine:,}", f"{cycles:,}", f"{cycles / mine:.2f}")
+        table.add_row(name_of(shape), f"{mine:,}", f"{cycles:,}", f"{cycles / mine:.2f}")
     console.print(table)
     best = max(ours, key=lambda shape: ours[shape]["mac_utilization"])
     table = _table("Best utilization of the multipliers", ("array", "of peak"))
-    table.add_row(f"ours, {_name(best)}", f"{100 * ours[best]['mac_utilization']:.1f} %")
+    table.add_row(f"ours, {name_of(best)}", f"{100 * ours[best]['mac_utilization']:.1f} %")
     for name, share in PUBLISHED.items():
         table.add_row(name, share)
     console.print(table)
-
-
-def _name(shape: Shape) -> str:
-    return "x".join(map(str, shape))
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:

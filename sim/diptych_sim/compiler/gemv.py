@@ -25,7 +25,7 @@ from diptych_sim.compiler.mesh_kernel import (
 from diptych_sim.compiler.route_entry import RouteEntry, check_routes
 from diptych_sim.golden.numbers import UNITY
 
-__all__ = ["CompiledGemv", "compile_gemv", "sum_routes"]
+__all__ = ["CompiledGemv", "compile_gemv", "row_product", "sum_routes"]
 
 PRODUCT_TASK, READ_TASK = 0, 1
 _UNITY = 1
@@ -151,32 +151,65 @@ def _too_small(k: int, n: int, rows: int, columns: int, needed: int, size: int) 
     )
 
 
-def _program(at: _Layout) -> Assembler:
-    program = Assembler()
+def row_product(
+    program: Assembler,
+    *,
+    weights: int,
+    x: int,
+    y: int,
+    outputs: int,
+    inputs: int,
+    stride: int,
+    partial: int,
+    total: int,
+    unity: int,
+) -> None:
+    """Append a task: a tile's int8 weights [outputs, inputs] times ``x``, added along its row.
+
+    Rows of weights are ``stride`` bytes apart. Sums leave with the color ``partial`` and come as
+    ``total`` to those tiles that the routes say, which keep them at ``y`` as int32; the register
+    ``unity`` holds the scale of one.
+    """
     program.vector(
         Op.RECEIVE,
-        color=Color.SUM,
-        count=at.outputs,
-        d_base=at.y,
+        color=total,
+        count=outputs,
+        d_base=y,
         d_type=Type.INT32,
         stride=4,
         bits=32,
-        b_reg=_UNITY,
-        dynamic=_UNITY,
+        b_reg=unity,
+        dynamic=unity,
         comment="sums of the row",
     )
     program.vector(
         Op.MATVEC,
-        a_base=at.weights,
-        b_base=0,
-        count=at.outputs,
-        inner=at.inputs // 8,
-        stride=at.stride,
+        a_base=weights,
+        b_base=x,
+        count=outputs,
+        inner=inputs // 8,
+        stride=stride,
         to_color=1,
-        color=Color.PARTIAL,
+        color=partial,
         comment="the tile's block",
     )
     program.scalar(Function.END)
+
+
+def _program(at: _Layout) -> Assembler:
+    program = Assembler()
+    row_product(
+        program,
+        weights=at.weights,
+        x=0,
+        y=at.y,
+        outputs=at.outputs,
+        inputs=at.inputs,
+        stride=at.stride,
+        partial=Color.PARTIAL,
+        total=Color.SUM,
+        unity=_UNITY,
+    )
     read_task(program, Color.READ)
     return program
 

@@ -18,7 +18,7 @@ from diptych.mesh.fabric import LOAD_COLOR, Combine, Load, Port
 from diptych.mesh.isa import Function, Op, Type
 from diptych_sim.compiler.assembler import Assembler
 from diptych_sim.compiler.collective_algorithms import spanning_tree
-from diptych_sim.compiler.gemv import sum_routes
+from diptych_sim.compiler.gemv import row_product, sum_routes
 from diptych_sim.compiler.mesh_kernel import load_route, packet, words_of
 from diptych_sim.compiler.route_entry import RouteEntry
 from diptych_sim.golden.numbers import UNITY
@@ -162,30 +162,18 @@ def _program() -> tuple[Assembler, dict[str, int]]:
     )
     program.scalar(Function.END)
     entries["product"] = len(program.instructions)
-    program.vector(
-        Op.RECEIVE,
-        color=Color.SUM,
-        count=OUTPUTS,
-        d_base=At.Y,
-        d_type=Type.INT32,
-        stride=4,
-        bits=32,
-        b_reg=_UNITY,
-        dynamic=_UNITY,
-        comment="sums of the row",
-    )
-    program.vector(
-        Op.MATVEC,
-        a_base=At.WEIGHTS,
-        b_base=At.X,
-        count=OUTPUTS,
-        inner=INPUTS // 8,
+    row_product(
+        program,
+        weights=At.WEIGHTS,
+        x=At.X,
+        y=At.Y,
+        outputs=OUTPUTS,
+        inputs=INPUTS,
         stride=INPUTS,
-        to_color=1,
-        color=Color.ROW,
-        comment="the tile's block",
+        partial=Color.ROW,
+        total=Color.SUM,
+        unity=_UNITY,
     )
-    program.scalar(Function.END)
     return program, entries
 
 
