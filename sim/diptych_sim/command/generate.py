@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from diptych_sim.account.accounts import AccountError, account, account_decode
+from diptych_sim.account.accounts import account, account_decode
 from diptych_sim.command.checkpoints import plan_checkpoint, with_checkpoint
 from diptych_sim.command.options import (
     ARRAY,
@@ -28,13 +28,12 @@ from diptych_sim.command.options import (
     write_json,
 )
 from diptych_sim.command.prompts import check_texts, encode, joined, written
+from diptych_sim.command.running import running
 from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.command_listing import command_listing
-from diptych_sim.compiler.hbm_layout import PrefillError
 from diptych_sim.compiler.listing import memory_listing, program_listing
 from diptych_sim.compiler.placement import MeshTooSmallError, UnsupportedModelError, place
 from diptych_sim.decode_only import DecodeRun, decode_only
-from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
 from diptych_sim.engine.kind import Engine
 from diptych_sim.engine.lanes.checkpoint import CheckpointError
 from diptych_sim.engine.processes import is_first, processes
@@ -46,7 +45,6 @@ from diptych_sim.llm.tokenizer import TextStream
 from diptych_sim.report.derived import DERIVED, REPORT, write_derived
 from diptych_sim.report.layers import print_layers
 from diptych_sim.report.live import Live
-from diptych_sim.report.progress import Steps
 from diptych_sim.report.terminal import print_accounts
 from diptych_sim.report.whole_file import write_whole
 from diptych_sim.trace import FILES, RESULT, read_run
@@ -163,11 +161,7 @@ def generate(
     terminal = Console(stderr=json_file == "-", highlight=False, emoji=False)
     machine = Machine(array=array, mesh=mesh, sram_bytes=sram_bytes, weight_rows=weight_rows)
     streams = [TextStream(loaded.tokenizer, ids[-1]) for ids in prompts.ids]
-    tell = Steps()
     stop_ids = sorted(loaded.tokenizer.stop_ids)
-    live = Live(
-        terminal, tell, prompts=prompts.shown, stop_ids=stop_ids, tokens=sum(prompts.counts)
-    )
     config = {
         "model": loaded.model.name if hasattr(loaded.model, "name") else model,
         "prompt": prompts.shown[0] if single else list(prompts.shown),
@@ -197,10 +191,12 @@ def generate(
         "trace": trace,
         "about": {"config": config, "prompts": prompts.shown, "stop_ids": stop_ids},
         "text_of": lambda sequence, token: streams[sequence].add(token),
-        "progress": tell,
-        "on_event": live,
     }
-    try:
+    with running(ValueError, CheckpointError) as tell:
+        live = Live(
+            terminal, tell, prompts=prompts.shown, stop_ids=stop_ids, tokens=sum(prompts.counts)
+        )
+        options |= {"progress": tell, "on_event": live}
         tell("quantizing the model")
         quantized = quantize_loaded(loaded)
         done: Generation | DecodeRun
@@ -224,18 +220,6 @@ def generate(
             accounts = account_decode(done, recorded, clock_mhz=clock_mhz)
         else:
             accounts = account(done, quantized, machine, recorded, clock_mhz=clock_mhz)
-    except (
-        MeshTooSmallError,
-        UnsupportedModelError,
-        PrefillError,
-        CheckpointError,
-        ValueError,
-    ) as error:
-        raise Refused(str(error)) from None
-    except (BuildError, ToolError, SimulationError, AccountError) as error:
-        raise click.ClickException(str(error)) from None
-    finally:
-        tell.stop()
     result = {
         **joined(sequences),
         "pieces": [event["text"] for event in done.events if event["kind"] == "token"],
