@@ -20,12 +20,14 @@ from diptych_sim.compiler.routes import Color
 from diptych_sim.golden.machine import STEPS
 from diptych_sim.golden.quantized import QuantizedModel
 
-__all__ = ["LayerWriter"]
+__all__ = ["INT16", "KEPT", "LayerWriter"]
 
 KEPT = (Reg.TURN, Reg.SLOT)
 """Registers that keep statistics of one sequence while the next one's are received."""
 RECIPROCALS = (Reg.A, Reg.T, *KEPT)
 """Registers for the reciprocals of heads that are on their way at once; one sequence has two."""
+INT16: dict[str, Any] = {"bits": 16, "d_type": Type.INT16, "stride": 2}
+"""Fields of what is received as int16, one element behind the other."""
 
 Piece = Callable[[int], None]
 
@@ -71,6 +73,20 @@ class LayerWriter:
             comment=comment,
             **fields,
         )
+
+    def product_of_norm(self, n: int, weights: str, comment: str, **fields: Any) -> None:
+        """Start a product of a sequence's ``normed``, whose sums meet in the columns."""
+        p = self.place
+        self.product(weights, p.at("normed", n), Color.COLUMN_ADD, comment, width=p.chunk, **fields)
+
+    def scaled(self, scale: str, *, first: int = 0, dynamic: Reg = Reg.A) -> dict[str, Any]:
+        """Return fields that scale by a layer's words, from word ``first`` on, and a register."""
+        return {
+            "static_memory": 1,
+            "b_base": self.place.at(scale) + 4 * first,
+            "b_reg": Reg.LAYER,
+            "dynamic": dynamic,
+        }
 
     def load_state(self, n: int, word: State, register: Reg) -> None:
         """Load a word of a sequence's state, unless it stands in its register anyway."""
@@ -162,7 +178,6 @@ class LayerWriter:
         """Q, K and V of the column's heads, rotated; K and V go to the cache."""
         p, s, d = self.place, self.out.scalar, self.head_dim
         qk, v = (p.heads + p.kv_heads) * d, p.kv_heads * d
-        scaled: dict[str, Any] = {"static_memory": 1, "b_reg": Reg.LAYER, "dynamic": Reg.A}
 
         def receive(n: int) -> None:
             self.load_state(n, State.DYNAMIC, Reg.A)
@@ -170,12 +185,9 @@ class LayerWriter:
                 Color.COLUMN_SUM,
                 "q and k as int16",
                 count=qk,
-                b_base=p.at("qkv_scale"),
-                bits=16,
                 d_base=p.at("qk", n),
-                d_type=Type.INT16,
-                stride=2,
-                **scaled,
+                **self.scaled("qkv_scale"),
+                **INT16,
             )
             self.load_state(n, State.SLOT, Reg.SLOT)
             s(
@@ -189,25 +201,16 @@ class LayerWriter:
                 Color.COLUMN_SUM,
                 "v as int8, into the cache",
                 count=v,
-                b_base=p.at("qkv_scale") + 4 * qk,
                 bits=8,
                 d_base=p.at("values", n),
                 d_reg=Reg.B,
                 d_type=Type.INT8,
                 stride=p.value_stride,
-                **scaled,
+                **self.scaled("qkv_scale", first=qk),
             )
 
         def launch(n: int) -> None:
-            self.product(
-                "qkv",
-                p.at("normed", n),
-                Color.COLUMN_ADD,
-                "[q k v] = normed Wqkv",
-                a_reg=Reg.LAYER,
-                count=qk + v,
-                width=p.chunk,
-            )
+            self.product_of_norm(n, "qkv", "[q k v] = normed Wqkv", a_reg=Reg.LAYER, count=qk + v)
 
         self.overlapped(receive, launch)
         for n in self.active:
@@ -373,10 +376,6 @@ class LayerWriter:
                 Color.ROW_SUM,
                 f"x += {inputs} {matrix}",
                 count=p.chunk,
-                static_memory=1,
-                b_base=p.at(scale),
-                b_reg=Reg.LAYER,
-                dynamic=Reg.A if down else Reg.UNITY,
                 bits=32,
                 d_base=p.at("x", n),
                 d_type=Type.INT16,
@@ -385,6 +384,7 @@ class LayerWriter:
                 statistic=1,
                 inner=self.model.square_shift,
                 fence_receive=1,
+                **self.scaled(scale, dynamic=Reg.A if down else Reg.UNITY),
             )
 
         def launch(n: int) -> None:
@@ -410,25 +410,18 @@ class LayerWriter:
                 Color.COLUMN_SUM,
                 "gate and up as int16, in pairs",
                 count=2 * p.hidden,
-                static_memory=1,
-                b_base=p.at("gate_up_scale"),
-                b_reg=Reg.LAYER,
-                dynamic=Reg.A,
-                bits=16,
                 d_base=p.at("gate_up", n),
-                d_type=Type.INT16,
-                stride=2,
+                **self.scaled("gate_up_scale"),
+                **INT16,
             )
 
         def launch(n: int) -> None:
-            self.product(
+            self.product_of_norm(
+                n,
                 "w_gate_up",
-                p.at("normed", n),
-                Color.COLUMN_ADD,
                 "[gate up] = normed [Wgate Wup]",
                 a_reg=Reg.LAYER,
                 count=2 * p.hidden,
-                width=p.chunk,
             )
 
         self.overlapped(receive, launch)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from diptych.mesh.isa import Function, Op, Type
 from diptych_sim.compiler.assembler import Assembler
-from diptych_sim.compiler.decode_layer import KEPT, LayerWriter
+from diptych_sim.compiler.decode_layer import INT16, KEPT, LayerWriter
 from diptych_sim.compiler.placement import Placement, State
 from diptych_sim.compiler.registers import Register as Reg
 from diptych_sim.compiler.routes import Color
@@ -131,12 +131,10 @@ class _Writer(LayerWriter):
             count=p.chunk,
             b_reg=Reg.UNITY,
             dynamic=Reg.UNITY,
-            bits=16,
             d_base=p.at("x", n),
-            d_type=Type.INT16,
-            stride=2,
             statistic=1,
             inner=self.model.square_shift,
+            **INT16,
         )
 
     def _look_up(self, n: int) -> None:
@@ -254,14 +252,7 @@ class _Writer(LayerWriter):
             )
 
         def launch(n: int) -> None:
-            self.product(
-                "output",
-                p.at("normed", n),
-                Color.COLUMN_ADD,
-                "logits = normed Woutput",
-                count_reg=Reg.VOCABULARY,
-                width=p.chunk,
-            )
+            self.product_of_norm(n, "output", "logits = normed Woutput", count_reg=Reg.VOCABULARY)
 
         reset()
         s(
