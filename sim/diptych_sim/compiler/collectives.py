@@ -28,7 +28,7 @@ from diptych_sim.compiler.collective_plan import (
     Plan,
     line,
 )
-from diptych_sim.compiler.mesh_kernel import packet
+from diptych_sim.compiler.mesh_kernel import packet, receive_words, send_words
 from diptych_sim.compiler.route_entry import check_routes
 
 __all__ = [
@@ -235,16 +235,8 @@ def _arg_max(flat: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 def _append(program: Assembler, c: Collective, move: Move, result: int) -> None:
     if move.background:
-        program.vector(
-            Op.RECEIVE,
-            count=c.words,
-            color=move.joins,
-            bits=0,
-            d_base=result,
-            d_type=Type.INT32,
-            stride=4,
-            comment="result",
-        )
+        assert move.joins is not None
+        receive_words(program, move.joins, c.words, d_base=result, comment="result")
         return
     joins = move.joins is not None
     program.vector(
@@ -287,17 +279,7 @@ def compile_collective(
     colors = next(count for count in COLOR_COUNTS if count >= plan.color_count)
 
     program = Assembler()
-    program.vector(
-        Op.MOVE,
-        count=c.words,
-        a_base=result,
-        a_type=Type.INT32,
-        d_type=Type.NONE,
-        to_color=1,
-        color=GATHER,
-        control=1,
-        comment="results leave",
-    )
+    send_words(program, GATHER, result, c.words, control=1, comment="results leave")
     program.scalar(Function.END)
     entries: dict[tuple[Move, ...], int] = {}
     for moves in plan.moves.values():

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import lcm
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.mesh.fabric import MAX_COLORS, Load
-from diptych.mesh.isa import Function, Op, Type
+from diptych.mesh.isa import Function, Op
 from diptych.mesh.steps import HELD_WORDS
 from diptych_sim.compiler.assembler import Assembler
 from diptych_sim.compiler.mesh_gemm_routes import (
@@ -28,6 +27,7 @@ from diptych_sim.compiler.mesh_kernel import (
     packet,
     read_back,
     read_task,
+    receive_words,
     words_of,
 )
 from diptych_sim.compiler.route_entry import check_routes
@@ -247,16 +247,11 @@ def _multiply(program: Assembler, at: _Layout, label: str, *, accumulate: bool) 
     program.branch(_T, label)
 
 
-def _receive(program: Assembler, color: int, register: int, size: int, **fences: Any) -> None:
-    program.vector(
-        Op.RECEIVE,
-        color=color,
-        d_reg=register,
-        count=size // 4,
-        stride=4,
-        d_type=Type.INT32,
-        **fences,
-    )
+def _receive(program: Assembler, at: _Layout, x_color: int, w_color: int) -> None:
+    """Append: receive the next blocks, when all that is under way has ended."""
+    fences = {"fence_pipe": 1, "fence_receive": 1, "fence_transmit": 1}
+    receive_words(program, x_color, at.x_bytes // 4, d_reg=_X_NEXT, **fences)
+    receive_words(program, w_color, at.w_bytes // 4, d_reg=_W_NEXT)
 
 
 def _swap(program: Assembler) -> None:
@@ -272,16 +267,12 @@ def _start(program: Assembler, at: _Layout) -> None:
         program.scalar(Function.ADD, d=register, imm=value)
 
 
-_FENCES = {"fence_pipe": 1, "fence_receive": 1, "fence_transmit": 1}
-
-
 def _shift_program(at: _Layout, size: int) -> Assembler:
     program = Assembler()
     s = program.scalar
 
     def move() -> None:
-        _receive(program, ShiftColor.X_ARRIVES, _X_NEXT, at.x_bytes, **_FENCES)
-        _receive(program, ShiftColor.W_ARRIVES, _W_NEXT, at.w_bytes)
+        _receive(program, at, ShiftColor.X_ARRIVES, ShiftColor.W_ARRIVES)
         for register, color, count in (
             (_X, ShiftColor.X_LEAVES, at.x_bytes // 4),
             (_W, ShiftColor.W_LEAVES, at.w_bytes // 4),
@@ -320,8 +311,7 @@ def _broadcast_program(at: _Layout, rows: int, columns: int) -> Assembler:
         """Send the blocks of a step, and receive them; their owners, too."""
         column, row = step * columns // panels, step * rows // panels
         x_color, w_color = first + column, first + columns + row
-        _receive(program, x_color, _X_NEXT, at.x_bytes, **_FENCES)
-        _receive(program, w_color, _W_NEXT, at.w_bytes)
+        _receive(program, at, x_color, w_color)
         for register, owner, base, held, size, color in (
             (_COLUMN, column, at.own_x, panels // columns, at.x_bytes, x_color),
             (_ROW, row, at.own_w, panels // rows, at.w_bytes, w_color),

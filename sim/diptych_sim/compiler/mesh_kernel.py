@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.mesh.fabric import LOAD_COLOR, Load, Port, header
-from diptych.mesh.isa import Function, Op
+from diptych.mesh.isa import Function, Op, Type
 from diptych_sim.compiler.assembler import Assembler
 from diptych_sim.compiler.route_entry import RouteEntry, check_routes
 
@@ -23,6 +24,8 @@ __all__ = [
     "packet",
     "read_back",
     "read_task",
+    "receive_words",
+    "send_words",
     "words_of",
 ]
 
@@ -106,6 +109,25 @@ def choose_sram(needed: int, given: int | None) -> int | None:
     """Return the size of the SRAM: what is given, or the smallest that fits; None if it does not."""
     sizes = SRAM_SIZES if given is None else (given,)
     return next((size for size in sizes if needed <= size), None)
+
+
+def send_words(program: Assembler, color: int, address: int, count: int, **fields: Any) -> None:
+    """Append: send ``count`` words of the SRAM, one after the other."""
+    program.vector(
+        Op.MOVE,
+        a_base=address,
+        a_type=Type.INT32,
+        d_type=Type.NONE,
+        count=count,
+        to_color=1,
+        color=color,
+        **fields,
+    )
+
+
+def receive_words(program: Assembler, color: int, count: int, **fields: Any) -> None:
+    """Append: keep ``count`` words of a color in the SRAM as they are; ``fields`` say where."""
+    program.vector(Op.RECEIVE, color=color, count=count, d_type=Type.INT32, stride=4, **fields)
 
 
 def read_task(program: Assembler, color: int) -> None:

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.mesh.fabric import LOAD_COLOR, Combine, Load, Port
-from diptych.mesh.isa import Function, Op, Type
+from diptych.mesh.isa import Function
 from diptych_sim.compiler.assembler import Assembler
 from diptych_sim.compiler.collective_algorithms import spanning_tree
 from diptych_sim.compiler.gemv import row_product, sum_routes
-from diptych_sim.compiler.mesh_kernel import load_route, packet, words_of
+from diptych_sim.compiler.mesh_kernel import load_route, packet, receive_words, send_words, words_of
 from diptych_sim.compiler.route_entry import RouteEntry
 from diptych_sim.golden.numbers import UNITY
 
@@ -133,33 +133,15 @@ def route_table(row: int, column: int, rows: int, columns: int) -> list[RouteEnt
 def _program() -> tuple[Assembler, dict[str, int]]:
     """Return the program and where each task begins; ``root`` is the broadcast's of the first tile."""
     program, entries = Assembler(), {}
-    whole = {"count": WORDS, "a_type": Type.INT32}
-    keeps = {"count": WORDS, "bits": 0, "d_type": Type.INT32, "stride": 4}
     entries["root"] = 0
-    program.vector(
-        Op.MOVE,
-        a_base=At.VECTOR,
-        d_type=Type.NONE,
-        to_color=1,
-        color=Color.BROADCAST,
-        comment="to all",
-        **whole,
-    )
+    send_words(program, Color.BROADCAST, At.VECTOR, WORDS, comment="to all")
     program.scalar(Function.END)
     entries["broadcast"] = len(program.instructions)
-    program.vector(Op.RECEIVE, color=Color.BROADCAST, d_base=At.COPY, comment="a copy", **keeps)
+    receive_words(program, Color.BROADCAST, WORDS, d_base=At.COPY, comment="a copy")
     program.scalar(Function.END)
     entries["reduce"] = len(program.instructions)
-    program.vector(Op.RECEIVE, color=Color.RESULT, d_base=At.SUM, comment="the sum", **keeps)
-    program.vector(
-        Op.MOVE,
-        a_base=At.VECTOR,
-        d_type=Type.NONE,
-        to_color=1,
-        color=Color.PARTIAL,
-        comment="own vector",
-        **whole,
-    )
+    receive_words(program, Color.RESULT, WORDS, d_base=At.SUM, comment="the sum")
+    send_words(program, Color.PARTIAL, At.VECTOR, WORDS, comment="own vector")
     program.scalar(Function.END)
     entries["product"] = len(program.instructions)
     row_product(
