@@ -72,7 +72,7 @@ def two_phase(size: int) -> Path:
     """Return the program of the two-phase loop, for an SRAM size; it is built at first use."""
     tools = find_toolchain()
     main = Path(__file__).with_name("two_phase.cpp").read_text()
-    main = re.sub(r"(?<=[a-z])__(?=[a-z])", "___05F", main)  # Verilator's spelling
+    main = re.sub(r"(?<=[a-z#])__(?=[a-z])", "___05F", main)  # Verilator's spelling
     tile, port = Tile(sram_bytes=size), HostPort(colors=10)
     sources = [*emit_verilog(tile, "tile"), *emit_verilog(port, "host_port")]
     key = digest([main, tools.verilator_version, tools.cxx_version, *sum(sources, ())])

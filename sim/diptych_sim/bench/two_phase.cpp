@@ -13,6 +13,10 @@
 #include "Vtile.h"
 #include "verilated.h"
 
+// A link: a wavelet goes on, and a credit comes back.
+#define LINK(from, to) \
+    to##__valid = from##__valid, to##__wavelet = from##__wavelet, from##__credit = to##__credit
+
 static std::vector<uint32_t> words_of(FILE* file) {
     uint32_t count = 0;
     if (fread(&count, 4, 1, file) != 1) exit(2);
@@ -59,32 +63,20 @@ int main(int argc, char** argv) {
                 if (c + 1 < columns) {
                     Vtile& e = *tiles[r * columns + c + 1];
                     e.x_in = t.x_out;
-                    e.west_i__valid = t.east_o__valid;
-                    e.west_i__wavelet = t.east_o__wavelet;
-                    t.east_o__credit = e.west_i__credit;
-                    t.east_i__valid = e.west_o__valid;
-                    t.east_i__wavelet = e.west_o__wavelet;
-                    e.west_o__credit = t.east_i__credit;
+                    LINK(t.east_o, e.west_i);
+                    LINK(e.west_o, t.east_i);
                 }
                 if (r + 1 < rows) {
                     Vtile& s = *tiles[(r + 1) * columns + c];
-                    s.north_i__valid = t.south_o__valid;
-                    s.north_i__wavelet = t.south_o__wavelet;
-                    t.south_o__credit = s.north_i__credit;
-                    t.south_i__valid = s.north_o__valid;
-                    t.south_i__wavelet = s.north_o__wavelet;
-                    s.north_o__credit = t.south_i__credit;
+                    LINK(t.south_o, s.north_i);
+                    LINK(s.north_o, t.south_i);
                 }
             }
         for (int r = 0; r < rows; r++) {
             Vtile& t = *tiles[r * columns];
             Vhost_port& p = *ports[r];
-            t.west_i__valid = p.link__valid;
-            t.west_i__wavelet = p.link__wavelet;
-            p.link__credit = t.west_i__credit;
-            p.back__valid = t.west_o__valid;
-            p.back__wavelet = t.west_o__wavelet;
-            t.west_o__credit = p.back__credit;
+            LINK(p.link, t.west_i);
+            LINK(t.west_o, p.back);
         }
     };
     for (auto& tile : tiles) tile->rst = 1;
