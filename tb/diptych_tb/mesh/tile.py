@@ -23,6 +23,7 @@ from diptych_tb.mesh.tile_bench import (
     check_causes,
     send_memory,
     send_registers,
+    start_bench,
 )
 
 WIDTH = {Type.INT8: 1, Type.INT16: 2, Type.INT32: 4}
@@ -320,12 +321,10 @@ OPS = {
 @cocotb.test(timeout_time=2, timeout_unit="ms")
 @cocotb.parametrize(op=sorted(OPS), idle=[0.0, 0.5], stall=[0.0, 0.7])
 async def vector_ops_equal_the_golden_model(dut: Any, op: str, idle: float, stall: float) -> None:
-    rng = random.Random(f"{cocotb.RANDOM_SEED} {op} {idle} {stall}")
-    bench = Bench(dut, rng, idle, stall)
-    await bench.start()
+    bench = await start_bench(dut, op, idle=idle, stall=stall)
     for turn in range(12):
         program = Assembler()
-        expected, words = OPS[op](bench, program, rng)
+        expected, words = OPS[op](bench, program, bench.rng)
         program.scalar(Function.END)
         bench.run(program)
         got = await bench.receive(words)

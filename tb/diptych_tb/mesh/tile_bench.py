@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles, RisingEdge
 
@@ -28,6 +29,7 @@ __all__ = [
     "check_causes",
     "send_memory",
     "send_registers",
+    "start_bench",
     "take_and_send",
 ]
 
@@ -108,6 +110,14 @@ class Bench:
         words = [w["data"] for w in got[self._sent : self._sent + count]]
         self._sent += count
         return words
+
+
+async def start_bench(dut: Any, case: str = "", *, idle: float = 0.0, stall: float = 0.0) -> Bench:
+    """Return a bench after its start; each case has random numbers of its own."""
+    rng = random.Random(f"{cocotb.RANDOM_SEED} {case} {idle} {stall}")
+    bench = Bench(dut, rng, idle, stall)
+    await bench.start()
+    return bench
 
 
 def send_memory(program: Assembler, address: int, words: int, label: str = "memory") -> None:

@@ -27,6 +27,7 @@ from diptych_tb.mesh.tile_bench import (
     check_causes,
     send_memory,
     send_registers,
+    start_bench,
 )
 
 
@@ -41,8 +42,7 @@ def _cycles(bench: Bench, first: int = 0) -> list[int]:
 @cocotb.test(timeout_time=200, timeout_unit="us")
 async def a_vector_instruction_takes_one_cycle_to_issue(dut: Any) -> None:
     """Instructions of one kind follow each other with one cycle without a step between them."""
-    bench = Bench(dut, random.Random(cocotb.RANDOM_SEED))
-    await bench.start()
+    bench = await start_bench(dut)
     kinds: list[tuple[Op, int, int, dict[str, Any]]] = [
         (Op.MATVEC, 4, 2, {"stride": 16}),
         (Op.MATVEC, 1, 1, {"stride": 8}),
@@ -80,9 +80,8 @@ async def a_vector_instruction_takes_one_cycle_to_issue(dut: Any) -> None:
 @cocotb.parametrize(idle=[0.0, 0.5])
 async def sums_are_added_to_memory(dut: Any, idle: float) -> None:
     """MATVEC with ``accumulate``, in one to three instructions; words arrive in between."""
-    rng = random.Random(f"{cocotb.RANDOM_SEED} {idle}")
-    bench = Bench(dut, rng, idle)
-    await bench.start()
+    bench = await start_bench(dut, idle=idle)
+    rng = bench.rng
     for turn in range(14):
         rows, inner = rng.randint(1, 9), rng.choice([0, 1, 2, 3, HELD_WORDS, HELD_WORDS + 2])
         parts, planes = rng.randint(1, 3), rng.random() < 0.3 and 0 < inner <= 3
@@ -137,9 +136,8 @@ async def sums_are_added_to_memory(dut: Any, idle: float) -> None:
 @cocotb.parametrize(idle=[0.0, 0.6], stall=[0.0, 0.6])
 async def blocks_come_and_go_beside_products(dut: Any, idle: float, stall: float) -> None:
     """TRANSMIT and RECEIVE of words beside MATVECs; all arrive, in order, as they are."""
-    rng = random.Random(f"{cocotb.RANDOM_SEED} {idle} {stall}")
-    bench = Bench(dut, rng, idle, stall)
-    await bench.start()
+    bench = await start_bench(dut, idle=idle, stall=stall)
+    rng = bench.rng
     for turn in range(6):
         spans = [(A + 4 * rng.randrange(20), rng.randint(0, 40)) for _ in range(3)]
         stored = [rng.getrandbits(32) for _ in range(80)]
@@ -188,8 +186,7 @@ async def blocks_come_and_go_beside_products(dut: Any, idle: float, stall: float
 @cocotb.test(timeout_time=200, timeout_unit="us")
 async def sending_takes_no_cycle_of_computing(dut: Any) -> None:
     """40 words leave at a word per cycle while 3 words of 60 rows are multiplied."""
-    bench = Bench(dut, random.Random(cocotb.RANDOM_SEED))
-    await bench.start()
+    bench = await start_bench(dut)
     program = Assembler()
     program.vector(Op.TRANSMIT, a_base=B, count=40, color=OUT)
     program.vector(Op.MATVEC, a_base=A, b_base=D + 8, d_base=D + 64, count=60, inner=3, stride=24)
@@ -207,8 +204,7 @@ async def sending_takes_no_cycle_of_computing(dut: Any) -> None:
 @cocotb.test(timeout_time=200, timeout_unit="us")
 async def single_words_leave_between_those_of_a_block(dut: Any) -> None:
     """SEND while TRANSMIT is under way: none is lost, and each keeps its own order."""
-    bench = Bench(dut, random.Random(cocotb.RANDOM_SEED))
-    await bench.start()
+    bench = await start_bench(dut)
     block, single = list(range(40)), list(range(1000, 1012))
     bench.store(A, block, 4)
     program = Assembler()
@@ -227,8 +223,7 @@ async def single_words_leave_between_those_of_a_block(dut: Any) -> None:
 @cocotb.test(timeout_time=200, timeout_unit="us")
 async def receiving_takes_no_cycle_of_computing(dut: Any) -> None:
     """Rows of one step each store a sum per cycle; words that come meanwhile wait for the port."""
-    bench = Bench(dut, random.Random(cocotb.RANDOM_SEED))
-    await bench.start()
+    bench = await start_bench(dut)
     rows, took = 60, []
     for words in (0, 40):
         program = Assembler()
@@ -260,9 +255,7 @@ async def receiving_takes_no_cycle_of_computing(dut: Any) -> None:
 @cocotb.test(timeout_time=200, timeout_unit="us")
 async def a_joined_wavelet_leaves_four_cycles_after_it_came(dut: Any) -> None:
     """MOVE from a color to a color, with what is in memory: full rate, control on the last."""
-    rng = random.Random(cocotb.RANDOM_SEED)
-    bench = Bench(dut, rng)
-    await bench.start()
+    bench = await start_bench(dut)
     count = 16
     program = Assembler()
     program.vector(

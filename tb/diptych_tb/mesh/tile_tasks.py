@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import cocotb
@@ -16,9 +15,9 @@ from diptych_sim.golden import numbers
 from diptych_tb.mesh.tile_bench import (
     IN,
     OUT,
-    Bench,
     check_causes,
     send_registers,
+    start_bench,
     take_and_send,
 )
 
@@ -26,9 +25,8 @@ from diptych_tb.mesh.tile_bench import (
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def scalar_functions(dut: Any) -> None:
     """Random straight programs on registers 1 to 11, against a model of each function."""
-    rng = random.Random(cocotb.RANDOM_SEED)
-    bench = Bench(dut, rng)
-    await bench.start()
+    bench = await start_bench(dut)
+    rng = bench.rng
     for _ in range(15):
         registers = {
             n: rng.getrandbits(32) if rng.random() < 0.7 else rng.randrange(4) for n in range(1, 12)
@@ -71,9 +69,7 @@ SCALARS = {
 @cocotb.test(timeout_time=200, timeout_unit="us")
 async def tasks_start_block_and_take(dut: Any) -> None:
     """A bound task runs for each wavelet; a blocked one waits; TAKE and SEND pass words on."""
-    rng = random.Random(cocotb.RANDOM_SEED)
-    bench = Bench(dut, rng)
-    await bench.start()
+    bench = await start_bench(dut)
     program = Assembler()
     take_and_send(program, 1)
     program.scalar(Function.END)
@@ -84,7 +80,7 @@ async def tasks_start_block_and_take(dut: Any) -> None:
     # Task 0: blocked, bound to color IN; task 1 unblocks it.
     bench.load(Load.TASK, 0, [0 | 1 << 16 | 1 << 17 | IN << 18])
     bench.load(Load.TASK, 1, [3])
-    values = [rng.getrandbits(32) for _ in range(10)]
+    values = [bench.rng.getrandbits(32) for _ in range(10)]
     bench.send(IN, values)
     await ClockCycles(dut.clk, 200)
     assert not bench.east.wavelets[OUT], "a blocked task must not run"
@@ -96,9 +92,7 @@ async def tasks_start_block_and_take(dut: Any) -> None:
 @cocotb.test(timeout_time=200, timeout_unit="us")
 async def a_control_wavelet_starts_a_control_task(dut: Any) -> None:
     """Of two tasks bound to a color, one takes data, the other control wavelets, in their order."""
-    rng = random.Random(cocotb.RANDOM_SEED)
-    bench = Bench(dut, rng)
-    await bench.start()
+    bench = await start_bench(dut)
     program = Assembler()
     take_and_send(program, 1)
     program.scalar(Function.END)
