@@ -6,6 +6,8 @@ write of ``spare``; taking ``i.payload`` where ``spare`` is due; ``o.valid`` wit
 ``i.ready`` from ``o.ready`` alone; updating ``o`` without waiting for ``o.ready``.
 """
 
+from functools import partial
+
 from diptych.stream_buffer import StreamBuffer
 from diptych_sim.engine.simulate import simulate
 from diptych_tb.stream_buffer import PAYLOAD
@@ -13,6 +15,6 @@ from diptych_tb.stream_buffer import PAYLOAD
 
 def test_passes_the_stream_on():
     ran = simulate(
-        StreamBuffer(PAYLOAD), name="stream_buffer", test_module="diptych_tb.stream_buffer"
+        partial(StreamBuffer, PAYLOAD), name="stream_buffer", test_module="diptych_tb.stream_buffer"
     )
     assert ran.tests == 6

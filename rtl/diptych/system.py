@@ -38,6 +38,8 @@ class System(wiring.Component):
         SRAM of a tile.
     program_depth : :class:`int`
         Instructions that the program memory of a tile holds.
+    mesh_apart : :class:`bool`
+        As ``apart`` of :class:`.DecodePanel`.
 
     Members
     -------
@@ -88,6 +90,7 @@ class System(wiring.Component):
         link_bytes_per_cycle: int = 4,
         sram_bytes: int = 16384,
         program_depth: int = 256,
+        mesh_apart: bool = False,
     ) -> None:
         self.prefill = PrefillWithHbm(
             array_rows,
@@ -99,7 +102,11 @@ class System(wiring.Component):
         )
         self.link = KvLink(mesh_rows, latency=link_latency, bytes_per_cycle=link_bytes_per_cycle)
         self.decode = DecodePanel(
-            mesh_rows, mesh_columns, sram_bytes=sram_bytes, program_depth=program_depth
+            mesh_rows,
+            mesh_columns,
+            sram_bytes=sram_bytes,
+            program_depth=program_depth,
+            apart=mesh_apart,
         )
         super().__init__(
             {

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,10 @@ from diptych_sim.compiler.collectives import (
     expected_results,
 )
 from diptych_sim.engine.build import Progress
-from diptych_sim.engine.emit import Source, emit_verilog
 from diptych_sim.engine.kind import Engine
 from diptych_sim.engine.simulate import Run
 from diptych_sim.engine.waves import WavePlan
-from diptych_sim.mesh_run import TOP, run_job
+from diptych_sim.mesh_run import run_job
 
 __all__ = ["CollectiveRun", "collective", "random_vectors"]
 
@@ -49,16 +48,6 @@ def random_vectors(c: Collective, seed: int) -> NDArray[np.uint32]:
     if c.combine.name == "ARGMAX":
         vectors[..., 0::2] = rng.integers(-2, 3, vectors[..., 0::2].shape).astype(np.uint32)
     return vectors
-
-
-@lru_cache(maxsize=4)
-def _verilog(
-    rows: int, columns: int, colors: int, hop_cycles: int, *, apart: bool
-) -> tuple[Source, ...]:
-    """Return a mesh; many collectives may run on it."""
-    panel = DecodePanel(rows, columns, colors=colors, hop_cycles=hop_cycles)
-    panel.apart = apart
-    return tuple(emit_verilog(panel, TOP))
 
 
 def collective(
@@ -99,9 +88,9 @@ def collective(
         )
         return _finished(c, vectors, compiled, end, words, run)
     parameters = {"colors": compiled.colors, "hop_cycles": c.hop_cycles}
-    lanes = engine == "lanes"
+    apart = engine == "lanes"
     events, run = run_job(
-        _verilog(c.rows, c.columns, compiled.colors, c.hop_cycles, apart=lanes),
+        partial(DecodePanel, c.rows, c.columns, **parameters, apart=apart),
         "collective",
         {
             "mesh": [c.rows, c.columns],
@@ -115,7 +104,7 @@ def collective(
             "colors": {},
             "limit": limit,
         },
-        lanes=parameters if lanes else None,
+        lanes=parameters if apart else None,
         waves=waves,
         seed=seed,
         progress=progress,

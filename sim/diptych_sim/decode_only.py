@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,10 +150,9 @@ def decode_only(
                 on_event=events,
             )
         else:
-            panel = DecodePanel(*mesh, **sizes)
-            panel.apart = engine == "lanes"
+            apart = engine == "lanes"
             _, run = run_job(
-                panel,
+                partial(DecodePanel, *mesh, **sizes, apart=apart),
                 "decode",
                 {
                     "load": load,
@@ -166,7 +166,7 @@ def decode_only(
                     "folder": str(out.absolute()) if out is not None else None,
                     "ends": program.round_ends,
                 },
-                lanes=sizes if panel.apart else None,
+                lanes=sizes if apart else None,
                 shared=shared,
                 waves=waves,
                 seed=seed,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,8 @@ def gemm(
         (place / "job.json").write_text(json.dumps(job))
         events: list[dict[str, Any]] = []
         run = simulate(
-            PrefillWithHbm(
+            partial(
+                PrefillWithHbm,
                 rows,
                 columns,
                 hbm_bytes=size,

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,15 @@ class Machine:
     link_latency: int = 50
     link_bytes_per_cycle: int = 4
 
-    def system(self, hbm_bytes: int, instructions: int = 0) -> System:
-        """Return the hardware, with an HBM and program memories of at least these sizes."""
+    def system(
+        self, hbm_bytes: int, instructions: int = 0, *, mesh_apart: bool = False
+    ) -> partial[System]:
+        """Return what makes the hardware, with an HBM and program memories of at least these sizes."""
         size = 2**20
         while size < hbm_bytes:
             size *= 2
-        return System(
+        return partial(
+            System,
             *self.array,
             *self.mesh,
             hbm_bytes=size,
@@ -83,6 +87,7 @@ class Machine:
             link_bytes_per_cycle=self.link_bytes_per_cycle,
             sram_bytes=self.sram_bytes,
             program_depth=max(self.program_depth, instructions),
+            mesh_apart=mesh_apart,
         )
 
 
@@ -216,10 +221,8 @@ def generate_batch(
             "colors": {color.value: color.name for color in Color},
         }
         (folder / "job.json").write_text(json.dumps(job))
-        system = machine.system(len(prefill.hbm), decode.program_depth)
-        system.decode.apart = engine == "lanes"
         run = simulate(
-            system,
+            machine.system(len(prefill.hbm), decode.program_depth, mesh_apart=engine == "lanes"),
             name="system",
             test_module="diptych_tb.system",
             env={

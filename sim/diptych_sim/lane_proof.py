@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ def _verilator(
         )
     )
     simulate(
-        DecodePanel(*mesh),
+        partial(DecodePanel, *mesh),
         name="decode_panel",
         test_module="diptych_tb.mesh.state",
         env={"DIPTYCH_STATE": job},

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from diptych.mesh.panel import DecodePanel
@@ -59,10 +60,9 @@ def run_kernel(
         accounts = _account(end, kernel, useful_macs, bound)
         return KernelRun(results=results, accounts=accounts, run=run)
     sizes = {"colors": kernel.colors, "sram_bytes": kernel.sram_bytes, "positions": 1}
-    panel = DecodePanel(kernel.rows, kernel.columns, **sizes)
-    panel.apart = engine == "lanes"
+    apart = engine == "lanes"
     events, run = run_job(
-        panel,
+        partial(DecodePanel, kernel.rows, kernel.columns, **sizes, apart=apart),
         "kernel",
         {
             "mesh": [kernel.rows, kernel.columns],
@@ -75,7 +75,7 @@ def run_kernel(
             "colors": kernel.color_names,
             "limit": limit,
         },
-        lanes=sizes if panel.apart else None,
+        lanes=sizes if apart else None,
         waves=waves,
         seed=seed,
         progress=progress,

@@ -9,10 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from amaranth.lib.wiring import Component
-
 from diptych_sim.engine.build import BuildOptions, Progress
-from diptych_sim.engine.emit import Source
+from diptych_sim.engine.emit import Hardware, Source
 from diptych_sim.engine.simulate import Run, simulate
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.tile_public import TILE_PUBLIC
@@ -24,7 +22,7 @@ TOP = "decode_panel"
 
 
 def run_job(
-    design: Component | Sequence[Source],
+    design: Hardware | Sequence[Source],
     testbench: str,
     job: dict[str, Any],
     *,

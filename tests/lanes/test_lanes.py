@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from diptych_sim.engine.lanes import build
 from diptych_sim.engine.lanes import mesh as lane_mesh
+from diptych_sim.engine.lanes import translate
 from diptych_sim.engine.lanes.emit import emit
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.lane_proof import compare
@@ -53,7 +53,7 @@ def _emitted(change):
         def wrong(*args):
             return change(emit(*args))
 
-        monkeypatch.setattr(build, "emit", wrong)
+        monkeypatch.setattr(translate, "emit", wrong)
 
     return plant
 

@@ -8,6 +8,7 @@ turn; a credit for bandwidth too many.
 """
 
 import re
+from functools import partial
 
 import pytest
 
@@ -25,7 +26,7 @@ from diptych_sim.engine.simulate import simulate
 def test_keys_and_values_arrive_once(rows, latency, bandwidth):
     name = f"kv_link_{rows}_{latency}_{bandwidth}"
     ran = simulate(
-        KvLink(rows, latency=latency, bytes_per_cycle=bandwidth),
+        partial(KvLink, rows, latency=latency, bytes_per_cycle=bandwidth),
         name=name,
         test_module="diptych_tb.link.link",
         env={"DUT_ROWS": rows, "DUT_LATENCY": latency, "DUT_BYTES_PER_CYCLE": bandwidth},

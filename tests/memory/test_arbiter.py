@@ -10,5 +10,5 @@ from diptych_sim.engine.simulate import simulate
 
 
 def test_gives_each_its_beats():
-    ran = simulate(ReadArbiter(), name="read_arbiter", test_module="diptych_tb.memory.arbiter")
+    ran = simulate(ReadArbiter, name="read_arbiter", test_module="diptych_tb.memory.arbiter")
     assert ran.tests == 8

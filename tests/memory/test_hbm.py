@@ -8,6 +8,7 @@ strobes ignored; a response before its beats; writes that cost no bandwidth; no 
 """
 
 import re
+from functools import partial
 
 import pytest
 
@@ -18,7 +19,7 @@ from diptych_sim.engine.simulate import simulate
 @pytest.mark.parametrize(("latency", "rate"), [(4, 64), (37, 24), (100, 64)])
 def test_reads_and_writes(latency, rate):
     ran = simulate(
-        Hbm(size=2**14, latency=latency, bytes_per_cycle=rate),
+        partial(Hbm, size=2**14, latency=latency, bytes_per_cycle=rate),
         name="hbm",
         test_module="diptych_tb.memory.hbm",
         env={"DUT_LATENCY": latency, "DUT_BYTES_PER_CYCLE": rate},

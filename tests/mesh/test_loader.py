@@ -11,5 +11,5 @@ from diptych_sim.engine.simulate import simulate
 
 
 def test_carries_out_packets():
-    ran = simulate(Loader(), name="loader", test_module="diptych_tb.mesh.loader")
+    ran = simulate(Loader, name="loader", test_module="diptych_tb.mesh.loader")
     assert ran.tests == 5

@@ -5,6 +5,8 @@ Mutations that were tried by hand, each seen to fail: every tile in column 0; an
 wrong place.
 """
 
+from functools import partial
+
 import pytest
 
 from diptych.mesh.mesh import Mesh
@@ -15,7 +17,7 @@ from diptych_sim.engine.simulate import simulate
 @pytest.mark.parametrize("size", [(2, 3), (3, 1)])
 def test_paths_deliver_in_order(size):
     ran = simulate(
-        Mesh(*size, sram_bytes=256, program_depth=16),
+        partial(Mesh, *size, sram_bytes=256, program_depth=16),
         name=f"mesh_{size[0]}_{size[1]}",
         test_module="diptych_tb.mesh.mesh",
         env={"DUT_SIZE": f"{size[0]}x{size[1]}"},

@@ -9,6 +9,8 @@ that is not taken while another comes back; a buffer that is read one further; t
 taken; the mesh's edge ignored.
 """
 
+from functools import partial
+
 import pytest
 
 from diptych.mesh.router import Router
@@ -20,7 +22,7 @@ from diptych_sim.engine.simulate import simulate
 )
 def test_routes(colors, positions, hop):
     ran = simulate(
-        Router(colors=colors, positions=positions, hop_cycles=hop),
+        partial(Router, colors=colors, positions=positions, hop_cycles=hop),
         name="router",
         test_module="diptych_tb.mesh.router",
         env={"DUT_COLORS": colors, "DUT_POSITIONS": positions, "DUT_HOP": hop},

@@ -7,6 +7,7 @@ word that the port does not keep; a byte enable too many; readers in another ord
 """
 
 import re
+from functools import partial
 
 import pytest
 
@@ -17,7 +18,7 @@ from diptych_sim.engine.simulate import simulate
 @pytest.mark.parametrize("size", [256, 24576])
 def test_reads_what_was_written(size):
     ran = simulate(
-        Sram(size=size),
+        partial(Sram, size=size),
         name=f"sram_{size}",
         test_module="diptych_tb.mesh.sram",
         env={"DUT_SIZE": size},

@@ -19,5 +19,5 @@ PUBLIC = [("tile.core", f"count_{cause}") for cause in CAUSES]
     ("module", "tests"), [("tile", 36), ("tile_engines", 11), ("tile_tasks", 3)]
 )
 def test_programs(module, tests):
-    ran = simulate(Tile(), name="tile", test_module=f"diptych_tb.mesh.{module}", public=PUBLIC)
+    ran = simulate(Tile, name="tile", test_module=f"diptych_tb.mesh.{module}", public=PUBLIC)
     assert ran.tests == tests

@@ -5,6 +5,8 @@ Mutations that were tried by hand, each seen to fail: a memory that is not trans
 of 256 times the old sum; a read that does not wait; halves by the lowest bit.
 """
 
+from functools import partial
+
 import pytest
 
 from diptych.systolic.accumulator import Accumulators
@@ -17,7 +19,7 @@ from diptych_sim.engine.simulate import simulate
 def test_adds_up(columns, depth):
     name = f"accumulators_{columns}"
     ran = simulate(
-        Accumulators(columns=columns, depth=depth),
+        partial(Accumulators, columns=columns, depth=depth),
         name=name,
         test_module="diptych_tb.systolic.accumulators",
         env={"DUT_COLUMNS": columns, "DUT_DEPTH": depth},

@@ -7,6 +7,7 @@ of 8 bits; swaps that skip a column; sums of 30 bits.
 """
 
 import re
+from functools import partial
 
 import pytest
 
@@ -20,7 +21,7 @@ from diptych_sim.engine.simulate import simulate
 )
 def test_sums_are_products(rows, columns, group):
     ran = simulate(
-        SystolicArray(rows=rows, columns=columns, weight_rows=group),
+        partial(SystolicArray, rows=rows, columns=columns, weight_rows=group),
         name=f"array_{rows}_{columns}",
         test_module="diptych_tb.systolic.array",
         env={"DUT_ROWS": rows, "DUT_COLUMNS": columns, "DUT_WEIGHT_ROWS": group},

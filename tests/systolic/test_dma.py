@@ -9,6 +9,8 @@ not skipped, no zeros up to a line's end, bytes of the next piece there; the res
 beat taken before a gather's token numbers.
 """
 
+from functools import partial
+
 import pytest
 from amaranth.hdl import signed
 from amaranth.lib import data
@@ -38,7 +40,7 @@ def test_writes_what_it_reads(lanes, line, monkeypatch):
         data.ArrayLayout(signed(32), lanes),
     )
     ran = simulate(
-        LoadEngine(sizes_of_environment(), shapes=shapes),
+        partial(LoadEngine, sizes_of_environment(), shapes=shapes),
         name=f"load_{lanes}_{line}",
         test_module="diptych_tb.systolic.dma",
         env={"DUT_LANES": lanes, "DUT_LINE": line},

@@ -3,6 +3,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def run(program, folder, *, handoff=(), memory=()):
     }
     job.write_text(json.dumps(fields))
     ran = simulate(
-        PrefillWithPins(4, 4),
+        partial(PrefillWithPins, 4, 4),
         name="prefill_with_pins",
         public=[("prefill_with_pins", "hbm__*")],
         test_module="diptych_tb.systolic.foreign_memory",

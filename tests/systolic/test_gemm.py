@@ -6,6 +6,7 @@ their loads, or stores for their products.
 """
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,7 +25,9 @@ NAME = "prefill_panel"
 
 @pytest.fixture(scope="module")
 def panel():
-    return build(emit_verilog(PrefillPanel(SIDE, SIDE, weight_rows=GROUP), NAME), name=NAME)
+    return build(
+        emit_verilog(partial(PrefillPanel, SIDE, SIDE, weight_rows=GROUP), NAME), name=NAME
+    )
 
 
 def job(shape, *, seed, bias, group, latency, rate, stall):

@@ -8,6 +8,8 @@ product that does not end early, or counts positions by rows; a start for the fi
 next column from the last tile; reads beyond what the pieces hold.
 """
 
+from functools import partial
+
 import pytest
 
 from diptych.systolic.matrix import MatrixEngine
@@ -28,7 +30,7 @@ def test_runs_commands(rows, columns, group):
     }
     name = f"matrix_{rows}x{columns}"
     ran = simulate(
-        MatrixEngine(**sizes),
+        partial(MatrixEngine, **sizes),
         name=name,
         test_module="diptych_tb.systolic.matrix",
         env={f"DUT_{what.upper()}": size for what, size in sizes.items()},

@@ -3,6 +3,7 @@
 
 import json
 import sys
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def prefill(model, rows, columns, prompts, folder, *, stall=0.0, on_event=None):
     }
     job.write_text(json.dumps(fields))
     return simulate(
-        PrefillWithHbm(rows, columns),
+        partial(PrefillWithHbm, rows, columns),
         name=PANEL_NAME,
         public=PANEL_PUBLIC,
         test_module="diptych_tb.systolic.panel",

@@ -11,5 +11,5 @@ from diptych_sim.engine.simulate import simulate
 
 
 def test_keeps_the_order():
-    ran = simulate(CommandQueues(), name="command_queues", test_module="diptych_tb.systolic.queues")
+    ran = simulate(CommandQueues, name="command_queues", test_module="diptych_tb.systolic.queues")
     assert ran.tests == 8

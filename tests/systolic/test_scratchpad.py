@@ -8,6 +8,7 @@ block, or the first line of a group, for all; writes at the begin of their block
 """
 
 import re
+from functools import partial
 
 import pytest
 
@@ -27,7 +28,7 @@ from diptych_sim.engine.simulate import simulate
 def test_reads_what_was_written(line, size, banks, group):
     name = f"scratchpad_{line}_{banks}"
     ran = simulate(
-        Scratchpad(line=line, size=size, banks=banks, group=group),
+        partial(Scratchpad, line=line, size=size, banks=banks, group=group),
         name=name,
         test_module="diptych_tb.systolic.scratchpad",
         env={"DUT_LINE": line, "DUT_SIZE": size, "DUT_BANKS": banks, "DUT_GROUP": group},

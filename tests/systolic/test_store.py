@@ -7,6 +7,8 @@ across 4 KiB; done before the response, or one response early; biases that go on
 more bursts or beats than there is room for; the first chunk of a wide line for all.
 """
 
+from functools import partial
+
 import pytest
 from amaranth.hdl import signed
 from amaranth.lib import data
@@ -28,7 +30,8 @@ from diptych_sim.engine.simulate import simulate
 def test_stores_what_it_reads(line, lanes):
     sizes = VectorSizes(lanes=lanes, line=line, scratchpad=2**13, accumulators=256, biases=64)
     ran = simulate(
-        StoreEngine(
+        partial(
+            StoreEngine,
             sizes,
             line_shape=data.ArrayLayout(signed(8), line),
             sums_shape=data.ArrayLayout(signed(32), lanes),

@@ -15,6 +15,7 @@ Each of these changes to the hardware was seen to fail ``test_matches_the_golden
 """
 
 import re
+from functools import partial
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_matches_the_golden_model(lanes, line, monkeypatch):
     monkeypatch.setenv("DUT_LINE", str(line))
     name = f"vector_{lanes}_{line}"
     simulate(
-        VectorUnit(sizes_of_environment()),
+        partial(VectorUnit, sizes_of_environment()),
         name=name,
         test_module="diptych_tb.systolic.vector",
         env={"DUT_LANES": lanes, "DUT_LINE": line},

@@ -23,9 +23,6 @@ class DecodePanel(wiring.Component):
     ----------
     rows, columns, colors, sram_bytes, program_depth, positions, hop_cycles : :class:`int`
         As of :class:`.Mesh`.
-
-    Attributes
-    ----------
     apart : :class:`bool`
         Whether the mesh is a module ``mesh`` of its own, for which something else may stand.
 
@@ -59,8 +56,9 @@ class DecodePanel(wiring.Component):
         program_depth: int = 256,
         positions: int = POSITIONS,
         hop_cycles: int = 1,
+        apart: bool = False,
     ) -> None:
-        self.apart = False
+        self.apart = apart
         self.mesh = Mesh(
             rows,
             columns,

@@ -13,7 +13,7 @@ from .matrix_fetch import Request
 
 __all__ = ["RowStreamer", "RowTag", "Tile", "TileSequencer", "WeightTag"]
 
-PLANE_STARTS = Array([Start.OVERWRITE.value, Start.ADD_TO_HIGH.value, Start.ADD.value, 0])
+PLANE_STARTS = (Start.OVERWRITE.value, Start.ADD_TO_HIGH.value, Start.ADD.value, 0)
 """What the first row tile of each product of planes does with the old sums."""
 
 
@@ -242,7 +242,9 @@ class TileSequencer(wiring.Component):
             tile.p.pitch.eq(command.x_row),
             tile.p.rows.eq(remaining),
             tile.p.sums.eq(sums + skip),
-            tile.p.start.eq(Mux(k == 0, Mux(modes.planes, PLANE_STARTS[plane], modes.start), 1)),
+            tile.p.start.eq(
+                Mux(k == 0, Mux(modes.planes, Array(PLANE_STARTS)[plane], modes.start), 1)
+            ),
             tile.p.unsigned.eq(modes.unsigned),
             tile.p.macs.eq(macs),
             tile.p.last.eq(last_k & last_plane & last_j),

@@ -73,7 +73,7 @@ def two_phase(size: int) -> Path:
     tools = find_toolchain()
     main = Path(__file__).with_name("two_phase.cpp").read_text()
     main = re.sub(r"(?<=[a-z#])__(?=[a-z])", "___05F", main)  # Verilator's spelling
-    tile, port = Tile(sram_bytes=size), HostPort(colors=10)
+    tile, port = functools.partial(Tile, sram_bytes=size), functools.partial(HostPort, colors=10)
     sources = [*emit_verilog(tile, "tile"), *emit_verilog(port, "host_port")]
     key = digest([main, tools.verilator_version, tools.cxx_version, *sum(sources, ())])
 

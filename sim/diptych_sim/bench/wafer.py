@@ -58,7 +58,7 @@ def words_at(mesh: LaneMesh, address: int, count: int) -> NDArray[np.uint32]:
     layout = mesh.tile.layout
     banks = {
         memory.name: layout.memories[index][0]
-        for index, memory in mesh.tile.low.memories.items()
+        for index, memory in mesh.tile.interface.memories.items()
         if memory.name.startswith("core.sram.bank_")
     }
     out = []

@@ -4,11 +4,11 @@
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["cache_root", "digest", "locked"]
+__all__ = ["cache_root", "digest", "kept_text", "locked"]
 
 
 def cache_root() -> Path:
@@ -45,3 +45,31 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def kept_text(path: Path, produce: Callable[[], str]) -> str:
+    """Return the text of a file in :func:`cache_root`, which is made if it is not there.
+
+    The file appears whole or not at all; any number of processes may ask for it at once. It begins
+    with a hash of the text, so that a damaged one is seen, and made anew.
+    """
+    text = _intact(path)
+    if text is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_suffix(".lock")):
+            text = _intact(path)
+            if text is None:
+                text = produce()
+                partial = path.with_suffix(".partial")
+                partial.write_text(f"{digest([text])}\n{text}", encoding="utf-8", newline="")
+                partial.replace(path)
+    return text
+
+
+def _intact(path: Path) -> str | None:
+    try:
+        content = path.read_bytes().decode()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+    mark, _, text = content.partition("\n")
+    return text if mark == digest([text]) else None

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Emits the Verilog of a component, each distinct module once."""
 
+import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,12 +14,19 @@ from amaranth.lib import wiring
 
 from diptych.precompiled import collecting
 
-from .cache import cache_root, digest, locked
+from .cache import cache_root, digest, kept_text
+from .identity import identity
 
-__all__ = ["Source", "emit_verilog"]
+__all__ = ["Hardware", "Source", "emit_verilog"]
 
 Source = tuple[str, str]
 """A file name and its text."""
+
+Hardware = wiring.Component | Callable[[], wiring.Component]
+"""A component; or what makes one, a class or a :func:`functools.partial` of it.
+
+What a class of this project makes need not be made again to know its Verilog.
+"""
 
 _MODULE = re.compile(r"^module (\\\S+ |\w+)", re.MULTILINE)
 
@@ -34,20 +42,19 @@ def deep_recursion() -> Iterator[None]:
         sys.setrecursionlimit(limit)
 
 
+def _yosys() -> tuple[str, str]:
+    """Return which Yosys is used: its kind and version."""
+    # Private, as below, so the version of Amaranth is pinned; it asks for the same.
+    find = verilog.find_yosys  # pyright: ignore[reportAttributeAccessIssue]
+    found = find(lambda version: version >= (0, 40))
+    return found.__name__, repr(found.version())
+
+
 def _verilog_of(intermediate: str) -> str:
     # Yosys takes longer than everything before it, so its output is kept by content.
-    folder = cache_root() / "verilog"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{digest(['1', intermediate])}.v"
-    with locked(path.with_suffix(".lock")):
-        if not path.is_file():
-            # Private, so the version of Amaranth is pinned.
-            convert = verilog._convert_rtlil_text  # pyright: ignore[reportAttributeAccessIssue]
-            text = convert(intermediate, strip_internal_attrs=True)
-            partial = path.with_suffix(".partial")
-            partial.write_text(text)
-            partial.rename(path)
-    return path.read_text()
+    convert = verilog._convert_rtlil_text  # pyright: ignore[reportAttributeAccessIssue]
+    path = cache_root() / "verilog" / f"{digest([*_yosys(), intermediate])}.v"
+    return kept_text(path, lambda: convert(intermediate, strip_internal_attrs=True))
 
 
 class _Elaborated(Elaboratable):
@@ -81,7 +88,9 @@ def _rtlil_of(component: wiring.Component, name: str) -> str:
         return rtlil.convert(_Elaborated(component), name=name, emit_src=False)
 
 
-def emit_verilog(component: wiring.Component, name: str) -> list[Source]:
+def emit_verilog(
+    hardware: Hardware, name: str, progress: Callable[[str], None] | None = None
+) -> list[Source]:
     """Return the Verilog of a component and of the prototypes behind its stand-ins.
 
     Each :class:`~diptych.precompiled.Precompiled` prototype is emitted once, into a file of its
@@ -89,12 +98,18 @@ def emit_verilog(component: wiring.Component, name: str) -> list[Source]:
     modules of different prototypes do not collide. The text depends on the hardware only: equal
     hardware gives equal bytes.
 
+    What is made of a class of this project is kept under all that it depends on
+    (:mod:`.identity`). What is given as a component, and what comes from elsewhere, is always
+    elaborated: nothing is known of how it was made.
+
     Parameters
     ----------
-    component : :class:`wiring.Component`
+    hardware : Hardware
         The top.
     name : :class:`str`
         Name of the top module; not that of a port of it, and not that of a prototype.
+    progress : callable, optional
+        Is told if the hardware is elaborated.
 
     Returns
     -------
@@ -106,6 +121,20 @@ def emit_verilog(component: wiring.Component, name: str) -> list[Source]:
     ValueError
         If two modules have the same name.
     """
+
+    def emitted() -> list[Source]:
+        if progress is not None:
+            progress(f"{name}: Amaranth to Verilog")
+        return _emit(hardware if isinstance(hardware, wiring.Component) else hardware(), name)
+
+    key = identity(hardware, name, _emit, _yosys())
+    if key is None:
+        return emitted()
+    text = kept_text(cache_root() / "verilog" / f"{key}.json", lambda: json.dumps(emitted()))
+    return [(file, source) for file, source in json.loads(text)]
+
+
+def _emit(component: wiring.Component, name: str) -> list[Source]:
     top, waiting = _convert(component, name)
     texts: dict[str, str] = {}
     while waiting:

@@ -18,12 +18,11 @@ from typing import Any, TextIO
 from xml.etree import ElementTree
 
 import cocotb_tools.config
-from amaranth.lib import wiring
 from cocotb_tools import runner
 
 from .build import Build, BuildOptions, Progress, Public, build
 from .cache import cache_root
-from .emit import Source, emit_verilog
+from .emit import Hardware, Source, emit_verilog
 from .errors import HangError, SimulationError, ToolError
 from .processes import processes
 from .waves import WavePlan
@@ -214,7 +213,7 @@ def run(
 
 
 def simulate(
-    hardware: wiring.Component | Sequence[Source],
+    hardware: Hardware | Sequence[Source],
     *,
     name: str,
     test_module: str,
@@ -232,8 +231,9 @@ def simulate(
 
     Parameters
     ----------
-    hardware : wiring.Component or sequence of Source
-        A component, or Verilog.
+    hardware : Hardware or sequence of Source
+        A component; or what makes one, which costs less if it is a class of this project, or a
+        :func:`functools.partial` of it (:func:`.emit_verilog`); or Verilog.
     name : str
         Name of the top module, by which its builds are called.
     public : sequence of Public
@@ -264,12 +264,10 @@ def simulate(
         optimize=base.optimize,
         arguments=base.arguments,
     )
-    if isinstance(hardware, wiring.Component):
-        if progress is not None:
-            progress(f"{name}: Amaranth to Verilog")
-        sources = emit_verilog(hardware, name)
-    else:
+    if isinstance(hardware, Sequence):
         sources = list(hardware)
+    else:
+        sources = emit_verilog(hardware, name, progress)
     built = build(sources, name=name, options=final, progress=progress)
     return run(
         built,

@@ -11,29 +11,25 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from amaranth.lib import wiring
 
-from diptych_sim.engine.cache import cache_root, digest, locked
+from diptych_sim.engine.cache import cache_root, digest, kept_text, locked
 from diptych_sim.engine.compiling import Progress
-from diptych_sim.engine.emit import deep_recursion
+from diptych_sim.engine.emit import Hardware
 from diptych_sim.engine.errors import BuildError, ToolError
+from diptych_sim.engine.identity import identity
 
-from .emit import emit
-from .layout import Layout, lay_out
-from .lower import Lowered, lower
-from .netlist import read_netlist
-from .partition import partition
-from .schedule import schedule
+from .interface import Interface
+from .layout import Layout
+from .translate import Pairs, translate
 
 __all__ = ["Code", "Compiled", "compile_design", "compile_driver"]
 
 HERE = Path(__file__).parent
 FLAGS = ("-std=gnu++17", "-fPIC", "-shared", "-fno-strict-aliasing", "-w", "-pthread")
-Pairs = Sequence[tuple[str, str]]
 
 
 class Code(ctypes.Structure):
@@ -54,10 +50,14 @@ class Code(ctypes.Structure):
 class Compiled:
     """A design that is loaded into this process."""
 
-    low: Lowered
-    layout: Layout
+    interface: Interface
     library: ctypes.CDLL
     path: Path
+
+    @property
+    def layout(self) -> Layout:
+        """Where all is in memory."""
+        return self.interface.layout
 
     @property
     def code(self) -> Code:
@@ -170,18 +170,18 @@ def _compile(command: list[str], source: str, path: Path) -> None:
 
 
 def compile_design(
-    component: wiring.Component,
+    hardware: Hardware,
     name: str,
     pairs: Pairs = (),
     *,
     lanes: int = 64,
     progress: Progress | None = None,
 ) -> Compiled:
-    """Compile a component.
+    """Compile a component; what :func:`.emit_verilog` would keep, is kept here, too.
 
     Parameters
     ----------
-    component : wiring.Component
+    hardware : Hardware
         The hardware; it has one clock.
     name : str
         Its name.
@@ -197,14 +197,20 @@ def compile_design(
     BuildError, ToolError
         If it cannot be compiled.
     """
-    design = read_netlist(component, name)
-    low = lower(design, partition(design, list(pairs)))
-    layout = lay_out(low, lanes)
-    with deep_recursion():
-        plan = schedule(low)
-        text = emit(low, plan, layout)
-    path = build_library(name, text, progress)
-    return Compiled(low, layout, ctypes.CDLL(str(path)), path)
+
+    def translated() -> str:
+        component = hardware if isinstance(hardware, wiring.Component) else hardware()
+        interface, source = translate(component, name, pairs, lanes)
+        return f"{interface.to_json()}\n{source}"
+
+    key = identity(hardware, name, list(pairs), lanes, translate)
+    if key is None:
+        text = translated()
+    else:
+        text = kept_text(cache_root() / "lanes" / f"{name}-{key}.txt", translated)
+    interface, _, source = text.partition("\n")
+    path = build_library(name, source, progress)
+    return Compiled(Interface.from_json(interface), ctypes.CDLL(str(path)), path)
 
 
 def compile_driver(progress: Progress | None = None) -> ctypes.CDLL:

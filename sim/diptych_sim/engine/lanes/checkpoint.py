@@ -71,7 +71,9 @@ class Keeper:
     ) -> None:
         self._checkpoint, self._mesh, self._load = checkpoint, mesh, load
         layouts = [repr(design.layout) for design in (mesh.tile, mesh.port)]
-        names = sorted(f"{r.name} {r.low} {r.node}" for r in mesh.tile.low.registers)
+        names = sorted(
+            f"{name} {part.low} {part.node}" for name, part in mesh.tile.interface.registers
+        )
         size = f"{mesh.rows}x{mesh.columns}"
         words = [json.dumps(row) for row in load]
         self._identity = digest([FORMAT, size, *layouts, *names, *words, *about])

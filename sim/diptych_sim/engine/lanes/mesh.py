@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -105,12 +105,16 @@ class LaneMesh:
         self.rows, self.columns, self.parameters = rows, columns, parameters
         self.part = part or Part(0, 0, rows, columns)
         count = self.part.rows * self.part.columns
-        tile = Tile(**parameters)
         self.tile = compile_design(
-            tile, "tile", _pairs(), lanes=block_lanes(count), progress=progress
+            partial(Tile, **parameters),
+            "tile",
+            _pairs(),
+            lanes=block_lanes(count),
+            progress=progress,
         )
+        credit = self.tile.interface.inputs["west_o__credit"]  # a wire for each color
         self.port = compile_design(
-            HostPort(colors=tile.colors),
+            partial(HostPort, colors=sum(segment.width for segment in credit)),
             "host_port",
             [("back__valid", "link__valid"), ("back__wavelet", "link__wavelet")],
             progress=progress,
@@ -154,13 +158,13 @@ class LaneMesh:
             driver.mesh_link(mesh, 1, link)
         payload = [
             Field(port.layout.nodes[node].offset, port.layout.nodes[node].size, low, width)
-            for node, low, width in port.low.inputs["i__payload"]
+            for node, low, width in port.interface.inputs["i__payload"]
         ]
         out = []
         for (low, _, width), place in elements(tile, "west_o__wavelet"):
             part, first = (0, 0) if low < 32 else (1, 32) if low < 37 else (2, 37)
             out.append(Field(place.offset, place.size, part << 8 | low - first, width))
-        valid = port.layout.nodes[port.low.inputs["i__valid"][0][0]]
+        valid = port.layout.nodes[port.interface.inputs["i__valid"][0][0]]
         (_, ready), *_ = elements(port, "i__ready")
         (_, leaves), *_ = elements(tile, "west_o__valid")
         driver.mesh_host(
@@ -175,7 +179,7 @@ class LaneMesh:
         )
         edges = [
             Field(place.offset, place.size, 0, 1)
-            for place in (tile.layout.nodes[node] for node, _, _ in tile.low.inputs["edge"])
+            for place in (tile.layout.nodes[node] for node, _, _ in tile.interface.inputs["edge"])
         ]
         bits = (Field * 4)(*edges)
         first, left, rows, columns = self.part
@@ -254,7 +258,7 @@ class LaneMesh:
             place = f"tile {failure.row},{failure.column}"
             if failure.port:
                 place = f"host port {failure.row}"
-            message = design.low.asserts[failure.number][1]
+            message = design.interface.asserts[failure.number]
             raise SimulationError(f"cycle {failure.cycle}, {place}: {message}")
 
     def _failure(self) -> Failure | None:
@@ -299,11 +303,9 @@ class LaneMesh:
     def _places(self) -> dict[str, list[tuple[Element, int]]]:
         """Where the parts of each register are, with their first bits."""
         out: dict[str, list[tuple[Element, int]]] = {}
-        parts = [(r.name, r.low, r.node) for r in self.tile.low.registers]
-        for read in self.tile.low.reads:
-            parts += [(read.name, low, node) for node, low, _ in read.targets]
-        for name, low, node in parts:
-            out.setdefault(name, []).append((self.tile.layout.nodes[node], low))
+        interface = self.tile.interface
+        for name, part in [*interface.registers, *interface.reads]:
+            out.setdefault(name, []).append((interface.layout.nodes[part.node], part.low))
         return out
 
     def places(self, name: str) -> list[tuple[Element, int]]:
@@ -314,7 +316,7 @@ class LaneMesh:
         KeyError
             If there is none of that name.
         """
-        return self._places[self.tile.low.aliases.get(name, name)]
+        return self._places[self.tile.interface.aliases.get(name, name)]
 
     def value(self, name: str, row: int, column: int) -> int:
         """Return a register of a tile: faster than :meth:`register` for one."""
@@ -341,7 +343,7 @@ class LaneMesh:
 
     def has(self, name: str) -> bool:
         """Return whether there is a register of that name."""
-        return self.tile.low.aliases.get(name, name) in self._places
+        return self.tile.interface.aliases.get(name, name) in self._places
 
     @cached_property
     def memory(self) -> memoryview:
@@ -394,10 +396,10 @@ class LaneMesh:
         """Return every memory of every tile: tiles by words, as objects."""
         out = {}
         for index, places in self.tile.layout.memories.items():
-            memory = self.tile.low.memories[index]
+            memory = self.tile.interface.memories[index]
             shape = (self.part.rows, self.part.columns, memory.depth)
             words = np.zeros((shape[0] * shape[1], memory.depth), dtype=object)
-            for place, (low, _) in zip(places, memory.pieces, strict=True):
+            for place, low in zip(places, memory.lows, strict=True):
                 for row in range(memory.depth):
                     words[:, row] |= self.element(place, row).astype(object) << low
             out[memory.name] = self._whole(words.reshape(shape))
@@ -424,7 +426,7 @@ def _view(address: int, design: Compiled, count: int) -> memoryview:
 def elements(design: Compiled, output: str) -> list[tuple[tuple[int, int, int], Element]]:
     """Return the parts of an output, (first bit in it, in its node, width), and where they are."""
     out: list[tuple[tuple[int, int, int], Element]] = []
-    for node, at, width, low in design.low.graph.pieces(design.low.outputs[output]):
+    for node, at, width, low in design.interface.outputs[output]:
         out.append(((low, at, width), design.layout.nodes[node]))
     return out
 
@@ -434,7 +436,7 @@ def _between(
 ) -> list[tuple[int, int, int]]:
     """Return (from, to, size) of the parts of an output and of the input that it drives."""
     ends = elements(source, output)
-    starts = target.low.inputs[name]
+    starts = target.interface.inputs[name]
     if [(low, 0, width) for _, low, width in starts] != [part for part, _ in ends]:
         raise EngineError(f"Lanes need {output} and {name} in equal parts")
     return [
@@ -446,7 +448,7 @@ def _between(
 def _links(source: Compiled, output: str, target: Compiled, name: str) -> Iterator[Link]:
     """Yield what carries an output to an input that may be split differently."""
     for (low, at, width), place in elements(source, output):
-        for node, start, size in target.low.inputs[name]:
+        for node, start, size in target.interface.inputs[name]:
             first, stop = max(low, start), min(low + width, start + size)
             if first < stop:
                 to = target.layout.nodes[node]

@@ -65,7 +65,7 @@ class Pins:
                 ctypes.c_long(32 * words["i", "rst"]),
             )
         )
-        texts = [f"assertion of a tile: {text}" for _, text in mesh.tile.low.asserts]
+        texts = [f"assertion of a tile: {text}" for text in mesh.tile.interface.asserts]
         self._messages = (ctypes.c_char_p * max(1, len(texts)))(*(t.encode() for t in texts))
         program.diptych_outside_attach(
             ctypes.c_void_p(self._address),
@@ -90,7 +90,7 @@ class Pins:
         tile, port = self.mesh.tile, f"{link}__{part}"
         parts: list[tuple[int, int, int, Element]]
         if way == "i":
-            inputs = tile.low.inputs[port]
+            inputs = tile.interface.inputs[port]
             parts = [(low, 0, width, tile.layout.nodes[node]) for node, low, width in inputs]
         else:
             parts = [(low, at, width, e) for (low, at, width), e in elements(tile, port)]

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from diptych.mesh.tile import Tile
 from diptych_sim.engine.emit import emit_verilog
@@ -108,14 +109,14 @@ def tile_signals(mesh: LaneMesh, verilog: str) -> list[Signal]:
 
 
 def _kept(mesh: LaneMesh, name: str) -> bool:
-    return mesh.has(name) or name in mesh.tile.low.inputs
+    return mesh.has(name) or name in mesh.tile.interface.inputs
 
 
 def _places(mesh: LaneMesh, name: str) -> list[tuple[Element, int]]:
     if mesh.has(name):
         return mesh.places(name)
     layout = mesh.tile.layout
-    return [(layout.nodes[node], low) for node, low, _ in mesh.tile.low.inputs[name]]
+    return [(layout.nodes[node], low) for node, low, _ in mesh.tile.interface.inputs[name]]
 
 
 class _Piece(ctypes.Structure):
@@ -167,7 +168,7 @@ def record_tiles(mesh: LaneMesh, path: str) -> None:
     places = [(r, c) for r, c in places if _chosen(f"{path}.tile_{r}_{c}")]
     if not places:
         return
-    verilog = "".join(text for _, text in emit_verilog(Tile(**mesh.parameters), "tile"))
+    verilog = "".join(text for _, text in emit_verilog(partial(Tile, **mesh.parameters), "tile"))
     signals = tile_signals(mesh, verilog)
     enumerations = list(dict.fromkeys(s.enumeration for s in signals if s.enumeration))
     numbers = {enumeration: n + 1 for n, enumeration in enumerate(enumerations)}
