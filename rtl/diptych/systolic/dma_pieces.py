@@ -188,7 +188,7 @@ class PieceWriter(wiring.Component):
                     row_at.eq(row_at + command.target_pitch),
                 ]
             with m.If(last):
-                m.d.sync += [self.done.eq(1), have.eq(0)]
+                m.d.sync += self.done.eq(1)
         with m.If(self.start):
             m.d.sync += [
                 command.eq(self.pieces),
