@@ -218,7 +218,7 @@ class TileSequencer(wiring.Component):
                 ask.p.mask.eq(
                     Cat(
                         Cat(
-                            Mux(line_counts[n] & (packed if n else 1), column_mask, 0),
+                            Mux(line_counts[n], column_mask, 0),
                             Const(0, line - columns),
                         )
                         for n in range(self.weight_rows)
@@ -309,7 +309,6 @@ class TileSequencer(wiring.Component):
                 j.eq(0),
                 plane.eq(0),
                 position.eq(0),
-                index.eq(0),
             ]
         return m
 
