@@ -10,7 +10,7 @@ from amaranth.lib import data
 from cocotb.triggers import ClockCycles, ReadOnly, RisingEdge
 
 from diptych_tb.clocking import start_clock_and_reset
-from diptych_tb.streams import StreamChecker, StreamDriver, StreamMonitor, check_in_order
+from diptych_tb.streams import StreamChecker, StreamDriver, StreamMonitor, check_in_order, sometimes
 
 PAYLOAD = data.StructLayout(
     {"value": signed(12), "last": 1, "pair": data.ArrayLayout(signed(3), 2)}
@@ -33,9 +33,9 @@ def _beats(rng: random.Random, count: int) -> list[dict[str, Any]]:
 async def passes_every_beat_in_order(dut: Any, idle: float, stall: float) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
     beats = _beats(rng, 512)
-    driver = StreamDriver(dut, "i", PAYLOAD, (lambda: rng.random() < idle) if idle else None)
+    driver = StreamDriver(dut, "i", PAYLOAD, sometimes(rng, idle))
     await start_clock_and_reset(dut)
-    monitor = StreamMonitor(dut, "o", PAYLOAD, (lambda: rng.random() < stall) if stall else None)
+    monitor = StreamMonitor(dut, "o", PAYLOAD, sometimes(rng, stall))
     StreamChecker(dut, "i", PAYLOAD)
     StreamChecker(dut, "o", PAYLOAD)
     cocotb.start_soon(driver.send(beats))

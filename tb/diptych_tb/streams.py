@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Agents for RFC 77 streams: driver, monitor, rule checker, and an in-order scoreboard."""
 
+import random
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -13,10 +14,22 @@ from cocotb.triggers import RisingEdge
 
 from .fields import Beat, Fields
 
-__all__ = ["Pause", "StreamChecker", "StreamDriver", "StreamMonitor", "check_in_order"]
+__all__ = [
+    "Pause",
+    "StreamChecker",
+    "StreamDriver",
+    "StreamMonitor",
+    "check_in_order",
+    "sometimes",
+]
 
 Pause = Callable[[], bool]
 """Asked every cycle whether to pause in it. Random pauses draw from ``cocotb.RANDOM_SEED``."""
+
+
+def sometimes(rng: random.Random, share: float) -> Pause | None:
+    """Return what pauses in a share of the cycles, at random; None for a share of 0."""
+    return (lambda: rng.random() < share) if share else None
 
 
 class _Port:

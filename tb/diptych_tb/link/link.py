@@ -22,7 +22,7 @@ from diptych_sim.compiler.kv_layout import HeadPlace, KvLayout, pack_bytes
 from diptych_sim.golden import numbers
 from diptych_tb.clocking import start_clock_and_reset
 from diptych_tb.fields import Fields
-from diptych_tb.streams import StreamDriver, StreamMonitor
+from diptych_tb.streams import StreamDriver, StreamMonitor, sometimes
 
 ROWS = int(os.environ["DUT_ROWS"])
 LATENCY = int(os.environ["DUT_LATENCY"])
@@ -151,14 +151,11 @@ class _Wires:
 async def keys_and_values_arrive_once(dut: Any, idle: float, stall: float, damage: float) -> None:
     rng = random.Random(f"{cocotb.RANDOM_SEED} {idle} {stall} {damage}")
 
-    def pause(share: float) -> Any:
-        return (lambda: rng.random() < share) if share else None
-
-    driver = StreamDriver(dut, "i", Handoff(), pause(idle))
+    driver = StreamDriver(dut, "i", Handoff(), sometimes(rng, idle))
     settings = StreamDriver(dut, "settings", Setting())
     dut.damage.value = 0
     await start_clock_and_reset(dut)
-    outs = [StreamMonitor(dut, f"o__{r}", unsigned(32), pause(stall)) for r in range(ROWS)]
+    outs = [StreamMonitor(dut, f"o__{r}", unsigned(32), sometimes(rng, stall)) for r in range(ROWS)]
     layout = _layout(rng)
     activates = rng.random() < 0.7
     prompts = rng.randint(1, 3)

@@ -10,7 +10,7 @@ from diptych.memory.axi import BEAT_BYTES, ReadAddress, ReadData
 from diptych_tb.clocking import start_clock_and_reset
 from diptych_tb.memory.axi import AxiReadMemory, beat_of
 from diptych_tb.memory.axi_checker import AxiReadChecker
-from diptych_tb.streams import StreamChecker, StreamDriver, StreamMonitor
+from diptych_tb.streams import StreamChecker, StreamDriver, StreamMonitor, sometimes
 
 BURSTS = 80
 
@@ -21,18 +21,18 @@ async def gives_each_its_beats(dut: Any, idle: float, stall: float, wait: float)
     rng = random.Random(cocotb.RANDOM_SEED)
     contents = rng.randbytes(2**13)
 
-    def pause(share: float) -> Any:
-        return (lambda: rng.random() < share) if share else None
-
-    memory = AxiReadMemory(dut, "axi", contents, pause(wait))
+    memory = AxiReadMemory(dut, "axi", contents, sometimes(rng, wait))
     managers = ("first", "second")
-    ask = {name: StreamDriver(dut, f"{name}__ar", ReadAddress(), pause(idle)) for name in managers}
+    ask = {
+        name: StreamDriver(dut, f"{name}__ar", ReadAddress(), sometimes(rng, idle))
+        for name in managers
+    }
     await start_clock_and_reset(dut)
     memory.start()
     checker = AxiReadChecker(dut, "axi")
 
     async def manage(name: str) -> None:
-        answers = StreamMonitor(dut, f"{name}__r", ReadData(), pause(stall))
+        answers = StreamMonitor(dut, f"{name}__r", ReadData(), sometimes(rng, stall))
         StreamChecker(dut, f"{name}__r", ReadData())
         bursts = []
         for _ in range(BURSTS):

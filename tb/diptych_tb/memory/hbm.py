@@ -20,7 +20,7 @@ from diptych.memory.axi import (
 from diptych_tb.clocking import start_clock_and_reset
 from diptych_tb.memory.axi import beat_of
 from diptych_tb.memory.axi_checker import AxiReadChecker, AxiWriteChecker
-from diptych_tb.streams import StreamDriver, StreamMonitor
+from diptych_tb.streams import StreamDriver, StreamMonitor, sometimes
 
 SIZE = 2**14
 LATENCY = int(os.environ["DUT_LATENCY"])
@@ -44,9 +44,9 @@ def _drivers(dut: Any, pause: Any = None) -> tuple[StreamDriver, StreamDriver]:
 @cocotb.parametrize(idle=[0.0, 0.6], stall=[0.0, 0.6])
 async def answers_with_what_the_host_wrote(dut: Any, idle: float, stall: float) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
-    host, ar = _drivers(dut, (lambda: rng.random() < idle) if idle else None)
+    host, ar = _drivers(dut, sometimes(rng, idle))
     await start_clock_and_reset(dut)
-    r = StreamMonitor(dut, "axi__r", ReadData(), (lambda: rng.random() < stall) if stall else None)
+    r = StreamMonitor(dut, "axi__r", ReadData(), sometimes(rng, stall))
     checker = AxiReadChecker(dut, "axi")
     memory = rng.randbytes(SIZE)
     await _fill(host, memory)
@@ -131,15 +131,12 @@ async def keeps_what_is_written(dut: Any, idle: float, stall: float) -> None:
     """Random bursts of writes, with reads of a region of their own beside them."""
     rng = random.Random(f"{cocotb.RANDOM_SEED} {idle} {stall}")
 
-    def pause(share: float) -> Any:
-        return (lambda: rng.random() < share) if share else None
-
-    host, ar = _drivers(dut, pause(idle))
-    aw = StreamDriver(dut, "axi__aw", WriteAddress(), pause(idle))
-    w = StreamDriver(dut, "axi__w", WriteData(), pause(idle))
+    host, ar = _drivers(dut, sometimes(rng, idle))
+    aw = StreamDriver(dut, "axi__aw", WriteAddress(), sometimes(rng, idle))
+    w = StreamDriver(dut, "axi__w", WriteData(), sometimes(rng, idle))
     await start_clock_and_reset(dut)
-    r = StreamMonitor(dut, "axi__r", ReadData(), pause(stall))
-    b = StreamMonitor(dut, "axi__b", WriteResponse(), pause(stall))
+    r = StreamMonitor(dut, "axi__r", ReadData(), sometimes(rng, stall))
+    b = StreamMonitor(dut, "axi__b", WriteResponse(), sometimes(rng, stall))
     checker = AxiWriteChecker(dut, "axi")
     memory = bytearray(rng.randbytes(SIZE))
     await _fill(host, bytes(memory))

@@ -12,7 +12,7 @@ from diptych.mesh.fabric import DATA_BITS, Load, Route, header
 from diptych.mesh.isa import INSTRUCTION_WORDS
 from diptych.mesh.loader import REGISTER_BITS, TASK_BITS
 from diptych_tb.clocking import start_clock_and_reset
-from diptych_tb.streams import StreamDriver
+from diptych_tb.streams import StreamDriver, sometimes
 
 PACKETS = 120
 PORTS = {
@@ -116,10 +116,8 @@ def _packet(rng: random.Random, column: int) -> tuple[list[int], list[Effect]]:
 @cocotb.parametrize(idle=[0.0, 0.6], stall=[0.0, 0.6])
 async def carries_out_packets(dut: Any, idle: float, stall: float) -> None:
     rng = random.Random(f"{cocotb.RANDOM_SEED} {idle} {stall}")
-    driver = StreamDriver(
-        dut, "i", unsigned(DATA_BITS), (lambda: rng.random() < idle) if idle else None
-    )
-    effects = _Effects(dut, (lambda: rng.random() < stall) if stall else None)
+    driver = StreamDriver(dut, "i", unsigned(DATA_BITS), sometimes(rng, idle))
+    effects = _Effects(dut, sometimes(rng, stall))
     column = rng.choice([1, 7, 300])
     dut.column.value = column
     await start_clock_and_reset(dut)

@@ -12,6 +12,7 @@ from cocotb.utils import get_sim_time
 from diptych.mesh.fabric import Load, Port, header
 from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.mesh.links import LinkMonitor, LinkSource
+from diptych_tb.streams import sometimes
 
 COLORS = 10
 WAVELETS = 30
@@ -72,12 +73,13 @@ async def paths_deliver_in_order(dut: Any, idle: float, stall: float, round: int
     rng = random.Random(f"{cocotb.RANDOM_SEED} {idle} {stall} {round}")
     rows, columns = (int(n) for n in os.environ["DUT_SIZE"].split("x"))
 
-    def pause(share: float) -> Any:
-        return (lambda: rng.random() < share) if share else None
-
     # Routes are loaded without a pause, and traffic follows them on the same links.
-    sources = [LinkSource(dut, f"west_i__{r}", COLORS, rng, pause(idle)) for r in range(rows)]
-    monitors = [LinkMonitor(dut, f"west_o__{r}", COLORS, pause(stall)) for r in range(rows)]
+    sources = [
+        LinkSource(dut, f"west_i__{r}", COLORS, rng, sometimes(rng, idle)) for r in range(rows)
+    ]
+    monitors = [
+        LinkMonitor(dut, f"west_o__{r}", COLORS, sometimes(rng, stall)) for r in range(rows)
+    ]
     await start_clock_and_reset(dut)
     for end in [*sources, *monitors]:
         end.start()

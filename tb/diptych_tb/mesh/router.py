@@ -19,6 +19,7 @@ from diptych_sim.golden import fabric
 from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.fields import Fields
 from diptych_tb.mesh.links import LinkMonitor, LinkSource
+from diptych_tb.streams import sometimes
 
 COLORS, POSITIONS, HOP = (int(os.environ[f"DUT_{name}"]) for name in ("COLORS", "POSITIONS", "HOP"))
 WAVELETS = 40
@@ -108,12 +109,9 @@ def _draw(rng: random.Random, color: int) -> dict[str, int]:
 
 class _Bench:
     def __init__(self, dut: Any, rng: random.Random, idle: float, stall: float) -> None:
-        def pause(share: float) -> Any:
-            return (lambda: rng.random() < share) if share else None
-
         self.dut = dut
-        self.sources = [LinkSource(dut, f"{p}_i", COLORS, rng, pause(idle)) for p in PORTS]
-        self.monitors = [LinkMonitor(dut, f"{p}_o", COLORS, pause(stall)) for p in PORTS]
+        self.sources = [LinkSource(dut, f"{p}_i", COLORS, rng, sometimes(rng, idle)) for p in PORTS]
+        self.monitors = [LinkMonitor(dut, f"{p}_o", COLORS, sometimes(rng, stall)) for p in PORTS]
         dut.edge.value = 0
         dut.route_write__valid.value = 0
 

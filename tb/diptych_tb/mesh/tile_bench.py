@@ -16,6 +16,7 @@ from diptych.mesh.isa import Function
 from diptych_sim.compiler.assembler import Assembler
 from diptych_tb.clocking import start_clock_and_reset
 from diptych_tb.mesh.links import LinkMonitor, LinkSource
+from diptych_tb.streams import sometimes
 
 __all__ = [
     "COUNT",
@@ -47,16 +48,13 @@ class Bench:
     """A tile between a source in the west and a monitor in the east."""
 
     def __init__(self, dut: Any, rng: random.Random, idle: float = 0.0, stall: float = 0.0) -> None:
-        def pause(share: float) -> Any:
-            return (lambda: rng.random() < share) if share else None
-
         self.dut = dut
         self.rng = rng
-        self.west = LinkSource(dut, "west_i", COLORS, rng, pause(idle))
+        self.west = LinkSource(dut, "west_i", COLORS, rng, sometimes(rng, idle))
         self.others = [
             LinkSource(dut, f"{way}_i", COLORS, rng) for way in ("north", "east", "south")
         ]
-        self.east = LinkMonitor(dut, "east_o", COLORS, pause(stall))
+        self.east = LinkMonitor(dut, "east_o", COLORS, sometimes(rng, stall))
         dut.x_in.value = 3
         dut.edge.value = 0
         self._sent = 0

@@ -15,6 +15,7 @@ from diptych.mesh.fabric import COLOR_BITS, Port
 from diptych_tb.clocking import start_clock_and_reset
 from diptych_tb.mesh.links import LinkMonitor, LinkSource
 from diptych_tb.mesh.network import Network, random_tables
+from diptych_tb.streams import sometimes
 
 WAVELETS = 30
 
@@ -50,13 +51,13 @@ async def nothing_is_lost_doubled_reordered_or_misled(
     colors = int(os.environ["DUT_COLORS"])
     places = [(r, c) for r in range(rows) for c in range(columns)]
 
-    def pause(share: float) -> Any:
-        return (lambda: rng.random() < share) if share else None
-
     sources = [
-        LinkSource(dut, f"ramp_i__{n}", colors, rng, pause(idle)) for n in range(len(places))
+        LinkSource(dut, f"ramp_i__{n}", colors, rng, sometimes(rng, idle))
+        for n in range(len(places))
     ]
-    monitors = [LinkMonitor(dut, f"ramp_o__{n}", colors, pause(stall)) for n in range(len(places))]
+    monitors = [
+        LinkMonitor(dut, f"ramp_o__{n}", colors, sometimes(rng, stall)) for n in range(len(places))
+    ]
     for n in range(len(places)):
         dut[f"write__{n}"].value = 0
     tables = random_tables(rng, rows, columns, colors)

@@ -14,7 +14,7 @@ from diptych.systolic.vector_control import VectorSizes
 from diptych_tb.clocking import start_clock_and_reset
 from diptych_tb.memory.axi import AxiReadMemory
 from diptych_tb.memory.axi_checker import AxiReadChecker
-from diptych_tb.streams import StreamDriver
+from diptych_tb.streams import StreamDriver, sometimes
 
 HBM = 2**17
 
@@ -187,9 +187,9 @@ async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
     sizes = sizes_of_environment()
     contents = bytearray(rng.randbytes(HBM))
-    memory = AxiReadMemory(dut, "axi", contents, (lambda: rng.random() < idle) if idle else None)
+    memory = AxiReadMemory(dut, "axi", contents, sometimes(rng, idle))
     driver = StreamDriver(dut, "i", LOAD)
-    memories = _Memories(dut, sizes, (lambda: rng.random() < stall) if stall else None)
+    memories = _Memories(dut, sizes, sometimes(rng, stall))
     await start_clock_and_reset(dut)
     memory.start()
     memories.start()
@@ -221,9 +221,9 @@ async def commands_follow_each_other(dut: Any, idle: float, stall: float) -> Non
     rng = random.Random(f"{cocotb.RANDOM_SEED} {idle} {stall}")
     sizes = sizes_of_environment()
     contents = bytearray(rng.randbytes(HBM))
-    memory = AxiReadMemory(dut, "axi", contents, (lambda: rng.random() < idle) if idle else None)
+    memory = AxiReadMemory(dut, "axi", contents, sometimes(rng, idle))
     driver = StreamDriver(dut, "i", LOAD)
-    memories = _Memories(dut, sizes, (lambda: rng.random() < stall) if stall else None)
+    memories = _Memories(dut, sizes, sometimes(rng, stall))
     await start_clock_and_reset(dut)
     memory.start()
     memories.start()

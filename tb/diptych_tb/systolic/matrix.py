@@ -13,7 +13,7 @@ from cocotb.triggers import RisingEdge
 from diptych.systolic.isa import MATRIX, Causal, Modes, Queue, Start
 from diptych_tb.clocking import start_clock_and_reset
 from diptych_tb.fields import Fields
-from diptych_tb.streams import Pause, StreamDriver
+from diptych_tb.streams import Pause, StreamDriver, sometimes
 
 ROWS = int(os.environ["DUT_ROWS"])
 COLUMNS = int(os.environ["DUT_COLUMNS"])
@@ -314,16 +314,12 @@ class Bench:
         return self.before["cycle"]
 
 
-def _pause(rng: random.Random, share: float) -> Pause | None:
-    return (lambda: rng.random() < share) if share else None
-
-
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 @cocotb.parametrize(idle=[0.0, 0.98], stall_x=[0.0, 0.6], stall_w=[0.0, 0.6])
 async def sums_equal_the_model(dut: Any, idle: float, stall_x: float, stall_w: float) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
     shares = {"i": idle, "x": stall_x, "w": stall_w}
-    bench = Bench(dut, rng, {name: _pause(rng, share) for name, share in shares.items()})
+    bench = Bench(dut, rng, {name: sometimes(rng, share) for name, share in shares.items()})
     await bench.start()
     commands = [draw(rng) for _ in range(25)]
     bench.expect(commands)

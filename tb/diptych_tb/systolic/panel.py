@@ -16,7 +16,7 @@ from diptych.systolic.isa import Handoff
 from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
 from diptych_tb.events import report_event
 from diptych_tb.memory.axi_checker import AxiReadChecker
-from diptych_tb.streams import StreamDriver, StreamMonitor
+from diptych_tb.streams import StreamDriver, StreamMonitor, sometimes
 from diptych_tb.systolic.commands import CommandRecorder
 
 
@@ -40,7 +40,7 @@ async def hands_off_what_the_golden_model_computes(dut: Any) -> None:
     dut.start.value = 0
     dut.program.value = job["program"]
     await start_clock_and_reset(dut)
-    pause = (lambda: rng.random() < stall) if stall else None
+    pause = sometimes(rng, stall)
     monitor = StreamMonitor(dut, "handoff", Handoff(), pause)
     await host.send(
         int.from_bytes(hbm[at : at + 64], "little") | at // 64 << 512

@@ -13,7 +13,7 @@ from diptych_sim.compiler.commands import CommandList
 from diptych_tb.clocking import start_clock_and_reset
 from diptych_tb.memory.axi import AxiReadMemory
 from diptych_tb.memory.axi_checker import AxiReadChecker
-from diptych_tb.streams import StreamMonitor
+from diptych_tb.streams import StreamMonitor, sometimes
 
 LAYOUTS = {Queue.LOAD: LOAD, Queue.MATRIX: MATRIX, Queue.VECTOR: VECTOR, Queue.STORE: STORE}
 NUMBER = {Queue.LOAD: "hbm", Queue.MATRIX: "x", Queue.VECTOR: "sums", Queue.STORE: "hbm"}
@@ -53,7 +53,7 @@ class _Engine:
 
     def start(self, commands: CommandList, after: list[list[int]], ran: list[int]) -> None:
         rng, stall = self._rng, self._stall
-        pause = (lambda: rng.random() < stall) if stall else None
+        pause = sometimes(rng, stall)
         monitor = StreamMonitor(self._dut, self.name, LAYOUTS[self.queue], pause)
         self.taken: list[int] = []
         self._started: CocotbQueue[int] = CocotbQueue()
@@ -112,7 +112,7 @@ async def keeps_the_order(dut: Any, busy: int, stall: float, wait: float) -> Non
         beats = -(-len(code) // 64)
         known = beats if beats < 64 and rng.random() < 0.7 else 0
         programs.append((address | known, commands, after))
-    memory = AxiReadMemory(dut, "axi", contents, (lambda: rng.random() < wait) if wait else None)
+    memory = AxiReadMemory(dut, "axi", contents, sometimes(rng, wait))
     engines = [_Engine(dut, queue, rng, busy, stall) for queue in Queue]
     dut.start.value = 0
     await start_clock_and_reset(dut)

@@ -12,7 +12,7 @@ from diptych.systolic.isa import STORE, Handoff, HandoffKind, Queue, StoreOp
 from diptych_tb.clocking import start_clock_and_reset
 from diptych_tb.memory.axi import AxiWriteMemory
 from diptych_tb.memory.axi_checker import AxiWriteChecker
-from diptych_tb.streams import StreamChecker, StreamDriver, StreamMonitor
+from diptych_tb.streams import StreamChecker, StreamDriver, StreamMonitor, sometimes
 
 LINE = int(os.environ["DUT_LINE"])
 SIZE = 2**13
@@ -102,10 +102,10 @@ async def hands_off_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     _idle(dut)
     dut.token.value = token = rng.randrange(2**32)
     await start_clock_and_reset(dut)
-    pause = (lambda: rng.random() < stall) if stall else None
+    pause = sometimes(rng, stall)
     monitor = StreamMonitor(dut, "o", Handoff(), pause)
     StreamChecker(dut, "o", Handoff())
-    waits = (lambda: rng.random() < idle) if idle else None
+    waits = sometimes(rng, idle)
     cocotb.start_soon(_read(dut, "scratchpad", LINE, memory, waits))
     for _ in range(30):
         command = _command(rng)
@@ -155,11 +155,11 @@ async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     driver = StreamDriver(dut, "i", STORE)
     _idle(dut)
     dut.o__ready.value = 0
-    memory = AxiWriteMemory(dut, "axi", hbm, (lambda: rng.random() < stall) if stall else None)
+    memory = AxiWriteMemory(dut, "axi", hbm, sometimes(rng, stall))
     await start_clock_and_reset(dut)
     checker = AxiWriteChecker(dut, "axi")
     memory.start()
-    waits = (lambda: rng.random() < idle) if idle else None
+    waits = sometimes(rng, idle)
     cocotb.start_soon(_read(dut, "scratchpad", LINE, lines, waits))
     cocotb.start_soon(_read(dut, "accumulators", 4 * LANES, entries, waits))
     cocotb.start_soon(_read(dut, "biases", 4 * LANES, biases, None))
