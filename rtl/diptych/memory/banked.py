@@ -17,21 +17,24 @@ __all__ = ["BankedMemory"]
 BANK_DEPTH = 1024
 
 
+def _ports(width: int, parts: int, readers: int, depth: int) -> dict[str, Any]:
+    """Return the members of one write port and some read ports."""
+    bits = ceil_log2(depth)
+    return {
+        "write_enable": In(parts),
+        "write_address": In(bits),
+        "write_data": In(width),
+        **{f"read_enable_{n}": In(1) for n in range(readers)},
+        **{f"read_address_{n}": In(bits) for n in range(readers)},
+        **{f"read_data_{n}": Out(width) for n in range(readers)},
+    }
+
+
 class _Bank(wiring.Component):
     def __init__(self, width: int, parts: int, readers: int, depth: int, transparent: bool) -> None:
         self.width, self.parts, self.readers, self.depth = width, parts, readers, depth
         self.transparent = transparent
-        bits = ceil_log2(depth)
-        super().__init__(
-            {
-                "write_enable": In(parts),
-                "write_address": In(bits),
-                "write_data": In(width),
-                **{f"read_enable_{n}": In(1) for n in range(readers)},
-                **{f"read_address_{n}": In(bits) for n in range(readers)},
-                **{f"read_data_{n}": Out(width) for n in range(readers)},
-            }
-        )
+        super().__init__(_ports(width, parts, readers, depth))
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -100,17 +103,7 @@ class BankedMemory(wiring.Component):
             raise ValueError(f"Depth must be a power of two, at least 2, not {depth!r}")
         self.width, self.depth, self.parts, self.readers = width, depth, parts, readers
         self.transparent = transparent
-        bits = ceil_log2(depth)
-        super().__init__(
-            {
-                "write_enable": In(parts),
-                "write_address": In(bits),
-                "write_data": In(width),
-                **{f"read_enable_{n}": In(1) for n in range(readers)},
-                **{f"read_address_{n}": In(bits) for n in range(readers)},
-                **{f"read_data_{n}": Out(width) for n in range(readers)},
-            }
-        )
+        super().__init__(_ports(width, parts, readers, depth))
         self.write = SimpleNamespace(
             en=self.write_enable, addr=self.write_address, data=self.write_data
         )

@@ -8,11 +8,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from diptych.memory.axi import WriteChannels
-
 from .dma_write import WriteEngine
 from .isa import STORE, Handoff, HandoffKind, StoreOp
-from .ports import ReadPort
 from .vector_control import VectorSizes
 
 __all__ = ["STORE_CAUSES", "StoreEngine"]
@@ -62,12 +59,7 @@ class StoreEngine(wiring.Component):
         self.writer = WriteEngine(sizes, line_shape=line_shape, sums_shape=sums_shape)
         super().__init__(
             {
-                "i": In(stream.Signature(STORE)),
-                "done": Out(1),
-                "scratchpad": Out(ReadPort(line_shape, sizes.scratchpad // sizes.line)),
-                "accumulators": Out(ReadPort(sums_shape, sizes.accumulators)),
-                "biases": Out(ReadPort(sums_shape, sizes.biases)),
-                "axi": Out(WriteChannels()),
+                **self.writer.signature.members,
                 "writes": Out(1),
                 "token": In(32),
                 "o": Out(stream.Signature(Handoff())),
