@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from amaranth.lib import data
+from typing import Any
+
+from amaranth.hdl import Module, unsigned
+from amaranth.lib import data, memory
 
 from diptych.systolic.isa import HandoffKind
 
@@ -15,6 +18,7 @@ __all__ = [
     "Answer",
     "FrameHead",
     "LinkWord",
+    "add_slots",
 ]
 
 SLOTS = 8
@@ -60,3 +64,20 @@ class Answer(data.StructLayout):
         super().__init__(
             {"valid": 1, "refused": 1, "expected": SEQUENCE_BITS, "delivered": SEQUENCE_BITS}
         )
+
+
+def add_slots(m: Module) -> tuple[Any, Any, Any, Any]:
+    """Add the memories of an end of the link; return their ports.
+
+    They write and read a word of a frame, and write and read a head, the last without a clock.
+    """
+    m.submodules.words = words = memory.Memory(
+        shape=unsigned(32), depth=SLOTS * SLOT_WORDS, init=[]
+    )
+    m.submodules.heads = heads = memory.Memory(
+        shape=unsigned(FrameHead().size), depth=SLOTS, init=[]
+    )
+    # Amaranth names ports after these variables.
+    write, read = words.write_port(), words.read_port()
+    head_write, head_read = heads.write_port(), heads.read_port(domain="comb")
+    return write, read, head_write, head_read

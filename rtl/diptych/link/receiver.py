@@ -3,12 +3,12 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal, unsigned
-from amaranth.lib import memory, wiring
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .frames import SEQUENCE_BITS, SLOT_WORDS, SLOTS, Answer, FrameHead, LinkWord
+from .frames import SEQUENCE_BITS, SLOT_WORDS, SLOTS, Answer, FrameHead, LinkWord, add_slots
 from .transmitter import CRC
 
 __all__ = ["LinkReceiver"]
@@ -55,14 +55,7 @@ class LinkReceiver(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         slot_bits = ceil_log2(SLOTS)
-        m.submodules.words = words = memory.Memory(
-            shape=unsigned(32), depth=SLOTS * SLOT_WORDS, init=[]
-        )
-        m.submodules.heads = heads = memory.Memory(
-            shape=unsigned(FrameHead().size), depth=SLOTS, init=[]
-        )
-        write, read = words.write_port(), words.read_port()
-        head_write, head_read = heads.write_port(), heads.read_port(domain="comb")
+        write, read, head_write, head_read = add_slots(m)
         expected = Signal(SEQUENCE_BITS)
         oldest = Signal(SEQUENCE_BITS)
         m.d.comb += [

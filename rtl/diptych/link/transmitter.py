@@ -3,10 +3,9 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import (
     crc,  # pyright: ignore[reportAttributeAccessIssue]
-    memory,
     stream,
     wiring,
 )
@@ -15,7 +14,7 @@ from amaranth.utils import ceil_log2
 
 from diptych.systolic.isa import Handoff
 
-from .frames import SEQUENCE_BITS, SLOT_WORDS, SLOTS, Answer, FrameHead, LinkWord
+from .frames import SEQUENCE_BITS, SLOT_WORDS, SLOTS, Answer, FrameHead, LinkWord, add_slots
 
 __all__ = ["CRC", "Transmitter"]
 
@@ -83,14 +82,7 @@ class Transmitter(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         slot_bits = ceil_log2(SLOTS)
-        m.submodules.words = words = memory.Memory(
-            shape=unsigned(32), depth=SLOTS * SLOT_WORDS, init=[]
-        )
-        m.submodules.heads = heads = memory.Memory(
-            shape=unsigned(FrameHead().size), depth=SLOTS, init=[]
-        )
-        write, read = words.write_port(), words.read_port()
-        head_write, head_read = heads.write_port(), heads.read_port(domain="comb")
+        write, read, head_write, head_read = add_slots(m)
 
         # --- gather the words of a frame ---
         filled, sent, expected, delivered = (
