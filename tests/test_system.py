@@ -9,12 +9,9 @@ import pytest
 
 from diptych_sim.account.accounts import account
 from diptych_sim.generate import Machine, generate, generate_batch
-from diptych_sim.llm.model import ModelConfig
 
 sys.path.insert(0, str(Path(__file__).parent / "compiler"))
-from random_model import random_model
-
-TINY = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
+from random_model import TINY, random_model
 
 
 @pytest.mark.parametrize("damage", [0.0, 0.02])

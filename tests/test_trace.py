@@ -12,15 +12,13 @@ import pytest
 from diptych.link.link import LINK_CAUSES
 from diptych.mesh.core import CAUSES
 from diptych_sim.generate import Machine, generate
-from diptych_sim.llm.model import ModelConfig
 from diptych_sim.trace import EVENTS, NoRunError, read_run, sampling
 
 sys.path.insert(0, str(Path(__file__).parent / "compiler"))
-from random_model import random_model
+from random_model import TINY, random_model
 
-CONFIG = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
 MACHINE = Machine(array=(8, 8), mesh=(2, 2))
-PROMPT = np.random.default_rng(2).integers(0, CONFIG.vocab, 9).tolist()
+PROMPT = np.random.default_rng(2).integers(0, TINY.vocab, 9).tolist()
 RESET_CYCLES = 2
 
 
@@ -28,7 +26,7 @@ RESET_CYCLES = 2
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("run")
     about = {"config": {}, "prompts": ["a prompt"]}
-    done = generate(random_model(CONFIG, 3), PROMPT, 4, machine=MACHINE, out=path, about=about)
+    done = generate(random_model(TINY, 3), PROMPT, 4, machine=MACHINE, out=path, about=about)
     assert done.matches_golden
     return path
 
@@ -64,13 +62,11 @@ def test_samples_end_with_the_counters_of_the_run(folder):
 def test_each_frame_is_queued_sent_accepted_and_delivered(folder):
     run = read_run(folder)
     sent = run.all("frame_sent")
-    frames = CONFIG.layers * len(PROMPT) * 2 + 1
+    frames = TINY.layers * len(PROMPT) * 2 + 1
     assert [event["sequence"] for event in sent] == list(range(frames))
-    assert [e["layer"] for e in sent[:-1]] == [
-        n for n in range(CONFIG.layers) for _ in range(2 * 9)
-    ]
-    assert [e["position"] for e in sent[:-1]] == [*range(len(PROMPT))] * 2 * CONFIG.layers
-    assert [e["what"] for e in sent] == (["keys"] * 9 + ["values"] * 9) * CONFIG.layers + ["token"]
+    assert [e["layer"] for e in sent[:-1]] == [n for n in range(TINY.layers) for _ in range(2 * 9)]
+    assert [e["position"] for e in sent[:-1]] == [*range(len(PROMPT))] * 2 * TINY.layers
+    assert [e["what"] for e in sent] == (["keys"] * 9 + ["values"] * 9) * TINY.layers + ["token"]
     at = {what: run.all(f"frame_{what}") for what in ("queued", "accepted", "delivered")}
     for events in at.values():
         assert [event["count"] for event in events] == list(range(1, frames + 1))
@@ -93,7 +89,7 @@ def test_operations_come_in_the_order_of_the_program(folder):
         "gate and up",
         "down",
     ]
-    token = ["embedding", "position", *layer * CONFIG.layers, "norm", "best token"]
+    token = ["embedding", "position", *layer * TINY.layers, "norm", "best token"]
     marks = [mark for event in run.all("operations") for mark in event["marks"]]
     assert [names[number] for _, number in marks] == token * 3
     cycles = [cycle for cycle, _ in marks]

@@ -12,19 +12,17 @@ import pytest
 
 from diptych_sim.account.accounts import AccountError, account
 from diptych_sim.generate import Machine, generate
-from diptych_sim.llm.model import ModelConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "compiler"))
-from random_model import random_model
+from random_model import TINY, random_model
 
-CONFIG = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
-MODEL = random_model(CONFIG, 3)
+MODEL = random_model(TINY, 3)
 MACHINE = Machine(array=(8, 8), mesh=(2, 2))
 
 
 @pytest.fixture(scope="module")
 def done():
-    prompt = np.random.default_rng(2).integers(0, CONFIG.vocab, 30).tolist()
+    prompt = np.random.default_rng(2).integers(0, TINY.vocab, 30).tolist()
     return generate(MODEL, prompt, 3, machine=MACHINE)
 
 

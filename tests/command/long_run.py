@@ -7,16 +7,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / name) for name in ("rtl", "sim", "tb", "tests/compiler")]
 
-from random_model import random_model
+from random_model import TINY, random_model
 
 from diptych_sim.generate import Machine, generate
-from diptych_sim.llm.model import ModelConfig
-
-CONFIG = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
 
 if __name__ == "__main__":
     generate(
-        random_model(CONFIG, 3),
+        random_model(TINY, 3),
         [3, 1, 4, 1, 5, 9, 2, 6, 5],
         40,
         machine=Machine(array=(8, 8), mesh=(2, 2)),

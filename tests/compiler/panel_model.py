@@ -27,7 +27,7 @@ class PanelModel:
     Attributes
     ----------
     handoff : list
-        Kind (0 keys, 1 values, 2 token), layer, prompt, position, bytes or the token.
+        Kind (0 keys, 1 values, 2 token), layer, prompt, position, words.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class PanelModel:
         # What was never written must not matter.
         self.states = {name: getattr(vector, name).copy() for name in STATES}
         self.table = np.zeros(1024, np.int64)
-        self.handoff: list[tuple[int, int, int, int, Any]] = []
+        self.handoff: list[tuple[int, int, int, int, list[int]]] = []
         for command in program.commands.commands:
             fields = {name: int(getattr(v, "value", v)) for name, v in command.fields.items()}
             run = getattr(self, f"_{command.queue.name.lower()}")
@@ -154,7 +154,7 @@ class PanelModel:
         store = StoreOp(op)
         pad = self.vector.scratchpad
         if store is StoreOp.TOKEN:
-            self.handoff.append((2, 0, f.get("layer", 0) >> 8, f["first"], self.vector.token))
+            self.handoff.append((2, 0, f.get("layer", 0) >> 8, f["first"], [self.vector.token]))
             return
         kind = {StoreOp.KEYS: 0, StoreOp.VALUES: 1}[store]
         layer = f.get("layer", 0)
@@ -164,6 +164,5 @@ class PanelModel:
                 pad[f[name] + row * f["source_pitch"] :][: f["bytes"]].astype(np.int8).tobytes()
                 for name in sources
             ]
-            self.handoff.append(
-                (kind, layer & 0xFF, layer >> 8, f.get("first", 0) + row, b"".join(planes))
-            )
+            words = np.frombuffer(b"".join(planes), "<u4").tolist()
+            self.handoff.append((kind, layer & 0xFF, layer >> 8, f.get("first", 0) + row, words))

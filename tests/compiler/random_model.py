@@ -7,6 +7,9 @@ from diptych_sim.golden import numbers
 from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
 from diptych_sim.llm.model import ModelConfig
 
+TINY = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
+"""The smallest model with all that a model may have."""
+
 
 def random_model(config: ModelConfig, seed: int) -> QuantizedModel:
     rng = np.random.default_rng(seed)

@@ -19,12 +19,10 @@ from diptych_sim.compiler.command_listing import command_listing
 from diptych_sim.compiler.commands import CommandList, Label, pack_fields
 from diptych_sim.compiler.decode import compile_decode
 from diptych_sim.compiler.listing import memory_listing, program_listing, tile_listing
-from diptych_sim.llm.model import ModelConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
-from random_model import random_model
+from random_model import TINY, random_model
 
-TINY = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
 REGISTER = st.integers(0, 15)
 WORD = st.integers(0, 2**16 - 1)
 FLAG = st.integers(0, 1)

@@ -9,7 +9,6 @@ RoPE factors of the first block for all; scales gathered from the table.
 """
 
 import sys
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,36 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych_sim.compiler.prefill import compile_prefill
-from diptych_sim.golden import numbers
-from diptych_sim.golden.machine import GoldenMachine
 from diptych_sim.llm.model import ModelConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
+from golden_handoff import expected_handoff
 from panel_model import PanelModel
-from random_model import random_model
+from random_model import TINY, random_model
 
-TINY = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
 WIDE = ModelConfig(dim=64, hidden=24, layers=1, heads=4, kv_heads=4, vocab=40, context=64)
 MODELS = {"tiny": random_model(TINY, 1), "wide": random_model(WIDE, 2)}
 ARRAYS = [(4, 4), (8, 8), (16, 16), (8, 16), (16, 8), (32, 32)]
-
-
-def expected_handoff(model, prompts):
-    goldens = [GoldenMachine(model) for _ in prompts]
-    first = [golden.next_token(prompt) for golden, prompt in zip(goldens, prompts, strict=True)]
-    handoff = []
-    for layer, (n, prompt) in product(range(model.config.layers), enumerate(prompts)):
-        cache = goldens[n].cache[layer]
-        for position in range(len(prompt)):
-            planes = numbers.planes(cache.keys[position].reshape(-1))
-            data = b"".join(plane.astype(np.int8).tobytes() for plane in planes)
-            handoff.append((0, layer, n, position, data))
-        for position in range(len(prompt)):
-            data = cache.values[position].reshape(-1).astype(np.int8).tobytes()
-            handoff.append((1, layer, n, position, data))
-    for n, token in enumerate(first):
-        handoff.append((2, 0, n, len(prompts[n]) - 1, token))
-    return handoff
 
 
 def check(name, array, *counts, seed=1):
@@ -55,7 +34,7 @@ def check(name, array, *counts, seed=1):
     rng = np.random.default_rng(seed)
     prompts = [rng.integers(0, model.config.vocab, count).tolist() for count in counts]
     got = PanelModel(compile_prefill(model, *array, *prompts), *array).handoff
-    assert got == expected_handoff(model, prompts)
+    assert got == expected_handoff(model, *prompts)
 
 
 @pytest.mark.parametrize("array", ARRAYS)

@@ -10,12 +10,9 @@ import numpy as np
 from diptych.mesh.fabric import Load, header
 from diptych_sim.compiler.decode import compile_decode
 from diptych_sim.golden.machine import GoldenMachine
-from diptych_sim.llm.model import ModelConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "compiler"))
-from random_model import random_model
-
-TINY = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
+from random_model import TINY, random_model
 
 
 def decode_job(mesh, tokens=6, sram_bytes=16384):

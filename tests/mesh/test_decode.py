@@ -15,9 +15,7 @@ from diptych_sim.decode_only import decode_only
 from diptych_sim.llm.model import ModelConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "compiler"))
-from random_model import random_model
-
-TINY = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
+from random_model import TINY, random_model
 
 
 @pytest.mark.parametrize(

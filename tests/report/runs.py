@@ -11,15 +11,13 @@ from diptych_sim.account.accounts import account, account_decode
 from diptych_sim.command.prompts import joined
 from diptych_sim.decode_only import decode_only
 from diptych_sim.generate import Machine, generate_batch
-from diptych_sim.llm.model import ModelConfig
 from diptych_sim.trace import RESULT, read_run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "compiler"))
-from random_model import random_model
+from random_model import TINY, random_model
 
 __all__ = ["MACHINE", "TEXTS", "write_run"]
 
-MODEL = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
 MACHINE = Machine(array=(8, 8), mesh=(2, 2))
 TEXTS = ("A <b>prompt</b> & more", "Another")
 
@@ -27,9 +25,9 @@ TEXTS = ("A <b>prompt</b> & more", "Another")
 def write_run(path, *, lengths=(9,), tokens=(4,), stage="all", **options):
     """Run prompts of some lengths, and write the run's folder; ``options`` go to the run."""
     rng = np.random.default_rng(2)
-    prompts = [rng.integers(0, MODEL.vocab, length).tolist() for length in lengths]
+    prompts = [rng.integers(0, TINY.vocab, length).tolist() for length in lengths]
     texts = list(TEXTS[: len(lengths)])
-    model = random_model(MODEL, 3)
+    model = random_model(TINY, 3)
     config = {
         "model": "random",
         "prompt": texts[0] if len(texts) == 1 else texts,

@@ -10,12 +10,10 @@ from pywellen import Waveform
 
 from diptych_sim.command.waves import plan_waves
 from diptych_sim.generate import Machine, generate
-from diptych_sim.llm.model import ModelConfig
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "compiler"))
-from random_model import random_model
+from random_model import TINY, random_model
 
-TINY = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
 MESH = (2, 2)
 PERIOD = 2
 BEFORE, AFTER = 1500, 300

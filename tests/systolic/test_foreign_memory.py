@@ -13,14 +13,10 @@ from diptych.systolic.with_pins import PrefillWithPins
 from diptych_sim.compiler.gemm import compile_gemm
 from diptych_sim.compiler.prefill import compile_prefill
 from diptych_sim.engine.simulate import simulate
-from diptych_sim.llm.model import ModelConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "compiler"))
-sys.path.insert(0, str(Path(__file__).parent))
-from random_model import random_model
-from test_panel import expected_handoff
-
-TINY = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
+from golden_handoff import expected_handoff
+from random_model import TINY, random_model
 
 
 def run(program, folder, *, handoff=(), memory=()):

@@ -4,44 +4,19 @@
 import json
 import sys
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from diptych.systolic.with_hbm import PrefillWithHbm
-from diptych_sim.compiler.kv_layout import pack_bytes
 from diptych_sim.compiler.prefill import compile_prefill
 from diptych_sim.engine.simulate import simulate
 from diptych_sim.gemm import PANEL_NAME, PANEL_PUBLIC
-from diptych_sim.golden import numbers
-from diptych_sim.golden.machine import GoldenMachine
-from diptych_sim.llm.model import ModelConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "compiler"))
-from random_model import random_model
-
-TINY = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)
-
-
-def expected_handoff(model, *prompts):
-    """What the golden model hands off: kind, layer, prompt, position, words."""
-    goldens = [GoldenMachine(model) for _ in prompts]
-    first = [golden.next_token(prompt) for golden, prompt in zip(goldens, prompts, strict=True)]
-    handoff = []
-    for layer, (n, prompt) in product(range(model.config.layers), enumerate(prompts)):
-        cache = goldens[n].cache[layer]
-        for position in range(len(prompt)):
-            planes = numbers.planes(cache.keys[position].reshape(-1))
-            words = [word for plane in planes for word in pack_bytes(plane)]
-            handoff.append((0, layer, n, position, words))
-        for position in range(len(prompt)):
-            words = pack_bytes(cache.values[position].reshape(-1))
-            handoff.append((1, layer, n, position, words))
-    for n, token in enumerate(first):
-        handoff.append((2, 0, n, len(prompts[n]) - 1, [token]))
-    return handoff
+from golden_handoff import expected_handoff
+from random_model import TINY, random_model
 
 
 def prefill(model, rows, columns, prompts, folder, *, stall=0.0, on_event=None):
