@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ import cocotb_tools.config
 
 from .cache import cache_root, digest, locked
 from .errors import BuildError
+from .tool_output import run_logged
 from .toolchain import Toolchain
 
 __all__ = ["Progress", "Workplace", "keep", "make_command", "verilator_command"]
@@ -121,25 +121,14 @@ class Workplace:
         self, command: Sequence[str], on_line: Callable[[str], None] = lambda _line: None
     ) -> None:
         lines: list[str] = []
-        with self.log.open("a") as file:
-            file.write(shlex.join(command) + "\n")
-            process = subprocess.Popen(
-                command,
-                cwd=self.path,
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-            )
-            assert process.stdout is not None
-            with process:
-                for line in process.stdout:
-                    file.write(line)
-                    lines.append(line)
-                    on_line(line)
-        if process.returncode != 0:
+
+        def note(line: str) -> None:
+            lines.append(line)
+            on_line(line)
+
+        with self.log.open("a") as log:
+            status = run_logged(command, cwd=self.path, env=self._env, log=log, on_line=note)
+        if status != 0:
             telling = re.compile(r"%Error|%Warning|error:|undefined|Error ")
             wanted = [line for line in lines if telling.search(line)]
             tail = "".join((wanted or lines)[:20])

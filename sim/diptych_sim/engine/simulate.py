@@ -3,7 +3,6 @@
 
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from .cache import cache_root
 from .emit import Hardware, Source, emit_verilog
 from .errors import HangError, SimulationError, ToolError
 from .processes import processes
+from .tool_output import run_logged
 from .waves import WavePlan
 
 __all__ = ["EVENT_PREFIX", "Run", "default_seed", "run", "simulate"]
@@ -79,33 +79,15 @@ class _Verilator(runner.Verilator):
         self, cmds: Sequence[list[str]], cwd: Any, stdout: TextIO | None = None
     ) -> None:
         (command,) = cmds
-        with self._log_path.open("w") as file:
-            file.write(shlex.join(command) + "\n")
-            process = subprocess.Popen(
-                command,
-                cwd=cwd,
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-            )
-            assert process.stdout is not None
-            try:
-                for line in process.stdout:
-                    file.write(line)
-                    self.tail.append(line)
-                    self._on_line(line)
-                process.wait()
-            finally:
-                # An exception in here, or Ctrl-C, must not leave a simulator behind.
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
-                process.stdout.close()
-        if process.returncode != 0:
-            raise subprocess.CalledProcessError(process.returncode, command)
+
+        def note(line: str) -> None:
+            self.tail.append(line)
+            self._on_line(line)
+
+        with self._log_path.open("w") as log:
+            status = run_logged(command, cwd=cwd, env=self.env, log=log, on_line=note)
+        if status != 0:
+            raise subprocess.CalledProcessError(status, command)
 
 
 def run(
