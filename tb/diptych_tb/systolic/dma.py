@@ -181,18 +181,26 @@ def _expected(command: dict[str, Any], sizes: VectorSizes, memory: bytearray) ->
     return out
 
 
+async def _start(
+    dut: Any, rng: random.Random, idle: float, stall: float
+) -> tuple[StreamDriver, _Memories, bytearray]:
+    """Start the engine between a random HBM, whose contents come last, and its memories."""
+    contents = bytearray(rng.randbytes(HBM))
+    memory = AxiReadMemory(dut, "axi", contents, sometimes(rng, idle))
+    driver = StreamDriver(dut, "i", LOAD)
+    memories = _Memories(dut, sizes_of_environment(), sometimes(rng, stall))
+    await start_clock_and_reset(dut)
+    memory.start()
+    memories.start()
+    return driver, memories, contents
+
+
 @cocotb.test(timeout_time=200, timeout_unit="us")
 @cocotb.parametrize(idle=[0.0, 0.6], stall=[0.0, 0.6])
 async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
+    driver, memories, contents = await _start(dut, rng, idle, stall)
     sizes = sizes_of_environment()
-    contents = bytearray(rng.randbytes(HBM))
-    memory = AxiReadMemory(dut, "axi", contents, sometimes(rng, idle))
-    driver = StreamDriver(dut, "i", LOAD)
-    memories = _Memories(dut, sizes, sometimes(rng, stall))
-    await start_clock_and_reset(dut)
-    memory.start()
-    memories.start()
     checker = AxiReadChecker(dut, "axi")
     table = _load(Target.TABLE, hbm=TABLE, bytes=4 * TABLE_WORDS, rows=1)
     await driver.send([table])
@@ -219,14 +227,8 @@ async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
 async def commands_follow_each_other(dut: Any, idle: float, stall: float) -> None:
     """Commands are taken ahead; each is done when its own writes are, and no later one's."""
     rng = random.Random(f"{cocotb.RANDOM_SEED} {idle} {stall}")
+    driver, memories, contents = await _start(dut, rng, idle, stall)
     sizes = sizes_of_environment()
-    contents = bytearray(rng.randbytes(HBM))
-    memory = AxiReadMemory(dut, "axi", contents, sometimes(rng, idle))
-    driver = StreamDriver(dut, "i", LOAD)
-    memories = _Memories(dut, sizes, sometimes(rng, stall))
-    await start_clock_and_reset(dut)
-    memory.start()
-    memories.start()
     AxiReadChecker(dut, "axi")
     commands = [_load(Target.TABLE, hbm=TABLE, bytes=4 * TABLE_WORDS, rows=1)]
     drawn = [_command(rng, sizes, contents) for _ in range(40)]

@@ -233,14 +233,16 @@ class Bench:
         now = self.counters()
         return {name: now[name] - self.before[name] for name in now}
 
-    def expect(self, commands: list[Command]) -> None:
+    async def run(self, commands: list[Command]) -> None:
+        """Send commands, each of whose sums must equal the model's when it is done.
+
+        Returns in the second cycle after the last ``done``, with all counters up to date.
+        """
         for command in commands:
             run(command, self.scratchpad, self.model)
             self.expected.append(self.model.copy())
             self.amounts["count_macs"] += command.macs
-
-    async def wait(self) -> None:
-        """Return in the second cycle after the last ``done``, with all counters up to date."""
+        await self.driver.send([command.beat() for command in commands])
         while len(self.done) < len(self.expected):
             await RisingEdge(self.dut.clk)
 
@@ -322,9 +324,7 @@ async def sums_equal_the_model(dut: Any, idle: float, stall_x: float, stall_w: f
     bench = Bench(dut, rng, {name: sometimes(rng, share) for name, share in shares.items()})
     await bench.start()
     commands = [draw(rng) for _ in range(25)]
-    bench.expect(commands)
-    await bench.driver.send([command.beat() for command in commands])
-    await bench.wait()
+    await bench.run(commands)
     bench.check_counters(commands)
 
 
@@ -336,9 +336,7 @@ async def lone_commands_take_the_promised_cycles(dut: Any) -> None:
     commands = [draw(rng, plain=rng.random() < 0.5) for _ in range(40)]
     for number, command in enumerate(commands):
         before = bench.gained()
-        bench.expect([command])
-        await bench.driver.send([command.beat()])
-        await bench.wait()
+        await bench.run([command])
         cycles = bench.done[number] - bench.taken[number] + 1
         late = cycles - command.lone_cycles()
         assert late in range(command.slack() + 1), (command.tiles, command.modes)
@@ -357,9 +355,7 @@ async def weights_of_the_next_command_load_behind_the_rows(dut: Any) -> None:
     bench = Bench(dut, rng, {})
     await bench.start()
     commands = [draw(rng, rows=LINE + rng.randint(4, 9), plain=True) for _ in range(8)]
-    bench.expect(commands)
-    await bench.driver.send([command.beat() for command in commands])
-    await bench.wait()
+    await bench.run(commands)
     bench.check_counters(commands)
     # Only the first tile of all has to be waited for.
     first = commands[0]
