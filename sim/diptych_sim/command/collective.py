@@ -67,7 +67,6 @@ def collective(
     if words not in range(1, 2049):
         raise Refused(f"Words (--words) must be in range(1, 2049), not {words}")
     check_file("JSON file", "--json", json_file)
-    check_file("Waveform file", "--waves", waves, suffixes=(".fst", ".vcd"))
     recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=True)
     with running(CollectiveError) as tell:
         c = Collective(

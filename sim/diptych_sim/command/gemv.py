@@ -61,7 +61,6 @@ def gemv(
     if sram_bytes is not None and sram_bytes not in range(256, 65537, 256):
         raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
     check_file("JSON file", "--json", json_file)
-    check_file("Waveform file", "--waves", waves, suffixes=(".fst", ".vcd"))
     recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=True)
     rng = np.random.default_rng(seed)
     x = rng.integers(-128, 128, k).astype(np.int8)

@@ -148,7 +148,6 @@ def generate(
         checkpoint, checkpoint_every, resume=resume, engine=engine, stage=stage, waves=waves
     )
     check_file("JSON file", "--json", json_file)
-    check_file("Waveform file", "--waves", waves, suffixes=(".fst", ".vcd"))
     check_folder("Result folder", "--out", out, FOLDER)
     recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=stage == "decode")
     if waves is not None and json_file == waves:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from diptych_sim.command.options import Refused
+from diptych_sim.command.options import Refused, check_file
 from diptych_sim.engine.processes import processes
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.report.save_files import write_save_files
@@ -70,7 +70,7 @@ def plan_waves(
     Raises
     ------
     Refused
-        If they contradict each other or the machine.
+        If they contradict each other or the machine, or the file cannot be written.
     """
     if waves is None:
         given = {"--from": first, "--to": last, "--wave-blocks": blocks}
@@ -78,6 +78,7 @@ def plan_waves(
             if value is not None:
                 raise Refused(f"{option} must come with a waveform file (--waves)")
         return None
+    check_file("Waveform file", "--waves", waves, suffixes=(".fst", ".vcd"))
     if processes() > 1:
         raise Refused(f"Waveform (--waves) must come with one process, not {processes()}")
     first = first or 0
