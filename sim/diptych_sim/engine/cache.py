@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["cache_root", "digest", "kept_text", "locked"]
+__all__ = ["cache_root", "digest", "kept", "kept_text", "locked"]
 
 
 def cache_root() -> Path:
@@ -47,29 +47,37 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def kept_text(path: Path, produce: Callable[[], str]) -> str:
-    """Return the text of a file in :func:`cache_root`, which is made if it is not there.
+def kept(path: Path, produce: Callable[[], bytes]) -> bytes:
+    """Return what is in a file in :func:`cache_root`, which is made if it is not there.
 
     The file appears whole or not at all; any number of processes may ask for it at once. It begins
-    with a hash of the text, so that a damaged one is seen, and made anew.
+    with a hash of the rest, so that a damaged one is seen, and made anew.
     """
-    text = _intact(path)
-    if text is None:
+    content = _intact(path)
+    if content is None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_suffix(".lock")):
-            text = _intact(path)
-            if text is None:
-                text = produce()
+            content = _intact(path)
+            if content is None:
+                content = produce()
                 partial = path.with_suffix(".partial")
-                partial.write_text(f"{digest([text])}\n{text}", encoding="utf-8", newline="")
+                partial.write_bytes(_mark(content) + b"\n" + content)
                 partial.replace(path)
-    return text
+    return content
 
 
-def _intact(path: Path) -> str | None:
+def kept_text(path: Path, produce: Callable[[], str]) -> str:
+    """Return the text of a file, as of :func:`kept`."""
+    return kept(path, lambda: produce().encode()).decode()
+
+
+def _intact(path: Path) -> bytes | None:
     try:
-        content = path.read_bytes().decode()
-    except (FileNotFoundError, UnicodeDecodeError):
+        mark, _, content = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
         return None
-    mark, _, text = content.partition("\n")
-    return text if mark == digest([text]) else None
+    return content if mark == _mark(content) else None
+
+
+def _mark(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()

@@ -21,7 +21,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from amaranth.hdl import Elaboratable, Value
+
+import diptych
 
 from .cache import digest
 
@@ -29,7 +32,7 @@ __all__ = ["identity"]
 
 OWN = ("diptych", "diptych_sim")
 """Packages that are told by what they hold."""
-TRUSTED = ("amaranth", "numpy")
+TRUSTED = ("amaranth", "numpy", "safetensors", "tokenizers")
 """Packages that are told by their version, as Python's own are."""
 
 _PLAIN = (int, float, str, bytes)
@@ -141,6 +144,8 @@ class _Told:
             self._tell((value.func, value.args, value.keywords))
         elif isinstance(value, functools._lru_cache_wrapper):
             self._tell(value.__wrapped__)
+        elif type(value) is np.ndarray and value.dtype != object:
+            self._tell((value.dtype.str, value.shape, value.tobytes()))
         elif isinstance(value, re.Pattern):
             self._tell((value.pattern, value.flags))
         elif isinstance(value, types.MappingProxyType):
@@ -256,7 +261,7 @@ def _found(module: str, value: Any) -> bool:
 
 @cache
 def _folders() -> list[Path]:
-    return [Path(__file__).parent, *map(Path, sys.modules["diptych"].__path__)]
+    return [Path(__file__).parent, *map(Path, diptych.__path__)]
 
 
 def _sources() -> list[str]:

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,3 +90,36 @@ class QuantizedModel:
     """Real value of one unit of the residual stream."""
     logit_step: float
     """Real value of one unit of a logit, before the norm's dynamic scale."""
+
+    def to_bytes(self) -> bytes:
+        """Return all of it as the content of an ``.npz`` file."""
+        arrays: dict[str, Any] = {}
+        plain: list[dict[str, Any]] = []
+        for number, part in enumerate((self, *self.layers)):
+            plain.append({})
+            for name in (field.name for field in fields(part)):
+                value = getattr(part, name)
+                if isinstance(value, np.ndarray):
+                    arrays[f"{number}.{name}"] = value
+                elif name not in ("config", "layers"):
+                    plain[-1][name] = value
+        text = json.dumps({"config": asdict(self.config), "plain": plain})
+        content = io.BytesIO()
+        np.savez(content, about=np.frombuffer(text.encode(), np.uint8), **arrays)
+        return content.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """Return what :meth:`to_bytes` has made bytes of."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = dict(file)
+        about = json.loads(arrays.pop("about").tobytes())
+        model, *layers = about["plain"]
+        for name, array in arrays.items():
+            number, _, name = name.partition(".")
+            about["plain"][int(number)][name] = array
+        return cls(
+            config=ModelConfig(**about["config"]),
+            layers=tuple(QuantizedLayer(**layer) for layer in layers),
+            **model,
+        )

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from amaranth.lib import wiring
@@ -89,12 +90,14 @@ def compiler() -> str:
     return found
 
 
-def _processor(cxx: str) -> str:
-    """Return what the compiler makes of this processor, which decides what it emits."""
-    done = subprocess.run(
-        [cxx, *_march(), "-Q", "--help=target"], capture_output=True, text=True, check=False
+@cache
+def _identity(cxx: str, *options: str) -> tuple[str, str]:
+    """Return the compiler's version, and what it makes of this processor with some options."""
+    version, target = (
+        subprocess.run([cxx, *arguments], capture_output=True, text=True, check=False)
+        for arguments in (["--version"], [*options, "-Q", "--help=target"])
     )
-    return done.stdout if done.returncode == 0 else platform.machine()
+    return version.stdout, target.stdout if target.returncode == 0 else platform.machine()
 
 
 def _march() -> list[str]:
@@ -116,10 +119,9 @@ def build_library(
         If the compiler refuses, or the disk is full.
     """
     cxx = compiler()
-    version = subprocess.run([cxx, "--version"], capture_output=True, text=True, check=False).stdout
     headers = _headers(source)
     flags = [optimize, *FLAGS, *_march()]
-    key = digest([source, *headers, *flags, version, _processor(cxx)])
+    key = digest([source, *headers, *flags, *_identity(cxx, *_march())])
     try:
         path = cache_root() / f"lanes-{name}-{key}.so"
         if path.is_file():
