@@ -83,6 +83,9 @@ waves: $(READY) ## The same, recording build/waves/diptych.fst and save files fo
 	@$(BIN)/diptych generate --waves build/waves/diptych.fst $(if $(FROM),--from "$$FROM") \
 		$(if $(TO),--to "$$TO") $(if $(BLOCKS),--wave-blocks "$$BLOCKS") $(options)
 
+# A test on each core; numbers of threads in each would only wait for each other.
+test test-slow tb: export OPENBLAS_NUM_THREADS ?= 1
+
 test: $(DEV) ## Run the tests, except the slow ones
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m 'not slow' $(ARGS)
 

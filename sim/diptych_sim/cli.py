@@ -3,23 +3,14 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import sys
 
 import click
 
-from diptych_sim.command.bench import bench
-from diptych_sim.command.collective import collective
-from diptych_sim.command.compare import compare
-from diptych_sim.command.evaluate import evaluate
-from diptych_sim.command.gemm import gemm
-from diptych_sim.command.gemv import gemv
-from diptych_sim.command.generate import generate
 from diptych_sim.command.options import Refused
-from diptych_sim.command.program import program
-from diptych_sim.command.report import report
-from diptych_sim.command.verilog import verilog
 from diptych_sim.engine.errors import ToolError
 from diptych_sim.engine.lanes.machines import stop_all
 from diptych_sim.engine.processes import is_first, launch, processes
@@ -27,7 +18,33 @@ from diptych_sim.engine.processes import is_first, launch, processes
 __all__ = ["main"]
 
 
-@click.group()
+COMMANDS = (
+    "bench",
+    "collective",
+    "compare",
+    "evaluate",
+    "gemm",
+    "gemv",
+    "generate",
+    "program",
+    "report",
+    "verilog",
+)
+
+
+class _Commands(click.Group):
+    """Reads the code of the command that is asked for only."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return getattr(importlib.import_module(f"diptych_sim.command.{cmd_name}"), cmd_name)
+
+
+@click.group(cls=_Commands)
 @click.version_option(package_name="diptych")
 @click.option(
     "--processes",
@@ -49,21 +66,6 @@ def cli(count: int | None, threads: int | None) -> None:
             sys.exit(launch(count, [sys.executable, *sys.argv]))
         except ToolError as error:
             raise Refused(str(error)) from None
-
-
-for _command in (
-    generate,
-    report,
-    compare,
-    program,
-    gemm,
-    gemv,
-    collective,
-    evaluate,
-    verilog,
-    bench,
-):
-    cli.add_command(_command)
 
 
 def main() -> None:
