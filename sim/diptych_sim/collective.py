@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.mesh.panel import DecodePanel
-from diptych_sim import lane_host
+from diptych_sim import lane_runs
 from diptych_sim.account.collective_cost import bound_cycles, predict, published_cycles
 from diptych_sim.account.errors import AccountError
 from diptych_sim.account.tiles import add_tiles, tile_changes
@@ -23,6 +23,7 @@ from diptych_sim.compiler.collectives import (
 )
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.kind import Engine
+from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.simulate import Run
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.mesh_run import run_job
@@ -57,6 +58,7 @@ def collective(
     waves: WavePlan | None = None,
     seed: int | None = None,
     engine: Engine = "verilator",
+    checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> CollectiveRun:
     """Run a collective of vectors [rows, columns, words].
@@ -78,12 +80,13 @@ def collective(
     compiled = compile_collective(c, vectors)
     limit, results = 2000 + 20 * predict(c), c.columns * c.words
     if engine == "lanes" and waves is None:
-        end, words, run = lane_host.run_collective(
+        end, words, run = lane_runs.run_collective(
             compiled,
             (c.rows, c.columns),
             results=results,
             limit=limit,
             hop_cycles=c.hop_cycles,
+            checkpoint=checkpoint,
             progress=progress,
         )
         return _finished(c, vectors, compiled, end, words, run)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.mesh.panel import DecodePanel
-from diptych_sim import lane_host
+from diptych_sim import lane_runs
 from diptych_sim.compiler.decode import DecodeProgram, compile_decode
 from diptych_sim.compiler.routes import Color
 from diptych_sim.engine.build import Progress
@@ -114,8 +114,8 @@ def decode_only(
     """Decode after prompts that the golden model has read; it also wrote each one's first token.
 
     ``out``, ``trace``, ``about`` and ``text_of`` are as of :func:`.generate_batch`. Samples over time
-    and waves are taken by Verilator, which then runs all but the mesh for lanes, in one process; only
-    lanes alone keep a ``checkpoint``.
+    and waves are taken by Verilator, which then runs all but the mesh for lanes, in one process. Lanes
+    keep a ``checkpoint``.
 
     Raises
     ------
@@ -130,13 +130,13 @@ def decode_only(
     count = sum(tokens) - len(tokens)
     first = [each[0] for each in expected]
     colors = {color.value: color.name for color in Color}
-    traced = out is not None and trace and checkpoint is None and processes() == 1
+    traced = out is not None and trace and processes() == 1
     plan = trace_plan(program, mesh=mesh) if traced else None
     with Events(out, text_of=text_of, on_event=on_event) as events:
         events.start(program, prompts, about, array=None, mesh=mesh, plan=plan)
         sizes = {"sram_bytes": sram_bytes, "program_depth": program.program_depth}
         if engine == "lanes" and waves is None and plan is None:
-            run = lane_host.run_decode(
+            run = lane_runs.run_decode(
                 load,
                 first,
                 count,
@@ -165,6 +165,7 @@ def decode_only(
                     "trace": plan,
                     "folder": str(out.absolute()) if out is not None else None,
                     "ends": program.round_ends,
+                    "checkpoint": checkpoint and checkpoint.job(),
                 },
                 lanes=sizes if apart else None,
                 shared=shared,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from diptych_sim.compiler.gemv import compile_gemv
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.kind import Engine
+from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.simulate import Run
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.mesh_kernel import run_kernel
@@ -39,6 +40,7 @@ def gemv(
     waves: WavePlan | None = None,
     seed: int | None = None,
     engine: Engine = "verilator",
+    checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> Gemv:
     """Compute ``w @ x`` (int8 [N, K], int8 [K]) in int32.
@@ -57,6 +59,7 @@ def gemv(
         waves=waves,
         seed=seed,
         engine=engine,
+        checkpoint=checkpoint,
         progress=progress,
     )
     expected = np.zeros(mesh[0] * compiled.outputs, np.int64)

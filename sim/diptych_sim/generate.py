@@ -21,6 +21,7 @@ from diptych_sim.compiler.prefill import PrefillProgram, compile_prefill
 from diptych_sim.compiler.routes import Color
 from diptych_sim.engine.build import BuildOptions, Progress
 from diptych_sim.engine.kind import Engine
+from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.simulate import Run, simulate
 from diptych_sim.engine.waves import WavePlan
@@ -136,6 +137,7 @@ def generate_batch(
     text_of: Callable[[int, int], str] | None = None,
     seed: int | None = None,
     engine: Engine = "verilator",
+    checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
     on_event: OnEvent | None = None,
 ) -> Generation:
@@ -165,11 +167,15 @@ def generate_batch(
         Called for each token as it comes; what it returns is the ``text`` of the event ``token``.
     engine : Engine
         What runs the mesh; all else runs in Verilator, cycle by cycle with it.
+    checkpoint : Checkpoint, optional
+        Where the run is kept, with lanes, once the mesh is all that works: after the first tokens.
     progress, on_event
         Called at steps of the build, and for events of the simulation.
 
     Raises
     ------
+    CheckpointError
+        If it cannot be read, or is not of this run.
     MeshTooSmallError, PrefillError, UnsupportedModelError
         If the machine cannot run the model or the prompt.
     BuildError, SimulationError, ToolError
@@ -216,6 +222,7 @@ def generate_batch(
             "layers": _layer_ends(prefill),
             "lanes": lanes,
             "trace": plan,
+            "checkpoint": checkpoint and checkpoint.job(),
             "ends": decode.round_ends,
             "lines": decode.program.lines,
             "colors": {color.value: color.name for color in Color},

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from diptych_sim.compiler.mesh_gemm import compile_mesh_gemm
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.kind import Engine
+from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.simulate import Run
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.mesh_kernel import run_kernel
@@ -41,6 +42,7 @@ def mesh_gemm(
     waves: WavePlan | None = None,
     seed: int | None = None,
     engine: Engine = "verilator",
+    checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> MeshGemm:
     """Compute ``x @ w`` (int8 [M, K], int8 [K, N]) in int32.
@@ -60,6 +62,7 @@ def mesh_gemm(
         waves=waves,
         seed=seed,
         engine=engine,
+        checkpoint=checkpoint,
         progress=progress,
     )
     rows, columns = mesh

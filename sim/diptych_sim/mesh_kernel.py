@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any
 
 from diptych.mesh.panel import DecodePanel
-from diptych_sim import lane_host
+from diptych_sim import lane_runs
 from diptych_sim.account.tiles import TILE_MACS, add_tiles, tile_changes
 from diptych_sim.compiler.mesh_kernel import MeshKernel
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.kind import Engine
+from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.simulate import Run
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.mesh_run import run_job
@@ -37,6 +38,7 @@ def run_kernel(
     waves: WavePlan | None = None,
     seed: int | None = None,
     engine: Engine = "verilator",
+    checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> KernelRun:
     """Load a kernel through the fabric, run it, and read its results through the fabric.
@@ -56,7 +58,7 @@ def run_kernel(
     bound = -(-useful_macs // (kernel.rows * kernel.columns * TILE_MACS))
     limit = 100_000 + 50 * bound
     if engine == "lanes" and waves is None:
-        end, results, run = lane_host.run_kernel(kernel, limit, progress)
+        end, results, run = lane_runs.run_kernel(kernel, limit, checkpoint, progress)
         accounts = _account(end, kernel, useful_macs, bound)
         return KernelRun(results=results, accounts=accounts, run=run)
     sizes = {"colors": kernel.colors, "sram_bytes": kernel.sram_bytes, "positions": 1}

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Clock and reset."""
+"""Clock, reset, and what cycle it is."""
 
 from typing import Any
 
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles
+from cocotb.utils import get_sim_time
 
-__all__ = ["PERIOD_NS", "start_clock", "start_clock_and_reset"]
+__all__ = ["PERIOD_NS", "count_on", "current_cycle", "start_clock", "start_clock_and_reset"]
 
 PERIOD_NS = 2
 """Clock period in simulated time, the smallest that the time scale allows."""
+_before = 0
 
 
 def start_clock(dut: Any) -> None:
@@ -26,3 +28,14 @@ async def start_clock_and_reset(dut: Any) -> None:
     start_clock(dut)
     await ClockCycles(dut.clk, 2)
     dut.rst.value = 0
+
+
+def current_cycle() -> int:
+    """Return the cycles before this edge of the clock: the simulator's, and those of :func:`count_on`."""
+    return round(get_sim_time("ns")) // PERIOD_NS + _before
+
+
+def count_on(cycles: int) -> None:
+    """Count from here on as a run does that has gone on for some cycles more than this one."""
+    global _before
+    _before = cycles

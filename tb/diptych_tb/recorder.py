@@ -14,20 +14,20 @@ from typing import Any, BinaryIO
 
 import cocotb
 from cocotb.triggers import ClockCycles, ValueChange
-from cocotb.utils import get_sim_time
 
 from diptych.link.frames import SEQUENCE_BITS, FrameHead
 from diptych.systolic.isa import HandoffKind
-from diptych_tb.clocking import PERIOD_NS
+from diptych_sim.trace import MESH_SAMPLES, PANEL_SAMPLES
+from diptych_tb.clocking import current_cycle
 from diptych_tb.events import report_event
 from diptych_tb.fields import Fields
 from diptych_tb.mesh.counters import MeshCounters
 
-__all__ = ["PANEL_PERIOD", "PANEL_SAMPLES", "MeshRecorder", "Recorder"]
+__all__ = ["PANEL_PERIOD", "SAMPLES_A_PERIOD", "MeshRecorder", "Recorder"]
 
 PANEL_PERIOD = 64
 """Cycles between samples of the prefill panel, at first."""
-PANEL_SAMPLES = 256
+SAMPLES_A_PERIOD = 256
 """After so many samples the period doubles."""
 MESH_EVERY = 16
 """Samples of the panel for one of the mesh, while the prompt is read."""
@@ -35,11 +35,16 @@ MESH_EVERY = 16
 
 def _cycles() -> int:
     """Return the cycles that what a trigger on a register sees has counted."""
-    return round(get_sim_time("ns")) // PERIOD_NS + 1
+    return current_cycle() + 1
 
 
 def _write(file: BinaryIO, cycle: int, values: array[int]) -> None:
     file.write(array("I", [cycle]).tobytes() + values.tobytes())
+
+
+def _content(file: BinaryIO) -> bytes:
+    file.flush()
+    return Path(file.name).read_bytes()
 
 
 class MeshRecorder:
@@ -68,7 +73,7 @@ class MeshRecorder:
         ends: Sequence[int],
     ) -> None:
         self._mesh = mesh
-        self._file = (folder / "mesh.u32").open("wb")
+        self._file = (folder / MESH_SAMPLES).open("wb")
         self._joints = set(plan["joints"])
         self._firsts = [first for first, _, _ in plan["pieces"]]
         self._pc = pc
@@ -76,10 +81,25 @@ class MeshRecorder:
         self._rounds = {end: number for number, end in enumerate(ends)}
         self._round = 0
         self._marks: list[tuple[int, int]] = []
+        self._piece: int | None = None
 
     def start(self, panel: Sequence[str] = ()) -> None:
         """Begin; ``panel`` are names of counters that somebody else samples."""
         report_event(kind="trace", panel=list(panel), mesh=self._mesh.names)
+        cocotb.start_soon(self._watch_program())
+
+    def state(self) -> list[Any]:
+        """Return what :meth:`resume` takes."""
+        return [self._round, self._marks, self._piece]
+
+    def files(self) -> dict[str, bytes]:
+        """Return what was written, by the name of the file."""
+        return {MESH_SAMPLES: _content(self._file)}
+
+    def resume(self, state: list[Any], files: Mapping[str, bytes]) -> None:
+        """Begin where another was."""
+        self._round, self._marks, self._piece = state
+        self._file.write(files[MESH_SAMPLES])
         cocotb.start_soon(self._watch_program())
 
     def sample(self, cycle: int) -> None:
@@ -103,14 +123,13 @@ class MeshRecorder:
         """Note when the program of the reference tile goes from one operation to another."""
         pc = self._pc
         changes = ValueChange(pc)
-        piece = None
         while True:
             await changes
             at = int(pc.value)
             now = bisect(self._firsts, at) - 1
-            if now == piece or at in self._joints:
+            if now == self._piece or at in self._joints:
                 continue
-            piece = now
+            self._piece = now
             cycle = _cycles()
             self._marks.append((cycle, now))
             if self._round in self._detailed:
@@ -143,10 +162,24 @@ class Recorder:
         ends: Sequence[int],
     ) -> None:
         self._dut, self._mesh, self._panel = dut, mesh, panel
-        self._file = (folder / "panel.u32").open("wb")
+        self._file = (folder / PANEL_SAMPLES).open("wb")
         self._first = ends[0]
         self._unpack = Fields(FrameHead()).unpack
         self._sampling: Any = None
+
+    def state(self) -> list[Any]:
+        """Return what :meth:`resume` takes, once the first tokens are out."""
+        return self._mesh.state()
+
+    def files(self) -> dict[str, bytes]:
+        """Return what was written, by the name of the file."""
+        return {PANEL_SAMPLES: _content(self._file), **self._mesh.files()}
+
+    def resume(self, state: list[Any], files: Mapping[str, bytes]) -> None:
+        """Begin where another was; panel and link have nothing more to do."""
+        self._file.write(files[PANEL_SAMPLES])
+        self._file.flush()
+        self._mesh.resume(state, files)
 
     def start(self) -> None:
         """Begin, in the cycle in which the prefill program starts."""
@@ -176,12 +209,12 @@ class Recorder:
         # The trigger sees what was before its edge.
         period, taken = PANEL_PERIOD, 0
         while True:
-            cycle = round(get_sim_time("ns")) // PERIOD_NS
+            cycle = current_cycle()
             self._write(cycle)
             if taken % MESH_EVERY == 0:
                 self._mesh.sample(cycle)
             taken += 1
-            if taken % PANEL_SAMPLES == 0:
+            if taken % SAMPLES_A_PERIOD == 0:
                 period *= 2
             await ClockCycles(self._dut.clk, period)
 

@@ -10,25 +10,21 @@ from typing import Any
 import cocotb
 from amaranth.hdl import unsigned
 from cocotb.triggers import ClockCycles, RisingEdge, SimTimeoutError, with_timeout
-from cocotb.utils import get_sim_time
 
 from diptych.link.layout import Setting
 from diptych_sim.compiler.decode_program import SEQUENCE_SHIFT
-from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
+from diptych_tb.clocking import PERIOD_NS, current_cycle, start_clock_and_reset
 from diptych_tb.events import report_event
 from diptych_tb.memory.axi_checker import AxiReadChecker, AxiWriteChecker
 from diptych_tb.mesh.counters import MeshCounters
 from diptych_tb.mesh.decode import WIDTH, lines
+from diptych_tb.mesh.kept import LOOK, kept_run, total
 from diptych_tb.mesh.lanes import counter_of, mesh_of
 from diptych_tb.mesh.watchdog import tile_body, watch_mesh
 from diptych_tb.recorder import MeshRecorder, Recorder
 from diptych_tb.streams import StreamDriver
 from diptych_tb.systolic.commands import CommandRecorder
 from diptych_tb.waves import mark_start
-
-
-def _cycle() -> int:
-    return round(get_sim_time("ns")) // PERIOD_NS
 
 
 async def _damage(dut: Any, probability: float) -> None:
@@ -181,97 +177,177 @@ async def writes_text(dut: Any) -> None:
     many), ``limit`` (cycles that a token may take), ``damage`` (probability that a word on the link
     is damaged), ``layers`` (as :class:`.CommandRecorder` wants them), ``trace`` (None, or the plan
     of :class:`.MeshRecorder`, which then writes into ``$DIPTYCH_TRACE``) and ``ends`` (of rounds);
-    and what :func:`.mesh_of` and :func:`.watch_mesh` ask for. Counters are read when every
-    sequence has its first token, and at the end.
+    and what :func:`.mesh_of`, :func:`.watch_mesh` and :func:`.kept_run` ask for. Counters are read
+    when every sequence has its first token, and at the end.
     """
     path = Path(os.environ["DIPTYCH_JOB"])
     job = json.loads(path.read_text())
     hbm = (path.parent / job["hbm"]).read_bytes()
-    hbm += bytes(-len(hbm) % 64)
-    rows = [StreamDriver(dut, f"rows__{r}", unsigned(WIDTH)) for r in range(len(job["rows"]))]
-    memory = StreamDriver(dut, "hbm", unsigned(len(dut.hbm__payload)))
-    settings = StreamDriver(dut, "settings", Setting())
-    dut.start.value = 0
-    dut.damage.value = 0
-    dut.program.value = job["program"]
+    host = _Host(dut, job, hbm)
     mesh = mesh_of(dut.decode.mesh, job)
+    kept = kept_run(mesh, job, hbm)
+    before = kept.notes if kept is not None else None
     await start_clock_and_reset(dut)
     watchdog = watch_mesh(dut, mesh, job)
-    loading = [
-        cocotb.start_soon(driver.send(lines(words)))
-        for driver, words in zip(rows, job["rows"], strict=True)
-    ]
-    await settings.send({"address": a, "data": d} for a, d in job["settings"])
-    await memory.send(
-        int.from_bytes(hbm[at : at + 64], "little") | at // 64 << 512
-        for at in range(0, len(hbm), 64)
-    )
-    for task in loading:
-        await task
-    hbm_port = dut.prefill.hbm
-    monitors = {
-        "hbm_beats": BeatCounter(dut, hbm_port.axi__r__valid, hbm_port.axi__r__ready),
-        "hbm_written_beats": BeatCounter(dut, hbm_port.axi__w__valid, hbm_port.axi__w__ready),
-        "link_words": BeatCounter(dut, dut.link_word),
-    }
-    AxiReadChecker(hbm_port, "axi")
-    AxiWriteChecker(hbm_port, "axi")
+    if before is None:
+        await host.load()
+    measured = _Measured(dut, Windows(dut, mesh, job), before and before["measured"])
+    AxiReadChecker(dut.prefill.hbm, "axi")
+    AxiWriteChecker(dut.prefill.hbm, "axi")
     if job["damage"]:
         cocotb.start_soon(_damage(dut, job["damage"]))
-    commands = CommandRecorder(dut.prefill.panel, job["layers"])
     counters = MeshCounters(watchdog.tiles)
-    parts = _counters(dut)
-    recorder = None
-    if job["trace"]:
-        folder = Path(os.environ["DIPTYCH_TRACE"])
-        handles = {
-            f"{part}.{name}": h for part, names in parts.items() for name, h in names.items()
-        }
-        pc = counter_of(mesh, counters, job)
-        tiles = MeshRecorder(counters, pc, folder, job["trace"], job["ends"])
-        recorder = Recorder(dut, tiles, handles, folder, job["ends"])
+    recorder = _recorder(dut, mesh, counters, measured, job) if job["trace"] else None
+    windows = measured.windows
+    if before is None:
+        first = 0
+        commands = CommandRecorder(dut.prefill.panel, job["layers"])
+        await host.start()
+        report_event(kind="started", cycle=current_cycle())
+        mark_start()
+        if recorder is not None:
+            recorder.start()
+        prefill = cocotb.start_soon(_prefill_end(dut, commands))
+        watching = cocotb.start_soon(windows.watch_prefill())
+    else:
+        first = before["tokens"]
+        prefill = watching = None
+        if kept is not None and recorder is not None:
+            recorder.resume(before["recorder"], kept.files)
+    out = first
+    last = 0
+
+    def alone() -> bool:
+        read = prefill is None or prefill.done()
+        looking = watching is not None and not watching.done()
+        since = current_cycle() - last
+        return (
+            out >= job["sequences"]
+            and read
+            and not looking
+            and since > LOOK
+            and not dut.link_busy.value
+        )
+
+    if kept is not None:
+        kept.start(
+            dut,
+            alone,
+            lambda: {
+                "tokens": out,
+                "measured": measured.read(),
+                "recorder": recorder and recorder.state(),
+            },
+            lambda: recorder.files() if recorder is not None else {},
+        )
     edge = RisingEdge(dut.clk)
-    dut.start.value = 1
-    await edge
-    dut.start.value = 0
-    report_event(kind="started", cycle=_cycle())
-    mark_start()
-    if recorder is not None:
-        recorder.start()
-
-    async def prefill_end() -> None:
-        await RisingEdge(dut.finished)
-        report_event(kind="prefill", cycle=_cycle())
-        await edge  # the recorder sees the last command in the same cycle
-        report_event(kind="commands", cycles=commands.cycles, entered=commands.entered)
-
-    windows = Windows(dut, mesh, job)
-    watching = cocotb.start_soon(windows.watch_prefill())
-    cocotb.start_soon(prefill_end())
     rises = RisingEdge(dut.token_valid)
-    for index in range(job["tokens"]):
+    for index in range(first, job["tokens"]):
         try:
             await with_timeout(rises, job["limit"] * PERIOD_NS, "ns")
         except SimTimeoutError:
             watchdog.stop(f"token {index} has not come within {job['limit']} cycles")
         await edge
         sequence, token = divmod(int(dut.token.value), 1 << SEQUENCE_SHIFT)
-        report_event(kind="token", index=index, sequence=sequence, token=token, cycle=_cycle())
-        watching.cancel()
+        cycle = last = current_cycle()
+        report_event(kind="token", index=index, sequence=sequence, token=token, cycle=cycle)
+        out = index + 1
+        if watching is not None:
+            watching.cancel()
         if recorder is not None:
-            recorder.token(index, _cycle())
+            recorder.token(index, cycle)
         if index in (job["sequences"] - 1, job["tokens"] - 1):
             report_event(
                 kind="counters",
                 index=index,
-                cycle=_cycle(),
-                monitors={name: monitor.count for name, monitor in monitors.items()},
-                windows=windows.count,
+                cycle=cycle,
                 tiles=counters.read_tiles(),
-                parts={
-                    part: {name: int(handle.value) for name, handle in names.items()}
-                    for part, names in parts.items()
-                },
+                **measured.read(),
             )
-        if index + 1 < job["tokens"]:
+        if out < job["tokens"]:
             watching = cocotb.start_soon(windows.watch_tile())
+
+
+class _Host:
+    """Loads and starts the machine."""
+
+    def __init__(self, dut: Any, job: dict[str, Any], hbm: bytes) -> None:
+        self._dut, self._job = dut, job
+        self._hbm = hbm + bytes(-len(hbm) % 64)
+        self._rows = [
+            StreamDriver(dut, f"rows__{r}", unsigned(WIDTH)) for r in range(len(job["rows"]))
+        ]
+        self._memory = StreamDriver(dut, "hbm", unsigned(len(dut.hbm__payload)))
+        self._settings = StreamDriver(dut, "settings", Setting())
+        dut.start.value = 0
+        dut.damage.value = 0
+        dut.program.value = job["program"]
+
+    async def load(self) -> None:
+        """Fill the HBM, the tiles and the link's settings."""
+        loading = [
+            cocotb.start_soon(driver.send(lines(words)))
+            for driver, words in zip(self._rows, self._job["rows"], strict=True)
+        ]
+        await self._settings.send({"address": a, "data": d} for a, d in self._job["settings"])
+        await self._memory.send(
+            int.from_bytes(self._hbm[at : at + 64], "little") | at // 64 << 512
+            for at in range(0, len(self._hbm), 64)
+        )
+        for task in loading:
+            await task
+
+    async def start(self) -> None:
+        """Start the prefill program."""
+        self._dut.start.value = 1
+        await RisingEdge(self._dut.clk)
+        self._dut.start.value = 0
+
+
+class _Measured:
+    """What counts around the mesh: monitors, windows, and the hardware's counters.
+
+    ``before`` is what :meth:`read` gave in the run that this one goes on from, or None.
+    """
+
+    def __init__(self, dut: Any, windows: Windows, before: dict[str, Any] | None) -> None:
+        port = dut.prefill.hbm
+        self.windows, self.parts, self._before = windows, _counters(dut), before
+        self._monitors = {
+            "hbm_beats": BeatCounter(dut, port.axi__r__valid, port.axi__r__ready),
+            "hbm_written_beats": BeatCounter(dut, port.axi__w__valid, port.axi__w__ready),
+            "link_words": BeatCounter(dut, dut.link_word),
+        }
+
+    def read(self) -> dict[str, Any]:
+        """Return all counts, as the event ``counters`` has them."""
+        now = {
+            "monitors": {name: monitor.count for name, monitor in self._monitors.items()},
+            "windows": self.windows.count,
+            "parts": {
+                part: {name: int(handle.value) for name, handle in names.items()}
+                for part, names in self.parts.items()
+            },
+        }
+        return total(now, self._before)
+
+
+def _recorder(
+    dut: Any, mesh: Any, counters: MeshCounters, measured: _Measured, job: dict[str, Any]
+) -> Recorder:
+    folder = Path(os.environ["DIPTYCH_TRACE"])
+    handles = {
+        f"{part}.{name}": handle
+        for part, names in measured.parts.items()
+        for name, handle in names.items()
+    }
+    pc = counter_of(mesh, counters, job)
+    tiles = MeshRecorder(counters, pc, folder, job["trace"], job["ends"])
+    return Recorder(dut, tiles, handles, folder, job["ends"])
+
+
+async def _prefill_end(dut: Any, commands: CommandRecorder) -> None:
+    await RisingEdge(dut.finished)
+    report_event(kind="prefill", cycle=current_cycle())
+    await RisingEdge(dut.clk)  # the recorder sees the last command in the same cycle
+    report_event(kind="commands", cycles=commands.cycles, entered=commands.entered)

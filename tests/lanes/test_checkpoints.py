@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from diptych_sim.decode_only import decode_only
-from diptych_sim.engine.errors import SimulationError
-from diptych_sim.engine.lanes.checkpoint import Checkpoint, CheckpointError
+from diptych_sim.engine.errors import CheckpointError, SimulationError
+from diptych_sim.engine.lanes.checkpoint import Checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))
 from jobs import TINY, random_model

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import click
 
 from diptych_sim.command.options import Refused, check_file
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
-from diptych_sim.engine.processes import processes
 
-__all__ = ["plan_checkpoint", "with_checkpoint"]
+__all__ = ["with_checkpoint"]
 
 EVERY = 100_000
 _OPTIONS: list[Callable[[Any], Any]] = [
-    click.option("--checkpoint", help="File that keeps the run, with --engine lanes."),
+    click.option(
+        "--checkpoint", "checkpoint_file", help="File that keeps the run, with --engine lanes."
+    ),
     click.option(
         "--checkpoint-every",
         type=click.IntRange(1),
@@ -27,44 +29,40 @@ _OPTIONS: list[Callable[[Any], Any]] = [
 ]
 
 
-def with_checkpoint(command: Any) -> Any:
-    """Add the options of checkpoints."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+def with_checkpoint(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of checkpoints; the command gets ``checkpoint``, a Checkpoint or None.
 
-
-def plan_checkpoint(
-    file: str | None,
-    every: int | None,
-    *,
-    resume: bool,
-    engine: str,
-    stage: str,
-    waves: str | None,
-) -> Checkpoint | None:
-    """Return what the options ask for, None for no checkpoint.
-
-    Raises
-    ------
-    Refused
-        If they contradict each other or the run.
+    The command has an option ``engine``; it may have ``waves`` and ``stage``.
     """
+
+    @wraps(command)
+    def planned(
+        checkpoint_file: str | None, checkpoint_every: int | None, resume: bool, **options: Any
+    ) -> Any:
+        kept = _plan(checkpoint_file, checkpoint_every, resume, options)
+        return command(checkpoint=kept, **options)
+
+    for option in reversed(_OPTIONS):
+        planned = option(planned)
+    return planned
+
+
+def _plan(
+    file: str | None, every: int | None, resume: bool, options: dict[str, Any]
+) -> Checkpoint | None:
     if file is None:
         for option, given in (("--checkpoint-every", every is not None), ("--resume", resume)):
             if given:
                 raise Refused(f"{option} must come with a file (--checkpoint)")
         return None
-    if engine != "lanes" or stage != "decode":
-        raise Refused(
-            f"Checkpoint (--checkpoint) must come with --engine lanes and --stage decode, "
-            f"not {engine} and {stage}"
-        )
-    if waves is not None:
-        raise Refused(f"Checkpoint (--checkpoint) must come without --waves, not with {waves}")
-    if processes() > 1:
-        raise Refused(f"Checkpoint (--checkpoint) must come with one process, not {processes()}")
+    what = "Checkpoint (--checkpoint)"
+    if options["engine"] != "lanes":
+        raise Refused(f"{what} must come with --engine lanes, not {options['engine']}")
+    if options.get("stage") == "prefill":
+        raise Refused(f"{what} must come with a stage that runs the mesh, not prefill")
+    if options.get("waves") is not None:
+        raise Refused(f"{what} must come without --waves, not with {options['waves']}")
     check_file("Checkpoint", "--checkpoint", file)
     if resume and not Path(file).is_file():
-        raise Refused(f"Checkpoint (--checkpoint) must be there to resume from, not {file}")
+        raise Refused(f"{what} must be there to resume from, not {file}")
     return Checkpoint(file=Path(file), every=every or EVERY, resume=resume)

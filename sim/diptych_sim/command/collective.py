@@ -11,12 +11,14 @@ from diptych.mesh.fabric import Combine
 from diptych_sim.account.collective_cost import choose
 from diptych_sim.collective import collective as run_collective
 from diptych_sim.collective import random_vectors
+from diptych_sim.command.checkpoints import with_checkpoint
 from diptych_sim.command.options import ENGINE, MESH, Refused, Size, check_file
 from diptych_sim.command.running import close_kernel, running, size_text
 from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.collective_plan import CollectiveError
 from diptych_sim.compiler.collectives import ALGORITHMS, Collective
 from diptych_sim.engine.kind import Engine
+from diptych_sim.engine.lanes.checkpoint import Checkpoint
 
 __all__ = ["collective"]
 
@@ -46,6 +48,7 @@ COMBINES = {"add": Combine.ADD, "max": Combine.MAX, "argmax": Combine.ARGMAX}
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @with_waves
 @ENGINE
+@with_checkpoint
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
 def collective(
     operation: Any,
@@ -61,6 +64,7 @@ def collective(
     last: int | None,
     blocks: str | None,
     engine: Engine,
+    checkpoint: Checkpoint | None,
     json_file: str | None,
 ) -> None:
     """Broadcast, reduce or all-reduce random vectors, one in each tile of a mesh."""
@@ -87,6 +91,7 @@ def collective(
             waves=recording and recording.plan,
             seed=seed,
             engine=engine,
+            checkpoint=checkpoint,
             progress=tell,
         )
     size = size_text(mesh)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
+from diptych_sim.command.checkpoints import with_checkpoint
 from diptych_sim.command.mesh_gemm import gemm_on_mesh
 from diptych_sim.command.options import (
     ARRAY,
@@ -23,6 +24,7 @@ from diptych_sim.command.running import close_kernel, running, size_text
 from diptych_sim.compiler.gemm import GemmError
 from diptych_sim.compiler.mesh_gemm import ALGORITHMS
 from diptych_sim.engine.kind import Engine
+from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.gemm import gemm as run_gemm
 
 __all__ = ["gemm"]
@@ -47,6 +49,7 @@ LARGEST = 2**16
 @click.option("--hbm-latency", default=100, show_default=True, type=int)
 @WEIGHT_ROWS
 @ENGINE
+@with_checkpoint
 @click.option("--bias", is_flag=True, help="Add an int32 to each column.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
@@ -61,6 +64,7 @@ def gemm(
     hbm_latency: int,
     weight_rows: int,
     engine: Engine,
+    checkpoint: Checkpoint | None,
     bias: bool,
     seed: int,
     json_file: str | None,
@@ -86,6 +90,7 @@ def gemm(
             algorithm=algorithm,
             seed=seed,
             engine=engine,
+            checkpoint=checkpoint,
             json_file=json_file,
         )
         return

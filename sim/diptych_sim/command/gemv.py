@@ -6,6 +6,7 @@ from __future__ import annotations
 import click
 import numpy as np
 
+from diptych_sim.command.checkpoints import with_checkpoint
 from diptych_sim.command.options import (
     ENGINE,
     MESH,
@@ -17,6 +18,7 @@ from diptych_sim.command.running import close_kernel, running, size_text
 from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.mesh_kernel import KernelError
 from diptych_sim.engine.kind import Engine
+from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.gemv import gemv as run_gemv
 
 __all__ = ["gemv"]
@@ -34,6 +36,7 @@ LARGEST = 2**16
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @with_waves
 @ENGINE
+@with_checkpoint
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
 def gemv(
     k: int,
@@ -46,6 +49,7 @@ def gemv(
     last: int | None,
     blocks: str | None,
     engine: Engine,
+    checkpoint: Checkpoint | None,
     json_file: str | None,
 ) -> None:
     """Multiply a random int8 matrix [N, K] by a vector [K] on the decode panel.
@@ -74,6 +78,7 @@ def gemv(
             waves=recording and recording.plan,
             seed=seed,
             engine=engine,
+            checkpoint=checkpoint,
             progress=tell,
         )
     size = size_text(mesh)

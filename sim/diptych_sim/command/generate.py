@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from diptych_sim.account.accounts import account, account_decode
-from diptych_sim.command.checkpoints import plan_checkpoint, with_checkpoint
+from diptych_sim.command.checkpoints import with_checkpoint
 from diptych_sim.command.options import (
     ARRAY,
     ENGINE,
@@ -35,7 +35,7 @@ from diptych_sim.compiler.listing import memory_listing, program_listing
 from diptych_sim.compiler.placement import MeshTooSmallError, UnsupportedModelError, place
 from diptych_sim.decode_only import DecodeRun, decode_only
 from diptych_sim.engine.kind import Engine
-from diptych_sim.engine.lanes.checkpoint import CheckpointError
+from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.processes import is_first, processes
 from diptych_sim.generate import Generation, Machine
 from diptych_sim.generate import generate_batch as run_machine
@@ -129,9 +129,7 @@ def generate(
     first: int | None,
     last: int | None,
     blocks: str | None,
-    checkpoint: str | None,
-    checkpoint_every: int | None,
-    resume: bool,
+    checkpoint: Checkpoint | None,
     out: str | None,
     trace: bool,
     clock_mhz: float,
@@ -144,9 +142,6 @@ def generate(
         raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
     if processes() > 1 and stage != "decode":
         raise Refused(f"Processes (--processes) must be 1 with --stage {stage}, not {processes()}")
-    kept = plan_checkpoint(
-        checkpoint, checkpoint_every, resume=resume, engine=engine, stage=stage, waves=waves
-    )
     check_file("JSON file", "--json", json_file)
     check_folder("Result folder", "--out", out, FOLDER)
     recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=stage == "decode")
@@ -185,6 +180,7 @@ def generate(
     options: dict[str, Any] = {
         "seed": seed,
         "engine": engine,
+        "checkpoint": checkpoint,
         "waves": recording and recording.plan,
         "out": folder,
         "trace": trace,
@@ -207,7 +203,6 @@ def generate(
                 prompts.counts,
                 mesh=mesh,
                 sram_bytes=sram_bytes,
-                checkpoint=kept,
                 **options,
             )
         else:

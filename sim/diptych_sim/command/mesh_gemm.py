@@ -9,6 +9,7 @@ from diptych_sim.command.options import Refused, Size
 from diptych_sim.command.running import close_kernel, running, size_text
 from diptych_sim.compiler.mesh_kernel import KernelError
 from diptych_sim.engine.kind import Engine
+from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.mesh_gemm import mesh_gemm
 
 __all__ = ["gemm_on_mesh"]
@@ -23,6 +24,7 @@ def gemm_on_mesh(
     algorithm: str,
     seed: int,
     engine: Engine,
+    checkpoint: Checkpoint | None,
     json_file: str | None,
 ) -> None:
     """Multiply random int8 matrices on the decode panel, from tiles to tiles."""
@@ -33,7 +35,14 @@ def gemm_on_mesh(
     w = rng.integers(-128, 128, (k, n)).astype(np.int8)
     with running(KernelError) as tell:
         done = mesh_gemm(
-            x, w, mesh=mesh, algorithm=algorithm, seed=seed, engine=engine, progress=tell
+            x,
+            w,
+            mesh=mesh,
+            algorithm=algorithm,
+            seed=seed,
+            engine=engine,
+            checkpoint=checkpoint,
+            progress=tell,
         )
     size = size_text(mesh)
     rate = done.accounts["macs"] / (done.accounts["cycles"] * mesh[0] * mesh[1])

@@ -14,7 +14,7 @@ from rich.console import Console
 from diptych_sim.account.accounts import AccountError
 from diptych_sim.command.options import Refused, Size, write_json
 from diptych_sim.command.waves import Recording
-from diptych_sim.engine.errors import BuildError, SimulationError, ToolError
+from diptych_sim.engine.errors import BuildError, CheckpointError, SimulationError, ToolError
 from diptych_sim.report.progress import Steps
 
 __all__ = ["close_kernel", "running", "size_text"]
@@ -29,13 +29,13 @@ def size_text(size: Size) -> str:
 def running(*refusals: type[Exception]) -> Iterator[Steps]:
     """Show the steps of a run, and end it with one line if it fails.
 
-    ``refusals`` are a user's mistakes (exit status 2); builds, simulations and accounts that fail
+    ``refusals`` and checkpoints of other runs are a user's mistakes (exit status 2); builds, simulations and accounts that fail
     are not (1).
     """
     tell = Steps()
     try:
         yield tell
-    except refusals as error:
+    except (CheckpointError, *refusals) as error:
         raise Refused(str(error)) from None
     except (BuildError, ToolError, SimulationError, AccountError) as error:
         raise click.ClickException(str(error)) from None

@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What can go wrong while building or running the hardware."""
 
-__all__ = ["BuildError", "EngineError", "HangError", "SimulationError", "ToolError"]
+__all__ = [
+    "BuildError",
+    "CheckpointError",
+    "EngineError",
+    "HangError",
+    "SimulationError",
+    "ToolError",
+]
 
 
 class EngineError(Exception):
@@ -22,3 +29,7 @@ class SimulationError(EngineError, AssertionError):
 
 class HangError(SimulationError):
     """A watchdog stopped the hardware; the message is one line that says where it waits."""
+
+
+class CheckpointError(EngineError):
+    """A checkpoint that cannot be read, or is another run's; the message is one line."""

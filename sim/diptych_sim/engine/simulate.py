@@ -22,7 +22,7 @@ from cocotb_tools import runner
 from .build import Build, BuildOptions, Progress, Public, build
 from .cache import cache_root
 from .emit import Hardware, Source, emit_verilog
-from .errors import HangError, SimulationError, ToolError
+from .errors import CheckpointError, EngineError, HangError, SimulationError, ToolError
 from .processes import processes
 from .tool_output import run_logged
 from .waves import WavePlan
@@ -33,6 +33,12 @@ EVENT_PREFIX = "@diptych "
 """What a line of the log begins with when the rest of it is a JSON event of the testbench."""
 
 _TAIL = 40
+_STOPS: dict[str, type[EngineError]] = {
+    "hang": HangError,
+    "refused": CheckpointError,
+    "failed": SimulationError,
+}
+"""Events with which a testbench stops a run: the ``message`` is a person's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +135,8 @@ def run(
     ------
     HangError
         If a watchdog of the testbench stopped the hardware.
+    CheckpointError
+        If there is no checkpoint to go on from.
     SimulationError
         If a test fails, none runs, or the simulator stops early.
     """
@@ -142,13 +150,13 @@ def run(
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
 
-    hangs: list[str] = []
+    stops: list[EngineError] = []
 
     def on_line(line: str) -> None:
         if line.startswith(EVENT_PREFIX):
             event = json.loads(line.removeprefix(EVENT_PREFIX))
-            if event.get("kind") == "hang":
-                hangs.append(event["message"])
+            if (stop := _STOPS.get(event.get("kind"))) is not None:
+                stops.append(stop(event["message"]))
             if on_event is not None:
                 on_event(event)
         elif under_pytest:
@@ -180,8 +188,8 @@ def run(
         )
     seconds = time.perf_counter() - started
     tests, failed = _results(results)
-    if hangs:
-        raise HangError(hangs[0])
+    if stops:
+        raise stops[0]
     if not tests or failed:
         what = f"{len(failed)} of {tests} tests ({', '.join(failed)})" if tests else "no test ran"
         log = "".join(simulator.tail).rstrip()

@@ -10,9 +10,10 @@ from typing import Any
 
 import cocotb
 
+from diptych_tb.clocking import current_cycle
 from diptych_tb.events import report_event
 from diptych_tb.mesh.counters import tile_counters
-from diptych_tb.mesh.kernel import Host, cycle
+from diptych_tb.mesh.kernel import Host
 from diptych_tb.waves import mark_start
 
 
@@ -28,7 +29,7 @@ async def _until_written(host: Host, job: dict[str, Any]) -> dict[str, Any]:
     before: list[dict[str, int]] | None = None
     for _ in range(job["limit"]):
         await host.edge
-        now = cycle()
+        now = current_cycle()
         for n in list(waiting):
             # The last of the instructions that wait has issued: in this cycle the first move does.
             if int(instructions[n].value) - first[n] == job["waited"][n]:

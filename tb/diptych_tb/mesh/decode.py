@@ -9,14 +9,14 @@ from typing import Any
 import cocotb
 from amaranth.hdl import unsigned
 from cocotb.triggers import RisingEdge, SimTimeoutError, with_timeout
-from cocotb.utils import get_sim_time
 
 from diptych.mesh.host_port import LINE_WORDS, HostLine
 from diptych_sim.compiler.decode_program import SEQUENCE_SHIFT
-from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
+from diptych_tb.clocking import PERIOD_NS, current_cycle, start_clock_and_reset
 from diptych_tb.events import report_event
 from diptych_tb.fields import Fields
 from diptych_tb.mesh.counters import MeshCounters
+from diptych_tb.mesh.kept import LOOK, kept_run
 from diptych_tb.mesh.lanes import counter_of, mesh_of
 from diptych_tb.mesh.watchdog import watch_mesh
 from diptych_tb.recorder import MeshRecorder
@@ -36,10 +36,6 @@ def lines(words: list[int]) -> list[int]:
     return out
 
 
-def _cycle() -> int:
-    return round(get_sim_time("ns")) // PERIOD_NS
-
-
 @cocotb.test()
 async def decodes(dut: Any) -> None:
     """Report each token, its sequence and its cycle.
@@ -51,11 +47,13 @@ async def decodes(dut: Any) -> None:
     ``$DIPTYCH_JOB`` is a JSON file with ``load`` (words of each row), ``first`` (tokens, of each
     sequence), ``tokens`` (how many follow), ``limit`` (cycles that a token may take), ``trace``
     (None, or the plan of :class:`.MeshRecorder`, which then writes into ``folder``) and ``ends``
-    (of rounds); and what :func:`.mesh_of` and :func:`.watch_mesh` ask for.
+    (of rounds); and what :func:`.mesh_of`, :func:`.watch_mesh` and :func:`.kept_run` ask for.
     """
     job = json.loads(Path(os.environ["DIPTYCH_JOB"]).read_text())
     rows = [StreamDriver(dut, f"i__{r}", unsigned(WIDTH)) for r in range(len(job["load"]))]
     mesh = mesh_of(dut.mesh, job)
+    kept = kept_run(mesh, job)
+    before = kept.notes if kept is not None else None
     await start_clock_and_reset(dut)
     mark_start()
     watchdog = watch_mesh(dut, mesh, job)
@@ -64,35 +62,50 @@ async def decodes(dut: Any) -> None:
     if job["trace"]:
         pc = counter_of(mesh, counters, job)
         recorder = MeshRecorder(counters, pc, Path(job["folder"]), job["trace"], job["ends"])
-        recorder.start()
-    sending = [
-        cocotb.start_soon(driver.send(lines(words)))
-        for driver, words in zip(rows, job["load"], strict=True)
-    ]
-    for task in sending:
-        await task
     edge = RisingEdge(dut.clk)
-    await edge  # now the last line is in the mesh
-    report_event(kind="started", cycle=_cycle())
+    came = last = 0
 
-    def out(index: int, sequence: int, token: int) -> None:
-        cycle = _cycle()
-        report_event(kind="token", index=index, sequence=sequence, token=token, cycle=cycle)
+    def out(sequence: int, token: int) -> None:
+        nonlocal came, last
+        index, last = came, current_cycle()
+        came += 1
+        report_event(kind="token", index=index, sequence=sequence, token=token, cycle=last)
         if recorder is not None:
-            recorder.token(index, cycle)
+            recorder.token(index, last)
         if index in (len(job["first"]) - 1, len(job["first"]) + job["tokens"] - 1):
             tiles = counters.read_tiles()
-            report_event(kind="counters", index=index, cycle=cycle, tiles=tiles)
+            report_event(kind="counters", index=index, cycle=last, tiles=tiles)
 
-    for sequence, token in enumerate(job["first"]):
-        out(sequence, sequence, token)
+    if before is None:
+        if recorder is not None:
+            recorder.start()
+        sending = [
+            cocotb.start_soon(driver.send(lines(words)))
+            for driver, words in zip(rows, job["load"], strict=True)
+        ]
+        for task in sending:
+            await task
+        await edge  # now the last line is in the mesh
+        report_event(kind="started", cycle=current_cycle())
+        for sequence, token in enumerate(job["first"]):
+            out(sequence, token)
+    else:
+        came = before["tokens"]
+        if kept is not None and recorder is not None:
+            recorder.resume(before["recorder"], kept.files)
+    if kept is not None:
+        kept.start(
+            dut,
+            lambda: current_cycle() - last > LOOK,
+            lambda: {"tokens": came, "recorder": recorder and recorder.state()},
+            lambda: recorder.files() if recorder is not None else {},
+        )
     rises = RisingEdge(dut.token_valid)
     limit = job["limit"] * PERIOD_NS
-    for index in range(len(job["first"]), len(job["first"]) + job["tokens"]):
+    while came < len(job["first"]) + job["tokens"]:
         try:
             await with_timeout(rises, limit, "ns")
         except SimTimeoutError:
-            watchdog.stop(f"token {index} has not come within {job['limit']} cycles")
+            watchdog.stop(f"token {came} has not come within {job['limit']} cycles")
         await edge
-        sequence, token = divmod(int(dut.token.value), 1 << SEQUENCE_SHIFT)
-        out(index, sequence, token)
+        out(*divmod(int(dut.token.value), 1 << SEQUENCE_SHIFT))

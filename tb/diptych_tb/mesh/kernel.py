@@ -11,9 +11,8 @@ from typing import Any
 import cocotb
 from amaranth.hdl import unsigned
 from cocotb.triggers import ClockCycles, RisingEdge
-from cocotb.utils import get_sim_time
 
-from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
+from diptych_tb.clocking import current_cycle, start_clock_and_reset
 from diptych_tb.events import report_event
 from diptych_tb.mesh.counters import tile_counters
 from diptych_tb.mesh.decode import WIDTH, lines
@@ -24,11 +23,6 @@ from diptych_tb.waves import mark_start
 
 SETTLE = 100
 """Cycles after which what was sent to a tile has arrived, besides a cycle for each column."""
-
-
-def cycle() -> int:
-    """Return the number of the cycle that ends now."""
-    return round(get_sim_time("ns")) // PERIOD_NS
 
 
 class Host:
@@ -121,11 +115,14 @@ async def runs(dut: Any) -> None:
     sending = cocotb.start_soon(host.send(job["start"]))
     await host.until_busy()
     mark_start()
-    start, before = cycle(), tile_counters(host.tiles)
+    start, before = current_cycle(), tile_counters(host.tiles)
     await host.until_idle()
     await sending
     report_event(
-        kind="kernel", cycles=cycle() - start, before=before, after=tile_counters(host.tiles)
+        kind="kernel",
+        cycles=current_cycle() - start,
+        before=before,
+        after=tile_counters(host.tiles),
     )
     for readback in job["readbacks"]:
         reading = cocotb.start_soon(host.read(readback["words"]))

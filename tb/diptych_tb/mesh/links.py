@@ -9,10 +9,9 @@ from typing import Any
 
 import cocotb
 from cocotb.triggers import RisingEdge
-from cocotb.utils import get_sim_time
 
 from diptych.mesh.fabric import BUFFER_DEPTH, Wavelet
-from diptych_tb.clocking import PERIOD_NS
+from diptych_tb.clocking import current_cycle
 from diptych_tb.fields import Fields
 
 __all__ = ["LinkMonitor", "LinkSource"]
@@ -111,7 +110,7 @@ class LinkMonitor:
                 assert self._held[color] <= BUFFER_DEPTH, (
                     f"{self._prefix}: color {color} was sent without a credit"
                 )
-                cycle = round(get_sim_time("ns")) // PERIOD_NS
+                cycle = current_cycle()
                 self.wavelets[color].append(wavelet | {"cycle": cycle})
             credit = 0
             for color, held in enumerate(self._held):

@@ -7,10 +7,9 @@ from typing import Any
 
 import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
-from cocotb.utils import get_sim_time
 
 from diptych.mesh.fabric import Load, Port, header
-from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
+from diptych_tb.clocking import current_cycle, start_clock_and_reset
 from diptych_tb.mesh.links import LinkMonitor, LinkSource
 from diptych_tb.streams import sometimes
 
@@ -100,7 +99,7 @@ async def paths_deliver_in_order(dut: Any, idle: float, stall: float, round: int
             sources[way[0][0]].send([{"data": 7, "color": color, "control": 0}])
             await RisingEdge(getattr(dut, f"west_i__{way[0][0]}__valid"))
             await RisingEdge(dut.clk)
-            sent = round_cycle()
+            sent = current_cycle()
             await ClockCycles(dut.clk, len(way) + 2)
             (got,) = monitors[way[-1][0]].wavelets[color]
             assert got["cycle"] - sent == len(way), f"color {color} over {len(way)} tiles"
@@ -122,8 +121,3 @@ async def paths_deliver_in_order(dut: Any, idle: float, stall: float, round: int
             got = [(w["data"], w["control"]) for w in monitor.wavelets[color]]
             expected = [(word, n & 1) for n, word in enumerate(sent[color])] if here else []
             assert got == expected, f"color {color} in row {row}"
-
-
-def round_cycle() -> int:
-    """Return the number of the cycle that ends now."""
-    return round(get_sim_time("ns")) // PERIOD_NS

@@ -11,12 +11,11 @@ from typing import Any
 
 import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
-from cocotb.utils import get_sim_time
 
 from diptych.mesh.fabric import Combine, Port, Route
 from diptych.mesh.router import PORTS
 from diptych_sim.golden import fabric
-from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
+from diptych_tb.clocking import current_cycle, start_clock_and_reset
 from diptych_tb.fields import Fields
 from diptych_tb.mesh.links import LinkMonitor, LinkSource
 from diptych_tb.streams import sometimes
@@ -205,7 +204,7 @@ async def a_hop_takes_its_cycles_at_full_rate(
 async def _cycle(dut: Any) -> int:
     """Return the cycle in which what is on the links now is seen by monitors."""
     await RisingEdge(dut.clk)
-    return round(get_sim_time("ns")) // PERIOD_NS
+    return current_cycle()
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")

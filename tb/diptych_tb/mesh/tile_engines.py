@@ -10,13 +10,12 @@ from typing import Any
 import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles, RisingEdge
-from cocotb.utils import get_sim_time
 
 from diptych.mesh.isa import RECEIVED_MAXIMUM, STATISTIC, Function, Op, Type
 from diptych.mesh.steps import HELD_WORDS
 from diptych_sim.compiler.assembler import Assembler
 from diptych_sim.golden import numbers
-from diptych_tb.clocking import PERIOD_NS
+from diptych_tb.clocking import current_cycle
 from diptych_tb.mesh.tile_bench import (
     IN,
     OUT,
@@ -279,7 +278,7 @@ async def a_joined_wavelet_leaves_four_cycles_after_it_came(dut: Any) -> None:
     bench.send(IN, range(count))
     await RisingEdge(dut.west_i__valid)
     await RisingEdge(dut.clk)
-    sent = round(get_sim_time("ns")) // PERIOD_NS
+    sent = current_cycle()
     await bench.receive(count + 2)
     got = bench.east.wavelets[OUT]
     assert [w["cycle"] - sent for w in got[:count]] == list(range(4, 4 + count))

@@ -6,11 +6,10 @@ from typing import Any
 
 import cocotb
 from cocotb.triggers import ValueChange
-from cocotb.utils import get_sim_time
 
 from diptych.systolic.isa import Queue
 from diptych.systolic.matrix import MATRIX_CAUSES
-from diptych_tb.clocking import PERIOD_NS
+from diptych_tb.clocking import current_cycle
 from diptych_tb.events import report_event
 
 __all__ = ["CommandRecorder"]
@@ -57,7 +56,7 @@ class CommandRecorder:
         while True:
             await changes
             layer = ends.get(len(seen))
-            seen.append(round(get_sim_time("ns")) // PERIOD_NS)
+            seen.append(current_cycle())
             if layer is not None:
                 report_event(kind="layer", layer=layer, layers=len(ends), cycle=seen[-1])
 
@@ -65,5 +64,5 @@ class CommandRecorder:
         changes = ValueChange(counter)
         while True:
             await changes
-            cycle = round(get_sim_time("ns")) // PERIOD_NS
+            cycle = current_cycle()
             self.entered.append([cycle, *(int(cause.value) for cause in self._causes)])

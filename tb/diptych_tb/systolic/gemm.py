@@ -9,20 +9,15 @@ from typing import Any
 import cocotb
 from amaranth.hdl import unsigned
 from cocotb.triggers import RisingEdge, with_timeout
-from cocotb.utils import get_sim_time
 
 from diptych.memory.axi import BEAT_BYTES, ReadAddress, WriteAddress, WriteData
 from diptych.systolic.isa import Handoff
-from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
+from diptych_tb.clocking import PERIOD_NS, current_cycle, start_clock_and_reset
 from diptych_tb.events import report_event
 from diptych_tb.memory.axi_checker import AxiReadChecker, AxiWriteChecker
 from diptych_tb.streams import StreamDriver, StreamMonitor
 
 ENGINES = ("matrix", "vector", "load", "store", "scratchpad", "accumulators")
-
-
-def _cycle() -> int:
-    return round(get_sim_time("ns")) // PERIOD_NS
 
 
 @cocotb.test()
@@ -52,9 +47,9 @@ async def multiplies(dut: Any) -> None:
     dut.start.value = 1
     await RisingEdge(dut.clk)
     dut.start.value = 0
-    started = _cycle()
+    started = current_cycle()
     await with_timeout(RisingEdge(dut.finished), job["limit"] * PERIOD_NS, "ns")
-    cycles = _cycle() - started
+    cycles = current_cycle() - started
     await RisingEdge(dut.clk)
     reads.check_finished()
     writes.check_finished()
@@ -88,7 +83,7 @@ async def multiplies(dut: Any) -> None:
     report_event(
         kind="gemm",
         cycles=cycles,
-        cycle=_cycle(),
+        cycle=current_cycle(),
         parts=parts,
         beats_read=reads.beats,
         beats_of_program=of_program,

@@ -10,18 +10,13 @@ from typing import Any
 import cocotb
 from amaranth.hdl import unsigned
 from cocotb.triggers import RisingEdge, with_timeout
-from cocotb.utils import get_sim_time
 
 from diptych.systolic.isa import Handoff
-from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
+from diptych_tb.clocking import PERIOD_NS, current_cycle, start_clock_and_reset
 from diptych_tb.events import report_event
 from diptych_tb.memory.axi_checker import AxiReadChecker
 from diptych_tb.streams import StreamDriver, StreamMonitor, sometimes
 from diptych_tb.systolic.commands import CommandRecorder
-
-
-def _cycle() -> int:
-    return round(get_sim_time("ns")) // PERIOD_NS
 
 
 @cocotb.test()
@@ -51,7 +46,7 @@ async def hands_off_what_the_golden_model_computes(dut: Any) -> None:
     dut.start.value = 1
     await RisingEdge(dut.clk)
     dut.start.value = 0
-    started = _cycle()
+    started = current_cycle()
     report_event(kind="started", cycle=started)
     for kind, layer, prompt, position, words in job["handoff"]:
         what = ("keys", "values", "token")[kind]
@@ -65,10 +60,10 @@ async def hands_off_what_the_golden_model_computes(dut: Any) -> None:
             )
             assert beat["last"] == (index == len(words) - 1), f"{where}: wrong end"
         if position == 0 or kind == 2:
-            report_event(kind="handoff", what=where, cycle=_cycle() - started)
+            report_event(kind="handoff", what=where, cycle=current_cycle() - started)
     if not dut.finished.value:
         await RisingEdge(dut.finished)
-    report_event(kind="finished", cycle=_cycle() - started)
+    report_event(kind="finished", cycle=current_cycle() - started)
     await RisingEdge(dut.clk)
     reads.check_finished()
     report_event(kind="commands", cycles=recorder.cycles, entered=recorder.entered)

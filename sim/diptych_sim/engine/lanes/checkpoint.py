@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import io
 import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,13 @@ from typing import Any
 import numpy as np
 
 from diptych_sim.engine.cache import digest
-from diptych_sim.engine.errors import EngineError, SimulationError
+from diptych_sim.engine.errors import CheckpointError, SimulationError
 
-from .mesh import LaneMesh
+from .mesh import LaneMesh, State
 
-__all__ = ["Checkpoint", "CheckpointError", "Keeper", "Rows"]
+__all__ = ["Checkpoint", "Keeper"]
 
-FORMAT = "diptych-lanes-1"
-Rows = list[list[int]]
-"""Words that the host sends into each row."""
-
-
-class CheckpointError(EngineError):
-    """A checkpoint that cannot be read, or is another's; the message is one line."""
+FORMAT = "diptych-lanes-2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +43,13 @@ class Checkpoint:
     every: int
     resume: bool = False
 
+    def job(self) -> dict[str, Any]:
+        """Return what a testbench is told, for JSON."""
+        return {"file": str(self.file.absolute()), "every": self.every, "resume": self.resume}
+
 
 class Keeper:
-    """Keeps a run: the mesh, what the host has still to send, and notes of the host.
+    """Keeps a run: the mesh, and what whoever runs it has to note.
 
     Parameters
     ----------
@@ -60,42 +57,53 @@ class Keeper:
         Where.
     mesh : LaneMesh
         The mesh, reset.
-    load : list of list of int
-        What the host sends, in one go.
-    about : list of str
-        What else makes the run what it is: a checkpoint of another is refused.
+    about : sequence of str
+        What makes the run what it is, besides the hardware: a checkpoint of another is refused.
     """
 
-    def __init__(
-        self, checkpoint: Checkpoint, mesh: LaneMesh, load: Rows, about: list[str]
-    ) -> None:
-        self._checkpoint, self._mesh, self._load = checkpoint, mesh, load
+    def __init__(self, checkpoint: Checkpoint, mesh: LaneMesh, about: Sequence[str]) -> None:
+        self._checkpoint, self._mesh = checkpoint, mesh
         layouts = [repr(design.layout) for design in (mesh.tile, mesh.port)]
         names = sorted(
             f"{name} {part.low} {part.node}" for name, part in mesh.tile.interface.registers
         )
         size = f"{mesh.rows}x{mesh.columns}"
-        words = [json.dumps(row) for row in load]
-        self._identity = digest([FORMAT, size, *layouts, *names, *words, *about])
-        self._sent = [0] * mesh.rows  # before the mesh was fed
+        self._identity = digest([FORMAT, size, *layouts, *names, *map(str, mesh.cut()), *about])
         self._next = mesh.cycle + checkpoint.every
 
-    def resume(self) -> Any:
-        """Return the notes of the checkpoint, and put the mesh where it was.
+    def resume(self) -> tuple[Any, dict[str, bytes]]:
+        """Put the mesh where it was, and return the notes and the files of the checkpoint.
 
         Raises
         ------
         CheckpointError
             If it cannot be read, or is not one of this run.
         """
+        parts: list[State] = []
+
+        def read() -> tuple[dict[str, Any], dict[str, bytes]]:
+            about, files, states = self._read()
+            parts.extend(states)
+            return about, files
+
+        about, files = self._mesh.first_does(read)
+        self._mesh.restore(about["cycle"], parts)
+        self._next = self._mesh.cycle + self._checkpoint.every
+        return about["notes"], files
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, bytes], list[State]]:
         file = self._checkpoint.file
         try:
             with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
                 about = json.loads(bytes(arrays["about"]))
                 if about["identity"] != self._identity:
                     raise CheckpointError(f"Checkpoint {file} must be of this run, not of another")
-                for memory, name in zip(self._memories(), ("tiles", "ports"), strict=True):
-                    memory[:] = arrays[name]
+                states = [
+                    State(*(bytes(arrays[f"{name} {n}"]) for name in State._fields))
+                    for n in range(about["parts"])
+                ]
+                files = {name: bytes(arrays[f"file {name}"]) for name in about["files"]}
+                return about, files, states
         except OSError as error:
             raise CheckpointError(
                 f"Checkpoint must be a file that can be read, not {file} ({error.strerror})"
@@ -104,39 +112,39 @@ class Keeper:
             raise CheckpointError(
                 f"Checkpoint must be one of a mesh on lanes, not {file}"
             ) from None
-        self._sent = about["sent"]
-        self._mesh.feed([row[at:] for row, at in zip(self._load, self._sent, strict=True)])
-        driver, address = self._mesh.native
-        driver.mesh_resume(ctypes.c_void_p(address), ctypes.c_long(about["cycle"]))
-        self._next = self._mesh.cycle + self._checkpoint.every
-        return about["notes"]
 
-    def keep(self, notes: Callable[[], Any]) -> None:
-        """Write a checkpoint, if it is time.
+    @property
+    def left(self) -> int:
+        """Cycles to the next checkpoint; 0 or less when it is time for one."""
+        return self._next - self._mesh.cycle
+
+    def keep(self, notes: Any, files: Mapping[str, bytes] | None = None) -> None:
+        """Write a checkpoint, with notes that JSON can hold and the contents of files.
 
         Raises
         ------
         SimulationError
             If it cannot be written; the one before is still there.
         """
-        if self._mesh.cycle < self._next:
-            return
         self._next = self._mesh.cycle + self._checkpoint.every
-        driver, address = self._mesh.native
-        sent = [
-            before + driver.mesh_fed(ctypes.c_void_p(address), ctypes.c_long(row))
-            for row, before in enumerate(self._sent)
-        ]
+        parts = self._mesh.saved()
+        self._mesh.first_does(lambda: self._write(parts, notes, files or {}))
+
+    def _write(self, parts: Sequence[State], notes: Any, files: Mapping[str, bytes]) -> None:
         about = {
             "identity": self._identity,
             "cycle": self._mesh.cycle,
-            "sent": sent,
-            "notes": notes(),
+            "parts": len(parts),
+            "notes": notes,
+            "files": list(files),
         }
-        tiles, ports = self._memories()
-        text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
+        data = {f"file {name}": content for name, content in files.items()}
+        data["about"] = json.dumps(about).encode()
+        for n, state in enumerate(parts):
+            data |= {f"{name} {n}": content for name, content in state._asdict().items()}
         content = io.BytesIO()
-        np.savez_compressed(content, about=text, tiles=tiles, ports=ports)
+        arrays: dict[str, Any] = {name: np.frombuffer(x, np.uint8) for name, x in data.items()}
+        np.savez_compressed(content, **arrays)
         file = self._checkpoint.file
         part = file.with_name(f".{file.name}.part")
         try:
@@ -150,8 +158,3 @@ class Keeper:
             raise SimulationError(
                 f"Cannot write checkpoint {file}: {error.strerror}; the one before is still there"
             ) from None
-
-    def _memories(self) -> tuple[np.ndarray, np.ndarray]:
-        mesh = self._mesh
-        tiles, ports = (np.frombuffer(m, dtype=np.uint8) for m in (mesh.memory, mesh.port_memory))
-        return tiles, ports

@@ -11,19 +11,20 @@ import ctypes
 import itertools
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from diptych_sim.engine.errors import BuildError, EngineError, ToolError
 from diptych_sim.engine.processes import processes, rank
 
-from .mesh import Failure, LaneMesh, Part, Word
+from .mesh import Failure, LaneMesh, Part, State, Word
 from .native import MACHINE
 
 __all__ = ["MachineMesh", "cut", "open_mesh", "stop_all"]
 
+T = TypeVar("T")
 _AGREE, _SEND = 0, 1
 _SIDES = ((-1, 0), (0, 1), (1, 0), (0, -1))
 
@@ -187,6 +188,37 @@ class MachineMesh(LaneMesh):
             row, column, rows, columns = place
             out[row : row + rows, column : column + columns] = values
         return out
+
+    def fed(self) -> list[int]:
+        """Return how many words the host port of each row has taken of those it was fed with."""
+        return list(itertools.chain(*self.communicator.allgather(super().fed())))
+
+    def cut(self) -> list[Part]:
+        """Return the parts of the mesh, in the order of the processes that hold them."""
+        return self.parts
+
+    def saved(self) -> list[State]:
+        """Return the state of every part of the mesh; the first process gets it, others nothing."""
+        (mine,) = super().saved()
+        return self.communicator.gather(mine) or []
+
+    def restore(self, cycle: int, parts: Sequence[State]) -> None:
+        """Go on in a cycle, with the state of every part of the mesh then."""
+        mine = self.communicator.scatter(parts if self.communicator.Get_rank() == 0 else None)
+        super().restore(cycle, [mine])
+
+    def first_does(self, step: Callable[[], T]) -> T:
+        """Do something in the first process, and return what it gives, or raise its error, in all."""
+        done: tuple[T | None, EngineError | None] = (None, None)
+        if self.communicator.Get_rank() == 0:
+            try:
+                done = (step(), None)
+            except EngineError as error:
+                done = (None, error)
+        result, error = self.communicator.bcast(done)
+        if error is not None:
+            raise error
+        return cast(T, result)
 
     def words(self) -> list[Word]:
         """Return what left the mesh to the west, in the order of one process."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from .build import Compiled, compile_design, compile_driver
 from .layout import Element
 from .native import Field, Link, with_prototypes
 
-__all__ = ["Failure", "LaneMesh", "Part", "Word", "elements"]
+__all__ = ["Failure", "LaneMesh", "Part", "State", "Word", "elements"]
+
+T = TypeVar("T")
 
 OPPOSITE = {"north": "south", "east": "west", "south": "north", "west": "east"}
 STEPS = {"north": (-1, 0), "east": (0, 1), "south": (1, 0), "west": (0, -1)}
@@ -36,6 +38,13 @@ class Word(NamedTuple):
     color: int
     data: int
     control: int
+
+
+class State(NamedTuple):
+    """All that is kept in the tiles and host ports of a part of a mesh."""
+
+    tiles: bytes
+    ports: bytes
 
 
 class Part(NamedTuple):
@@ -281,6 +290,31 @@ class LaneMesh:
     def _whole(self, part: np.ndarray) -> np.ndarray:
         """Return an array of the whole mesh, given those of the tiles here (rows, columns, ...)."""
         return part
+
+    # --- checkpoints ---
+
+    def fed(self) -> list[int]:
+        """Return how many words the host port of each row has taken of those it was fed with."""
+        rows = self.part.rows if self.part.column == 0 else 0
+        return [self._driver.mesh_fed(self._mesh, row) for row in range(rows)]
+
+    def cut(self) -> list[Part]:
+        """Return the parts of the mesh, in the order of the processes that hold them."""
+        return [self.part]
+
+    def saved(self) -> list[State]:
+        """Return the state of every part of the mesh; the first process gets it, others nothing."""
+        return [State(bytes(self.memory), bytes(self.port_memory))]
+
+    def restore(self, cycle: int, parts: Sequence[State]) -> None:
+        """Go on in a cycle, with the state of every part of the mesh then."""
+        (state,) = parts
+        self.memory[:], self.port_memory[:] = state
+        self._driver.mesh_resume(self._mesh, cycle)
+
+    def first_does(self, step: Callable[[], T]) -> T:
+        """Do something in the first process, and return what it gives, or raise its error, in all."""
+        return step()
 
     # --- results ---
 
