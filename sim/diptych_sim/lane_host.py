@@ -297,7 +297,8 @@ class LaneHost:
         now = [self.count(name) for name in ("instructions", "sram_write")]
         first = [(n + more).tolist() for n, more in zip(now, (waited, written), strict=True)]
         arrays = [*first, [0] * len(waited), [more != 0 for more in written]]
-        before, end, arrays = self._begun([None, self.mesh.cycle + limit, arrays])
+        state: list[Any] = [None, self.mesh.cycle + limit, arrays]
+        before, end, arrays = self._begun(state)
         began, goals, starts, writing = map(np.array, arrays)
         self._state = lambda: [before, end, [a.tolist() for a in (began, goals, starts, writing)]]
         while self.mesh.cycle < end:

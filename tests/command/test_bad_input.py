@@ -62,7 +62,15 @@ MISTAKES = [
     (["--resume"], r"--resume must come with a file \(--checkpoint\)"),
     (
         ["--checkpoint", "run.checkpoint"],
-        r"Checkpoint .* must come with --engine lanes and --stage decode, not verilator and all",
+        r"Checkpoint \(--checkpoint\) must come with --engine lanes, not verilator",
+    ),
+    (
+        ["--engine", "lanes", "--stage", "prefill", "--checkpoint", "run.checkpoint"],
+        r"Checkpoint .* must come with a stage that runs the mesh, not prefill",
+    ),
+    (
+        ["--engine", "lanes", "--checkpoint", "run.checkpoint", "--waves", "x.fst"],
+        r"Checkpoint .* must come without --waves, not with x.fst",
     ),
     (
         [*DECODE, "--checkpoint", "run.checkpoint", "--resume"],

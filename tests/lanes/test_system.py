@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from diptych_sim.account.accounts import account
+from diptych_sim.decode_only import decode_only
 from diptych_sim.engine.kind import ENGINES
 from diptych_sim.generate import Machine, generate
 
@@ -38,3 +39,17 @@ def test_events_and_accounts_agree(tmp_path):
     assert files[0] == files[1]
     assert len(files[0]) == 2
     assert accounts[0] == accounts[1]
+
+
+@pytest.mark.slow
+def test_threads_change_nothing(monkeypatch, tmp_path):
+    prompt = np.random.default_rng(2).integers(0, TINY.vocab, 9).tolist()
+    events = []
+    for threads in ("1", "2"):
+        monkeypatch.setenv("DIPTYCH_THREADS", threads)
+        done = decode_only(
+            random_model(TINY, 3), [prompt], [4], mesh=(10, 13), engine="lanes", out=tmp_path
+        )
+        assert done.matches_golden
+        events.append([{k: v for k, v in event.items() if k != "wall"} for event in done.events])
+    assert events[0] == events[1]

@@ -187,7 +187,7 @@ def generate(
         "about": {"config": config, "prompts": prompts.shown, "stop_ids": stop_ids},
         "text_of": lambda sequence, token: streams[sequence].add(token),
     }
-    with running(ValueError, CheckpointError) as tell:
+    with running(ValueError) as tell:
         live = Live(
             terminal, tell, prompts=prompts.shown, stop_ids=stop_ids, tokens=sum(prompts.counts)
         )

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // Between the shell of a module in Verilator and what computes it.
+#include <algorithm>
 #include <cstring>
 
 #include "svdpi.h"
@@ -63,11 +64,13 @@ struct Recorded {
     std::string path;
     std::vector<Signal> signals;
     std::vector<Enumeration> enumerations;
+    std::vector<uint32_t> words;  // of the widest signal
     uint32_t first;
 
     Recorded(const char* path, const Signal* signal, long count, const Enumeration* types, long all)
         : path{path}, signals{signal, signal + count}, enumerations{types, types + all}, first{0} {
         for (Signal& s : signals) {
+            words.resize(std::max(words.size(), static_cast<size_t>(s.width + 31) / 32));
             s.scope = strdup(s.scope);
             s.name = strdup(s.name);
             s.pieces = copy(s.pieces, s.count);
@@ -149,7 +152,7 @@ void dump(void* user, Trace::Buffer* buffer) {
     auto* const r = static_cast<Recorded*>(user);
     uint32_t code = r->first;
     for (const Signal& s : r->signals) {
-        uint32_t words[16];
+        uint32_t* const words = r->words.data();
         value(s, words);
         uint32_t* const old = buffer->oldp(code);
         const bool changed = all || std::memcmp(old, words, 4 * codes(s)) != 0;

@@ -9,8 +9,32 @@ struct Pin {
 struct Pins {
     std::vector<Pin> in, out;
     long reset;  // bit of the vector
-    char* scratch;
+    Mesh* m;
+    int threads;
+    std::vector<char*> scratch;  // of each thread
+    std::vector<Context> found;
+    std::atomic<long> cycles;  // that other threads may help with
+    Barrier barrier;
 };
+
+// Computes a thread's share of a cycle.
+static void share(Pins* p, int me) {
+    Mesh& m = *p->m;
+    long n = m.tiles.blocks, first = n * me / p->threads, last = n * (me + 1) / p->threads;
+    Context& c = p->found[me] = {0, -1, 0};
+    evaluate(m.tiles, first, last, p->scratch[me], &c);
+    if (p->threads > 1) p->barrier.wait();
+    exchange_all(m, first, last);
+    if (p->threads > 1) p->barrier.wait();
+}
+
+static void help(Pins* p, int me) {
+    for (long done = 0;; done++) {
+        for (int spins = 0; p->cycles.load() == done;)
+            if (++spins > 2000) std::this_thread::yield(), spins = 0;
+        share(p, me);
+    }
+}
 
 static uint64_t vector_bits(const uint32_t* from, long at, long width) {
     uint64_t x = 0;
@@ -20,18 +44,23 @@ static uint64_t vector_bits(const uint32_t* from, long at, long width) {
 
 extern "C" {
 
-Pins* pins_create(const Mesh* m, const Pin* in, long ins, const Pin* out, long outs, long reset) {
+// The process must end while the pins are there: their threads wait for the next cycle.
+Pins* pins_create(Mesh* m, const Pin* in, long ins, const Pin* out, long outs, long reset, int threads) {
     Pins* p = new Pins();
     p->in.assign(in, in + ins);
     p->out.assign(out, out + outs);
     p->reset = reset;
-    p->scratch = (char*)aligned_alloc(4096, m->tiles.code.scratch);
-    memset(p->scratch, 0, m->tiles.code.scratch);
+    p->m = m;
+    p->threads = threads < 1 ? 1 : threads > m->tiles.blocks ? (int)m->tiles.blocks : threads;
+    p->barrier.threads = p->threads;
+    p->found.resize(p->threads);
+    for (int n = 0; n < p->threads; n++) {
+        char* scratch = (char*)aligned_alloc(4096, m->tiles.code.scratch);
+        memset(scratch, 0, m->tiles.code.scratch);
+        p->scratch.push_back(scratch);
+    }
+    for (int n = 1; n < p->threads; n++) std::thread(help, p, n).detach();
     return p;
-}
-void pins_destroy(Pins* p) {
-    free(p->scratch);
-    delete p;
 }
 void pins_watch(Pins* p, const Pin* pin) { p->out.push_back(*pin); }
 
@@ -45,12 +74,14 @@ long pins_step(Mesh* m, Pins* p, const uint32_t* in, uint32_t* out) {
             uint64_t x = get(m->tiles, pin.lane, f) & ~(mask << pin.low);
             put(m->tiles, pin.lane, f, x | vector_bits(in, pin.bit, pin.width) << pin.low);
         }
-        Context c = {0, -1, 0};
-        evaluate(m->tiles, 0, m->tiles.blocks, p->scratch, &c);
-        exchange_all(*m, 0, m->tiles.blocks);
+        p->cycles++;
+        share(p, 0);
         m->cycle++;
-        m->failed = c;
-        failed = c.failed;
+        // Threads have blocks in order, so this is the failure of the lowest instance.
+        m->failed = p->found[0];
+        for (const Context& c : p->found)
+            if (m->failed.failed < 0) m->failed = c;
+        failed = m->failed.failed;
     }
     for (const Pin& pin : p->out) {
         Field f = {pin.offset, pin.size, 0, 0};

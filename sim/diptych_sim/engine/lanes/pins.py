@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 from diptych_sim.engine.errors import EngineError
+from diptych_sim.engine.processes import threads
 
 from .layout import Element
 from .mesh import LaneMesh, elements
@@ -63,6 +64,7 @@ class Pins:
                 ctypes.c_void_p(self._address),
                 *(part for array in arrays for part in (array, ctypes.c_long(len(array)))),
                 ctypes.c_long(32 * words["i", "rst"]),
+                threads(),
             )
         )
         texts = [f"assertion of a tile: {text}" for text in mesh.tile.interface.asserts]
