@@ -276,6 +276,8 @@ def _environment(env: Mapping[str, object]) -> dict[str, str]:
     base = {"PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": "1", "COCOTB_ANSI_OUTPUT": "0"}
     # cocotb uses pytest to explain assertions, and would load all of its plugins.
     base["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    # Only those of testbenches: what is kept under code must find that as it was written.
+    base["COCOTB_REWRITE_ASSERTION_FILES"] = "diptych_tb/*"
     # Not in the program itself, so that checkouts may share it.
     libraries = [str(cocotb_tools.config.libs_dir), os.environ.get("LD_LIBRARY_PATH", "")]
     base["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
