@@ -80,6 +80,14 @@ MISTAKES = [
         [*DECODE, "--checkpoint", "/nowhere/run.checkpoint"],
         r"Checkpoint \(--checkpoint\) must be in a folder that exists, not /nowhere/run.checkpoint",
     ),
+    (
+        [*DECODE, "--checkpoint", "/dev/null"],
+        r"Checkpoint \(--checkpoint\) must be a file that can be replaced, not /dev/null",
+    ),
+    (
+        [*DECODE, "--checkpoint", "run.checkpoint", "--json", "run.checkpoint"],
+        r"Checkpoint \(--checkpoint\) must not be the JSON file \(--json\), run.checkpoint",
+    ),
     (["--from", "1"], r"--from must come with a waveform file \(--waves\)"),
     (["--to", "1"], r"--to must come with a waveform file \(--waves\)"),
     (["--wave-blocks", "host"], r"--wave-blocks must come with a waveform file \(--waves\)"),

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from diptych_sim.collective import collective, random_vectors
 from diptych_sim.compiler.collectives import Collective
 from diptych_sim.decode_only import decode_only
 from diptych_sim.engine.errors import CheckpointError, SimulationError
-from diptych_sim.engine.lanes.checkpoint import Checkpoint, Keeper
+from diptych_sim.engine.lanes.checkpoint import Checkpoint, Keeper, _alone
 from diptych_sim.gemv import gemv
 from diptych_sim.generate import Machine, generate_batch
 
@@ -216,6 +217,24 @@ def test_what_cannot_be_written_leaves_the_one_before(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
     assert decode(file, resume=True).matches_golden
+
+
+def test_two_that_write_one_file_do_so_one_after_the_other(tmp_path):
+    # Whoever waits for the other finds the checkpoint in the place of the file it had opened.
+    part, file = tmp_path / "part", tmp_path / "whole"
+    texts = [bytes([65 + n]) * 100_000 for n in range(4)]
+
+    def write(text):
+        with _alone(part) as out:
+            out.write(text)
+            out.flush()
+            part.replace(file)
+            seen = file.read_bytes()
+            return len(seen) == len(text) and len(set(seen)) == 1
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(write, texts * 25))
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
 @pytest.mark.slow

@@ -64,11 +64,9 @@ def test_verilator_is_refused():
         check=False,
         timeout=300,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     lines = done.stderr.splitlines()
-    assert lines == [
-        "Error: Several processes need --engine lanes for the mesh, and the mesh alone"
-    ]
+    assert lines == ["error: Processes (--processes) must be 1 with --engine verilator, not 2"]
 
 
 @pytest.mark.parametrize(

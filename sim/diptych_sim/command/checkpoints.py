@@ -32,7 +32,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
 def with_checkpoint(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of checkpoints; the command gets ``checkpoint``, a Checkpoint or None.
 
-    The command has an option ``engine``; it may have ``waves`` and ``stage``.
+    The command has options ``engine`` and ``json_file``; it may have ``waves`` and ``stage``.
     """
 
     @wraps(command)
@@ -63,6 +63,10 @@ def _plan(
     if options.get("waves") is not None:
         raise Refused(f"{what} must come without --waves, not with {options['waves']}")
     check_file("Checkpoint", "--checkpoint", file)
+    if file == "-" or (Path(file).exists() and not Path(file).is_file()):
+        raise Refused(f"{what} must be a file that can be replaced, not {file}")
+    if options["json_file"] not in (None, "-") and Path(options["json_file"]) == Path(file):
+        raise Refused(f"{what} must not be the JSON file (--json), {file}")
     if resume and not Path(file).is_file():
         raise Refused(f"{what} must be there to resume from, not {file}")
     return Checkpoint(file=Path(file), every=every or EVERY, resume=resume)

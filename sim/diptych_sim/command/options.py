@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from diptych_sim.engine.kind import ENGINES
-from diptych_sim.engine.processes import is_first
+from diptych_sim.engine.processes import is_first, processes
 from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.load import LoadedModel, load_model
 
@@ -74,11 +74,23 @@ WEIGHT_ROWS = click.option(
     type=int,
     help="Rows of weights that load in a cycle: 1, 2 or 4.",
 )
+
+
+def _check_engine(_context: Any, _parameter: Any, engine: str) -> str:
+    """Refuse several processes for a mesh that is not on lanes."""
+    if processes() > 1 and engine != "lanes":
+        raise Refused(
+            f"Processes (--processes) must be 1 with --engine {engine}, not {processes()}"
+        )
+    return engine
+
+
 ENGINE = click.option(
     "--engine",
     default="verilator",
     show_default=True,
     type=click.Choice(ENGINES),
+    callback=_check_engine,
     help="What runs the mesh.",
 )
 OPTIONS: list[Callable[[Any], Any]] = [

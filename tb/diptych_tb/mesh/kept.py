@@ -8,7 +8,9 @@ around it held is added to what they count from then on.
 
 from __future__ import annotations
 
+import ctypes
 import json
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ __all__ = ["LOOK", "KeptRun", "kept_run", "total"]
 
 LOOK = 64
 """Cycles from one look at whether only the mesh works to the next; two must find so."""
+_PDEATHSIG = 1
+"""Option of Linux's prctl: the signal that a process gets when the one that started it dies."""
 
 
 class KeptRun:
@@ -106,6 +110,8 @@ def kept_run(mesh: Any, job: dict[str, Any], *about: bytes) -> KeptRun | None:
     asked = job["checkpoint"]
     if asked is None:
         return None
+    # A run that was killed must not write on beside the one that resumes it.
+    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
     place = Checkpoint(**asked | {"file": Path(asked["file"])})
     same = {name: value for name, value in job.items() if name not in ("checkpoint", "folder")}
     texts = [json.dumps(same, sort_keys=True), *(part.hex() for part in about)]

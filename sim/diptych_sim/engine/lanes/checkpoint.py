@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -148,13 +150,27 @@ class Keeper:
         file = self._checkpoint.file
         part = file.with_name(f".{file.name}.part")
         try:
-            with part.open("wb") as out:
+            with _alone(part) as out:
                 out.write(content.getbuffer())
                 out.flush()
                 os.fsync(out.fileno())
-            part.replace(file)
+                part.replace(file)
         except OSError as error:
             part.unlink(missing_ok=True)
+            before = "; the one before is still there" if file.exists() else ""
             raise SimulationError(
-                f"Cannot write checkpoint {file}: {error.strerror}; the one before is still there"
+                f"Cannot write checkpoint {file}: {error.strerror}{before}"
             ) from None
+
+
+@contextmanager
+def _alone(part: Path) -> Iterator[IO[bytes]]:
+    """Open a file to be written anew by no one else, until it is there no more by that name."""
+    while True:
+        with part.open("ab") as out:
+            fcntl.flock(out, fcntl.LOCK_EX)
+            # Who had it before may have renamed it: then it is a checkpoint.
+            if part.exists() and part.samefile(f"/proc/self/fd/{out.fileno()}"):
+                out.truncate(0)
+                yield out
+                return
