@@ -42,8 +42,11 @@ def test_state_equals_verilator(mesh, seed):
 
 
 @pytest.mark.slow
-def test_state_equals_verilator_on_16x16():
-    assert str(compare((16, 16), decode_job((16, 16))[0], [100, 1000, 2500]).first) == "None"
+@pytest.mark.parametrize(
+    "job", [lambda mesh: decode_job(mesh)[0], lambda mesh: random_job(mesh, 1)]
+)
+def test_state_equals_verilator_on_16x16(job):
+    assert str(compare((16, 16), job((16, 16)), [100, 1000, 2500]).first) == "None"
 
 
 def _emitted(change):

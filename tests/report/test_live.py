@@ -70,6 +70,15 @@ def test_prefill_is_shown_layer_by_layer_and_the_text_token_by_token(out):
     assert out.getvalue() == "Once upon a [b]time.\n"
 
 
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_text_that_is_cut_off_ends_its_line(out, finished):
+    with live(out, Recorded(), ["Once upon"], 4) as show:
+        show(token(0, 5, " a"))
+        if finished:
+            show.finish(["all"], ".")
+    assert out.getvalue() == ("Once upon a.\n" if finished else "Once upon a\n")
+
+
 def test_several_texts_are_counted_and_printed_at_the_end(out):
     steps = Recorded()
     show = live(out, steps, ["One", "Two"], 4)

@@ -187,10 +187,12 @@ def generate(
         "about": {"config": config, "prompts": prompts.shown, "stop_ids": stop_ids},
         "text_of": lambda sequence, token: streams[sequence].add(token),
     }
-    with running(ValueError) as tell:
-        live = Live(
+    with (
+        running(ValueError) as tell,
+        Live(
             terminal, tell, prompts=prompts.shown, stop_ids=stop_ids, tokens=sum(prompts.counts)
-        )
+        ) as live,
+    ):
         options |= {"progress": tell, "on_event": live}
         tell("quantizing the model")
         quantized = quantize_loaded(loaded)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from rich.console import Console
@@ -13,11 +14,11 @@ from diptych_sim.report.progress import Steps
 __all__ = ["Live"]
 
 
-class Live:
+class Live(AbstractContextManager["Live"]):
     """Is called with each event of a run, and prints what a reader wants to know of it.
 
     The text of one prompt is printed as it comes; several prompts are counted, as their texts would
-    mix: they are printed at the end.
+    mix: they are printed at the end. A text that is cut off ends its line.
 
     Parameters
     ----------
@@ -48,6 +49,11 @@ class Live:
         self._layers = ""
         self._prefilling = True
         self._writing = False
+        self._line_open = False
+
+    def __exit__(self, *_: object) -> None:
+        if self._line_open:
+            self._print("", end="\n")
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Show an event."""
@@ -93,4 +99,5 @@ class Live:
             self._print(text, end="\n")
 
     def _print(self, text: str, end: str = "", style: str | None = None) -> None:
+        self._line_open = not end
         self._terminal.print(text, end=end, style=style, markup=False, soft_wrap=True)
