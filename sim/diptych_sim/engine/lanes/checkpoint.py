@@ -170,7 +170,14 @@ def _alone(part: Path) -> Iterator[IO[bytes]]:
         with part.open("ab") as out:
             fcntl.flock(out, fcntl.LOCK_EX)
             # Who had it before may have renamed it: then it is a checkpoint.
-            if part.exists() and part.samefile(f"/proc/self/fd/{out.fileno()}"):
+            if _is_at(out, part):
                 out.truncate(0)
                 yield out
                 return
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
