@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A mesh on several processes is the mesh on one; a process that dies ends the run."""
 
+import contextlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,33 @@ def test_a_process_that_dies_ends_the_run_with_one_line(capfd, how, error):
     assert launch(2, [*PROCESS, how]) == 1
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", error)
+
+
+def _running(folder):
+    """Return the processes whose program lies in a folder."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(folder) in file.read_text():
+                found.append(int(file.parent.name))
+    return found
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_command_that_was_killed(tmp_path):
+    program = tmp_path / "wait.py"
+    program.write_text("import time\nprint('here', flush=True)\ntime.sleep(100)\n")
+    start = "import sys; from diptych_sim.engine.processes import launch; launch(2, sys.argv[1:])"
+    command = [sys.executable, "-c", start, sys.executable, str(program)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as launcher:
+        # Who writes to one that is gone ends by itself.
+        assert "".join(launcher.stdout.readline() for _ in range(2)).count("here") == 2
+        assert len(_running(tmp_path)) > 2
+        launcher.kill()
+    deadline = time.monotonic() + 20
+    while _running(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert _running(tmp_path) == []
 
 
 @pytest.mark.slow

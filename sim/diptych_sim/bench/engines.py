@@ -19,12 +19,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from diptych.mesh.host_port import HostPort
 from diptych.mesh.tile import Tile
+from diptych_sim.compiler.gemv import compile_gemv
 from diptych_sim.decode_only import decode_load, decode_only
 from diptych_sim.engine.cache import cache_root, digest
 from diptych_sim.engine.compiling import Workplace, keep, make_command, verilator_command
@@ -33,6 +36,7 @@ from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.toolchain import find_toolchain
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.lane_host import LaneHost
 from diptych_sim.llm.load import load_model
 
 __all__ = ["measure", "two_phase"]
@@ -41,6 +45,8 @@ SIZES = os.environ.get("DIPTYCH_SIZES", "4x4 8x8 16x16 32x32 64x64")
 """Meshes to measure."""
 FLAT = os.environ.get("DIPTYCH_FLAT", "8x8")
 """The largest mesh to build flat; a build of 16x16 takes most of an hour, and is kept."""
+GROWING = os.environ.get("DIPTYCH_GROWING", "16x16 32x32 64x64 128x128")
+"""Meshes on which lanes alone are measured, with the same work in each tile."""
 SHARED = 256
 """Tiles of the largest mesh that cocotb runs with shared tiles; one run takes minutes then."""
 ENOUGH = 25_000_000
@@ -269,8 +275,55 @@ def _engines(job: _Job) -> Iterator[tuple[str, Speed | str]]:
         yield "cocotb, flat", f"not built above {FLAT}: it takes too long"
 
 
+def _product(mesh: tuple[int, int], runs: int) -> Speed:
+    """Load and multiply a block of 4x8 in each tile, on lanes."""
+    rows, columns = mesh
+    rng = np.random.default_rng(1)
+    x = rng.integers(-128, 128, 8 * columns).astype(np.int8)
+    w = rng.integers(-128, 128, (4 * rows, 8 * columns)).astype(np.int8)
+    kernel = compile_gemv(x, w, rows=rows, columns=columns, sram_bytes=16384).kernel
+    sizes: dict[str, Any] = {"colors": kernel.colors, "sram_bytes": kernel.sram_bytes}
+    start = time.perf_counter()
+    LaneMesh(*mesh, **sizes).close()
+    build = time.perf_counter() - start
+    out = []
+    for _ in range(runs):
+        with LaneMesh(*mesh, **sizes) as lanes:
+            host = LaneHost(lanes, lines=kernel.program.lines, colors=kernel.color_names)
+            start, first = time.process_time(), lanes.cycle
+            host.send(kernel.load)
+            host.settle()
+            host.feed(kernel.start)
+            host.run_until_busy()
+            host.run_until_idle(ENOUGH)
+            seconds, cycles = time.process_time() - start, lanes.cycle - first
+            memory = lanes.tile.layout.bytes / lanes.tile.layout.lanes
+            out.append(Speed(build, memory, rows * columns * cycles / seconds, cycles))
+    return _best(out)
+
+
+def _measure_growing(console: Console, runs: int) -> None:
+    table = Table("mesh", "cycles", "build s", "bytes/tile", "M tile-cycles/s", "of the first")
+    first: Speed | None = None
+    for size in GROWING.split():
+        rows, columns = map(int, size.split("x"))
+        found = _product((rows, columns), runs)
+        first = first or found
+        table.add_row(
+            size,
+            f"{found.cycles:,}",
+            f"{found.build:.1f}",
+            f"{found.memory:,.0f}",
+            f"{found.speed / 1e6:.3f}",
+            f"{found.speed / first.speed:.0%}",
+        )
+    console.print(table)
+
+
 def measure(console: Console, runs: int) -> None:
     """Print tile-cycles a second of each engine: loading and decoding of the bundled model.
+
+    Then those of lanes on growing meshes, with as much for each tile to do.
 
     What is built already takes no time to build; memory of cocotb's simulators is all of theirs.
     """
@@ -300,3 +353,4 @@ def measure(console: Console, runs: int) -> None:
                 f"{lanes.speed / found.speed:.1f}",
             )
     console.print(table)
+    _measure_growing(console, runs)

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -14,8 +16,10 @@ from pathlib import Path
 
 from .errors import ToolError
 
-__all__ = ["is_first", "launch", "processes", "rank", "threads"]
+__all__ = ["end_with_parent", "is_first", "launch", "processes", "rank", "threads"]
 
+_PDEATHSIG = 1
+"""Option of Linux's prctl."""
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE")
 _RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
 _ABORT = re.compile(
@@ -51,6 +55,11 @@ def threads() -> int:
     return _number(("DIPTYCH_THREADS",), 1)
 
 
+def end_with_parent(number: int) -> None:
+    """Let this process get a signal when the one that started it dies."""
+    ctypes.CDLL(None).prctl(_PDEATHSIG, number)
+
+
 def _pass_on(lines: Iterable[str]) -> None:
     """Print what the processes say, up to what MPI says of their end."""
     blank: str | None = ""
@@ -84,7 +93,15 @@ def launch(count: int, command: Sequence[str]) -> int:
     told = False
     whole = [mpirun, "-n", str(count), *command]
     pipe = subprocess.PIPE
-    with subprocess.Popen(whole, stdout=pipe, stderr=pipe, text=True, errors="replace") as running:
+    with subprocess.Popen(
+        whole,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        errors="replace",
+        # Its thread is the only one yet.
+        preexec_fn=lambda: end_with_parent(signal.SIGTERM),  # noqa: PLW1509
+    ) as running:
         reader = threading.Thread(target=_pass_on, args=(running.stdout or (),))
         reader.start()
         for line in running.stderr or ():

@@ -8,7 +8,6 @@ around it held is added to what they count from then on.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import signal
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from cocotb.triggers import ClockCycles
 from diptych_sim.engine.cache import digest
 from diptych_sim.engine.errors import CheckpointError, SimulationError
 from diptych_sim.engine.lanes.checkpoint import Checkpoint, Keeper
+from diptych_sim.engine.processes import end_with_parent
 from diptych_tb.clocking import count_on
 from diptych_tb.events import report_event, reported_events
 from diptych_tb.mesh.lanes import LanesInside
@@ -29,8 +29,6 @@ __all__ = ["LOOK", "KeptRun", "kept_run", "total"]
 
 LOOK = 64
 """Cycles from one look at whether only the mesh works to the next; two must find so."""
-_PDEATHSIG = 1
-"""Option of Linux's prctl: the signal that a process gets when the one that started it dies."""
 
 
 class KeptRun:
@@ -111,7 +109,7 @@ def kept_run(mesh: Any, job: dict[str, Any], *about: bytes) -> KeptRun | None:
     if asked is None:
         return None
     # A run that was killed must not write on beside the one that resumes it.
-    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     place = Checkpoint(**asked | {"file": Path(asked["file"])})
     same = {name: value for name, value in job.items() if name not in ("checkpoint", "folder")}
     texts = [json.dumps(same, sort_keys=True), *(part.hex() for part in about)]
