@@ -53,12 +53,12 @@ class KeptRun:
 
     def __init__(self, keeper: Keeper, mesh: LanesInside, *, resume: bool) -> None:
         self._keeper, self._mesh = keeper, mesh
-        self._start = mesh.mesh.cycle
+        start = mesh.mesh.cycle
         self.notes: Any = None
         self.files: dict[str, bytes] = {}
         if resume:
             (events, self.notes), self.files = keeper.resume()
-            count_on(mesh.mesh.cycle - self._start)
+            count_on(mesh.mesh.cycle - start)
             for event in events:
                 report_event(**event)
 
