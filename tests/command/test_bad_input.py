@@ -176,6 +176,14 @@ def test_an_output_that_cannot_be_written_is_refused_first(option, capsys, monke
             ["1", "1", "1", "--array", "8x8", "--weight-rows", "4"],
             r"Weight rows \(--weight-rows\) must be 1 or 2 on 8 rows, not 4",
         ),
+        (
+            ["1", "1", "1", "--mesh", "2x2", "--hbm-latency", "50"],
+            r"--hbm-latency must come without a mesh \(--mesh\)",
+        ),
+        (
+            ["1", "1", "1", "--algorithm", "shift"],
+            r"--algorithm must come with a mesh \(--mesh\)",
+        ),
     ],
 )
 def test_products_that_cannot_be(capsys, monkeypatch, arguments, message):

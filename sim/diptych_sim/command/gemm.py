@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 import numpy as np
+from click.core import ParameterSource
 
 from diptych_sim.command.checkpoints import with_checkpoint
 from diptych_sim.command.mesh_gemm import gemm_on_mesh
@@ -30,6 +31,17 @@ from diptych_sim.gemm import gemm as run_gemm
 __all__ = ["gemm"]
 
 LARGEST = 2**16
+ARRAY_ONLY = ("array", "hbm_bytes_per_cycle", "hbm_latency", "weight_rows", "bias")
+MESH_ONLY = ("algorithm",)
+"""Options that only one of the panels has."""
+
+
+def _check_panel(mesh: Size | None) -> None:
+    """Refuse options that the panel does not have."""
+    others, why = (MESH_ONLY, "with") if mesh is None else (ARRAY_ONLY, "without")
+    for name in others:
+        if click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise Refused(f"--{name.replace('_', '-')} must come {why} a mesh (--mesh)")
 
 
 @click.command()
@@ -70,6 +82,7 @@ def gemm(
     json_file: str | None,
 ) -> None:
     """Multiply random int8 matrices [M, K] and [K, N] on the prefill panel, from HBM to HBM."""
+    _check_panel(mesh)
     for name, size in (("M", m), ("K", k), ("N", n)):
         if size not in range(1, LARGEST + 1):
             raise Refused(f"{name} must be in range(1, {LARGEST + 1}), not {size}")
