@@ -212,6 +212,13 @@ class LaneHost:
         self.feed(words)
         self.finish_sending(limit)
 
+    def launch(self, load: Rows, start: Rows) -> None:
+        """Load the mesh, start it, and return when a tile is busy."""
+        self.send(load)
+        self.settle()
+        self.feed(start)
+        self.run_until_busy()
+
     @_operation
     def finish_sending(self, limit: int) -> None:
         """Run until all is sent."""

@@ -55,10 +55,7 @@ def run_kernel(
             checkpoint=checkpoint,
             about=["kernel", json.dumps([kernel.load, kernel.start, readbacks])],
         )
-        host.send(kernel.load)
-        host.settle()
-        host.feed(kernel.start)
-        host.run_until_busy()
+        host.launch(kernel.load, kernel.start)
         start, before = host.cycle(), host.counters()
         host.run_until_idle(limit)
         end = {"cycles": host.cycle() - start, "before": before, "after": host.counters()}

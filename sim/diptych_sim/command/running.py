@@ -29,7 +29,8 @@ def size_text(size: Size) -> str:
 def running(*refusals: type[Exception]) -> Iterator[Steps]:
     """Show the steps of a run, and end it with one line if it fails.
 
-    ``refusals`` and checkpoints of other runs are a user's mistakes (exit status 2); builds, simulations and accounts that fail
+    ``refusals`` and checkpoints of other runs are a user's mistakes (exit status 2); builds,
+    simulations and accounts that fail
     are not (1).
     """
     tell = Steps()
