@@ -116,7 +116,7 @@ verilog: $(READY) ## Write the Verilog of both panels to build/verilog
 
 model: $(READY) ## Train the bundled model again (installs torch)
 	@$(pip_install) -e '.[train]'
-	@$(BIN)/python -m diptych_sim.llm.train $(ARGS)
+	@$(BIN)/python -m diptych_sim.train $(ARGS)
 
 bench: $(READY) ## Measure build time and simulation speed
 	@$(BIN)/diptych bench $(ARGS)

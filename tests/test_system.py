@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diptych_sim.account.accounts import account
-from diptych_sim.generate import Machine, generate, generate_batch
+from diptych_sim.account.generation import account
+from diptych_sim.run.generate import Machine, generate, generate_batch
 
 sys.path.insert(0, str(Path(__file__).parent / "compiler"))
 from random_model import TINY, random_model

@@ -11,8 +11,8 @@ import pytest
 
 from diptych.link.link import LINK_CAUSES
 from diptych.mesh.core import CAUSES
-from diptych_sim.generate import Machine, generate
-from diptych_sim.trace import EVENTS, NoRunError, read_run, sampling
+from diptych_sim.run.folder import EVENTS, NoRunError, read_run, sampling
+from diptych_sim.run.generate import Machine, generate
 
 sys.path.insert(0, str(Path(__file__).parent / "compiler"))
 from random_model import TINY, random_model

@@ -7,11 +7,11 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .link.layout import Setting
-from .link.link import KvLink
-from .mesh.host_port import HostLine
-from .mesh.panel import DecodePanel
-from .systolic.with_hbm import PrefillWithHbm
+from diptych.link.layout import Setting
+from diptych.link.link import KvLink
+from diptych.mesh.host_port import HostLine
+from diptych.mesh.panel import DecodePanel
+from diptych.systolic.panel_with_hbm import PrefillWithHbm
 
 __all__ = ["System"]
 

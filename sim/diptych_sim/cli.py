@@ -12,7 +12,7 @@ import click
 
 from diptych_sim.command.options import Refused
 from diptych_sim.engine.errors import ToolError
-from diptych_sim.engine.lanes.machines import stop_all
+from diptych_sim.engine.lanes.distributed import stop_all
 from diptych_sim.engine.processes import is_first, launch, processes
 
 __all__ = ["main"]

@@ -8,9 +8,9 @@ from typing import Any
 import cocotb
 from cocotb.triggers import ClockCycles
 
-from diptych_tb.clocking import start_clock_and_reset
-from diptych_tb.events import report_event
-from diptych_tb.waves import mark_start
+from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.events import report_event
+from diptych_sim.host.wave_marks import mark_start
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")

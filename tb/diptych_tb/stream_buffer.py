@@ -9,8 +9,14 @@ from amaranth.hdl import signed
 from amaranth.lib import data
 from cocotb.triggers import ClockCycles, ReadOnly, RisingEdge
 
-from diptych_tb.clocking import start_clock_and_reset
-from diptych_tb.streams import StreamChecker, StreamDriver, StreamMonitor, check_in_order, sometimes
+from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.streams import (
+    StreamChecker,
+    StreamDriver,
+    StreamMonitor,
+    check_in_order,
+    sometimes,
+)
 
 PAYLOAD = data.StructLayout(
     {"value": signed(12), "last": 1, "pair": data.ArrayLayout(signed(3), 2)}

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diptych_sim.account.accounts import AccountError, account
-from diptych_sim.generate import Machine, generate
+from diptych_sim.account.generation import AccountError, account
+from diptych_sim.run.generate import Machine, generate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "compiler"))
 from random_model import TINY, random_model

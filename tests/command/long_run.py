@@ -9,7 +9,7 @@ sys.path[:0] = [str(ROOT / name) for name in ("rtl", "sim", "tb", "tests/compile
 
 from random_model import TINY, random_model
 
-from diptych_sim.generate import Machine, generate
+from diptych_sim.run.generate import Machine, generate
 
 if __name__ == "__main__":
     generate(

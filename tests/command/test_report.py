@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych_sim.trace import EVENTS
+from diptych_sim.run.folder import EVENTS
 
 COMMAND = [sys.executable, "-c", "from diptych_sim.cli import main; main()"]
 RUN = Path(__file__).with_name("long_run.py")

@@ -3,7 +3,7 @@
 
 from itertools import product
 
-from diptych_sim.compiler.kv_layout import pack_bytes
+from diptych_sim.compiler.decode.kv_layout import pack_bytes
 from diptych_sim.golden import numbers
 from diptych_sim.golden.machine import GoldenMachine
 

@@ -15,7 +15,7 @@ from diptych.systolic.isa import (
     VectorOp,
 )
 from diptych.systolic.panel import panel_sizes
-from diptych_sim.compiler.commands import PrefillProgram, field_of
+from diptych_sim.compiler.array.commands import PrefillProgram, field_of
 from diptych_tb.systolic.vector_model import Command, VectorModel
 
 STATES = ("dynamic", "inverse", "top", "largest", "squares")

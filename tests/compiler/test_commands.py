@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from diptych.systolic.isa import COMMAND_WORDS, LOAD, MATRIX, STORE, VECTOR, Queue
-from diptych_sim.compiler.commands import CommandError, CommandList, pack_fields
-from diptych_sim.compiler.hazards import Hazards, Span
+from diptych_sim.compiler.array.commands import CommandError, CommandList, pack_fields
+from diptych_sim.compiler.array.hazards import Hazards, Span
 
 LAYOUTS = {Queue.LOAD: LOAD, Queue.MATRIX: MATRIX, Queue.VECTOR: VECTOR, Queue.STORE: STORE}
 FIELD_NAMES = {

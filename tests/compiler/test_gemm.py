@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from diptych.systolic.isa import Modes, Queue, Start, StoreOp, Target
 from diptych.systolic.panel import panel_sizes
 from diptych_sim.compiler import gemm, gemm_plan
-from diptych_sim.compiler.commands import field_of
-from diptych_sim.compiler.gemm import GemmError, compile_gemm
+from diptych_sim.compiler.array.commands import field_of
+from diptych_sim.compiler.array_gemm.compile import GemmError, compile_gemm
 
 
 class Panel:

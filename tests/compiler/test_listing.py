@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from diptych.mesh.isa import Function, Op, Type
 from diptych.systolic.isa import Causal, Flags, Modes, Queue, StoreOp, Target, VectorOp
-from diptych_sim.compiler.assembler import Assembler, disassemble
-from diptych_sim.compiler.command_listing import command_listing
-from diptych_sim.compiler.commands import CommandList, Label, pack_fields
-from diptych_sim.compiler.decode import compile_decode
-from diptych_sim.compiler.listing import memory_listing, program_listing, tile_listing
+from diptych_sim.compiler.array.commands import CommandList, Label, pack_fields
+from diptych_sim.compiler.array.listing import command_listing
+from diptych_sim.compiler.decode.compile import compile_decode
+from diptych_sim.compiler.decode.listing import memory_listing, program_listing, tile_listing
+from diptych_sim.compiler.tile.assembler import Assembler, disassemble
 
 sys.path.insert(0, str(Path(__file__).parent))
 from random_model import TINY, random_model

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from diptych.mesh.fabric import Port
 from diptych.mesh.isa import INSTRUCTION_WORDS, Function, Instruction, Op
-from diptych_sim.compiler.assembler import Assembler, AssemblerError
-from diptych_sim.compiler.commands import field_of
-from diptych_sim.compiler.kv_layout import kv_layout
-from diptych_sim.compiler.placement import MeshTooSmallError, place
-from diptych_sim.compiler.routes import Color, route_tables
+from diptych_sim.compiler.array.commands import field_of
+from diptych_sim.compiler.decode.kv_layout import kv_layout
+from diptych_sim.compiler.decode.placement import MeshTooSmallError, place
+from diptych_sim.compiler.decode.routes import Color, route_tables
+from diptych_sim.compiler.tile.assembler import Assembler, AssemblerError
 from diptych_sim.llm.model import ModelConfig
 
 CONFIG = ModelConfig(dim=32, hidden=40, layers=2, heads=4, kv_heads=2, vocab=50, context=64)

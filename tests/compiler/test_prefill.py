@@ -10,7 +10,7 @@ import pytest
 
 from diptych.systolic.isa import Queue, Target
 from diptych.systolic.panel import panel_sizes
-from diptych_sim.compiler.prefill import PrefillError, compile_prefill
+from diptych_sim.compiler.prefill.compile import PrefillError, compile_prefill
 from diptych_sim.llm.model import ModelConfig
 
 sys.path.insert(0, str(Path(__file__).parent))

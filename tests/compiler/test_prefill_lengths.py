@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diptych_sim.compiler.prefill import compile_prefill
+from diptych_sim.compiler.prefill.compile import compile_prefill
 from diptych_sim.llm.model import ModelConfig
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from diptych.mesh.fabric import Combine, Port
 from diptych_sim.compiler import gemv, mesh_gemm, mesh_kernel, routes
-from diptych_sim.compiler.collective_plan import Plan
-from diptych_sim.compiler.collectives import Collective, compile_collective
-from diptych_sim.compiler.mesh_kernel import load_route
-from diptych_sim.compiler.route_entry import RouteEntry, RouteError, check_routes
-from diptych_sim.compiler.routes import route_tables
+from diptych_sim.compiler.collectives.compile import Collective, compile_collective
+from diptych_sim.compiler.collectives.plan import Plan
+from diptych_sim.compiler.decode.routes import route_tables
+from diptych_sim.compiler.mesh_kernels.kernel import load_route
+from diptych_sim.compiler.tile.routes import RouteEntry, RouteError, check_routes
 
 N, E, S, W, RAMP = Port
 STEPS = {N: (-1, 0), E: (0, 1), S: (1, 0), W: (0, -1)}

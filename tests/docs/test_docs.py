@@ -17,7 +17,7 @@ import pytest
 from diptych.link.link import LINK_CAUSES
 from diptych.mesh.core import CAUSES
 from diptych_sim import cli
-from diptych_sim.account.accounts import ENGINE_CAUSES
+from diptych_sim.account.generation import ENGINE_CAUSES
 
 sys.path.insert(0, str(Path(__file__).parent))
 from examples import ROOT, commands, examples, pages, run

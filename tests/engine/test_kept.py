@@ -31,10 +31,10 @@ from diptych.mesh.panel import DecodePanel
 from diptych.mesh.tile import Tile
 from diptych.precompiled import inlined
 from diptych.system import System
-from diptych.systolic.with_hbm import PrefillWithHbm
-from diptych_sim.engine.cache import kept_text
+from diptych.systolic.panel_with_hbm import PrefillWithHbm
+from diptych_sim.cache.fingerprint import identity
+from diptych_sim.cache.store import kept_text
 from diptych_sim.engine.emit import emit_verilog
-from diptych_sim.engine.identity import identity
 from diptych_sim.engine.lanes import translate
 from diptych_sim.engine.lanes.build import compile_design
 from diptych_sim.engine.lanes.interface import Interface

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from diptych.mesh.fabric import Load, header
-from diptych_sim.compiler.decode import compile_decode
+from diptych_sim.compiler.decode.compile import compile_decode
 from diptych_sim.golden.machine import GoldenMachine
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "compiler"))

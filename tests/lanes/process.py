@@ -11,7 +11,7 @@ import sys
 
 from jobs import random_job
 
-from diptych_sim.engine.lanes.machines import open_mesh
+from diptych_sim.engine.lanes.distributed import open_mesh
 from diptych_sim.engine.processes import processes, rank
 
 MESH = (5, 6)

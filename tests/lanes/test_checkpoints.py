@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diptych_sim.account.accounts import account
-from diptych_sim.collective import collective, random_vectors
-from diptych_sim.compiler.collectives import Collective
-from diptych_sim.decode_only import decode_only
+from diptych_sim.account.generation import account
+from diptych_sim.compiler.collectives.compile import Collective
 from diptych_sim.engine.errors import CheckpointError, SimulationError
 from diptych_sim.engine.lanes.checkpoint import Checkpoint, Keeper, _alone
-from diptych_sim.gemv import gemv
-from diptych_sim.generate import Machine, generate_batch
+from diptych_sim.run.collective import collective, random_vectors
+from diptych_sim.run.decode import decode_only
+from diptych_sim.run.generate import Machine, generate_batch
+from diptych_sim.run.mesh_gemv import gemv
 
 sys.path.insert(0, str(Path(__file__).parent))
 from jobs import TINY, random_model

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from diptych.mesh.fabric import Combine
-from diptych_sim.collective import collective, random_vectors
-from diptych_sim.compiler.collectives import Collective
-from diptych_sim.decode_only import decode_only
-from diptych_sim.engine.kind import ENGINES
-from diptych_sim.gemv import gemv
-from diptych_sim.mesh_gemm import mesh_gemm
+from diptych_sim.compiler.collectives.compile import Collective
+from diptych_sim.engine.names import ENGINES
+from diptych_sim.run.collective import collective, random_vectors
+from diptych_sim.run.decode import decode_only
+from diptych_sim.run.mesh_gemm import mesh_gemm
+from diptych_sim.run.mesh_gemv import gemv
 
 sys.path.insert(0, str(Path(__file__).parent))
 from jobs import TINY, random_model

@@ -11,7 +11,7 @@ from diptych_sim.engine.lanes import mesh as lane_mesh
 from diptych_sim.engine.lanes import translate
 from diptych_sim.engine.lanes.emit import emit
 from diptych_sim.engine.lanes.mesh import LaneMesh
-from diptych_sim.lane_proof import compare
+from diptych_tb.lockstep.compare import compare
 
 sys.path.insert(0, str(Path(__file__).parent))
 from jobs import decode_job, random_job

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from diptych_sim.engine.errors import BuildError
-from diptych_sim.engine.lanes.machines import cut
+from diptych_sim.engine.lanes.distributed import cut
 from diptych_sim.engine.processes import launch
 
 PROCESS = [sys.executable, str(Path(__file__).with_name("process.py"))]

@@ -4,8 +4,8 @@
 import pytest
 
 from diptych_sim.bench.wafer import run_wafer
-from diptych_sim.compiler.route_entry import check_routes
-from diptych_sim.compiler.wafer import compile_wafer, route_table
+from diptych_sim.compiler.mesh_kernels.wafer import compile_wafer, route_table
+from diptych_sim.compiler.tile.routes import check_routes
 from diptych_sim.engine.lanes.mesh import LaneMesh
 
 

@@ -9,7 +9,7 @@ import pytest
 from pywellen import Waveform
 
 from diptych_sim.command.waves import plan_waves
-from diptych_sim.decode_only import decode_only
+from diptych_sim.run.decode import decode_only
 
 sys.path.insert(0, str(Path(__file__).parent))
 from jobs import TINY, random_model

@@ -13,17 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.mesh.fabric import Combine
-from diptych_sim.account.collective_cost import choose, predict, published_cycles
-from diptych_sim.collective import collective, random_vectors
-from diptych_sim.compiler.collective_plan import CollectiveError
-from diptych_sim.compiler.collectives import (
+from diptych_sim.compiler.collectives.compile import (
     ALGORITHMS,
     Collective,
     compile_collective,
     expected_results,
 )
-from diptych_sim.compiler.route_entry import check_routes
+from diptych_sim.compiler.collectives.plan import CollectiveError
+from diptych_sim.compiler.tile.routes import check_routes
+from diptych_sim.cost.collectives import choose, predict, published_cycles
 from diptych_sim.golden import fabric
+from diptych_sim.run.collective import collective, random_vectors
 
 OPERATIONS = ("broadcast", "reduce", "allreduce")
 

@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from diptych.mesh.fabric import Load
 from diptych.mesh.isa import Function
 from diptych_sim.compiler import gemv as gemv_compiler
-from diptych_sim.compiler.assembler import Assembler
-from diptych_sim.compiler.gemv import compile_gemv
-from diptych_sim.compiler.mesh_gemm import compile_mesh_gemm
-from diptych_sim.compiler.mesh_gemm_routes import _ring_step, ring_place
-from diptych_sim.compiler.mesh_kernel import KernelError, packet
+from diptych_sim.compiler.mesh_kernels.gemm import compile_mesh_gemm
+from diptych_sim.compiler.mesh_kernels.gemm_routes import _ring_step, ring_place
+from diptych_sim.compiler.mesh_kernels.gemv import compile_gemv
+from diptych_sim.compiler.mesh_kernels.kernel import KernelError, packet
+from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.engine.errors import HangError
-from diptych_sim.engine.kind import ENGINES
-from diptych_sim.gemv import gemv
-from diptych_sim.mesh_gemm import mesh_gemm
-from diptych_sim.mesh_kernel import run_kernel
+from diptych_sim.engine.names import ENGINES
+from diptych_sim.run.kernel import run_kernel
+from diptych_sim.run.mesh_gemm import mesh_gemm
+from diptych_sim.run.mesh_gemv import gemv
 
 
 def operands(k, n, seed=1):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych_sim.account.accounts import account, account_decode
+from diptych_sim.account.generation import account, account_decode
 from diptych_sim.command.prompts import joined
-from diptych_sim.decode_only import decode_only
-from diptych_sim.generate import Machine, generate_batch
-from diptych_sim.trace import RESULT, read_run
+from diptych_sim.run.decode import decode_only
+from diptych_sim.run.folder import RESULT, read_run
+from diptych_sim.run.generate import Machine, generate_batch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "compiler"))
 from random_model import TINY, random_model

@@ -27,7 +27,7 @@ from diptych_sim.report.findings import findings
 from diptych_sim.report.html import html_report
 from diptych_sim.report.operations import operation_rows
 from diptych_sim.report.terminal import print_accounts
-from diptych_sim.trace import EVENTS, RESULT, read_run
+from diptych_sim.run.folder import EVENTS, RESULT, read_run
 
 sys.path.insert(0, str(Path(__file__).parent))
 from runs import MACHINE, write_run

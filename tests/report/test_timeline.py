@@ -14,7 +14,7 @@ import pytest
 from diptych.mesh.core import CAUSES
 from diptych_sim.report.operations import operation_rows
 from diptych_sim.report.timeline import write_timeline
-from diptych_sim.trace import RunFolder, Samples
+from diptych_sim.run.folder import RunFolder, Samples
 
 sys.path.insert(0, str(Path(__file__).parent))
 from trace_processor import query

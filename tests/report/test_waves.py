@@ -9,7 +9,7 @@ import pytest
 from pywellen import Waveform
 
 from diptych_sim.command.waves import plan_waves
-from diptych_sim.generate import Machine, generate
+from diptych_sim.run.generate import Machine, generate
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "compiler"))
 from random_model import TINY, random_model

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diptych.systolic.with_pins import PrefillWithPins
-from diptych_sim.compiler.gemm import compile_gemm
-from diptych_sim.compiler.prefill import compile_prefill
+from diptych.systolic.panel_axi_pins import PrefillWithPins
+from diptych_sim.compiler.array_gemm.compile import compile_gemm
+from diptych_sim.compiler.prefill.compile import compile_prefill
 from diptych_sim.engine.simulate import simulate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "compiler"))

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from diptych.systolic.panel import PrefillPanel
-from diptych_sim.compiler.gemm import compile_gemm
+from diptych_sim.compiler.array_gemm.compile import compile_gemm
 from diptych_sim.engine.build import build
 from diptych_sim.engine.emit import emit_verilog
 from diptych_sim.engine.simulate import run

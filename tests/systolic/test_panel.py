@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diptych.systolic.with_hbm import PrefillWithHbm
-from diptych_sim.compiler.prefill import compile_prefill
+from diptych.systolic.panel_with_hbm import PrefillWithHbm
+from diptych_sim.compiler.prefill.compile import compile_prefill
 from diptych_sim.engine.simulate import simulate
-from diptych_sim.gemm import PANEL_NAME, PANEL_PUBLIC
+from diptych_sim.run.array_gemm import PANEL_NAME, PANEL_PUBLIC
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "compiler"))
 from golden_handoff import expected_handoff

@@ -49,7 +49,7 @@ class Setting(data.StructLayout):
 
 
 class LayoutChange(wiring.Component):
-    """Turns frames into load packets, as :mod:`diptych_sim.compiler.kv_layout` specifies.
+    """Turns frames into load packets, as :mod:`diptych_sim.compiler.decode.kv_layout` specifies.
 
     Position ``p`` goes to row ``p % rows``, slot ``p // rows``: positions of a layer come in
     order, from 0. A token becomes a WORDS packet into every row; that of the last prompt an

@@ -27,12 +27,12 @@ from .isa import (
 )
 from .loader import TASK_BITS, Loader
 from .operation import Operation
-from .pipe import VectorPipe
 from .receiver import Receiver
 from .router import RouteWrite
 from .sram import Sram
 from .tasks import Tasks
 from .transmitter import Transmitter
+from .vector_pipe import VectorPipe
 from .waits import Wait
 
 __all__ = ["CAUSES", "Core"]

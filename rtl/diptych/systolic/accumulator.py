@@ -10,7 +10,7 @@ from amaranth.utils import ceil_log2
 
 from diptych.memory.banked import BankedMemory
 
-from .ports import ReadPort, SumPort
+from .memory_ports import ReadPort, SumPort
 
 __all__ = ["Accumulators"]
 

@@ -13,7 +13,7 @@ from diptych.memory.axi import BEAT_BYTES, MAX_BEATS, PAGE_BYTES, ReadChannels
 
 from .dma_pieces import Pieces, PieceWriter
 from .isa import LOAD, TABLE_WORDS, Target
-from .ports import WritePort
+from .memory_ports import WritePort
 from .vector_control import VectorSizes
 
 __all__ = ["LOAD_CAUSES", "LoadEngine"]

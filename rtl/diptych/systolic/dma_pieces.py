@@ -10,7 +10,7 @@ from amaranth.utils import ceil_log2
 
 from diptych.memory.axi import BEAT_BYTES
 
-from .ports import WritePort
+from .memory_ports import WritePort
 
 __all__ = ["PieceWriter", "Pieces"]
 

@@ -11,7 +11,7 @@ from amaranth.utils import ceil_log2
 from diptych.memory.axi import BEAT_BYTES, MAX_BEATS, PAGE_BYTES, WriteChannels, WriteData
 
 from .isa import STORE, StoreOp
-from .ports import ReadPort
+from .memory_ports import ReadPort
 from .vector_control import VectorSizes
 
 __all__ = ["WriteEngine"]

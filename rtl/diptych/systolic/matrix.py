@@ -13,7 +13,7 @@ from .array import SystolicArray, check_extent
 from .isa import MATRIX
 from .matrix_fetch import PieceFetch
 from .matrix_tiles import RowStreamer, RowTag, Tile, TileSequencer, WeightTag
-from .ports import ReadPort, SumPort
+from .memory_ports import ReadPort, SumPort
 
 __all__ = ["MATRIX_CAUSES", "MatrixEngine"]
 

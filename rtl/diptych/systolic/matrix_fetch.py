@@ -8,7 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .ports import ReadPort
+from .memory_ports import ReadPort
 
 __all__ = ["DEPTH", "Piece", "PieceFetch", "Request"]
 

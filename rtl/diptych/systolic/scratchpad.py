@@ -12,7 +12,7 @@ from amaranth.utils import ceil_log2
 from diptych.memory.axi import BEAT_BYTES
 from diptych.memory.banked import BankedMemory
 
-from .ports import ReadPort, WritePort
+from .memory_ports import ReadPort, WritePort
 
 __all__ = ["BANKS", "Entries", "Scratchpad"]
 

@@ -16,8 +16,8 @@ from diptych.arith.scale import UNITY, ScaleWord
 from diptych.precompiled import Precompiled
 
 from .isa import VECTOR
-from .ports import Fetch, ReadPort, WritePort
-from .rows import Purpose, Rows
+from .memory_ports import Fetch, ReadPort, WritePort
+from .row_statistics import Purpose, Rows
 from .vector_control import Beat, Sequencer, VectorSizes
 from .vector_decode import Decoded, decode
 from .vector_lanes import LATENCY, Kind, Lane

@@ -16,7 +16,7 @@ import numpy as np
 
 from diptych.mesh.core import CAUSES
 from diptych_sim.account.tiles import TILE_MACS, fabric_bytes
-from diptych_sim.trace import RunFolder
+from diptych_sim.run.folder import RunFolder
 
 __all__ = ["DecodeWindow", "decode_layers", "decode_operations", "decode_windows"]
 

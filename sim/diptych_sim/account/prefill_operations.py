@@ -15,8 +15,8 @@ from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.isa import Modes, Queue, StoreOp, Target, VectorOp
 from diptych.systolic.matrix import MATRIX_CAUSES
 from diptych_sim.account.errors import AccountError
-from diptych_sim.account.prefill_cost import load_work, matrix_tiles
-from diptych_sim.compiler.commands import PrefillProgram, field_of
+from diptych_sim.compiler.array.commands import PrefillProgram, field_of
+from diptych_sim.cost.prefill import load_work, matrix_tiles
 
 __all__ = ["prefill_layers", "prefill_operations"]
 

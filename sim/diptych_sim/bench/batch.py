@@ -6,11 +6,11 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from diptych_sim.account.accounts import account
-from diptych_sim.generate import Machine, generate_batch
+from diptych_sim.account.generation import account
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.llm.load import load_model
 from diptych_sim.report.progress import Steps
+from diptych_sim.run.generate import Machine, generate_batch
 
 __all__ = ["measure"]
 

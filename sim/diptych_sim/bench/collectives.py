@@ -9,9 +9,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from diptych_sim.collective import collective, random_vectors
-from diptych_sim.compiler.collectives import ALGORITHMS, Collective, Operation
+from diptych_sim.compiler.collectives.compile import ALGORITHMS, Collective, Operation
 from diptych_sim.report.progress import Steps
+from diptych_sim.run.collective import collective, random_vectors
 
 __all__ = ["measure"]
 

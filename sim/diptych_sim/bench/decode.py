@@ -7,10 +7,10 @@ import statistics
 
 from rich.console import Console
 
-from diptych_sim.generate import Machine
-from diptych_sim.generate import generate as run_machine
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.llm.load import load_model
+from diptych_sim.run.generate import Machine
+from diptych_sim.run.generate import generate as run_machine
 
 __all__ = ["measure"]
 

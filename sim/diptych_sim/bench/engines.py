@@ -27,19 +27,19 @@ from rich.table import Table
 
 from diptych.mesh.host_port import HostPort
 from diptych.mesh.tile import Tile
-from diptych_sim.compiler.gemv import compile_gemv
-from diptych_sim.decode_only import decode_load, decode_only
-from diptych_sim.engine.cache import cache_root, digest
-from diptych_sim.engine.compiling import Workplace, keep, make_command, verilator_command
+from diptych_sim.cache.store import cache_root, digest
+from diptych_sim.compiler.mesh_kernels.gemv import compile_gemv
+from diptych_sim.engine.compile_jobs import Workplace, keep, make_command, verilator_command
 from diptych_sim.engine.emit import emit_verilog
-from diptych_sim.engine.lanes.machines import open_mesh
+from diptych_sim.engine.lanes.distributed import open_mesh
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.processes import is_first, processes, threads
 from diptych_sim.engine.toolchain import find_toolchain
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.golden.quantized import QuantizedModel
-from diptych_sim.lane_host import LaneHost
+from diptych_sim.host.lanes_host import LaneHost
 from diptych_sim.llm.load import load_model
+from diptych_sim.run.decode import decode_load, decode_only
 
 __all__ = ["measure", "two_phase"]
 

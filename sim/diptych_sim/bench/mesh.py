@@ -12,10 +12,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from diptych_sim.compiler.mesh_gemm import ALGORITHMS
-from diptych_sim.gemv import gemv
-from diptych_sim.mesh_gemm import mesh_gemm
+from diptych_sim.compiler.mesh_kernels.gemm import ALGORITHMS
 from diptych_sim.report.progress import Steps
+from diptych_sim.run.mesh_gemm import mesh_gemm
+from diptych_sim.run.mesh_gemv import gemv
 
 __all__ = ["measure"]
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import click
 import numpy as np
 
-from diptych_sim.gemm import Gemm, gemm
 from diptych_sim.report.progress import Steps
+from diptych_sim.run.array_gemm import Gemm, gemm
 
 __all__ = ["Shape", "name_of", "product"]
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diptych_sim.bench.products import Shape, name_of, product
-from diptych_sim.engine.cache import cache_root, locked
+from diptych_sim.cache.store import cache_root, locked
 from diptych_sim.report.progress import Steps
 
 __all__ = ["SHAPES", "measure", "scalesim_cycles"]

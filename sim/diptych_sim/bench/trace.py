@@ -17,14 +17,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from diptych_sim.account.accounts import account
+from diptych_sim.account.generation import account
 from diptych_sim.command.prompts import joined
-from diptych_sim.generate import Generation, Machine, generate
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.llm.load import load_model
 from diptych_sim.llm.tokenizer import TextStream
 from diptych_sim.report.progress import Steps
-from diptych_sim.trace import RESULT, read_run
+from diptych_sim.run.folder import RESULT, read_run
+from diptych_sim.run.generate import Generation, Machine, generate
 
 __all__ = ["measure"]
 

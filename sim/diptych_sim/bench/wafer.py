@@ -15,9 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from diptych.mesh.sram import BANKS
-from diptych_sim.account.collective_cost import bound_cycles, published_cycles
-from diptych_sim.compiler.collectives import Collective
-from diptych_sim.compiler.wafer import (
+from diptych_sim.compiler.collectives.compile import Collective
+from diptych_sim.compiler.mesh_kernels.wafer import (
     INPUTS,
     OUTPUTS,
     PROGRAM_DEPTH,
@@ -28,7 +27,8 @@ from diptych_sim.compiler.wafer import (
     Wafer,
     compile_wafer,
 )
-from diptych_sim.engine.lanes.machines import open_mesh
+from diptych_sim.cost.collectives import bound_cycles, published_cycles
+from diptych_sim.engine.lanes.distributed import open_mesh
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.processes import threads
 

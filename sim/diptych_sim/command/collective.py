@@ -8,17 +8,17 @@ from typing import Any
 import click
 
 from diptych.mesh.fabric import Combine
-from diptych_sim.account.collective_cost import choose
-from diptych_sim.collective import collective as run_collective
-from diptych_sim.collective import random_vectors
 from diptych_sim.command.checkpoints import with_checkpoint
 from diptych_sim.command.options import ENGINE, MESH, Refused, Size, check_file
 from diptych_sim.command.running import close_kernel, running, size_text
 from diptych_sim.command.waves import plan_waves, with_waves
-from diptych_sim.compiler.collective_plan import CollectiveError
-from diptych_sim.compiler.collectives import ALGORITHMS, Collective
-from diptych_sim.engine.kind import Engine
+from diptych_sim.compiler.collectives.compile import ALGORITHMS, Collective
+from diptych_sim.compiler.collectives.plan import CollectiveError
+from diptych_sim.cost.collectives import choose
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
+from diptych_sim.engine.names import Engine
+from diptych_sim.run.collective import collective as run_collective
+from diptych_sim.run.collective import random_vectors
 
 __all__ = ["collective"]
 

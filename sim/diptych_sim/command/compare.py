@@ -12,7 +12,7 @@ from rich.console import Console
 from diptych_sim.command.options import Refused, check_file, write_json
 from diptych_sim.report.compare import compare as changes_of
 from diptych_sim.report.compare import print_comparison
-from diptych_sim.trace import NoRunError, read_run
+from diptych_sim.run.folder import NoRunError, read_run
 
 __all__ = ["compare"]
 

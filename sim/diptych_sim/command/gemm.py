@@ -22,11 +22,11 @@ from diptych_sim.command.options import (
     check_weight_rows,
 )
 from diptych_sim.command.running import close_kernel, running, size_text
-from diptych_sim.compiler.gemm import GemmError
-from diptych_sim.compiler.mesh_gemm import ALGORITHMS
-from diptych_sim.engine.kind import Engine
+from diptych_sim.compiler.array_gemm.compile import GemmError
+from diptych_sim.compiler.mesh_kernels.gemm import ALGORITHMS
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
-from diptych_sim.gemm import gemm as run_gemm
+from diptych_sim.engine.names import Engine
+from diptych_sim.run.array_gemm import gemm as run_gemm
 
 __all__ = ["gemm"]
 

@@ -16,10 +16,10 @@ from diptych_sim.command.options import (
 )
 from diptych_sim.command.running import close_kernel, running, size_text
 from diptych_sim.command.waves import plan_waves, with_waves
-from diptych_sim.compiler.mesh_kernel import KernelError
-from diptych_sim.engine.kind import Engine
+from diptych_sim.compiler.mesh_kernels.kernel import KernelError
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
-from diptych_sim.gemv import gemv as run_gemv
+from diptych_sim.engine.names import Engine
+from diptych_sim.run.mesh_gemv import gemv as run_gemv
 
 __all__ = ["gemv"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from diptych_sim.account.accounts import account, account_decode
+from diptych_sim.account.generation import account, account_decode
 from diptych_sim.command.checkpoints import with_checkpoint
 from diptych_sim.command.options import (
     ARRAY,
@@ -30,15 +30,12 @@ from diptych_sim.command.options import (
 from diptych_sim.command.prompts import check_texts, encode, joined, written
 from diptych_sim.command.running import running
 from diptych_sim.command.waves import plan_waves, with_waves
-from diptych_sim.compiler.command_listing import command_listing
-from diptych_sim.compiler.listing import memory_listing, program_listing
-from diptych_sim.compiler.placement import MeshTooSmallError, UnsupportedModelError, place
-from diptych_sim.decode_only import DecodeRun, decode_only
-from diptych_sim.engine.kind import Engine
+from diptych_sim.compiler.array.listing import command_listing
+from diptych_sim.compiler.decode.listing import memory_listing, program_listing
+from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError, place
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
+from diptych_sim.engine.names import Engine
 from diptych_sim.engine.processes import is_first, processes
-from diptych_sim.generate import Generation, Machine
-from diptych_sim.generate import generate_batch as run_machine
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.tokenizer import TextStream
@@ -47,7 +44,10 @@ from diptych_sim.report.layers import print_layers
 from diptych_sim.report.live import Live
 from diptych_sim.report.terminal import print_accounts
 from diptych_sim.report.whole_file import write_whole
-from diptych_sim.trace import FILES, RESULT, read_run
+from diptych_sim.run.decode import DecodeRun, decode_only
+from diptych_sim.run.folder import FILES, RESULT, read_run
+from diptych_sim.run.generate import Generation, Machine
+from diptych_sim.run.generate import generate_batch as run_machine
 
 __all__ = ["generate"]
 

@@ -7,10 +7,10 @@ import numpy as np
 
 from diptych_sim.command.options import Refused, Size
 from diptych_sim.command.running import close_kernel, running, size_text
-from diptych_sim.compiler.mesh_kernel import KernelError
-from diptych_sim.engine.kind import Engine
+from diptych_sim.compiler.mesh_kernels.kernel import KernelError
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
-from diptych_sim.mesh_gemm import mesh_gemm
+from diptych_sim.engine.names import Engine
+from diptych_sim.run.mesh_gemm import mesh_gemm
 
 __all__ = ["gemm_on_mesh"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from diptych_sim.engine.kind import ENGINES
+from diptych_sim.engine.names import ENGINES
 from diptych_sim.engine.processes import is_first, processes
 from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.load import LoadedModel, load_model

@@ -9,11 +9,11 @@ import click
 
 from diptych_sim.command.options import ARRAY, MESH, Refused, Size, load, with_model
 from diptych_sim.command.prompts import check_texts, encode
-from diptych_sim.compiler.command_listing import command_listing
-from diptych_sim.compiler.decode import compile_decode
-from diptych_sim.compiler.listing import memory_listing, program_listing, tile_listing
-from diptych_sim.compiler.placement import MeshTooSmallError, UnsupportedModelError
-from diptych_sim.compiler.prefill import PrefillError, compile_prefill
+from diptych_sim.compiler.array.listing import command_listing
+from diptych_sim.compiler.decode.compile import compile_decode
+from diptych_sim.compiler.decode.listing import memory_listing, program_listing, tile_listing
+from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError
+from diptych_sim.compiler.prefill.compile import PrefillError, compile_prefill
 from diptych_sim.golden.calibrate import quantize_loaded
 
 __all__ = ["program"]

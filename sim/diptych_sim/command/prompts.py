@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from diptych_sim.command.options import Refused
-from diptych_sim.compiler.placement import MAX_SEQUENCES
+from diptych_sim.compiler.decode.placement import MAX_SEQUENCES
 from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.tokenizer import TextStream, Tokenizer, to_utf8
-from diptych_sim.run_events import Written
+from diptych_sim.run.events import Written
 
 __all__ = ["Prompts", "check_texts", "encode", "joined", "text_of", "written"]
 

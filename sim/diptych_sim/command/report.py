@@ -10,7 +10,7 @@ import click
 from diptych_sim.command.options import Refused, check_file, check_folder
 from diptych_sim.report.derived import DERIVED, REPORT, write_derived
 from diptych_sim.report.whole_file import write_whole
-from diptych_sim.trace import NoRunError, read_run
+from diptych_sim.run.folder import NoRunError, read_run
 
 __all__ = ["report"]
 

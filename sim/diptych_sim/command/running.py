@@ -11,7 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from diptych_sim.account.accounts import AccountError
+from diptych_sim.account.generation import AccountError
 from diptych_sim.command.options import Refused, Size, write_json
 from diptych_sim.command.waves import Recording
 from diptych_sim.engine.errors import BuildError, CheckpointError, SimulationError, ToolError

@@ -15,7 +15,7 @@ from diptych_sim.command.options import (
     check_folder,
 )
 from diptych_sim.engine.emit import emit_verilog
-from diptych_sim.generate import Machine
+from diptych_sim.run.generate import Machine
 
 __all__ = ["verilog"]
 

@@ -11,12 +11,13 @@ from typing import Literal
 import cocotb
 import cocotb_tools.config
 
-from .cache import cache_root, digest
-from .compiling import Progress, Workplace, keep, make_command, verilator_command
+from diptych_sim.cache.store import cache_root, digest
+
+from .blackbox import leave_out
+from .compile_jobs import Progress, Workplace, keep, make_command, verilator_command
 from .emit import Source
 from .errors import ToolError
-from .outside import leave_out
-from .shared import SharedModule, split
+from .shared_modules import SharedModule, split
 from .toolchain import Toolchain, find_toolchain, has_header
 from .waves import readable, recording_main, single_out
 

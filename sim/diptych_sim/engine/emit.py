@@ -13,9 +13,8 @@ from amaranth.hdl import Elaboratable, Format, Fragment
 from amaranth.lib import wiring
 
 from diptych.precompiled import collecting
-
-from .cache import cache_root, digest, kept_text
-from .identity import identity
+from diptych_sim.cache.fingerprint import identity
+from diptych_sim.cache.store import cache_root, digest, kept_text
 
 __all__ = ["Hardware", "Source", "emit_verilog"]
 

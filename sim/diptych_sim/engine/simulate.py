@@ -19,8 +19,9 @@ from xml.etree import ElementTree
 import cocotb_tools.config
 from cocotb_tools import runner
 
+from diptych_sim.cache.store import cache_root
+
 from .build import Build, BuildOptions, Progress, Public, build
-from .cache import cache_root
 from .emit import Hardware, Source, emit_verilog
 from .errors import CheckpointError, EngineError, HangError, SimulationError, ToolError
 from .processes import processes
@@ -277,7 +278,7 @@ def _environment(env: Mapping[str, object]) -> dict[str, str]:
     # cocotb uses pytest to explain assertions, and would load all of its plugins.
     base["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     # Only those of testbenches: what is kept under code must find that as it was written.
-    base["COCOTB_REWRITE_ASSERTION_FILES"] = "diptych_tb/*"
+    base["COCOTB_REWRITE_ASSERTION_FILES"] = "*_tb/*"
     # Not in the program itself, so that checkouts may share it.
     libraries = [str(cocotb_tools.config.libs_dir), os.environ.get("LD_LIBRARY_PATH", "")]
     base["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))

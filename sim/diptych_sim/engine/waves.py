@@ -35,7 +35,7 @@ class WavePlan:
         The first cycle, and the last or None for the end of the run; nanoseconds if not
         ``marked``.
     marked : bool
-        Whether time starts when the testbench says so (:func:`diptych_tb.waves.mark_start`)
+        Whether time starts when the testbench says so (:func:`diptych_sim.host.wave_marks.mark_start`)
         rather than with the simulation.
     scopes : tuple of (int, str)
         How many levels of which instances, as Verilog's ``$dumpvars``; none for everything.

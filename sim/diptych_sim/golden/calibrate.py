@@ -8,8 +8,8 @@ from dataclasses import fields, is_dataclass
 
 import numpy as np
 
-from diptych_sim.engine.cache import cache_root, kept
-from diptych_sim.engine.identity import identity
+from diptych_sim.cache.fingerprint import identity
+from diptych_sim.cache.store import cache_root, kept
 from diptych_sim.golden.evaluate import windows
 from diptych_sim.golden.float_reference import FloatReference
 from diptych_sim.golden.quantize import quantize

@@ -9,7 +9,7 @@ from diptych_sim.report.layers import layers_csv
 from diptych_sim.report.operations import operation_rows, operations_csv
 from diptych_sim.report.timeline import write_timeline
 from diptych_sim.report.whole_file import write_whole
-from diptych_sim.trace import RunFolder
+from diptych_sim.run.folder import RunFolder
 
 __all__ = ["DERIVED", "REPORT", "write_derived"]
 

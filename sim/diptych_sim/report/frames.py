@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from diptych_sim.trace import RunFolder
+from diptych_sim.run.folder import RunFolder
 
 __all__ = ["link_frames"]
 

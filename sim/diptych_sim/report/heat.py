@@ -11,7 +11,7 @@ import numpy as np
 
 from diptych.mesh.router import DIRECTIONS
 from diptych_sim.account.decode_operations import decode_windows
-from diptych_sim.trace import RunFolder
+from diptych_sim.run.folder import RunFolder
 
 __all__ = ["FRAMES_OF_TILES", "METRICS", "heat_frames"]
 

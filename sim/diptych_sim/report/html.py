@@ -25,7 +25,7 @@ from diptych_sim.report.summary import (
     text_of_number,
     time_text,
 )
-from diptych_sim.trace import RunFolder
+from diptych_sim.run.folder import RunFolder
 
 __all__ = ["html_report"]
 

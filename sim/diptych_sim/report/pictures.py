@@ -23,7 +23,7 @@ from diptych_sim.report.frames import link_frames
 from diptych_sim.report.operations import operation_rows
 from diptych_sim.report.points import panel_points, roof_of
 from diptych_sim.report.roofline import roofline_svg
-from diptych_sim.trace import RunFolder
+from diptych_sim.run.folder import RunFolder
 
 __all__ = ["recorded_pictures", "result_pictures"]
 

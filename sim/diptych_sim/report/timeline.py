@@ -13,7 +13,7 @@ from diptych.mesh.core import CAUSES
 from diptych_sim.account.decode_operations import decode_windows
 from diptych_sim.report.frames import link_frames
 from diptych_sim.report.perfetto_trace import PerfettoTrace
-from diptych_sim.trace import RunFolder, Samples
+from diptych_sim.run.folder import RunFolder, Samples
 
 __all__ = ["write_timeline"]
 

@@ -12,9 +12,9 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
+from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.fields import Fields
 from diptych_tb.arith.vectors import BLOCKS
-from diptych_tb.clocking import start_clock_and_reset
-from diptych_tb.fields import Fields
 
 VECTORS = 5000
 

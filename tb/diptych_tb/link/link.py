@@ -18,11 +18,11 @@ from diptych.link.frames import LinkWord
 from diptych.link.layout import Setting, Settings
 from diptych.mesh.fabric import Load
 from diptych.systolic.isa import Handoff, HandoffKind
-from diptych_sim.compiler.kv_layout import HeadPlace, KvLayout, pack_bytes
+from diptych_sim.compiler.decode.kv_layout import HeadPlace, KvLayout, pack_bytes
 from diptych_sim.golden import numbers
-from diptych_tb.clocking import start_clock_and_reset
-from diptych_tb.fields import Fields
-from diptych_tb.streams import StreamDriver, StreamMonitor, sometimes
+from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.fields import Fields
+from diptych_sim.host.streams import StreamDriver, StreamMonitor, sometimes
 
 ROWS = int(os.environ["DUT_ROWS"])
 LATENCY = int(os.environ["DUT_LATENCY"])

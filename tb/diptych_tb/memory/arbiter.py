@@ -7,10 +7,10 @@ from typing import Any
 import cocotb
 
 from diptych.memory.axi import BEAT_BYTES, ReadAddress, ReadData
-from diptych_tb.clocking import start_clock_and_reset
+from diptych_sim.host.axi_checker import AxiReadChecker
+from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.streams import StreamChecker, StreamDriver, StreamMonitor, sometimes
 from diptych_tb.memory.axi import AxiReadMemory, beat_of
-from diptych_tb.memory.axi_checker import AxiReadChecker
-from diptych_tb.streams import StreamChecker, StreamDriver, StreamMonitor, sometimes
 
 BURSTS = 80
 

@@ -15,7 +15,7 @@ from diptych.memory.axi import (
     WriteData,
     WriteResponse,
 )
-from diptych_tb.streams import Pause, StreamDriver, StreamMonitor
+from diptych_sim.host.streams import Pause, StreamDriver, StreamMonitor
 
 __all__ = ["AxiReadMemory", "AxiWriteMemory", "beat_of"]
 

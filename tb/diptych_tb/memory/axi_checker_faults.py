@@ -12,9 +12,9 @@ import pytest
 from cocotb.triggers import RisingEdge
 
 from diptych.memory.axi import ReadAddress, ReadData, WriteAddress, WriteData, WriteResponse
-from diptych_tb.clocking import start_clock_and_reset
-from diptych_tb.fields import Fields
-from diptych_tb.memory.axi_checker import AxiReadChecker, AxiWriteChecker
+from diptych_sim.host.axi_checker import AxiReadChecker, AxiWriteChecker
+from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.fields import Fields
 
 CHANNELS = {
     "ar": Fields(ReadAddress()),

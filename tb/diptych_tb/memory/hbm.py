@@ -17,10 +17,10 @@ from diptych.memory.axi import (
     WriteData,
     WriteResponse,
 )
-from diptych_tb.clocking import start_clock_and_reset
+from diptych_sim.host.axi_checker import AxiReadChecker, AxiWriteChecker
+from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.streams import StreamDriver, StreamMonitor, sometimes
 from diptych_tb.memory.axi import beat_of
-from diptych_tb.memory.axi_checker import AxiReadChecker, AxiWriteChecker
-from diptych_tb.streams import StreamDriver, StreamMonitor, sometimes
 
 SIZE = 2**14
 LATENCY = int(os.environ["DUT_LATENCY"])

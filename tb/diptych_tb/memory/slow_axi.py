@@ -17,8 +17,8 @@ from diptych.memory.axi import (
     WriteData,
     WriteResponse,
 )
-from diptych_tb.clocking import PERIOD_NS
-from diptych_tb.streams import StreamDriver, StreamMonitor
+from diptych_sim.host.clocking import PERIOD_NS
+from diptych_sim.host.streams import StreamDriver, StreamMonitor
 
 __all__ = ["SlowMemory"]
 

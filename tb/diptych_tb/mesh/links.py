@@ -11,8 +11,8 @@ import cocotb
 from cocotb.triggers import RisingEdge
 
 from diptych.mesh.fabric import BUFFER_DEPTH, Wavelet
-from diptych_tb.clocking import current_cycle
-from diptych_tb.fields import Fields
+from diptych_sim.host.clocking import current_cycle
+from diptych_sim.host.fields import Fields
 
 __all__ = ["LinkMonitor", "LinkSource"]
 

@@ -11,8 +11,8 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from diptych.mesh.fabric import DATA_BITS, Load, Route, header
 from diptych.mesh.isa import INSTRUCTION_WORDS
 from diptych.mesh.loader import REGISTER_BITS, TASK_BITS
-from diptych_tb.clocking import start_clock_and_reset
-from diptych_tb.streams import StreamDriver, sometimes
+from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.streams import StreamDriver, sometimes
 
 PACKETS = 120
 PORTS = {

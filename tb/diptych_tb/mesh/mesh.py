@@ -9,9 +9,9 @@ import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from diptych.mesh.fabric import Load, Port, header
-from diptych_tb.clocking import current_cycle, start_clock_and_reset
+from diptych_sim.host.clocking import current_cycle, start_clock_and_reset
+from diptych_sim.host.streams import sometimes
 from diptych_tb.mesh.links import LinkMonitor, LinkSource
-from diptych_tb.streams import sometimes
 
 COLORS = 10
 WAVELETS = 30

@@ -16,8 +16,8 @@ from amaranth.lib.wiring import In, Out
 from diptych.mesh.fabric import COLOR_BITS, POSITION_BITS, Combine, LinkSignature, Port, Route
 from diptych.mesh.router import Router
 from diptych.precompiled import Precompiled
-from diptych_sim.compiler.collective_plan import Place, opposite, step
-from diptych_sim.compiler.route_entry import RouteEntry, check_routes
+from diptych_sim.compiler.collectives.plan import Place, opposite, step
+from diptych_sim.compiler.tile.routes import RouteEntry, check_routes
 from diptych_sim.golden import fabric
 
 __all__ = ["Network", "RouterMesh", "random_tables"]

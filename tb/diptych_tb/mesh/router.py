@@ -15,10 +15,10 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from diptych.mesh.fabric import Combine, Port, Route
 from diptych.mesh.router import PORTS
 from diptych_sim.golden import fabric
-from diptych_tb.clocking import current_cycle, start_clock_and_reset
-from diptych_tb.fields import Fields
+from diptych_sim.host.clocking import current_cycle, start_clock_and_reset
+from diptych_sim.host.fields import Fields
+from diptych_sim.host.streams import sometimes
 from diptych_tb.mesh.links import LinkMonitor, LinkSource
-from diptych_tb.streams import sometimes
 
 COLORS, POSITIONS, HOP = (int(os.environ[f"DUT_{name}"]) for name in ("COLORS", "POSITIONS", "HOP"))
 WAVELETS = 40

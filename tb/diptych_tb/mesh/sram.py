@@ -9,7 +9,7 @@ import cocotb
 from cocotb.triggers import RisingEdge
 
 from diptych.mesh.sram import BANKS
-from diptych_tb.clocking import start_clock_and_reset
+from diptych_sim.host.clocking import start_clock_and_reset
 
 CYCLES = 1500
 # First in priority first.

@@ -10,7 +10,7 @@ import cocotb
 import numpy as np
 
 from diptych.mesh.isa import RECEIVED_MAXIMUM, RECEIVED_SQUARES, STATISTIC, Function, Op, Type
-from diptych_sim.compiler.assembler import Assembler
+from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.golden import numbers
 from diptych_tb.mesh.tile_bench import (
     IN,

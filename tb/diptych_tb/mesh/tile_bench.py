@@ -13,10 +13,10 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from diptych.mesh.core import CAUSES
 from diptych.mesh.fabric import Load, Port, header
 from diptych.mesh.isa import Function
-from diptych_sim.compiler.assembler import Assembler
-from diptych_tb.clocking import start_clock_and_reset
+from diptych_sim.compiler.tile.assembler import Assembler
+from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.streams import sometimes
 from diptych_tb.mesh.links import LinkMonitor, LinkSource
-from diptych_tb.streams import sometimes
 
 __all__ = [
     "COUNT",

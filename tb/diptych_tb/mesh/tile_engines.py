@@ -12,10 +12,10 @@ import numpy as np
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from diptych.mesh.isa import RECEIVED_MAXIMUM, STATISTIC, Function, Op, Type
-from diptych.mesh.steps import HELD_WORDS
-from diptych_sim.compiler.assembler import Assembler
+from diptych.mesh.operand_sequencer import HELD_WORDS
+from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.golden import numbers
-from diptych_tb.clocking import current_cycle
+from diptych_sim.host.clocking import current_cycle
 from diptych_tb.mesh.tile_bench import (
     IN,
     OUT,

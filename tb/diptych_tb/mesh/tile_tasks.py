@@ -10,7 +10,7 @@ from cocotb.triggers import ClockCycles
 
 from diptych.mesh.fabric import Load
 from diptych.mesh.isa import Function
-from diptych_sim.compiler.assembler import Assembler
+from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.golden import numbers
 from diptych_tb.mesh.tile_bench import (
     IN,

@@ -12,10 +12,10 @@ import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from diptych.mesh.fabric import COLOR_BITS, Port
-from diptych_tb.clocking import start_clock_and_reset
+from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.streams import sometimes
 from diptych_tb.mesh.links import LinkMonitor, LinkSource
 from diptych_tb.mesh.network import Network, random_tables
-from diptych_tb.streams import sometimes
 
 WAVELETS = 30
 

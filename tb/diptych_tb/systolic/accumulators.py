@@ -8,7 +8,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import RisingEdge
 
-from diptych_tb.clocking import start_clock_and_reset
+from diptych_sim.host.clocking import start_clock_and_reset
 
 COLUMNS = int(os.environ["DUT_COLUMNS"])
 DEPTH = int(os.environ["DUT_DEPTH"])

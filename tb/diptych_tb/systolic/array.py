@@ -9,7 +9,7 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from diptych_tb.clocking import start_clock_and_reset
+from diptych_sim.host.clocking import start_clock_and_reset
 
 ROWS = int(os.environ["DUT_ROWS"])
 COLUMNS = int(os.environ["DUT_COLUMNS"])

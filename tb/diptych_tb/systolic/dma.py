@@ -11,10 +11,10 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.isa import LOAD, TABLE_WORDS, Queue, Target
 from diptych.systolic.vector_control import VectorSizes
-from diptych_tb.clocking import start_clock_and_reset
+from diptych_sim.host.axi_checker import AxiReadChecker
+from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.streams import StreamDriver, sometimes
 from diptych_tb.memory.axi import AxiReadMemory
-from diptych_tb.memory.axi_checker import AxiReadChecker
-from diptych_tb.streams import StreamDriver, sometimes
 
 HBM = 2**17
 

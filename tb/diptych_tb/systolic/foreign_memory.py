@@ -16,9 +16,9 @@ import cocotb
 from cocotb.triggers import RisingEdge, with_timeout
 
 from diptych.systolic.isa import Handoff
-from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
-from diptych_tb.memory.axi_checker import AxiReadChecker, AxiWriteChecker
-from diptych_tb.streams import StreamMonitor
+from diptych_sim.host.axi_checker import AxiReadChecker, AxiWriteChecker
+from diptych_sim.host.clocking import PERIOD_NS, start_clock_and_reset
+from diptych_sim.host.streams import StreamMonitor
 
 warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"cocotbext\.|cocotb_bus\.")
 

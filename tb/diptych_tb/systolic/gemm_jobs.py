@@ -11,10 +11,10 @@ import cocotb
 from cocotb.triggers import RisingEdge, with_timeout
 
 from diptych.systolic.isa import Handoff
-from diptych_tb.clocking import PERIOD_NS, start_clock_and_reset
-from diptych_tb.memory.axi_checker import AxiReadChecker, AxiWriteChecker
+from diptych_sim.host.axi_checker import AxiReadChecker, AxiWriteChecker
+from diptych_sim.host.clocking import PERIOD_NS, start_clock_and_reset
+from diptych_sim.host.streams import StreamMonitor
 from diptych_tb.memory.slow_axi import SlowMemory
-from diptych_tb.streams import StreamMonitor
 
 
 @cocotb.test()

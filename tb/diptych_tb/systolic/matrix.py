@@ -11,9 +11,9 @@ import numpy as np
 from cocotb.triggers import RisingEdge
 
 from diptych.systolic.isa import MATRIX, Causal, Modes, Queue, Start
-from diptych_tb.clocking import start_clock_and_reset
-from diptych_tb.fields import Fields
-from diptych_tb.streams import Pause, StreamDriver, sometimes
+from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.fields import Fields
+from diptych_sim.host.streams import Pause, StreamDriver, sometimes
 
 ROWS = int(os.environ["DUT_ROWS"])
 COLUMNS = int(os.environ["DUT_COLUMNS"])

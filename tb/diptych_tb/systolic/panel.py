@@ -12,11 +12,11 @@ from amaranth.hdl import unsigned
 from cocotb.triggers import RisingEdge, with_timeout
 
 from diptych.systolic.isa import Handoff
-from diptych_tb.clocking import PERIOD_NS, current_cycle, start_clock_and_reset
-from diptych_tb.events import report_event
-from diptych_tb.memory.axi_checker import AxiReadChecker
-from diptych_tb.streams import StreamDriver, StreamMonitor, sometimes
-from diptych_tb.systolic.commands import CommandRecorder
+from diptych_sim.host.axi_checker import AxiReadChecker
+from diptych_sim.host.clocking import PERIOD_NS, current_cycle, start_clock_and_reset
+from diptych_sim.host.command_recorder import CommandRecorder
+from diptych_sim.host.events import report_event
+from diptych_sim.host.streams import StreamDriver, StreamMonitor, sometimes
 
 
 @cocotb.test()

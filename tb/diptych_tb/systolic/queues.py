@@ -9,11 +9,11 @@ from cocotb.queue import Queue as CocotbQueue
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from diptych.systolic.isa import LOAD, MATRIX, STORE, VECTOR, Queue
-from diptych_sim.compiler.commands import CommandList
-from diptych_tb.clocking import start_clock_and_reset
+from diptych_sim.compiler.array.commands import CommandList
+from diptych_sim.host.axi_checker import AxiReadChecker
+from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.streams import StreamMonitor, sometimes
 from diptych_tb.memory.axi import AxiReadMemory
-from diptych_tb.memory.axi_checker import AxiReadChecker
-from diptych_tb.streams import StreamMonitor, sometimes
 
 LAYOUTS = {Queue.LOAD: LOAD, Queue.MATRIX: MATRIX, Queue.VECTOR: VECTOR, Queue.STORE: STORE}
 NUMBER = {Queue.LOAD: "hbm", Queue.MATRIX: "x", Queue.VECTOR: "sums", Queue.STORE: "hbm"}

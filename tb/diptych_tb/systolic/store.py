@@ -9,10 +9,10 @@ import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from diptych.systolic.isa import STORE, Handoff, HandoffKind, Queue, StoreOp
-from diptych_tb.clocking import start_clock_and_reset
+from diptych_sim.host.axi_checker import AxiWriteChecker
+from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.streams import StreamChecker, StreamDriver, StreamMonitor, sometimes
 from diptych_tb.memory.axi import AxiWriteMemory
-from diptych_tb.memory.axi_checker import AxiWriteChecker
-from diptych_tb.streams import StreamChecker, StreamDriver, StreamMonitor, sometimes
 
 LINE = int(os.environ["DUT_LINE"])
 SIZE = 2**13

@@ -11,8 +11,8 @@ import numpy as np
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from diptych.systolic.isa import VECTOR, VectorOp
-from diptych_tb.clocking import start_clock_and_reset
-from diptych_tb.streams import StreamDriver
+from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.streams import StreamDriver
 from diptych_tb.systolic.vector_model import (
     Command,
     VectorModel,

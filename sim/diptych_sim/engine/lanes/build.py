@@ -17,11 +17,11 @@ from pathlib import Path
 
 from amaranth.lib import wiring
 
-from diptych_sim.engine.cache import cache_root, digest, kept_text, locked
-from diptych_sim.engine.compiling import Progress
+from diptych_sim.cache.fingerprint import identity
+from diptych_sim.cache.store import cache_root, digest, kept_text, locked
+from diptych_sim.engine.compile_jobs import Progress
 from diptych_sim.engine.emit import Hardware
 from diptych_sim.engine.errors import BuildError, ToolError
-from diptych_sim.engine.identity import identity
 
 from .interface import Interface
 from .layout import Layout

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from diptych_sim.engine.cache import digest
+from diptych_sim.cache.store import digest
 from diptych_sim.engine.errors import CheckpointError, SimulationError
 
 from .mesh import LaneMesh, State

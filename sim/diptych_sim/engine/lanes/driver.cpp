@@ -451,4 +451,4 @@ long mesh_run(Mesh* m, long cycles, long wanted, long until, long watched, int t
 }
 
 #include "digest.h"
-#include "pins.h"
+#include "cosim_ports.h"

@@ -9,8 +9,8 @@ from typing import Any
 
 from diptych_sim.engine.emit import deep_recursion
 
-from .demand import demanded
 from .graph import Graph, Nets, Node
+from .live_bits import demanded
 from .netlist import Design, NetlistError, nir
 from .partition import Partition
 

@@ -14,7 +14,7 @@ import numpy as np
 from diptych.mesh.fabric import Port
 from diptych.mesh.host_port import HostPort
 from diptych.mesh.tile import Tile
-from diptych_sim.engine.compiling import Progress
+from diptych_sim.engine.compile_jobs import Progress
 from diptych_sim.engine.errors import BuildError, EngineError, SimulationError
 
 from .build import Compiled, compile_design, compile_driver

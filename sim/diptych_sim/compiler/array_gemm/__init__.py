@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Matrix products on the prefill panel, from HBM to HBM."""

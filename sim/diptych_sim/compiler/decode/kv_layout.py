@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How a KV vector becomes load packets for the mesh: the specification of the link's layout change.
+
+A key of ``d`` elements becomes a WORDS packet of its high bytes, then its low bytes; a value a
+BYTES packet whose step is the distance between the elements of one slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from diptych.mesh.fabric import Load, header
+from diptych_sim.compiler.decode.placement import Placement
+from diptych_sim.golden import numbers
+from diptych_sim.llm.model import ModelConfig
+
+__all__ = ["HeadPlace", "KvLayout", "kv_layout", "pack_bytes"]
+
+
+@dataclass(frozen=True)
+class HeadPlace:
+    """Where a KV head lies: in columns ``first`` to ``last``, at these addresses in layer 0."""
+
+    head: int
+    first: int
+    last: int
+    keys: int
+    values: int
+
+
+@dataclass(frozen=True)
+class KvLayout:
+    """Where the KV caches lie in a mesh."""
+
+    rows: int
+    head_dim: int
+    layer_stride: int
+    value_stride: int
+    heads: Sequence[HeadPlace]
+    prompt_stride: int = 0
+    """Distance from the cache of a prompt to that of the next one."""
+
+    def packets(
+        self,
+        row: int,
+        layer: int,
+        position: int,
+        keys: ArrayLike,
+        values: ArrayLike,
+        *,
+        prompt: int = 0,
+    ) -> list[int]:
+        """Return the packets into ``row`` for one position, none if another row holds it.
+
+        Keys are int16 and values int8, both [kv_heads, head_dim].
+        """
+        if position % self.rows != row:
+            return []
+        k, v = np.asarray(keys), np.asarray(values)
+        slot = position // self.rows
+        base = layer * self.layer_stride + prompt * self.prompt_stride
+        words: list[int] = []
+        for place in self.heads:
+            high, low = numbers.planes(k[place.head])
+            key_words = pack_bytes(np.concatenate([high, low]))
+            value_words = pack_bytes(v[place.head])
+            words += header(
+                Load.WORDS,
+                count=len(key_words),
+                first_column=place.first,
+                last_column=place.last,
+                address=place.keys + base + slot * 2 * self.head_dim,
+            )
+            words += key_words
+            words += header(
+                Load.BYTES,
+                count=len(value_words),
+                first_column=place.first,
+                last_column=place.last,
+                address=place.values + base + slot,
+                step=self.value_stride,
+            )
+            words += value_words
+        return words
+
+
+def kv_layout(config: ModelConfig, p: Placement) -> KvLayout:
+    """Return the layout of the KV cache of a placed model."""
+    group = config.heads // config.kv_heads
+    places = []
+    for head in range(config.kv_heads):
+        first = head * group // p.heads
+        last = ((head + 1) * group - 1) // p.heads
+        local = head * group % p.heads // group
+        places.append(
+            HeadPlace(
+                head,
+                first,
+                last,
+                p.at("keys") + local * (p.slots + 1) * 2 * config.head_dim,
+                p.at("values") + local * config.head_dim * p.value_stride,
+            )
+        )
+    return KvLayout(
+        p.rows, config.head_dim, p.layer_bytes, p.value_stride, tuple(places), p.kv_bytes
+    )
+
+
+def pack_bytes(values: ArrayLike) -> list[int]:
+    """Return bytes (signed or not) as 32-bit words, low byte first, zeros behind."""
+    data = (np.asarray(values, dtype=np.int64) & 0xFF).astype(np.uint8).tobytes()
+    data += bytes(-len(data) % 4)
+    return np.frombuffer(data, dtype="<u4").tolist()

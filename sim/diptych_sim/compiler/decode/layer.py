@@ -1,0 +1,446 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A layer of the program that every tile runs to decode tokens.
+
+Each piece runs for all active sequences before the next piece begins, so that the reduction of one
+sequence travels while another one is computed. What a piece needs of a sequence, and no register
+has room for, stands in the sequence's ``state``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+from diptych.mesh.isa import Function, Op, Type
+from diptych_sim.compiler.decode.placement import AT_ONCE, Placement, State
+from diptych_sim.compiler.decode.routes import Color
+from diptych_sim.compiler.tile.assembler import Assembler
+from diptych_sim.compiler.tile.registers import Register as Reg
+from diptych_sim.golden.machine import STEPS
+from diptych_sim.golden.quantized import QuantizedModel
+
+__all__ = ["INT16", "KEPT", "LayerWriter"]
+
+KEPT = (Reg.TURN, Reg.SLOT)
+"""Registers that keep statistics of one sequence while the next one's are received."""
+RECIPROCALS = (Reg.A, Reg.T, *KEPT)
+"""Registers for the reciprocals of heads that are on their way at once; one sequence has two."""
+INT16: dict[str, Any] = {"bits": 16, "d_type": Type.INT16, "stride": 2}
+"""Fields of what is received as int16, one element behind the other."""
+
+Piece = Callable[[int], None]
+
+
+class LayerWriter:
+    """Writes pieces of a layer for the sequences ``active``."""
+
+    def __init__(self, model: QuantizedModel, placement: Placement) -> None:
+        self.model = model
+        self.place = placement
+        self.head_dim = model.config.head_dim
+        self.batched = placement.sequences > 1
+        self.active: Sequence[int] = (0,)
+        self.out = Assembler()
+
+    # --- instructions --------------------------------------------------------------------------
+    def send(self, register: Reg, color: Color, comment: str, **fields: Any) -> None:
+        """Send a register on a color."""
+        self.out.scalar(Function.SEND, a=register, color=color, comment=comment, **fields)
+
+    def take(self, register: Reg, color: Color, comment: str, **fields: Any) -> None:
+        """Take a wavelet into a register."""
+        self.out.scalar(Function.TAKE, d=register, color=color, comment=comment, **fields)
+
+    def receive(self, color: Color, comment: str, **fields: Any) -> None:
+        """Receive a reduction's result in the background."""
+        self.out.vector(Op.RECEIVE, color=color, comment=comment, **fields)
+
+    def product(
+        self, weights: str, inputs: int, color: Color, comment: str, *, width: int, **fields: Any
+    ) -> None:
+        """Start a matrix-vector product of rows of ``width`` bytes, whose sums leave on a color."""
+        at = self.place.at
+        self.out.vector(
+            Op.MATVEC,
+            a_base=at(weights),
+            b_base=inputs,
+            inner=width // 8,
+            stride=width,
+            to_color=1,
+            color=color,
+            fence_pipe=1,
+            comment=comment,
+            **fields,
+        )
+
+    def product_of_norm(self, n: int, weights: str, comment: str, **fields: Any) -> None:
+        """Start a product of a sequence's ``normed``, whose sums meet in the columns."""
+        p = self.place
+        self.product(weights, p.at("normed", n), Color.COLUMN_ADD, comment, width=p.chunk, **fields)
+
+    def scaled(self, scale: str, *, first: int = 0, dynamic: Reg = Reg.A) -> dict[str, Any]:
+        """Return fields that scale by a layer's words, from word ``first`` on, and a register."""
+        return {
+            "static_memory": 1,
+            "b_base": self.place.at(scale) + 4 * first,
+            "b_reg": Reg.LAYER,
+            "dynamic": dynamic,
+        }
+
+    def load_state(self, n: int, word: State, register: Reg) -> None:
+        """Load a word of a sequence's state, unless it stands in its register anyway."""
+        if self.batched:
+            at = self.place.at("state", n) + 4 * word
+            comment = f"{word.name.lower()} of sequence {n}"
+            self.out.scalar(Function.LOAD, d=register, imm=at, comment=comment)
+
+    def store_state(self, n: int, word: State, register: Reg) -> None:
+        """Store a word of a sequence's state, unless it stays in its register."""
+        if self.batched:
+            at = self.place.at("state", n) + 4 * word
+            comment = f"{word.name.lower()} of sequence {n}"
+            self.out.scalar(Function.STORE, b=register, imm=at, comment=comment)
+
+    # --- several sequences ---------------------------------------------------------------------
+    def overlapped(self, receive: Piece, launch: Piece) -> None:
+        """Launch a product of each sequence beside the results of the one before.
+
+        A product may start before somebody receives its results: they wait in the fabric, and
+        whoever comes first needs nothing of them.
+        """
+        first, *others = self.active
+        receive(first)
+        launch(first)
+        for n in others:
+            launch(n)
+            receive(n)
+
+    def measured(self, receive: Piece, launch: Piece, between: Callable[[], None]) -> None:
+        """Do the same where each result has statistics, which leave for the next RMSNorm.
+
+        The registers of statistics hold one sequence's: they are kept before the next sequence is
+        received. Those of the last sequence leave with the norm.
+        """
+        first, *others = self.active
+        receive(first)
+        launch(first)
+        for before, n in pairwise([first, *others]):
+            launch(n)
+            for kept, source in zip(KEPT, (Reg.SQUARES, Reg.MAXIMUM), strict=True):
+                what = f"{source.name.lower()} of sequence {before}"
+                self.out.scalar(Function.ADD, d=kept, a=source, fence_receive=True, comment=what)
+            receive(n)
+            self.send(KEPT[0], Color.COLUMN_ADD, "its sum of squares")
+            self.send(KEPT[1], Color.COLUMN_MAX, "its largest magnitude")
+        between()
+
+    # --- pieces of a layer ---------------------------------------------------------------------
+    def norm(self, *, last: bool = False) -> None:
+        """RMSNorm: ``normed`` and its dynamic scale; without the scale after the last layer."""
+        p, s = self.place, self.out.scalar
+        if not last:
+            self.send(Reg.SQUARES, Color.COLUMN_ADD, "sum of squares of x", fence_receive=True)
+        self.send(Reg.MAXIMUM, Color.COLUMN_MAX, "largest magnitude of x", fence_receive=True)
+        s(Function.ADD, d=Reg.T, imm=STEPS, comment="scale word of 127")
+        for n in self.active:
+            self._quantize(n, "x", "normed", p.chunk, Color.COLUMN_TOP)
+            if last and n == self.active[-1]:
+                return
+            self.take(Reg.B, Color.COLUMN_SUM, "sum of squares of all rows")
+            if last:
+                continue
+            s(Function.RSQRT, d=Reg.B, a=Reg.B, imm=self.model.epsilon)
+            s(Function.TO_SCALE, d=Reg.A, a=Reg.A)
+            s(Function.COMBINE, d=Reg.A, a=Reg.A, b=Reg.B, comment="largest / root mean square")
+            self.store_state(n, State.DYNAMIC, Reg.A)
+
+    def _quantize(self, n: int, source: str, target: str, count: int, largest: Color) -> None:
+        """Write int16 as int8, in 127ths of the ``largest`` magnitude, which stays in A."""
+        p = self.place
+        lines = "rows" if largest is Color.COLUMN_TOP else "columns"
+        self.take(Reg.A, largest, f"largest magnitude of all {lines}")
+        self.out.scalar(Function.RECIPROCAL, d=Reg.B, a=Reg.A)
+        self.out.vector(
+            Op.REQUANTIZE,
+            a_base=p.at(source, n),
+            a_type=Type.INT16,
+            count=count,
+            b_reg=Reg.T,
+            dynamic=Reg.B,
+            bits=8,
+            d_base=p.at(target, n),
+            d_type=Type.INT8,
+            comment=f"{target} = 127 {source} / largest",
+        )
+
+    def project(self) -> None:
+        """Q, K and V of the column's heads, rotated; K and V go to the cache."""
+        p, s, d = self.place, self.out.scalar, self.head_dim
+        qk, v = (p.heads + p.kv_heads) * d, p.kv_heads * d
+
+        def receive(n: int) -> None:
+            self.load_state(n, State.DYNAMIC, Reg.A)
+            self.receive(
+                Color.COLUMN_SUM,
+                "q and k as int16",
+                count=qk,
+                d_base=p.at("qk", n),
+                **self.scaled("qkv_scale"),
+                **INT16,
+            )
+            self.load_state(n, State.SLOT, Reg.SLOT)
+            s(
+                Function.ADD,
+                d=Reg.B,
+                a=Reg.LAYER,
+                b=Reg.SLOT,
+                comment="where v of the position goes",
+            )
+            self.receive(
+                Color.COLUMN_SUM,
+                "v as int8, into the cache",
+                count=v,
+                bits=8,
+                d_base=p.at("values", n),
+                d_reg=Reg.B,
+                d_type=Type.INT8,
+                stride=p.value_stride,
+                **self.scaled("qkv_scale", first=qk),
+            )
+
+        def launch(n: int) -> None:
+            self.product_of_norm(n, "qkv", "[q k v] = normed Wqkv", a_reg=Reg.LAYER, count=qk + v)
+
+        self.overlapped(receive, launch)
+        for n in self.active:
+            self._rotate(n)
+
+    def _rotate(self, n: int) -> None:
+        p, s, d = self.place, self.out.scalar, self.head_dim
+        self.load_state(n, State.SLOT, Reg.SLOT)
+        s(
+            Function.MULTIPLY,
+            d=Reg.B,
+            a=Reg.SLOT,
+            b=Reg.LAYER,
+            imm=2 * d,
+            comment="where k of the position goes",
+        )
+        if n == self.active[0]:
+            at = p.at("constants")
+            s(Function.LOAD, d=Reg.T, a=Reg.LAYER, imm=at, comment="score scale")
+        rotated: dict[str, Any] = {"b_base": p.at("rope", n), "inner": d // 2}
+        self.out.vector(
+            Op.ROTATE,
+            a_base=p.at("qk", n) + 2 * p.heads * d,
+            count=p.kv_heads * d // 2,
+            d_base=p.at("keys", n),
+            d_reg=Reg.B,
+            stride=(p.slots + 1) * 2 * d,
+            fence_receive=1,
+            comment="RoPE of k, into the cache",
+            **rotated,
+        )
+        self.out.vector(
+            Op.ROTATE,
+            a_base=p.at("qk", n),
+            count=p.heads * d // 2,
+            d_base=p.at("query", n),
+            stride=2 * d,
+            comment="RoPE of q",
+            **rotated,
+        )
+
+    def attend(self) -> None:
+        """Attention of all sequences and heads, as many at once as the fabric can hold."""
+        items = [(n, head) for n in self.active for head in range(self.place.heads)]
+        at_once = AT_ONCE if self.batched else len(set(RECIPROCALS) - set(KEPT))
+        for start in range(0, len(items), at_once):
+            if start:
+                at = self.place.at("constants")
+                self.out.scalar(Function.LOAD, d=Reg.T, a=Reg.LAYER, imm=at, comment="score scale")
+            self._attend(items[start : start + at_once])
+
+    def _loaded(self, items: Sequence[tuple[int, int]], *words: State) -> Iterator[Any]:
+        """Go through items, loading words of the state whenever another sequence comes."""
+        registers = {State.COUNT: Reg.COUNT, State.WORDS: Reg.WORDS}
+        before = None
+        for index, (n, head) in enumerate(items):
+            for word in words if n != before else ():
+                self.load_state(n, word, registers[word])
+            before = n
+            yield index, n, head
+
+    def _attend(self, items: Sequence[tuple[int, int]]) -> None:
+        """Scores, maxima over all rows, exponentials and their sums, sums of V."""
+        p, s, d = self.place, self.out.scalar, self.head_dim
+        group = self.model.config.heads // self.model.config.kv_heads
+
+        def kv(head: int) -> int:
+            return head // group if p.heads >= group else 0
+
+        def scores(index: int) -> int:
+            return p.at("scores") + index * 4 * p.slots
+
+        def powers(index: int) -> int:
+            return p.at("powers") + index * -(-p.slots // 16) * 16
+
+        self.out.note("scores = q K^T", "scores")
+        for index, n, head in self._loaded(items, State.COUNT):
+            self.out.vector(
+                Op.MATVEC,
+                a_base=p.at("keys", n) + kv(head) * (p.slots + 1) * 2 * d,
+                a_reg=Reg.LAYER,
+                b_base=p.at("query", n) + head * 2 * d,
+                count_reg=Reg.COUNT,
+                inner=d // 8,
+                stride=2 * d,
+                planes=1,
+                d_base=scores(index),
+                d_type=Type.INT32,
+                statistic=1,
+                fence_pipe=1,
+                comment=f"scores = K q of head {head}",
+            )
+            self.send(Reg.STATISTIC, Color.COLUMN_MAX, "largest score", fence_pipe=True)
+        self.out.note("context = softmax(scores) V", "contexts")
+        for index, _, _ in self._loaded(items, State.COUNT):
+            self.take(Reg.A, Color.COLUMN_TOP, "largest score of all rows")
+            self.out.vector(
+                Op.EXPONENTIAL,
+                a_base=scores(index),
+                b_reg=Reg.A,
+                count_reg=Reg.COUNT,
+                dynamic=Reg.T,
+                d_base=powers(index),
+                statistic=1,
+                comment="powers = exp(scores - largest)",
+            )
+            self.send(Reg.STATISTIC, Color.COLUMN_ADD, "sum of powers", fence_pipe=True)
+
+        def product(index: int, n: int, head: int) -> None:
+            self.out.vector(
+                Op.MATVEC,
+                a_base=p.at("values", n) + kv(head) * d * p.value_stride,
+                a_reg=Reg.LAYER,
+                b_base=powers(index),
+                count=d,
+                inner_reg=Reg.WORDS,
+                stride=p.value_stride,
+                unsigned=1,
+                to_color=1,
+                color=Color.COLUMN_ADD,
+                comment=f"powers V of head {head}",
+            )
+
+        loaded = self._loaded(items, State.WORDS)
+        product(*next(loaded))
+        at = p.at("constants") + 4
+        s(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="context scale")
+        for index in range(len(items)):
+            register = RECIPROCALS[index]
+            fence = index == 0
+            self.take(register, Color.COLUMN_SUM, "sum of powers of all rows", fence_receive=fence)
+            s(Function.RECIPROCAL, d=register, a=register)
+        for index, (n, head) in enumerate(items):
+            if index:
+                product(*next(loaded))
+            self.receive(
+                Color.COLUMN_SUM,
+                "context = powers V / sum",
+                count=d,
+                b_reg=Reg.B,
+                dynamic=RECIPROCALS[index],
+                bits=8,
+                d_base=p.at("context", n) + head * d,
+                d_type=Type.INT8,
+                stride=1,
+            )
+
+    def residual(self, weights: str, between: Callable[[], None]) -> None:
+        """Add a product to the residual stream, and measure what it becomes.
+
+        ``between`` is written while the last sequence's product travels.
+        """
+        p = self.place
+        down = weights == "w_down"
+        inputs, width, scale, matrix = "context", p.heads * self.head_dim, "o_scale", "Wo"
+        if down:
+            inputs, width, scale, matrix = "hidden", p.hidden, "down_scale", "Wdown"
+
+        def receive(n: int) -> None:
+            if down:
+                self.load_state(n, State.DYNAMIC, Reg.A)
+            self.receive(
+                Color.ROW_SUM,
+                f"x += {inputs} {matrix}",
+                count=p.chunk,
+                bits=32,
+                d_base=p.at("x", n),
+                d_type=Type.INT16,
+                stride=2,
+                accumulate=1,
+                statistic=1,
+                inner=self.model.square_shift,
+                fence_receive=1,
+                **self.scaled(scale, dynamic=Reg.A if down else Reg.UNITY),
+            )
+
+        def launch(n: int) -> None:
+            self.product(
+                weights,
+                p.at(inputs, n),
+                Color.ROW_ADD,
+                f"{inputs} {matrix}",
+                a_reg=Reg.LAYER,
+                count=p.chunk,
+                width=width,
+            )
+
+        self.measured(receive, launch, between)
+
+    def gate(self) -> None:
+        """SwiGLU's hidden elements as int8, and their largest magnitude as a scale."""
+        p, s = self.place, self.out.scalar
+
+        def receive(n: int) -> None:
+            self.load_state(n, State.DYNAMIC, Reg.A)
+            self.receive(
+                Color.COLUMN_SUM,
+                "gate and up as int16, in pairs",
+                count=2 * p.hidden,
+                d_base=p.at("gate_up", n),
+                **self.scaled("gate_up_scale"),
+                **INT16,
+            )
+
+        def launch(n: int) -> None:
+            self.product_of_norm(
+                n,
+                "w_gate_up",
+                "[gate up] = normed [Wgate Wup]",
+                a_reg=Reg.LAYER,
+                count=2 * p.hidden,
+            )
+
+        self.overlapped(receive, launch)
+        at = p.at("constants") + 8
+        s(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="hidden scale")
+        s(Function.ADD, d=Reg.T, imm=STEPS, comment="scale word of 127")
+        for n in self.active:
+            self.out.vector(
+                Op.GATE,
+                a_base=p.at("gate_up", n),
+                count=p.hidden,
+                dynamic=Reg.B,
+                d_base=p.at("gated", n),
+                statistic=1,
+                fence_receive=1,
+                comment="gated = SiLU(gate) up",
+            )
+            self.send(Reg.STATISTIC, Color.ROW_MAX, "largest magnitude of gated", fence_pipe=True)
+        for n in self.active:
+            self._quantize(n, "gated", "hidden", p.hidden, Color.ROW_TOP)
+            s(Function.TO_SCALE, d=Reg.A, a=Reg.A, comment="scale of hidden")
+            self.store_state(n, State.DYNAMIC, Reg.A)

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Where the decode panel keeps a model: which part of it in which tile, at which address."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from diptych.mesh.fabric import BUFFER_DEPTH
+from diptych.mesh.operand_sequencer import HELD_WORDS
+from diptych_sim.llm.model import ModelConfig
+
+__all__ = [
+    "AT_ONCE",
+    "MAX_SEQUENCES",
+    "MeshTooSmallError",
+    "Placement",
+    "Region",
+    "State",
+    "UnsupportedModelError",
+    "place",
+]
+
+MAX_SEQUENCES = 8
+"""Sequences that a mesh decodes at once, at most."""
+AT_ONCE = BUFFER_DEPTH
+"""Heads whose scores are on their way at once: as many maxima as a buffer of the fabric holds."""
+WORD_BYTES = 4
+
+
+class State(IntEnum):
+    """Words of a sequence's region ``state``; there is none where one sequence is alone."""
+
+    COUNT = 0
+    """Positions that the row holds."""
+    TURN = 1
+    """Tokens until it is the row's turn to hold one."""
+    SLOT = 2
+    """Where the row holds the current position."""
+    WORDS = 3
+    """Words of 8 positions that the row holds."""
+    DYNAMIC = 4
+    """Scale of what the next product takes."""
+
+
+class UnsupportedModelError(ValueError):
+    """The decode panel cannot run a model of this shape."""
+
+
+class MeshTooSmallError(ValueError):
+    """A model and its KV cache do not fit into the tiles."""
+
+
+def _up(value: int, step: int = 8) -> int:
+    return -(-value // step) * step
+
+
+def _row(size: int) -> int:
+    """Return the bytes of a row: an even number of words, where a step reads two of them."""
+    return _up(size) if size <= 8 * HELD_WORDS else _up(size, 16)
+
+
+@dataclass(frozen=True)
+class Region:
+    """Bytes of a tile's SRAM."""
+
+    name: str
+    address: int
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """How a model lies in a mesh; sizes in elements unless they say bytes.
+
+    Residual elements are dealt to rows, heads, hidden elements and the vocabulary to columns, and
+    positions to rows in turn: position ``p`` is in slot ``p // rows`` of row ``p % rows``.
+    """
+
+    rows: int
+    columns: int
+    sequences: int
+    """Sequences that are decoded at once, each with a KV cache of its own."""
+    sram_bytes: int
+    chunk: int
+    """Residual elements of a row; a multiple of 8."""
+    heads: int
+    """Query heads of a column."""
+    kv_heads: int
+    """KV heads of a column."""
+    hidden: int
+    """Hidden elements of a column; a multiple of 8."""
+    vocabulary: int
+    """Tokens of a column."""
+    slots: int
+    """Positions of a row, of the longest sequence. One more slot takes what is of no use."""
+    value_stride: int
+    """Bytes between elements of a V vector in one slot."""
+    kv_bytes: int
+    """Bytes of a sequence's KV cache in a layer of a tile: the distance to the next one's."""
+    fixed: dict[str, Region]
+    layer: dict[str, Region]
+    """Regions of layer 0."""
+    layer_bytes: int
+    """Distance from a layer to the next."""
+    layers_base: int
+    """Address of layer 0."""
+    used_bytes: int
+
+    def at(self, name: str, sequence: int = 0) -> int:
+        """Return the address of a region, of a sequence if each has its own."""
+        name = _own(name, sequence)
+        return (self.fixed.get(name) or self.layer[name]).address
+
+
+_SECOND_OPERANDS = {"normed", "query", "powers", "context", "hidden", "rope"}
+"""What meets weights, keys, values and what is rotated: two words that a step reads are an odd
+number of words apart, so that they never lie in the same bank."""
+
+
+def _allocate(sizes: dict[str, int], base: int) -> tuple[dict[str, Region], int]:
+    """Place regions one behind the other, second operands at odd words, others at even ones."""
+    regions = {}
+    for name, size in sizes.items():
+        odd = name.partition(".")[0] in _SECOND_OPERANDS
+        base = _up(base - 8 * odd, 16) + 8 * odd
+        regions[name] = Region(name, base, size)
+        base += _up(size)
+    return regions, _up(base, 16)
+
+
+def _own(name: str, sequence: int) -> str:
+    """Name of a region of a sequence; those of the first one have no suffix."""
+    return f"{name}.{sequence}" if sequence else name
+
+
+def _deal(c: ModelConfig, columns: int) -> tuple[int, int]:
+    """Return how many query heads and KV heads a column takes."""
+    group = c.heads // c.kv_heads
+    heads = -(-c.heads // columns)
+    while heads % group and group % heads:
+        heads += 1
+    return heads, max(1, heads // group)
+
+
+def _arrange(
+    c: ModelConfig, rows: int, columns: int, positions: Sequence[int], sram_bytes: int
+) -> Placement:
+    d = c.head_dim
+    sequences = len(positions)
+    heads, kv_heads = _deal(c, columns)
+    chunk = _row(-(-c.dim // rows))
+    hidden = _row(-(-c.hidden // columns))
+    vocabulary = -(-c.vocab // columns)
+    slots = -(-max(positions) // rows)
+    value_stride = _row(slots + 1)
+    qk = (heads + kv_heads) * d
+    own = {
+        "x": 2 * chunk,
+        "normed": chunk,
+        "qk": 2 * qk,
+        "query": 2 * heads * d,
+        "context": heads * d,
+        "gate_up": 4 * hidden,
+        "gated": 2 * hidden,
+        "hidden": hidden,
+        "rope": 2 * d,
+    }
+    at_once = min(sequences * heads, AT_ONCE)
+    buffers: dict[str, int] = {}
+    for n in range(sequences):
+        for name, size in own.items():
+            buffers[_own(name, n)] = size
+            if (name, n) == ("query", 0):
+                buffers |= {"scores": 4 * at_once * slots, "powers": at_once * _up(slots, 16)}
+    states = {_own("state", n): WORD_BYTES * len(State) for n in range(sequences)}
+    fixed, base = _allocate(
+        {
+            **buffers,
+            **({"arguments": WORD_BYTES * sequences} if sequences > 1 else {}),
+            "rope_table": 2 * d * slots,
+            "embedding": vocabulary * chunk,
+            "embedding_scale": 4 * vocabulary,
+            "output": vocabulary * chunk,
+            "output_scale": 4 * vocabulary,
+            **(states if sequences > 1 else {}),
+        },
+        0,
+    )
+    caches = {"keys": kv_heads * (slots + 1) * 2 * d, "values": kv_heads * d * value_stride}
+    layer, end = _allocate(
+        {
+            "qkv": (qk + kv_heads * d) * chunk,
+            "qkv_scale": 4 * (qk + kv_heads * d),
+            "wo": chunk * heads * d,
+            "o_scale": 4 * chunk,
+            "w_gate_up": 2 * hidden * chunk,
+            "gate_up_scale": 8 * hidden,
+            "w_down": chunk * hidden,
+            "down_scale": 4 * chunk,
+            "constants": 12,
+            **{_own(name, n): size for n in range(sequences) for name, size in caches.items()},
+        },
+        base,
+    )
+    layer_bytes = end - base
+    return Placement(
+        rows=rows,
+        columns=columns,
+        sequences=sequences,
+        sram_bytes=sram_bytes,
+        chunk=chunk,
+        heads=heads,
+        kv_heads=kv_heads,
+        hidden=hidden,
+        vocabulary=vocabulary,
+        slots=slots,
+        value_stride=value_stride,
+        kv_bytes=layer["keys.1"].address - layer["keys"].address if sequences > 1 else 0,
+        fixed=fixed,
+        layer=layer,
+        layer_bytes=layer_bytes,
+        layers_base=base,
+        used_bytes=base + layer_bytes * c.layers,
+    )
+
+
+def place(
+    config: ModelConfig,
+    rows: int,
+    columns: int,
+    *,
+    positions: int | Sequence[int],
+    sram_bytes: int,
+) -> Placement:
+    """Place a model in a mesh, with a KV cache of ``positions``, or one for each of several.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the head dimension is no multiple of 8, or there are too many sequences.
+    MeshTooSmallError
+        If it does not fit; the message says what is missing and which square mesh would do.
+    """
+    if config.head_dim % 8:
+        raise UnsupportedModelError(
+            f"Head dimension must be a multiple of 8, not {config.head_dim!r}"
+        )
+    each = (positions,) if isinstance(positions, int) else tuple(positions)
+    if len(each) > MAX_SEQUENCES:
+        raise UnsupportedModelError(
+            f"Number of sequences must be at most {MAX_SEQUENCES}, not {len(each)!r}"
+        )
+    placement = _arrange(config, rows, columns, each, sram_bytes)
+    missing = placement.used_bytes - sram_bytes
+    if missing > 0:
+        sizes = (
+            n
+            for n in range(2, 129)
+            if _arrange(config, n, n, each, sram_bytes).used_bytes <= sram_bytes
+        )
+        size = next(sizes, None)
+        would = f"{size}x{size} would do" if size else "no mesh up to 128x128 would do"
+        what = f"{max(each)} positions"
+        if len(each) > 1:
+            what = f"{len(each)} sequences of {what}"
+        raise MeshTooSmallError(
+            f"Mesh {rows}x{columns} has {sram_bytes} bytes of SRAM in a tile, and {what} of this "
+            f"model need {missing} more; {would}"
+        )
+    return placement

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The program that every tile runs to decode tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from diptych.mesh.isa import Function, Op, Type
+from diptych_sim.compiler.decode.layer import INT16, KEPT, LayerWriter
+from diptych_sim.compiler.decode.placement import Placement, State
+from diptych_sim.compiler.decode.routes import Color
+from diptych_sim.compiler.tile.assembler import Assembler
+from diptych_sim.compiler.tile.registers import Register as Reg
+from diptych_sim.golden import numbers
+from diptych_sim.golden.quantized import QuantizedModel
+
+__all__ = ["SEQUENCE_SHIFT", "TOKEN_TASK", "Rounds", "decode_program", "plan_rounds"]
+
+TOKEN_TASK = 0
+"""Task that takes a token in register 1, and leaves its successor."""
+SEQUENCE_SHIFT = 24
+"""A token that leaves the mesh carries its sequence from this bit on."""
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Rounds in which the same sequences are written: a token of each in every round."""
+
+    active: tuple[int, ...]
+    count: int
+
+
+def plan_rounds(tokens: Sequence[int]) -> list[Rounds]:
+    """Return which sequences are written when; ``tokens`` of each, the first being there already.
+
+    A sequence that ends leaves the program: who goes on does not wait for it any more.
+    """
+    plan = []
+    done = 0
+    for end in sorted({count - 1 for count in tokens if count > 1}):
+        active = tuple(n for n, count in enumerate(tokens) if count - 1 >= end)
+        plan.append(Rounds(active, end - done))
+        done = end
+    return plan or [Rounds(tuple(range(len(tokens))), 0)]
+
+
+class _Writer(LayerWriter):
+    def run(self, plan: Sequence[Rounds]) -> Assembler:
+        for number, rounds in enumerate(plan):
+            self.active = rounds.active
+            following = plan[number + 1].count if number + 1 < len(plan) else None
+            self._round(number, following)
+        return self.out
+
+    def _round(self, number: int, following: int | None) -> None:
+        """A round of the active sequences; ``following``: rounds of the sequences that go on."""
+        m, p, s, note = self.model, self.place, self.out.scalar, self.out.note
+        layers_end = p.layer_bytes * m.config.layers
+        suffix = f".{number}" if number else ""
+        self.out.label(f"token{suffix}")
+        if self.batched:
+            note("sequences " + ", ".join(map(str, self.active)), "embedding")
+            self._find_tokens()
+            # Before the embedding, whose sums of squares travel in the color of RoPE's factors.
+            self._positions()
+        note("x = embedding[token]", "embedding")
+        between = (lambda: None) if self.batched else self._positions
+        self.measured(self._receive_embedding, self._embed, between)
+        self.out.label(f"layer{suffix}")
+        note("normed = RMSNorm(x)", "norm")
+        self.norm()
+        note("q, k, v = normed Wq, normed Wk, normed Wv; RoPE of q and k", "queries, keys, values")
+        self.project()
+        self.attend()
+        note("x += context Wo", "output")
+        self.residual("wo", lambda: None)
+        note("normed = RMSNorm(x)", "norm")
+        self.norm()
+        note("hidden = SiLU(normed Wgate) (normed Wup)", "gate and up")
+        self.gate()
+        note("x += hidden Wdown", "down")
+
+        def next_layer() -> None:
+            note("next layer")
+            s(Function.ADD, d=Reg.LAYER, a=Reg.LAYER, imm=p.layer_bytes)
+            s(
+                Function.BELOW,
+                d=Reg.A,
+                a=Reg.LAYER,
+                imm=layers_end,
+                comment="there is another layer",
+            )
+            self.out.branch(Reg.A, f"layer{suffix}")
+
+        self.residual("w_down", next_layer)
+        note("normed = RMSNorm(x)", "norm")
+        self.norm(last=True)
+        note("token = arg-max(normed Woutput)", "best token")
+        self._logits()
+        self._best_tokens()
+        note("next round")
+        s(Function.ADD, d=Reg.LEFT, a=Reg.LEFT, imm=-1)
+        self.out.branch(Reg.LEFT, f"again{suffix}")
+        if following is not None:
+            s(Function.ADD, d=Reg.LEFT, imm=following, comment="rounds of those that go on")
+            s(Function.ACTIVATE, imm=number + 1)
+        s(Function.END)
+        self.out.label(f"again{suffix}")
+        s(Function.ACTIVATE, imm=TOKEN_TASK + number)
+        s(Function.END)
+
+    # --- embedding and position ----------------------------------------------------------------
+    def _find_tokens(self) -> None:
+        """The last sequence's token comes in its register, the others' stand in memory."""
+        last = self.place.sequences - 1
+        if last in self.active:
+            at = self.place.at("arguments") + 4 * last
+            comment = f"token of sequence {last}"
+            self.out.scalar(Function.STORE, b=Reg.UNITY, imm=at, comment=comment)
+        self.out.scalar(Function.ADD, d=Reg.UNITY, imm=numbers.UNITY, comment="scale word of 1")
+
+    def _receive_embedding(self, n: int) -> None:
+        p, s = self.place, self.out.scalar
+        if not self.batched:
+            self._look_up(n)
+            s(Function.ADD, d=Reg.UNITY, imm=numbers.UNITY, comment="scale word of 1")
+        self.receive(
+            Color.ROW_SUM,
+            "x as int16",
+            count=p.chunk,
+            b_reg=Reg.UNITY,
+            dynamic=Reg.UNITY,
+            d_base=p.at("x", n),
+            statistic=1,
+            inner=self.model.square_shift,
+            **INT16,
+        )
+
+    def _look_up(self, n: int) -> None:
+        p, s = self.place, self.out.scalar
+        token = Reg.UNITY
+        if self.batched:
+            token = Reg.A
+            at = p.at("arguments") + 4 * n
+            s(Function.LOAD, d=Reg.A, imm=at, comment=f"token of sequence {n}")
+        s(Function.SUBTRACT, d=Reg.A, a=token, b=Reg.FIRST)
+        s(Function.BELOW, d=Reg.B, a=Reg.A, imm=p.vocabulary, comment="the column knows the token")
+        s(Function.SELECT, d=Reg.A, a=Reg.A, dynamic=Reg.B)
+        s(Function.SHIFT_LEFT, d=Reg.T, a=Reg.A, imm=2)
+        s(Function.LOAD, d=Reg.T, a=Reg.T, imm=p.at("embedding_scale"), comment="its scale")
+        s(Function.SELECT, d=Reg.T, a=Reg.T, dynamic=Reg.B, comment="0 in other columns")
+        s(Function.MULTIPLY, d=Reg.A, a=Reg.A, imm=p.chunk, comment="its place in the embedding")
+
+    def _embed(self, n: int) -> None:
+        """The owner of the token sends its row's part of the embedding; the others send zeros."""
+        p = self.place
+        if self.batched:
+            self._look_up(n)
+        self.out.vector(
+            Op.REQUANTIZE,
+            a_base=p.at("embedding"),
+            a_reg=Reg.A,
+            a_type=Type.INT8,
+            count=p.chunk,
+            b_reg=Reg.T,
+            dynamic=Reg.UNITY,
+            bits=16,
+            to_color=1,
+            color=Color.ROW_ADD,
+            comment="embedding of the token, from its column",
+        )
+
+    def _positions(self) -> None:
+        self.out.note("the position, and its RoPE factors", "position")
+        for n in self.active:
+            self._position(n)
+        self.out.scalar(Function.ADD, d=Reg.LAYER, comment="layer 0")
+
+    def _position(self, n: int) -> None:
+        """Whose position it is, and RoPE's factors, which its owner sends to its column."""
+        p, s, d = self.place, self.out.scalar, self.head_dim
+        self.load_state(n, State.COUNT, Reg.COUNT)
+        self.load_state(n, State.TURN, Reg.TURN)
+        s(Function.BELOW, d=Reg.A, a=Reg.TURN, imm=1, comment="the row's turn")
+        s(Function.ADD, d=Reg.B, imm=p.slots, comment="a slot of no use")
+        s(Function.SELECT, d=Reg.SLOT, a=Reg.COUNT, b=Reg.B, dynamic=Reg.A)
+        s(Function.ADD, d=Reg.COUNT, a=Reg.COUNT, b=Reg.A)
+        s(Function.ADD, d=Reg.B, a=Reg.TURN, imm=-1)
+        s(Function.SELECT, d=Reg.TURN, b=Reg.B, imm=p.rows - 1, dynamic=Reg.A)
+        s(Function.ADD, d=Reg.T, a=Reg.COUNT, imm=7)
+        s(Function.SHIFT_RIGHT, d=Reg.WORDS, a=Reg.T, imm=3)
+        s(Function.MULTIPLY, d=Reg.B, a=Reg.SLOT, imm=2 * d)
+        s(
+            Function.SELECT,
+            d=Reg.T,
+            a=Reg.UNITY,
+            dynamic=Reg.A,
+            comment="1 in the row's turn, else 0",
+        )
+        for word in (State.COUNT, State.TURN, State.SLOT, State.WORDS):
+            self.store_state(n, word, Reg[word.name])
+        self.receive(
+            Color.COLUMN_SUM,
+            "RoPE factors of the position",
+            count=d // 2,
+            b_reg=Reg.UNITY,
+            dynamic=Reg.UNITY,
+            bits=32,
+            d_base=p.at("rope", n),
+            d_type=Type.INT32,
+            stride=4,
+        )
+        self.out.vector(
+            Op.REQUANTIZE,
+            a_base=p.at("rope_table"),
+            a_reg=Reg.B,
+            a_type=Type.INT32,
+            count=d // 2,
+            b_reg=Reg.T,
+            dynamic=Reg.UNITY,
+            bits=32,
+            to_color=1,
+            color=Color.COLUMN_ADD,
+            comment="RoPE factors, from the row whose turn it is",
+        )
+
+    # --- next token ----------------------------------------------------------------------------
+    def _logits(self) -> None:
+        """Logits, and the best token of the column; that of the last sequence is not sent yet."""
+        m, p, s = self.model, self.place, self.out.scalar
+        bits = 32 - m.logit_bits
+        first, *others = self.active
+
+        def reset() -> None:
+            lowest = -(2**31)
+            s(Function.ADD, d=Reg.MAXIMUM, imm=lowest, comment="of a column without tokens")
+
+        def receive() -> None:
+            self.receive(
+                Color.COLUMN_SUM,
+                "best of (logit, lowest token)",
+                count_reg=Reg.VOCABULARY,
+                static_memory=1,
+                b_base=p.at("output_scale"),
+                a_reg=Reg.B,
+                dynamic=Reg.UNITY,
+                bits=m.logit_bits,
+                inner=bits,
+                d_type=Type.NONE,
+                argmax=1,
+            )
+
+        def launch(n: int) -> None:
+            self.product_of_norm(n, "output", "logits = normed Woutput", count_reg=Reg.VOCABULARY)
+
+        reset()
+        s(
+            Function.SUBTRACT,
+            d=Reg.B,
+            b=Reg.FIRST,
+            imm=2**bits - 1,
+            comment="code of the first token",
+        )
+        receive()
+        launch(first)
+        for n in others:
+            launch(n)
+            kept = KEPT[0]
+            s(Function.ADD, d=kept, a=Reg.MAXIMUM, fence_receive=True, comment="best of the column")
+            reset()
+            receive()
+            self.send(kept, Color.ROW_MAX, "best of the column")
+        self.send(Reg.MAXIMUM, Color.ROW_MAX, "best of the column", fence_receive=True)
+
+    def _best_tokens(self) -> None:
+        p, s = self.place, self.out.scalar
+        mask = 2 ** (32 - self.model.logit_bits) - 1
+        for n in self.active:
+            self.take(Reg.A, Color.ROW_TOP, "best of all columns")
+            s(Function.AND, d=Reg.A, a=Reg.A, imm=mask)
+            s(Function.SUBTRACT, d=Reg.UNITY, b=Reg.A, imm=mask, comment="the token")
+            if n != p.sequences - 1:
+                at = p.at("arguments") + 4 * n
+                s(Function.STORE, b=Reg.UNITY, imm=at, comment=f"token of sequence {n}")
+            self.send(Reg.UNITY, Color.TOKEN, "to the host", imm=n << SEQUENCE_SHIFT)
+
+
+def decode_program(
+    model: QuantizedModel, placement: Placement, plan: Sequence[Rounds]
+) -> Assembler:
+    """Return the program that decodes tokens with a placed model.
+
+    It is the same in all tiles; what differs is in registers and in memory. In a round, the token
+    of each active sequence goes to the residual stream, through the layers and the final RMSNorm
+    to its successor, which starts the next round and leaves on :attr:`.Color.TOKEN`. Each element
+    of the plan (:func:`plan_rounds`) has rounds, and a task, of its own.
+    """
+    return _Writer(model, placement).run(plan)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Routes of the decode panel's colors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+from diptych.mesh.fabric import LOAD_COLOR, Combine, Port
+from diptych_sim.compiler.tile.routes import RouteEntry, check_routes
+
+__all__ = ["Color", "RouteEntry", "route_tables"]
+
+
+class Color(IntEnum):
+    """Colors of a compiled decode program.
+
+    A reduction has two: partial results travel to the middle tile in the first, and the result
+    goes back to all tiles of the row or column in the second.
+    """
+
+    LOAD = LOAD_COLOR
+    COLUMN_ADD = 1
+    COLUMN_SUM = 2
+    COLUMN_MAX = 3
+    COLUMN_TOP = 4
+    ROW_ADD = 5
+    ROW_SUM = 6
+    ROW_MAX = 7
+    ROW_TOP = 8
+    TOKEN = 9
+
+
+def _all_reduce(
+    index: int, count: int, before: Port, behind: Port, combine: Combine, result: Color
+) -> tuple[RouteEntry, RouteEntry]:
+    """Routes to the middle of a line of tiles and back, for the tile at ``index``."""
+    root = count // 2
+    there = [port for port, exists in ((before, index > 0), (behind, index < count - 1)) if exists]
+    if index == root:
+        up = RouteEntry(
+            frozenset([*there, Port.RAMP]), frozenset([*there, Port.RAMP]), combine, result
+        )
+        return up, RouteEntry()
+    toward, away = (behind, before) if index < root else (before, behind)
+    outer = frozenset([away]) & frozenset(there)
+    up = RouteEntry(outer | {Port.RAMP}, frozenset([toward]), combine, result - 1)
+    return up, RouteEntry(frozenset([toward]), outer | {Port.RAMP}, Combine.FORWARD, result)
+
+
+def route_tables(rows: int, columns: int) -> list[list[Sequence[RouteEntry]]]:
+    """Return the routes of every tile, ``[row][column][color]``.
+
+    Sums and maxima of a row meet in column ``columns // 2``, those of a column in row
+    ``rows // 2``. Tokens leave tile (0, 0) to the west and are discarded elsewhere.
+    """
+    tables: list[list[Sequence[RouteEntry]]] = []
+    for r in range(rows):
+        line: list[Sequence[RouteEntry]] = []
+        for c in range(columns):
+            table = [RouteEntry()] * len(Color)
+            east = {Port.EAST} if c + 1 < columns else set()
+            table[Color.LOAD] = RouteEntry(
+                frozenset([Port.WEST]), frozenset({Port.RAMP, *east}), Combine.FORWARD, Color.LOAD
+            )
+            for combine, result in (
+                (Combine.ADD, Color.COLUMN_SUM),
+                (Combine.MAX, Color.COLUMN_TOP),
+            ):
+                table[result - 1], table[result] = _all_reduce(
+                    r, rows, Port.NORTH, Port.SOUTH, combine, result
+                )
+            for combine, result in ((Combine.ADD, Color.ROW_SUM), (Combine.MAX, Color.ROW_TOP)):
+                table[result - 1], table[result] = _all_reduce(
+                    c, columns, Port.WEST, Port.EAST, combine, result
+                )
+            leaves = frozenset([Port.WEST] if (r, c) == (0, 0) else [])
+            table[Color.TOKEN] = RouteEntry(
+                frozenset([Port.RAMP]), leaves, Combine.FORWARD, Color.TOKEN
+            )
+            line.append(tuple(table))
+        tables.append(line)
+    check_routes(tables)
+    return tables

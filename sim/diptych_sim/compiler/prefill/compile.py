@@ -1,0 +1,459 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Compiles prompts for the prefill panel: HBM contents and commands.
+
+Prompts go through a layer in blocks of rows, so that the vector unit works on one block while the
+array multiplies another one. A block may hold rows of several prompts; attention takes them one by
+one. In the last layer, only keys and values are computed for all rows; the rest is computed for the
+last row of each prompt, which is all that its first token needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych.systolic.isa import TABLE_WORDS, StoreOp, Target, VectorOp
+from diptych_sim.compiler.array.commands import PrefillProgram
+from diptych_sim.compiler.array.hazards import Span
+from diptych_sim.compiler.array.hbm_layout import Lanes, PrefillError, model_image, packs, up
+from diptych_sim.compiler.prefill.attention import Attention
+from diptych_sim.compiler.prefill.commands import PrefillCommands, Remember
+from diptych_sim.compiler.prefill.memories import MATRICES, Memories, span_of
+from diptych_sim.compiler.prefill.prompts import Block, Prompts
+from diptych_sim.golden.quantized import QuantizedModel
+
+__all__ = ["PrefillError", "PrefillProgram", "compile_prefill"]
+
+_IDS_IN_BEAT = 16
+_TABLE_CYCLES = 8
+"""Cycles that a token's scale may cost in a gather, beats and latency, beside that in a table."""
+_LATER = 3
+"""Heads of the next block that begin before the output projection of a block."""
+
+
+class _Compiler:
+    def __init__(self, model: QuantizedModel, rows: int, columns: int, prompts: Prompts):
+        self.model = model
+        self.prompts = prompts
+        self.count = prompts.count
+        self.rows, self.columns = rows, columns
+        line = max(rows, columns)
+        c = model.config
+        d = c.head_dim
+        for what, side in (("rows", rows), ("columns", columns)):
+            if d % side and side % d:
+                raise PrefillError(
+                    f"Head dimension {d} must divide the array's {what} or be a multiple of them, "
+                    f"not {side!r}"
+                )
+        self.queries = Lanes.of(c, rows, line)
+        self.contexts = Lanes.of(c, columns, line)
+        # Planes of a head side by side fill rows of the array that one head would leave empty.
+        self.paired = 2 * d <= min(rows, columns)
+        self.image, self.entries = model_image(
+            model, array=(rows, columns), queries=self.queries, contexts=self.contexts
+        )
+        self.memories = Memories(
+            model,
+            self.image,
+            array=(rows, columns),
+            prompts=prompts,
+            queries=self.queries,
+            contexts=self.contexts,
+            paired=self.paired,
+        )
+        self.out = PrefillCommands(
+            self.image, self.memories, rows=rows, columns=columns, square_shift=model.square_shift
+        )
+        self.attention = Attention(
+            model,
+            self.memories,
+            self.out,
+            array=(rows, columns),
+            queries=self.queries,
+            contexts=self.contexts,
+            scales=self.entries,
+            paired=self.paired,
+        )
+
+    def run(self) -> PrefillProgram:
+        c = self.model.config
+        weights = sum(self.image.size[f"layer{n}"] for n in range(c.layers))
+        weights += self.image.size["output"] + self.image.size["parameters"]
+        # Of the tables, what these prompts need: rows of the embedding, their scales, RoPE factors.
+        weights += self.count * (c.dim + 4 + 2 * c.head_dim)
+        ids = np.zeros(up(self.count, _IDS_IN_BEAT), dtype="<u4")
+        ids[: self.count] = [token for prompt in self.prompts.tokens for token in prompt]
+        self.image.add("ids", ids)
+        for index in range(c.layers):
+            self._layer(index, last=index + 1 == c.layers)
+        for number, block in enumerate(self.prompts.last_rows):
+            self._best_token(number, block)
+        self.image.add("program", np.array(self.out.list.words(), dtype="<u4"))
+        return PrefillProgram(
+            bytes(self.image.data), self.image.at["program"], self.out.list, weights
+        )
+
+    # --- loads ---------------------------------------------------------------------------------
+    def _load_prompt(self, block: Block) -> None:
+        """Load what a block needs at first; for the first block, the tables as well."""
+        c, out, memories = self.model.config, self.out, self.memories
+        out.label(None, "load prompt")
+        # A table takes a cycle for each token of the vocabulary, a gather a beat for each of these.
+        picks = c.vocab <= min(TABLE_WORDS, _TABLE_CYCLES * self.count)
+        if picks and block.first == 0:
+            out.load(Target.TABLE, "embedding_table", 0, fills=Span("table", 0, 1))
+        for start in range(up(block.first, _IDS_IN_BEAT), block.end, _IDS_IN_BEAT):
+            rows = min(_IDS_IN_BEAT, self.count - start)
+            group = {"rows": rows, "ids": self.image.at["ids"] + 4 * start}
+            out.load(
+                Target.GATHER,
+                "embedding",
+                memories.scratch["embedding"] + start * memories.dim,
+                fills=Span("embedding", start, start + rows),
+                bytes=c.dim,
+                pitch=up(c.dim, 64),
+                target_pitch=memories.dim,
+                remember=Remember.PRODUCT,
+                **group,
+            )
+            out.load(
+                Target.PICK_DYNAMIC if picks else Target.GATHER_DYNAMIC,
+                "embedding_scale",
+                start,
+                fills=Span("states", start, start + rows),
+                bytes=4,
+                pitch=64,
+                target_pitch=1,
+                remember=Remember.SCORES,
+                **group,
+            )
+        if block.first != 0:
+            return
+        # What the first product needs comes first.
+        self._load_weights(0, MATRICES[:1])
+        out.label(None, "load prompt")
+        row_bytes = 2 * max(c.head_dim, self.columns)
+        out.load(Target.PARAMETERS, "parameters", 0, fills=Span("parameters", 0, 1))
+        for prompt in self.prompts.blocks:
+            out.load(
+                Target.VECTOR,
+                "rope",
+                memories.rope + prompt.first * memories.rope_row,
+                fills=Span("rope", prompt.first, prompt.end),
+                bytes=prompt.rows * row_bytes,
+            )
+        self._load_weights(0, MATRICES[1:3])
+
+    def _load_weights(self, index: int, names: Sequence[str]) -> None:
+        self.out.label(index, "load weights")
+        for name in names:
+            place = f"{name}{index % 2}"
+            self.out.load(
+                Target.SCRATCHPAD,
+                f"layer{index}.{name}",
+                self.memories.scratch[place],
+                fills=Span(place, 0, 1),
+            )
+
+    def _load_output(self) -> None:
+        self.out.label(None, "load weights")
+        place = self.memories.scratch["output"]
+        self.out.load(Target.SCRATCHPAD, "output", place, fills=Span("output", 0, 1))
+
+    # --- pieces of a layer ---------------------------------------------------------------------
+    def _vectors(self, block: Block, base: int, width: int) -> dict[str, int]:
+        """Fields for a block of rows of ``width`` elements in vector memory."""
+        tiles = width // self.columns
+        return {"vector": base + block.first * tiles, "vector_row": tiles}
+
+    def _target(self, name: str, block: Block, width: int) -> dict[str, int]:
+        """Fields for a block of rows of ``width`` bytes in the scratchpad."""
+        target = self.memories.scratch[name] + block.first * width
+        return {"target": target, "target_row": width, "target_n": self.columns}
+
+    def _embed(self, block: Block) -> None:
+        memories = self.memories
+        self.out.label(None, "embedding")
+        self.out.vector(
+            VectorOp.EMBED,
+            block=block,
+            tiles=memories.dim // self.columns,
+            flags={"restart": 1},
+            reads=[span_of("embedding", block), span_of("states", block)],
+            writes=[span_of("x", block)],
+            remember=Remember.NORM,
+            **self._target("embedding", block, memories.dim),
+            **self._vectors(block, memories.x, memories.dim),
+        )
+
+    def _norm(self, layer: int | None, block: Block) -> None:
+        """RMSNorm of the rows for what comes next: of ``layer``, or of the logits if None."""
+        memories = self.memories
+        self.out.label(layer, "norm")
+        shared: dict[str, Any] = {
+            "block": block,
+            "tiles": memories.dim // self.columns,
+            "scale": self.model.epsilon,
+            "remember": Remember.NORM,
+            **self._target("normed", block, memories.dim),
+            **self._vectors(block, memories.x, memories.dim),
+        }
+        self.out.vector(VectorOp.NORM_SCALES, **shared)
+        self.out.vector(VectorOp.QUANTIZE, writes=[span_of("normed", block)], **shared)
+
+    def _weight_tiles(self, place: int, out: int, first: int = 0) -> dict[str, Any]:
+        """Fields for weights of ``out`` columns at ``place``, from column tile ``first`` on."""
+        fields: dict[str, Any] = {"w_row": out, "w_k": self.rows * out, "w_n": self.columns}
+        if packs(self.rows, self.columns):
+            fields |= {"w_row": self.columns, "w_n": self.rows * self.columns}
+            fields["modes"] = {"packed": 1}
+        return {"w": place + first * fields["w_n"], **fields}
+
+    def _product(
+        self, index: int, name: str, x: str, block: Block, columns: tuple[int, int], sums: int
+    ) -> None:
+        """Column tiles ``columns`` (first, number) of the rows of ``x`` times a matrix."""
+        memories = self.memories
+        start, n = columns
+        width = {"normed": memories.dim, "hidden": memories.hidden}.get(x, self.contexts.total)
+        place = f"{name}{index % 2}"
+        out = self.image.size[f"layer{index}.{name}"] // width
+        self.out.matrix(
+            x=memories.scratch[x] + block.first * width,
+            x_row=width,
+            x_k=self.rows,
+            **self._weight_tiles(memories.scratch[place], out, start),
+            sums=sums,
+            block=block,
+            k=width // self.rows,
+            n=n,
+            reads=[span_of(x, block), Span(place, 0, 1)],
+        )
+
+    def _project(self, index: int, name: str, block: Block) -> None:
+        """Queries (``q``), keys (``k``) or values (``v``) of a block."""
+        memories = self.memories
+        self.out.label(index, {"q": "queries", "k": "keys", "v": "values"}[name])
+        width = self.queries.total if name == "q" else memories.kv
+        target = {"q": "q_high", "k": "k_high", "v": "v"}[name]
+        fields: dict[str, Any] = {}
+        reads = [Span("parameters", 0, 1)]
+        op = VectorOp.BYTES
+        if name != "v":
+            op = VectorOp.ROTATE
+            reads.append(span_of("rope", block))
+            low = memories.scratch[f"{name}_low"] - memories.scratch[target]
+            rope = memories.rope + block.first * memories.rope_row
+            fields = {"extra": low, "vector": rope, "vector_row": memories.rope_row}
+        pair = self.model.config.head_dim if self.paired else 0
+        kinds = [(target, {"pair": pair} if name == "q" else {})]
+        if name == "k" and pair:
+            # Beside the planes that are handed off: those that meet both planes of a query.
+            kinds.append(("k_even", {"pair": pair, "low_first": 1}))
+        for start, n in memories.groups(width // self.columns, block.rows):
+            sums = self.out.take_sums(n * block.rows)
+            self._product(index, f"w{name}", "normed", block, (start, n), sums)
+            for place, flags in kinds:
+                at = self._target(place, block, width)
+                self.out.vector(
+                    op,
+                    block=block,
+                    tiles=n,
+                    sums=sums,
+                    parameters=self.entries[f"layer{index}.{name}"] + start,
+                    flags={"dynamic": 1, **flags},
+                    reads=reads,
+                    writes=[span_of(place, block)],
+                    **fields | at | {"target": at["target"] + start * self.columns},
+                )
+
+    def _hand_off(self, index: int) -> None:
+        self.out.label(index, "hand-off")
+        kinds = ((StoreOp.KEYS, "k_high", "k_low"), (StoreOp.VALUES, "v", "v"))
+        for number, prompt in enumerate(self.prompts.blocks):
+            for op, source, source2 in kinds:
+                self.out.store(
+                    op,
+                    reads=[span_of(source, prompt)],
+                    bytes=self.model.config.kv_dim,
+                    rows=prompt.rows,
+                    source=self.memories.key(source, prompt),
+                    source2=self.memories.key(source2, prompt),
+                    source_pitch=self.memories.kv,
+                    layer=index | number << 8,
+                )
+
+    # --- attention -----------------------------------------------------------------------------
+    def _attention(self, index: int, blocks: Sequence[Block]) -> None:
+        """Attention and output projection of all heads and blocks.
+
+        While the vector unit works on the scores of one head, the array multiplies the next one's.
+        The output projection of a block waits a little, until its last context is there; that of
+        the last but one fills the array while the last context is on its way.
+        """
+        heads = self.model.config.heads
+        parts = [(part, block) for block in blocks for part in self.prompts.parts(block)]
+        items = [(part, head) for part, _ in parts for head in range(heads)]
+        waiting: list[tuple[int, Block]] = []
+        for turn, (part, head) in enumerate(items):
+            self.attention.scores(index, part, head, turn % 2)
+            if turn:
+                self.attention.context(index, *items[turn - 1], (turn - 1) % 2)
+            while waiting and waiting[0][0] <= turn and waiting[0][1] is not blocks[-2]:
+                done = waiting.pop(0)[1]
+                self._residual(index, "wo", "context", done, dynamic=False)
+                self._norm(index, done)
+            block = parts[turn // heads][1]
+            if head == heads - 1 and part.end == block.end:
+                waiting.append((turn + 1 + _LATER, block))
+        last = waiting.pop()[1]
+        for _, done in waiting:
+            self._residual(index, "wo", "context", done, dynamic=False)
+        self.attention.context(index, *items[-1], (len(items) - 1) % 2)
+        for _, done in waiting:
+            self._norm(index, done)
+        self._residual(index, "wo", "context", last, dynamic=False)
+        self._norm(index, last)
+
+    # --- the rest of a layer -------------------------------------------------------------------
+    def _residual(self, index: int, weights: str, x: str, block: Block, *, dynamic: bool) -> None:
+        """Add the rows of ``x`` times a matrix to the residual stream."""
+        memories = self.memories
+        self.out.label(index, {"wo": "output", "w_down": "down"}[weights])
+        scale = {"wo": "o", "w_down": "down"}[weights]
+        place = self._vectors(block, memories.x, memories.dim)
+        for start, n in memories.groups(memories.dim // self.columns, block.rows):
+            sums = self.out.take_sums(n * block.rows)
+            self._product(index, weights, x, block, (start, n), sums)
+            self.out.vector(
+                VectorOp.ADD,
+                block=block,
+                tiles=n,
+                sums=sums,
+                parameters=self.entries[f"layer{index}.{scale}"] + start,
+                flags={"dynamic": dynamic, "restart": start == 0},
+                vector=place["vector"] + start,
+                vector_row=place["vector_row"],
+            )
+
+    def _gate(self, index: int, block: Block) -> None:
+        memories = self.memories
+        self.out.label(index, "gate and up")
+        tiles = memories.hidden // self.columns
+        layer = f"layer{index}"
+        place = self._vectors(block, memories.gated, memories.hidden)
+        for start, n in memories.groups(tiles, block.rows, share=2):
+            sums = self.out.take_sums(2 * n * block.rows)
+            sums2 = sums + n * block.rows
+            self._product(index, "w_gate", "normed", block, (start, n), sums)
+            self._product(index, "w_up", "normed", block, (start, n), sums2)
+            self.out.vector(
+                VectorOp.GATE,
+                block=block,
+                tiles=n,
+                sums=sums,
+                reads=[Span("sums", sums2, sums2 + n * block.rows)],
+                parameters=self.entries[f"{layer}.gate"] + start,
+                extra=sums2 | (self.entries[f"{layer}.up"] + start) << 16,
+                vector=place["vector"] + start,
+                vector_row=place["vector_row"],
+                scale=self.model.layers[index].hidden_scale,
+                flags={"dynamic": 1, "restart": start == 0},
+            )
+        shared: dict[str, Any] = {
+            "block": block,
+            "tiles": tiles,
+            "remember": Remember.NORM,
+            **self._target("hidden", block, memories.hidden),
+            **place,
+        }
+        self.out.vector(VectorOp.HIDDEN_SCALES, **shared)
+        self.out.vector(VectorOp.QUANTIZE, writes=[span_of("hidden", block)], **shared)
+
+    def _layer(self, index: int, *, last: bool) -> None:
+        blocks: Sequence[Block] = self.memories.blocks
+        names = "kv" if last else "qkv"
+        for block in blocks:
+            if index == 0:
+                self._load_prompt(block)
+                self._embed(block)
+                self._norm(0, block)
+            for name in names:
+                self._project(index, name, block)
+        if last:
+            blocks = self.prompts.last_rows
+            for block in blocks:
+                self._project(index, "q", block)
+        # Loads only now: commands that wait in a full queue hold up all that are behind them.
+        if index == 0:
+            self._load_weights(0, MATRICES[3:])
+        self._hand_off(index)
+        self._attention(index, blocks)
+        if last:
+            self._load_output()
+        else:
+            self._load_weights(index + 1, MATRICES)
+        steps: list[Callable[[Block], None]] = [
+            lambda block: self._gate(index, block),
+            lambda block: self._residual(index, "w_down", "hidden", block, dynamic=True),
+        ]
+        for block in blocks:
+            steps[0](block)
+        for block in blocks:
+            steps[1](block)
+            self._norm(None if last else index + 1, block)
+
+    def _best_token(self, number: int, block: Block) -> None:
+        """First token of a prompt from its last row."""
+        m, memories = self.model, self.memories
+        self.out.label(None, "best token")
+        width = up(m.config.vocab, memories.line)
+        tiles = up(m.config.vocab, self.columns) // self.columns
+        sums = self.out.take_sums(tiles)
+        self.out.matrix(
+            x=memories.scratch["normed"] + block.first * memories.dim,
+            x_row=memories.dim,
+            x_k=self.rows,
+            **self._weight_tiles(memories.scratch["output"], width),
+            sums=sums,
+            block=block,
+            k=memories.dim // self.rows,
+            n=tiles,
+            reads=[span_of("normed", block), Span("output", 0, 1)],
+        )
+        self.out.vector(
+            VectorOp.ARGMAX,
+            block=block,
+            tiles=tiles,
+            sums=sums,
+            parameters=self.entries["output"],
+            extra=m.config.vocab | m.logit_bits << 16,
+            writes=[Span("token", 0, 1)],
+        )
+        self.out.store(
+            StoreOp.TOKEN,
+            reads=[Span("token", 0, 1)],
+            rows=1,
+            first=block.position,
+            layer=number << 8,
+        )
+
+
+def compile_prefill(
+    model: QuantizedModel, rows: int, columns: int, *prompts: Sequence[int]
+) -> PrefillProgram:
+    """Compile a model and prompts, which are read together, for an array of ``rows`` x ``columns``.
+
+    The model's part of the HBM comes first and does not depend on the prompts.
+
+    Raises
+    ------
+    PrefillError
+        If the prompts do not fit into the panel, or the heads do not fit the array.
+    ValueError
+        If a side of the array is not a power of two from 4 to 128.
+    """
+    return _Compiler(model, rows, columns, Prompts(prompts)).run()

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Where a prefill keeps what, in the panel's memories."""
+
+from __future__ import annotations
+
+from diptych.systolic.panel import panel_sizes
+from diptych.systolic.scratchpad import BANKS
+from diptych_sim.compiler.array.hazards import Span
+from diptych_sim.compiler.array.hbm_layout import HbmImage, Lanes, PrefillError, up
+from diptych_sim.compiler.prefill.prompts import Block, Prompts
+from diptych_sim.golden.quantized import QuantizedModel
+
+__all__ = ["MATRICES", "Memories", "span_of"]
+
+MATRICES = ("wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down")
+_MOST_ROWS = 128
+"""Rows of a block: more would not make the array busier."""
+
+
+def span_of(name: str, block: Block) -> Span:
+    """Return what a block's rows are of something that all rows have."""
+    return Span(name, block.first, block.end)
+
+
+class Memories:
+    """Addresses in scratchpad (``scratch``, bytes), vector memory (entries) and accumulators.
+
+    Accumulators are used in halves, in turn: the array fills one while the vector unit empties the
+    other. Sums of contexts have two places of their own behind these (``contexts``), if there is
+    room: else the scores that come next would wait for them. Row states ``0`` to ``count - 1`` are
+    those of the layers' rows, and the second half of them, in two parts in turn, those of attention.
+
+    Raises
+    ------
+    PrefillError
+        If something does not fit.
+    """
+
+    def __init__(
+        self,
+        model: QuantizedModel,
+        image: HbmImage,
+        *,
+        array: tuple[int, int],
+        prompts: Prompts,
+        queries: Lanes,
+        contexts: Lanes,
+        paired: bool,
+    ) -> None:
+        c = model.config
+        rows, columns = array
+        self.prompts = prompts
+        self.count = count = prompts.count
+        self.columns = columns
+        self.sizes = panel_sizes(rows, columns)
+        self.line = line = self.sizes.line
+        self.dim = up(c.dim, line)
+        self.hidden = up(c.hidden, line)
+        self.kv = up(c.kv_dim, line)
+        self.positions = up(prompts.longest, line)
+        self.states = self.sizes.rows // 2
+        if count > self.states:
+            raise PrefillError(
+                f"{self._what()} must have at most {self.states} tokens in this panel, not {count!r}"
+            )
+        most = min(_MOST_ROWS, self.states // 2)
+        self.contexts = most * max(1, c.head_dim // columns)
+        if 16 * self.contexts > self.sizes.accumulators:
+            self.contexts = 0
+        self.half = self.sizes.accumulators // 2 - self.contexts
+        self.blocks = self._blocks()
+        most = max(block.rows for block in self.blocks)
+        weights = {
+            f"{name}{parity}": max(image.size[f"layer{n}.{name}"] for n in range(c.layers))
+            for parity in range(min(2, c.layers))
+            for name in MATRICES
+        }
+        streamed = {
+            "embedding": count * self.dim,
+            "normed": count * self.dim,
+            "q_high": count * queries.total,
+            "q_low": count * queries.total,
+            "context": count * contexts.total,
+            "hidden": count * self.hidden,
+            "powers0": most * self.positions,
+            "powers1": most * self.positions,
+        }
+        # A prompt that begins in the middle of a line of positions is read to the end of its own.
+        kept = up(count, line) + (line if len(prompts.tokens) > 1 else 0)
+        caches = {
+            "k_high": kept * self.kv,
+            "k_low": kept * self.kv,
+            # Planes of a key side by side, in lines of the even and of the odd heads of a pair.
+            **dict.fromkeys(("k_even", "k_odd") if paired else (), kept * self.kv),
+            "v": kept * self.kv,
+        }
+        weights["output"] = image.size["output"]
+        # The array reads a row and a line of weights in each cycle: from two banks. If there is
+        # room, keys and values have banks of their own, too, for the hand-off reads them meanwhile.
+        parts = (streamed, caches, weights)
+        bank = self.sizes.scratchpad // BANKS
+        banks = sum(-(-sum(up(size, line) for size in part.values()) // bank) for part in parts)
+        if banks > BANKS:
+            parts = (streamed, caches | weights)
+        self.scratch: dict[str, int] = {}
+        base = 0
+        for part in parts:
+            base = up(base, bank)
+            for name, size in part.items():
+                self.scratch[name] = base
+                base = up(base + size, line)
+        self.rope_row = max(1, c.head_dim // columns)
+        self.x = 0
+        self.gated = count * self.dim // columns
+        self.rope = self.gated + count * self.hidden // columns
+        for what, needed, there in (
+            ("scratchpad bytes", base, self.sizes.scratchpad),
+            ("vector entries", self.rope + count * self.rope_row, self.sizes.vectors),
+            ("accumulator entries", 2 * max(2 * most, -(-c.vocab // columns)), 2 * self.half),
+            ("parameter entries", image.size["parameters"] // 4 // columns, self.sizes.parameters),
+        ):
+            if needed > there:
+                raise PrefillError(
+                    f"{self._what()} of {count} tokens needs {needed} {what} of the prefill panel, "
+                    f"which has {there}"
+                )
+
+    def _blocks(self) -> tuple[Block, ...]:
+        """Split the rows: at least in two if that leaves the array full, scores fit a half."""
+        side = self.line
+        most = min(_MOST_ROWS, self.states // 2)
+        if self.count <= 2 * most:
+            most = max(side, up(-(-self.count // 2), side))
+        blocks = []
+        first = 0
+        while first < self.count:
+            rows = min(most, self.count - first)
+            while rows > 1 and self._scores(first, rows) > self.half:
+                rows = max(1, rows - side)
+            blocks.append(Block(first, rows))
+            first += rows
+        return tuple(blocks)
+
+    def _scores(self, first: int, rows: int) -> int:
+        """Most accumulator entries of a head's scores in a block."""
+        parts = self.prompts.parts(Block(first, rows))
+        return max(part.rows * -(-part.seen.rows // self.columns) for part in parts)
+
+    def _what(self) -> str:
+        return "Prompt" if len(self.prompts.tokens) == 1 else "Batch of prompts"
+
+    def key(self, name: str, block: Block) -> int:
+        """Address of the first key or value of a block's prompt."""
+        return self.scratch[name] + block.origin * self.kv
+
+    def groups(self, tiles: int, rows: int, share: int = 1) -> list[tuple[int, int]]:
+        """Split column tiles so that the sums of a group fit ``share`` times into a half."""
+        most = max(1, self.half // share // rows)
+        return [(start, min(most, tiles - start)) for start in range(0, tiles, most)]

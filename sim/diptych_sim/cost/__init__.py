@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The cost model: cycles and bytes from shapes and programs alone."""

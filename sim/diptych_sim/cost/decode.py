@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Cost model of the decode panel: cycles of a token, from the tiles' program alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from diptych.mesh.isa import Function, Instruction, Op, Tail
+from diptych_sim.compiler.array.commands import field_of
+from diptych_sim.compiler.decode.compile import DecodeProgram
+from diptych_sim.compiler.decode.placement import State
+from diptych_sim.compiler.decode.routes import Color
+from diptych_sim.compiler.tile.registers import Register
+
+__all__ = ["decode_cost"]
+
+_PIPE = {Op.MATVEC: 2, Op.REQUANTIZE: 4, Op.ROTATE: 3, Op.EXPONENTIAL: 5, Op.GATE: 7, Op.MOVE: 1}
+"""Cycles from operands to result, as of the vector pipe."""
+_STEPS = {Op.ROTATE: 2}
+_SCALARS = {Function.LOAD: 2, Function.RECIPROCAL: 4, Function.RSQRT: 4, Function.TO_SCALE: 4}
+_START = 2
+"""Cycles from the issue of a vector instruction to its first operands."""
+_RAMPS = 4
+"""Cycles from a result over the ramp into the router and out of it again, on both ends."""
+_RECEIVE = 6
+"""Cycles from a wavelet to its element and its statistics in registers."""
+_REDUCED = {
+    Color.COLUMN_ADD: Color.COLUMN_SUM,
+    Color.COLUMN_MAX: Color.COLUMN_TOP,
+    Color.ROW_ADD: Color.ROW_SUM,
+    Color.ROW_MAX: Color.ROW_TOP,
+}
+
+
+@dataclass
+class _Clock:
+    """Where a tile is."""
+
+    now: int = 0
+    pipe: int = 0
+    """From when on the vector pipe takes the next instruction."""
+    piped: int = 0
+    """From when on all its results are where they belong."""
+    received: int = 0
+    arrivals: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    """When the last wavelet of a color comes."""
+
+
+def decode_cost(program: DecodeProgram) -> int:
+    """Return the cycles from the first tokens to the last one.
+
+    One tile stands for all: they run one program in step. A reduction comes back to all tiles of a
+    line after ``2 max(root, n - 1 - root)`` hops, at a wavelet a cycle. It leaves out conflicts in
+    the SRAM, wavelets that wait for each other, and rows that hold one position less.
+    """
+    place = program.placement
+    instructions = [field_of(Instruction(), bits) for bits in program.program.encoded()]
+    hops = {}
+    for first, count in ((Color.COLUMN_ADD, place.rows), (Color.ROW_ADD, place.columns)):
+        root = count // 2
+        for color in (first, first + 2):
+            hops[color] = 2 * max(root, count - 1 - root) + _RAMPS
+    labels = program.program.labels
+    layers = program.model.config.layers
+    total = round_ = 0
+    for number, rounds in enumerate(program.plan):
+        suffix = f".{number}" if number else ""
+        start, layer, end = (labels[f"{name}{suffix}"] for name in ("token", "layer", "again"))
+        # The branch behind a layer goes back to its begin.
+        branch = next(
+            index
+            for index in range(layer, end)
+            if Function(instructions[index]["function"]) is Function.BRANCH
+        )
+        body = list(range(layer, branch + 1))
+        order = [*range(start, layer), *body * layers, *range(branch + 1, end)]
+        for _ in range(rounds.count):
+            loads = _loads(program, round_)
+            clock = _Clock()
+            registers = dict(loads[None])
+            for index in order:
+                i = instructions[index]
+                registers |= loads.get(i["tail"] if _is_load(i) else -1, {})
+                _run(clock, i, registers, hops)
+            total += clock.now
+            round_ += 1
+    return total
+
+
+def _is_load(i: dict[str, int]) -> bool:
+    return i["op"] == Op.SCALAR.value and i["function"] == Function.LOAD.value
+
+
+def _loads(program: DecodeProgram, round_: int) -> dict[int | None, dict[int, int]]:
+    """Return registers of a round by the address that they are loaded from; None: from the start."""
+    place = program.placement
+    loads: dict[int | None, dict[int, int]] = {None: {Register.VOCABULARY: place.vocabulary}}
+    for n, length in enumerate(program.prompt_tokens):
+        slots = -(-(length + round_ + 1) // place.rows)
+        held = {State.COUNT: slots, State.WORDS: -(-slots // 8)}
+        for word, value in held.items():
+            register = {Register[word.name].value: value}
+            if place.sequences == 1:
+                loads[None] |= register
+            else:
+                loads[place.at("state", n) + 4 * word] = register
+    return loads
+
+
+def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict[int, int]) -> None:
+    op = Op(i["op"])
+    if i["fence_pipe"]:
+        clock.now = max(clock.now, clock.piped)
+    if i["fence_receive"]:
+        clock.now = max(clock.now, clock.received)
+    clock.now += 1
+    if op is Op.SCALAR:
+        function, color = Function(i["function"]), i["count"]
+        clock.now += _SCALARS.get(function, 1) - 1
+        if function is Function.SEND and color in hops:
+            result = _REDUCED[Color(color)]
+            clock.arrivals[result] = max(clock.arrivals[result], clock.now + hops[color])
+        elif function is Function.TAKE:
+            clock.now = max(clock.now, clock.arrivals[color])
+        return
+    tail = field_of(Tail(), i["tail"])
+    count = i["count"] + registers.get(tail["count_reg"], 0)
+    if op is Op.RECEIVE:
+        # Its wavelets are on their way once the matching instruction has run.
+        clock.received = max(clock.received, clock.now + count)
+        return
+    if op is Op.MATVEC:
+        inner = i["inner"] + registers.get(tail["inner_reg"], 0)
+        count *= max(1, inner * (3 if tail["planes"] else 1))
+    clock.now = max(clock.now, clock.pipe)
+    clock.pipe = clock.now + count * _STEPS.get(op, 1)
+    clock.piped = clock.pipe + _START + _PIPE[op]
+    if tail["to_color"] and tail["color"] in hops:
+        result = _REDUCED[Color(tail["color"])]
+        clock.arrivals[result] = clock.piped + hops[tail["color"]]
+        clock.received = max(clock.received, clock.arrivals[result] + _RECEIVE)

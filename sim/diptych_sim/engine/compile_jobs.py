@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Runs Verilator and the C++ compiler, and keeps what comes out."""
+
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cocotb_tools.config
+
+from diptych_sim.cache.store import cache_root, digest, locked
+
+from .errors import BuildError
+from .tool_output import run_logged
+from .toolchain import Toolchain
+
+__all__ = ["Progress", "Workplace", "keep", "make_command", "verilator_command"]
+
+Progress = Callable[[str], None]
+"""Is told, in a few words, what is being done."""
+
+# Provoked by Yosys's way of writing sound hardware; everything else stays an error.
+_WAIVED = ("WIDTHEXPAND", "WIDTHTRUNC", "CASEINCOMPLETE", "CASEOVERLAP", "CMPCONST", "UNSIGNED")
+
+_ENV_DROPPED = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "GNUMAKEFLAGS")
+
+
+def verilator_command(top: str, prefix: str, *arguments: str) -> list[str]:
+    """Return Verilator's arguments, for the directory of the files."""
+    return [
+        # Dependency files would name paths, and spaces in them stop make.
+        *("-cc", "--no-timing", "--no-MMD", "-Mdir", "."),
+        *("--prefix", prefix, "--top-module", top),
+        *("--timescale", "1ns/1ns", "--x-assign", "fast", "--x-initial", "fast"),
+        *(f"-Wno-{rule}" for rule in _WAIVED),
+        *arguments,
+    ]
+
+
+def make_command(tools: Toolchain, prefix: str, *arguments: str) -> list[str]:
+    """Return the arguments of make, for the directory of Verilator's output.
+
+    They name nothing of the environment that runs this, so that checkouts may share what is built.
+    """
+    return [
+        *("-f", f"{prefix}.mk"),
+        f"CXX={shlex.quote(str(tools.cxx))}",
+        f"LINK={shlex.quote(str(tools.cxx))}",
+        "PYTHON3=./python3",
+        f"OBJCACHE={shlex.quote(str(tools.ccache)) if tools.ccache else ''}",
+        # The wheel leaves this empty, and precompiled headers then fail.
+        "CFG_CXXFLAGS_PCH_I=-include",
+        "OPT_SLOW=-O0",
+        "OPT_GLOBAL=-O2",
+        *arguments,
+    ]
+
+
+class Workplace:
+    """A temporary directory to compile in.
+
+    Attributes
+    ----------
+    path : Path
+        The directory.
+    log : Path
+        What the tools said.
+    """
+
+    def __init__(self, path: Path, tools: Toolchain, label: str, progress: Progress) -> None:
+        self.path = path
+        self.log = path / "build.log"
+        self._tools = tools
+        self._label = label
+        self._progress = progress
+        # Verilator's own makefile names this path, which may hold spaces.
+        root = path / "verilator_root"
+        root.symlink_to(tools.root)
+        (path / "python3").symlink_to(sys.executable)
+        (path / "cocotb_libs").symlink_to(cocotb_tools.config.libs_dir)
+        self._env = {k: v for k, v in os.environ.items() if k not in _ENV_DROPPED}
+        self._env["VERILATOR_ROOT"] = str(root)
+
+    def verilate(self, arguments: Sequence[str]) -> None:
+        """Turn Verilog into C++."""
+        self._progress(f"{self._label}: Verilog to C++")
+        self._call([str(self._tools.verilator), *arguments])
+
+    def make(self, arguments: Sequence[str], runtime: str | None = None) -> None:
+        """Compile; ``runtime`` says on what the objects of Verilator's runtime library depend."""
+        objects = _Runtime(self.path, runtime) if runtime is not None else None
+        if objects is not None:
+            objects.load()
+        total = len(list(self.path.glob("*.cpp")))
+        compiled = 0
+
+        def count(line: str) -> None:
+            nonlocal compiled
+            if " -c " in line:
+                compiled += 1
+                self._progress(f"{self._label}: compiling, {min(compiled, total)} of {total}")
+
+        self._progress(f"{self._label}: compiling, {total} files")
+        self._call(["make", f"-j{os.cpu_count() or 1}", *arguments], count)
+        if objects is not None:
+            objects.save()
+
+    def archive(self, name: str, base: str, extra: Sequence[str]) -> None:
+        """Make an archive of another one and further objects."""
+        shutil.copyfile(self.path / base, self.path / name)
+        self._call(["ar", "rs", name, *extra])
+
+    def compile(self, command: Sequence[str]) -> None:
+        """Run a compiler."""
+        self._call(command)
+
+    def _call(
+        self, command: Sequence[str], on_line: Callable[[str], None] = lambda _line: None
+    ) -> None:
+        lines: list[str] = []
+
+        def note(line: str) -> None:
+            lines.append(line)
+            on_line(line)
+
+        with self.log.open("a") as log:
+            status = run_logged(command, cwd=self.path, env=self._env, log=log, on_line=note)
+        if status != 0:
+            telling = re.compile(r"%Error|%Warning|error:|undefined|Error ")
+            wanted = [line for line in lines if telling.search(line)]
+            tail = "".join((wanted or lines)[:20])
+            raise BuildError(f"Building {self._label} failed:\n{tail}".rstrip())
+
+
+class _Runtime:
+    """The objects of Verilator's runtime library, which most builds have in common."""
+
+    def __init__(self, work: Path, identity: str) -> None:
+        self._work = work
+        self._folder = cache_root() / f"runtime-{digest([identity])}"
+
+    def load(self) -> None:
+        for path in self._folder.glob("*.o"):
+            # Not its old time: make compares it with the makefile that was just written.
+            shutil.copyfile(path, self._work / path.name)
+
+    def save(self) -> None:
+        if self._folder.is_dir():
+            return
+        with tempfile.TemporaryDirectory(prefix=".runtime-", dir=self._folder.parent) as staging:
+            complete = Path(staging) / "complete"
+            complete.mkdir()
+            for path in self._work.glob("verilated*.o"):
+                shutil.copyfile(path, complete / path.name)
+            # Another process may have been first; then this one is not needed.
+            try:
+                complete.rename(self._folder)
+            except OSError:
+                return
+
+
+def keep(
+    folder: Path,
+    *,
+    tools: Toolchain,
+    label: str,
+    progress: Progress,
+    files: Sequence[str],
+    produce: Callable[[Workplace], None],
+) -> bool:
+    """Make a directory of built files, unless it is there, and return whether it was.
+
+    The directory appears complete or not at all, also when several processes ask for it at once
+    and when one of them is killed.
+
+    Parameters
+    ----------
+    folder : Path
+        The directory, in :func:`cache_root`.
+    files : sequence of str
+        What to keep of the workplace; the first tells that the directory is complete.
+    produce : callable
+        Makes the files.
+    """
+    if (folder / files[0]).is_file():
+        return True
+    root = folder.parent
+    # make cannot work in a path with spaces.
+    parent = None if " " in str(root) else root
+    with locked(root / f"{folder.name}.lock"):
+        if (folder / files[0]).is_file():
+            return True
+        with (
+            tempfile.TemporaryDirectory(prefix=f".{label}-", dir=parent) as working,
+            tempfile.TemporaryDirectory(prefix=f".{label}-", dir=root) as staging,
+        ):
+            work = Workplace(Path(working), tools, label, progress)
+            try:
+                produce(work)
+            except BuildError:
+                shutil.copy(work.log, root / f"{label}-failed.log")
+                raise
+            complete = Path(staging) / folder.name
+            complete.mkdir()
+            for file in [*files, work.log.name]:
+                shutil.copy(work.path / file, complete / file)
+            if folder.exists():  # somebody removed a part of it
+                shutil.rmtree(folder)
+            complete.rename(folder)
+    return False

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A mesh that lanes compute in a simulation of everything else."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from diptych.mesh.fabric import BUFFER_DEPTH
+from diptych_sim.engine.lanes.cosim_ports import Pins
+from diptych_sim.engine.lanes.mesh import LaneMesh
+from diptych_sim.engine.lanes.signal_handles import lane_tiles
+from diptych_sim.engine.lanes.waveforms import record_tiles
+from diptych_sim.host.mesh_counters import MeshCounters
+
+__all__ = ["LanesInside", "counter_of", "mesh_of"]
+
+
+_WEST = (
+    *(f"credits_west.{bit}" for bit in ("ones", "twos", "fours")),
+    "buffers_west.link__credit",
+    "west_o__valid",
+)
+"""Registers of a router that are as at reset when its west links are at rest."""
+_BITS = range((2 * BUFFER_DEPTH - 1).bit_length())
+"""Bits of the places in its buffers where is read and written."""
+
+
+class LanesInside:
+    """A mesh on lanes, reset, behind the shell that the simulator has in its place.
+
+    Its tiles are found by name, as those of a mesh in the simulator.
+
+    Attributes
+    ----------
+    mesh : LaneMesh
+        The mesh.
+
+    Parameters
+    ----------
+    shell : HierarchyObject
+        What stands for the mesh.
+    rows, columns : int
+        Size of the mesh.
+    **parameters : int
+        As of :class:`.LaneMesh`.
+    """
+
+    def __init__(self, shell: Any, rows: int, columns: int, **parameters: Any) -> None:
+        self._shell = shell
+        self.mesh = mesh = LaneMesh(rows, columns, **parameters)
+        mesh.reset()
+        self._at_reset = self._west()
+        self._tiles = lane_tiles(mesh)
+        self._pins = Pins(mesh)
+        record_tiles(mesh, shell._path)
+
+    def _west(self) -> list[Any]:
+        return [self.mesh.register(f"router.{name}")[:, 0].tolist() for name in _WEST]
+
+    def at_rest(self) -> bool:
+        """Return whether nothing is on its way between the mesh and its host ports."""
+        register = self.mesh.register
+        places = [f"router.buffers_west.{end}_{bit}" for end in ("read", "write") for bit in _BITS]
+        half = len(places) // 2
+        empty = all(
+            (register(read)[:, 0] == register(write)[:, 0]).all()
+            for read, write in zip(places[:half], places[half:], strict=True)
+        )
+        return empty and self._west() == self._at_reset
+
+    def __getitem__(self, name: str) -> SimpleNamespace:
+        _, row, column = name.split("_")
+        body = self._tiles[int(row), int(column)]
+        return SimpleNamespace(shared_tile=SimpleNamespace(body=body))
+
+    def signal(self, name: str, row: int, column: int) -> Any:
+        """Return a handle of the simulator that follows a register of a tile; there is one."""
+        self._pins.watch(name, row, column)
+        return self._shell.watched
+
+
+def mesh_of(shell: Any, job: dict[str, Any]) -> Any:
+    """Return the mesh: that of the simulator, or one on lanes behind its shell.
+
+    ``job`` has ``mesh`` (rows, columns) and ``lanes`` (None, or parameters of a :class:`.LaneMesh`).
+    """
+    return LanesInside(shell, *job["mesh"], **job["lanes"]) if job["lanes"] else shell
+
+
+def counter_of(mesh: Any, counters: MeshCounters, job: dict[str, Any]) -> Any:
+    """Return a handle of the program counter of the reference tile of a trace, to be waited for."""
+    reference = job["trace"]["reference"]
+    if isinstance(mesh, LanesInside):
+        return mesh.signal("core.watch_pc", *divmod(reference, job["mesh"][1]))
+    return counters.bodies[reference].core.watch_pc

@@ -1,2 +1,0 @@
-# SPDX-License-Identifier: BSD-2-Clause
-"""The recipe of the bundled model: ``python -m diptych_sim.llm.train``."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Runs things on the simulated machine: a module for each kind of run."""

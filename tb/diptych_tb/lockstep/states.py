@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Testbench of the decode panel: writes down the state of every tile at chosen cycles."""
+
+import ctypes
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import cocotb
+from amaranth.hdl import unsigned
+from cocotb.triggers import RisingEdge
+
+from diptych_sim.engine.lanes.digest import digest_keys
+from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.decode import WIDTH, lines
+from diptych_sim.host.streams import StreamDriver
+from diptych_sim.host.watchdog import tile_body
+
+
+def _find(tile: Any, name: str) -> Any:
+    handle = tile
+    try:
+        for part in name.split("."):
+            # Verilog has to escape a name with a dollar, and then so does its interface.
+            handle = handle[f"\\{part} " if "$" in part else part]
+        if not hasattr(handle, "value"):
+            return None
+    except (KeyError, AttributeError):
+        return None
+    return handle
+
+
+def _read(handle: Any) -> list[int]:
+    """Return the words of a memory, or the one value of a register."""
+    value = handle.value
+    if hasattr(value, "to_unsigned"):
+        return [value.to_unsigned()]
+    try:
+        return [int(value)]
+    except TypeError:
+        return [int(handle[n].value) for n in sorted(handle.range)]
+
+
+class _Digests:
+    """Takes a digest of the registers of each tile in each cycle."""
+
+    def __init__(self, handles: dict[tuple[int, int, str], Any], job: dict[str, Any]) -> None:
+        library = ctypes.CDLL(job["library"])
+        library.digest_find.restype = ctypes.c_void_p
+        self._add = library.digest_add
+        columns, count = job["mesh"][1], len(handles)
+        found = [library.digest_find(handle._path.encode()) for handle in handles.values()]
+        assert all(found), "registers must be found by their paths"
+        self._handles = (ctypes.c_void_p * count)(*found)
+        keys = [key for _, _, name in handles for key in digest_keys(name)]
+        self._keys = (ctypes.c_uint64 * len(keys))(*keys)
+        self._tiles = (ctypes.c_long * count)(*(r * columns + c for r, c, _ in handles))
+        self._out = (ctypes.c_uint64 * (job["mesh"][0] * columns))()
+        self.taken = bytearray()
+
+    def take(self) -> None:
+        ctypes.memset(self._out, 0, ctypes.sizeof(self._out))
+        self._add(self._handles, self._keys, self._tiles, len(self._handles), self._out)
+        self.taken += bytes(self._out)
+
+
+@cocotb.test()
+async def writes_state(dut: Any) -> None:
+    """Run the job in ``$DIPTYCH_STATE``: a JSON file that says what to send, read and write.
+
+    ``load`` (words of each row), ``mesh``, ``names`` (registers and memories of a tile), ``cycles``
+    (since the end of reset, in order), ``out`` (a file for what was read), ``digests`` (a file for
+    digests of registers in each cycle up to the last, uint64 [cycle, tile], or None) and
+    ``library`` (that of ``digest.cpp``).
+    """
+    job = json.loads(Path(os.environ["DIPTYCH_STATE"]).read_text())
+    rows, columns = job["mesh"]
+    drivers = [StreamDriver(dut, f"i__{r}", unsigned(WIDTH)) for r in range(rows)]
+    for r in range(rows):
+        getattr(dut, f"words__{r}__valid").value = 0
+    await start_clock_and_reset(dut)
+    for driver, words in zip(drivers, job["load"], strict=True):
+        cocotb.start_soon(driver.send(lines(words)))
+    handles = {
+        (r, c, name): handle
+        for r in range(rows)
+        for c in range(columns)
+        for name in job["names"]
+        if (handle := _find(tile_body(dut.mesh[f"tile_{r}_{c}"]), name)) is not None
+    }
+    registers = {key: handle for key, handle in handles.items() if len(_read(handle)) == 1}
+    digests = _Digests(registers, job) if job["digests"] else None
+    edge = RisingEdge(dut.clk)
+    now = 0
+    states = []
+    for cycle in job["cycles"]:
+        while now < cycle:
+            await edge
+            now += 1
+            if digests is not None:
+                digests.take()
+        # Values at an edge are those before it: what cycle - 1 cycles have left.
+        states.append({f"{r} {c} {name}": _read(h) for (r, c, name), h in handles.items()})
+    if digests is not None:
+        Path(job["digests"]).write_bytes(digests.taken)
+    names = sorted({name for _, _, name in registers})
+    Path(job["out"]).write_text(json.dumps({"states": states, "registers": names}))
