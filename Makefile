@@ -105,6 +105,7 @@ lint: $(DEV) ## Check style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
+	@$(BIN)/lint-imports
 
 format: $(DEV) ## Format the sources and apply the safe fixes
 	@$(BIN)/ruff check --fix --quiet . || true

@@ -7,6 +7,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from diptych.config import DEFAULTS
 from diptych.link.layout import Setting
 from diptych.link.link import KvLink
 from diptych.mesh.host_port import HostLine
@@ -82,14 +83,14 @@ class System(wiring.Component):
         mesh_rows: int,
         mesh_columns: int,
         *,
-        hbm_bytes: int = 2**20,
-        hbm_latency: int = 100,
-        hbm_bytes_per_cycle: int = 64,
-        weight_rows: int = 1,
-        link_latency: int = 50,
-        link_bytes_per_cycle: int = 4,
-        sram_bytes: int = 16384,
-        program_depth: int = 256,
+        hbm_bytes: int = DEFAULTS.hbm_bytes,
+        hbm_latency: int = DEFAULTS.hbm_latency,
+        hbm_bytes_per_cycle: int = DEFAULTS.hbm_bytes_per_cycle,
+        weight_rows: int = DEFAULTS.weight_rows,
+        link_latency: int = DEFAULTS.link_latency,
+        link_bytes_per_cycle: int = DEFAULTS.link_bytes_per_cycle,
+        sram_bytes: int = DEFAULTS.sram_bytes,
+        program_depth: int = DEFAULTS.program_depth,
         mesh_apart: bool = False,
     ) -> None:
         self.prefill = PrefillWithHbm(

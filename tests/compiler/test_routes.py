@@ -19,7 +19,7 @@ from diptych_sim.compiler import gemv, mesh_gemm, mesh_kernel, routes
 from diptych_sim.compiler.collectives.compile import Collective, compile_collective
 from diptych_sim.compiler.collectives.plan import Plan
 from diptych_sim.compiler.decode.routes import route_tables
-from diptych_sim.compiler.mesh_kernels.kernel import load_route
+from diptych_sim.compiler.tile.kernel import load_route
 from diptych_sim.compiler.tile.routes import RouteEntry, RouteError, check_routes
 
 N, E, S, W, RAMP = Port

@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diptych_sim.run.decode import decode_only
 
 from diptych_sim.account.generation import account
 from diptych_sim.compiler.collectives.compile import Collective
 from diptych_sim.engine.errors import CheckpointError, SimulationError
 from diptych_sim.engine.lanes.checkpoint import Checkpoint, Keeper, _alone
 from diptych_sim.run.collective import collective, random_vectors
-from diptych_sim.run.decode import decode_only
 from diptych_sim.run.generate import Machine, generate_batch
 from diptych_sim.run.mesh_gemv import gemv
 

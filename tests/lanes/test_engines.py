@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diptych_sim.run.decode import decode_only
 
 from diptych.mesh.fabric import Combine
 from diptych_sim.compiler.collectives.compile import Collective
 from diptych_sim.engine.names import ENGINES
 from diptych_sim.run.collective import collective, random_vectors
-from diptych_sim.run.decode import decode_only
 from diptych_sim.run.mesh_gemm import mesh_gemm
 from diptych_sim.run.mesh_gemv import gemv
 

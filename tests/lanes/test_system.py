@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diptych_sim.run.decode import decode_only
 
 from diptych_sim.account.generation import account
 from diptych_sim.engine.names import ENGINES
-from diptych_sim.run.decode import decode_only
 from diptych_sim.run.generate import Machine, generate
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diptych_sim.run.decode import decode_only
 from pywellen import Waveform
 
 from diptych_sim.command.waves import plan_waves
-from diptych_sim.run.decode import decode_only
 
 sys.path.insert(0, str(Path(__file__).parent))
 from jobs import TINY, random_model

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diptych_sim.run.decode import decode_only
 
 from diptych_sim.compiler.decode.placement import MeshTooSmallError, place
 from diptych_sim.llm.model import ModelConfig
-from diptych_sim.run.decode import decode_only
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "compiler"))
 from random_model import TINY, random_model

@@ -19,8 +19,8 @@ from diptych_sim.compiler import gemv as gemv_compiler
 from diptych_sim.compiler.mesh_kernels.gemm import compile_mesh_gemm
 from diptych_sim.compiler.mesh_kernels.gemm_routes import _ring_step, ring_place
 from diptych_sim.compiler.mesh_kernels.gemv import compile_gemv
-from diptych_sim.compiler.mesh_kernels.kernel import KernelError, packet
 from diptych_sim.compiler.tile.assembler import Assembler
+from diptych_sim.compiler.tile.kernel import KernelError, packet
 from diptych_sim.engine.errors import HangError
 from diptych_sim.engine.names import ENGINES
 from diptych_sim.run.kernel import run_kernel

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from diptych_sim.run.decode import decode_only
 
 from diptych_sim.account.generation import account, account_decode
 from diptych_sim.command.prompts import joined
-from diptych_sim.run.decode import decode_only
 from diptych_sim.run.folder import RESULT, read_run
 from diptych_sim.run.generate import Machine, generate_batch
 

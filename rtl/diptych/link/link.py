@@ -7,6 +7,7 @@ from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from diptych.config import DEFAULTS
 from diptych.systolic.isa import Handoff
 
 from .channel import Delay
@@ -61,7 +62,13 @@ class KvLink(wiring.Component):
     busy: Signal
     on_wires: Signal
 
-    def __init__(self, rows: int, *, latency: int = 50, bytes_per_cycle: int = 4) -> None:
+    def __init__(
+        self,
+        rows: int,
+        *,
+        latency: int = DEFAULTS.link_latency,
+        bytes_per_cycle: int = DEFAULTS.link_bytes_per_cycle,
+    ) -> None:
         self.rows = rows
         self.transmitter = Transmitter(bytes_per_cycle=bytes_per_cycle)
         self.latency = latency

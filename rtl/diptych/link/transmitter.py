@@ -12,6 +12,7 @@ from amaranth.lib import (
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from diptych.config import DEFAULTS
 from diptych.systolic.isa import Handoff
 
 from .frames import SEQUENCE_BITS, SLOT_WORDS, SLOTS, Answer, FrameHead, LinkWord, add_slots
@@ -61,7 +62,9 @@ class Transmitter(wiring.Component):
     count_link_frames: Signal
     count_link_retries: Signal
 
-    def __init__(self, *, bytes_per_cycle: int = 4, timeout: int = 4096) -> None:
+    def __init__(
+        self, *, bytes_per_cycle: int = DEFAULTS.link_bytes_per_cycle, timeout: int = 4096
+    ) -> None:
         if bytes_per_cycle not in range(1, WORD_BYTES + 1):
             raise ValueError(
                 f"Link bandwidth must be 1 to 4 bytes per cycle, not {bytes_per_cycle!r}"

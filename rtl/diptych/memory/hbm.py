@@ -8,6 +8,8 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from diptych.config import DEFAULTS
+
 from .axi import BEAT_BYTES, Channels, ReadAddress, WriteAddress, WriteData
 from .banked import BankedMemory
 
@@ -50,7 +52,13 @@ class Hbm(wiring.Component):
     count_hbm_read: Signal
     count_hbm_write: Signal
 
-    def __init__(self, *, size: int, latency: int = 100, bytes_per_cycle: int = 64) -> None:
+    def __init__(
+        self,
+        *,
+        size: int,
+        latency: int = DEFAULTS.hbm_latency,
+        bytes_per_cycle: int = DEFAULTS.hbm_bytes_per_cycle,
+    ) -> None:
         if latency < 4:
             raise ValueError(f"Latency must be at least 4 cycles, not {latency!r}")
         if bytes_per_cycle not in range(1, BEAT_BYTES + 1):

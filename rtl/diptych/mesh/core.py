@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from diptych.arith.functions import Function as ScaleFunctions
 from diptych.arith.functions import ScaleFunction
 from diptych.arith.scale import ScaleWord, combine
+from diptych.config import DEFAULTS
 
 from .color_buffers import ColorBuffers
 from .credits import Credits
@@ -98,7 +99,11 @@ class Core(wiring.Component):
     count_sram_write: Signal
 
     def __init__(
-        self, *, colors: int = 10, sram_bytes: int = 16384, program_depth: int = 256
+        self,
+        *,
+        colors: int = DEFAULTS.colors,
+        sram_bytes: int = DEFAULTS.sram_bytes,
+        program_depth: int = DEFAULTS.program_depth,
     ) -> None:
         self.colors = colors
         self.sram_bytes = sram_bytes

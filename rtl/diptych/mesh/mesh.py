@@ -7,9 +7,10 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from diptych.config import DEFAULTS
 from diptych.precompiled import Precompiled
 
-from .fabric import POSITIONS, LinkSignature, Port
+from .fabric import LinkSignature, Port
 from .tile import Tile
 
 __all__ = ["Mesh"]
@@ -46,11 +47,11 @@ class Mesh(wiring.Component):
         rows: int,
         columns: int,
         *,
-        colors: int = 10,
-        sram_bytes: int = 16384,
-        program_depth: int = 256,
-        positions: int = POSITIONS,
-        hop_cycles: int = 1,
+        colors: int = DEFAULTS.colors,
+        sram_bytes: int = DEFAULTS.sram_bytes,
+        program_depth: int = DEFAULTS.program_depth,
+        positions: int = DEFAULTS.positions,
+        hop_cycles: int = DEFAULTS.hop_cycles,
     ) -> None:
         for name, size in (("Rows", rows), ("Columns", columns)):
             if size not in range(1, 129):

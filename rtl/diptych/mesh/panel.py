@@ -7,9 +7,10 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from diptych.config import DEFAULTS
 from diptych.precompiled import Precompiled
 
-from .fabric import DATA_BITS, POSITIONS
+from .fabric import DATA_BITS
 from .host_port import HostLine, HostPort
 from .mesh import Mesh
 
@@ -51,11 +52,11 @@ class DecodePanel(wiring.Component):
         rows: int,
         columns: int,
         *,
-        colors: int = 10,
-        sram_bytes: int = 16384,
-        program_depth: int = 256,
-        positions: int = POSITIONS,
-        hop_cycles: int = 1,
+        colors: int = DEFAULTS.colors,
+        sram_bytes: int = DEFAULTS.sram_bytes,
+        program_depth: int = DEFAULTS.program_depth,
+        positions: int = DEFAULTS.positions,
+        hop_cycles: int = DEFAULTS.hop_cycles,
         apart: bool = False,
     ) -> None:
         self.apart = apart

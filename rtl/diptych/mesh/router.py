@@ -7,6 +7,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out, Signature
 
+from diptych.config import DEFAULTS
+
 from .color_buffers import ColorBuffers
 from .credits import Credits
 from .fabric import (
@@ -103,7 +105,11 @@ class Router(wiring.Component):
     count_blocked: Signal
 
     def __init__(
-        self, *, colors: int = 10, positions: int = POSITIONS, hop_cycles: int = 1
+        self,
+        *,
+        colors: int = DEFAULTS.colors,
+        positions: int = DEFAULTS.positions,
+        hop_cycles: int = DEFAULTS.hop_cycles,
     ) -> None:
         for words, number, limit in (
             ("Number of colors", colors, MAX_COLORS),

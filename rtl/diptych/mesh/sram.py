@@ -7,6 +7,8 @@ from amaranth.hdl import Const, Module, Mux, Signal, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out, Signature
 
+from diptych.config import DEFAULTS
+
 __all__ = ["BANKS", "ReadPort", "Sram", "WritePort"]
 
 BANKS = 4
@@ -79,7 +81,7 @@ class Sram(wiring.Component):
     count_sram_read: Signal
     count_sram_write: Signal
 
-    def __init__(self, *, size: int = 16384) -> None:
+    def __init__(self, *, size: int = DEFAULTS.sram_bytes) -> None:
         if size not in range(256, 65537, 256):
             raise ValueError(f"SRAM size must be a multiple of 256 up to 65536, not {size!r}")
         self.size = size

@@ -7,8 +7,10 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from diptych.config import DEFAULTS
+
 from .core import CAUSES, Core
-from .fabric import POSITIONS, LinkSignature
+from .fabric import LinkSignature
 from .router import DIRECTIONS, PORTS, Router
 
 __all__ = ["CORE_COUNTERS", "ROUTER_COUNTERS", "Tile"]
@@ -55,11 +57,11 @@ class Tile(wiring.Component):
     def __init__(
         self,
         *,
-        colors: int = 10,
-        sram_bytes: int = 16384,
-        program_depth: int = 256,
-        positions: int = POSITIONS,
-        hop_cycles: int = 1,
+        colors: int = DEFAULTS.colors,
+        sram_bytes: int = DEFAULTS.sram_bytes,
+        program_depth: int = DEFAULTS.program_depth,
+        positions: int = DEFAULTS.positions,
+        hop_cycles: int = DEFAULTS.hop_cycles,
     ) -> None:
         self.colors = colors
         self.positions = positions

@@ -7,6 +7,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from diptych.config import DEFAULTS
 from diptych.memory.hbm import Hbm
 
 from .isa import Handoff
@@ -37,10 +38,10 @@ class PrefillWithHbm(wiring.Component):
         rows: int,
         columns: int,
         *,
-        hbm_bytes: int = 2**20,
-        latency: int = 100,
-        bytes_per_cycle: int = 64,
-        weight_rows: int = 1,
+        hbm_bytes: int = DEFAULTS.hbm_bytes,
+        latency: int = DEFAULTS.hbm_latency,
+        bytes_per_cycle: int = DEFAULTS.hbm_bytes_per_cycle,
+        weight_rows: int = DEFAULTS.weight_rows,
     ) -> None:
         self.panel = PrefillPanel(rows, columns, weight_rows=weight_rows)
         self.hbm = Hbm(size=hbm_bytes, latency=latency, bytes_per_cycle=bytes_per_cycle)

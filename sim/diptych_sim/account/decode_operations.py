@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from diptych.config import TILE_MACS
 from diptych.mesh.core import CAUSES
-from diptych_sim.account.tiles import TILE_MACS, fabric_bytes
+from diptych_sim.account.tiles import fabric_bytes
 from diptych_sim.run.folder import RunFolder
 
 __all__ = ["DecodeWindow", "decode_layers", "decode_operations", "decode_windows"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from diptych.config import TILE_MACS
 from diptych.link.link import LINK_CAUSES
 from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.dma_load import LOAD_CAUSES
@@ -15,17 +16,16 @@ from diptych.systolic.matrix import MATRIX_CAUSES
 from diptych_sim.account.decode_operations import decode_layers, decode_operations
 from diptych_sim.account.errors import AccountError
 from diptych_sim.account.prefill_operations import prefill_layers, prefill_operations
-from diptych_sim.account.tiles import TILE_MACS, add_tiles, bytes_by_level, tile_changes
-from diptych_sim.compiler.decode.compile import DecodeProgram
+from diptych_sim.account.tiles import add_tiles, bytes_by_level, tile_changes
+from diptych_sim.compiler.array.commands import PrefillProgram
 from diptych_sim.compiler.decode.placement import Placement
 from diptych_sim.cost.decode import decode_cost
 from diptych_sim.cost.prefill import prefill_cost
 from diptych_sim.golden.quantized import QuantizedModel
-from diptych_sim.run.decode import DecodeRun
 from diptych_sim.run.folder import RunFolder
-from diptych_sim.run.generate import Generation, Machine
+from diptych_sim.run.generate import Generation
 
-__all__ = ["AccountError", "account", "account_decode"]
+__all__ = ["AccountError", "account"]
 
 ENGINE_CAUSES = {
     "matrix": MATRIX_CAUSES,
@@ -47,7 +47,7 @@ RESET_CYCLES = 2
 LINK_WORD_BYTES = 4
 
 
-def _event(done: Generation | DecodeRun, kind: str, **fields: Any) -> dict[str, Any]:
+def _event(done: Generation, kind: str, **fields: Any) -> dict[str, Any]:
     for event in done.events:
         if event["kind"] == kind and all(event[k] == v for k, v in fields.items()):
             return event
@@ -65,8 +65,8 @@ def _agree(what: str, counted: int, seen: int) -> None:
         raise AccountError(f"Counter of {what} must agree with the monitor's {seen}, not {counted}")
 
 
-def _prefill(done: Generation, model: QuantizedModel, machine: Machine) -> dict[str, Any]:
-    assert done.prefill is not None
+def _prefill(done: Generation, program: PrefillProgram) -> dict[str, Any]:
+    machine = done.machine
     start = _event(done, "started")["cycle"]
     cycles = _event(done, "prefill")["cycle"] - start
     end = _event(done, "counters", index=len(done.sequences) - 1)
@@ -86,7 +86,7 @@ def _prefill(done: Generation, model: QuantizedModel, machine: Machine) -> dict[
     rows, columns = machine.array
     macs = matrix["macs"]
     cost = prefill_cost(
-        done.prefill,
+        program,
         rows=rows,
         columns=columns,
         latency=machine.hbm_latency,
@@ -94,7 +94,7 @@ def _prefill(done: Generation, model: QuantizedModel, machine: Machine) -> dict[
         weight_rows=machine.weight_rows,
     )
     operations = prefill_operations(
-        done.prefill,
+        program,
         _event(done, "commands"),
         array=machine.array,
         start=start,
@@ -117,17 +117,17 @@ def _prefill(done: Generation, model: QuantizedModel, machine: Machine) -> dict[
             **end["parts"]["prefill.panel.scratchpad"],
             **end["parts"]["prefill.panel.accumulators"],
         ),
-        "weight_bytes": done.prefill.weight_bytes,
+        "weight_bytes": program.weight_bytes,
         "commands": end["parts"]["prefill.panel.queues"]["commands"],
         "layers": prefill_layers(operations, array=machine.array, cycles=cycles),
         "operations": operations,
     }
 
 
-def _link(done: Generation, model: QuantizedModel) -> dict[str, Any]:
+def _link(done: Generation) -> dict[str, Any]:
     end = _event(done, "counters", index=len(done.sequences) - 1)
     sent = end["parts"]["link.transmitter"]
-    config = model.config
+    config = done.decode.model.config
     predicted = config.layers * len(done.prompt) * 3 * config.kv_dim
     predicted += 4 * len(done.sequences)
     if sent["link_retries"] == 0 and sent["link_payload"] != predicted:
@@ -174,9 +174,8 @@ def _spread(counts: Sequence[int]) -> dict[str, float]:
     return {"min": min(counts), "mean": mean, "max": max(counts), "spread": away / (mean or 1)}
 
 
-def _decode(
-    done: Generation | DecodeRun, program: DecodeProgram, recorded: RunFolder | None
-) -> dict[str, Any] | None:
+def _decode(done: Generation, recorded: RunFolder | None) -> dict[str, Any] | None:
+    program = done.decode
     sequences, ends = len(program.tokens), program.round_ends
     tokens = ends[-1] + 1 - sequences
     if not tokens:
@@ -246,11 +245,11 @@ def _mean_tile(decode: dict[str, Any] | None, cycles: int) -> dict[str, int]:
     return {f"decode_{name}": count for name, count in whole.items()}
 
 
-def _times(done: Generation | DecodeRun, start: int, clock_mhz: float) -> dict[str, Any]:
+def _times(done: Generation, start: int, clock_mhz: float) -> dict[str, Any]:
     """Return when tokens came: TTFT is None when prefill did not run."""
     second = clock_mhz * 1e6
     cycles = [event["cycle"] - start for event in done.events if event["kind"] == "token"]
-    ttft = cycles[0] if isinstance(done, Generation) else None
+    ttft = cycles[0] if done.prefill is not None else None
     tpot = _mean([each.cycles_per_token for each in done.sequences])
     return {
         "token_cycles": [cycles[0], *(b - a for a, b in pairwise(cycles))],
@@ -267,12 +266,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def account(
-    done: Generation,
-    model: QuantizedModel,
-    machine: Machine,
-    recorded: RunFolder | None = None,
-    *,
-    clock_mhz: float = 1000.0,
+    done: Generation, recorded: RunFolder | None = None, *, clock_mhz: float = 1000.0
 ) -> dict[str, Any]:
     """Return the accounts of a generation: whole, ``prefill``, ``link`` and ``decode``.
 
@@ -281,7 +275,8 @@ def account(
     ``mac_utilization`` of the whole is the share of what the multipliers of each panel could have
     done while it worked. A level of ``bytes`` is None where a part does not have it. With what was
     ``recorded``, decode has ``operations``, of :func:`.decode_operations`, and ``layers``, of
-    :func:`.decode_layers`. Seconds are cycles at ``clock_mhz``.
+    :func:`.decode_layers`. Seconds are cycles at ``clock_mhz``. When decode ran alone, the whole is
+    decode, and ``prefill`` and ``link`` are None.
 
     Raises
     ------
@@ -289,24 +284,35 @@ def account(
         If causes do not sum to the cycles, the link's bytes are not those of the KV cache, or
         counters and monitors disagree.
     """
-    prefill = _prefill(done, model, machine)
-    link = _link(done, model)
-    assert done.decode is not None
-    decode = _decode(done, done.decode, recorded)
+    decode = _decode(done, recorded)
+    start = _event(done, "started")["cycle"]
+    if done.prefill is None:
+        assert decode is not None
+        causes = _mean_tile(decode, decode["cycles"])
+        _check("the run", causes, decode["cycles"])
+        common = ("cycles", "bound_cycles", "macs", "mac_utilization")
+        return {
+            **{name: decode[name] for name in common},
+            "cycles_by_cause": causes,
+            **_times(done, start, clock_mhz),
+            "bytes": decode["bytes"],
+            "prefill": None,
+            "link": None,
+            "decode": decode,
+        }
+    prefill, link = _prefill(done, done.prefill), _link(done)
     parts: Sequence[Mapping[str, Any]] = [p for p in (prefill, link, decode) if p]
     levels = {
         name: next((p["bytes"][name] for p in parts if p["bytes"][name] is not None), None)
         for name in prefill["bytes"]
     }
-    start = _event(done, "started")["cycle"]
     end = _event(done, "token", index=len(done.tokens) - 1)["cycle"]
     causes = _whole(done, prefill, decode, end - start)
     _check("the run", causes, end - start)
-    rows, columns = machine.array
-    possible = prefill["cycles"] * rows * columns
-    possible += (decode["cycles"] if decode else 0) * machine.mesh[0] * machine.mesh[1] * TILE_MACS
+    machine = done.machine
+    possible = prefill["cycles"] * machine.pes
+    possible += (decode["cycles"] if decode else 0) * machine.tiles * TILE_MACS
     macs = sum(p.get("macs", 0) for p in parts)
-    times = _times(done, start, clock_mhz)
     return {
         "cycles": end - start,
         "bound_cycles": sum(p.get("bound_cycles", 0) for p in parts),
@@ -314,36 +320,9 @@ def account(
         "mac_utilization": macs / possible,
         "cycles_by_cause": causes,
         "windows_checked": _event(done, "counters", index=len(done.tokens) - 1)["windows"],
-        **times,
+        **_times(done, start, clock_mhz),
         "bytes": levels,
         "prefill": prefill,
         "link": link,
-        "decode": decode,
-    }
-
-
-def account_decode(
-    done: DecodeRun, recorded: RunFolder | None = None, *, clock_mhz: float = 1000.0
-) -> dict[str, Any]:
-    """Return the accounts of decode alone, as those of :func:`account`; other parts are None.
-
-    Raises
-    ------
-    AccountError
-        If causes do not sum to the cycles.
-    """
-    decode = _decode(done, done.decode, recorded)
-    assert decode is not None
-    causes = _mean_tile(decode, decode["cycles"])
-    _check("the run", causes, decode["cycles"])
-    start = _event(done, "started")["cycle"]
-    common = ("cycles", "bound_cycles", "macs", "mac_utilization")
-    return {
-        **{name: decode[name] for name in common},
-        "cycles_by_cause": causes,
-        **_times(done, start, clock_mhz),
-        "bytes": decode["bytes"],
-        "prefill": None,
-        "link": None,
         "decode": decode,
     }

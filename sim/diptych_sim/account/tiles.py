@@ -10,10 +10,8 @@ from diptych.mesh.core import CAUSES
 from diptych.mesh.router import DIRECTIONS
 from diptych_sim.account.errors import AccountError
 
-__all__ = ["TILE_MACS", "add_tiles", "bytes_by_level", "fabric_bytes", "tile_changes"]
+__all__ = ["add_tiles", "bytes_by_level", "fabric_bytes", "tile_changes"]
 
-TILE_MACS = 8
-"""Products that a tile takes in a cycle, at most."""
 WAVELET_BYTES = 4
 
 

@@ -10,7 +10,7 @@ from diptych_sim.account.generation import account
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.llm.load import load_model
 from diptych_sim.report.progress import Steps
-from diptych_sim.run.generate import Machine, generate_batch
+from diptych_sim.run.generate import generate
 
 __all__ = ["measure"]
 
@@ -32,7 +32,6 @@ def measure(console: Console, runs: int) -> None:
     del runs
     loaded = load_model("builtin")
     model = quantize_loaded(loaded)
-    machine = Machine(sram_bytes=24576, program_depth=1024)
     table = Table(title=f"Decode, 8x8 tiles, {TOKENS - 1} rounds", title_justify="left")
     for name in ("sequences", "cycles a token", "faster", "cycles between tokens", "MAC use"):
         table.add_column(name, justify="right")
@@ -42,8 +41,8 @@ def measure(console: Console, runs: int) -> None:
     for count in (1, 2, 4, 8):
         prompts = [loaded.tokenizer.encode(text) for text in PROMPTS[:count]]
         tell(f"{count} sequences")
-        done = generate_batch(model, prompts, [TOKENS] * count, machine=machine)
-        accounts = account(done, model, machine)
+        done = generate(model, prompts, [TOKENS] * count)
+        accounts = account(done)
         decode = accounts["decode"]
         each = decode["cycles_per_token"]
         alone = alone or each

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from diptych_sim.account.mesh_kernels import account_collective
 from diptych_sim.compiler.collectives.compile import ALGORITHMS, Collective, Operation
 from diptych_sim.report.progress import Steps
 from diptych_sim.run.collective import collective, random_vectors
@@ -54,7 +55,7 @@ def measure(console: Console, runs: int) -> None:
                     done = collective(c, random_vectors(c, 1))
                     if not done.matches_golden:
                         raise click.ClickException(f"{what}, differs from NumPy's")
-                    table.add_row(*_row(c, done.accounts))
+                    table.add_row(*_row(c, account_collective(done)))
     tell.stop()
     console.print(table)
 

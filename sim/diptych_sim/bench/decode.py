@@ -9,8 +9,7 @@ from rich.console import Console
 
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.llm.load import load_model
-from diptych_sim.run.generate import Machine
-from diptych_sim.run.generate import generate as run_machine
+from diptych_sim.run.generate import generate
 
 __all__ = ["measure"]
 
@@ -25,10 +24,9 @@ def measure(console: Console, runs: int) -> None:
     loaded = load_model("builtin")
     quantized = quantize_loaded(loaded)
     ids = loaded.tokenizer.encode("In the beginning")
-    machine = Machine(sram_bytes=24576)
     cycles, seconds = [], []
     for _ in range(runs):
-        done = run_machine(quantized, ids, 17, machine=machine)
+        done = generate(quantized, [ids], [17])
         times = [e for e in done.events if e["kind"] == "token"]
         cycles.append((times[-1]["cycle"] - times[0]["cycle"]) / 16)
         seconds.append((times[-1]["wall"] - times[0]["wall"]) / 16)

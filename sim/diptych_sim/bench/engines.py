@@ -25,6 +25,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from diptych.config import MachineConfig
 from diptych.mesh.host_port import HostPort
 from diptych.mesh.tile import Tile
 from diptych_sim.cache.store import cache_root, digest
@@ -37,9 +38,12 @@ from diptych_sim.engine.processes import is_first, processes, threads
 from diptych_sim.engine.toolchain import find_toolchain
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.golden.quantized import QuantizedModel
-from diptych_sim.host.lanes_host import LaneHost
+from diptych_sim.host.jobs import KernelJob
+from diptych_sim.host.lanes_host import LanesHost, completed
 from diptych_sim.llm.load import load_model
-from diptych_sim.run.decode import decode_load, decode_only
+from diptych_sim.run.backend import VerilatorMesh
+from diptych_sim.run.kernel import kernel_job
+from diptych_sim.run.programs import Programs, compile_programs
 
 __all__ = ["measure", "two_phase"]
 
@@ -214,23 +218,26 @@ def _model() -> tuple[QuantizedModel, list[int]]:
     return quantize_loaded(loaded), loaded.tokenizer.encode("In the beginning")
 
 
-def _decode(mesh: tuple[int, int], shared: tuple[str, ...]) -> tuple[int, list[int], float, int]:
-    """Decode through cocotb; returns cycles, tokens, and seconds and memory of the simulators."""
+def _programs(mesh: tuple[int, int]) -> Programs:
     model, ids = _model()
-    size = sram_bytes(mesh[0] * mesh[1])
+    machine = MachineConfig(mesh=mesh, sram_bytes=sram_bytes(mesh[0] * mesh[1]))
+    return compile_programs(model, [ids], [TOKENS], machine=machine, stage="decode")
+
+
+def _decode(mesh: tuple[int, int], inlined: bool) -> tuple[int, list[int], float, int]:
+    """Decode through cocotb; returns cycles, tokens, and seconds and memory of the simulators."""
     memory: list[int] = []
-    done = decode_only(
-        model,
-        [ids],
-        [TOKENS],
-        mesh=mesh,
-        sram_bytes=size,
-        shared=shared,
-        on_event=lambda _event: memory.append(_resident()),
-    )
+    tokens: list[dict[str, Any]] = []
+
+    def listen(event: dict[str, Any]) -> None:
+        memory.append(_resident())
+        if event["kind"] == "token":
+            tokens.append(event)
+
+    VerilatorMesh(inlined=inlined).run(_programs(mesh).decode_job(), listen)
     use = resource.getrusage(resource.RUSAGE_CHILDREN)
-    (written,) = done.sequences
-    return written.cycles[-1], written.tokens[1:], use.ru_utime + use.ru_stime, max(memory)
+    words = [event["token"] for event in tokens[1:]]
+    return tokens[-1]["cycle"], words, use.ru_utime + use.ru_stime, max(memory)
 
 
 def _resident() -> int:
@@ -241,13 +248,13 @@ def _resident() -> int:
     return max(pages, default=0) * resource.getpagesize()
 
 
-def _cocotb(job: _Job, shared: tuple[str, ...]) -> Speed:
+def _cocotb(job: _Job, *, inlined: bool) -> Speed:
     context = multiprocessing.get_context("spawn")
 
     def run() -> tuple[int, list[int], float, int]:
         # In a process of its own, whose only child is the simulator.
         with context.Pool(1) as pool:
-            return pool.apply(_decode, (job.mesh, shared))
+            return pool.apply(_decode, (job.mesh, inlined))
 
     start = time.perf_counter()
     run()
@@ -268,13 +275,21 @@ def _engines(job: _Job) -> Iterator[tuple[str, Speed | str]]:
     yield "lanes", _lanes(job)
     yield "tile class, two phases", _two_phases(job)
     if job.tiles <= SHARED:
-        yield "cocotb, shared tile", _cocotb(job, ("tile",))
+        yield "cocotb, shared tile", _cocotb(job, inlined=False)
     else:
         yield "cocotb, shared tile", "a run takes too long"
     if job.tiles <= rows * columns:
-        yield "cocotb, flat", _cocotb(job, ())
+        yield "cocotb, flat", _cocotb(job, inlined=True)
     else:
         yield "cocotb, flat", f"not built above {FLAT}: it takes too long"
+
+
+async def _launch(host: LanesHost, job: KernelJob) -> None:
+    await host.send(job.load)
+    await host.settle()
+    host.feed(job.start)
+    await host.until_busy()
+    await host.until_idle(job.limit)
 
 
 def _product(mesh: tuple[int, int], runs: int) -> Speed:
@@ -284,17 +299,16 @@ def _product(mesh: tuple[int, int], runs: int) -> Speed:
     x = rng.integers(-128, 128, 8 * columns).astype(np.int8)
     w = rng.integers(-128, 128, (4 * rows, 8 * columns)).astype(np.int8)
     kernel = compile_gemv(x, w, rows=rows, columns=columns, sram_bytes=16384).kernel
-    sizes: dict[str, Any] = {"colors": kernel.colors, "sram_bytes": kernel.sram_bytes}
+    job = kernel_job(kernel, limit=ENOUGH)
     start = time.perf_counter()
-    open_mesh(*mesh, **sizes).close()
+    open_mesh(*mesh, **job.parameters).close()
     build = time.perf_counter() - start
     out = []
     for _ in range(runs):
-        with open_mesh(*mesh, **sizes) as lanes:
-            host = LaneHost(lanes, lines=kernel.program.lines, colors=kernel.color_names)
+        with open_mesh(*mesh, **job.parameters) as lanes:
+            host = LanesHost(lanes, job)
             start, first = time.perf_counter(), lanes.cycle
-            host.launch(kernel.load, kernel.start)
-            host.run_until_idle(ENOUGH)
+            completed(_launch(host, job))
             seconds, cycles = time.perf_counter() - start, lanes.cycle - first
             memory = lanes.tile.layout.bytes / lanes.tile.layout.lanes
             out.append(Speed(build, memory, rows * columns * cycles / seconds, cycles))
@@ -331,14 +345,11 @@ def measure(console: Console, runs: int) -> None:
 
     What is built already takes no time to build; memory of cocotb's simulators is all of theirs.
     """
-    model, ids = _model()
     table = Table("mesh", "engine", "build s", "bytes/tile", "M tile-cycles/s", "lanes / this")
     for size in SIZES.split():
         rows, columns = map(int, size.split("x"))
-        memory = sram_bytes(rows * columns)
-        mesh = (rows, columns)
-        load, expected, _ = decode_load(model, [ids], [TOKENS], mesh=mesh, sram_bytes=memory)
-        job = _Job(mesh, load, expected[0][1:], runs)
+        programs = _programs((rows, columns))
+        job = _Job((rows, columns), programs.decode_job().load, programs.expected[0][1:], runs)
         lanes: Speed | None = None
         for name, found in _engines(job):
             if isinstance(found, str):

@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from diptych_sim.account.mesh_kernels import account_kernel
 from diptych_sim.compiler.mesh_kernels.gemm import ALGORITHMS
 from diptych_sim.report.progress import Steps
 from diptych_sim.run.mesh_gemm import mesh_gemm
@@ -69,7 +70,7 @@ def measure(console: Console, runs: int) -> None:
         done = run()
         if not done.matches_golden:
             raise click.ClickException(f"{what} on {mesh}, {how}, differs from NumPy's")
-        a = done.accounts
+        a = account_kernel(done.kernel)
         table.add_row(
             what,
             block,

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 import numpy as np
 
+from diptych.config import MachineConfig
+from diptych_sim.account.array_gemm import account_array_gemm
 from diptych_sim.report.progress import Steps
-from diptych_sim.run.array_gemm import Gemm, gemm
+from diptych_sim.run.array_gemm import gemm
 
 __all__ = ["Shape", "name_of", "product"]
 
@@ -27,8 +31,8 @@ def product(
     *,
     bias: bool = False,
     hbm_bytes_per_cycle: int = 64,
-) -> Gemm:
-    """Run a product of random int8 matrices on the panel, from HBM to HBM.
+) -> dict[str, Any]:
+    """Return the accounts of a product of random int8 matrices, from HBM to HBM.
 
     Raises
     ------
@@ -41,7 +45,8 @@ def product(
     x = rng.integers(-128, 128, (m, k)).astype(np.int8)
     w = rng.integers(-128, 128, (k, n)).astype(np.int8)
     biases = rng.integers(-(2**31), 2**31, n).astype(np.int32) if bias else None
-    done = gemm(x, w, biases, array=array, hbm_bytes_per_cycle=hbm_bytes_per_cycle, progress=tell)
+    machine = MachineConfig(array=array, hbm_bytes_per_cycle=hbm_bytes_per_cycle)
+    done = gemm(x, w, biases, machine=machine, progress=tell)
     if not done.matches_golden:
         raise click.ClickException(f"Product {m}x{k}x{n} differs from NumPy's")
-    return done
+    return account_array_gemm(done)

@@ -46,7 +46,7 @@ def measure(console: Console, runs: int) -> None:
         points = []
         try:
             for shape in SHAPES:
-                done = product(shape, ARRAY, tell, hbm_bytes_per_cycle=bandwidth).accounts
+                done = product(shape, ARRAY, tell, hbm_bytes_per_cycle=bandwidth)
                 moved = done["bytes"]["hbm_read"] + done["bytes"]["hbm_write"]
                 name = name_of(shape)
                 point = Point(name, done["macs"] / moved, done["macs"] / done["cycles"])

@@ -142,9 +142,9 @@ def measure(console: Console, runs: int) -> None:
     tell = Steps()
     try:
         peers = {name: scalesim_cycles(SHAPES, ARRAY, name, tell) for name in DATAFLOWS}
-        ours = {shape: product(shape, ARRAY, tell).accounts for shape in SHAPES}
+        ours = {shape: product(shape, ARRAY, tell) for shape in SHAPES}
         # Gemmini's rows are with a bias.
-        biased = {shape: product(shape, ARRAY, tell, bias=True).accounts for shape in GEMMINI}
+        biased = {shape: product(shape, ARRAY, tell, bias=True) for shape in GEMMINI}
     finally:
         tell.stop()
     size = f"{ARRAY[0]}x{ARRAY[1]}"

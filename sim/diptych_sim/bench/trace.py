@@ -17,19 +17,19 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from diptych.config import DEFAULTS
 from diptych_sim.account.generation import account
-from diptych_sim.command.prompts import joined
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.llm.load import load_model
 from diptych_sim.llm.tokenizer import TextStream
 from diptych_sim.report.progress import Steps
+from diptych_sim.report.sequences import joined
 from diptych_sim.run.folder import RESULT, read_run
-from diptych_sim.run.generate import Generation, Machine, generate
+from diptych_sim.run.generate import Generation, generate
 
 __all__ = ["measure"]
 
 PROMPT, TOKENS = "In the beginning", 32
-MACHINE = Machine(sram_bytes=24576)
 MODES = {
     "no run folder": (False, False),
     "run folder, --no-trace": (True, False),
@@ -59,7 +59,7 @@ def measure(console: Console, runs: int) -> None:
             "prompt": PROMPT,
             "array": "16x16",
             "mesh": "8x8",
-            "hbm_bytes_per_cycle": MACHINE.hbm_bytes_per_cycle,
+            "hbm_bytes_per_cycle": DEFAULTS.hbm_bytes_per_cycle,
             "stage": "all",
             "clock_mhz": 1000.0,
             "seed": 1,
@@ -70,9 +70,8 @@ def measure(console: Console, runs: int) -> None:
             stream = TextStream(loaded.tokenizer, prompt[-1])
             return generate(
                 model,
-                prompt,
-                tokens,
-                machine=MACHINE,
+                [prompt],
+                [tokens],
                 out=folder if wanted else None,
                 trace=trace,
                 about={"config": config, "prompts": [PROMPT]},
@@ -91,7 +90,7 @@ def measure(console: Console, runs: int) -> None:
         finally:
             tell.stop()
         _print_seconds(console, seconds)
-        accounts = account(done, model, MACHINE, read_run(folder))
+        accounts = account(done, read_run(folder))
         result = {
             **joined([{"matches_golden": True, "prompt_tokens": 0, "tokens": [], "text": ""}]),
             **accounts,

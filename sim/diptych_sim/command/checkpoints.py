@@ -69,4 +69,4 @@ def _plan(
         raise Refused(f"{what} must not be the JSON file (--json), {file}")
     if resume and not Path(file).is_file():
         raise Refused(f"{what} must be there to resume from, not {file}")
-    return Checkpoint(file=Path(file), every=every or EVERY, resume=resume)
+    return Checkpoint(file=file, every=every or EVERY, resume=resume)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from diptych.mesh.fabric import Combine
+from diptych_sim.account.mesh_kernels import account_collective
 from diptych_sim.command.checkpoints import with_checkpoint
 from diptych_sim.command.options import ENGINE, MESH, Refused, Size, check_file
 from diptych_sim.command.running import close_kernel, running, size_text
@@ -17,6 +18,7 @@ from diptych_sim.compiler.collectives.plan import CollectiveError
 from diptych_sim.cost.collectives import choose
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.names import Engine
+from diptych_sim.run.backend import mesh_backend
 from diptych_sim.run.collective import collective as run_collective
 from diptych_sim.run.collective import random_vectors
 
@@ -88,16 +90,16 @@ def collective(
         done = run_collective(
             c,
             random_vectors(c, seed),
-            waves=recording and recording.plan,
-            seed=seed,
-            engine=engine,
+            backend=mesh_backend(
+                engine, waves=recording and recording.plan, seed=seed, progress=tell
+            ),
             checkpoint=checkpoint,
-            progress=tell,
         )
+        accounts = account_collective(done)
     size = size_text(mesh)
     result: dict[str, Any] = {
         "matches_golden": done.matches_golden,
-        **done.accounts,
+        **accounts,
         "wall_seconds": done.run.seconds,
         "config": {
             "operation": operation,

@@ -9,6 +9,8 @@ import click
 import numpy as np
 from click.core import ParameterSource
 
+from diptych.config import MachineConfig
+from diptych_sim.account.array_gemm import account_array_gemm
 from diptych_sim.command.checkpoints import with_checkpoint
 from diptych_sim.command.mesh_gemm import gemm_on_mesh
 from diptych_sim.command.options import (
@@ -120,17 +122,20 @@ def gemm(
             x,
             w,
             biases,
-            array=array,
-            hbm_bytes_per_cycle=hbm_bytes_per_cycle,
-            hbm_latency=hbm_latency,
-            weight_rows=weight_rows,
+            machine=MachineConfig(
+                array=array,
+                hbm_bytes_per_cycle=hbm_bytes_per_cycle,
+                hbm_latency=hbm_latency,
+                weight_rows=weight_rows,
+            ),
             seed=seed,
             progress=tell,
         )
+        accounts = account_array_gemm(done)
     size = size_text(array)
     result: dict[str, Any] = {
         "matches_golden": done.matches_golden,
-        **done.accounts,
+        **accounts,
         "wall_seconds": done.run.seconds,
         "config": {
             "m": m,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import click
 import numpy as np
 
+from diptych_sim.account.mesh_kernels import account_kernel
 from diptych_sim.command.checkpoints import with_checkpoint
 from diptych_sim.command.options import (
     ENGINE,
@@ -16,9 +17,10 @@ from diptych_sim.command.options import (
 )
 from diptych_sim.command.running import close_kernel, running, size_text
 from diptych_sim.command.waves import plan_waves, with_waves
-from diptych_sim.compiler.mesh_kernels.kernel import KernelError
+from diptych_sim.compiler.tile.kernel import KernelError
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.names import Engine
+from diptych_sim.run.backend import mesh_backend
 from diptych_sim.run.mesh_gemv import gemv as run_gemv
 
 __all__ = ["gemv"]
@@ -75,17 +77,17 @@ def gemv(
             w,
             mesh=mesh,
             sram_bytes=sram_bytes,
-            waves=recording and recording.plan,
-            seed=seed,
-            engine=engine,
+            backend=mesh_backend(
+                engine, waves=recording and recording.plan, seed=seed, progress=tell
+            ),
             checkpoint=checkpoint,
-            progress=tell,
         )
+        accounts = account_kernel(done.kernel)
     size = size_text(mesh)
     result = {
         "matches_golden": done.matches_golden,
-        **done.accounts,
-        "wall_seconds": done.run.seconds,
+        **accounts,
+        "wall_seconds": done.kernel.run.seconds,
         "config": {
             "k": k,
             "n": n,

@@ -10,7 +10,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from diptych_sim.account.generation import account, account_decode
+from diptych.config import DEFAULTS, MachineConfig
+from diptych_sim.account.generation import account
 from diptych_sim.command.checkpoints import with_checkpoint
 from diptych_sim.command.options import (
     ARRAY,
@@ -27,7 +28,7 @@ from diptych_sim.command.options import (
     with_model,
     write_json,
 )
-from diptych_sim.command.prompts import check_texts, encode, joined, written
+from diptych_sim.command.prompts import check_texts, encode, written
 from diptych_sim.command.running import running
 from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.array.listing import command_listing
@@ -42,12 +43,12 @@ from diptych_sim.llm.tokenizer import TextStream
 from diptych_sim.report.derived import DERIVED, REPORT, write_derived
 from diptych_sim.report.layers import print_layers
 from diptych_sim.report.live import Live
+from diptych_sim.report.sequences import joined
 from diptych_sim.report.terminal import print_accounts
 from diptych_sim.report.whole_file import write_whole
-from diptych_sim.run.decode import DecodeRun, decode_only
 from diptych_sim.run.folder import FILES, RESULT, read_run
-from diptych_sim.run.generate import Generation, Machine
-from diptych_sim.run.generate import generate_batch as run_machine
+from diptych_sim.run.generate import Generation
+from diptych_sim.run.generate import generate as run_machine
 
 __all__ = ["generate"]
 
@@ -88,7 +89,9 @@ def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: lis
 @click.option("--mesh", default="8x8", show_default=True, type=MESH, help="Decode panel.")
 @click.option("--array", default="16x16", show_default=True, type=ARRAY, help="Prefill panel.")
 @WEIGHT_ROWS
-@click.option("--sram-bytes", default=24576, show_default=True, type=int, help="SRAM of a tile.")
+@click.option(
+    "--sram-bytes", default=DEFAULTS.sram_bytes, show_default=True, type=int, help="SRAM of a tile."
+)
 @click.option("--stage", default="all", type=click.Choice(["all", "prefill", "decode"]))
 @ENGINE
 @click.option(
@@ -153,7 +156,7 @@ def generate(
     _check_mesh(loaded, mesh, sram_bytes, positions)
     single = len(texts) == 1
     terminal = Console(stderr=json_file == "-", highlight=False, emoji=False)
-    machine = Machine(array=array, mesh=mesh, sram_bytes=sram_bytes, weight_rows=weight_rows)
+    machine = MachineConfig(array=array, mesh=mesh, sram_bytes=sram_bytes, weight_rows=weight_rows)
     streams = [TextStream(loaded.tokenizer, ids[-1]) for ids in prompts.ids]
     stop_ids = sorted(loaded.tokenizer.stop_ids)
     config = {
@@ -178,6 +181,8 @@ def generate(
         for name in FOLDER:
             (folder / name).unlink(missing_ok=True)  # what an earlier run left
     options: dict[str, Any] = {
+        "machine": machine,
+        "stage": "decode" if stage == "decode" else "all",
         "seed": seed,
         "engine": engine,
         "checkpoint": checkpoint,
@@ -196,26 +201,13 @@ def generate(
         options |= {"progress": tell, "on_event": live}
         tell("quantizing the model")
         quantized = quantize_loaded(loaded)
-        done: Generation | DecodeRun
         if stage == "decode":
             terminal.print(f"{BACK_DOOR}: a back door")
-            done = decode_only(
-                quantized,
-                prompts.ids,
-                prompts.counts,
-                mesh=mesh,
-                sram_bytes=sram_bytes,
-                **options,
-            )
-        else:
-            done = run_machine(quantized, prompts.ids, prompts.counts, machine=machine, **options)
+        done = run_machine(quantized, prompts.ids, prompts.counts, **options)
         sequences = written(loaded.tokenizer, prompts, done.sequences)
         live.finish([sequence["text"] for sequence in sequences], streams[0].finish())
         recorded = read_run(folder) if folder is not None else None
-        if isinstance(done, DecodeRun):
-            accounts = account_decode(done, recorded, clock_mhz=clock_mhz)
-        else:
-            accounts = account(done, quantized, machine, recorded, clock_mhz=clock_mhz)
+        accounts = account(done, recorded, clock_mhz=clock_mhz)
     result = {
         **joined(sequences),
         "pieces": [event["text"] for event in done.events if event["kind"] == "token"],
@@ -239,11 +231,9 @@ def generate(
         sys.exit(1)
 
 
-def _write_listings(folder: Path, done: Generation | DecodeRun) -> None:
+def _write_listings(folder: Path, done: Generation) -> None:
     """Write the programs of both panels."""
-    assert done.decode is not None
     tiles, panel = (folder / name for name in LISTINGS)
     tiles.write_text(memory_listing(done.decode) + program_listing(done.decode))
-    if isinstance(done, Generation):
-        assert done.prefill is not None
+    if done.prefill is not None:
         panel.write_text(command_listing(done.prefill.commands))

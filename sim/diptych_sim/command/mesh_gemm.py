@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from diptych_sim.account.mesh_kernels import account_kernel
 from diptych_sim.command.options import Refused, Size
 from diptych_sim.command.running import close_kernel, running, size_text
-from diptych_sim.compiler.mesh_kernels.kernel import KernelError
+from diptych_sim.compiler.tile.kernel import KernelError
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.names import Engine
+from diptych_sim.run.backend import mesh_backend
 from diptych_sim.run.mesh_gemm import mesh_gemm
 
 __all__ = ["gemm_on_mesh"]
@@ -39,19 +41,18 @@ def gemm_on_mesh(
             w,
             mesh=mesh,
             algorithm=algorithm,
-            seed=seed,
-            engine=engine,
+            backend=mesh_backend(engine, seed=seed, progress=tell),
             checkpoint=checkpoint,
-            progress=tell,
         )
+        accounts = account_kernel(done.kernel)
     size = size_text(mesh)
-    rate = done.accounts["macs"] / (done.accounts["cycles"] * mesh[0] * mesh[1])
+    rate = accounts["macs"] / (accounts["cycles"] * mesh[0] * mesh[1])
     block = "x".join(map(str, done.block))
     result = {
         "matches_golden": done.matches_golden,
-        **done.accounts,
+        **accounts,
         "macs_per_cycle_and_tile": rate,
-        "wall_seconds": done.run.seconds,
+        "wall_seconds": done.kernel.run.seconds,
         "config": {
             "m": m,
             "k": k,

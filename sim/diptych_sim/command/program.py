@@ -7,6 +7,7 @@ import re
 
 import click
 
+from diptych.config import DEFAULTS
 from diptych_sim.command.options import ARRAY, MESH, Refused, Size, load, with_model
 from diptych_sim.command.prompts import check_texts, encode
 from diptych_sim.compiler.array.listing import command_listing
@@ -36,7 +37,9 @@ def _tile(text: str, mesh: Size) -> Size:
 @click.option("--tokens", "counts", default=[16], multiple=True, type=int, show_default=True)
 @click.option("--mesh", default="8x8", show_default=True, type=MESH, help="Decode panel.")
 @click.option("--array", default="16x16", show_default=True, type=ARRAY, help="Prefill panel.")
-@click.option("--sram-bytes", default=24576, show_default=True, type=int, help="SRAM of a tile.")
+@click.option(
+    "--sram-bytes", default=DEFAULTS.sram_bytes, show_default=True, type=int, help="SRAM of a tile."
+)
 @click.option("--tile", default=None, help="R,C: registers and routes of this tile, too.")
 def program(
     model: str,

@@ -13,7 +13,7 @@ from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.tokenizer import TextStream, Tokenizer, to_utf8
 from diptych_sim.run.events import Written
 
-__all__ = ["Prompts", "check_texts", "encode", "joined", "text_of", "written"]
+__all__ = ["Prompts", "check_texts", "encode", "text_of", "written"]
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,3 @@ def written(
         }
         for shown, each in zip(prompts.shown, sequences, strict=True)
     ]
-
-
-def joined(sequences: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what a result says of all sequences: numbers added, lists and texts joined."""
-    return {
-        "matches_golden": all(each["matches_golden"] for each in sequences),
-        "prompt_tokens": sum(each["prompt_tokens"] for each in sequences),
-        "tokens": [token for each in sequences for token in each["tokens"]],
-        "text": "\n".join(each["text"] for each in sequences),
-        "sequences": list(sequences),
-    }

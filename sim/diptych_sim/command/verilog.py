@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
+from diptych.config import MachineConfig
+from diptych.system import System
 from diptych_sim.command.options import (
     ARRAY,
     MESH,
@@ -15,7 +18,6 @@ from diptych_sim.command.options import (
     check_folder,
 )
 from diptych_sim.engine.emit import emit_verilog
-from diptych_sim.run.generate import Machine
 
 __all__ = ["verilog"]
 
@@ -28,8 +30,10 @@ def verilog(out: str, mesh: Size, array: Size) -> None:
     """Write the Verilog of the whole machine."""
     check_folder("Folder", "--out", out, ())
     try:
-        machine = Machine(array=array, mesh=mesh, sram_bytes=24576)
-        sources = emit_verilog(machine.system(2**20), "system")
+        machine = MachineConfig(array=array, mesh=mesh)
+        sources = emit_verilog(
+            partial(System, *array, *mesh, **machine.system_parameters), "system"
+        )
     except ValueError as error:
         raise Refused(str(error)) from None
     folder = Path(out)

@@ -1,39 +1,34 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Testbench of a matrix product: fills the HBM, runs the program, and tells what was written."""
+"""A product on the prefill panel in a simulator: fills the HBM, runs the program, reads the HBM."""
 
-import json
-import os
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 
-import cocotb
 from amaranth.hdl import unsigned
 from cocotb.triggers import RisingEdge, with_timeout
 
 from diptych.memory.axi import BEAT_BYTES, ReadAddress, WriteAddress, WriteData
 from diptych.systolic.isa import Handoff
-from diptych_sim.host.axi_checker import AxiReadChecker, AxiWriteChecker
-from diptych_sim.host.clocking import PERIOD_NS, current_cycle, start_clock_and_reset
-from diptych_sim.host.events import report_event
-from diptych_sim.host.streams import StreamDriver, StreamMonitor
 
-ENGINES = ("matrix", "vector", "load", "store", "scratchpad", "accumulators")
+from .axi_checker import AxiReadChecker, AxiWriteChecker
+from .clocking import PERIOD_NS, current_cycle, start_clock_and_reset
+from .jobs import ArrayGemmJob, ArrayGemmResult
+from .streams import StreamDriver, StreamMonitor
+
+__all__ = ["multiply"]
+
+_ENGINES = ("matrix", "vector", "load", "store", "scratchpad", "accumulators")
 
 
-@cocotb.test()
-async def multiplies(dut: Any) -> None:
-    """Run the job in ``$DIPTYCH_GEMM``.
-
-    A JSON file with ``hbm`` (a binary file beside it), ``program`` and ``limit`` (cycles). What
-    reaches the HBM, as its write channels show it, goes to ``written.bin`` beside it.
-    """
-    path = Path(os.environ["DIPTYCH_GEMM"])
-    job = json.loads(path.read_text())
-    contents = (path.parent / job["hbm"]).read_bytes()
+async def multiply(dut: Any, job: ArrayGemmJob, folder: Path) -> ArrayGemmResult:
+    """Run a program; what reaches the HBM, as its write channels show it, goes into a file."""
+    contents = (folder / job.hbm).read_bytes()
     memory = bytearray(contents + bytes(-len(contents) % BEAT_BYTES))
     host = StreamDriver(dut, "host", unsigned(len(dut.host__payload)))
     dut.start.value = 0
-    dut.program.value = job["program"]
+    dut.program.value = job.program
     await start_clock_and_reset(dut)
     StreamMonitor(dut, "handoff", Handoff())
     await host.send(
@@ -48,7 +43,7 @@ async def multiplies(dut: Any) -> None:
     await RisingEdge(dut.clk)
     dut.start.value = 0
     started = current_cycle()
-    await with_timeout(RisingEdge(dut.finished), job["limit"] * PERIOD_NS, "ns")
+    await with_timeout(RisingEdge(dut.finished), job.limit * PERIOD_NS, "ns")
     cycles = current_cycle() - started
     await RisingEdge(dut.clk)
     reads.check_finished()
@@ -62,12 +57,12 @@ async def multiplies(dut: Any) -> None:
             for n in range(BEAT_BYTES):
                 if beat["strb"] >> n & 1:
                     memory[at + n] = data[n]
-    (path.parent / "written.bin").write_bytes(memory)
+    (folder / job.written).write_bytes(memory)
     of_program = 0
     while not asked.beats.empty():
         burst = asked.beats.get_nowait()
         # The program is the last in HBM but for what is written.
-        if burst["addr"] >= job["program"] // BEAT_BYTES * BEAT_BYTES:
+        if burst["addr"] >= job.program // BEAT_BYTES * BEAT_BYTES:
             of_program += burst["len"] + 1
     parts = {
         name: {
@@ -75,15 +70,13 @@ async def multiplies(dut: Any) -> None:
             for item in getattr(dut.panel, name)
             if item._name.startswith("count_") and not item._name.endswith("_now")
         }
-        for name in ENGINES
+        for name in _ENGINES
     }
     parts["hbm"] = {
         name: int(getattr(dut.hbm, f"count_{name}").value) for name in ("hbm_read", "hbm_write")
     }
-    report_event(
-        kind="gemm",
+    return ArrayGemmResult(
         cycles=cycles,
-        cycle=current_cycle(),
         parts=parts,
         beats_read=reads.beats,
         beats_of_program=of_program,

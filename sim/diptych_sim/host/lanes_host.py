@@ -1,69 +1,59 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Plays the host of a mesh that runs on lanes, as the testbenches do of one in Verilator."""
+"""Host of a mesh on lanes."""
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from functools import wraps
-from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
 from diptych.mesh.tile import CORE_COUNTERS, ROUTER_COUNTERS
 from diptych_sim.engine.errors import HangError
-from diptych_sim.engine.lanes.checkpoint import Checkpoint, Keeper
+from diptych_sim.engine.lanes.checkpoint import Keeper
 from diptych_sim.engine.lanes.mesh import LaneMesh, Word
 from diptych_sim.engine.lanes.signal_handles import lane_tiles
 from diptych_sim.engine.processes import threads
-from diptych_sim.engine.simulate import Run, default_seed
 
-__all__ = ["LaneHost"]
+from .hang import PATIENCE, hang_message
+from .jobs import Counters, MeshJob, Words
+from .mesh_host import MeshHost
 
-PATIENCE = 2000
-"""Cycles without progress after which a mesh hangs."""
-SETTLE = 100
-"""Cycles after which what was sent to a tile has arrived, besides a cycle for each column."""
-Rows = Sequence[Sequence[int]]
+__all__ = ["LanesHost", "completed"]
 
-
-P = ParamSpec("P")
 R = TypeVar("R")
+_ENDLESS = 10_000_000
+"""Cycles that sending may take."""
 
 
-def _operation(
-    method: Callable[Concatenate[LaneHost, P], R],
-) -> Callable[Concatenate[LaneHost, P], R]:
-    """Note what an operation of a host returned, for JSON; a resumed run has that already."""
-
-    @wraps(method)
-    def operation(self: LaneHost, *args: P.args, **named: P.kwargs) -> R:
-        return self.once(lambda: method(self, *args, **named))
-
-    return operation
+def completed(coroutine: Coroutine[Any, Any, R]) -> R:
+    """Return what a workload returns; on lanes its operations never wait."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise RuntimeError("An operation of a host on lanes waits for something")
 
 
-class LaneHost:
-    """A mesh on lanes, reset, and what a host does with it.
+class LanesHost(MeshHost):
+    """A mesh on lanes, reset, and its host.
 
-    A run that is kept notes what each operation returned. One that goes on from a checkpoint asks
+    A run that is saved notes the result of each operation. One that resumes from a checkpoint asks
     for the same operations again: those that had ended return what they had, and the one that was
-    under way goes on.
+    under way is continued.
+
+    Attributes
+    ----------
+    mesh : LaneMesh
+        The mesh.
 
     Parameters
     ----------
     mesh : LaneMesh
         The mesh; it is reset.
-    lines : list of str
-        Listing of the program, for the watchdog.
-    colors : dict of int to str
-        Names of colors, for it.
-    checkpoint : Checkpoint or None
-        Where the run is kept.
-    about : sequence of str
-        What makes the run what it is, as of :class:`.Keeper`.
+    job : MeshJob
+        What runs.
 
     Raises
     ------
@@ -71,19 +61,10 @@ class LaneHost:
         If a checkpoint to resume cannot be read, or is not of this run.
     """
 
-    def __init__(
-        self,
-        mesh: LaneMesh,
-        *,
-        lines: list[str],
-        colors: dict[int, str],
-        checkpoint: Checkpoint | None = None,
-        about: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, mesh: LaneMesh, job: MeshJob) -> None:
+        super().__init__(job)
         self.mesh = mesh
-        self.threads = threads()
-        self.started = time.perf_counter()
-        self._lines, self._colors = lines, colors
+        self._threads = threads()
         self._patience: _Patience | None = None
         self._feeds, self._resumed_feeds = 0, 0
         self._sent = [0] * mesh.rows  # of the last feed, before the checkpoint
@@ -94,9 +75,9 @@ class LaneHost:
         self._resumed: Any = None
         mesh.reset()
         self._keeper = None
-        if checkpoint is not None:
-            self._keeper = Keeper(checkpoint, mesh, about)
-            if checkpoint.resume:
+        if job.checkpoint is not None:
+            self._keeper = Keeper(job.checkpoint, mesh, [job.identity()])
+            if job.checkpoint.resume:
                 self._resume()
 
     # --- checkpoints ---
@@ -113,7 +94,8 @@ class LaneHost:
             self._patience = _Patience(self)
             self._patience.restore(notes["patience"])
 
-    def _keep(self) -> None:
+    def _save(self) -> None:
+        """Write a checkpoint, if it is time for one."""
         if self._keeper is None or self._keeper.left > 0:
             return
         self._collect()
@@ -130,7 +112,7 @@ class LaneHost:
         )
 
     def once(self, operation: Callable[[], R]) -> R:
-        """Do something, or return what it gave before the checkpoint; JSON can hold that."""
+        """Do something, or return its result from before the checkpoint; JSON can hold that."""
         if self._ended:
             return self._ended.popleft()
         result = operation()
@@ -139,8 +121,8 @@ class LaneHost:
             self._results.append(result)
         return result
 
-    def _begun(self, state: R) -> R:
-        """Return the state that an operation begins with: that of the checkpoint, if it was under way."""
+    def _initial(self, state: R) -> R:
+        """Return the state an operation begins with: the checkpoint's, if it was under way."""
         resumed, self._resumed = self._resumed, None
         return state if resumed is None else resumed
 
@@ -150,7 +132,7 @@ class LaneHost:
         """Run for some cycles, less if something happens or a checkpoint is due before."""
         if self._keeper is not None:
             cycles = min(cycles, max(self._keeper.left, 1))
-        self.mesh.run(cycles, threads=self.threads, **until)
+        self.mesh.run(cycles, threads=self._threads, **until)
 
     def _run_to(self, end: int, **until: Any) -> None:
         """Run to a cycle, or until something happens."""
@@ -159,29 +141,22 @@ class LaneHost:
             self._run(left, **until)
             if self.mesh.cycle == before:
                 return  # it has happened
-            self._keep()
+            self._save()
 
     def _run_for(self, cycles: int, **until: Any) -> None:
-        end = self._begun(self.mesh.cycle + cycles)
+        end = self._initial(self.mesh.cycle + cycles)
         self._state = lambda: end
         self._run_to(end, **until)
 
-    def finished(self) -> Run:
-        """Return how long the mesh has run."""
-        seconds = time.perf_counter() - self.started
-        return Run(folder=Path(), tests=1, seed=default_seed(), seconds=seconds, cached=True)
+    def busy(self) -> bool:
+        """Return whether a tile is busy now."""
+        return bool(self.mesh.register("core.watch_busy").any())
 
-    @_operation
-    def cycle(self) -> int:
-        """Return the cycles so far, with those of reset."""
-        return self.mesh.cycle
+    def count(self, name: str) -> np.ndarray:
+        """Return a counter of the core of every tile, row by row, as it is now."""
+        return self.mesh.register(f"core.count_{name}").reshape(-1).astype(np.int64)
 
-    @_operation
-    def counters(self) -> list[dict[str, int]]:
-        """Return the counters of every tile, row by row."""
-        return self._counters()
-
-    def _counters(self) -> list[dict[str, int]]:
+    def _counters(self) -> Counters:
         names = [("core", name) for name in CORE_COUNTERS]
         names += [("router", name) for name in ROUTER_COUNTERS]
         values = {
@@ -190,16 +165,29 @@ class LaneHost:
         }
         return [dict(zip(values, tile, strict=True)) for tile in zip(*values.values(), strict=True)]
 
-    def count(self, name: str) -> np.ndarray:
-        """Return a counter of the core of every tile, row by row, as it is now."""
-        return self.mesh.register(f"core.count_{name}").reshape(-1).astype(np.int64)
+    def hang(self, reason: str) -> NoReturn:
+        """Raise the error of a mesh that hangs."""
+        tiles = lane_tiles(self.mesh)
+        message = hang_message(tiles, reason, lines=self.job.lines, colors=self.job.colors)
+        raise HangError(message)
 
-    def busy(self) -> bool:
-        """Return whether a tile is busy now."""
-        return bool(self.mesh.register("core.watch_busy").any())
+    def _patient(self) -> _Patience:
+        if self._patience is None:
+            self._patience = _Patience(self)
+        return self._patience
 
-    def feed(self, words: Rows) -> None:
-        """Let words be sent to each row, from now on."""
+    # --- operations ---
+
+    def cycle(self) -> int:
+        return self.once(lambda: self.mesh.cycle)
+
+    def counters(self) -> Counters:
+        return self.once(self._counters)
+
+    def mark_start(self) -> None:
+        """Do nothing: waveforms are recorded in a simulator."""
+
+    def feed(self, words: Words) -> None:
         self._feeds += 1
         if self._feeds < self._resumed_feeds:
             return  # all of them had been sent
@@ -207,55 +195,28 @@ class LaneHost:
             self._sent = [0] * self.mesh.rows
         self.mesh.feed([row[at:] for row, at in zip(words, self._sent, strict=True)])
 
-    def send(self, words: Rows, limit: int = 10_000_000) -> None:
-        """Send words to each row, and return when they are in the mesh."""
-        self.feed(words)
-        self.finish_sending(limit)
+    async def finish_sending(self) -> None:
+        self.once(lambda: self._run_for(_ENDLESS, until="sent"))
 
-    def launch(self, load: Rows, start: Rows) -> None:
-        """Load the mesh, start it, and return when a tile is busy."""
-        self.send(load)
-        self.settle()
-        self.feed(start)
-        self.run_until_busy()
+    async def settle(self) -> None:
+        self.once(lambda: self._run_for(self.settle_cycles))
 
-    @_operation
-    def finish_sending(self, limit: int) -> None:
-        """Run until all is sent."""
-        self._run_for(limit, until="sent")
+    async def until_busy(self) -> None:
+        self.once(self._until_busy)
 
-    @_operation
-    def settle(self) -> None:
-        """Let what was sent arrive."""
-        self._run_for(SETTLE + self.mesh.columns)
-
-    @_operation
-    def run_until_busy(self) -> None:
-        """Run until a tile is busy.
-
-        Raises
-        ------
-        HangError
-            If none is after the time in which words arrive.
-        """
-        self._run_for(SETTLE + self.mesh.columns, until="any")
+    def _until_busy(self) -> None:
+        self._run_for(self.settle_cycles, until="any")
         if not self.busy():
-            raise self.hang("no task has started")
+            self.hang("no task has started")
 
-    @_operation
-    def run_until_idle(self, limit: int) -> None:
-        """Run until no tile is busy.
+    async def until_idle(self, limit: int) -> None:
+        self.once(lambda: self._until_idle(limit))
 
-        Raises
-        ------
-        HangError
-            If no tile has issued an instruction or taken a step for :data:`PATIENCE` cycles, or
-            the limit has passed.
-        """
+    def _until_idle(self, limit: int) -> None:
         if self._resumed is None:
             self._patience = None
         patience = self._patient()
-        end = self._begun(self.mesh.cycle + limit)
+        end = self._initial(self.mesh.cycle + limit)
         self._state = lambda: end
         while True:
             self._run(patience.left(), until="none")
@@ -263,102 +224,75 @@ class LaneHost:
                 return
             patience.check()
             if self.mesh.cycle >= end:
-                raise self.hang(f"it has not ended after {limit} cycles")
-            self._keep()
+                self.hang(f"it has not ended after {limit} cycles")
+            self._save()
 
-    @_operation
-    def run_until_token(self, index: int, since: int, limit: int) -> list[int]:
-        """Run until a word leaves row 0, and return its cycle and itself.
+    async def until_token(self, index: int, limit: int) -> tuple[int, int]:
+        cycle, word = self.once(lambda: self._until_token(index, limit))
+        return cycle, word
 
-        Raises
-        ------
-        HangError
-            As of :meth:`run_until_idle`; the limit is from the cycle ``since`` on.
-        """
+    def _until_token(self, index: int, limit: int) -> list[int]:
         patience = self._patient()
+        end = self._initial(self.mesh.cycle + limit)
+        self._state = lambda: end
         while True:
-            if self.mesh.cycle >= since + limit:
-                raise self.hang(f"token {index} has not come within {limit} cycles")
-            self._run(min(patience.left(), since + limit - self.mesh.cycle), words=1)
+            if self.mesh.cycle >= end:
+                self.hang(f"token {index} has not come within {limit} cycles")
+            self._run(min(patience.left(), end - self.mesh.cycle), words=1)
             self._collect()
             for word in self._came:
                 if word.row == 0:
                     self._came = []
                     return [word.cycle, word.data]
             patience.check()
-            self._keep()
+            self._save()
 
-    @_operation
-    def run_until_written(self, waited: list[int], written: list[int], limit: int) -> list[Any]:
-        """Run until each tile has written to its SRAM as often as it is to.
+    async def until_written(
+        self, waited: list[int], written: list[int], limit: int
+    ) -> tuple[list[int], Counters, Counters, int]:
+        starts, before, after, end = self.once(lambda: self._until_written(waited, written, limit))
+        return starts, before, after, end
 
-        ``waited`` are the instructions of each tile that wait for the others, ``written`` the
-        writes. Returns the cycle in which each tile issued the last of its ``waited``, the counters
-        in the first and the last cycle of all, and the last one.
-
-        Raises
-        ------
-        HangError
-            If it takes more cycles than ``limit``.
-        """
+    def _until_written(self, waited: list[int], written: list[int], limit: int) -> list[Any]:
         now = [self.count(name) for name in ("instructions", "sram_write")]
         first = [(n + more).tolist() for n, more in zip(now, (waited, written), strict=True)]
         arrays = [*first, [0] * len(waited), [more != 0 for more in written]]
         state: list[Any] = [None, self.mesh.cycle + limit, arrays]
-        before, end, arrays = self._begun(state)
-        began, goals, starts, writing = map(np.array, arrays)
-        self._state = lambda: [before, end, [a.tolist() for a in (began, goals, starts, writing)]]
+        before, end, arrays = self._initial(state)
+        issued, goals, starts, writing = map(np.array, arrays)
+        self._state = lambda: [before, end, [a.tolist() for a in (issued, goals, starts, writing)]]
         while self.mesh.cycle < end:
             self._run(1)
-            # The last of the instructions that wait has issued: in this cycle the first move does.
-            starting = (starts == 0) & (self.count("instructions") == began)
+            # The last of the instructions that wait has issued; now the first move issues.
+            starting = (starts == 0) & (self.count("instructions") == issued)
             if starting.any():
                 starts[starting] = self.mesh.cycle
                 before = before or self._counters()
             writing &= self.count("sram_write") != goals
             if starts.all() and not writing.any():
                 return [starts.tolist(), before, self._counters(), self.mesh.cycle]
-            self._keep()
+            self._save()
         place = divmod(int(np.argmax(writing if writing.any() else starts == 0)), self.mesh.columns)
-        raise self.hang(f"tile {place} has not ended its collective after {limit} cycles")
-
-    def hang(self, why: str) -> HangError:
-        """Return the error of a mesh that hangs, in the words of the watchdog."""
-        from diptych_sim.host.watchdog import Watchdog  # needs cocotb, which takes long to import
-
-        tiles = lane_tiles(self.mesh)
-        watchdog = Watchdog(None, tiles, lines=self._lines, color_names=self._colors)
-        return HangError(watchdog.message(why))
-
-    def _patient(self) -> _Patience:
-        if self._patience is None:
-            self._patience = _Patience(self)
-        return self._patience
-
-    # --- words that leave the mesh ---
+        self.hang(f"tile {place} has not ended its collective after {limit} cycles")
 
     def _collect(self) -> None:
         self._came += self.mesh.words()
         self.mesh.forget()
 
-    @_operation
-    def forget(self) -> None:
-        """Forget the words that have left the mesh so far."""
+    def _drop(self) -> None:
         self._collect()
         self._came = []
 
-    @_operation
-    def read(self, words: int) -> list[list[int]]:
-        """Return the next words that leave each row to the west.
+    def collect(self) -> None:
+        self.once(self._drop)
 
-        Raises
-        ------
-        HangError
-            If they stop coming.
-        """
+    async def read(self, words: int) -> Words:
+        return self.once(lambda: self._read(words))
+
+    def _read(self, words: int) -> Words:
         while True:
             self._collect()
-            out: list[list[int]] = [[] for _ in range(self.mesh.rows)]
+            out: Words = [[] for _ in range(self.mesh.rows)]
             for word in self._came:
                 out[word.row].append(word.data)
             if all(len(row) >= words for row in out):
@@ -370,13 +304,13 @@ class LaneHost:
             self._collect()
             if len(self._came) == seen:
                 done = min(map(len, out))
-                raise self.hang(f"results stopped after {done} of {words} words")
+                self.hang(f"results stopped after {done} of {words} words")
 
 
 class _Patience:
     """Looks at the progress of all tiles every :data:`PATIENCE` cycles, from now on."""
 
-    def __init__(self, host: LaneHost) -> None:
+    def __init__(self, host: LanesHost) -> None:
         self._host = host
         self._next = host.mesh.cycle + PATIENCE
         self._before = self._progress()
@@ -408,6 +342,6 @@ class _Patience:
             return
         now = self._progress()
         if np.array_equal(now, self._before) and self._host.busy():
-            raise self._host.hang(f"no tile made progress in {PATIENCE} cycles")
+            self._host.hang(f"no tile made progress in {PATIENCE} cycles")
         self._before = now
         self._next += PATIENCE

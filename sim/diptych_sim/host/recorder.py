@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Records a run for reports: :mod:`diptych_sim.run.folder` has the format.
+"""Records a run for reports, into its run folder.
 
 Everything sleeps until a counter or a register changes, so that recording costs little.
 """
@@ -21,7 +21,7 @@ from diptych_sim.host.clocking import current_cycle
 from diptych_sim.host.events import report_event
 from diptych_sim.host.fields import Fields
 from diptych_sim.host.mesh_counters import MeshCounters
-from diptych_sim.run.folder import MESH_SAMPLES, PANEL_SAMPLES
+from diptych_sim.host.sample_files import MESH_SAMPLES, PANEL_SAMPLES
 
 __all__ = ["PANEL_PERIOD", "SAMPLES_A_PERIOD", "MeshRecorder", "Recorder"]
 
@@ -59,7 +59,7 @@ class MeshRecorder:
     folder : Path
         Where ``mesh.u32`` goes.
     plan : dict
-        As of :func:`diptych_sim.run.folder.trace_plan`.
+        The plan of samples: a trace of a job.
     ends : sequence of int
         The number of the token that ends each round.
     """

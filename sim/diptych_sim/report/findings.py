@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from diptych_sim.account.tiles import TILE_MACS
+from diptych.config import TILE_MACS
 from diptych_sim.report.causes import in_words
 from diptych_sim.report.summary import text_of_number
 

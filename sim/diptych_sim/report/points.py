@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from diptych_sim.account.tiles import TILE_MACS
+from diptych.config import TILE_MACS
 from diptych_sim.report.roofline import Point, Roof
 
 __all__ = ["panel_points", "roof_of"]

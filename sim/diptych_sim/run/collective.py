@@ -4,40 +4,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.mesh.panel import DecodePanel
-from diptych_sim.account.errors import AccountError
-from diptych_sim.account.tiles import add_tiles, tile_changes
 from diptych_sim.compiler.collectives.compile import (
     Collective,
     CompiledCollective,
     compile_collective,
     expected_results,
 )
-from diptych_sim.cost.collectives import bound_cycles, predict, published_cycles
-from diptych_sim.engine.build import Progress
+from diptych_sim.cost.collectives import predict
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
-from diptych_sim.engine.names import Engine
 from diptych_sim.engine.simulate import Run
-from diptych_sim.engine.waves import WavePlan
-from diptych_sim.run import lanes_mesh as lane_runs
-from diptych_sim.run.verilator_mesh import run_job
+from diptych_sim.host.jobs import CollectiveJob, CollectiveResult
+
+from .backend import MeshBackend, VerilatorMesh
 
 __all__ = ["CollectiveRun", "collective", "random_vectors"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollectiveRun:
-    """What a collective gave, and what it cost."""
+    """A collective, and what was counted."""
 
     matches_golden: bool
     """Whether every vector that it was to write, read through the fabric, equals NumPy's."""
-    accounts: dict[str, Any]
+    measured: CollectiveResult
+    collective: Collective
     compiled: CompiledCollective
     run: Run
 
@@ -55,11 +49,8 @@ def collective(
     c: Collective,
     vectors: NDArray[np.uint32],
     *,
-    waves: WavePlan | None = None,
-    seed: int | None = None,
-    engine: Engine = "verilator",
+    backend: MeshBackend | None = None,
     checkpoint: Checkpoint | None = None,
-    progress: Progress | None = None,
 ) -> CollectiveRun:
     """Run a collective of vectors [rows, columns, words].
 
@@ -72,82 +63,31 @@ def collective(
     ------
     CollectiveError
         If it does not fit.
-    AccountError
-        If a tile's causes do not sum to the cycles, or tiles do not start together.
-    BuildError, SimulationError, ToolError
-        If a step fails.
+    BuildError, CheckpointError, HangError, SimulationError, ToolError
+        As of :meth:`.MeshBackend.run`.
     """
     compiled = compile_collective(c, vectors)
-    limit, results = 2000 + 20 * predict(c), c.columns * c.words
-    if engine == "lanes" and waves is None:
-        end, words, run = lane_runs.run_collective(
-            compiled,
-            (c.rows, c.columns),
-            results=results,
-            limit=limit,
-            hop_cycles=c.hop_cycles,
-            checkpoint=checkpoint,
-            progress=progress,
-        )
-        return _finished(c, vectors, compiled, end, words, run)
-    parameters = {"colors": compiled.colors, "hop_cycles": c.hop_cycles}
-    apart = engine == "lanes"
-    events, run = run_job(
-        partial(DecodePanel, c.rows, c.columns, **parameters, apart=apart),
-        "collective",
-        {
-            "mesh": [c.rows, c.columns],
-            "load": compiled.load,
-            "start": compiled.start,
-            "gather": compiled.gather,
-            "waited": compiled.waited,
-            "written": compiled.written,
-            "results": results,
-            "lines": compiled.program.lines,
-            "colors": {},
-            "limit": limit,
-        },
-        lanes=parameters if apart else None,
-        waves=waves,
-        seed=seed,
-        progress=progress,
+    job = CollectiveJob(
+        mesh=(c.rows, c.columns),
+        parameters={"colors": compiled.colors, "hop_cycles": c.hop_cycles},
+        load=compiled.load,
+        start=compiled.start,
+        gather=compiled.gather,
+        waited=compiled.waited,
+        written=compiled.written,
+        results=c.columns * c.words,
+        lines=compiled.program.lines,
+        colors={},
+        limit=2000 + 20 * predict(c),
+        checkpoint=checkpoint,
     )
-    words = next(event["words"] for event in events if event["kind"] == "results")
-    end = next(event for event in events if event["kind"] == "collective")
-    return _finished(c, vectors, compiled, end, words, run)
-
-
-def _finished(
-    c: Collective,
-    vectors: NDArray[np.uint32],
-    compiled: CompiledCollective,
-    end: dict[str, Any],
-    words: list[list[int]],
-    run: Run,
-) -> CollectiveRun:
+    measured, run = (backend or VerilatorMesh()).run(job)
     expected, must = expected_results(c, vectors)
-    got = np.array(words, np.uint32).reshape(vectors.shape)
+    got = np.array(measured.words, np.uint32).reshape(vectors.shape)
     return CollectiveRun(
         matches_golden=bool(np.array_equal(got[must], expected[must])),
-        accounts=_account(c, end),
+        measured=measured,
+        collective=c,
         compiled=compiled,
         run=run,
     )
-
-
-def _account(c: Collective, end: dict[str, Any]) -> dict[str, Any]:
-    starts = end["starts"]
-    if min(starts) != max(starts):
-        raise AccountError(
-            f"Tiles must start in one cycle, not from {min(starts)} to {max(starts)}"
-        )
-    cycles = end["end"] - starts[0]
-    changes = tile_changes(end["before"], end["after"], cycles)
-    return {
-        "cycles": cycles,
-        "bound_cycles": bound_cycles(c),
-        "predicted_cycles": predict(c),
-        "published_cycles": published_cycles(c),
-        "mac_utilization": 0.0,
-        **add_tiles(changes),
-    }

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from diptych_sim.compiler.decode.compile import DecodeProgram
-from diptych_sim.run.folder import EVENTS
+
+from .folder import EVENTS
 
 __all__ = ["Events", "OnEvent", "Written"]
 

@@ -53,6 +53,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych_sim.compiler.decode.compile import DecodeProgram
+from diptych_sim.host.sample_files import MESH_SAMPLES, PANEL_SAMPLES
 
 __all__ = [
     "EVENTS",
@@ -70,8 +71,8 @@ __all__ = [
 
 RESULT = "result.json"
 EVENTS = "events.jsonl"
-PANEL_SAMPLES = "panel.u32"
-MESH_SAMPLES = "mesh.u32"
+
+
 FILES = (RESULT, EVENTS, PANEL_SAMPLES, MESH_SAMPLES)
 
 TILE_SAMPLES = 100_000

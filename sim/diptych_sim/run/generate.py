@@ -3,103 +3,64 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from diptych.link.layout import HEADS, Settings
+from diptych.config import DEFAULTS, MachineConfig
 from diptych.system import System
-from diptych.systolic.isa import Queue
-from diptych_sim.compiler.decode.compile import DecodeProgram, compile_decode
-from diptych_sim.compiler.decode.placement import UnsupportedModelError
-from diptych_sim.compiler.decode.routes import Color
-from diptych_sim.compiler.prefill.compile import PrefillProgram, compile_prefill
-from diptych_sim.engine.build import BuildOptions, Progress
+from diptych_sim.compiler.decode.compile import DecodeProgram
+from diptych_sim.compiler.prefill.compile import PrefillProgram
+from diptych_sim.engine.build import Progress
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.names import Engine
+from diptych_sim.engine.processes import processes
 from diptych_sim.engine.simulate import Run, simulate
 from diptych_sim.engine.waves import WavePlan
-from diptych_sim.golden.machine import GoldenMachine
 from diptych_sim.golden.quantized import QuantizedModel
-from diptych_sim.host.public_signals import TILE_PUBLIC
-from diptych_sim.run.events import Events, OnEvent, Written
-from diptych_sim.run.folder import trace_plan
+from diptych_sim.host.jobs import TESTBENCH, GenerateJob, write_job
+from diptych_sim.host.public_signals import SYSTEM_PUBLIC
 
-__all__ = ["Generation", "Machine", "generate", "generate_batch"]
+from .backend import OnEvent, mesh_backend, mesh_options
+from .events import Events, Written
+from .folder import trace_plan
+from .programs import Programs, Stage, compile_programs
 
-_PANEL = "system.prefill.panel"
-PUBLIC = (
-    *TILE_PUBLIC,
-    ("tile.router", "*_o__valid"),
-    ("system.prefill.hbm", "count_*"),
-    ("system.prefill.hbm", "axi__*"),
-    (_PANEL, "count_*"),
-    *((f"{_PANEL}.scratchpad", name) for name in ("count_*", "*__en", "*__ready", "*__mask")),
-    (f"{_PANEL}.scratchpad", "read_x__data"),
-    *((f"{_PANEL}.accumulators", name) for name in ("count_*", "*__en", "*__ready")),
-    *((f"{_PANEL}.accumulators", name) for name in ("sums__start", "read__data")),
-    *((f"{_PANEL}.{engine}", "count_*") for engine in ("matrix", "vector", "load", "store")),
-    (f"{_PANEL}.queues", "count_*"),
-    ("system.link", "count_*"),
-    ("system.link.transmitter", "count_*"),
-    ("system.link.transmitter", "now"),
-    ("system.link.transmitter", "filled"),
-    *(("system.link.receiver", name) for name in ("expected", "oldest")),
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """Sizes and speeds of the machine; defaults are those of the command."""
-
-    array: tuple[int, int] = (16, 16)
-    mesh: tuple[int, int] = (8, 8)
-    sram_bytes: int = 16384
-    program_depth: int = 256
-    """Instructions that a tile holds; more if a program needs more."""
-    hbm_latency: int = 100
-    hbm_bytes_per_cycle: int = 64
-    weight_rows: int = 1
-    link_latency: int = 50
-    link_bytes_per_cycle: int = 4
-
-    def system(
-        self, hbm_bytes: int, instructions: int = 0, *, mesh_apart: bool = False
-    ) -> partial[System]:
-        """Return what makes the hardware, with an HBM and program memories of at least these sizes."""
-        size = 2**20
-        while size < hbm_bytes:
-            size *= 2
-        return partial(
-            System,
-            *self.array,
-            *self.mesh,
-            hbm_bytes=size,
-            hbm_latency=self.hbm_latency,
-            hbm_bytes_per_cycle=self.hbm_bytes_per_cycle,
-            weight_rows=self.weight_rows,
-            link_latency=self.link_latency,
-            link_bytes_per_cycle=self.link_bytes_per_cycle,
-            sram_bytes=self.sram_bytes,
-            program_depth=max(self.program_depth, instructions),
-            mesh_apart=mesh_apart,
-        )
+__all__ = ["Generation", "generate"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """What the machine wrote, and what it cost."""
+    """Text that the machine wrote, and the events of the run.
+
+    When decode ran alone, the first token of each sequence is the golden model's; its cycle is that
+    in which the mesh had taken all that it was loaded with.
+
+    Attributes
+    ----------
+    sequences : list of Written
+        Tokens after each prompt.
+    events : list of dict
+        As :mod:`.folder` specifies.
+    run : Run
+        How long it took.
+    machine : MachineConfig
+        The machine.
+    decode : DecodeProgram
+        Program of the mesh.
+    prefill : PrefillProgram or None
+        Program of the prefill panel; None if decode ran alone.
+    """
 
     sequences: list[Written]
     events: list[dict[str, Any]]
     run: Run
-    decode: DecodeProgram | None
+    machine: MachineConfig
+    decode: DecodeProgram
     prefill: PrefillProgram | None
 
     @property
@@ -117,18 +78,19 @@ class Generation:
         """Tokens that were written, one sequence after the other."""
         return [token for written in self.sequences for token in written.tokens]
 
+    @property
+    def tiles(self) -> list[dict[str, int]]:
+        """Counters of each tile, from reset to the last token."""
+        return next(e["tiles"] for e in reversed(self.events) if e["kind"] == "counters")
 
-def generate(model: QuantizedModel, prompt: list[int], tokens: int, **options: Any) -> Generation:
-    """Run prefill, link and decode in one simulation, for one prompt: :func:`generate_batch`."""
-    return generate_batch(model, [prompt], [tokens], **options)
 
-
-def generate_batch(
+def generate(
     model: QuantizedModel,
-    prompts: Sequence[list[int]],
+    prompts: Sequence[Sequence[int]],
     tokens: Sequence[int],
     *,
-    machine: Machine,
+    machine: MachineConfig = DEFAULTS,
+    stage: Stage = "all",
     damage: float = 0.0,
     waves: WavePlan | None = None,
     out: Path | None = None,
@@ -141,34 +103,40 @@ def generate_batch(
     progress: Progress | None = None,
     on_event: OnEvent | None = None,
 ) -> Generation:
-    """Run prefill, link and decode in one simulation.
+    """Run prefill, link and decode in one simulation, or decode alone.
 
     Parameters
     ----------
     model : QuantizedModel
-        What to run.
-    prompts : list of list of int
+        The model.
+    prompts : sequence of sequence of int
         One to eight prompts, each of at least one token: their sequences are written together.
-    tokens : list of int
-        How many to write for each, at least 1; prompt and tokens fit into the context.
-    machine : Machine
-        On what.
+    tokens : sequence of int
+        Tokens to write for each, at least 1; prompt and tokens fit into the context.
+    machine : MachineConfig
+        The machine; HBM and program memories are enlarged for the programs.
+    stage : str
+        With ``decode`` the golden model reads the prompts and writes each one's first token: a
+        back door.
     damage : float
         Probability that a word on the link is damaged.
     waves : WavePlan, optional
         What to record, in time since the start.
     out : Path, optional
-        Folder that gets the events of the run, as :mod:`diptych_sim.run.folder` specifies.
+        Folder that gets the events of the run, as :mod:`.folder` specifies.
     trace : bool
         Whether it gets samples of counters, too.
     about : mapping, optional
-        What else the event ``run`` is to say.
+        Further fields of the event ``run``.
     text_of : callable, optional
-        Called for each token as it comes; what it returns is the ``text`` of the event ``token``.
+        Called with sequence and token for each token; returns the ``text`` of the event ``token``.
+    seed : int, optional
+        Seed of every random draw.
     engine : Engine
-        What runs the mesh; all else runs in Verilator, cycle by cycle with it.
+        What runs the mesh. All else runs in Verilator, cycle by cycle with it, as do waves and
+        samples; decode alone on lanes needs no Verilator without them.
     checkpoint : Checkpoint, optional
-        Where the run is kept, with lanes, once the mesh is all that works: after the first tokens.
+        Where the run is saved, with lanes: once the mesh is all that works.
     progress, on_event
         Called at steps of the build, and for events of the simulation.
 
@@ -178,106 +146,78 @@ def generate_batch(
         If it cannot be read, or is not of this run.
     MeshTooSmallError, PrefillError, UnsupportedModelError
         If the machine cannot run the model or the prompt.
-    BuildError, SimulationError, ToolError
+    BuildError, HangError, SimulationError, ToolError
         If a step fails.
     """
-    if model.config.kv_heads > HEADS:
-        raise UnsupportedModelError(
-            f"Model must have at most {HEADS} KV heads, not {model.config.kv_heads}"
-        )
-    decode = compile_decode(
-        model,
-        *machine.mesh,
-        prompt_tokens=[len(prompt) for prompt in prompts],
-        tokens=tokens,
-        sram_bytes=machine.sram_bytes,
+    programs = compile_programs(model, prompts, tokens, machine=machine, stage=stage)
+    machine, decode = programs.machine, programs.decode
+    traced = out is not None and trace and processes() == 1
+    plan = trace_plan(decode, mesh=machine.mesh) if traced else None
+    fields: dict[str, Any] = {
+        "checkpoint": checkpoint,
+        "trace": plan,
+        "folder": str(out.absolute()) if out is not None else None,
+    }
+    with Events(out, text_of=text_of, on_event=on_event) as events:
+        array = machine.array if stage == "all" else None
+        events.start(decode, prompts, about, array=array, mesh=machine.mesh, plan=plan)
+        if stage == "decode":
+            backend = mesh_backend(
+                engine, sampled=plan is not None, waves=waves, seed=seed, progress=progress
+            )
+            _, run = backend.run(programs.decode_job(**fields), events)
+        else:
+            if engine == "lanes":
+                fields["cosimulated"] = True
+            job = programs.generate_job(**fields, damage=damage)
+            run = _run_system(
+                programs, job, waves=waves, seed=seed, progress=progress, events=events
+            )
+    return Generation(
+        sequences=events.written(prompts, programs.expected),
+        events=events.all,
+        run=run,
+        machine=machine,
+        decode=decode,
+        prefill=programs.prefill,
     )
-    prefill = compile_prefill(model, *machine.array, *prompts)
-    expected = [
-        list(GoldenMachine(model).generate(prompt, count))
-        for prompt, count in zip(prompts, tokens, strict=True)
-    ]
-    plan = trace_plan(decode, mesh=machine.mesh) if out is not None and trace else None
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="diptych-")))
-        events = stack.enter_context(Events(out, text_of=text_of, on_event=on_event))
-        events.start(decode, prompts, about, array=machine.array, mesh=machine.mesh, plan=plan)
-        depth = max(machine.program_depth, decode.program_depth)
-        sizes: dict[str, Any] = {"sram_bytes": machine.sram_bytes, "program_depth": depth}
-        lanes = sizes if engine == "lanes" else None
-        if lanes is not None:
-            LaneMesh(*machine.mesh, progress=progress, **sizes).close()  # builds what it needs
-        (folder / "hbm.bin").write_bytes(prefill.hbm)
-        job = {
-            "hbm": "hbm.bin",
-            "program": prefill.program_address,
-            "rows": [decode.load_packets(row) for row in range(machine.mesh[0])],
-            "settings": list(_settings(decode).items()),
-            "tokens": sum(tokens),
-            "sequences": len(prompts),
-            "limit": 2_000_000,
-            "damage": damage,
-            "mesh": machine.mesh,
-            "weight_rows": machine.weight_rows,
-            "layers": _layer_ends(prefill),
-            "lanes": lanes,
-            "trace": plan,
-            "checkpoint": checkpoint and checkpoint.job(),
-            "ends": decode.round_ends,
-            "lines": decode.program.lines,
-            "colors": {color.value: color.name for color in Color},
-        }
-        (folder / "job.json").write_text(json.dumps(job))
-        run = simulate(
-            machine.system(len(prefill.hbm), decode.program_depth, mesh_apart=engine == "lanes"),
+
+
+def _run_system(
+    programs: Programs,
+    job: GenerateJob,
+    *,
+    waves: WavePlan | None,
+    seed: int | None,
+    progress: Progress | None,
+    events: OnEvent,
+) -> Run:
+    """Run the whole machine in one simulation."""
+    machine = programs.machine
+    assert programs.prefill is not None
+    if job.cosimulated:
+        sizes: dict[str, Any] = job.parameters
+        LaneMesh(*job.mesh, progress=progress, **sizes).close()  # builds it
+    if job.checkpoint is not None:
+        job = replace(job, checkpoint=job.checkpoint.absolute())
+    with TemporaryDirectory(prefix="diptych-") as name:
+        folder = Path(name)
+        (folder / job.hbm).write_bytes(programs.prefill.hbm)
+        return simulate(
+            partial(
+                System,
+                *machine.array,
+                *machine.mesh,
+                **machine.system_parameters,
+                mesh_apart=job.cosimulated,
+            ),
             name="system",
-            test_module="diptych_sim.host.generate",
-            env={
-                "DIPTYCH_JOB": folder / "job.json",
-                **({"DIPTYCH_TRACE": out.absolute()} if out is not None else {}),
-            },
-            public=PUBLIC,
-            options=(BuildOptions(outside="mesh") if lanes else BuildOptions(shared=("tile",))),
+            test_module=TESTBENCH,
+            env=write_job(job, folder),
+            public=SYSTEM_PUBLIC,
+            options=mesh_options(job.cosimulated),
             waves=waves,
             seed=seed,
             progress=progress,
             on_event=events,
         )
-    return Generation(
-        sequences=events.written(prompts, expected),
-        events=events.all,
-        run=run,
-        decode=decode,
-        prefill=prefill,
-    )
-
-
-def _layer_ends(prefill: PrefillProgram) -> list[int]:
-    """Return for each layer the number of its last MATRIX command."""
-    matrix = [c for c in prefill.commands.commands if c.queue is Queue.MATRIX]
-    ends = {c.label.layer: number for number, c in enumerate(matrix) if c.label.layer is not None}
-    return [ends[layer] for layer in sorted(ends)]
-
-
-def _settings(decode: DecodeProgram) -> dict[int, int]:
-    """Return the link's settings for a compiled mesh."""
-    layout = decode.layout
-    settings = {
-        Settings.ROWS: layout.rows,
-        Settings.LAST_COLUMN: decode.placement.columns - 1,
-        Settings.LAYER_STRIDE: layout.layer_stride,
-        Settings.VALUE_STRIDE: layout.value_stride,
-        Settings.HEAD_WORDS: layout.head_dim // 4,
-        Settings.HEAD_COUNT: len(layout.heads),
-        Settings.ACTIVATES: int(max(decode.tokens) > 1),
-        Settings.PROMPT_STRIDE: layout.prompt_stride,
-        Settings.LAST_PROMPT: len(decode.tokens) - 1,
-    }
-    if len(decode.tokens) > 1:
-        settings[Settings.TOKENS] = decode.placement.at("arguments")
-    for place in layout.heads:
-        base = Settings.HEAD + place.head * Settings.HEAD_STEP
-        settings[base] = place.first | place.last << 16
-        settings[base + 1] = place.keys
-        settings[base + 2] = place.values
-    return settings

@@ -13,7 +13,7 @@ from cocotb.triggers import RisingEdge
 
 from diptych_sim.engine.lanes.digest import digest_keys
 from diptych_sim.host.clocking import start_clock_and_reset
-from diptych_sim.host.decode import WIDTH, lines
+from diptych_sim.host.simulator_host import HOST_LINE_BITS, host_lines
 from diptych_sim.host.streams import StreamDriver
 from diptych_sim.host.watchdog import tile_body
 
@@ -76,12 +76,12 @@ async def writes_state(dut: Any) -> None:
     """
     job = json.loads(Path(os.environ["DIPTYCH_STATE"]).read_text())
     rows, columns = job["mesh"]
-    drivers = [StreamDriver(dut, f"i__{r}", unsigned(WIDTH)) for r in range(rows)]
+    drivers = [StreamDriver(dut, f"i__{r}", unsigned(HOST_LINE_BITS)) for r in range(rows)]
     for r in range(rows):
         getattr(dut, f"words__{r}__valid").value = 0
     await start_clock_and_reset(dut)
     for driver, words in zip(drivers, job["load"], strict=True):
-        cocotb.start_soon(driver.send(lines(words)))
+        cocotb.start_soon(driver.send(host_lines(words)))
     handles = {
         (r, c, name): handle
         for r in range(rows)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +15,10 @@ from diptych_sim.compiler.array.commands import CommandList, PrefillProgram, pac
 from diptych_sim.compiler.array.hazards import Hazards, Span
 from diptych_sim.compiler.array.hbm_layout import HbmImage, up
 from diptych_sim.compiler.array_gemm.plan import Chunk, Tiling, plans, streamed, tilings
-from diptych_sim.cost.prefill import PrefillCost, prefill_cost
 
-__all__ = ["MAX_HBM_BYTES", "GemmError", "GemmProgram", "compile_gemm"]
+__all__ = ["MAX_HBM_BYTES", "GemmCandidate", "GemmError", "GemmProgram", "gemm_candidates"]
 
 MAX_HBM_BYTES = 2**24
-READ_SHARE = 1.05
-"""HBM reads that a program should need at most, in operand bytes."""
 _MODES = Modes()
 _MOST_ROWS = 2**15
 _LOADS_AHEAD = 6
@@ -41,7 +38,52 @@ class GemmProgram:
     pitch: int
     operand_bytes: int
     """Bytes of both operands and of the bias, without padding: what must be read."""
-    cost: PrefillCost
+
+
+@dataclass(frozen=True)
+class GemmCandidate:
+    """One way to cut a product into loads and products.
+
+    Attributes
+    ----------
+    commands : CommandList
+        Its commands.
+    image : HbmImage
+        The operands, as it wants them.
+    rows : int
+        Rows of the result.
+    pitch : int
+        Bytes from one of them to the next.
+    operand_bytes : int
+        As of :class:`GemmProgram`.
+    """
+
+    commands: CommandList
+    image: HbmImage
+    rows: int
+    pitch: int
+    operand_bytes: int
+
+    def without_image(self) -> PrefillProgram:
+        """Return the commands as a program for the cost model."""
+        return PrefillProgram(b"", 0, self.commands, self.operand_bytes)
+
+    def program(self) -> GemmProgram:
+        """Return the program with its HBM image; it can be made once."""
+        image = self.image
+        result = _result_address(image)
+        image.data += bytes(result + self.rows * self.pitch - len(image.data))
+        words = self.commands.words()
+        image.add("program", np.array(words, dtype="<u4"))
+        beats = -(-4 * len(words) // BEAT_BYTES)
+        # The low bits of the address are the length of a short program.
+        start = image.at["program"] + (beats if beats < BEAT_BYTES else 0)
+        program = PrefillProgram(bytes(image.data), start, self.commands, self.operand_bytes)
+        return GemmProgram(program, result, self.pitch, self.operand_bytes)
+
+
+def _result_address(operands: HbmImage) -> int:
+    return up(len(operands.data), 4096)
 
 
 def _layout(
@@ -284,7 +326,7 @@ def _emit(
     return out.list
 
 
-def compile_gemm(
+def gemm_candidates(
     x: NDArray[np.int8],
     w: NDArray[np.int8],
     bias: NDArray[np.int32] | None,
@@ -292,13 +334,9 @@ def compile_gemm(
     rows: int,
     columns: int,
     weight_rows: int = 1,
-    latency: int = 100,
     bytes_per_cycle: int = 64,
-) -> GemmProgram:
-    """Compile ``x @ w + bias`` for an array of ``rows`` x ``columns``.
-
-    Of several ways to cut the work into loads and products it takes the one that the cost model
-    finds fastest, among those whose HBM reads stay within :data:`READ_SHARE` if there are any.
+) -> Iterator[GemmCandidate]:
+    """Yield ways to compute ``x @ w + bias`` on an array of ``rows`` x ``columns``.
 
     Parameters
     ----------
@@ -308,8 +346,8 @@ def compile_gemm(
         int8 [K, N].
     bias : array, optional
         int32 [N].
-    weight_rows, latency, bytes_per_cycle : int
-        Of the panel and its HBM, for the cost model; any program runs on any.
+    weight_rows, bytes_per_cycle : int
+        Of the panel and its HBM, for the plans; any program runs on any.
 
     Raises
     ------
@@ -324,32 +362,9 @@ def compile_gemm(
             f"Product must fit into {MAX_HBM_BYTES} bytes of HBM, and {m}x{k}x{n} needs {needed}"
         )
     operand_bytes = x.size + w.size + (0 if bias is None else 4 * n)
-    best: tuple[tuple[bool, float], CommandList, PrefillCost, HbmImage] | None = None
     for tiles in tilings(m, k, n, rows=rows, columns=columns, weight_rows=weight_rows):
         image = _layout(x, w, bias, tiles)
-        result = up(len(image.data), 4096)
+        result = _result_address(image)
         for chunks in plans(tiles, bytes_per_cycle) if tiles.resident else [streamed(tiles)]:
             commands = _emit(tiles, chunks, image, result, pitch, bias is not None)
-            cost = prefill_cost(
-                PrefillProgram(b"", 0, commands, operand_bytes),
-                rows=rows,
-                columns=columns,
-                weight_rows=weight_rows,
-                latency=latency,
-                bytes_per_cycle=bytes_per_cycle,
-            )
-            over = max(0.0, cost.predicted_hbm_read / operand_bytes - READ_SHARE)
-            rank = (over > 0, cost.predicted_cycles * (1 + over))
-            if best is None or rank < best[0]:
-                best = rank, commands, cost, image
-    assert best is not None
-    _, commands, cost, image = best
-    result = up(len(image.data), 4096)
-    image.data += bytes(result + m * pitch - len(image.data))
-    words = commands.words()
-    image.add("program", np.array(words, dtype="<u4"))
-    beats = -(-4 * len(words) // BEAT_BYTES)
-    # The low bits of the address tell a short program's length.
-    start = image.at["program"] + (beats if beats < BEAT_BYTES else 0)
-    program = PrefillProgram(bytes(image.data), start, commands, operand_bytes)
-    return GemmProgram(program, result, pitch, operand_bytes, cost)
+            yield GemmCandidate(commands, image, m, pitch, operand_bytes)

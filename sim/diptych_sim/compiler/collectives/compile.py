@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.config import DEFAULTS
 from diptych.mesh.fabric import Combine, Load, Port
 from diptych.mesh.isa import Function, Op, Type
 from diptych_sim.compiler.collectives.algorithms import (
@@ -27,8 +28,8 @@ from diptych_sim.compiler.collectives.plan import (
     Plan,
     line,
 )
-from diptych_sim.compiler.mesh_kernels.kernel import packet, receive_words, send_words
 from diptych_sim.compiler.tile.assembler import Assembler
+from diptych_sim.compiler.tile.kernel import packet, receive_words, send_words
 from diptych_sim.compiler.tile.routes import check_routes
 
 __all__ = [
@@ -255,7 +256,7 @@ def _append(program: Assembler, c: Collective, move: Move, result: int) -> None:
 
 
 def compile_collective(
-    c: Collective, vectors: NDArray[np.uint32], *, sram_bytes: int = 16384
+    c: Collective, vectors: NDArray[np.uint32], *, sram_bytes: int = DEFAULTS.sram_bytes
 ) -> CompiledCollective:
     """Compile a collective of vectors [rows, columns, words].
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.config import DEFAULTS
 from diptych.mesh.fabric import Load, header
 from diptych_sim.compiler.decode.kv_layout import KvLayout, kv_layout, pack_bytes
 from diptych_sim.compiler.decode.placement import Placement, State, place
@@ -233,7 +234,7 @@ def compile_decode(
     *,
     prompt_tokens: int | Sequence[int],
     tokens: int | Sequence[int],
-    sram_bytes: int = 16384,
+    sram_bytes: int = DEFAULTS.sram_bytes,
 ) -> DecodeProgram:
     """Compile a model for a mesh of ``rows`` x ``columns`` tiles.
 

@@ -19,7 +19,8 @@ from diptych_sim.compiler.mesh_kernels.gemm_routes import (
     ring_place,
     shift_routes,
 )
-from diptych_sim.compiler.mesh_kernels.kernel import (
+from diptych_sim.compiler.tile.assembler import Assembler
+from diptych_sim.compiler.tile.kernel import (
     KernelError,
     MeshKernel,
     choose_sram,
@@ -29,7 +30,6 @@ from diptych_sim.compiler.mesh_kernels.kernel import (
     receive_words,
     words_of,
 )
-from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.compiler.tile.routes import check_routes
 
 __all__ = ["ALGORITHMS", "CompiledMeshGemm", "compile_mesh_gemm"]

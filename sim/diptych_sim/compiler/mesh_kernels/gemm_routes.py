@@ -6,7 +6,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from diptych.mesh.fabric import LOAD_COLOR, Port
-from diptych_sim.compiler.mesh_kernels.kernel import load_route
+from diptych_sim.compiler.tile.kernel import load_route
 from diptych_sim.compiler.tile.routes import RouteEntry
 
 __all__ = ["BroadcastColor", "ShiftColor", "broadcast_routes", "ring_place", "shift_routes"]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from diptych.mesh.fabric import LOAD_COLOR, Combine, Load, Port
 from diptych.mesh.isa import Function, Op, Type
-from diptych_sim.compiler.mesh_kernels.kernel import (
+from diptych_sim.compiler.tile.assembler import Assembler
+from diptych_sim.compiler.tile.kernel import (
     KernelError,
     MeshKernel,
     choose_sram,
@@ -21,7 +22,6 @@ from diptych_sim.compiler.mesh_kernels.kernel import (
     read_task,
     words_of,
 )
-from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.compiler.tile.routes import RouteEntry, check_routes
 from diptych_sim.golden.numbers import UNITY
 

@@ -18,14 +18,14 @@ from diptych.mesh.fabric import LOAD_COLOR, Combine, Load, Port
 from diptych.mesh.isa import Function
 from diptych_sim.compiler.collectives.algorithms import spanning_tree
 from diptych_sim.compiler.mesh_kernels.gemv import row_product, sum_routes
-from diptych_sim.compiler.mesh_kernels.kernel import (
+from diptych_sim.compiler.tile.assembler import Assembler
+from diptych_sim.compiler.tile.kernel import (
     load_route,
     packet,
     receive_words,
     send_words,
     words_of,
 )
-from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.compiler.tile.routes import RouteEntry
 from diptych_sim.golden.numbers import UNITY
 

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,21 +33,21 @@ class Checkpoint:
 
     Attributes
     ----------
-    file : Path
-        The file; it is there as a whole or not at all, whatever happens.
+    file : str
+        Path of the file; it is there as a whole or not at all, whatever happens.
     every : int
         Cycles from one checkpoint to the next.
     resume : bool
         Whether to go on from what the file holds.
     """
 
-    file: Path
+    file: str
     every: int
     resume: bool = False
 
-    def job(self) -> dict[str, Any]:
-        """Return what a testbench is told, for JSON."""
-        return {"file": str(self.file.absolute()), "every": self.every, "resume": self.resume}
+    def absolute(self) -> Checkpoint:
+        """Return the same for a process that runs in another folder."""
+        return replace(self, file=str(Path(self.file).absolute()))
 
 
 class Keeper:
@@ -94,7 +94,7 @@ class Keeper:
         return about["notes"], files
 
     def _read(self) -> tuple[dict[str, Any], dict[str, bytes], list[State]]:
-        file = self._checkpoint.file
+        file = Path(self._checkpoint.file)
         try:
             with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
                 about = json.loads(bytes(arrays["about"]))
@@ -147,7 +147,7 @@ class Keeper:
         content = io.BytesIO()
         arrays: dict[str, Any] = {name: np.frombuffer(x, np.uint8) for name, x in data.items()}
         np.savez_compressed(content, **arrays)
-        file = self._checkpoint.file
+        file = Path(self._checkpoint.file)
         part = file.with_name(f".{file.name}.part")
         try:
             with _alone(part) as out:

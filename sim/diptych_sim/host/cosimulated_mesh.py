@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A mesh that lanes compute in a simulation of everything else."""
+"""A mesh on lanes in a simulation of everything else."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from diptych_sim.engine.lanes.cosim_ports import Pins
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.lanes.signal_handles import lane_tiles
 from diptych_sim.engine.lanes.waveforms import record_tiles
-from diptych_sim.host.mesh_counters import MeshCounters
 
-__all__ = ["LanesInside", "counter_of", "mesh_of"]
+__all__ = ["CosimulatedMesh"]
 
 
 _WEST = (
@@ -26,7 +25,7 @@ _BITS = range((2 * BUFFER_DEPTH - 1).bit_length())
 """Bits of the places in its buffers where is read and written."""
 
 
-class LanesInside:
+class CosimulatedMesh:
     """A mesh on lanes, reset, behind the shell that the simulator has in its place.
 
     Its tiles are found by name, as those of a mesh in the simulator.
@@ -78,19 +77,3 @@ class LanesInside:
         """Return a handle of the simulator that follows a register of a tile; there is one."""
         self._pins.watch(name, row, column)
         return self._shell.watched
-
-
-def mesh_of(shell: Any, job: dict[str, Any]) -> Any:
-    """Return the mesh: that of the simulator, or one on lanes behind its shell.
-
-    ``job`` has ``mesh`` (rows, columns) and ``lanes`` (None, or parameters of a :class:`.LaneMesh`).
-    """
-    return LanesInside(shell, *job["mesh"], **job["lanes"]) if job["lanes"] else shell
-
-
-def counter_of(mesh: Any, counters: MeshCounters, job: dict[str, Any]) -> Any:
-    """Return a handle of the program counter of the reference tile of a trace, to be waited for."""
-    reference = job["trace"]["reference"]
-    if isinstance(mesh, LanesInside):
-        return mesh.signal("core.watch_pc", *divmod(reference, job["mesh"][1]))
-    return counters.bodies[reference].core.watch_pc

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Jobs for the simulated machine, and their results: written and read here alone.
+
+A run writes its job into a file to which ``$DIPTYCH_JOB`` points; the testbench reads it, does the
+work, and reports a result as an event. On lanes both stay in one process.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from diptych_sim.cache.store import digest
+from diptych_sim.compiler.tile.kernel import Readback
+from diptych_sim.engine.lanes.checkpoint import Checkpoint
+
+__all__ = [
+    "JOB_VARIABLE",
+    "TESTBENCH",
+    "ArrayGemmJob",
+    "ArrayGemmResult",
+    "CollectiveJob",
+    "CollectiveResult",
+    "DecodeJob",
+    "GenerateJob",
+    "KernelJob",
+    "KernelResult",
+    "MeshJob",
+    "Words",
+    "read_job",
+    "result_of",
+    "write_job",
+]
+
+JOB_VARIABLE = "DIPTYCH_JOB"
+"""Environment variable of the testbench: path of the job's file."""
+TESTBENCH = "diptych_sim.host.testbench"
+"""Module that runs any job in a simulator."""
+
+Words = list[list[int]]
+"""32-bit words for each row of a mesh."""
+Counters = list[dict[str, int]]
+"""Counters of each tile, row by row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshJob:
+    """What every job of a mesh has.
+
+    Attributes
+    ----------
+    mesh : (int, int)
+        Rows and columns.
+    parameters : dict
+        Parameters of :class:`~diptych.mesh.mesh.Mesh`, but its size.
+    load : list of list of int
+        Words that are sent into each row first.
+    lines : list of str
+        Listing of the program, a line for each instruction; for messages of the watchdog.
+    colors : dict of int to str
+        Names of colors; for them, too.
+    limit : int
+        Cycles that a step may take: a token, a kernel, a collective.
+    cosimulated : bool
+        Whether lanes compute the mesh in a simulation of everything else.
+    checkpoint : Checkpoint or None
+        Where the run is saved, for a mesh on lanes.
+    """
+
+    mesh: tuple[int, int]
+    parameters: dict[str, int]
+    load: Words
+    lines: list[str]
+    colors: dict[int, str]
+    limit: int
+    cosimulated: bool = False
+    checkpoint: Checkpoint | None = None
+    result: ClassVar[type | None] = None
+
+    def identity(self) -> str:
+        """Return a hash of what the run computes, wherever it is saved and recorded."""
+        same: Any = replace(self, checkpoint=None, cosimulated=False)
+        if hasattr(same, "folder"):
+            same = replace(same, folder=None)
+        return digest([type(self).__name__, msgspec.json.encode(same).decode()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelResult:
+    """What a kernel did.
+
+    Attributes
+    ----------
+    cycles : int
+        From the first in which a tile is busy to the first in which none is.
+    before, after : list of dict
+        Counters of each tile in these cycles.
+    readbacks : list
+        Words by readback and row.
+    """
+
+    cycles: int
+    before: Counters
+    after: Counters
+    readbacks: list[Words]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelJob(MeshJob):
+    """A kernel: loaded, started, watched until no tile is busy, and read."""
+
+    start: Words
+    readbacks: list[Readback]
+    result: ClassVar[type] = KernelResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectiveResult:
+    """What a collective did.
+
+    Attributes
+    ----------
+    starts : list of int
+        Cycle in which each tile issued the last of its instructions that wait.
+    end : int
+        Cycle after the last write.
+    before, after : list of dict
+        Counters of each tile in the first and in the last of these cycles.
+    words : list of list of int
+        Results, by row.
+    """
+
+    starts: list[int]
+    end: int
+    before: Counters
+    after: Counters
+    words: Words
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectiveJob(MeshJob):
+    """A collective.
+
+    Attributes
+    ----------
+    start, gather : list of list of int
+        Words that start it, and words that read the results.
+    waited : list of int
+        Instructions of each tile that wait for the others, before its first move.
+    written : list of int
+        Writes of each tile to its SRAM.
+    results : int
+        Words that each row sends back.
+    """
+
+    start: Words
+    gather: Words
+    waited: list[int]
+    written: list[int]
+    results: int
+    result: ClassVar[type] = CollectiveResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeJob(MeshJob):
+    """Decode alone; ``load`` includes the KV cache and the first tokens.
+
+    Attributes
+    ----------
+    first : list of int
+        First token of each sequence.
+    tokens : int
+        Tokens that follow, of all sequences.
+    ends : list of int
+        Number of the token that ends each round.
+    trace : dict or None
+        Sampling plan of :class:`.MeshRecorder`, which then writes into ``folder``.
+    folder : str or None
+        Run folder.
+    """
+
+    first: list[int]
+    tokens: int
+    ends: list[int]
+    trace: dict[str, Any] | None = None
+    folder: str | None = None
+
+    @property
+    def sequences(self) -> int:
+        return len(self.first)
+
+    @property
+    def total(self) -> int:
+        """Tokens in all, with the first ones."""
+        return len(self.first) + self.tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateJob(MeshJob):
+    """Prefill, link and decode; ``load`` are the packets for the mesh's rows.
+
+    Attributes
+    ----------
+    hbm : str
+        File with the contents of the HBM, beside the job's.
+    hbm_digest : str
+        Hash of them.
+    program : int
+        Address of the prefill program.
+    settings : list of (int, int)
+        Addresses and values of the link's settings.
+    sequences : int
+        Sequences that are written together.
+    total : int
+        Tokens in all.
+    damage : float
+        Probability that a word on the link is damaged.
+    weight_rows : int
+        Weight rows that the array loads in a cycle.
+    layers : list of int
+        For each layer the number of its last MATRIX command.
+    ends, trace, folder
+        As of :class:`DecodeJob`.
+    """
+
+    hbm: str
+    hbm_digest: str
+    program: int
+    settings: list[tuple[int, int]]
+    sequences: int
+    total: int
+    damage: float
+    weight_rows: int
+    layers: list[int]
+    ends: list[int]
+    trace: dict[str, Any] | None = None
+    folder: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayGemmResult:
+    """What a product did.
+
+    Attributes
+    ----------
+    cycles : int
+        From the start to the end of the program.
+    parts : dict
+        Counters by block and name.
+    beats_read, beats_of_program, beats_written : int
+        Beats on the HBM's channels as monitors counted them: read, read of the program, written.
+    """
+
+    cycles: int
+    parts: dict[str, dict[str, int]]
+    beats_read: int
+    beats_of_program: int
+    beats_written: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayGemmJob:
+    """A product from HBM to HBM.
+
+    Attributes
+    ----------
+    hbm : str
+        File with the contents of the HBM, beside the job's; what they are afterwards goes into
+        the file ``written``.
+    written : str
+        That file, beside the job's.
+    program : int
+        Address of the program.
+    limit : int
+        Cycles that it may take.
+    """
+
+    hbm: str
+    written: str
+    program: int
+    limit: int
+    result: ClassVar[type] = ArrayGemmResult
+
+
+_JOBS = {
+    kind.__name__: kind for kind in (KernelJob, CollectiveJob, DecodeJob, GenerateJob, ArrayGemmJob)
+}
+
+
+def write_job(job: MeshJob | ArrayGemmJob, folder: Path) -> dict[str, Path]:
+    """Write a job into a folder, and return the environment of its testbench."""
+    path = folder / "job.json"
+    path.write_bytes(msgspec.json.encode({"kind": type(job).__name__, "job": job}))
+    return {JOB_VARIABLE: path}
+
+
+def read_job() -> tuple[Any, Path]:
+    """Return the job to which the environment points, and its folder."""
+    path = Path(os.environ[JOB_VARIABLE])
+    outer = msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
+    kind = _JOBS[msgspec.json.decode(outer["kind"])]
+    return msgspec.json.decode(outer["job"], type=kind), path.parent
+
+
+def result_of(job: MeshJob | ArrayGemmJob, events: list[dict[str, Any]]) -> Any:
+    """Return the result of a job, among the events of its run; None if it has none."""
+    found = [event["result"] for event in events if event["kind"] == "result"]
+    return msgspec.convert(found[0], job.result) if found and job.result is not None else None

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Monitors that share no signal with the hardware's counters: transfers, and windows of cycles."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import cocotb
+from cocotb.triggers import ClockCycles, RisingEdge
+
+from diptych.mesh.router import DIRECTIONS
+
+from .watchdog import tile_body
+
+__all__ = ["TransferCounter", "Windows"]
+
+WINDOW = 150
+"""Cycles of a window."""
+
+
+class TransferCounter:
+    """Counts transfers at an interface; it sleeps while nothing is valid.
+
+    Attributes
+    ----------
+    count : int
+        Transfers so far.
+    """
+
+    def __init__(self, dut: Any, valid: Any, ready: Any = None) -> None:
+        self.count = 0
+        self._edge = RisingEdge(dut.clk)
+        self._valid, self._ready = valid, ready
+        cocotb.start_soon(self._run())
+
+    async def _run(self) -> None:
+        rises = RisingEdge(self._valid)
+        while True:
+            await self._edge
+            if not self._valid.value:
+                await rises
+            elif self._ready is None or self._ready.value:
+                self.count += 1
+
+
+class Windows:
+    """Compares what interfaces show for some cycles with what counters gain meanwhile.
+
+    Scratchpad and accumulators while the prompt is read; the links of a random tile after each
+    token.
+
+    Attributes
+    ----------
+    count : int
+        Windows that were compared.
+
+    Parameters
+    ----------
+    dut : handle
+        The system.
+    mesh : handle or CosimulatedMesh
+        Its mesh.
+    size : (int, int)
+        Rows and columns of the mesh.
+    weight_rows : int
+        Weight rows that the array loads in a cycle.
+    """
+
+    def __init__(self, dut: Any, mesh: Any, *, size: tuple[int, int], weight_rows: int) -> None:
+        self.count = 0
+        self._dut, self._mesh = dut, mesh
+        self._size, self._weight_rows = size, weight_rows
+        self._edge = RisingEdge(dut.clk)
+        self._rng = random.Random(cocotb.RANDOM_SEED)
+        panel = dut.prefill.panel
+        self._scratchpad, self._accumulators = panel.scratchpad, panel.accumulators
+
+    async def watch_prefill(self) -> None:
+        """Compare at random times, until cancelled."""
+        line = len(self._scratchpad.read_x__data) // 8
+        widths = dict.fromkeys("xvs", line) | {"w": line * self._weight_rows}
+        entry = len(self._accumulators.read__data) // 8
+        while True:
+            await ClockCycles(self._dut.clk, self._rng.randrange(200, 3000))
+            expected = self._memory_counters()
+            for _ in range(WINDOW):
+                moved = self._moved(widths, entry)
+                expected = [a + b for a, b in zip(expected, moved, strict=True)]
+                await self._edge
+            self._compare("scratchpad and accumulators", self._memory_counters(), expected)
+
+    def _memory_counters(self) -> list[int]:
+        return [
+            int(counter.value)
+            for counter in (
+                self._scratchpad.count_scratchpad_read,
+                self._scratchpad.count_scratchpad_write,
+                self._accumulators.count_accumulator_read,
+                self._accumulators.count_accumulator_write,
+            )
+        ]
+
+    def _moved(self, widths: dict[str, int], entry: int) -> list[int]:
+        """Bytes that the ports move in this cycle."""
+
+        def grants(memory: Any, port: str) -> bool:
+            return bool(memory[f"{port}__en"].value) and bool(memory[f"{port}__ready"].value)
+
+        pad, sums = self._scratchpad, self._accumulators
+        reads = sum(size for user, size in widths.items() if grants(pad, f"read_{user}"))
+        written = sum(
+            int(pad[f"write_{user}__mask"].value).bit_count()
+            for user in "vl"
+            if grants(pad, f"write_{user}")
+        )
+        adds = bool(sums.sums__en.value)
+        old = adds and int(sums.sums__start.value) != 0
+        return [reads, written, entry * (old + grants(sums, "read")), entry * adds]
+
+    async def watch_tile(self) -> None:
+        """Compare at the links of a random tile once."""
+        rows, columns = self._size
+        place = f"tile_{self._rng.randrange(rows)}_{self._rng.randrange(columns)}"
+        router = tile_body(self._mesh[place]).router
+        counters = [getattr(router, f"count_{direction}") for direction in DIRECTIONS]
+        valids = [getattr(router, f"{direction}_o__valid") for direction in DIRECTIONS]
+        expected = [int(counter.value) for counter in counters]
+        for _ in range(WINDOW):
+            await self._edge
+            # A wavelet is on the link in the cycle in which it has been counted.
+            expected = [n + int(v.value) for n, v in zip(expected, valids, strict=True)]
+        self._compare(f"links of {place}", [int(counter.value) for counter in counters], expected)
+
+    def _compare(self, what: str, counted: list[int], seen: list[int]) -> None:
+        assert counted == seen, f"counters of {what} must be {seen}, not {counted}"
+        self.count += 1

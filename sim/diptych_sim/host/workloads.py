@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Workloads of a mesh, the same on each engine: kernels, collectives, decode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from diptych_sim.compiler.decode.program import SEQUENCE_SHIFT
+
+from .jobs import (
+    CollectiveJob,
+    CollectiveResult,
+    DecodeJob,
+    GenerateJob,
+    KernelJob,
+    KernelResult,
+    Words,
+)
+from .mesh_host import MeshHost
+
+__all__ = ["TokenReporter", "collective", "decode_tokens", "kernel", "load_decode"]
+
+Report = Callable[..., None]
+"""Takes an event: its ``kind``, and further fields."""
+
+
+async def kernel(host: MeshHost, job: KernelJob) -> KernelResult:
+    """Load a kernel, start it, watch it until no tile is busy, and read its results."""
+    await host.send(job.load)
+    await host.settle()
+    host.feed(job.start)
+    await host.until_busy()
+    host.mark_start()
+    start, before = host.cycle(), host.counters()
+    await host.until_idle(job.limit)
+    cycles, after = host.cycle() - start, host.counters()
+    await host.finish_sending()
+    readbacks: list[Words] = []
+    for readback in job.readbacks:
+        host.collect()
+        await host.send(readback.packets)
+        readbacks.append(await host.read(readback.words))
+    return KernelResult(cycles=cycles, before=before, after=after, readbacks=readbacks)
+
+
+async def collective(host: MeshHost, job: CollectiveJob) -> CollectiveResult:
+    """Load vectors, start, find the first and the last cycle, and read the results."""
+    await host.send(job.load)
+    await host.settle()
+    host.feed(job.start)
+    starts, before, after, end = await host.until_written(job.waited, job.written, job.limit)
+    await host.finish_sending()
+    host.collect()
+    await host.send(job.gather)
+    words = await host.read(job.results)
+    return CollectiveResult(starts=starts, end=end, before=before, after=after, words=words)
+
+
+class TokenReporter:
+    """Reports each token, and counters when each sequence has its first one and at the end.
+
+    Attributes
+    ----------
+    count : int
+        Tokens so far.
+    last : int
+        Cycle of the last one.
+
+    Parameters
+    ----------
+    host : MeshHost
+        Whose counters.
+    job : DecodeJob or GenerateJob
+        How many sequences and tokens.
+    report : callable
+        Takes the events.
+    """
+
+    def __init__(self, host: MeshHost, job: DecodeJob | GenerateJob, report: Report) -> None:
+        self.count, self.last = 0, 0
+        self._host, self._report = host, report
+        self._counted = (job.sequences - 1, job.total - 1)
+
+    def __call__(self, sequence: int, token: int, cycle: int) -> None:
+        """Take a token."""
+        index, self.last = self.count, cycle
+        self.count += 1
+        self._report(kind="token", index=index, sequence=sequence, token=token, cycle=cycle)
+        self.reported(index, cycle)
+        if index in self._counted:
+            tiles = self._host.counters()
+            self._report(
+                kind="counters", index=index, cycle=cycle, tiles=tiles, **self.other_counters()
+            )
+
+    def reported(self, index: int, cycle: int) -> None:
+        """Do what else a token asks for."""
+
+    def other_counters(self) -> dict[str, Any]:
+        """Return what the event ``counters`` has besides those of tiles."""
+        return {}
+
+
+async def load_decode(host: MeshHost, job: DecodeJob, out: TokenReporter, report: Report) -> None:
+    """Load a mesh with program, KV cache and first tokens, and report these.
+
+    Decode starts, as far as accounts go, when the mesh has taken all that it is loaded with; the
+    first tokens are those of that cycle.
+    """
+    await host.send(job.load)
+    started = host.cycle()
+    report(kind="started", cycle=started)
+    for sequence, token in enumerate(job.first):
+        out(sequence, token, started)
+
+
+async def decode_tokens(host: MeshHost, job: DecodeJob | GenerateJob, out: TokenReporter) -> None:
+    """Take the tokens that are still to come."""
+    while out.count < job.total:
+        cycle, word = await host.until_token(out.count, job.limit)
+        sequence, token = divmod(word, 1 << SEQUENCE_SHIFT)
+        out(sequence, token, cycle)

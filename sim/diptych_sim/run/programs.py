@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Programs of a generation, and the jobs that run them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from diptych.config import MachineConfig
+from diptych.link.layout import HEADS, Settings
+from diptych.systolic.isa import Queue
+from diptych_sim.cache.store import digest
+from diptych_sim.compiler.decode.compile import DecodeProgram, compile_decode
+from diptych_sim.compiler.decode.placement import UnsupportedModelError
+from diptych_sim.compiler.decode.routes import Color
+from diptych_sim.compiler.prefill.compile import PrefillProgram, compile_prefill
+from diptych_sim.golden.machine import GoldenMachine
+from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.host.jobs import DecodeJob, GenerateJob, Words
+
+__all__ = ["Programs", "Stage", "compile_programs"]
+
+Stage = Literal["all", "decode"]
+"""Prefill, link and decode; or decode alone."""
+
+_TOKEN_LIMIT = 2_000_000
+"""Cycles that a token of the whole machine may take."""
+_DECODE_LIMIT = 1_000_000
+"""Cycles that a token of decode alone may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Programs:
+    """Programs for prompts, and the golden model's tokens.
+
+    Attributes
+    ----------
+    machine : MachineConfig
+        The machine, large enough for the programs.
+    decode : DecodeProgram
+        Program of the mesh.
+    prefill : PrefillProgram or None
+        Program of the prefill panel; None for decode alone.
+    prompts : sequence of sequence of int
+        The prompts.
+    expected : list of list of int
+        Tokens that the golden model writes after each.
+    """
+
+    machine: MachineConfig
+    decode: DecodeProgram
+    prefill: PrefillProgram | None
+    prompts: Sequence[Sequence[int]]
+    expected: list[list[int]]
+
+    def decode_job(self, **fields: Any) -> DecodeJob:
+        """Return the job of decode alone, with further fields of it.
+
+        KV cache and first tokens are the golden model's: a back door.
+        """
+        first = [tokens[0] for tokens in self.expected]
+        return DecodeJob(
+            **self._common(),
+            load=self._decode_load(first),
+            first=first,
+            tokens=sum(self.decode.tokens) - len(first),
+            limit=_DECODE_LIMIT,
+            **fields,
+        )
+
+    def generate_job(self, **fields: Any) -> GenerateJob:
+        """Return the job of the whole machine, with further fields of it."""
+        assert self.prefill is not None
+        return GenerateJob(
+            **self._common(),
+            load=[self.decode.load_packets(row) for row in range(self.machine.mesh[0])],
+            limit=_TOKEN_LIMIT,
+            hbm="hbm.bin",
+            hbm_digest=digest([self.prefill.hbm.hex()]),
+            program=self.prefill.program_address,
+            settings=list(_link_settings(self.decode).items()),
+            sequences=len(self.decode.tokens),
+            total=sum(self.decode.tokens),
+            weight_rows=self.machine.weight_rows,
+            layers=_layer_ends(self.prefill),
+            **fields,
+        )
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            "mesh": self.machine.mesh,
+            "parameters": {
+                "sram_bytes": self.machine.sram_bytes,
+                "program_depth": self.machine.program_depth,
+            },
+            "lines": self.decode.program.lines,
+            "colors": {color.value: color.name for color in Color},
+            "ends": self.decode.round_ends,
+        }
+
+    def _decode_load(self, first: Sequence[int]) -> Words:
+        """Return the words of each row: program, golden KV cache, first tokens."""
+        program = self.decode
+        rows = range(program.placement.rows)
+        load = [program.load_packets(row) for row in rows]
+        for number, prompt in enumerate(self.prompts):
+            golden = GoldenMachine(program.model)
+            golden.next_token(list(prompt))
+            for (layer, cache), position, row in itertools.product(
+                enumerate(golden.cache), range(len(prompt)), rows
+            ):
+                keys, values = cache.keys[position], cache.values[position]
+                load[row] += program.layout.packets(
+                    row, layer, position, keys, values, prompt=number
+                )
+        for words in load:
+            words += program.start_packets(*first)
+        return load
+
+
+def compile_programs(
+    model: QuantizedModel,
+    prompts: Sequence[Sequence[int]],
+    tokens: Sequence[int],
+    *,
+    machine: MachineConfig,
+    stage: Stage,
+) -> Programs:
+    """Compile a model for prompts; parameters and errors are those of :func:`.generate`."""
+    if stage == "all" and model.config.kv_heads > HEADS:
+        raise UnsupportedModelError(
+            f"Model must have at most {HEADS} KV heads, not {model.config.kv_heads}"
+        )
+    decode = compile_decode(
+        model,
+        *machine.mesh,
+        prompt_tokens=[len(prompt) for prompt in prompts],
+        tokens=tokens,
+        sram_bytes=machine.sram_bytes,
+    )
+    machine = replace(machine, program_depth=max(machine.program_depth, decode.program_depth))
+    prefill = None
+    if stage == "all":
+        prefill = compile_prefill(model, *machine.array, *map(list, prompts))
+        machine = machine.with_hbm(len(prefill.hbm))
+    expected = [
+        list(GoldenMachine(model).generate(list(prompt), count))
+        for prompt, count in zip(prompts, tokens, strict=True)
+    ]
+    return Programs(
+        machine=machine, decode=decode, prefill=prefill, prompts=prompts, expected=expected
+    )
+
+
+def _layer_ends(prefill: PrefillProgram) -> list[int]:
+    """Return for each layer the number of its last MATRIX command."""
+    matrix = [c for c in prefill.commands.commands if c.queue is Queue.MATRIX]
+    ends = {c.label.layer: number for number, c in enumerate(matrix) if c.label.layer is not None}
+    return [ends[layer] for layer in sorted(ends)]
+
+
+def _link_settings(decode: DecodeProgram) -> dict[int, int]:
+    """Return the link's settings for a compiled mesh."""
+    layout = decode.layout
+    settings = {
+        Settings.ROWS: layout.rows,
+        Settings.LAST_COLUMN: decode.placement.columns - 1,
+        Settings.LAYER_STRIDE: layout.layer_stride,
+        Settings.VALUE_STRIDE: layout.value_stride,
+        Settings.HEAD_WORDS: layout.head_dim // 4,
+        Settings.HEAD_COUNT: len(layout.heads),
+        Settings.ACTIVATES: int(max(decode.tokens) > 1),
+        Settings.PROMPT_STRIDE: layout.prompt_stride,
+        Settings.LAST_PROMPT: len(decode.tokens) - 1,
+    }
+    if len(decode.tokens) > 1:
+        settings[Settings.TOKENS] = decode.placement.at("arguments")
+    for place in layout.heads:
+        base = Settings.HEAD + place.head * Settings.HEAD_STEP
+        settings[base] = place.first | place.last << 16
+        settings[base + 1] = place.keys
+        settings[base + 2] = place.values
+    return settings
