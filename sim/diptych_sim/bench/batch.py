@@ -37,10 +37,10 @@ def measure(console: Console, runs: int) -> None:
         table.add_column(name, justify="right")
     table.add_column("prefill cycles a prompt", justify="right")
     alone = 0.0
-    tell = Steps()
+    progress = Steps()
     for count in (1, 2, 4, 8):
         prompts = [loaded.tokenizer.encode(text) for text in PROMPTS[:count]]
-        tell(f"{count} sequences")
+        progress(f"{count} sequences")
         done = generate(model, prompts, [TOKENS] * count)
         accounts = account(done)
         decode = accounts["decode"]
@@ -54,5 +54,5 @@ def measure(console: Console, runs: int) -> None:
             f"{decode['mac_utilization']:.1%}",
             f"{accounts['prefill']['cycles'] / count:,.0f}",
         )
-    tell.stop()
+    progress.stop()
     console.print(table)

@@ -33,7 +33,7 @@ def _allowed(c: Collective) -> float | None:
 def measure(console: Console, runs: int) -> None:
     """Print cycles by operation, algorithm, mesh and words; cycles do not vary between runs."""
     del runs
-    tell = Steps()
+    progress = Steps()
     table = Table(box=None, pad_edge=False)
     for name in ("operation", "algorithm", "mesh"):
         table.add_column(name)
@@ -51,12 +51,12 @@ def measure(console: Console, runs: int) -> None:
                         words=words,
                     )
                     what = f"{operation}, {algorithm}, of {words} words on {rows}x{columns}"
-                    tell(what)
+                    progress(what)
                     done = collective(c, random_vectors(c, 1))
                     if not done.matches_golden:
                         raise click.ClickException(f"{what}, differs from NumPy's")
                     table.add_row(*_row(c, account_collective(done)))
-    tell.stop()
+    progress.stop()
     console.print(table)
 
 

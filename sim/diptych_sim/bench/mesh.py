@@ -50,7 +50,7 @@ def measure(console: Console, runs: int) -> None:
     """Print cycles and shares of peak; they do not depend on ``runs``, as cycles never differ."""
     del runs
     rng = np.random.default_rng(1)
-    tell = Steps()
+    progress = Steps()
     table = Table(box=None, pad_edge=False)
     for name in ("product", "block", "mesh", "algorithm"):
         table.add_column(name, no_wrap=True)
@@ -66,7 +66,7 @@ def measure(console: Console, runs: int) -> None:
         block: str = "",
     ) -> None:
         mesh = f"{sides[0]}x{sides[1]}"
-        tell(f"{what} on {mesh}")
+        progress(f"{what} on {mesh}")
         done = run()
         if not done.matches_golden:
             raise click.ClickException(f"{what} on {mesh}, {how}, differs from NumPy's")
@@ -95,7 +95,7 @@ def measure(console: Console, runs: int) -> None:
                 run = partial(mesh_gemm, x, w, mesh=mesh, algorithm=algorithm)
                 what, asked = f"{size}x{size}x{size}", GEMM_ASKED.get(block)
                 add(what, mesh, algorithm, asked, run, f"{block}")
-    tell.stop()
+    progress.stop()
     console.print(table)
     console.print("MAC/cycle are those of a tile, 8 at most.")
     console.print(

@@ -27,7 +27,7 @@ def name_of(shape: Shape) -> str:
 def product(
     shape: Shape,
     array: tuple[int, int],
-    tell: Steps,
+    progress: Steps,
     *,
     bias: bool = False,
     hbm_bytes_per_cycle: int = 64,
@@ -40,13 +40,13 @@ def product(
         If its result is not NumPy's.
     """
     m, k, n = shape
-    tell(f"{m}x{k}x{n} in RTL")
+    progress(f"{m}x{k}x{n} in RTL")
     rng = np.random.default_rng(m + k + n)
     x = rng.integers(-128, 128, (m, k)).astype(np.int8)
     w = rng.integers(-128, 128, (k, n)).astype(np.int8)
     biases = rng.integers(-(2**31), 2**31, n).astype(np.int32) if bias else None
     machine = MachineConfig(array=array, hbm_bytes_per_cycle=hbm_bytes_per_cycle)
-    done = gemm(x, w, biases, machine=machine, progress=tell)
+    done = gemm(x, w, biases, machine=machine, progress=progress)
     if not done.matches_golden:
         raise click.ClickException(f"Product {m}x{k}x{n} differs from NumPy's")
     return account_array_gemm(done)

@@ -36,7 +36,7 @@ def measure(console: Console, runs: int) -> None:
     from diptych_sim.report.roofline import Point, Roof, roofline_svg
 
     del runs
-    tell = Steps()
+    progress = Steps()
     size = f"{ARRAY[0]}x{ARRAY[1]}"
     for bandwidth in BANDWIDTHS:
         table = Table(title=f"{size}, {bandwidth} bytes a cycle of HBM")
@@ -46,7 +46,7 @@ def measure(console: Console, runs: int) -> None:
         points = []
         try:
             for shape in SHAPES:
-                done = product(shape, ARRAY, tell, hbm_bytes_per_cycle=bandwidth)
+                done = product(shape, ARRAY, progress, hbm_bytes_per_cycle=bandwidth)
                 moved = done["bytes"]["hbm_read"] + done["bytes"]["hbm_write"]
                 name = name_of(shape)
                 point = Point(name, done["macs"] / moved, done["macs"] / done["cycles"])
@@ -61,7 +61,7 @@ def measure(console: Console, runs: int) -> None:
                     f"{point.rate / limit:.1%}",
                 )
         finally:
-            tell.stop()
+            progress.stop()
         console.print(table)
         FOLDER.mkdir(parents=True, exist_ok=True)
         target = FOLDER / f"roofline-{size}-{bandwidth}.svg"

@@ -94,13 +94,13 @@ def _run(what: str, *command: str | Path) -> None:
         raise click.ClickException(f"{what}: {last}")
 
 
-def _python(tell: Steps) -> Path:
+def _python(progress: Steps) -> Path:
     """Return the interpreter that has SCALE-Sim; install it if it is not there yet."""
     folder = cache_root() / "scalesim-3.0.0"
     python, ready = folder / "bin" / "python", folder / "ready"
     with locked(cache_root() / "scalesim.lock"):
         if not ready.exists():
-            tell("installing SCALE-Sim from the registry")
+            progress("installing SCALE-Sim from the registry")
             _run("Creating an environment for SCALE-Sim", sys.executable, "-m", "venv", folder)
             pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
             _run("Installing SCALE-Sim", *pip, *REQUIREMENTS)
@@ -109,7 +109,7 @@ def _python(tell: Steps) -> Path:
 
 
 def scalesim_cycles(
-    shapes: Sequence[Shape], array: tuple[int, int], dataflow: str, tell: Steps
+    shapes: Sequence[Shape], array: tuple[int, int], dataflow: str, progress: Steps
 ) -> list[int]:
     """Return SCALE-Sim's total cycles (without prefetch) of products [M, K] x [K, N].
 
@@ -118,8 +118,8 @@ def scalesim_cycles(
     ClickException
         If it cannot be installed, or does not run.
     """
-    python = _python(tell)
-    tell(f"SCALE-Sim, {DATAFLOWS[dataflow]}-stationary")
+    python = _python(progress)
+    progress(f"SCALE-Sim, {DATAFLOWS[dataflow]}-stationary")
     with tempfile.TemporaryDirectory(prefix="diptych-") as name:
         folder = Path(name)
         config, topology, out = folder / "scale.cfg", folder / "shapes.csv", folder / "out"
@@ -139,14 +139,14 @@ def measure(console: Console, runs: int) -> None:
     Cycles do not vary, so each shape runs once, whatever ``runs`` is.
     """
     del runs
-    tell = Steps()
+    progress = Steps()
     try:
-        peers = {name: scalesim_cycles(SHAPES, ARRAY, name, tell) for name in DATAFLOWS}
-        ours = {shape: product(shape, ARRAY, tell) for shape in SHAPES}
+        peers = {name: scalesim_cycles(SHAPES, ARRAY, name, progress) for name in DATAFLOWS}
+        ours = {shape: product(shape, ARRAY, progress) for shape in SHAPES}
         # Gemmini's rows are with a bias.
-        biased = {shape: product(shape, ARRAY, tell, bias=True) for shape in GEMMINI}
+        biased = {shape: product(shape, ARRAY, progress, bias=True) for shape in GEMMINI}
     finally:
-        tell.stop()
+        progress.stop()
     size = f"{ARRAY[0]}x{ARRAY[1]}"
     table = _table(
         f"Cycles of M x K x N on {size}: ours from HBM to HBM, SCALE-Sim's array alone",

@@ -50,7 +50,7 @@ def measure(console: Console, runs: int) -> None:
     loaded = load_model("builtin")
     model = quantize_loaded(loaded)
     prompt = loaded.tokenizer.encode(PROMPT)
-    tell = Steps()
+    progress = Steps()
     seconds: dict[str, list[float]] = {name: [] for name in MODES}
     with tempfile.TemporaryDirectory(prefix="diptych-") as name:
         folder = Path(name)
@@ -76,19 +76,19 @@ def measure(console: Console, runs: int) -> None:
                 trace=trace,
                 about={"config": config, "prompts": [PROMPT]},
                 text_of=lambda _, token: stream.add(token),
-                progress=tell,
+                progress=progress,
             )
 
         try:
             done = run("no run folder", 2)  # builds the simulator
             for turn in range(runs):
                 for mode in MODES:
-                    tell(f"{mode}, {turn + 1} of {runs}")
+                    progress(f"{mode}, {turn + 1} of {runs}")
                     before = _simulated()
                     done = run(mode)
                     seconds[mode].append(_simulated() - before)
         finally:
-            tell.stop()
+            progress.stop()
         _print_seconds(console, seconds)
         accounts = account(done, read_run(folder))
         result = {

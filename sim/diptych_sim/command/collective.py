@@ -74,7 +74,7 @@ def collective(
         raise Refused(f"Words (--words) must be in range(1, 2049), not {words}")
     check_file("JSON file", "--json", json_file)
     recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=True)
-    with running(CollectiveError) as tell:
+    with running(CollectiveError) as progress:
         c = Collective(
             operation=operation,
             algorithm="fabric" if algorithm == "auto" else algorithm,
@@ -91,7 +91,7 @@ def collective(
             c,
             random_vectors(c, seed),
             backend=mesh_backend(
-                engine, waves=recording and recording.plan, seed=seed, progress=tell
+                engine, waves=recording and recording.plan, seed=seed, progress=progress
             ),
             checkpoint=checkpoint,
         )

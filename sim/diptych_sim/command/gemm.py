@@ -117,7 +117,7 @@ def gemm(
     x = rng.integers(-128, 128, (m, k)).astype(np.int8)
     w = rng.integers(-128, 128, (k, n)).astype(np.int8)
     biases = rng.integers(-(2**31), 2**31, n).astype(np.int32) if bias else None
-    with running(GemmError) as tell:
+    with running(GemmError) as progress:
         done = run_gemm(
             x,
             w,
@@ -129,7 +129,7 @@ def gemm(
                 weight_rows=weight_rows,
             ),
             seed=seed,
-            progress=tell,
+            progress=progress,
         )
         accounts = account_array_gemm(done)
     size = size_text(array)

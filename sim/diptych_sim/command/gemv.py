@@ -71,14 +71,14 @@ def gemv(
     rng = np.random.default_rng(seed)
     x = rng.integers(-128, 128, k).astype(np.int8)
     w = rng.integers(-128, 128, (n, k)).astype(np.int8)
-    with running(KernelError) as tell:
+    with running(KernelError) as progress:
         done = run_gemv(
             x,
             w,
             mesh=mesh,
             sram_bytes=sram_bytes,
             backend=mesh_backend(
-                engine, waves=recording and recording.plan, seed=seed, progress=tell
+                engine, waves=recording and recording.plan, seed=seed, progress=progress
             ),
             checkpoint=checkpoint,
         )

@@ -193,13 +193,13 @@ def generate(
         "text_of": lambda sequence, token: streams[sequence].add(token),
     }
     with (
-        running(ValueError) as tell,
+        running(ValueError) as progress,
         Live(
-            terminal, tell, prompts=prompts.shown, stop_ids=stop_ids, tokens=sum(prompts.counts)
+            terminal, progress, prompts=prompts.shown, stop_ids=stop_ids, tokens=sum(prompts.counts)
         ) as live,
     ):
         options |= {"progress": tell, "on_event": live}
-        tell("quantizing the model")
+        progress("quantizing the model")
         quantized = quantize_loaded(loaded)
         if stage == "decode":
             terminal.print(f"{BACK_DOOR}: a back door")

@@ -35,13 +35,13 @@ def gemm_on_mesh(
     rng = np.random.default_rng(seed)
     x = rng.integers(-128, 128, (m, k)).astype(np.int8)
     w = rng.integers(-128, 128, (k, n)).astype(np.int8)
-    with running(KernelError) as tell:
+    with running(KernelError) as progress:
         done = mesh_gemm(
             x,
             w,
             mesh=mesh,
             algorithm=algorithm,
-            backend=mesh_backend(engine, seed=seed, progress=tell),
+            backend=mesh_backend(engine, seed=seed, progress=progress),
             checkpoint=checkpoint,
         )
         accounts = account_kernel(done.kernel)

@@ -33,15 +33,15 @@ def running(*refusals: type[Exception]) -> Iterator[Steps]:
     simulations and accounts that fail
     are not (1).
     """
-    tell = Steps()
+    progress = Steps()
     try:
-        yield tell
+        yield progress
     except (CheckpointError, *refusals) as error:
         raise Refused(str(error)) from None
     except (BuildError, ToolError, SimulationError, AccountError) as error:
         raise click.ClickException(str(error)) from None
     finally:
-        tell.stop()
+        progress.stop()
 
 
 def close_kernel(

@@ -16,12 +16,12 @@ from .emit import Source
 from .errors import BuildError
 from .shared_modules import SharedModule, escaped, reachable, total_words
 
-__all__ = ["OutsideModule", "leave_out"]
+__all__ = ["BlackboxModule", "replace_by_shell"]
 
 GLUE = (Path(__file__).with_name("lanes") / "blackbox.cpp").read_text()
 
 
-class OutsideModule(SharedModule):
+class BlackboxModule(SharedModule):
     """The files that leave a module out: as of :class:`.SharedModule`, but without a model.
 
     Besides the module's outputs the shell takes a word, ``watched``, that a testbench can wait for.
@@ -43,12 +43,12 @@ class OutsideModule(SharedModule):
         lines[-1] = lines[-1].rstrip(",")
         lines += [
             ");",
-            '  import "DPI-C" function void diptych_outside_step(',
+            '  import "DPI-C" function void diptych_blackbox_step(',
             f"    input bit [{32 * inputs - 1}:0] i, output bit [{32 * outputs + 31}:0] o);",
             f"  bit [{32 * outputs + 31}:0] _taken;",
             "  reg [31:0] watched;",
             "  always @(posedge clk) begin",
-            f"    diptych_outside_step({{{packed}}}, _taken);",
+            f"    diptych_blackbox_step({{{packed}}}, _taken);",
             f"    watched <= _taken[{32 * outputs}+:32];",
             *outputs_taken,
             "  end",
@@ -66,7 +66,9 @@ class OutsideModule(SharedModule):
         return "blackbox.cpp", head + GLUE
 
 
-def leave_out(sources: Sequence[Source], top: str, name: str) -> tuple[list[Source], OutsideModule]:
+def replace_by_shell(
+    sources: Sequence[Source], top: str, name: str
+) -> tuple[list[Source], BlackboxModule]:
     """Return the sources of a design with a shell for a module, and the module.
 
     Raises
@@ -74,7 +76,7 @@ def leave_out(sources: Sequence[Source], top: str, name: str) -> tuple[list[Sour
     BuildError
         If it is not there.
     """
-    module = OutsideModule(sources, name)
+    module = BlackboxModule(sources, name)
     text = re.compile(rf"^module \\?{re.escape(name)} ?\(.*?^endmodule\n", re.MULTILINE | re.DOTALL)
     rest = [(file, text.sub("", code)) for file, code in sources]
     if rest == list(sources):

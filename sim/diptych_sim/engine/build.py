@@ -13,7 +13,7 @@ import cocotb_tools.config
 
 from diptych_sim.cache.store import cache_root, digest
 
-from .blackbox import leave_out
+from .blackbox import replace_by_shell
 from .compile_jobs import Progress, Workplace, keep, make_command, verilator_command
 from .emit import Source
 from .errors import ToolError
@@ -44,8 +44,8 @@ class BuildOptions:
         Modules that are compiled once for all their instances: with many big instances it builds
         and runs several times faster. Each output of such a module must be a register. What is
         public in it is found under ``shared_<module>.body`` of the instance.
-    outside : str or None
-        A module that the testbench computes otherwise (:mod:`.outside`); it must have registers
+    blackbox : str or None
+        A module that the testbench computes otherwise (:mod:`.blackbox`); it must have registers
         for outputs.
     waves : "fst", "vcd" or None
         The format in which the simulator can record waveforms; it runs slower for it.
@@ -59,7 +59,7 @@ class BuildOptions:
     public: tuple[Public, ...] = ()
     writable: tuple[Public, ...] = ()
     shared: tuple[str, ...] = ()
-    outside: str | None = None
+    blackbox: str | None = None
     waves: Literal["fst", "vcd"] | None = None
     optimize: str = "-O1"
     arguments: tuple[str, ...] = ()
@@ -138,18 +138,18 @@ def build(
     recording = options.waves is not None
     modules: dict[str, SharedModule] = {}
     design = [readable(*source) for source in sources] if recording else list(sources)
-    outside: list[Source] = []
-    if options.outside is not None:
-        design, module = leave_out(design, name, options.outside)
-        outside.append(module.glue())
+    shells: list[Source] = []
+    if options.blackbox is not None:
+        design, module = replace_by_shell(design, name, options.blackbox)
+        shells.append(module.glue())
     if options.shared:
         design, modules = split(design, name, options.shared, waves=recording)
     libraries = [_library(module, tools, options, progress) for module in modules.values()]
 
     # Control files come first: they apply to what is read after them.
     design.insert(0, (f"{name}.vlt", _shell_control(control_file(options, name), modules, options)))
-    if options.outside is not None:
-        public = f'public_flat_rd -module "{options.outside}" -var "watched"\n'
+    if options.blackbox is not None:
+        public = f'public_flat_rd -module "{options.blackbox}" -var "watched"\n'
         design[0] = (design[0][0], design[0][1] + public)
     verilate = verilator_command(
         name,
@@ -158,10 +158,10 @@ def build(
         *_trace_arguments(options),
         *options.arguments,
         "cocotb_main.cpp",
-        *(file for file, _ in [*outside, *design]),
+        *(file for file, _ in [*shells, *design]),
     )
     # The testbench calls a function of the main program by name.
-    exported = ["-rdynamic"] if recording or outside else []
+    exported = ["-rdynamic"] if recording or shells else []
     archives = [f"lib{module.top}.a" for module in modules.values()]
     make = make_command(
         tools,
@@ -175,12 +175,12 @@ def build(
     key = digest(
         [*_versions(tools), cocotb.__version__, *verilate, *make]
         + [library.name for library in libraries]
-        + [item for source in [*outside, *design] for item in source]
+        + [item for source in [*shells, *design] for item in source]
         + ([_WAVES_HEADER.read_text(), recording_main(main)] if recording else [])
     )
 
     def produce(work: Workplace) -> None:
-        for file, text in [*outside, *design]:
+        for file, text in [*shells, *design]:
             (work.path / file).write_text(text)
         (work.path / "cocotb_main.cpp").write_text(recording_main(main) if recording else main)
         if recording:
@@ -196,7 +196,7 @@ def build(
         work.make(make, runtime="\n".join(runtime))
 
     folder = cache_root() / f"{name}-{key}"
-    files = [name, *(file for file, _ in [*outside, *design])]
+    files = [name, *(file for file, _ in [*shells, *design])]
     cached = keep(folder, tools=tools, label=name, progress=progress, files=files, produce=produce)
     return Build(top=name, folder=folder, waves=options.waves, cached=cached)
 

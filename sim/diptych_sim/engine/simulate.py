@@ -250,7 +250,7 @@ def simulate(
         public=(*base.public, *public),
         writable=base.writable,
         shared=base.shared,
-        outside=base.outside,
+        blackbox=base.blackbox,
         waves=waves.form if waves is not None else base.waves,
         optimize=base.optimize,
         arguments=base.arguments,

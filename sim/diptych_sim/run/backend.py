@@ -110,7 +110,7 @@ class VerilatorMesh(MeshBackend):
 
 def mesh_options(cosimulated: bool) -> BuildOptions:
     """Return how a design with a mesh is built: without it, or with tiles compiled once."""
-    return BuildOptions(outside="mesh") if cosimulated else BuildOptions(shared=("tile",))
+    return BuildOptions(blackbox="mesh") if cosimulated else BuildOptions(shared=("tile",))
 
 
 @dataclass(frozen=True, kw_only=True)

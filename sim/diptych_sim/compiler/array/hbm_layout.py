@@ -12,14 +12,14 @@ from diptych.systolic.isa import TABLE_WORDS
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.llm.model import ModelConfig
 
-__all__ = ["HbmImage", "Lanes", "PrefillError", "model_image", "packs", "up"]
+__all__ = ["HbmImage", "Lanes", "PrefillError", "model_image", "packs", "round_up"]
 
 
 class PrefillError(ValueError):
     """The prefill panel cannot run this model or prompt."""
 
 
-def up(value: int, step: int) -> int:
+def round_up(value: int, step: int) -> int:
     """Round up to a multiple."""
     return -(-value // step) * step
 
@@ -43,14 +43,14 @@ class Lanes:
         group = config.heads // config.kv_heads
         if d >= width:
             places = [head * d for head in range(config.heads)]
-            return Lanes(tuple(places), up(config.heads * d, line))
+            return Lanes(tuple(places), round_up(config.heads * d, line))
         used: dict[int, int] = {}
         places = []
         for head in range(config.heads):
             lane = head // group * d % width
             places.append(used.get(lane, 0) * width + lane)
             used[lane] = used.get(lane, 0) + 1
-        return Lanes(tuple(places), up(max(used.values()) * width, line))
+        return Lanes(tuple(places), round_up(max(used.values()) * width, line))
 
     def spread(self, rows: NDArray[np.int64], head_dim: int) -> NDArray[np.int64]:
         """Move rows [heads * head_dim, ...] to their places, zeros between."""
@@ -85,7 +85,9 @@ def _weights(matrix: NDArray[np.int64], array: tuple[int, int]) -> NDArray[np.in
     """Weights [out, in] as the array reads them: [in, out], both padded to lines, or its tiles."""
     rows, columns = array
     line = max(array)
-    wide = np.zeros((up(matrix.shape[1], line), up(matrix.shape[0], line)), dtype=np.int8)
+    wide = np.zeros(
+        (round_up(matrix.shape[1], line), round_up(matrix.shape[0], line)), dtype=np.int8
+    )
     wide[: matrix.shape[1], : matrix.shape[0]] = matrix.T
     if not packs(rows, columns):
         return wide
@@ -94,7 +96,7 @@ def _weights(matrix: NDArray[np.int64], array: tuple[int, int]) -> NDArray[np.in
 
 
 def _words(scales: NDArray[np.int64], line: int) -> NDArray[np.uint32]:
-    out = np.zeros(up(len(scales), line), dtype="<u4")
+    out = np.zeros(round_up(len(scales), line), dtype="<u4")
     out[: len(scales)] = scales
     return out
 
@@ -119,7 +121,7 @@ def model_image(
         words.append(_words(scales, line))
 
     for index, w in enumerate(model.layers):
-        begin = up(len(image.data), 64)
+        begin = round_up(len(image.data), 64)
         matrices = {
             "wq": queries.spread(w.wq.astype(np.int64), d),
             "wk": w.wk,
@@ -134,14 +136,14 @@ def model_image(
         image.at[f"layer{index}"] = begin
         image.size[f"layer{index}"] = len(image.data) - begin
         scale(f"layer{index}.q", queries.spread(w.q_scale, d))
-        for name in ("k", "v", "o", "gate", "up", "down"):
+        for name in ("k", "v", "o", "gate", "round_up", "down"):
             scale(f"layer{index}.{name}", getattr(w, f"{name}_scale"))
         scale(f"layer{index}.context", np.full(columns, w.context_scale))
     image.add("output", _weights(model.output.astype(np.int64), array))
     scale("output", model.output_scale)
     image.add("parameters", np.concatenate(words))
 
-    rows = np.zeros((c.vocab, up(c.dim, 64)), dtype=np.int8)
+    rows = np.zeros((c.vocab, round_up(c.dim, 64)), dtype=np.int8)
     rows[:, : c.dim] = model.embedding
     image.add("embedding", rows)
     # A beat each for gathers, and without gaps for the table of the engine that loads.

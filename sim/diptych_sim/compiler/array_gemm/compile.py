@@ -13,7 +13,7 @@ from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.isa import Modes, Queue, Start, StoreOp, Target
 from diptych_sim.compiler.array.commands import CommandList, PrefillProgram, pack_fields
 from diptych_sim.compiler.array.hazards import Hazards, Span
-from diptych_sim.compiler.array.hbm_layout import HbmImage, up
+from diptych_sim.compiler.array.hbm_layout import HbmImage, round_up
 from diptych_sim.compiler.array_gemm.plan import Chunk, Tiling, plans, streamed, tilings
 
 __all__ = ["MAX_HBM_BYTES", "GemmCandidate", "GemmError", "GemmProgram", "gemm_candidates"]
@@ -83,7 +83,7 @@ class GemmCandidate:
 
 
 def _result_address(operands: HbmImage) -> int:
-    return up(len(operands.data), 4096)
+    return round_up(len(operands.data), 4096)
 
 
 def _layout(
@@ -112,7 +112,7 @@ def _layout(
             panels(f"x{r}.{d}", x[first : first + count, start : start + depth], tiles.rows)
         panels(f"w{d}", w[start : start + depth], tiles.columns)
     if bias is not None:
-        padded = np.zeros(up(len(bias), tiles.columns), dtype="<i4")
+        padded = np.zeros(round_up(len(bias), tiles.columns), dtype="<i4")
         padded[: len(bias)] = bias
         image.add("bias", padded)
     return image
@@ -145,7 +145,7 @@ class _Emitter:
         if rows > _MOST_ROWS:
             self._dense(hbm, at, size, _MOST_ROWS, pitch)
             hbm, at, rows = hbm + _MOST_ROWS * size, at + _MOST_ROWS * pitch, rows - _MOST_ROWS
-        written = Span("scratchpad", at, at + (rows - 1) * pitch + up(size, self.tiles.line))
+        written = Span("scratchpad", at, at + (rows - 1) * pitch + round_up(size, self.tiles.line))
         self.add(
             Queue.LOAD,
             Target.DENSE,
@@ -355,7 +355,7 @@ def gemm_candidates(
         If operands and result do not fit into :data:`MAX_HBM_BYTES`.
     """
     (m, k), n = x.shape, w.shape[1]
-    pitch = up(4 * n, BEAT_BYTES)
+    pitch = round_up(4 * n, BEAT_BYTES)
     needed = x.size + w.size + m * pitch + 2**16
     if needed > MAX_HBM_BYTES:
         raise GemmError(

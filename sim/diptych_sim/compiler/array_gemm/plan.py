@@ -9,7 +9,7 @@ from itertools import pairwise, product
 
 from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.panel import panel_sizes
-from diptych_sim.compiler.array.hbm_layout import up
+from diptych_sim.compiler.array.hbm_layout import round_up
 
 __all__ = ["Chunk", "Load", "Tiling", "plans", "streamed", "tilings"]
 
@@ -63,11 +63,11 @@ class Tiling:
 
     def x_k(self, r: int) -> int:
         """Bytes from a panel of activations to the next one in the scratchpad."""
-        return up(self.row_blocks[r][1] * self.rows, self.line)
+        return round_up(self.row_blocks[r][1] * self.rows, self.line)
 
     def w_n(self, d: int) -> int:
         """Bytes from a panel of weights to the next one in the scratchpad."""
-        return up(self.depths[d][1] * self.columns, self.line * self.weight_rows)
+        return round_up(self.depths[d][1] * self.columns, self.line * self.weight_rows)
 
     def x_bytes(self, r: int, d: int) -> int:
         """Bytes of a block of activations in the scratchpad."""
@@ -167,11 +167,11 @@ def _tiling(
     # One operand streams past a block of the other; a block of 64 rows at least.
     share = sizes.scratchpad // 2 - base.line
     most = min(m, half // step // 2)
-    depth = min(k, max(rows, share // (2 * up(min(most, 64), 1)) // rows * rows))
+    depth = min(k, max(rows, share // (2 * round_up(min(most, 64), 1)) // rows * rows))
     depth = min(depth, sizes.scratchpad // 8 // (step * columns) // rows * rows)
     depths = _split(k, depth)
-    held = share // (len(depths) * up(depth, rows))
-    count = max(1, min(most, held if held >= 64 else share // (2 * up(depth, rows))))
+    held = share // (len(depths) * round_up(depth, rows))
+    count = max(1, min(most, held if held >= 64 else share // (2 * round_up(depth, rows))))
     return replace(base, row_blocks=_even(m, count), depths=depths, resident=False)
 
 
@@ -184,7 +184,7 @@ def streamed(t: Tiling) -> list[Chunk]:
     # Some groups of columns wait while one is multiplied.
     room = half_bytes // 4 // t.w_n(deepest) // t.step * t.step
     sums = t.accumulators // 2 // most // t.step * t.step
-    size = max(t.step, min(room, sums, t.most_biases, up(t.column_tiles, t.step)))
+    size = max(t.step, min(room, sums, t.most_biases, round_up(t.column_tiles, t.step)))
     groups = [(at, min(at + size, t.column_tiles)) for at in range(0, t.column_tiles, size)]
     w_slot = size * t.w_n(deepest) + t.line
     slots = {"x": half_bytes // x_slot, "w": half_bytes // w_slot}
@@ -308,7 +308,7 @@ def _chunks(
     for r in range(len(t.row_blocks)):
         bases.append(bases[-1] + t.x_bytes(r, 0))
     # Addresses wrap, and small negative ones are short.
-    w_base = -up(t.column_tiles * t.w_n(0) + t.line, t.line * t.weight_rows)
+    w_base = -round_up(t.column_tiles * t.w_n(0) + t.line, t.line * t.weight_rows)
     for r, (_, count) in enumerate(t.row_blocks):
         last_block = r == len(t.row_blocks) - 1
         groups = _groups(t, count, tail if last_block else 0, rate)

@@ -8,7 +8,7 @@ from typing import Any
 
 from diptych.systolic.isa import Causal, Start, VectorOp
 from diptych_sim.compiler.array.hazards import Span
-from diptych_sim.compiler.array.hbm_layout import Lanes, up
+from diptych_sim.compiler.array.hbm_layout import Lanes, round_up
 from diptych_sim.compiler.prefill.commands import PrefillCommands, Remember
 from diptych_sim.compiler.prefill.memories import Memories, span_of
 from diptych_sim.compiler.prefill.prompts import Block
@@ -104,7 +104,7 @@ class Attention:
         }
         self.out.vector(VectorOp.TOP, **shared)
         # The array reads whole lines of powers: what is behind the last score must be 0.
-        shared["tiles"] = up(block.seen.rows, memories.line) // self.columns
+        shared["tiles"] = round_up(block.seen.rows, memories.line) // self.columns
         self.out.vector(VectorOp.EXPONENTIAL, writes=[Span(powers, 0, 1)], **shared)
 
     def _state(self, turn: int) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from diptych.systolic.isa import TABLE_WORDS, StoreOp, Target, VectorOp
 from diptych_sim.compiler.array.commands import PrefillProgram
 from diptych_sim.compiler.array.hazards import Span
-from diptych_sim.compiler.array.hbm_layout import Lanes, PrefillError, model_image, packs, up
+from diptych_sim.compiler.array.hbm_layout import Lanes, PrefillError, model_image, packs, round_up
 from diptych_sim.compiler.prefill.attention import Attention
 from diptych_sim.compiler.prefill.commands import PrefillCommands, Remember
 from diptych_sim.compiler.prefill.memories import MATRICES, Memories, span_of
@@ -84,7 +84,7 @@ class _Compiler:
         weights += self.image.size["output"] + self.image.size["parameters"]
         # Of the tables, what these prompts need: rows of the embedding, their scales, RoPE factors.
         weights += self.count * (c.dim + 4 + 2 * c.head_dim)
-        ids = np.zeros(up(self.count, _IDS_IN_BEAT), dtype="<u4")
+        ids = np.zeros(round_up(self.count, _IDS_IN_BEAT), dtype="<u4")
         ids[: self.count] = [token for prompt in self.prompts.tokens for token in prompt]
         self.image.add("ids", ids)
         for index in range(c.layers):
@@ -105,7 +105,7 @@ class _Compiler:
         picks = c.vocab <= min(TABLE_WORDS, _TABLE_CYCLES * self.count)
         if picks and block.first == 0:
             out.load(Target.TABLE, "embedding_table", 0, fills=Span("table", 0, 1))
-        for start in range(up(block.first, _IDS_IN_BEAT), block.end, _IDS_IN_BEAT):
+        for start in range(round_up(block.first, _IDS_IN_BEAT), block.end, _IDS_IN_BEAT):
             rows = min(_IDS_IN_BEAT, self.count - start)
             group = {"rows": rows, "ids": self.image.at["ids"] + 4 * start}
             out.load(
@@ -114,7 +114,7 @@ class _Compiler:
                 memories.scratch["embedding"] + start * memories.dim,
                 fills=Span("embedding", start, start + rows),
                 bytes=c.dim,
-                pitch=up(c.dim, 64),
+                pitch=round_up(c.dim, 64),
                 target_pitch=memories.dim,
                 remember=Remember.PRODUCT,
                 **group,
@@ -410,8 +410,8 @@ class _Compiler:
         """First token of a prompt from its last row."""
         m, memories = self.model, self.memories
         self.out.label(None, "best token")
-        width = up(m.config.vocab, memories.line)
-        tiles = up(m.config.vocab, self.columns) // self.columns
+        width = round_up(m.config.vocab, memories.line)
+        tiles = round_up(m.config.vocab, self.columns) // self.columns
         sums = self.out.take_sums(tiles)
         self.out.matrix(
             x=memories.scratch["normed"] + block.first * memories.dim,

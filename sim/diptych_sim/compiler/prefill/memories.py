@@ -6,7 +6,7 @@ from __future__ import annotations
 from diptych.systolic.panel import panel_sizes
 from diptych.systolic.scratchpad import BANKS
 from diptych_sim.compiler.array.hazards import Span
-from diptych_sim.compiler.array.hbm_layout import HbmImage, Lanes, PrefillError, up
+from diptych_sim.compiler.array.hbm_layout import HbmImage, Lanes, PrefillError, round_up
 from diptych_sim.compiler.prefill.prompts import Block, Prompts
 from diptych_sim.golden.quantized import QuantizedModel
 
@@ -54,10 +54,10 @@ class Memories:
         self.columns = columns
         self.sizes = panel_sizes(rows, columns)
         self.line = line = self.sizes.line
-        self.dim = up(c.dim, line)
-        self.hidden = up(c.hidden, line)
-        self.kv = up(c.kv_dim, line)
-        self.positions = up(prompts.longest, line)
+        self.dim = round_up(c.dim, line)
+        self.hidden = round_up(c.hidden, line)
+        self.kv = round_up(c.kv_dim, line)
+        self.positions = round_up(prompts.longest, line)
         self.states = self.sizes.rows // 2
         if count > self.states:
             raise PrefillError(
@@ -86,7 +86,7 @@ class Memories:
             "powers1": most * self.positions,
         }
         # A prompt that begins in the middle of a line of positions is read to the end of its own.
-        kept = up(count, line) + (line if len(prompts.tokens) > 1 else 0)
+        kept = round_up(count, line) + (line if len(prompts.tokens) > 1 else 0)
         caches = {
             "k_high": kept * self.kv,
             "k_low": kept * self.kv,
@@ -99,16 +99,18 @@ class Memories:
         # room, keys and values have banks of their own, too, for the hand-off reads them meanwhile.
         parts = (streamed, caches, weights)
         bank = self.sizes.scratchpad // BANKS
-        banks = sum(-(-sum(up(size, line) for size in part.values()) // bank) for part in parts)
+        banks = sum(
+            -(-sum(round_up(size, line) for size in part.values()) // bank) for part in parts
+        )
         if banks > BANKS:
             parts = (streamed, caches | weights)
         self.scratch: dict[str, int] = {}
         base = 0
         for part in parts:
-            base = up(base, bank)
+            base = round_up(base, bank)
             for name, size in part.items():
                 self.scratch[name] = base
-                base = up(base + size, line)
+                base = round_up(base + size, line)
         self.rope_row = max(1, c.head_dim // columns)
         self.x = 0
         self.gated = count * self.dim // columns
@@ -130,7 +132,7 @@ class Memories:
         side = self.line
         most = min(_MOST_ROWS, self.states // 2)
         if self.count <= 2 * most:
-            most = max(side, up(-(-self.count // 2), side))
+            most = max(side, round_up(-(-self.count // 2), side))
         blocks = []
         first = 0
         while first < self.count:

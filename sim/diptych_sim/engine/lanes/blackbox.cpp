@@ -16,16 +16,16 @@ uint32_t now[WORDS];
 }  // namespace
 
 // The module's ports: direction, name, first word and width of each.
-extern "C" const char* diptych_outside_ports() { return PORTS; }
+extern "C" const char* diptych_blackbox_ports() { return PORTS; }
 
 // From now on step computes a cycle; if it returns the number of a message, that stops the run.
-extern "C" void diptych_outside_attach(void* mesh, void* pins,
+extern "C" void diptych_blackbox_attach(void* mesh, void* pins,
                                        long (*step)(void*, void*, const uint32_t*, uint32_t*),
                                        const char* const* messages) {
     attached = {mesh, pins, step, messages};
 }
 
-extern "C" void diptych_outside_step(const svBitVecVal* i, svBitVecVal* o) {
+extern "C" void diptych_blackbox_step(const svBitVecVal* i, svBitVecVal* o) {
     if (attached.mesh) {
         const long failed = attached.step(attached.mesh, attached.pins, i, now);
         if (failed >= 0) VL_FATAL_MT("lanes", 0, "mesh", attached.messages[failed]);
@@ -173,7 +173,7 @@ void dump(void* user, Trace::Buffer* buffer) {
 }  // namespace
 
 // Lets the waveform show an instance, whose values lie in memory.
-extern "C" void diptych_outside_record(const char* path, const Signal* signals, long count,
+extern "C" void diptych_blackbox_record(const char* path, const Signal* signals, long count,
                                        const Enumeration* enumerations, long types) {
     auto* const r = new Recorded{path, signals, count, enumerations, types};
     waves_instances().push_back({path, [r](WavesFile* file) {

@@ -43,10 +43,10 @@ class Pins:
         self.mesh = mesh
         self._driver, self._address = mesh.native
         program = ctypes.CDLL(None)
-        if not hasattr(program, "diptych_outside_ports"):
+        if not hasattr(program, "diptych_blackbox_ports"):
             raise EngineError("The simulator must have been built without a mesh")
-        program.diptych_outside_ports.restype = ctypes.c_char_p
-        listed = program.diptych_outside_ports().decode().split()
+        program.diptych_blackbox_ports.restype = ctypes.c_char_p
+        listed = program.diptych_blackbox_ports().decode().split()
         ports = list(zip(*[iter(listed)] * 4, strict=True))
         words = {(way, name): int(word) for way, name, word, _ in ports}
         pins: dict[str, list[_Pin]] = {"i": [], "o": []}
@@ -69,7 +69,7 @@ class Pins:
         )
         texts = [f"assertion of a tile: {text}" for text in mesh.tile.interface.asserts]
         self._messages = (ctypes.c_char_p * max(1, len(texts)))(*(t.encode() for t in texts))
-        program.diptych_outside_attach(
+        program.diptych_blackbox_attach(
             ctypes.c_void_p(self._address),
             self._pins_address,
             ctypes.cast(self._driver.pins_step, ctypes.c_void_p),

@@ -20,9 +20,9 @@ from diptych_sim.engine.errors import BuildError, EngineError, ToolError
 from diptych_sim.engine.processes import processes, rank
 
 from .mesh import Failure, LaneMesh, Part, State, Word
-from .native import MACHINE
+from .native import EXCHANGE
 
-__all__ = ["MachineMesh", "cut", "open_mesh", "stop_all"]
+__all__ = ["DistributedMesh", "cut", "open_mesh", "stop_all"]
 
 T = TypeVar("T")
 _AGREE, _SEND = 0, 1
@@ -84,7 +84,7 @@ def stop_all(message: str) -> None:
     sys.exit(1)
 
 
-class MachineMesh(LaneMesh):
+class DistributedMesh(LaneMesh):
     """A mesh of which each process has a part; all call the same methods.
 
     Parameters
@@ -106,12 +106,12 @@ class MachineMesh(LaneMesh):
         part = self.parts[self.communicator.Get_rank()]
 
         def build() -> None:
-            super(MachineMesh, self).__init__(rows, columns, part=part, **parameters)
+            super(DistributedMesh, self).__init__(rows, columns, part=part, **parameters)
 
         self._together(build)
-        self._machine = MACHINE(self._reach())
+        self._exchange = EXCHANGE(self._reach())
         driver, mesh = self._driver, self._mesh
-        driver.mesh_place(mesh, self.part.row, self.part.column, self._machine)
+        driver.mesh_place(mesh, self.part.row, self.part.column, self._exchange)
 
     def _together(self, step: Callable[[], None]) -> None:
         """Do something that may fail in some processes; then it fails in all."""
@@ -237,5 +237,5 @@ def open_mesh(rows: int, columns: int, **parameters: Any) -> LaneMesh:
 
     Parameters are those of :class:`.LaneMesh`.
     """
-    kind = MachineMesh if processes() > 1 else LaneMesh
+    kind = DistributedMesh if processes() > 1 else LaneMesh
     return kind(rows, columns, **parameters)

@@ -138,7 +138,7 @@ class LaneMesh:
             raise BuildError(
                 f"A mesh of {self.part.rows}x{self.part.columns} needs {size >> 20} MiB of memory"
             )
-        self._kept: list[Any] = []
+        self._buffers: list[Any] = []
         self._connect()
 
     # --- wiring ---
@@ -216,7 +216,7 @@ class LaneMesh:
         """Let the host send words into the rows, from now on."""
         for row, words in enumerate(self._fed(rows)):
             data = np.asarray(words, dtype=np.uint32)
-            self._kept.append(data)
+            self._buffers.append(data)
             pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint32))
             self._driver.mesh_feed(self._mesh, row, pointer, len(data))
 

@@ -7,9 +7,9 @@ import ctypes
 
 from .build import Code
 
-__all__ = ["MACHINE", "Field", "Link", "NativeWord", "with_prototypes"]
+__all__ = ["EXCHANGE", "Field", "Link", "NativeWord", "with_prototypes"]
 
-MACHINE = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, ctypes.c_long)
+EXCHANGE = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, ctypes.c_long)
 """What the driver calls to reach other machines."""
 
 
@@ -50,7 +50,7 @@ def with_prototypes(driver: ctypes.CDLL) -> ctypes.CDLL:
         ("mesh_arrived", c.c_long, (c.c_void_p,)),
         ("mesh_words", c.POINTER(NativeWord), (c.c_void_p,)),
         ("mesh_failed", c.c_long, (c.c_void_p, *[c.POINTER(c.c_long)] * 3)),
-        ("mesh_place", None, (c.c_void_p, c.c_long, c.c_long, MACHINE)),
+        ("mesh_place", None, (c.c_void_p, c.c_long, c.c_long, EXCHANGE)),
         ("mesh_border", c.c_long, (c.c_void_p, c.c_long, c.c_long, c.c_void_p, c.c_void_p)),
         ("mesh_wire", None, (c.c_void_p, *[c.c_long] * 5)),
         ("mesh_link", None, (c.c_void_p, c.c_int, c.POINTER(Link))),

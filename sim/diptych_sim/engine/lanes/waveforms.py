@@ -162,7 +162,7 @@ def record_tiles(mesh: LaneMesh, path: str) -> None:
     ``path`` is that of the mesh, which must be there as long as the simulator runs.
     """
     program = ctypes.CDLL(None)
-    if not hasattr(program, "diptych_outside_record"):
+    if not hasattr(program, "diptych_blackbox_record"):
         return
     places = [(r, c) for r in range(mesh.rows) for c in range(mesh.columns)]
     places = [(r, c) for r, c in places if _chosen(f"{path}.tile_{r}_{c}")]
@@ -192,7 +192,7 @@ def record_tiles(mesh: LaneMesh, path: str) -> None:
                 )
             )
         array = (_Signal * len(table))(*table)
-        program.diptych_outside_record(
+        program.diptych_blackbox_record(
             f"{path}.tile_{row}_{column}".encode(),
             array,
             ctypes.c_long(len(table)),
