@@ -29,7 +29,7 @@ from diptych_sim.command.options import (
     write_json,
 )
 from diptych_sim.command.prompts import check_texts, encode, written
-from diptych_sim.command.running import running
+from diptych_sim.command.running import running, size_text
 from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.array.listing import command_listing
 from diptych_sim.compiler.decode.listing import memory_listing, program_listing
@@ -162,24 +162,12 @@ def generate(
     config = {
         "model": loaded.model.name if hasattr(loaded.model, "name") else model,
         "prompt": prompts.shown[0] if single else list(prompts.shown),
-        "array": f"{array[0]}x{array[1]}",
-        "mesh": f"{mesh[0]}x{mesh[1]}",
-        "sram_bytes": sram_bytes,
-        "hbm_bytes_per_cycle": machine.hbm_bytes_per_cycle,
-        "hbm_latency": machine.hbm_latency,
-        "weight_rows": machine.weight_rows,
-        "link_bytes_per_cycle": machine.link_bytes_per_cycle,
-        "link_latency": machine.link_latency,
+        **_machine_fields(machine),
         "stage": stage,
         "engine": engine,
         "clock_mhz": clock_mhz,
     }
-    folder = None
-    if out is not None and is_first():
-        folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in FOLDER:
-            (folder / name).unlink(missing_ok=True)  # what an earlier run left
+    folder = _emptied(out) if out is not None and is_first() else None
     options: dict[str, Any] = {
         "machine": machine,
         "stage": "decode" if stage == "decode" else "all",
@@ -198,7 +186,7 @@ def generate(
             terminal, progress, prompts=prompts.shown, stop_ids=stop_ids, tokens=sum(prompts.counts)
         ) as live,
     ):
-        options |= {"progress": tell, "on_event": live}
+        options |= {"progress": progress, "on_event": live}
         progress("quantizing the model")
         quantized = quantize_loaded(loaded)
         if stage == "decode":
@@ -229,6 +217,29 @@ def generate(
     if not done.matches_golden:
         click.echo("error: tokens differ from the golden model", err=True)
         sys.exit(1)
+
+
+def _machine_fields(machine: MachineConfig) -> dict[str, Any]:
+    """Return the machine's part of the result's ``config``."""
+    return {
+        "array": size_text(machine.array),
+        "mesh": size_text(machine.mesh),
+        "sram_bytes": machine.sram_bytes,
+        "hbm_bytes_per_cycle": machine.hbm_bytes_per_cycle,
+        "hbm_latency": machine.hbm_latency,
+        "weight_rows": machine.weight_rows,
+        "link_bytes_per_cycle": machine.link_bytes_per_cycle,
+        "link_latency": machine.link_latency,
+    }
+
+
+def _emptied(out: str) -> Path:
+    """Return the run folder, without files of an earlier run."""
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FOLDER:
+        (folder / name).unlink(missing_ok=True)
+    return folder
 
 
 def _write_listings(folder: Path, done: Generation) -> None:
