@@ -3,18 +3,14 @@
 
 import copy
 import re
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from diptych_sim.account.generation import AccountError, account
 from diptych_sim.run.generate import Machine, generate
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "compiler"))
-from random_model import TINY, random_model
+from support.random_model import TINY, random_model
 
 MODEL = random_model(TINY, 3)
 MACHINE = Machine(array=(8, 8), mesh=(2, 2))
