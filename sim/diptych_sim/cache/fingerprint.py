@@ -80,7 +80,7 @@ def _texts(value: Any, packages: tuple[str, ...]) -> Iterator[str]:
         yield from _texts(tuple(sorted(value.keywords.items())), packages)
     elif isinstance(value, Enum):
         yield from (_name(kind, packages), value.name)
-    elif "__dataclass_params__" in vars(kind) and kind.__dataclass_params__.frozen:
+    elif getattr(vars(kind).get("__dataclass_params__"), "frozen", False):
         yield _name(kind, packages)
         for field in fields(value):
             yield from _texts(getattr(value, field.name), packages)

@@ -7,6 +7,7 @@ import pytest
 
 from diptych_sim.engine.lanes import mesh as lane_mesh
 from diptych_sim.engine.lanes import translate
+from diptych_sim.engine.lanes.build import compile_design
 from diptych_sim.engine.lanes.emit import emit
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_tb.lockstep.compare import compare
@@ -52,7 +53,12 @@ def _emitted(change):
         def wrong(*args):
             return change(emit(*args))
 
+        def compile_instance(hardware, *args, **options):
+            return compile_design(hardware(), *args, **options)
+
         monkeypatch.setattr(translate, "emit", wrong)
+        # The source of a class would come from the build cache.
+        monkeypatch.setattr(lane_mesh, "compile_design", compile_instance)
 
     return plant
 
