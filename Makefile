@@ -20,6 +20,9 @@ OUT ?=
 FROM ?=
 TO ?=
 BLOCKS ?=
+# The block that make tb tests, and whether its slow tests run, too.
+BLOCK ?=
+SLOW ?=
 # Further options, as they are.
 ARGS ?=
 
@@ -29,7 +32,7 @@ READY := .venv/.ready
 DEV := .venv/.ready-dev
 
 # Variables go to the command through the environment, so that no prompt is read as shell.
-export PROMPT TOKENS MODEL MESH ARRAY ENGINE OUT FROM TO BLOCKS
+export PROMPT TOKENS MODEL MESH ARRAY ENGINE OUT FROM TO BLOCKS BLOCK
 options = $(if $(PROMPT),--prompt "$$PROMPT") $(if $(TOKENS),--tokens "$$TOKENS") \
 	$(if $(MODEL),--model "$$MODEL") $(if $(MESH),--mesh "$$MESH") \
 	$(if $(ARRAY),--array "$$ARRAY") $(if $(ENGINE),--engine "$$ENGINE") \
@@ -92,14 +95,8 @@ test: $(DEV) ## Run the tests, except the slow ones
 test-slow: $(DEV) ## Run the slow tests
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m slow $(ARGS)
 
-tb: $(DEV) ## Run the tests of one block: make tb BLOCK=router
-	@files=$$(find tests -name 'test_$(BLOCK).py'); \
-	if [ -z '$(BLOCK)' ] || [ -z "$$files" ]; then \
-		echo 'error: BLOCK must be one of these, not "$(BLOCK)":' >&2; \
-		find tests -name 'test_*.py' | sed 's|.*/test_||; s|\.py$$||' | sort | fold -s -w 96 >&2; \
-		exit 2; \
-	fi; \
-	$(BIN)/python -m pytest -v -n $(JOBS) $(ARGS) $$files
+tb: $(DEV) ## Run the tests of one block, BLOCK=router; SLOW=1 adds the slow ones
+	@$(BIN)/python tests/support/blocks.py "$$BLOCK" -v -n $(JOBS) $(if $(SLOW),,-m 'not slow') $(ARGS)
 
 lint: $(DEV) ## Check style and types
 	@$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from amaranth.hdl import ClockSignal, Const, Instance, Module, ResetSignal, Sign
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In
 
-__all__ = ["Precompiled", "collecting", "inlined"]
+__all__ = ["Precompiled", "collecting", "inlined", "is_inlined"]
 
 _inlined: ContextVar[bool] = ContextVar("inlined", default=False)
 _collected: ContextVar[dict[str, "wiring.Component"] | None] = ContextVar("collected", default=None)
@@ -105,6 +105,11 @@ def inlined() -> Iterator[None]:
         yield
     finally:
         _inlined.reset(token)
+
+
+def is_inlined() -> bool:
+    """Return whether stand-ins are elaborated as copies of their prototypes."""
+    return _inlined.get()
 
 
 @contextmanager

@@ -3,31 +3,28 @@
 
 import copy
 import re
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from diptych.config import MachineConfig
 from diptych_sim.account.generation import AccountError, account
-from diptych_sim.run.generate import Machine, generate
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "compiler"))
-from random_model import TINY, random_model
+from diptych_sim.run.generate import generate
+from support.random_model import TINY, random_model
 
 MODEL = random_model(TINY, 3)
-MACHINE = Machine(array=(8, 8), mesh=(2, 2))
+MACHINE = MachineConfig(array=(8, 8), mesh=(2, 2))
 
 
 @pytest.fixture(scope="module")
 def done():
     prompt = np.random.default_rng(2).integers(0, TINY.vocab, 30).tolist()
-    return generate(MODEL, prompt, 3, machine=MACHINE)
+    return generate(MODEL, [prompt], [3], machine=MACHINE)
 
 
 def test_causes_sum_and_the_cost_model_is_near(done):
-    result = account(done, MODEL, MACHINE)
+    result = account(done)
     assert sum(result["cycles_by_cause"].values()) == result["cycles"]
     prefill = result["prefill"]
     for causes in prefill["cycles_by_engine"].values():
@@ -48,7 +45,7 @@ def test_causes_sum_and_the_cost_model_is_near(done):
 
 
 def test_each_cycle_of_the_array_belongs_to_an_operation(done):
-    prefill = account(done, MODEL, MACHINE)["prefill"]
+    prefill = account(done)["prefill"]
     layers, operations = prefill["layers"], prefill["operations"]
     assert sum(layer["cycles"] for layer in layers) == prefill["cycles"]
     assert [layer["layer"] for layer in layers] == [0, 1, None, None]
@@ -82,7 +79,7 @@ def test_a_command_that_was_not_seen_fails(done):
 
     message = r"^Engine vector must have done \d+ commands, not \d+$"
     with pytest.raises(AccountError, match=message):
-        account(changed(done, change, "commands"), MODEL, MACHINE)
+        account(changed(done, change, "commands"))
 
 
 def test_operations_with_other_macs_fail(done):
@@ -91,7 +88,7 @@ def test_operations_with_other_macs_fail(done):
 
     message = r"^Operations must have the counted \d+ MACs, not \d+$"
     with pytest.raises(AccountError, match=message):
-        account(changed(done, change), MODEL, MACHINE)
+        account(changed(done, change))
 
 
 def changed(done, change, kind="counters"):
@@ -110,7 +107,7 @@ def test_an_engine_whose_causes_do_not_sum_fails(done, part):
     cycles = next(e["cycle"] for e in done.events if e["kind"] == "counters") - 2
     message = f"Causes of the {part} engine must sum to {cycles} cycles, not {cycles + 1}"
     with pytest.raises(AccountError, match=f"^{re.escape(message)}$"):
-        account(changed(done, change), MODEL, MACHINE)
+        account(changed(done, change))
 
 
 def test_a_tile_whose_causes_do_not_sum_fails(done):
@@ -118,7 +115,7 @@ def test_a_tile_whose_causes_do_not_sum_fails(done):
         event["tiles"][2]["computing"] += event["index"]
 
     with pytest.raises(AccountError, match=r"^Causes of tile 2 must sum to \d+ cycles, not \d+$"):
-        account(changed(done, change), MODEL, MACHINE)
+        account(changed(done, change))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +132,7 @@ def test_a_monitor_that_disagrees_fails(done, monitor, what):
 
     message = rf"^Counter of {what} must agree with the monitor's \d+, not \d+$"
     with pytest.raises(AccountError, match=message):
-        account(changed(done, change), MODEL, MACHINE)
+        account(changed(done, change))
 
 
 def test_a_link_with_too_few_bytes_fails(done):
@@ -143,4 +140,4 @@ def test_a_link_with_too_few_bytes_fails(done):
         event["parts"]["link.transmitter"]["link_payload"] -= 4
 
     with pytest.raises(AccountError, match=r"^Link must carry \d+ bytes, not \d+$"):
-        account(changed(done, change), MODEL, MACHINE)
+        account(changed(done, change))

@@ -5,9 +5,6 @@ Mutations that were tried by hand, each seen to fail: an immediate that loses it
 field shifted by one; a branch shown without its label.
 """
 
-import sys
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,9 +16,7 @@ from diptych_sim.compiler.array.listing import command_listing
 from diptych_sim.compiler.decode.compile import compile_decode
 from diptych_sim.compiler.decode.listing import memory_listing, program_listing, tile_listing
 from diptych_sim.compiler.tile.assembler import Assembler, disassemble
-
-sys.path.insert(0, str(Path(__file__).parent))
-from random_model import TINY, random_model
+from support.random_model import TINY, random_model
 
 REGISTER = st.integers(0, 15)
 WORD = st.integers(0, 2**16 - 1)

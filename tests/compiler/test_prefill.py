@@ -2,8 +2,6 @@
 """Prefill programs: what they read from HBM, and that they stay inside the panel's memories."""
 
 import re
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +10,7 @@ from diptych.systolic.isa import Queue, Target
 from diptych.systolic.panel import panel_sizes
 from diptych_sim.compiler.prefill.compile import PrefillError, compile_prefill
 from diptych_sim.llm.model import ModelConfig
-
-sys.path.insert(0, str(Path(__file__).parent))
-from random_model import random_model
+from support.random_model import random_model
 
 SMALL = ModelConfig(dim=64, hidden=172, layers=5, heads=8, kv_heads=4, vocab=512, context=512)
 """The shape of the bundled model and of stories260K."""

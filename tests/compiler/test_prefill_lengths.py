@@ -8,9 +8,6 @@ their planes exchanged; powers that end with the last score, not with the line; 
 RoPE factors of the first block for all; scales gathered from the table.
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,11 +15,9 @@ from hypothesis import strategies as st
 
 from diptych_sim.compiler.prefill.compile import compile_prefill
 from diptych_sim.llm.model import ModelConfig
-
-sys.path.insert(0, str(Path(__file__).parent))
-from golden_handoff import expected_handoff
-from panel_model import PanelModel
-from random_model import TINY, random_model
+from support.golden_handoff import expected_handoff
+from support.prefill_panel_model import PanelModel
+from support.random_model import TINY, random_model
 
 WIDE = ModelConfig(dim=64, hidden=24, layers=1, heads=4, kv_heads=4, vocab=40, context=64)
 MODELS = {"tiny": random_model(TINY, 1), "wide": random_model(WIDE, 2)}

@@ -15,10 +15,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from diptych.mesh.fabric import Combine, Port
-from diptych_sim.compiler import gemv, mesh_gemm, mesh_kernel, routes
 from diptych_sim.compiler.collectives.compile import Collective, compile_collective
 from diptych_sim.compiler.collectives.plan import Plan
+from diptych_sim.compiler.decode import routes
 from diptych_sim.compiler.decode.routes import route_tables
+from diptych_sim.compiler.mesh_kernels import gemm as mesh_gemm
+from diptych_sim.compiler.mesh_kernels import gemm_routes, gemv
+from diptych_sim.compiler.tile import kernel as mesh_kernel
 from diptych_sim.compiler.tile.kernel import load_route
 from diptych_sim.compiler.tile.routes import RouteEntry, RouteError, check_routes
 
@@ -41,7 +44,7 @@ def trees(rng, rows, columns):
     tables = empty(rows, columns)
     for color in range(COLORS):
         root = (rng.randrange(rows), rng.randrange(columns))
-        parent = {root: None}
+        parent: dict[tuple[int, int], tuple[tuple[int, int], Port] | None] = {root: None}
         while len(parent) < rng.randint(1, rows * columns):
             place, step = rng.choice(sorted(parent)), rng.choice(list(STEPS))
             there = (place[0] + STEPS[step][0], place[1] + STEPS[step][1])
@@ -105,8 +108,10 @@ def test_decode_passes():
 def test_products_pass(rows, columns, column):
     across, down = range(columns), range(rows)
     check_routes([[gemv._routes(c, columns) for c in across]] * rows)
-    check_routes([[mesh_gemm.shift_routes(r, c, rows) for c in down] for r in down])
-    check_routes([[mesh_gemm.broadcast_routes(r, c, rows, columns) for c in across] for r in down])
+    check_routes([[gemm_routes.shift_routes(r, c, rows) for c in down] for r in down])
+    check_routes(
+        [[gemm_routes.broadcast_routes(r, c, rows, columns) for c in across] for r in down]
+    )
     mesh_kernel.read_back(rows, column % columns, 0, 1, 0, 1)
 
 

@@ -9,7 +9,6 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import click
 import pytest
@@ -18,9 +17,7 @@ from diptych.link.link import LINK_CAUSES
 from diptych.mesh.core import CAUSES
 from diptych_sim import cli
 from diptych_sim.account.generation import ENGINE_CAUSES
-
-sys.path.insert(0, str(Path(__file__).parent))
-from examples import ROOT, commands, examples, pages, run
+from support.page_examples import ROOT, commands, examples, pages, run
 
 PAGES = pages()
 NAMES = [str(path.relative_to(ROOT)) for path in PAGES]

@@ -5,6 +5,8 @@
 Mutation tried by hand and seen to fail: leaving out the falling edge in the glue of a shared module.
 """
 
+from typing import Any
+
 import pytest
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
@@ -21,10 +23,22 @@ from diptych_sim.engine.waves import WavePlan
 class Cell(wiring.Component):
     """Adds what comes in; narrow, wide and very wide ports, and an output that starts at 5."""
 
+    at: Signal
+    i: Signal
+    i_wide: Signal
+    o: Signal
+    o_wide: Signal
+
     def __init__(self, *, registered=True):
         self.registered = registered
         super().__init__(
-            {"at": In(8), "i": In(40), "i_wide": In(100), "o": Out(40, init=5), "o_wide": Out(100)}
+            {
+                "at": In(8),
+                "i": In(40),
+                "i_wide": In(100),
+                "o": Out(40, init=5),  # pyright: ignore[reportCallIssue] - not in the stubs
+                "o_wide": Out(100),
+            }
         )
 
     def elaborate(self, platform):
@@ -49,9 +63,12 @@ class Cell(wiring.Component):
 class Adder(wiring.Component):
     """A submodule, whose name must not collide."""
 
-    a: In(40)
-    b: In(40)
-    sum: Out(40)
+    a: Signal
+    b: Signal
+    sum: Signal
+
+    def __init__(self):
+        super().__init__({"a": In(40), "b": In(40), "sum": Out(40)})
 
     def elaborate(self, platform):
         m = Module()
@@ -62,16 +79,16 @@ class Adder(wiring.Component):
 class Ring(wiring.Component):
     """Four cells in a ring, and the sum of what they put out."""
 
-    total: Out(40)
+    total: Signal
 
     def __init__(self, *, registered=True):
         self.registered = registered
-        super().__init__()
+        super().__init__({"total": Out(40)})
 
     def elaborate(self, platform):
         m = Module()
         prototype = Cell(registered=self.registered)
-        cells = [Precompiled(prototype, "cell") for _ in range(4)]
+        cells: list[Any] = [Precompiled(prototype, "cell") for _ in range(4)]
         for index, cell in enumerate(cells):
             m.submodules[f"cell_{index}"] = cell
             before = cells[index - 1]
@@ -120,7 +137,8 @@ def test_refuses_two_prototypes_of_one_name():
     m.submodules.b = Precompiled(Cell(), "cell")
 
     class Both(wiring.Component):
-        o: Out(1)
+        def __init__(self):
+            super().__init__({"o": Out(1)})
 
         def elaborate(self, platform):
             return m

@@ -5,11 +5,13 @@ Mutations tried by hand and seen to fail: a window that ends a cycle early, shar
 not settle, states without names, scopes that are not chosen.
 """
 
+from typing import Any
+
 import pytest
 from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
-from pywellen import Waveform
+from pywellen import Waveform  # pyright: ignore[reportAttributeAccessIssue] - compiled
 
 from diptych.precompiled import Precompiled
 from diptych_sim.engine.build import BuildOptions
@@ -41,9 +43,12 @@ class Shown(data.StructLayout):
 class Cell(wiring.Component):
     """Counts up to a limit, then rests as long; shows the count with a color."""
 
-    limit: In(6)
-    shown: Out(Shown())
-    valid: Out(1)
+    limit: Signal
+    shown: Any
+    valid: Signal
+
+    def __init__(self):
+        super().__init__({"limit": In(6), "shown": Out(Shown()), "valid": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -71,7 +76,10 @@ class Cell(wiring.Component):
 class Pair(wiring.Component):
     """Two cells with limits that change in each cycle, and the sum of what they show."""
 
-    total: Out(40)
+    total: Signal
+
+    def __init__(self):
+        super().__init__({"total": Out(40)})
 
     def elaborate(self, platform):
         m = Module()
@@ -79,7 +87,8 @@ class Pair(wiring.Component):
         m.d.sync += time.eq(time + 1)
         prototype = Cell()
         for index in range(2):
-            m.submodules[f"cell_{index}"] = cell = Precompiled(prototype, "cell")
+            cell: Any = Precompiled(prototype, "cell")
+            m.submodules[f"cell_{index}"] = cell
             limit = Signal(6, name=f"limit_{index}")
             m.d.comb += [limit.eq(time[1:5] + 3 * index + 5), cell.limit.eq(limit)]
             m.d.sync += self.total.eq(self.total + cell.shown.as_value() + cell.valid)

@@ -17,6 +17,7 @@ from diptych.link.frames import LinkWord
 from diptych.link.link import KvLink
 from diptych.link.transmitter import Transmitter
 from diptych_sim.engine.simulate import simulate
+from support.testbench import assert_ran
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ def test_keys_and_values_arrive_once(rows, latency, bandwidth):
         env={"DUT_ROWS": rows, "DUT_LATENCY": latency, "DUT_BYTES_PER_CYCLE": bandwidth},
         public=[(f"{name}.transmitter", "o"), (f"{name}.transmitter", "count_*")],
     )
-    assert ran.tests == 8
+    assert_ran(ran, "keys_and_values_arrive_once")
 
 
 @pytest.mark.parametrize("latency", [1, 1025])

@@ -14,6 +14,7 @@ import pytest
 
 from diptych.memory.hbm import Hbm
 from diptych_sim.engine.simulate import simulate
+from support.testbench import assert_ran
 
 
 @pytest.mark.parametrize(("latency", "rate"), [(4, 64), (37, 24), (100, 64)])
@@ -24,7 +25,15 @@ def test_reads_and_writes(latency, rate):
         test_module="diptych_tb.memory.hbm",
         env={"DUT_LATENCY": latency, "DUT_BYTES_PER_CYCLE": rate},
     )
-    assert ran.tests == 12
+    assert_ran(
+        ran,
+        "answers_with_what_the_host_wrote",
+        "takes_its_latency",
+        "leaves_at_its_bandwidth",
+        "keeps_sixteen_bursts_outstanding",
+        "keeps_what_is_written",
+        "reads_and_writes_share_the_bandwidth",
+    )
 
 
 @pytest.mark.parametrize(

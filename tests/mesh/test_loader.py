@@ -8,8 +8,9 @@ starts before its argument was written.
 
 from diptych.mesh.loader import Loader
 from diptych_sim.engine.simulate import simulate
+from support.testbench import assert_ran
 
 
 def test_carries_out_packets():
     ran = simulate(Loader, name="loader", test_module="diptych_tb.mesh.loader")
-    assert ran.tests == 5
+    assert_ran(ran, "carries_out_packets", "takes_a_word_a_cycle")

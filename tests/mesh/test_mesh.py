@@ -12,6 +12,7 @@ import pytest
 from diptych.mesh.mesh import Mesh
 from diptych_sim.engine.build import BuildOptions
 from diptych_sim.engine.simulate import simulate
+from support.testbench import assert_ran
 
 
 @pytest.mark.parametrize("size", [(2, 3), (3, 1)])
@@ -23,4 +24,4 @@ def test_paths_deliver_in_order(size):
         env={"DUT_SIZE": f"{size[0]}x{size[1]}"},
         options=BuildOptions(shared=("tile",)),
     )
-    assert ran.tests == 8
+    assert_ran(ran, "paths_deliver_in_order")

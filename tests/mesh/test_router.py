@@ -15,6 +15,7 @@ import pytest
 
 from diptych.mesh.router import Router
 from diptych_sim.engine.simulate import simulate
+from support.testbench import assert_ran
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,14 @@ def test_routes(colors, positions, hop):
         test_module="diptych_tb.mesh.router",
         env={"DUT_COLORS": colors, "DUT_POSITIONS": positions, "DUT_HOP": hop},
     )
-    assert ran.tests == 31
+    assert_ran(
+        ran,
+        "delivers_everything_once_and_in_order",
+        "a_hop_takes_its_cycles_at_full_rate",
+        "a_blocked_color_blocks_no_other",
+        "colors_take_turns",
+        "switches_take_turns_and_a_cycle_each",
+    )
 
 
 @pytest.mark.parametrize(

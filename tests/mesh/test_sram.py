@@ -13,6 +13,7 @@ import pytest
 
 from diptych.mesh.sram import Sram
 from diptych_sim.engine.simulate import simulate
+from support.testbench import assert_ran
 
 
 @pytest.mark.parametrize("size", [256, 24576])
@@ -23,7 +24,7 @@ def test_reads_what_was_written(size):
         test_module="diptych_tb.mesh.sram",
         env={"DUT_SIZE": size},
     )
-    assert ran.tests == 8
+    assert_ran(ran, "reads_what_was_written")
 
 
 @pytest.mark.parametrize("size", [0, 100, 65792])

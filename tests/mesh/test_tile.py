@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A tile: every operation against the golden model, tasks, engines beside each other, causes.
+"""The blocks of a tile, by programs: operations against the golden model, rates, tasks, causes.
 
 Mutations that were tried by hand, each seen to fail: TRANSMIT that reads the word again that it has
 sent, or sends at once with SEND; a fence that does not wait for it; received words that do not wait
@@ -11,13 +11,33 @@ import pytest
 from diptych.mesh.core import CAUSES
 from diptych.mesh.tile import Tile
 from diptych_sim.engine.simulate import simulate
+from support.testbench import assert_ran
 
 PUBLIC = [("tile.core", f"count_{cause}") for cause in CAUSES]
+TESTS = {
+    "core": ["scalar_functions"],
+    "operand_sequencer": [
+        "a_vector_instruction_takes_one_cycle_to_issue",
+        "sums_are_added_to_memory",
+    ],
+    "receiver": [
+        "received_words_equal_the_golden_model",
+        "receiving_takes_no_cycle_of_computing",
+    ],
+    "tasks": ["tasks_start_block_and_take", "a_control_wavelet_starts_a_control_task"],
+    "transmitter": [
+        "blocks_come_and_go_beside_products",
+        "sending_takes_no_cycle_of_computing",
+        "single_words_leave_between_those_of_a_block",
+    ],
+    "vector_pipe": [
+        "vector_operations_equal_the_golden_model",
+        "a_joined_wavelet_leaves_four_cycles_after_it_came",
+    ],
+}
 
 
-@pytest.mark.parametrize(
-    ("module", "tests"), [("tile", 36), ("tile_engines", 11), ("tile_tasks", 3)]
-)
-def test_programs(module, tests):
-    ran = simulate(Tile, name="tile", test_module=f"diptych_tb.mesh.{module}", public=PUBLIC)
-    assert ran.tests == tests
+@pytest.mark.parametrize("block", TESTS)
+def test_programs(block):
+    ran = simulate(Tile, name="tile", test_module=f"diptych_tb.mesh.{block}", public=PUBLIC)
+    assert_ran(ran, *TESTS[block])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from diptych_sim.engine.build import BuildOptions
 from diptych_sim.engine.simulate import simulate
 from diptych_tb.mesh.network import RouterMesh, random_tables
+from support.testbench import assert_ran
 
 COLORS = 8
 
@@ -29,7 +30,7 @@ def test_nothing_is_lost_doubled_reordered_or_misled(size, hop):
         env={"DUT_SIZE": f"{size[0]}x{size[1]}", "DUT_COLORS": COLORS},
         options=BuildOptions(shared=("router",)),
     )
-    assert ran.tests == 12
+    assert_ran(ran, "nothing_is_lost_doubled_reordered_or_misled")
 
 
 @settings(deadline=None)

@@ -14,8 +14,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import jsonschema
 import pytest
@@ -28,11 +26,9 @@ from diptych_sim.report.html import html_report
 from diptych_sim.report.operations import operation_rows
 from diptych_sim.report.terminal import print_accounts
 from diptych_sim.run.folder import EVENTS, RESULT, read_run
-
-sys.path.insert(0, str(Path(__file__).parent))
-from runs import MACHINE, write_run
-from schema import valid
-from trace_processor import query
+from support.result_schema import valid
+from support.run_folders import MACHINE, result_of, write_run
+from support.trace_processor import query
 
 CHROMIUM = shutil.which("chromium")
 
@@ -49,7 +45,7 @@ def at(result, key):
 
 
 def test_the_result_is_as_the_schema_says(folder):
-    result = read_run(folder).result
+    result = result_of(read_run(folder))
     valid(result, "generate")
     broken = {key: value for key, value in result.items() if key != "ttft_cycles"}
     with pytest.raises(jsonschema.ValidationError, match="'ttft_cycles' is a required property"):
@@ -57,7 +53,7 @@ def test_the_result_is_as_the_schema_says(folder):
 
 
 def test_operations_sum_to_the_run(folder):
-    result = read_run(folder).result
+    result = result_of(read_run(folder))
     rows = operation_rows(result)
     decode = [row for row in rows if row["panel"] == "decode"]
     assert sum(row["cycles"] for row in decode) == result["decode"]["cycles"]
@@ -69,7 +65,7 @@ def test_operations_sum_to_the_run(folder):
 
 
 def test_layers_of_decode_are_their_operations(folder):
-    result = read_run(folder).result
+    result = result_of(read_run(folder))
     layers, tiles = result["decode"]["layers"], 4
     assert [layer["layer"] for layer in layers] == [0, 1]
     inner = [o for o in result["decode"]["operations"] if o["layer"] is not None]
@@ -86,7 +82,7 @@ def test_layers_of_decode_are_their_operations(folder):
 def test_figures_are_equal_in_terminal_html_csv_json_and_perfetto(folder):
     run = read_run(folder)
     trace, *_ = write_derived(run)
-    result = run.result
+    result = result_of(read_run(folder))
     page = html_report(run)
     figures = re.findall(r'data-key="([^"]+)" data-value="([^"]+)"[^>]*>([^<]*)', page)
     assert len(figures) > 40
@@ -191,7 +187,7 @@ def test_a_run_that_was_cut_off_says_so(folder, tmp_path, kept):
 
 
 def test_comparison_names_what_changed(folder):
-    before = read_run(folder).result
+    before = result_of(read_run(folder))
     assert all(c["before"] == c["after"] for c in compare(before, before)["figures"].values())
     after = json.loads(json.dumps(before))
     after["decode"]["operations"][3]["cycles"] += 40

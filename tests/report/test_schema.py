@@ -4,15 +4,12 @@
 import copy
 import json
 import sys
-from pathlib import Path
 
 import jsonschema
 import pytest
 
 from diptych_sim import cli
-
-sys.path.insert(0, str(Path(__file__).parent))
-from schema import SCHEMA, valid
+from support.result_schema import SCHEMA, valid
 
 COMMANDS = {
     "gemm": "gemm 9 8 10 --array 8x8 --bias",

@@ -6,8 +6,6 @@ with a token of one sequence; cycles shown as MACs in the heat map.
 """
 
 import csv
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -18,15 +16,13 @@ from diptych_sim.report.frames import link_frames
 from diptych_sim.report.heat import heat_frames
 from diptych_sim.report.html import html_report
 from diptych_sim.report.operations import operation_rows
-
-sys.path.insert(0, str(Path(__file__).parent))
-from runs import write_run
-from schema import valid
+from support.result_schema import valid
+from support.run_folders import result_of, write_run
 
 
 def check(run):
     """Check what holds for every complete run; return its page."""
-    result = run.result
+    result = result_of(run)
     valid(result, "generate")
     derived = write_derived(run)
     rows = operation_rows(result)
@@ -37,10 +33,17 @@ def check(run):
     return html_report(run)
 
 
+def frames_of(run):
+    """Return the frames of the heat map."""
+    heat = heat_frames(run)
+    assert heat is not None
+    return heat["frames"]
+
+
 def sums(run):
     """Check that operations of decode sum to the whole."""
-    decode = run.result["decode"]
-    rows = [row for row in operation_rows(run.result) if row["panel"] == "decode"]
+    decode = result_of(run)["decode"]
+    rows = [row for row in operation_rows(result_of(run)) if row["panel"] == "decode"]
     assert sum(row["cycles"] for row in rows) == decode["cycles"]
     assert sum(row["macs"] for row in rows) == decode["macs"]
     for cause, count in decode["cycles_by_cause"].items():
@@ -53,15 +56,15 @@ def test_two_prompts_that_end_apart(tmp_path):
     page = check(run)
     sums(run)
     assert run.start["ends"] == [1, 3, 4, 5]
-    assert all(row["operation"] for row in operation_rows(run.result))
+    assert all(row["operation"] for row in operation_rows(result_of(run)))
     assert "Another" in page
     assert "A &lt;b&gt;prompt&lt;/b&gt; &amp; more" in page
     frames = link_frames(run)
     assert len(frames) == 2 * 2 * (9 + 4) + 2
     assert [frame["prompt"] for frame in frames[-2:]] == [0, 1]
     cycles = run.round_cycles
-    titles = {frame["title"]: frame for frame in heat_frames(run)["frames"]}
-    assert titles["Decode, rounds 1 to 3"]["end"] == cycles[-1] - run.first("started")["cycle"]
+    titles = {frame["title"]: frame for frame in frames_of(run)}
+    assert titles["Decode, rounds 1 to 3"]["end"] == cycles[-1] - run.all("started")[0]["cycle"]
     layers = [event["layer"] for event in run.all("layer")]
     assert layers == [0, 1]
 
@@ -70,8 +73,9 @@ def test_two_prompts_that_end_apart(tmp_path):
 def test_prefill_alone(tmp_path):
     run = write_run(tmp_path, tokens=(1,), stage="prefill")
     page = check(run)
-    assert run.result["decode"] is None
-    questions = [item.question for item in findings(run.result)]
+    result = result_of(run)
+    assert result["decode"] is None
+    questions = [item.question for item in findings(result)]
     assert questions == ["What limited prefill?", "Did the hand-off cost time?"]
     assert 'id="prefill_roofline"' in page
     assert 'id="decode_roofline"' not in page
@@ -81,7 +85,7 @@ def test_prefill_alone(tmp_path):
 def test_decode_alone(tmp_path, engine):
     run = write_run(tmp_path, tokens=(4,), stage="decode", engine=engine)
     page = check(run)
-    result = run.result
+    result = result_of(run)
     assert result["prefill"] is None
     assert result["ttft_cycles"] is None
     tokens = run.all("token")
@@ -93,7 +97,7 @@ def test_decode_alone(tmp_path, engine):
     assert '<section id="prefill">' not in page
     if engine == "verilator":
         sums(run)
-    frames = heat_frames(run)["frames"]
+    frames = frames_of(run)
     assert frames[0]["end"] - frames[0]["start"] == result["cycles"]
     assert sum(frames[0]["macs"]) == result["decode"]["macs"]
 
@@ -104,7 +108,7 @@ def test_a_run_without_a_trace_has_what_counters_say(tmp_path):
     page = check(run)
     assert not list(tmp_path.glob("*.u32"))
     assert run.start["plan"] is None
-    (frame,) = heat_frames(run)["frames"]
-    assert sum(frame["macs"]) == run.result["decode"]["macs"]
+    (frame,) = frames_of(run)
+    assert sum(frame["macs"]) == result_of(run)["decode"]["macs"]
     assert 'id="decode_roofline"' in page
-    assert [row for row in operation_rows(run.result) if row["panel"] == "decode"] == []
+    assert [row for row in operation_rows(result_of(run)) if row["panel"] == "decode"] == []

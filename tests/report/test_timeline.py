@@ -5,7 +5,6 @@ Mutations tried by hand and seen to fail: slices of the array that begin when th
 an arrow to the wrong layer; a repeated frame counted as a new one; rows summed over columns.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,7 @@ from diptych.mesh.core import CAUSES
 from diptych_sim.report.operations import operation_rows
 from diptych_sim.report.timeline import write_timeline
 from diptych_sim.run.folder import RunFolder, Samples
-
-sys.path.insert(0, str(Path(__file__).parent))
-from trace_processor import query
+from support.trace_processor import query
 
 START = 1000
 MESH = (2, 3)
@@ -92,7 +89,7 @@ def a_run(rng, *, complete=True):
     for index, step in enumerate(np.diff(cycles), start=1):
         for tile in range(MESH[0] * MESH[1]):
             cuts = np.sort(rng.integers(0, step + 1, len(CAUSES) - 1))
-            parts = np.diff([0, *cuts, step])
+            parts = np.diff([0, *map(int, cuts), int(step)])
             values[index, tile] = values[index - 1, tile] + [*parts, 8 * parts[0]]
     mesh = Samples(names, np.array(cycles), values)
     result = {"prefill": {"cycles": cycle, "operations": operations}} if complete else None

@@ -14,6 +14,7 @@ import pytest
 
 from diptych.systolic.scratchpad import Scratchpad
 from diptych_sim.engine.simulate import simulate
+from support.testbench import assert_ran
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_reads_what_was_written(line, size, banks, group):
         env={"DUT_LINE": line, "DUT_SIZE": size, "DUT_BANKS": banks, "DUT_GROUP": group},
         public=[(name, "conflicts_*")],
     )
-    assert ran.tests == 8
+    assert_ran(ran, "reads_what_was_written")
 
 
 def test_refuses_what_has_no_two_blocks_in_a_bank():

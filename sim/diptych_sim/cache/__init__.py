@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Where built things are kept, and under which key."""
+"""The build cache: files by key, and how keys are made."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Where built things are kept, and how two processes share them."""
+"""The files of the build cache, and how processes share them."""
 
 import fcntl
 import hashlib
@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["cache_root", "digest", "kept", "kept_text", "locked"]
+__all__ = ["cache_root", "cached_bytes", "cached_text", "digest", "locked"]
 
 
 def cache_root() -> Path:
-    """Return the directory of built things, which exists afterwards.
+    """Return the directory of the build cache, which exists afterwards.
 
     It is ``$DIPTYCH_CACHE`` if set, ``build/sim`` of the checkout when the package runs from one,
     and a folder of the user's cache directory otherwise.
@@ -47,11 +47,11 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def kept(path: Path, produce: Callable[[], bytes]) -> bytes:
-    """Return what is in a file in :func:`cache_root`, which is made if it is not there.
+def cached_bytes(path: Path, produce: Callable[[], bytes]) -> bytes:
+    """Return the content of a file of the build cache; ``produce`` makes it if it is missing.
 
-    The file appears whole or not at all; any number of processes may ask for it at once. It begins
-    with a hash of the rest, so that a damaged one is seen, and made anew.
+    The file appears whole or not at all, and one of several processes makes it. It begins with a
+    hash of the rest: a damaged file counts as missing.
     """
     content = _intact(path)
     if content is None:
@@ -66,9 +66,9 @@ def kept(path: Path, produce: Callable[[], bytes]) -> bytes:
     return content
 
 
-def kept_text(path: Path, produce: Callable[[], str]) -> str:
-    """Return the text of a file, as of :func:`kept`."""
-    return kept(path, lambda: produce().encode()).decode()
+def cached_text(path: Path, produce: Callable[[], str]) -> str:
+    """Return the text of a file, as :func:`cached_bytes` does."""
+    return cached_bytes(path, lambda: produce().encode()).decode()
 
 
 def _intact(path: Path) -> bytes | None:

@@ -11,7 +11,7 @@ from diptych_sim.compiler.array_gemm.compile import GemmCandidate, GemmProgram, 
 
 from .prefill import PrefillCost, prefill_cost
 
-__all__ = ["fastest_gemm", "gemm_bound"]
+__all__ = ["READ_SHARE", "fastest_gemm", "gemm_bound"]
 
 READ_SHARE = 1.05
 """HBM reads that a program should need at most, in operand bytes."""

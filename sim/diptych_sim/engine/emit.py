@@ -12,9 +12,9 @@ from amaranth.back import rtlil, verilog  # pyright: ignore[reportAttributeAcces
 from amaranth.hdl import Elaboratable, Format, Fragment
 from amaranth.lib import wiring
 
-from diptych.precompiled import collecting
-from diptych_sim.cache.fingerprint import identity
-from diptych_sim.cache.store import cache_root, digest, kept_text
+from diptych.precompiled import collecting, is_inlined
+from diptych_sim.cache.fingerprint import fingerprint
+from diptych_sim.cache.store import cache_root, cached_text, digest
 
 __all__ = ["Hardware", "Source", "emit_verilog"]
 
@@ -24,8 +24,11 @@ Source = tuple[str, str]
 Hardware = wiring.Component | Callable[[], wiring.Component]
 """A component; or what makes one, a class or a :func:`functools.partial` of it.
 
-What a class of this project makes need not be made again to know its Verilog.
+Of a class of :data:`PACKAGES` the Verilog is cached, and a component is made only if there is none.
 """
+
+PACKAGES = ("diptych", "diptych_sim.engine.emit")
+"""What the Verilog of a class depends on, beside its parameters and versions."""
 
 _MODULE = re.compile(r"^module (\\\S+ |\w+)", re.MULTILINE)
 
@@ -50,10 +53,10 @@ def _yosys() -> tuple[str, str]:
 
 
 def _verilog_of(intermediate: str) -> str:
-    # Yosys takes longer than everything before it, so its output is kept by content.
+    # Yosys takes longer than everything before it, so its output is cached by content.
     convert = verilog._convert_rtlil_text  # pyright: ignore[reportAttributeAccessIssue]
     path = cache_root() / "verilog" / f"{digest([*_yosys(), intermediate])}.v"
-    return kept_text(path, lambda: convert(intermediate, strip_internal_attrs=True))
+    return cached_text(path, lambda: convert(intermediate, strip_internal_attrs=True))
 
 
 class _Elaborated(Elaboratable):
@@ -97,9 +100,8 @@ def emit_verilog(
     modules of different prototypes do not collide. The text depends on the hardware only: equal
     hardware gives equal bytes.
 
-    What is made of a class of this project is kept under all that it depends on
-    (:mod:`.identity`). What is given as a component, and what comes from elsewhere, is always
-    elaborated: nothing is known of how it was made.
+    The Verilog of a class of :data:`PACKAGES` is cached (:func:`.fingerprint`). A component, and a
+    class from elsewhere, is always elaborated.
 
     Parameters
     ----------
@@ -126,10 +128,10 @@ def emit_verilog(
             progress(f"{name}: Amaranth to Verilog")
         return _emit(hardware if isinstance(hardware, wiring.Component) else hardware(), name)
 
-    key = identity(hardware, name, _emit, _yosys())
+    key = fingerprint(hardware, name, _yosys(), is_inlined(), packages=PACKAGES)
     if key is None:
         return emitted()
-    text = kept_text(cache_root() / "verilog" / f"{key}.json", lambda: json.dumps(emitted()))
+    text = cached_text(cache_root() / "verilog" / f"{key}.json", lambda: json.dumps(emitted()))
     return [(file, source) for file, source in json.loads(text)]
 
 

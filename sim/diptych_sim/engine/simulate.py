@@ -58,6 +58,8 @@ class Run:
         Wall time of the simulator alone.
     cached : bool
         Whether the simulator was built before.
+    names : tuple of str
+        Names of the cocotb tests, with parameters: ``name/idle=0.5``; none with lanes.
     """
 
     folder: Path
@@ -65,6 +67,7 @@ class Run:
     seed: int
     seconds: float
     cached: bool
+    names: tuple[str, ...] = ()
 
 
 def default_seed() -> int:
@@ -188,7 +191,8 @@ def run(
             waves=waves is not None,
         )
     seconds = time.perf_counter() - started
-    tests, failed = _results(results)
+    names, failed = _results(results)
+    tests = len(names)
     if stops:
         raise stops[0]
     if not tests or failed:
@@ -200,7 +204,14 @@ def run(
         )
     if temporary:
         shutil.rmtree(folder, ignore_errors=True)
-    return Run(folder=folder, tests=tests, seed=seed, seconds=seconds, cached=built.cached)
+    return Run(
+        folder=folder,
+        tests=tests,
+        names=names,
+        seed=seed,
+        seconds=seconds,
+        cached=built.cached,
+    )
 
 
 def simulate(
@@ -277,7 +288,7 @@ def _environment(env: Mapping[str, object]) -> dict[str, str]:
     base = {"PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": "1", "COCOTB_ANSI_OUTPUT": "0"}
     # cocotb uses pytest to explain assertions, and would load all of its plugins.
     base["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    # Only those of testbenches: what is kept under code must find that as it was written.
+    # Of testbenches only: rewriting the other sources would delay each start.
     base["COCOTB_REWRITE_ASSERTION_FILES"] = "*_tb/*"
     # Not in the program itself, so that checkouts may share it.
     libraries = [str(cocotb_tools.config.libs_dir), os.environ.get("LD_LIBRARY_PATH", "")]
@@ -285,10 +296,10 @@ def _environment(env: Mapping[str, object]) -> dict[str, str]:
     return base | {key: str(value) for key, value in env.items()}
 
 
-def _results(path: Path) -> tuple[int, list[str]]:
-    """Return how many tests ran and the names of those that failed."""
+def _results(path: Path) -> tuple[tuple[str, ...], list[str]]:
+    """Return the names of the tests that ran, and of those that failed."""
     if not path.is_file():
-        return 0, []
+        return (), []
     cases = list(ElementTree.parse(path).getroot().iter("testcase"))
     ran = [case for case in cases if case.find("skipped") is None]
     bad = [
@@ -296,4 +307,4 @@ def _results(path: Path) -> tuple[int, list[str]]:
         for case in ran
         if case.find("failure") is not None or case.find("error") is not None
     ]
-    return len(ran), bad
+    return tuple(case.get("name", "?") for case in ran), bad

@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import fields, is_dataclass
-
 import numpy as np
 
-from diptych_sim.cache.fingerprint import identity
-from diptych_sim.cache.store import cache_root, kept
+from diptych_sim.cache.fingerprint import fingerprint
+from diptych_sim.cache.store import cache_root, cached_bytes
 from diptych_sim.golden.evaluate import windows
 from diptych_sim.golden.float_reference import FloatReference
 from diptych_sim.golden.quantize import quantize
@@ -20,6 +17,8 @@ WINDOWS = 6
 """Calibration sequences."""
 LENGTH = 256
 """Tokens of a sampled sequence; at most the context."""
+PACKAGES = ("diptych_sim.golden", "diptych_sim.llm")
+"""What a quantized model depends on, beside its numbers, its calibration and versions."""
 
 
 def sample(
@@ -53,30 +52,22 @@ def calibration_windows(loaded: LoadedModel, *, seed: int = 0) -> list[list[int]
 def quantize_loaded(loaded: LoadedModel, *, seed: int = 0) -> QuantizedModel:
     """Calibrate and quantize a model that was read from its files.
 
-    What comes out is kept, for models of the same numbers and the same calibration.
+    The result is cached, by the numbers of the model and its calibration.
     """
-    text = calibration_windows(loaded) if loaded.is_builtin else loaded.tokenizer.bos_id
+    if loaded.is_builtin:
+        text = tuple(map(tuple, calibration_windows(loaded)))
+    else:
+        text = loaded.tokenizer.bos_id
     # Sums of floats depend on the instructions that NumPy finds.
     processor = np.show_config(mode="dicts")["SIMD Extensions"]
-    key = identity(_quantize, _numbers(loaded.model), text, seed, processor)
+    values = (loaded.model, text, seed, repr(processor))
+    key = fingerprint(*values, packages=PACKAGES)
     if key is None:
         return _quantize(loaded, seed)
     path = cache_root() / "models" / f"{key}.npz"
-    return QuantizedModel.from_bytes(kept(path, lambda: _quantize(loaded, seed).to_bytes()))
+    return QuantizedModel.from_bytes(cached_bytes(path, lambda: _quantize(loaded, seed).to_bytes()))
 
 
 def _quantize(loaded: LoadedModel, seed: int) -> QuantizedModel:
     reference = FloatReference(loaded.model)
     return quantize(loaded.model, reference.activations(calibration_windows(loaded, seed=seed)))
-
-
-def _numbers(part: object) -> list[str]:
-    """Return what tells a model, or a part of one: each number, or a hash of each array."""
-    if isinstance(part, np.ndarray):
-        content = hashlib.sha256(part.tobytes()).hexdigest()
-        return [str(part.dtype), str(part.shape), content]
-    if isinstance(part, (list, tuple)):
-        return [str(len(part)), *(text for item in part for text in _numbers(item))]
-    if is_dataclass(part):
-        return [text for field in fields(part) for text in _numbers(getattr(part, field.name))]
-    return [repr(part)]

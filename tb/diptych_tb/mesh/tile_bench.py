@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import cocotb
@@ -12,7 +13,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 
 from diptych.mesh.core import CAUSES
 from diptych.mesh.fabric import Load, Port, header
-from diptych.mesh.isa import Function
+from diptych.mesh.isa import Function, Type
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.host.clocking import start_clock_and_reset
 from diptych_sim.host.streams import sometimes
@@ -23,13 +24,20 @@ __all__ = [
     "IN",
     "OUT",
     "SIZE",
+    "WIDTH",
     "A",
     "B",
     "Bench",
     "D",
+    "Expected",
     "check_causes",
+    "check_operation",
+    "integers",
+    "random_bytes",
+    "scale_word",
     "send_memory",
     "send_registers",
+    "sent_cycles",
     "start_bench",
     "take_and_send",
 ]
@@ -41,6 +49,8 @@ A, B, D = 0x000, 0x800, 0x1000
 """Where operands and results lie; a result may have 1 KiB."""
 COUNT = 5
 """Register of the loop that sends memory."""
+WIDTH = {Type.INT8: 1, Type.INT16: 2, Type.INT32: 4}
+"""Bytes of a type."""
 SIZE = {1: np.int8, 2: np.int16, 4: np.int32}
 
 
@@ -149,3 +159,56 @@ def take_and_send(program: Assembler, add: int) -> None:
     """Append: take a wavelet from ``IN``, and send its data, plus ``add``, on ``OUT``."""
     program.scalar(Function.TAKE, d=2, color=IN)
     program.scalar(Function.SEND, a=2, imm=add, color=OUT)
+
+
+def scale_word(rng: random.Random) -> int:
+    """A scale word that keeps results of 16-bit values in range more often than not."""
+    return rng.randrange(0x8000, 0x10000) | rng.randint(10, 22) << 16
+
+
+def integers(rng: random.Random, count: int, bits: int) -> np.ndarray:
+    """Integers of some bits, most of them small."""
+    limit = 2 ** (bits - 1) - 1
+    wide = rng.random() < 0.3
+    return np.array(
+        [
+            rng.randint(-limit, limit) if wide else rng.randint(-limit, limit) >> 4
+            for _ in range(count)
+        ]
+    )
+
+
+Expected = list[int] | bytes
+"""Words, or the bytes that they begin with."""
+Operation = Callable[[Bench, Assembler, random.Random], tuple[Expected, int]]
+"""Stores operands, appends an instruction; returns what the tile must send, and how many words."""
+
+
+async def check_operation(
+    dut: Any, name: str, operation: Operation, *, idle: float, stall: float
+) -> None:
+    """Run an operation with random operands, some times, against its golden model."""
+    bench = await start_bench(dut, name, idle=idle, stall=stall)
+    for turn in range(12):
+        program = Assembler()
+        expected, words = operation(bench, program, bench.rng)
+        program.scalar(Function.END)
+        bench.run(program)
+        got = await bench.receive(words)
+        if isinstance(expected, bytes):
+            raw = b"".join(word.to_bytes(4, "little") for word in got)
+            assert raw[: len(expected)] == expected, f"{name}, turn {turn}: {program.lines[0]}"
+            continue
+        assert got == expected, f"{name}, turn {turn}: {program.lines[0]}"
+    await check_causes(dut)
+    assert int(dut.x_out.value) == 4
+
+
+def sent_cycles(bench: Bench, first: int = 0) -> list[int]:
+    """Return the cycles in which words left on ``OUT``, from one on."""
+    return [wavelet["cycle"] for wavelet in bench.east.wavelets[OUT][first:]]
+
+
+def random_bytes(rng: random.Random, count: int) -> np.ndarray:
+    """Return signed bytes."""
+    return np.array([rng.randint(-128, 127) for _ in range(count)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Compiles designs for lanes, and keeps what was compiled by its content."""
+"""Compiles designs for lanes; the build cache has their sources and libraries."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from pathlib import Path
 
 from amaranth.lib import wiring
 
-from diptych_sim.cache.fingerprint import identity
-from diptych_sim.cache.store import cache_root, digest, kept_text, locked
+from diptych.precompiled import is_inlined
+from diptych_sim.cache.fingerprint import fingerprint
+from diptych_sim.cache.store import cache_root, cached_text, digest, locked
 from diptych_sim.engine.compile_jobs import Progress
 from diptych_sim.engine.emit import Hardware
 from diptych_sim.engine.errors import BuildError, ToolError
@@ -30,6 +31,8 @@ from .translate import Pairs, translate
 __all__ = ["Code", "Compiled", "compile_design", "compile_driver"]
 
 HERE = Path(__file__).parent
+PACKAGES = ("diptych", "diptych_sim.engine")
+"""What the source of a class for lanes depends on, beside its parameters and versions."""
 FLAGS = ("-std=gnu++17", "-fPIC", "-shared", "-fno-strict-aliasing", "-w", "-pthread")
 
 
@@ -91,7 +94,7 @@ def compiler() -> str:
 
 
 @cache
-def _identity(cxx: str, *options: str) -> tuple[str, str]:
+def _version_and_target(cxx: str, *options: str) -> tuple[str, str]:
     """Return the compiler's version, and what it makes of this processor with some options."""
     version, target = (
         subprocess.run([cxx, *arguments], capture_output=True, text=True, check=False)
@@ -121,7 +124,7 @@ def build_library(
     cxx = compiler()
     headers = _headers(source)
     flags = [optimize, *FLAGS, *_march()]
-    key = digest([source, *headers, *flags, *_identity(cxx, *_march())])
+    key = digest([source, *headers, *flags, *_version_and_target(cxx, *_march())])
     try:
         path = cache_root() / f"lanes-{name}-{key}.so"
         if path.is_file():
@@ -179,7 +182,7 @@ def compile_design(
     lanes: int = 64,
     progress: Progress | None = None,
 ) -> Compiled:
-    """Compile a component; what :func:`.emit_verilog` would keep, is kept here, too.
+    """Compile a component; sources are cached as :func:`.emit_verilog` does.
 
     Parameters
     ----------
@@ -205,11 +208,12 @@ def compile_design(
         interface, source = translate(component, name, pairs, lanes)
         return f"{interface.to_json()}\n{source}"
 
-    key = identity(hardware, name, list(pairs), lanes, translate)
+    inputs = (hardware, name, tuple(pairs), lanes, is_inlined())
+    key = fingerprint(*inputs, packages=PACKAGES)
     if key is None:
         text = translated()
     else:
-        text = kept_text(cache_root() / "lanes" / f"{name}-{key}.txt", translated)
+        text = cached_text(cache_root() / "lanes" / f"{name}-{key}.txt", translated)
     interface, _, source = text.partition("\n")
     path = build_library(name, source, progress)
     return Compiled(Interface.from_json(interface), ctypes.CDLL(str(path)), path)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Testbench of a tile's receiver: each kind of RECEIVE against the golden model."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import cocotb
+import numpy as np
+
+from diptych.mesh.isa import RECEIVED_MAXIMUM, RECEIVED_SQUARES, Function, Op, Type
+from diptych_sim.compiler.tile.assembler import Assembler
+from diptych_sim.golden import numbers
+from diptych_tb.mesh.tile_bench import (
+    IN,
+    OUT,
+    A,
+    B,
+    Bench,
+    D,
+    Expected,
+    check_causes,
+    check_operation,
+    integers,
+    scale_word,
+    send_memory,
+    send_registers,
+    sent_cycles,
+    start_bench,
+)
+
+
+def _receive(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
+    count = rng.randint(1, 20)
+    static, accumulate = rng.random() < 0.5, rng.random() < 0.5
+    values = integers(rng, count, 20)
+    words = [scale_word(rng) for _ in range(count)] if static else [scale_word(rng)] * count
+    dynamic, shift = scale_word(rng), rng.randint(0, 6)
+    before = integers(rng, count, 16)
+    if accumulate:
+        out = numbers.add_residual(before, values, np.array(words), dynamic)
+        bits = 32
+    else:
+        out, bits = numbers.requantize(values, np.array(words), 16, dynamic), 16
+    bench.store(D, before, 2)
+    bench.registers({2: words[0], 3: dynamic})
+    place = B + 4 * rng.randrange(2)  # two words are read at a time
+    if static:
+        bench.store(place, words, 4)
+    program.vector(
+        Op.RECEIVE,
+        b_base=place if static else 0,
+        b_reg=0 if static else 2,
+        d_base=D,
+        dynamic=3,
+        count=count,
+        inner=shift,
+        stride=2,
+        d_type=Type.INT16,
+        bits=bits,
+        static_memory=static,
+        accumulate=accumulate,
+        statistic=1,
+        color=IN,
+    )
+    send_registers(program, [RECEIVED_SQUARES, RECEIVED_MAXIMUM])
+    bench.send(IN, values)
+    return [int(numbers.sum_of_squares(out, shift)) % 2**32, int(max(abs(out)))], 2
+
+
+def _keep(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
+    """Wavelets that are kept as they are, after and before some that are not."""
+    counts = [rng.randint(1, 9) for _ in range(3)]
+    values = [np.array([rng.getrandbits(32) - 2**31 for _ in range(n)]) for n in counts]
+    values[1] = integers(rng, counts[1], 20)
+    word, dynamic = scale_word(rng), scale_word(rng)
+    bench.registers({2: word, 3: dynamic})
+    for index, count in enumerate(counts):
+        program.vector(
+            Op.RECEIVE,
+            b_reg=2,
+            dynamic=3,
+            d_base=D + 4 * sum(counts[:index]),
+            count=count,
+            stride=4,
+            d_type=Type.INT32,
+            bits=32 if index == 1 else 0,
+            color=IN,
+        )
+    send_memory(program, D, sum(counts))
+    bench.send(IN, np.concatenate(values))
+    values[1] = numbers.requantize(values[1], np.array([word] * counts[1]), 32, dynamic)
+    return [int(v) % 2**32 for v in np.concatenate(values)], sum(counts)
+
+
+def _argmax(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
+    count, shift, offset = rng.randint(1, 12), rng.randint(0, 4), rng.randrange(64)
+    values = integers(rng, count, 18)
+    bench.registers({2: numbers.UNITY, 3: numbers.UNITY, 4: offset})
+    program.vector(
+        Op.RECEIVE,
+        b_reg=2,
+        dynamic=3,
+        a_reg=4,
+        count=count,
+        inner=shift,
+        bits=32,
+        argmax=1,
+        color=IN,
+        d_type=Type.NONE,
+    )
+    send_registers(program, [RECEIVED_MAXIMUM])
+    bench.send(IN, values)
+    codes = (values << shift) + offset - np.arange(count)
+    return [int(codes.max()) % 2**32], 1
+
+
+OPERATIONS = {
+    "receive": _receive,
+    "keep": _keep,
+    "argmax": _argmax,
+}
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+@cocotb.parametrize(op=sorted(OPERATIONS), idle=[0.0, 0.5], stall=[0.0, 0.7])
+async def received_words_equal_the_golden_model(
+    dut: Any, op: str, idle: float, stall: float
+) -> None:
+    await check_operation(dut, op, OPERATIONS[op], idle=idle, stall=stall)
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
+async def receiving_takes_no_cycle_of_computing(dut: Any) -> None:
+    """Rows of one step each store a sum per cycle; words that come meanwhile wait for the port."""
+    bench = await start_bench(dut)
+    rows, took = 60, []
+    for words in (0, 40):
+        program = Assembler()
+        program.vector(
+            Op.RECEIVE, color=IN, count=words, d_base=D + 0x200, stride=4, d_type=Type.INT32
+        )
+        # The first one multiplies until words come in every cycle.
+        for count in (rows, rows):
+            program.scalar(Function.SEND, color=OUT, fence_pipe=True)
+            program.vector(
+                Op.MATVEC, a_base=A, b_base=B + 8, d_base=D, count=count, inner=1, stride=8
+            )
+        program.scalar(Function.SEND, color=OUT, fence_pipe=True)
+        send_memory(program, D + 0x200, words or 1)
+        program.scalar(Function.END)
+        before = len(bench.east.wavelets[OUT])
+        bench.run(program)
+        bench.send(IN, range(words))
+        await bench.receive(3)
+        assert (await bench.receive(words or 1))[:words] == list(range(words))
+        first, middle, last, *_ = sent_cycles(bench, before)
+        took.append((middle - first, last - middle))
+    assert took[0] == took[1], took
+    assert rows <= took[0][0] <= rows + 9
+    assert int(dut.core.count_bank_conflict.value) == 0
+    await check_causes(dut)

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Testbench of a tile's vector pipe: each operation against the golden model."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.triggers import ClockCycles, RisingEdge
+
+from diptych.mesh.isa import STATISTIC, Function, Op, Type
+from diptych_sim.compiler.tile.assembler import Assembler
+from diptych_sim.golden import numbers
+from diptych_sim.host.clocking import current_cycle
+from diptych_tb.mesh.tile_bench import (
+    IN,
+    OUT,
+    SIZE,
+    WIDTH,
+    A,
+    B,
+    Bench,
+    D,
+    Expected,
+    check_causes,
+    check_operation,
+    integers,
+    scale_word,
+    send_memory,
+    send_registers,
+    start_bench,
+)
+
+
+def _matvec(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
+    rows, inner = rng.randint(1, 9), rng.randint(1, 5)
+    planes, unsigned = rng.random() < 0.4, rng.random() < 0.4
+    to_color = rng.random() < 0.5
+    width = 8 * inner * (2 if planes else 1)
+    stride = width + 8 * rng.randrange(3)
+    weights = np.array([rng.randint(-127, 127) for _ in range(rows * stride)]).reshape(rows, stride)
+    x = np.array([rng.randint(-127, 127) for _ in range(width)])
+    seen = x & 255 if unsigned and not planes else x
+    if planes:
+        high, low = slice(0, width // 2), slice(width // 2, width)
+        out = (
+            256 * weights[:, high] @ x[high]
+            + weights[:, low][:, : width // 2] @ x[high]
+            + weights[:, high] @ x[low]
+        )
+    else:
+        out = weights[:, :width] @ seen
+    bench.store(A, weights.reshape(-1), 1)
+    bench.store(B, x, 1)
+    program.vector(
+        Op.MATVEC,
+        a_base=A,
+        b_base=B,
+        d_base=D,
+        count=rows,
+        inner=inner,
+        stride=stride,
+        planes=planes,
+        unsigned=unsigned and not planes,
+        to_color=to_color,
+        statistic=1,
+        color=OUT,
+        d_type=Type.INT32,
+    )
+    if not to_color:
+        send_memory(program, D, rows)
+    send_registers(program, [STATISTIC])
+    return [int(v) % 2**32 for v in [*out, max(out)]], rows + 1
+
+
+def _requantize(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
+    count = rng.randint(1, 20)
+    a_type, d_type = rng.choice(list(WIDTH)), rng.choice(list(WIDTH))
+    bits = {Type.INT8: 8, Type.INT16: 16, Type.INT32: 32}[d_type]
+    static, to_color = rng.random() < 0.5, rng.random() < 0.4
+    values = integers(rng, count, 8 * WIDTH[a_type])
+    words = [scale_word(rng) for _ in range(count)] if static else [scale_word(rng)] * count
+    dynamic = scale_word(rng)
+    out = numbers.requantize(values, np.array(words), bits, dynamic)
+    bench.store(A, values, WIDTH[a_type])
+    bench.registers({2: words[0], 3: dynamic})
+    place = B + 4 * rng.randrange(2)  # two words are read at a time
+    if static:
+        bench.store(place, words, 4)
+    program.vector(
+        Op.REQUANTIZE,
+        a_base=A,
+        b_base=place if static else 0,
+        b_reg=0 if static else 2,
+        d_base=D,
+        dynamic=3,
+        count=count,
+        a_type=a_type,
+        d_type=d_type,
+        bits=bits,
+        static_memory=static,
+        to_color=to_color,
+        statistic=1,
+        color=OUT,
+    )
+    if to_color:
+        send_registers(program, [STATISTIC])
+        return [int(v) % 2**32 for v in [*out, max(abs(out))]], count + 1
+    size = WIDTH[d_type]
+    send_memory(program, D, -(-count * size // 4))
+    raw = out.astype(SIZE[size]).tobytes()
+    return raw, -(-len(raw) // 4)
+
+
+def _exponential(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
+    count = rng.randint(1, 21)
+    scores = np.array([rng.randint(-60_000, 60_000) for _ in range(count)])
+    top, word = int(scores.max()), scale_word(rng) - (4 << 16)
+    out = numbers.exponential(top - scores, word)
+    bench.store(A, scores, 4)
+    bench.registers({2: top, 3: word})
+    program.vector(Op.EXPONENTIAL, a_base=A, b_reg=2, d_base=D, dynamic=3, count=count)
+    padded = -(-count // 8) * 8
+    send_memory(program, D, padded // 4)
+    return bytes([*out.tolist(), *[0] * (padded - count)]), padded // 4
+
+
+def _gate(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
+    count = rng.randint(1, 15)
+    pairs = integers(rng, 2 * count, 16).reshape(count, 2)
+    word = scale_word(rng)
+    out = numbers.gate(pairs[:, 0], pairs[:, 1], word)
+    bench.store(A, pairs.reshape(-1), 2)
+    bench.registers({3: word})
+    program.vector(Op.GATE, a_base=A, d_base=D, dynamic=3, count=count, d_type=Type.INT16)
+    send_memory(program, D, -(-count // 2))
+    return out.astype(np.int16).tobytes(), -(-count // 2)
+
+
+def _rotate(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
+    heads, pairs = rng.randint(1, 3), 4 * rng.randint(1, 2)
+    values = integers(rng, 2 * heads * pairs, 16).reshape(heads, pairs, 2)
+    angles = np.array([rng.uniform(0, 6.3) for _ in range(pairs)])
+    factors = np.round(2**14 * np.stack([np.cos(angles), np.sin(angles)], -1)).astype(int)
+    first, second = numbers.rotate(values[..., 0], values[..., 1], factors[:, 0], factors[:, 1])
+    high, low = numbers.planes(np.stack([first, second], -1).reshape(heads, -1))
+    bench.store(A, values.reshape(-1), 2)
+    bench.store(B, factors.reshape(-1), 2)
+    program.vector(
+        Op.ROTATE,
+        a_base=A,
+        b_base=B,
+        d_base=D,
+        count=heads * pairs,
+        inner=pairs,
+        stride=4 * pairs,
+    )
+    send_memory(program, D, heads * pairs)
+    return np.concatenate([high, low], 1).astype(np.int8).tobytes(), heads * pairs
+
+
+def _move(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
+    count = rng.randint(1, 20)
+    a_type, d_type = rng.choice([*WIDTH, Type.NONE]), rng.choice([*WIDTH, Type.NONE])
+    joins = a_type is Type.NONE or rng.random() < 0.6
+    maximum, to_color = rng.random() < 0.4, d_type is Type.NONE or rng.random() < 0.5
+    out = integers(rng, count, 8 * WIDTH.get(a_type, 4))
+    if a_type is not Type.NONE:
+        bench.store(A, out, WIDTH[a_type])
+    wavelets = integers(rng, count, 31)
+    if a_type is Type.NONE:
+        out = wavelets
+    elif joins:
+        out = np.maximum(out, wavelets) if maximum else out + wavelets
+        out = (out + 2**31) % 2**32 - 2**31
+    program.vector(
+        Op.MOVE,
+        a_base=A,
+        a_type=a_type,
+        d_base=D,
+        d_type=d_type,
+        count=count,
+        accumulate=joins,
+        argmax=joins and maximum,
+        bits=IN,
+        to_color=to_color,
+        color=OUT,
+        control=1,
+        statistic=1,
+    )
+    words = [int(v) % 2**32 for v in out] if to_color else []
+    if d_type is not Type.NONE:
+        # What pads the last word is not looked at.
+        stored = out.astype(SIZE[WIDTH[d_type]]).tobytes()
+        stored = stored[: len(stored) // 4 * 4]
+        if stored:
+            send_memory(program, D, len(stored) // 4)
+        words += np.frombuffer(stored, "<u4").tolist()
+    if joins:
+        bench.send(IN, wavelets)
+    send_registers(program, [STATISTIC])
+    return [*words, int(max(abs(out)))], len(words) + 1
+
+
+OPERATIONS = {
+    "matvec": _matvec,
+    "requantize": _requantize,
+    "exponential": _exponential,
+    "gate": _gate,
+    "rotate": _rotate,
+    "move": _move,
+}
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+@cocotb.parametrize(op=sorted(OPERATIONS), idle=[0.0, 0.5], stall=[0.0, 0.7])
+async def vector_operations_equal_the_golden_model(
+    dut: Any, op: str, idle: float, stall: float
+) -> None:
+    await check_operation(dut, op, OPERATIONS[op], idle=idle, stall=stall)
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
+async def a_joined_wavelet_leaves_four_cycles_after_it_came(dut: Any) -> None:
+    """MOVE from a color to a color, with what is in memory: full rate, control on the last."""
+    bench = await start_bench(dut)
+    count = 16
+    program = Assembler()
+    program.vector(
+        Op.MOVE,
+        a_base=A,
+        a_type=Type.INT32,
+        d_type=Type.NONE,
+        count=count,
+        accumulate=1,
+        bits=IN,
+        to_color=1,
+        color=OUT,
+        control=1,
+    )
+    program.scalar(Function.SEND, imm=5, color=OUT, control=True)
+    program.scalar(Function.SEND, imm=6, color=OUT)
+    program.scalar(Function.END)
+    bench.run(program)
+    await ClockCycles(dut.clk, 100)
+    assert not bench.east.wavelets[OUT]
+    bench.send(IN, range(count))
+    await RisingEdge(dut.west_i__valid)
+    await RisingEdge(dut.clk)
+    sent = current_cycle()
+    await bench.receive(count + 2)
+    got = bench.east.wavelets[OUT]
+    assert [w["cycle"] - sent for w in got[:count]] == list(range(4, 4 + count))
+    assert [w["control"] for w in got] == [0] * (count - 1) + [1, 1, 0]
+    await check_causes(dut)

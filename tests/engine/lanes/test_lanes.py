@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The lane engine: the golden model's tokens, and Verilator's state."""
+
+import re
+
+import pytest
+
+from diptych_sim.engine.lanes import mesh as lane_mesh
+from diptych_sim.engine.lanes import translate
+from diptych_sim.engine.lanes.build import compile_design
+from diptych_sim.engine.lanes.emit import emit
+from diptych_sim.engine.lanes.mesh import LaneMesh
+from diptych_tb.lockstep.compare import compare
+from support.mesh_jobs import decode_job, random_job
+
+
+@pytest.mark.parametrize("mesh", [(2, 2), (3, 5)])
+def test_tokens_equal_the_golden_model(mesh):
+    load, expected = decode_job(mesh)
+    with LaneMesh(*mesh) as lanes:
+        lanes.reset()
+        lanes.feed(load)
+        lanes.run(200_000, words=len(expected))
+        assert [word.data for word in lanes.words()] == expected
+
+
+CHECKPOINTS = [0, 1, 2, 16, 499, 999, 1499, 1999, 2999, 3999, 4999, 5499, 5999, 7000]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [None, 1, 2, 3])
+@pytest.mark.parametrize("mesh", [(2, 2), (3, 5), (4, 4), (8, 8)])
+def test_state_equals_verilator(mesh, seed):
+    load = decode_job(mesh)[0] if seed is None else random_job(mesh, seed)
+    done = compare(mesh, load, CHECKPOINTS)
+    assert str(done.first) == "None"
+    assert done.registers + done.memories > 240
+    assert done.memories > 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "job", [lambda mesh: decode_job(mesh)[0], lambda mesh: random_job(mesh, 1)]
+)
+def test_state_equals_verilator_on_16x16(job):
+    assert str(compare((16, 16), job((16, 16)), [100, 1000, 2500]).first) == "None"
+
+
+def _emitted(change):
+    """Plant a fault in the C++ of the tile."""
+
+    def plant(monkeypatch):
+        def wrong(*args):
+            return change(emit(*args))
+
+        def compile_instance(hardware, *args, **options):
+            return compile_design(hardware(), *args, **options)
+
+        monkeypatch.setattr(translate, "emit", wrong)
+        # The source of a class would come from the build cache.
+        monkeypatch.setattr(lane_mesh, "compile_design", compile_instance)
+
+    return plant
+
+
+def _other_bank(text):
+    banks = re.findall(r"look_up\(m, \(const uint64_t\*\)\(s \+ (\d+)\) \+ j \* PART, 512", text)
+    reads = [f"look_up(m, (const uint64_t*)(s + {bank})" for bank in banks]
+    return text.replace(reads[0], reads[1]) if reads else text  # ports have no banks
+
+
+FAULTS = {
+    "a difference is a sum": _emitted(lambda text: text.replace("sub(", "add(")),
+    "signed is unsigned": _emitted(lambda text: text.replace("less(", "below(")),
+    "writes go to the next lane": _emitted(
+        lambda text: text.replace("j * PART + k]", "j * PART + (k ^ 1)]")
+    ),
+    "a port reads another bank": _emitted(_other_bank),
+    "a neighbor is another one": lambda monkeypatch: monkeypatch.setitem(
+        lane_mesh.STEPS, "south", (-1, 0)
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_named(monkeypatch, fault):
+    FAULTS[fault](monkeypatch)
+    # Random routes seldom lead to a neighbor; a decode needs all of them.
+    decodes = fault == "a neighbor is another one"
+    load = decode_job((2, 2))[0] if decodes else random_job((2, 2), 1)
+    done = compare((2, 2), load, [0, 5200 if decodes else 1500])
+    assert re.match(r"cycle \d+, tile [01],[01]: \S+ is 0x\w+ on lanes and 0x", str(done.first))

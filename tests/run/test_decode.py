@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The decode panel against the golden model: every token, on meshes of several shapes.
+
+Mutations that were seen to fail: a loader that forgets the address of a packet.
+"""
+
+import numpy as np
+import pytest
+
+from diptych.config import MachineConfig
+from diptych_sim.compiler.decode.placement import MeshTooSmallError, place
+from diptych_sim.llm.model import ModelConfig
+from diptych_sim.run.generate import generate
+from support.random_model import TINY, random_model
+
+
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        (2, 2),
+        (3, 2),
+        (2, 5),
+        pytest.param((6, 9), marks=pytest.mark.slow),
+        pytest.param((16, 16), marks=pytest.mark.slow),
+    ],
+)
+def test_tokens_equal_the_golden_model(mesh):
+    prompt = np.random.default_rng(1).integers(0, TINY.vocab, 5).tolist()
+    done = generate(
+        random_model(TINY, 1), [prompt], [6], machine=MachineConfig(mesh=mesh), stage="decode"
+    )
+    assert done.matches_golden
+    assert [tile["bank_conflict"] for tile in done.tiles] == [0] * len(done.tiles)
+
+
+LONG = ModelConfig(dim=32, hidden=32, layers=1, heads=4, kv_heads=2, vocab=32, context=512)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "longest"), [(2, 46), (4, 180), (8, 360)])
+def test_the_longest_context_of_a_layout_runs_with_balanced_rows(rows, longest):
+    """The last position that fits is written and attended to; every tile has its share of it.
+
+    What a tile multiplies beside attention is the same in all of them, and attention costs three
+    products of a head's dimension for each entry, and one for each of its values, 8 at a time.
+    """
+    rounds, columns, sram_bytes = 2, 2, 4096
+    with pytest.raises(MeshTooSmallError):
+        place(LONG, rows, columns, positions=longest + 1, sram_bytes=sram_bytes)
+    prompt = np.random.default_rng(1).integers(0, LONG.vocab, longest - rounds).tolist()
+    done = generate(
+        random_model(LONG, 1),
+        [prompt],
+        [rounds + 1],
+        machine=MachineConfig(mesh=(rows, columns), sram_bytes=sram_bytes),
+        stage="decode",
+    )
+    assert done.matches_golden
+    heads, width = LONG.heads // columns, LONG.head_dim
+    others = set()
+    for index, tile in enumerate(done.tiles):
+        row = index // columns
+        held = [(position - row) // rows + 1 for position in range(longest - rounds, longest)]
+        entries = sum(3 * count + 8 * -(-count // 8) for count in held)
+        others.add(tile["macs"] - heads * width * entries)
+    assert len(others) == 1
+
+
+@pytest.mark.parametrize(
+    ("mesh", "lengths", "tokens", "engine"),
+    [
+        ((2, 2), (5, 1, 7), (6, 4, 9), "lanes"),
+        pytest.param(
+            (4, 4),
+            (9, 2, 4, 1, 30, 5, 6, 3),
+            (5, 9, 5, 2, 1, 9, 3, 7),
+            "lanes",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param((2, 5), (3, 8), (9, 9), "lanes", marks=pytest.mark.slow),
+        pytest.param((2, 2), (5, 1, 7), (6, 4, 9), "verilator", marks=pytest.mark.slow),
+    ],
+)
+def test_several_sequences_end_each_at_its_own_length(mesh, lengths, tokens, engine):
+    rng = np.random.default_rng(1)
+    prompts = [rng.integers(0, TINY.vocab, length).tolist() for length in lengths]
+    model = random_model(TINY, 1)
+    done = generate(
+        model,
+        prompts,
+        tokens,
+        machine=MachineConfig(mesh=mesh, sram_bytes=32768),
+        stage="decode",
+        engine=engine,
+    )
+    assert done.matches_golden
+    assert [len(each.tokens) for each in done.sequences] == list(tokens)

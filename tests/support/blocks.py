@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Runs the tests of one block: ``python tests/support/blocks.py NAME [pytest options]``.
+
+A name is that of a test file without ``test_``, or of a block of rtl/ that is tested with others.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+__all__ = ["names", "targets"]
+
+TESTS = Path(__file__).resolve().parents[1]
+TILE = "mesh/test_tile.py::test_programs[{}]"
+ARITH = "arith/test_arith.py::test_matches_the_golden_model[{}]"
+TESTED_WITH = {
+    # arith
+    "dot": [ARITH.format(f"dot8_of_{lanes}") for lanes in (1, 5, 8)],
+    "exponential": [ARITH.format("exponential")],
+    "functions": [ARITH.format("scale_function")],
+    "requantize": [ARITH.format("requantizer")],
+    "rope": [ARITH.format("rotate"), ARITH.format("planes")],
+    "scale": ["arith/test_arith.py"],
+    "silu": [ARITH.format("gate")],
+    "square": [ARITH.format("square")],
+    # link; two rooms have a receiver and a transmitter, and two a panel
+    "channel": ["link/test_link.py"],
+    "layout": ["link/test_link.py"],
+    "link_receiver": ["link/test_link.py"],
+    "link_transmitter": ["link/test_link.py"],
+    # memory
+    "banked": [
+        "memory/test_hbm.py",
+        "systolic/test_accumulator.py",
+        "systolic/test_scratchpad.py",
+    ],
+    # mesh
+    "color_buffers": ["mesh/test_router.py"],
+    "core": [TILE.format("core")],
+    "credits": ["mesh/test_router.py"],
+    "decode_panel": ["run/test_decode.py"],
+    "host_port": ["run/test_decode.py"],
+    "operand_sequencer": [TILE.format("operand_sequencer")],
+    "receiver": [TILE.format("receiver")],
+    "tasks": [TILE.format("tasks")],
+    "transmitter": [TILE.format("transmitter")],
+    "vector_pipe": [TILE.format("vector_pipe")],
+    # systolic
+    "dma_pieces": ["systolic/test_dma_load.py"],
+    "dma_write": ["systolic/test_dma_store.py"],
+    "matrix_fetch": ["systolic/test_matrix.py"],
+    "matrix_tiles": ["systolic/test_matrix.py"],
+    "memory_ports": ["systolic/test_scratchpad.py"],
+    "panel_with_hbm": ["systolic/test_prefill_panel.py"],
+    "pe": ["systolic/test_array.py"],
+    "row_statistics": ["systolic/test_vector.py"],
+    "skew": ["systolic/test_matrix.py"],
+    "vector_control": ["systolic/test_vector.py"],
+    "vector_lanes": ["systolic/test_vector.py"],
+    "vector_reduce": ["systolic/test_vector.py"],
+    # both panels
+    "precompiled": ["engine/test_engine.py"],
+    "system": ["run/test_generate.py"],
+}
+"""Tests of blocks that have no test file of their own, as pytest wants them."""
+
+NO_TESTS = 5
+"""Exit status of pytest if it selects none."""
+
+
+def names() -> list[str]:
+    """Return the names of all blocks."""
+    return sorted([*TESTED_WITH, *(path.stem.removeprefix("test_") for path in _files())])
+
+
+def targets(name: str) -> list[str] | None:
+    """Return the tests of a block, as pytest wants them; ``None`` if there is no such block."""
+    found = [str(path) for path in _files() if path.stem == f"test_{name}"]
+    return found or [str(TESTS / test) for test in TESTED_WITH.get(name, ())] or None
+
+
+def _files() -> list[Path]:
+    return sorted(TESTS.rglob("test_*.py"))
+
+
+def main(name: str, *options: str) -> int:
+    """Run the tests of a block; return the exit status."""
+    selected = targets(name)
+    if selected is None:
+        print(f"error: BLOCK must be one of {' '.join(names())}, not {name!r}", file=sys.stderr)
+        return 2
+    status = subprocess.call([sys.executable, "-m", "pytest", *options, *selected])
+    if status == NO_TESTS:
+        print(f"error: All tests of {name} are slow: add SLOW=1", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(*(sys.argv[1:] or [""])))
