@@ -51,6 +51,37 @@ class RouteWrite(Signature):
         )
 
 
+class _Signals:
+    """Blocks and signals that the parts of the elaboration share."""
+
+    def __init__(self, unit: Any) -> None:
+        # store_routes
+        self.source = [
+            Signal(
+                unit.colors,
+                name=f"source_{PORTS[p]}",
+                init=1 << LOAD_COLOR if p == Port.WEST.value else 0,
+            )
+            for p in range(len(PORTS))
+        ]
+        self.compares = Signal(unit.colors)
+        self.pairs = Signal(unit.colors)
+        self.sent_as = [Signal(COLOR_BITS, name=f"sent_as_{k}", init=k) for k in range(unit.colors)]
+        self.moving = Signal(unit.colors)
+        self.turned = Signal(unit.colors)
+        self.changes: Signal
+        self.route: Any
+        self.second = Signal(unit.colors)
+        self.target = [Signal(unit.colors, name=f"target_{PORTS[p]}") for p in range(len(PORTS))]
+        # connect_links
+        self.buffers = []
+        self.credits = []
+        # arbitrate
+        self.complete = Signal(unit.colors)
+        self.targets = []
+        self.fire = Signal(unit.colors)
+
+
 class Router(wiring.Component):
     """Moves wavelets between five ports along routes that are fixed by color.
 
@@ -128,54 +159,49 @@ class Router(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        colors = self.colors
-        ports = range(len(PORTS))
+        s = _Signals(self)
+        self._store_routes(m, s)
+        self._connect_links(m, s)
+        self._arbitrate(m, s)
+        self._send(m, s)
+        return m
 
-        # --- routes, a vector over the colors for each port ---
-        first = 1 << LOAD_COLOR
-        source = [
-            Signal(colors, name=f"source_{PORTS[p]}", init=first if p == Port.WEST.value else 0)
-            for p in ports
-        ]
+    def _store_routes(self, m: Module, s: _Signals) -> None:
+        """Keep the current route of each color, as a vector over the colors for each port."""
         stored_target = [
             Signal(
-                colors,
+                self.colors,
                 name=f"stored_target_{PORTS[p]}",
-                init=first if p in (Port.EAST.value, Port.RAMP.value) else 0,
+                init=1 << LOAD_COLOR if p in (Port.EAST.value, Port.RAMP.value) else 0,
             )
-            for p in ports
+            for p in range(len(PORTS))
         ]
-        compares = Signal(colors)
-        pairs = Signal(colors)
-        sent_as = [Signal(COLOR_BITS, name=f"sent_as_{k}", init=k) for k in range(colors)]
-        moving = Signal(colors)
-        turned = Signal(colors)
-        changes, route = self._switch(m, moving, turned)
-        second = Signal(colors)
-        with m.If(changes.any()):
+        s.changes, s.route = self._switch(m, s.moving, s.turned)
+        with m.If(s.changes.any()):
             for stored, new in (
-                *((source[p], route.sources[p]) for p in ports),
-                *((stored_target[p], route.targets[p]) for p in ports),
-                (compares, (route.combine == Combine.MAX) | (route.combine == Combine.ARGMAX)),
-                (pairs, route.combine == Combine.ARGMAX),
+                *((s.source[p], s.route.sources[p]) for p in range(len(PORTS))),
+                *((stored_target[p], s.route.targets[p]) for p in range(len(PORTS))),
+                (
+                    s.compares,
+                    (s.route.combine == Combine.MAX) | (s.route.combine == Combine.ARGMAX),
+                ),
+                (s.pairs, s.route.combine == Combine.ARGMAX),
             ):
-                m.d.sync += stored.eq(Mux(new, stored | changes, stored & ~changes))
-            for k in range(colors):
-                with m.If(changes[k]):
-                    m.d.sync += sent_as[k].eq(route.color)
-        target = [Signal(colors, name=f"target_{PORTS[p]}") for p in ports]
-        for p in ports:
+                m.d.sync += stored.eq(Mux(new, stored | s.changes, stored & ~s.changes))
+            for k in range(self.colors):
+                with m.If(s.changes[k]):
+                    m.d.sync += s.sent_as[k].eq(s.route.color)
+        for p in range(len(PORTS)):
             there = (
                 stored_target[p] if p == Port.RAMP.value else Mux(self.edge[p], 0, stored_target[p])
             )
-            m.d.comb += target[p].eq(there)
+            m.d.comb += s.target[p].eq(there)
 
-        # --- links ---
-        buffers = []
-        credits = []
-        for p in ports:
-            m.submodules[f"buffers_{PORTS[p]}"] = buffer = ColorBuffers(colors=colors)
-            m.submodules[f"credits_{PORTS[p]}"] = credit = Credits(colors=colors)
+    def _connect_links(self, m: Module, s: _Signals) -> None:
+        """Connect the buffers and credit counters of the links."""
+        for p in range(len(PORTS)):
+            m.submodules[f"buffers_{PORTS[p]}"] = buffer = ColorBuffers(colors=self.colors)
+            m.submodules[f"credits_{PORTS[p]}"] = credit = Credits(colors=self.colors)
             arriving, leaving = getattr(self, f"{PORTS[p]}_i"), getattr(self, f"{PORTS[p]}_o")
             if self.hop_cycles == 1 or p == Port.RAMP.value:
                 wiring.connect(m, buffer.link, wiring.flipped(arriving))
@@ -186,90 +212,94 @@ class Router(wiring.Component):
                 ]
                 m.d.sync += arriving.credit.eq(buffer.link.credit)
             m.d.comb += credit.credit.eq(leaving.credit)
-            buffers.append(buffer)
-            credits.append(credit)
+            s.buffers.append(buffer)
+            s.credits.append(credit)
 
-        # --- which colors fire ---
-        complete = Signal(colors)
-        routed = source[0] | source[1] | source[2] | source[3] | source[4]
-        met = ~Const(0, colors)
-        for p in ports:
-            met &= buffers[p].waiting | ~source[p]
-        m.d.comb += complete.eq(routed & met & ~moving)
-        wanted = Signal(colors)
-        targets = []
-        for k in range(colors):
+    def _arbitrate(self, m: Module, s: _Signals) -> None:
+        """Choose the colors that fire; those that compete for a port take turns."""
+        routed = s.source[0] | s.source[1] | s.source[2] | s.source[3] | s.source[4]
+        met = ~Const(0, self.colors)
+        for p in range(len(PORTS)):
+            met &= s.buffers[p].waiting | ~s.source[p]
+        m.d.comb += s.complete.eq(routed & met & ~s.moving)
+        wanted = Signal(self.colors)
+        for k in range(self.colors):
             # The last bit stands for the comparator.
             wants = Signal(6, name=f"targets_{k}")
             free = Signal(5, name=f"free_{k}")
-            m.d.comb += wants.eq(Cat(*(target[p][k] for p in ports), compares[k]))
-            with m.If(complete[k]):
-                for p in ports:
-                    m.d.comb += free[p].eq(credits[p].available.bit_select(sent_as[k], 1))
+            m.d.comb += wants.eq(Cat(*(s.target[p][k] for p in range(len(PORTS))), s.compares[k]))
+            with m.If(s.complete[k]):
+                for p in range(len(PORTS)):
+                    m.d.comb += free[p].eq(s.credits[p].available.bit_select(s.sent_as[k], 1))
                 m.d.comb += wanted[k].eq(~(wants[:5] & ~free).any())
-            targets.append(wants)
+            s.targets.append(wants)
 
         # Colors that had their turn come after the others, until the others want nothing.
-        turn = Signal(colors, init=2**colors - 1)
-        fire = Signal(colors)
+        turn = Signal(self.colors, init=2**self.colors - 1)
         with m.If(wanted.any()):
             taken = Const(0, 6)
             fires = [[], []]
             for late in (0, 1):
-                for k in range(colors):
+                for k in range(self.colors):
                     fires_now = Signal(name=f"fires_{late}_{k}")
                     taken_now = Signal(6, name=f"taken_{late}_{k}")
                     asks = wanted[k] & (~turn[k] if late else turn[k])
                     m.d.comb += [
-                        fires_now.eq(asks & ~(targets[k] & taken).any()),
-                        taken_now.eq(taken | Mux(fires_now, targets[k], 0)),
+                        fires_now.eq(asks & ~(s.targets[k] & taken).any()),
+                        taken_now.eq(taken | Mux(fires_now, s.targets[k], 0)),
                     ]
                     taken = taken_now
                     fires[late].append(fires_now)
-            for k in range(colors):
-                m.d.comb += fire[k].eq(fires[0][k] | fires[1][k])
-            left = Signal(colors)
-            m.d.comb += left.eq(turn & ~fire)
-            m.d.sync += turn.eq(Mux((left & wanted).any(), left, 2**colors - 1))
-        for p in ports:
-            m.d.comb += buffers[p].pop.eq(fire & source[p])
+            for k in range(self.colors):
+                m.d.comb += s.fire[k].eq(fires[0][k] | fires[1][k])
+            left = Signal(self.colors)
+            m.d.comb += left.eq(turn & ~s.fire)
+            m.d.sync += turn.eq(Mux((left & wanted).any(), left, 2**self.colors - 1))
+        for p in range(len(PORTS)):
+            m.d.comb += s.buffers[p].pop.eq(s.fire & s.source[p])
 
-        # --- what they send ---
-        heads = [[getattr(buffer, f"head_{k}") for buffer in buffers] for k in range(colors)]
+    def _send(self, m: Module, s: _Signals) -> None:
+        """Combine the wavelets of each color that fires, and send the result."""
+        heads = [[getattr(buffer, f"head_{k}") for buffer in s.buffers] for k in range(self.colors)]
         compared = Signal(DATA_BITS)
-        comparing = Signal(colors)
-        m.d.comb += comparing.eq(fire & compares)
+        comparing = Signal(self.colors)
+        m.d.comb += comparing.eq(s.fire & s.compares)
         with m.If(comparing.any()):
-            self._compare(m, comparing, source, pairs, second, heads, compared)
-        toggles = Signal(colors)
-        m.d.comb += toggles.eq(comparing & pairs)
-        with m.If((toggles | changes).any()):
-            m.d.sync += second.eq((second ^ toggles) & ~changes)
-        leaving = [Signal(Wavelet(), name=f"leaving_{PORTS[p]}") for p in ports]
-        sends = [Signal(name=f"sends_{PORTS[p]}") for p in ports]
-        for k in range(colors):
+            self._compare(m, comparing, s.source, s.pairs, s.second, heads, compared)
+        toggles = Signal(self.colors)
+        m.d.comb += toggles.eq(comparing & s.pairs)
+        with m.If((toggles | s.changes).any()):
+            m.d.sync += s.second.eq((s.second ^ toggles) & ~s.changes)
+        leaving = [Signal(Wavelet(), name=f"leaving_{PORTS[p]}") for p in range(len(PORTS))]
+        sends = [Signal(name=f"sends_{PORTS[p]}") for p in range(len(PORTS))]
+        for k in range(self.colors):
             total = Signal(DATA_BITS, name=f"total_{k}")
             control = Signal(name=f"control_{k}")
-            with m.If(fire[k]):
-                with m.If(compares[k]):
+            with m.If(s.fire[k]):
+                with m.If(s.compares[k]):
                     m.d.comb += total.eq(compared)
                 with m.Else():
                     m.d.comb += total.eq(
-                        sum((Mux(source[p][k], heads[k][p].data, 0) for p in ports), Const(0, 1))
+                        sum(
+                            (Mux(s.source[p][k], heads[k][p].data, 0) for p in range(len(PORTS))),
+                            Const(0, 1),
+                        )
                     )
                 m.d.comb += [
-                    control.eq(Cat(source[p][k] & heads[k][p].control for p in ports).any()),
-                    turned[k].eq(control),
+                    control.eq(
+                        Cat(s.source[p][k] & heads[k][p].control for p in range(len(PORTS))).any()
+                    ),
+                    s.turned[k].eq(control),
                 ]
-                for p in ports:
-                    with m.If(targets[k][p]):
+                for p in range(len(PORTS)):
+                    with m.If(s.targets[k][p]):
                         m.d.comb += [
                             sends[p].eq(1),
                             leaving[p].data.eq(total),
-                            leaving[p].color.eq(sent_as[k]),
+                            leaving[p].color.eq(s.sent_as[k]),
                             leaving[p].control.eq(control),
                         ]
-        for p in ports:
+        for p in range(len(PORTS)):
             link = getattr(self, f"{PORTS[p]}_o")
             count = getattr(self, f"count_{PORTS[p]}")
             valid, wavelet = link.valid, link.wavelet
@@ -281,11 +311,10 @@ class Router(wiring.Component):
                     m.d.sync += link.wavelet.eq(wavelet)
             m.d.sync += valid.eq(sends[p])
             with m.If(sends[p]):
-                m.d.comb += credits[p].send.eq(1 << leaving[p].color)
+                m.d.comb += s.credits[p].send.eq(1 << leaving[p].color)
                 m.d.sync += [wavelet.eq(leaving[p]), count.eq(count + 1)]
-        with m.If(complete.any() & ~fire.any()):
+        with m.If(s.complete.any() & ~s.fire.any()):
             m.d.sync += self.count_blocked.eq(self.count_blocked + 1)
-        return m
 
     def _switch(self, m: Module, moving: Signal, turned: Signal) -> tuple[Signal, Any]:
         """Return which colors get a new route, at most one of them, and the route."""
