@@ -23,20 +23,14 @@ WORD_BYTES = 4
 
 
 class _Signals:
-    """Blocks and signals that the parts of the elaboration share."""
+    """Sequence numbers of frames, and the signals between the parts of a :class:`Transmitter`."""
 
     def __init__(self) -> None:
-        # gather
         self.slot_bits = ceil_log2(SLOTS)
-        self.write: Any
-        self.read: Any
-        self.head_write: Any
-        self.head_read: Any
         self.filled, self.sent, self.expected, self.delivered = (
             Signal(SEQUENCE_BITS, name=name) for name in ("filled", "sent", "expected", "delivered")
         )
         self.head = Signal(FrameHead())
-        # listen
         self.go_back = Signal()
 
 
@@ -100,15 +94,14 @@ class Transmitter(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         s = _Signals()
-        self._gather(m, s)
+        write, read, head_write, head_read = add_slots(m)
+        self._gather(m, s, write, head_write)
         self._listen(m, s)
-        self._send(m, s)
+        self._send(m, s, read, head_read)
         return m
 
-    def _gather(self, m: Module, s: _Signals) -> None:
+    def _gather(self, m: Module, s: _Signals, write: Any, head_write: Any) -> None:
         """Gather the words of a position into a frame."""
-        s.write, s.read, s.head_write, s.head_read = add_slots(m)
-
         # --- gather the words of a frame ---
         count = Signal(16)
         room = Signal()
@@ -116,21 +109,21 @@ class Transmitter(wiring.Component):
         m.d.comb += [
             room.eq((s.filled - s.delivered)[:SEQUENCE_BITS] < SLOTS),
             self.i.ready.eq(room),
-            s.write.addr.eq(Cat(count[: ceil_log2(SLOT_WORDS)], s.filled[: s.slot_bits])),
-            s.write.data.eq(beat.data),
-            s.write.en.eq(self.i.valid & room),
+            write.addr.eq(Cat(count[: ceil_log2(SLOT_WORDS)], s.filled[: s.slot_bits])),
+            write.data.eq(beat.data),
+            write.en.eq(self.i.valid & room),
             s.head.sequence.eq(s.filled),
             s.head.kind.eq(beat.kind),
             s.head.count.eq(count + 1),
             s.head.layer.eq(beat.layer),
             s.head.position.eq(beat.position),
             s.head.prompt.eq(beat.prompt),
-            s.head_write.addr.eq(s.filled[: s.slot_bits]),
-            s.head_write.data.eq(s.head),
-            s.head_write.en.eq(s.write.en & beat.last),
+            head_write.addr.eq(s.filled[: s.slot_bits]),
+            head_write.data.eq(s.head),
+            head_write.en.eq(write.en & beat.last),
             self.empty.eq((s.filled == s.delivered) & (count == 0)),
         ]
-        with m.If(s.write.en):
+        with m.If(write.en):
             m.d.sync += count.eq(Mux(beat.last, 0, count + 1))
             with m.If(beat.last):
                 m.d.sync += s.filled.eq(s.filled + 1)
@@ -152,7 +145,7 @@ class Transmitter(wiring.Component):
         with m.Elif(silence == self.timeout):
             m.d.sync += [s.go_back.eq(1), silence.eq(0)]
 
-    def _send(self, m: Module, s: _Signals) -> None:
+    def _send(self, m: Module, s: _Signals, read: Any, head_read: Any) -> None:
         """Send the frames that are filled, at the bandwidth of the link."""
         m.submodules.crc = check = CRC(data_width=32).create()
         credit = Signal(range(2 * WORD_BYTES + 1))
@@ -163,9 +156,9 @@ class Transmitter(wiring.Component):
         word = Signal(32)
         goes = Signal()
         m.d.comb += [
-            s.head_read.addr.eq(s.sent[: s.slot_bits]),
-            following.eq(s.head_read.data),
-            s.read.addr.eq(Cat(index[: ceil_log2(SLOT_WORDS)], s.sent[: s.slot_bits])),
+            head_read.addr.eq(s.sent[: s.slot_bits]),
+            following.eq(head_read.data),
+            read.addr.eq(Cat(index[: ceil_log2(SLOT_WORDS)], s.sent[: s.slot_bits])),
             may.eq(credit >= WORD_BYTES),
             check.data.eq(word),
         ]
@@ -215,12 +208,12 @@ class Transmitter(wiring.Component):
             with m.State("fetch"):
                 m.next = "payload"
             with m.State("payload"):
-                m.d.comb += word.eq(s.read.data)
+                m.d.comb += word.eq(read.data)
                 with m.If(may):
                     m.d.comb += [
                         goes.eq(1),
                         check.valid.eq(1),
-                        s.read.addr.eq(
+                        read.addr.eq(
                             Cat((index + 1)[: ceil_log2(SLOT_WORDS)], s.sent[: s.slot_bits])
                         ),
                     ]

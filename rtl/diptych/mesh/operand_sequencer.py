@@ -71,12 +71,11 @@ class Step(data.StructLayout):
 
 
 class _Signals:
-    """Blocks and signals that the parts of the elaboration share."""
+    """Loop counters, addresses and conditions of a step."""
 
     def __init__(self) -> None:
-        # locate
         self.is_op = {o: Signal(name=f"is_{o.name.lower()}") for o in Op if o is not Op.SCALAR}
-        # Rows, words in a row, passes over a word; a, b and d walk along.
+        # Loop counters: rows, words in a row, passes over a word; then the addresses.
         self.rows = Signal(16)
         self.words = Signal(16)
         self.phase = Signal(2)
@@ -90,7 +89,7 @@ class _Signals:
         self.zero = Signal()
         self.words_last, self.phase_last = Signal(), Signal()
         self.row_last = Signal()
-        # read_operands
+        # Operands: which are needed, which are on the ports, which are requested and granted.
         self.uses_b, self.buffers_b = Signal(), Signal()
         self.held = Signal()
         self.asks_b, self.asks_sums = Signal(), Signal()
@@ -105,7 +104,7 @@ class _Signals:
         has_a, has_b = Signal(), Signal()
         self.has_a, self.has_b = has_a, has_b
         self.active = Signal()
-        # describe
+        # Last step of the instruction; bytes from an element to the next.
         self.last = Signal()
         self.size_d = Signal(3)
         self.size_a = Signal(3)

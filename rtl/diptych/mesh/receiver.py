@@ -42,28 +42,29 @@ class Tag(data.StructLayout):
 
 
 class _Signals:
-    """Blocks and signals that the parts of the elaboration share."""
+    """Blocks of a :class:`Receiver`, and the signals between its parts."""
 
     def __init__(self) -> None:
-        # queue
         self.requantizer = Requantizer()
         self.square = Square()
+        # The current instruction, its remaining elements, and the next address.
         self.now = Signal(Operation())
         self.active = Signal()
         self.queued = Signal()
         self.left = Signal(16)
         self.address = Signal(ADDRESS_BITS)
         self.index = Signal(16)
+        # ``coming`` becomes the current instruction.
         self.load = Signal()
         self.coming = Signal(Operation())
-        # fetch
+        # The scale word of the element.
         self.word = Signal(32)
-        # What is kept as it is overtakes nothing.
+        # Elements that are stored unchanged skip the stages, but overtake no earlier element.
         self.keeps = Signal()
         self.overtakes = Signal()
-        # It waits while another one writes, and nothing is taken meanwhile.
+        # An unchanged element waits for another writer; no wavelet is taken meanwhile.
         self.stays = Signal()
-        # requantize
+        # Elements in the stages; ``final`` is the value to be stored.
         self.tags = [Signal(Tag(), name=f"tag_{n}") for n in range(5)]
         self.under_way = Signal()
         self.final = Signal(signed(32), reset_less=True)

@@ -8,14 +8,14 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .core import CAUSES, Core
-from .fabric import POSITIONS, LinkSignature
-from .router import DIRECTIONS, PORTS, Router
+from .fabric import DIRECTION_NAMES, PORT_NAMES, POSITIONS, LinkSignature
+from .router import Router
 
 __all__ = ["CORE_COUNTERS", "ROUTER_COUNTERS", "Tile"]
 
 CORE_COUNTERS = (*CAUSES, "macs", "instructions", "sram_read", "sram_write")
 """Names of the core's counters, each a register ``count_<name>``."""
-ROUTER_COUNTERS = (*PORTS, "blocked")
+ROUTER_COUNTERS = (*PORT_NAMES, "blocked")
 """Names of the router's counters."""
 
 
@@ -68,8 +68,8 @@ class Tile(wiring.Component):
         self.program_depth = program_depth
         super().__init__(
             {
-                **{f"{way}_i": In(LinkSignature(colors)) for way in DIRECTIONS},
-                **{f"{way}_o": Out(LinkSignature(colors)) for way in DIRECTIONS},
+                **{f"{way}_i": In(LinkSignature(colors)) for way in DIRECTION_NAMES},
+                **{f"{way}_o": Out(LinkSignature(colors)) for way in DIRECTION_NAMES},
                 "x_in": In(16),
                 "x_out": Out(16),
                 "edge": In(4),
@@ -85,7 +85,7 @@ class Tile(wiring.Component):
         m.submodules.core = core = Core(
             colors=self.colors, sram_bytes=self.sram_bytes, program_depth=self.program_depth
         )
-        for way in DIRECTIONS:
+        for way in DIRECTION_NAMES:
             for link in (f"{way}_i", f"{way}_o"):
                 wiring.connect(m, wiring.flipped(getattr(self, link)), getattr(router, link))
         wiring.connect(m, core.ramp_o, router.ramp_i)

@@ -34,10 +34,9 @@ STAGES = {
 
 
 class _Signals:
-    """Blocks and signals that the parts of the elaboration share."""
+    """Blocks of a :class:`VectorPipe`, and the signals between its parts."""
 
     def __init__(self) -> None:
-        # issue
         self.steps = Steps()
         self.dot = Dot8()
         self.requantizer = Requantizer()
@@ -45,18 +44,17 @@ class _Signals:
         self.exponential = Exponential()
         self.gate = Gate()
         self.now = Signal(Operation())
-        self.depth = max(STAGES.values())
-        self.tags = [Signal(Step(), name=f"tag_{n}") for n in range(self.depth + 1)]
+        # The step in each stage.
+        self.tags = [Signal(Step(), name=f"tag_{n}") for n in range(max(STAGES.values()) + 1)]
         self.enable = Signal()
         self.travelling = Signal()
-        # feed
+        # Result of MOVE.
         self.joined = Signal(signed(32))
-        # read_sums
+        # Two sums that results are added to.
         self.pair = Signal(64, reset_less=True)
-        # select
+        # The step that ends, and its result.
         self.out = Signal(Step())
         self.value = Signal(signed(32))
-        # write_back
         self.leaves = Signal()
 
 

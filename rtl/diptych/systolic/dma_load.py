@@ -29,36 +29,35 @@ IN_LINES = (Target.SCRATCHPAD, Target.GATHER, Target.DENSE)
 
 
 class _Signals:
-    """Blocks and signals that the parts of the elaboration share."""
+    """Blocks of a :class:`LoadEngine`, and the signals between its parts."""
 
-    def __init__(self, unit: Any) -> None:
-        # accept
-        self.command = Signal(LOAD)  # whose beats come
+    def __init__(self, sizes: VectorSizes) -> None:
+        # The command whose beats arrive.
+        self.command = Signal(LOAD)
         self.busy = Signal()
         self.target = Signal(Target)
         gathers, picks = Signal(), Signal()
         self.gathers, self.picks = gathers, picks
         self.ids = Signal(8 * BEAT_BYTES)
         self.has_ids = Signal()
-        # The next command asks while the beats of this one still come.
+        # The command whose bursts are requested, while the beats of an earlier one arrive.
         self.ask = Signal(LOAD)
         self.ask_gathers, self.ask_picks = Signal(), Signal()
         self.ask_dense = Signal()
         self.ask_has_ids, self.asked_ids = Signal(), Signal()
         self.asking = Signal()
         self.commands = fifo.SyncFIFO(width=LOAD.size, depth=COMMANDS)
-        # receive
+        # Position in the command: entries, and beats of an entry.
         self.row = Signal(16)
         self.bytes_left = Signal(32)
         self.at = Signal(32)
         self.row_at = Signal(32)
         self.part = Signal(6)
         # Entries wider than a beat wait until their last beat is there.
-        self.most = max(1, 4 * unit.sizes.lanes // BEAT_BYTES)
-        self.gathered = Signal(range(max(2, self.most)))
+        most = max(1, 4 * sizes.lanes // BEAT_BYTES)
+        self.gathered = Signal(range(max(2, most)))
         self.earlier = [
-            Signal(8 * BEAT_BYTES, name=f"earlier_{n}", reset_less=True)
-            for n in range(self.most - 1)
+            Signal(8 * BEAT_BYTES, name=f"earlier_{n}", reset_less=True) for n in range(most - 1)
         ]
         self.complete = Signal()
         self.valid = Signal()
@@ -72,11 +71,11 @@ class _Signals:
         to_table, from_table = self.table.write_port(), self.table.read_port()
         self.to_table, self.from_table = to_table, from_table
         self.picked = Signal()  # the table shows what the row needs
-        # write_target
+        # Targets that are lines of the scratchpad.
         self.to_lines = Signal()
-        self.pieces: Any = PieceWriter(line=unit.sizes.line, size=unit.sizes.scratchpad)
-        # advance
-        self.early = Signal()  # the first beat of the next command comes as it begins
+        self.pieces: Any = PieceWriter(line=sizes.line, size=sizes.scratchpad)
+        # The first beat of the next command arrives as it starts.
+        self.early = Signal()
 
 
 class LoadEngine(wiring.Component):
@@ -136,7 +135,7 @@ class LoadEngine(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        s = _Signals(self)
+        s = _Signals(self.sizes)
         self._accept(m, s)
         self._request(m, s)
         self._receive(m, s)

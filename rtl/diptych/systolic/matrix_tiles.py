@@ -64,11 +64,10 @@ class RowTag(data.StructLayout):
 
 
 class _Signals:
-    """Blocks and signals that the parts of the elaboration share."""
+    """Position of a :class:`TileSequencer` in its command, and what is derived from it."""
 
-    def __init__(self, unit: Any) -> None:
-        # derive
-        self.bits = ceil_log2(unit.size)
+    def __init__(self, sequencer: "TileSequencer") -> None:
+        self.bits = ceil_log2(sequencer.size)
         self.busy = Signal()
         self.command = Signal(MATRIX, reset_less=True)
         self.modes = data.View(Modes(), self.command.modes)
@@ -76,12 +75,12 @@ class _Signals:
         self.w_tile = Signal(self.bits, reset_less=True)
         self.w_line = Signal(self.bits, reset_less=True)
         self.x_tile = Signal(self.bits, reset_less=True)
-        self.sums = Signal(ceil_log2(unit.accumulators), reset_less=True)
+        self.sums = Signal(ceil_log2(sequencer.accumulators), reset_less=True)
         self.k = Signal(16, reset_less=True)
         self.j = Signal(16, reset_less=True)
         self.plane = Signal(2, reset_less=True)  # which product of planes
         self.position = Signal(17, reset_less=True)  # of the first row that is not skipped
-        self.index = Signal(range(unit.line))
+        self.index = Signal(range(sequencer.line))
         # These follow ``k``, ``j`` and ``position`` within 3 cycles: until the fourth request.
         self.by_n = Signal()
         self.by_k = Signal()
@@ -95,20 +94,18 @@ class _Signals:
         self.paired = Signal()  # and this is the product of both planes
         self.lanes = Signal(8)  # of a plane
         self.first_row, self.end_row = Signal(8), Signal(8)
-        self.valid_columns = Signal(range(unit.columns + 1), reset_less=True)
+        self.valid_columns = Signal(range(sequencer.columns + 1), reset_less=True)
         self.macs = Signal(15, reset_less=True)
-        # mask
-        self.shown_columns = Signal(range(unit.columns + 1))
-        self.row_mask = Signal(unit.rows)
-        self.column_mask = Signal(unit.columns)
-        self.line_counts = Signal(unit.weight_rows)
+        # Weights that are not masked.
+        self.shown_columns = Signal(range(sequencer.columns + 1))
+        self.row_mask = Signal(sequencer.rows)
+        self.column_mask = Signal(sequencer.columns)
+        self.line_counts = Signal(sequencer.weight_rows)
         self.packed = Signal()
-        self.step_lines = Signal(range(unit.weight_rows + 1))
-        # request
+        self.step_lines = Signal(range(sequencer.weight_rows + 1))
         final, ends = Signal(), Signal()
         self.final, self.ends = final, ends
         self.takes = Signal()
-        # find_addresses
         # Addresses of row tile 0 of this column and of its next product of planes.
         x_other, w_other = Signal(self.bits), Signal(self.bits)
         self.x_other, self.w_other = x_other, w_other

@@ -22,10 +22,9 @@ STARTED = 8
 
 
 class _Signals:
-    """Blocks and signals that the parts of the elaboration share."""
+    """Signals between the parts of :class:`CommandQueues`."""
 
     def __init__(self) -> None:
-        # fetch
         self.fetched = fifo.SyncFIFO(width=8 * BEAT_BYTES, depth=AHEAD)
         active, fetching = Signal(), Signal()
         self.active, self.fetching = active, fetching
@@ -35,22 +34,15 @@ class _Signals:
         self.promised = Signal(range(AHEAD + 1))
         self.removes = Signal()
         self.shown = Signal()  # a request stays until it is taken, also when the end arrives
-        # unpack
         self.at = Signal(range(BEAT_BYTES // 4))
         self.now = Signal(Packed(), reset_less=True)
-        self.takes, self.dispatching, self.dispatch, self.ended = (
-            Signal(),
-            Signal(),
-            Signal(),
-            Signal(),
-        )
+        self.takes, self.dispatching, self.dispatch, self.ended = (Signal() for _ in range(4))
         # What was never written is 0: since the start, not since reset.
         self.written = Signal(len(Queue) * SETS * FIELDS)
         # Short fields: which half comes next, and how many halves of a wide one are missing.
         self.upper, self.short, self.have, self.is_escape, self.completes = (
             Signal(name=n) for n in _SHORT
         )
-        self.whole: Value
 
 
 class CommandQueues(wiring.Component):
@@ -112,8 +104,8 @@ class CommandQueues(wiring.Component):
         m = Module()
         s = _Signals()
         self._fetch(m, s)
-        self._unpack(m, s)
-        self._dispatch(m, s)
+        whole = self._unpack(m, s)
+        self._dispatch(m, s, whole)
         self._restart(m, s)
         return m
 
@@ -137,8 +129,8 @@ class CommandQueues(wiring.Component):
         with m.If(asks):
             m.d.sync += [s.pc.eq(s.pc + BEAT_BYTES), s.unasked.eq(s.unasked - 1)]
 
-    def _unpack(self, m: Module, s: _Signals) -> None:
-        """Unpack a word per cycle; the rest of the last beat is dropped."""
+    def _unpack(self, m: Module, s: _Signals) -> Value:
+        """Unpack a word per cycle into a command, which is returned; the rest of the last beat is dropped."""
         word = Signal(32)
         packed = Signal(Packed())
         missing = Signal(FIELDS + 1)  # semaphores come first
@@ -224,9 +216,9 @@ class CommandQueues(wiring.Component):
             semaphores_word[:16],
             Const(0, 16),
         )
-        s.whole = Cat(command_words, semaphores_word[16:], Const(0, 16))
+        return Cat(command_words, semaphores_word[16:], Const(0, 16))
 
-    def _dispatch(self, m: Module, s: _Signals) -> None:
+    def _dispatch(self, m: Module, s: _Signals, whole: Value) -> None:
         """Queue the commands of each engine, and start them as semaphores allow."""
         accepts = Signal(len(Queue))
         empties = Signal(len(Queue))
@@ -252,7 +244,7 @@ class CommandQueues(wiring.Component):
             waits = Signal(SEMAPHORES, name=f"{name}_waits")
             m.d.comb += [
                 accepts[q].eq(commands.w_rdy),
-                commands.w_data.eq(s.whole),
+                commands.w_data.eq(whole),
                 commands.w_en.eq(s.dispatch & (s.now.queue == queue)),
                 command.eq(commands.r_data),
                 waits.eq(command.wait),

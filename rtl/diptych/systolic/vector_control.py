@@ -71,7 +71,7 @@ class VectorSizes:
 
 
 class Beat(data.StructLayout):
-    """One (row, tile, phase) on its way through the unit.
+    """One (row, tile, phase) on its way through the sequencer.
 
     Members
     -------
@@ -104,11 +104,11 @@ Reads = data.StructLayout({"accumulator": 1, "scratchpad": 1, "vector": 1, "para
 
 
 class _Signals:
-    """Blocks and signals that the parts of the elaboration share."""
+    """Command of a :class:`Sequencer`, its properties, and the position in it."""
 
-    def __init__(self, unit: Any) -> None:
-        # decode
+    def __init__(self, sequencer: "Sequencer") -> None:
         self.command = Signal(VECTOR, reset_less=True)
+        # Properties of the operation, set by ``_decode``.
         self.rows_only: Signal
         self.rotates: Signal
         self.gates: Signal
@@ -120,24 +120,23 @@ class _Signals:
         self.read_words: Signal
         self.read_vector: Signal
         self.embeds: Signal
-        # find_ends
-        # What stays for the whole command.
+        # Constant during a command.
         self.last_row = Signal(16, reset_less=True)
         self.last_tile = Signal(16, reset_less=True)
         self.last_phase = Signal(2, reset_less=True)
-        # Where the row began, and where the beat stands.
+        # Start of the row, and position of the beat.
         self.row = Signal(16, reset_less=True)
         self.tile = Signal(16, reset_less=True)
         self.phase = Signal(2, reset_less=True)
-        self.sums_row = Signal.like(unit.accumulator, reset_less=True)
-        self.sums = Signal.like(unit.accumulator, reset_less=True)
-        self.target_row = Signal.like(unit.scratchpad, reset_less=True)
-        self.target = Signal.like(unit.scratchpad, reset_less=True)
-        self.vector_row = Signal.like(unit.vector, reset_less=True)
-        self.vector = Signal.like(unit.vector, reset_less=True)
+        self.sums_row = Signal.like(sequencer.accumulator, reset_less=True)
+        self.sums = Signal.like(sequencer.accumulator, reset_less=True)
+        self.target_row = Signal.like(sequencer.scratchpad, reset_less=True)
+        self.target = Signal.like(sequencer.scratchpad, reset_less=True)
+        self.vector_row = Signal.like(sequencer.vector, reset_less=True)
+        self.vector = Signal.like(sequencer.vector, reset_less=True)
         self.rope = Signal(16, reset_less=True)
-        self.parameter = Signal.like(unit.parameter, reset_less=True)
-        # Lanes from here on that are not masked, and self.sizes.lanes that are processed at all.
+        self.parameter = Signal.like(sequencer.parameter, reset_less=True)
+        # Lanes from here on that are not masked, and lanes that are processed at all.
         self.position = Signal(17, reset_less=True)
         self.remaining = Signal(signed(24), reset_less=True)
         self.stop = Signal(signed(24), reset_less=True)
@@ -160,7 +159,7 @@ class Sequencer(wiring.Component):
     Parameters
     ----------
     sizes : :class:`VectorSizes`
-        Sizes of the unit.
+        Sizes of the sequencer.
 
     Members
     -------
