@@ -14,7 +14,7 @@ from .isa import INSTRUCTION_WORDS, RECEIVED_MAXIMUM, RECEIVED_SQUARES, STATISTI
 from .router import RouteWrite
 from .scalar_instructions import execute_scalar
 
-__all__ = ["CAUSES", "Core"]
+__all__ = ["CAUSES", "CORE_COUNTERS", "Core"]
 
 CAUSES = (
     "computing",
@@ -28,6 +28,8 @@ CAUSES = (
 """Causes of a tile's cycle: the vector pipe takes a step; it lacks operands; a result (or a word
 of TRANSMIT) cannot be sent; an instruction issues; the program waits for the last results of the
 vector pipe; it waits for wavelets; no task runs."""
+CORE_COUNTERS = (*CAUSES, "macs", "instructions", "sram_read", "sram_write")
+"""Names of the core's counters, each a register ``count_<name>``."""
 
 
 class Core(wiring.Component):
@@ -75,14 +77,13 @@ class Core(wiring.Component):
         self.colors = colors
         self.sram_bytes = sram_bytes
         self.program_depth = program_depth
-        counters = [*CAUSES, "macs", "instructions", "sram_read", "sram_write"]
         super().__init__(
             {
                 "ramp_i": In(LinkSignature(colors)),
                 "ramp_o": Out(LinkSignature(colors)),
                 "column": In(16),
                 "route_write": Out(RouteWrite()),
-                **{f"count_{name}": Out(32) for name in counters},
+                **{f"count_{name}": Out(32) for name in CORE_COUNTERS},
             }
         )
 

@@ -46,7 +46,13 @@ class Port(enum.IntEnum, shape=unsigned(3)):
 
     @property
     def step(self) -> tuple[int, int]:
-        """Rows down and columns right to the neighbor; to the tile's own core, none."""
+        """Rows down and columns right to the neighbor.
+
+        Raises
+        ------
+        KeyError
+            If the port is the ramp.
+        """
         return _STEP[self]
 
 
@@ -61,7 +67,6 @@ _STEP = {
     Port.EAST: (0, 1),
     Port.SOUTH: (1, 0),
     Port.WEST: (0, -1),
-    Port.RAMP: (0, 0),
 }
 
 DIRECTIONS = tuple(_OPPOSITE)

@@ -24,7 +24,10 @@ from .fabric import (
     Wavelet,
 )
 
-__all__ = ["RouteWrite", "Router"]
+__all__ = ["ROUTER_COUNTERS", "RouteWrite", "Router"]
+
+ROUTER_COUNTERS = (*PORT_NAMES, "blocked")
+"""Names of the router's counters, each a register ``count_<name>``."""
 
 TURN_AROUND = 2**31 - 1
 """All but the sign bit."""
@@ -149,8 +152,7 @@ class Router(wiring.Component):
                 **{f"{port}_o": Out(LinkSignature(colors)) for port in PORT_NAMES},
                 "edge": In(4),
                 "route_write": In(RouteWrite()),
-                **{f"count_{port}": Out(32) for port in PORT_NAMES},
-                "count_blocked": Out(32),
+                **{f"count_{name}": Out(32) for name in ROUTER_COUNTERS},
             }
         )
 

@@ -7,16 +7,11 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .core import CAUSES, Core
-from .fabric import DIRECTION_NAMES, PORT_NAMES, POSITIONS, LinkSignature
-from .router import Router
+from .core import CORE_COUNTERS, Core
+from .fabric import DIRECTION_NAMES, POSITIONS, LinkSignature
+from .router import ROUTER_COUNTERS, Router
 
 __all__ = ["CORE_COUNTERS", "ROUTER_COUNTERS", "Tile"]
-
-CORE_COUNTERS = (*CAUSES, "macs", "instructions", "sram_read", "sram_write")
-"""Names of the core's counters, each a register ``count_<name>``."""
-ROUTER_COUNTERS = (*PORT_NAMES, "blocked")
-"""Names of the router's counters."""
 
 
 class Tile(wiring.Component):

@@ -12,6 +12,7 @@ from amaranth.hdl import unsigned
 from cocotb.triggers import ClockCycles, RisingEdge, SimTimeoutError, with_timeout
 
 from diptych.link.layout import Setting
+from diptych.mesh.fabric import DIRECTION_NAMES
 from diptych_sim.compiler.decode.program import SEQUENCE_SHIFT
 from diptych_sim.host.axi_checker import AxiReadChecker, AxiWriteChecker
 from diptych_sim.host.checkpoints import LOOK, kept_run, total
@@ -123,8 +124,8 @@ class Windows:
         rows, columns = self._job["mesh"]
         place = f"tile_{self._rng.randrange(rows)}_{self._rng.randrange(columns)}"
         router = tile_body(self._mesh[place]).router
-        counters = [getattr(router, f"count_{way}") for way in WAYS]
-        valids = [getattr(router, f"{way}_o__valid") for way in WAYS]
+        counters = [getattr(router, f"count_{way}") for way in DIRECTION_NAMES]
+        valids = [getattr(router, f"{way}_o__valid") for way in DIRECTION_NAMES]
         expected = [int(counter.value) for counter in counters]
         for _ in range(WINDOW):
             await self._edge
@@ -137,7 +138,6 @@ class Windows:
         self.count += 1
 
 
-WAYS = ("north", "east", "south", "west")
 PREFILL_PARTS = (
     ("prefill", "panel", "scratchpad"),
     ("prefill", "panel", "accumulators"),
