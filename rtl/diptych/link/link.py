@@ -13,7 +13,7 @@ from .channel import Delay
 from .frames import Answer, LinkWord
 from .layout import LayoutChange, Setting
 from .receiver import LinkReceiver
-from .transmitter import Transmitter
+from .transmitter import LinkTransmitter
 
 __all__ = ["LINK_CAUSES", "KvLink"]
 
@@ -63,7 +63,7 @@ class KvLink(wiring.Component):
 
     def __init__(self, rows: int, *, latency: int = 50, bytes_per_cycle: int = 4) -> None:
         self.rows = rows
-        self.transmitter = Transmitter(bytes_per_cycle=bytes_per_cycle)
+        self.transmitter = LinkTransmitter(bytes_per_cycle=bytes_per_cycle)
         self.latency = latency
         super().__init__(
             {

@@ -14,16 +14,24 @@ from amaranth.utils import ceil_log2
 
 from diptych.systolic.isa import Handoff
 
-from .frames import SEQUENCE_BITS, SLOT_WORDS, SLOTS, Answer, FrameHead, LinkWord, add_slots
+from .frames import (
+    SEQUENCE_BITS,
+    SLOT_WORDS,
+    SLOTS,
+    Answer,
+    FrameHead,
+    LinkWord,
+    add_frame_memories,
+)
 
-__all__ = ["CRC", "Transmitter"]
+__all__ = ["CRC", "LinkTransmitter"]
 
 CRC = crc.catalog.CRC32_ETHERNET
 WORD_BYTES = 4
 
 
 class _Signals:
-    """Sequence numbers of frames, and the signals between the parts of a :class:`Transmitter`."""
+    """Sequence numbers of frames, and the signals between the parts of a :class:`LinkTransmitter`."""
 
     def __init__(self) -> None:
         self.slot_bits = ceil_log2(SLOTS)
@@ -34,7 +42,7 @@ class _Signals:
         self.go_back = Signal()
 
 
-class Transmitter(wiring.Component):
+class LinkTransmitter(wiring.Component):
     """Makes a frame of the words of each position, and sends it until it is received.
 
     Frames are numbered. Up to :data:`.SLOTS` may be under way, until the receiver has delivered
@@ -94,7 +102,7 @@ class Transmitter(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         s = _Signals()
-        write, read, head_write, head_read = add_slots(m)
+        write, read, head_write, head_read = add_frame_memories(m)
         self._gather(m, s, write, head_write)
         self._listen(m, s)
         self._send(m, s, read, head_read)

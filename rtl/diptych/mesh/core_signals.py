@@ -12,10 +12,10 @@ from .credits import Credits
 from .fabric import COLOR_BITS
 from .isa import REGISTERS, Instruction, Tail
 from .loader import TASK_BITS, Loader
-from .operation import Operation
+from .operation import VectorOperation
 from .receiver import Receiver
 from .sram import Sram
-from .tasks import Tasks
+from .tasks import TaskScheduler
 from .transmitter import Transmitter
 from .vector_pipe import VectorPipe
 
@@ -36,7 +36,7 @@ class CoreSignals:
         self.credits = Credits(colors=colors)
         self.loader = Loader()
         self.sram: Any = Sram(size=sram_bytes)
-        self.tasks = Tasks(colors=colors)
+        self.tasks = TaskScheduler(colors=colors)
         self.pipe = VectorPipe()
         self.receiver = Receiver(colors=colors)
         self.transmitter = Transmitter()
@@ -65,7 +65,7 @@ class CoreSignals:
         # Issue: ``go`` while a task runs and no fence holds its instruction.
         self.fenced = Signal()
         self.go = Signal()
-        self.operation = Signal(Operation())
+        self.operation = Signal(VectorOperation())
         self.is_vector = Signal()
         is_receive, is_transmit = Signal(), Signal()
         self.is_receive, self.is_transmit = is_receive, is_transmit

@@ -8,10 +8,10 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .isa import Op, Type
-from .operation import ADDRESS_BITS, Operation
+from .operation import ADDRESS_BITS, VectorOperation
 from .sram import ReadPort
 
-__all__ = ["HELD_WORDS", "Step", "Steps"]
+__all__ = ["HELD_WORDS", "OperandSequencer", "Step"]
 
 HELD_WORDS = 8
 """Words of X that a MATVEC reads once."""
@@ -110,7 +110,7 @@ class _Signals:
         self.size_a = Signal(3)
 
 
-class Steps(wiring.Component):
+class OperandSequencer(wiring.Component):
     """Walks through the loops of an instruction and asks for its operands.
 
     A step per cycle, starting in the cycle after ``start``. A word that the previous step read is
@@ -118,9 +118,9 @@ class Steps(wiring.Component):
 
     Members
     -------
-    start, starting : :py:`In(1)`, :py:`In(Operation())`
+    start, starting : :py:`In(1)`, :py:`In(VectorOperation())`
         An instruction starts; only while not ``busy``.
-    operation : :py:`In(Operation())`
+    operation : :py:`In(VectorOperation())`
         The instruction, from the next cycle on.
     enable : :py:`In(1)`
         While low, nothing moves.
@@ -155,8 +155,8 @@ class Steps(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "starting": In(Operation()),
-                "operation": In(Operation()),
+                "starting": In(VectorOperation()),
+                "operation": In(VectorOperation()),
                 "enable": In(1),
                 "fed": In(1),
                 "read_a": Out(ReadPort()),

@@ -12,7 +12,7 @@ from diptych.arith.requantize import Requantizer
 from diptych.arith.square import Square
 
 from .isa import Type
-from .operation import ADDRESS_BITS, Operation
+from .operation import ADDRESS_BITS, VectorOperation
 from .sram import ReadPort, WritePort
 
 __all__ = ["Receiver"]
@@ -48,7 +48,7 @@ class _Signals:
         self.requantizer = Requantizer()
         self.square = Square()
         # The current instruction, its remaining elements, and the next address.
-        self.now = Signal(Operation())
+        self.now = Signal(VectorOperation())
         self.active = Signal()
         self.queued = Signal()
         self.left = Signal(16)
@@ -56,7 +56,7 @@ class _Signals:
         self.index = Signal(16)
         # ``coming`` becomes the current instruction.
         self.load = Signal()
-        self.coming = Signal(Operation())
+        self.coming = Signal(VectorOperation())
         # The scale word of the element.
         self.word = Signal(32)
         # Elements that are stored unchanged skip the stages, but overtake no earlier element.
@@ -85,7 +85,7 @@ class Receiver(wiring.Component):
 
     Members
     -------
-    i : :py:`In(stream.Signature(Operation()))`
+    i : :py:`In(stream.Signature(VectorOperation()))`
         Instructions.
     waiting : :py:`In(colors)`
         A bit per color: a wavelet waits.
@@ -124,7 +124,7 @@ class Receiver(wiring.Component):
     def __init__(self, *, colors: int) -> None:
         super().__init__(
             {
-                "i": In(stream.Signature(Operation())),
+                "i": In(stream.Signature(VectorOperation())),
                 "waiting": In(colors),
                 "color": Out(5),
                 "value": In(signed(32)),
@@ -156,7 +156,7 @@ class Receiver(wiring.Component):
         m.submodules.square = s.square
 
         # --- two instructions ---
-        after = Signal(Operation())
+        after = Signal(VectorOperation())
         ends = Signal()
         m.d.comb += [
             self.i.ready.eq(~s.queued),

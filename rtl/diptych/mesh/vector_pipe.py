@@ -12,12 +12,12 @@ from diptych.arith.dot import Dot8
 from diptych.arith.exponential import Exponential
 from diptych.arith.requantize import Requantizer
 from diptych.arith.rope import Rotate, planes
-from diptych.arith.silu import Gate
+from diptych.arith.silu import SiluGate
 
 from .fabric import Wavelet
 from .isa import Op, Type
-from .operand_sequencer import HELD_WORDS, Step, Steps
-from .operation import Operation
+from .operand_sequencer import HELD_WORDS, OperandSequencer, Step
+from .operation import VectorOperation
 from .sram import ReadPort, WritePort
 
 __all__ = ["VectorPipe"]
@@ -27,7 +27,7 @@ STAGES = {
     Op.REQUANTIZE: 1 + Requantizer.latency,
     Op.ROTATE: 1 + Rotate.latency,
     Op.EXPONENTIAL: 1 + Exponential.latency,
-    Op.GATE: 1 + Gate.latency,
+    Op.GATE: 1 + SiluGate.latency,
     Op.MOVE: 1,
 }
 """Cycles from the step that asks for an element's operands to its result."""
@@ -37,13 +37,13 @@ class _Signals:
     """Blocks of a :class:`VectorPipe`, and the signals between its parts."""
 
     def __init__(self) -> None:
-        self.steps = Steps()
+        self.steps = OperandSequencer()
         self.dot = Dot8()
         self.requantizer = Requantizer()
         self.rotate = Rotate()
         self.exponential = Exponential()
-        self.gate = Gate()
-        self.now = Signal(Operation())
+        self.gate = SiluGate()
+        self.now = Signal(VectorOperation())
         # The step in each stage.
         self.tags = [Signal(Step(), name=f"tag_{n}") for n in range(max(STAGES.values()) + 1)]
         self.enable = Signal()
@@ -68,7 +68,7 @@ class VectorPipe(wiring.Component):
 
     Members
     -------
-    i : :py:`In(stream.Signature(Operation()))`
+    i : :py:`In(stream.Signature(VectorOperation()))`
         Instructions.
     read_a, read_b, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
         To the SRAM.
@@ -119,7 +119,7 @@ class VectorPipe(wiring.Component):
     def __init__(self) -> None:
         super().__init__(
             {
-                "i": In(stream.Signature(Operation())),
+                "i": In(stream.Signature(VectorOperation())),
                 "read_a": Out(ReadPort()),
                 "read_b": Out(ReadPort()),
                 "write": Out(WritePort()),

@@ -11,7 +11,7 @@ from diptych.stream_buffer import StreamBuffer
 
 from .array import SystolicArray, check_extent
 from .isa import MATRIX
-from .matrix_fetch import PieceFetch
+from .matrix_fetch import PieceReader
 from .matrix_tiles import RowStreamer, RowTag, Tile, TileSequencer, WeightTag
 from .memory_ports import ReadPort, SumPort
 
@@ -174,14 +174,14 @@ class MatrixEngine(wiring.Component):
         )
         m.submodules.tiles = tiles = StreamBuffer(Tile(**sizes))
         m.submodules.streamer = streamer = RowStreamer(rows=rows, **sizes)
-        m.submodules.fetch_x = fetch_x = PieceFetch(
+        m.submodules.fetch_x = fetch_x = PieceReader(
             line=self.line,
             size=self.scratchpad,
             unit=rows,
             piece=rows,
             tag=RowTag(self.accumulators),
         )
-        m.submodules.fetch_w = fetch_w = PieceFetch(
+        m.submodules.fetch_w = fetch_w = PieceReader(
             line=self.weight_rows * self.line,
             size=self.scratchpad,
             unit=unit,

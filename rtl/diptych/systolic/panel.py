@@ -17,7 +17,7 @@ from .dma_store import StoreEngine
 from .isa import Handoff
 from .matrix import MatrixEngine
 from .queues import CommandQueues
-from .scratchpad import Entries, Scratchpad
+from .scratchpad import EntryMemory, Scratchpad
 from .vector import VectorUnit
 from .vector_control import VectorSizes
 
@@ -183,10 +183,10 @@ class PrefillPanel(wiring.Component):
             first.data.eq(read.data),
             second.data.eq(read.data),
         ]
-        vectors: Any = Entries(half_shape, depth=s.vectors)
-        biases: Any = Entries(sums_shape, depth=s.biases, writers=("l",))
+        vectors: Any = EntryMemory(half_shape, depth=s.vectors)
+        biases: Any = EntryMemory(sums_shape, depth=s.biases, writers=("l",))
         m.submodules.biases = biases
-        parameters: Any = Entries(word_shape, depth=s.parameters, writers=("l",))
+        parameters: Any = EntryMemory(word_shape, depth=s.parameters, writers=("l",))
         m.submodules.vectors = vectors
         m.submodules.parameters = parameters
         for user, port in (

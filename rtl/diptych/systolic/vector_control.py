@@ -13,7 +13,7 @@ from diptych.arith.scale import ScaleWord
 
 from .isa import VECTOR, Flags, VectorOp
 
-__all__ = ["Beat", "Reads", "Sequencer", "VectorSizes"]
+__all__ = ["Reads", "VectorBeat", "VectorSequencer", "VectorSizes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class VectorSizes:
         return ceil_log2(self.scratchpad)
 
 
-class Beat(data.StructLayout):
+class VectorBeat(data.StructLayout):
     """One (row, tile, phase) on its way through the sequencer.
 
     Members
@@ -104,9 +104,9 @@ Reads = data.StructLayout({"accumulator": 1, "scratchpad": 1, "vector": 1, "para
 
 
 class _Signals:
-    """Command of a :class:`Sequencer`, its properties, and the position in it."""
+    """Command of a :class:`VectorSequencer`, its properties, and the position in it."""
 
-    def __init__(self, sequencer: "Sequencer") -> None:
+    def __init__(self, sequencer: "VectorSequencer") -> None:
         self.command = Signal(VECTOR, reset_less=True)
         # Properties of the operation, set by ``_decode``.
         self.rows_only: Signal
@@ -146,7 +146,7 @@ class _Signals:
         self.rope_wraps = Signal()
 
 
-class Sequencer(wiring.Component):
+class VectorSequencer(wiring.Component):
     """Takes VECTOR commands one at a time, and counts through rows, tiles and phases.
 
     A beat is presented two cycles after its command was taken, and one per cycle from then on,
@@ -210,7 +210,7 @@ class Sequencer(wiring.Component):
                 "step": In(1),
                 "empty": In(1),
                 "valid": Out(1),
-                "beat": Out(Beat(sizes)),
+                "beat": Out(VectorBeat(sizes)),
                 "reads": Out(Reads),
                 "accumulator": Out(ceil_log2(sizes.accumulators)),
                 "scratchpad": Out(sizes.byte_bits),
