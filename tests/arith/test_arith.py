@@ -27,7 +27,7 @@ from diptych.arith.exponential import Exponential
 from diptych.arith.functions import ScaleFunction
 from diptych.arith.requantize import Requantizer
 from diptych.arith.rope import Rotate, planes
-from diptych.arith.silu import Gate
+from diptych.arith.silu import SiluGate
 from diptych.arith.square import Square
 from diptych_sim.engine.simulate import simulate
 from diptych_tb.arith.vectors import BLOCKS
@@ -64,7 +64,7 @@ COMPONENTS = {
     "requantizer": Requantizer,
     "scale_function": ScaleFunction,
     "exponential": Exponential,
-    "gate": Gate,
+    "gate": SiluGate,
     "rotate": Rotate,
     "dot8_of_1": lambda: Dot8(lanes=1),
     "dot8_of_5": lambda: Dot8(lanes=5),

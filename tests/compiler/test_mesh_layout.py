@@ -30,13 +30,6 @@ STORIES = ModelConfig(dim=64, hidden=172, layers=5, heads=8, kv_heads=4, vocab=5
 """The shape of the bundled model and of stories260K."""
 SRAM = 49152
 """Bytes of a tile's SRAM, as on the WSE."""
-STEPS = {Port.NORTH: (-1, 0), Port.EAST: (0, 1), Port.SOUTH: (1, 0), Port.WEST: (0, -1)}
-OPPOSITE = {
-    Port.NORTH: Port.SOUTH,
-    Port.SOUTH: Port.NORTH,
-    Port.EAST: Port.WEST,
-    Port.WEST: Port.EAST,
-}
 
 
 @st.composite
@@ -148,8 +141,8 @@ def test_reductions_reach_every_tile_of_their_line_once(rows, columns):
                         roots.add(here)
                         break
                     (target,) = route.targets
-                    step = STEPS[target]
-                    here, came = (here[0] + step[0], here[1] + step[1]), OPPOSITE[target]
+                    step = target.step
+                    here, came = (here[0] + step[0], here[1] + step[1]), target.opposite
                     assert here in places
                 else:
                     raise AssertionError("a wavelet never arrives")
@@ -162,11 +155,11 @@ def test_reductions_reach_every_tile_of_their_line_once(rows, columns):
                     if target is Port.RAMP:
                         reached[here] += 1
                         continue
-                    step = STEPS[target]
+                    step = target.step
                     there = (here[0] + step[0], here[1] + step[1])
                     assert there in places
                     route = tables[there[0]][there[1]][color + 1]
-                    assert route.sources == {OPPOSITE[target]}
+                    assert route.sources == {target.opposite}
                     waiting.append((there, route.targets))
             assert reached == Counter(places)
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from diptych.mesh.fabric import Combine, Port
+from diptych.mesh.fabric import DIRECTIONS, Combine, Port
 from diptych_sim.compiler.collectives.compile import Collective, compile_collective
 from diptych_sim.compiler.collectives.plan import Plan
 from diptych_sim.compiler.decode import routes
@@ -26,8 +26,6 @@ from diptych_sim.compiler.tile.kernel import load_route
 from diptych_sim.compiler.tile.routes import RouteEntry, RouteError, check_routes
 
 N, E, S, W, RAMP = Port
-STEPS = {N: (-1, 0), E: (0, 1), S: (1, 0), W: (0, -1)}
-OPPOSITE = {N: S, S: N, E: W, W: E}
 COLORS = 6
 
 
@@ -46,13 +44,13 @@ def trees(rng, rows, columns):
         root = (rng.randrange(rows), rng.randrange(columns))
         parent: dict[tuple[int, int], tuple[tuple[int, int], Port] | None] = {root: None}
         while len(parent) < rng.randint(1, rows * columns):
-            place, step = rng.choice(sorted(parent)), rng.choice(list(STEPS))
-            there = (place[0] + STEPS[step][0], place[1] + STEPS[step][1])
+            place, step = rng.choice(sorted(parent)), rng.choice(DIRECTIONS)
+            there = (place[0] + step.step[0], place[1] + step.step[1])
             if there[0] in range(rows) and there[1] in range(columns):
-                parent.setdefault(there, (place, OPPOSITE[step]))
+                parent.setdefault(there, (place, step.opposite))
         down = rng.random() < 0.5
         for place, link in parent.items():
-            children = [OPPOSITE[up[1]] for up in parent.values() if up and up[0] == place]
+            children = [up[1].opposite for up in parent.values() if up and up[0] == place]
             up = [link[1]] if link else []
             if down:
                 sources, targets = up or [RAMP], [*children, RAMP]
@@ -84,7 +82,7 @@ def test_a_changed_route_is_refused(rng, rows, columns):
     ]
     r, c, k = rng.choice(used)
     old = tables[r][c][k]
-    ports = [p for p in STEPS if p not in old.targets and p not in old.sources]
+    ports = [p for p in DIRECTIONS if p not in old.targets and p not in old.sources]
     # The host may send and take what it likes.
     ports = [p for p in ports if p is not W or c > 0]
     assume(ports)

@@ -15,7 +15,7 @@ import pytest
 from diptych.link.channel import Delay
 from diptych.link.frames import LinkWord
 from diptych.link.link import KvLink
-from diptych.link.transmitter import Transmitter
+from diptych.link.transmitter import LinkTransmitter
 from diptych_sim.engine.simulate import simulate
 from support.testbench import assert_ran
 
@@ -47,4 +47,4 @@ def test_refuses_other_latencies(latency):
 def test_refuses_other_bandwidths(bandwidth):
     message = f"Link bandwidth must be 1 to 4 bytes per cycle, not {bandwidth}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        Transmitter(bytes_per_cycle=bandwidth)
+        LinkTransmitter(bytes_per_cycle=bandwidth)

@@ -11,10 +11,10 @@ from amaranth.lib.wiring import In, Out
 from .scale import ScaleWord, round_clamp
 from .tables import SIGMOID, add_table, interpolate, segments
 
-__all__ = ["Gate"]
+__all__ = ["SiluGate"]
 
 
-class Gate(wiring.Component):
+class SiluGate(wiring.Component):
     """Computes ``SiLU(gate) * up * word``, saturated to ``+-32767``.
 
     SiLU takes and gives 11 fraction bits, and rounds half up; its sigmoid has 15 fraction bits,

@@ -18,7 +18,7 @@ __all__ = [
     "Answer",
     "FrameHead",
     "LinkWord",
-    "add_slots",
+    "add_frame_memories",
 ]
 
 SLOTS = 8
@@ -66,7 +66,7 @@ class Answer(data.StructLayout):
         )
 
 
-def add_slots(m: Module) -> tuple[Any, Any, Any, Any]:
+def add_frame_memories(m: Module) -> tuple[Any, Any, Any, Any]:
     """Add the memories of an end of the link; return their ports.
 
     They write and read a word of a frame, and write and read a head, the last without a clock.

@@ -98,21 +98,7 @@ class LayoutChange(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        general = [Signal(32, name=f"setting_{n}") for n in range(10)]
-        places = [
-            [Signal(32, name=f"{name}_{head}") for head in range(HEADS)]
-            for name in ("columns", "keys", "values")
-        ]
-        number = self.settings.payload.address
-        m.d.comb += self.settings.ready.eq(1)
-        with m.If(self.settings.valid), m.Switch(number):
-            for n, register in enumerate(general):
-                with m.Case(n):
-                    m.d.sync += register.eq(self.settings.payload.data)
-            for kind, registers in enumerate(places):
-                for n, register in enumerate(registers):
-                    with m.Case(Settings.HEAD + n * Settings.HEAD_STEP + kind):
-                        m.d.sync += register.eq(self.settings.payload.data)
+        general, places = self._write_registers(m)
         rows, last_column, layer_stride, value_stride, words, heads, activates = general[:7]
         prompt_stride, last_prompt, tokens = general[7:]
 
@@ -217,3 +203,22 @@ class LayoutChange(wiring.Component):
             with m.State("next"):
                 m.next = "idle"
         return m
+
+    def _write_registers(self, m: Module) -> tuple[list[Signal], list[list[Signal]]]:
+        """Write the registers of :class:`Settings`; return them: general ones, and those of heads."""
+        general = [Signal(32, name=f"setting_{n}") for n in range(10)]
+        places = [
+            [Signal(32, name=f"{name}_{head}") for head in range(HEADS)]
+            for name in ("columns", "keys", "values")
+        ]
+        number = self.settings.payload.address
+        m.d.comb += self.settings.ready.eq(1)
+        with m.If(self.settings.valid), m.Switch(number):
+            for n, register in enumerate(general):
+                with m.Case(n):
+                    m.d.sync += register.eq(self.settings.payload.data)
+            for kind, registers in enumerate(places):
+                for n, register in enumerate(registers):
+                    with m.Case(Settings.HEAD + n * Settings.HEAD_STEP + kind):
+                        m.d.sync += register.eq(self.settings.payload.data)
+        return general, places

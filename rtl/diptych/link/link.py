@@ -14,7 +14,7 @@ from .channel import Delay
 from .frames import Answer, LinkWord
 from .layout import LayoutChange, Setting
 from .receiver import LinkReceiver
-from .transmitter import Transmitter
+from .transmitter import LinkTransmitter
 
 __all__ = ["LINK_CAUSES", "KvLink"]
 
@@ -70,7 +70,7 @@ class KvLink(wiring.Component):
         bytes_per_cycle: int = DEFAULTS.link_bytes_per_cycle,
     ) -> None:
         self.rows = rows
-        self.transmitter = Transmitter(bytes_per_cycle=bytes_per_cycle)
+        self.transmitter = LinkTransmitter(bytes_per_cycle=bytes_per_cycle)
         self.latency = latency
         super().__init__(
             {

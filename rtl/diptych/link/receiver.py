@@ -8,7 +8,15 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .frames import SEQUENCE_BITS, SLOT_WORDS, SLOTS, Answer, FrameHead, LinkWord, add_slots
+from .frames import (
+    SEQUENCE_BITS,
+    SLOT_WORDS,
+    SLOTS,
+    Answer,
+    FrameHead,
+    LinkWord,
+    add_frame_memories,
+)
 from .transmitter import CRC
 
 __all__ = ["LinkReceiver"]
@@ -55,7 +63,7 @@ class LinkReceiver(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         slot_bits = ceil_log2(SLOTS)
-        write, read, head_write, head_read = add_slots(m)
+        write, read, head_write, head_read = add_frame_memories(m)
         expected = Signal(SEQUENCE_BITS)
         oldest = Signal(SEQUENCE_BITS)
         m.d.comb += [

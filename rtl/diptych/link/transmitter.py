@@ -15,15 +15,35 @@ from amaranth.utils import ceil_log2
 from diptych.config import DEFAULTS
 from diptych.systolic.isa import Handoff
 
-from .frames import SEQUENCE_BITS, SLOT_WORDS, SLOTS, Answer, FrameHead, LinkWord, add_slots
+from .frames import (
+    SEQUENCE_BITS,
+    SLOT_WORDS,
+    SLOTS,
+    Answer,
+    FrameHead,
+    LinkWord,
+    add_frame_memories,
+)
 
-__all__ = ["CRC", "Transmitter"]
+__all__ = ["CRC", "LinkTransmitter"]
 
 CRC = crc.catalog.CRC32_ETHERNET
 WORD_BYTES = 4
 
 
-class Transmitter(wiring.Component):
+class _Signals:
+    """Sequence numbers of frames, and the signals between the parts of a :class:`LinkTransmitter`."""
+
+    def __init__(self) -> None:
+        self.slot_bits = ceil_log2(SLOTS)
+        self.filled, self.sent, self.expected, self.delivered = (
+            Signal(SEQUENCE_BITS, name=name) for name in ("filled", "sent", "expected", "delivered")
+        )
+        self.head = Signal(FrameHead())
+        self.go_back = Signal()
+
+
+class LinkTransmitter(wiring.Component):
     """Makes a frame of the words of each position, and sends it until it is received.
 
     Frames are numbered. Up to :data:`.SLOTS` may be under way, until the receiver has delivered
@@ -84,57 +104,60 @@ class Transmitter(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        slot_bits = ceil_log2(SLOTS)
-        write, read, head_write, head_read = add_slots(m)
+        s = _Signals()
+        write, read, head_write, head_read = add_frame_memories(m)
+        self._gather(m, s, write, head_write)
+        self._listen(m, s)
+        self._send(m, s, read, head_read)
+        return m
 
+    def _gather(self, m: Module, s: _Signals, write: Any, head_write: Any) -> None:
+        """Gather the words of a position into a frame."""
         # --- gather the words of a frame ---
-        filled, sent, expected, delivered = (
-            Signal(SEQUENCE_BITS, name=name) for name in ("filled", "sent", "expected", "delivered")
-        )
         count = Signal(16)
         room = Signal()
         beat = self.i.payload
-        head = Signal(FrameHead())
         m.d.comb += [
-            room.eq((filled - delivered)[:SEQUENCE_BITS] < SLOTS),
+            room.eq((s.filled - s.delivered)[:SEQUENCE_BITS] < SLOTS),
             self.i.ready.eq(room),
-            write.addr.eq(Cat(count[: ceil_log2(SLOT_WORDS)], filled[:slot_bits])),
+            write.addr.eq(Cat(count[: ceil_log2(SLOT_WORDS)], s.filled[: s.slot_bits])),
             write.data.eq(beat.data),
             write.en.eq(self.i.valid & room),
-            head.sequence.eq(filled),
-            head.kind.eq(beat.kind),
-            head.count.eq(count + 1),
-            head.layer.eq(beat.layer),
-            head.position.eq(beat.position),
-            head.prompt.eq(beat.prompt),
-            head_write.addr.eq(filled[:slot_bits]),
-            head_write.data.eq(head),
+            s.head.sequence.eq(s.filled),
+            s.head.kind.eq(beat.kind),
+            s.head.count.eq(count + 1),
+            s.head.layer.eq(beat.layer),
+            s.head.position.eq(beat.position),
+            s.head.prompt.eq(beat.prompt),
+            head_write.addr.eq(s.filled[: s.slot_bits]),
+            head_write.data.eq(s.head),
             head_write.en.eq(write.en & beat.last),
-            self.empty.eq((filled == delivered) & (count == 0)),
+            self.empty.eq((s.filled == s.delivered) & (count == 0)),
         ]
         with m.If(write.en):
             m.d.sync += count.eq(Mux(beat.last, 0, count + 1))
             with m.If(beat.last):
-                m.d.sync += filled.eq(filled + 1)
+                m.d.sync += s.filled.eq(s.filled + 1)
 
-        # --- what the receiver says ---
-        go_back = Signal()
+    def _listen(self, m: Module, s: _Signals) -> None:
+        """Follow the answers of the receiver; go back on a refusal or a timeout."""
         silence = Signal(range(self.timeout + 1))
         m.d.sync += silence.eq(silence + 1)
         with m.If(self.answer.valid):
             m.d.sync += [
-                expected.eq(self.answer.expected),
-                delivered.eq(self.answer.delivered),
+                s.expected.eq(self.answer.expected),
+                s.delivered.eq(self.answer.delivered),
                 silence.eq(0),
             ]
             with m.If(self.answer.refused):
-                m.d.sync += go_back.eq(1)
-        with m.If(sent == expected):
+                m.d.sync += s.go_back.eq(1)
+        with m.If(s.sent == s.expected):
             m.d.sync += silence.eq(0)
         with m.Elif(silence == self.timeout):
-            m.d.sync += [go_back.eq(1), silence.eq(0)]
+            m.d.sync += [s.go_back.eq(1), silence.eq(0)]
 
-        # --- send ---
+    def _send(self, m: Module, s: _Signals, read: Any, head_read: Any) -> None:
+        """Send the frames that are filled, at the bandwidth of the link."""
         m.submodules.crc = check = CRC(data_width=32).create()
         credit = Signal(range(2 * WORD_BYTES + 1))
         may = Signal()
@@ -144,16 +167,16 @@ class Transmitter(wiring.Component):
         word = Signal(32)
         goes = Signal()
         m.d.comb += [
-            head_read.addr.eq(sent[:slot_bits]),
+            head_read.addr.eq(s.sent[: s.slot_bits]),
             following.eq(head_read.data),
-            read.addr.eq(Cat(index[: ceil_log2(SLOT_WORDS)], sent[:slot_bits])),
+            read.addr.eq(Cat(index[: ceil_log2(SLOT_WORDS)], s.sent[: s.slot_bits])),
             may.eq(credit >= WORD_BYTES),
             check.data.eq(word),
         ]
         behind = Signal()
         ahead = Signal(SEQUENCE_BITS)
         m.d.comb += [
-            ahead.eq(expected - sent),
+            ahead.eq(s.expected - s.sent),
             behind.eq(ahead.any() & (ahead <= SLOTS)),
         ]
         more = Mux(goes, credit - WORD_BYTES, credit) + self.bytes_per_cycle
@@ -165,16 +188,16 @@ class Transmitter(wiring.Component):
         ]
         with m.FSM():
             with m.State("idle"):
-                with m.If(go_back):
+                with m.If(s.go_back):
                     m.d.sync += [
-                        go_back.eq(0),
-                        sent.eq(expected),
+                        s.go_back.eq(0),
+                        s.sent.eq(s.expected),
                         self.count_link_retries.eq(self.count_link_retries + 1),
                     ]
                 with m.Elif(behind):
                     # While it went back, the receiver got what it had missed.
-                    m.d.sync += sent.eq(expected)
-                with m.Elif((sent != filled) & may):
+                    m.d.sync += s.sent.eq(s.expected)
+                with m.Elif((s.sent != s.filled) & may):
                     m.d.comb += [
                         goes.eq(1),
                         word.eq(following.as_value()[:32]),
@@ -201,7 +224,9 @@ class Transmitter(wiring.Component):
                     m.d.comb += [
                         goes.eq(1),
                         check.valid.eq(1),
-                        read.addr.eq(Cat((index + 1)[: ceil_log2(SLOT_WORDS)], sent[:slot_bits])),
+                        read.addr.eq(
+                            Cat((index + 1)[: ceil_log2(SLOT_WORDS)], s.sent[: s.slot_bits])
+                        ),
                     ]
                     m.d.sync += [
                         index.eq(index + 1),
@@ -214,8 +239,7 @@ class Transmitter(wiring.Component):
                 with m.If(may):
                     m.d.comb += goes.eq(1)
                     m.d.sync += [
-                        sent.eq(sent + 1),
+                        s.sent.eq(s.sent + 1),
                         self.count_link_frames.eq(self.count_link_frames + 1),
                     ]
                     m.next = "idle"
-        return m

@@ -1,42 +1,22 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The core of a tile: what runs programs."""
+"""The core of a tile: fetches, issues and executes the instructions of tasks."""
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import data, memory, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from diptych.arith.functions import Function as ScaleFunctions
-from diptych.arith.functions import ScaleFunction
-from diptych.arith.scale import ScaleWord, combine
 from diptych.config import DEFAULTS
 
-from .color_buffers import ColorBuffers
-from .credits import Credits
-from .fabric import COLOR_BITS, LOAD_COLOR, LinkSignature
-from .isa import (
-    INSTRUCTION_WORDS,
-    RECEIVED_MAXIMUM,
-    RECEIVED_SQUARES,
-    REGISTERS,
-    STATISTIC,
-    Function,
-    Instruction,
-    Op,
-    Tail,
-)
-from .loader import TASK_BITS, Loader
-from .operation import Operation
-from .receiver import Receiver
+from .core_monitor import count_cycles, watch_waits
+from .core_signals import CoreSignals
+from .fabric import LOAD_COLOR, LinkSignature
+from .isa import INSTRUCTION_WORDS, RECEIVED_MAXIMUM, RECEIVED_SQUARES, STATISTIC, Op
 from .router import RouteWrite
-from .sram import Sram
-from .tasks import Tasks
-from .transmitter import Transmitter
-from .vector_pipe import VectorPipe
-from .waits import Wait
+from .scalar_instructions import execute_scalar
 
-__all__ = ["CAUSES", "Core"]
+__all__ = ["CAUSES", "CORE_COUNTERS", "Core"]
 
 CAUSES = (
     "computing",
@@ -47,16 +27,11 @@ CAUSES = (
     "waiting_receive",
     "idle",
 )
-"""What a cycle of a tile goes to, the first that applies: the vector pipe takes a step, lacks
-operands, or results (or what TRANSMIT sends) cannot be sent; an instruction issues; the program waits for the vector pipe's
-last results, or for wavelets; there is no program to run."""
-
-
-SCALE_FUNCTIONS = {
-    Function.RECIPROCAL: ScaleFunctions.RECIPROCAL,
-    Function.RSQRT: ScaleFunctions.RSQRT,
-    Function.TO_SCALE: ScaleFunctions.TO_SCALE,
-}
+"""Causes of a tile's cycle: the vector pipe takes a step; it lacks operands; a result (or a word
+of TRANSMIT) cannot be sent; an instruction issues; the program waits for the last results of the
+vector pipe; it waits for wavelets; no task runs."""
+CORE_COUNTERS = (*CAUSES, "macs", "instructions", "sram_read", "sram_write")
+"""Names of the core's counters, each a register ``count_<name>``."""
 
 
 class Core(wiring.Component):
@@ -108,358 +83,202 @@ class Core(wiring.Component):
         self.colors = colors
         self.sram_bytes = sram_bytes
         self.program_depth = program_depth
-        counters = [*CAUSES, "macs", "instructions", "sram_read", "sram_write"]
         super().__init__(
             {
                 "ramp_i": In(LinkSignature(colors)),
                 "ramp_o": Out(LinkSignature(colors)),
                 "column": In(16),
                 "route_write": Out(RouteWrite()),
-                **{f"count_{name}": Out(32) for name in counters},
+                **{f"count_{name}": Out(32) for name in CORE_COUNTERS},
             }
         )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        colors = self.colors
-        m.submodules.buffers = buffers = ColorBuffers(colors=colors)
-        m.submodules.credits = credits = Credits(colors=colors)
-        m.submodules.loader = loader = Loader()
-        sram: Any = Sram(size=self.sram_bytes)
-        m.submodules.sram = sram
-        m.submodules.tasks = tasks = Tasks(colors=colors)
-        m.submodules.pipe = pipe = VectorPipe()
-        m.submodules.receiver = receiver = Receiver(colors=colors)
-        m.submodules.transmitter = transmitter = Transmitter()
-        m.submodules.scale_function = scale = ScaleFunction()
+        s = CoreSignals(colors=self.colors, sram_bytes=self.sram_bytes)
+        self._connect(m, s)
+        self._fetch(m, s)
+        self._read_and_write_registers(m, s)
+        self._issue(m, s)
+        self._send_to_ramp(m, s)
+        execute_scalar(m, s)
+        count_cycles(m, self, s)
+        watch_waits(m, s)
+        return m
 
-        wiring.connect(m, buffers.link, wiring.flipped(self.ramp_i))
-        wiring.connect(m, loader.sram_write, sram.loader_write)
-        wiring.connect(m, pipe.read_a, sram.pipe_a)
-        wiring.connect(m, pipe.read_b, sram.pipe_b)
-        wiring.connect(m, pipe.write, sram.pipe_write)
-        wiring.connect(m, receiver.read, sram.receiver)
-        wiring.connect(m, transmitter.read, sram.transmitter)
-        wiring.connect(m, receiver.write, sram.receiver_write)
-        wiring.connect(m, loader.task_write, tasks.write)
-        wiring.connect(m, loader.activation, tasks.load_activation)
-        wiring.connect(m, loader.route_write, wiring.flipped(self.route_write))
-        heads = Array(getattr(buffers, f"head_{k}").data for k in range(colors))
-        load_head = getattr(buffers, f"head_{LOAD_COLOR}")
+    def _connect(self, m: Module, s: CoreSignals) -> None:
+        """Connect the blocks to the SRAM, the loader and the buffers of arriving wavelets."""
+        colors = self.colors
+        m.submodules.buffers = s.buffers
+        m.submodules.credits = s.credits
+        m.submodules.loader = s.loader
+        m.submodules.sram = s.sram
+        m.submodules.tasks = s.tasks
+        m.submodules.pipe = s.pipe
+        m.submodules.receiver = s.receiver
+        m.submodules.transmitter = s.transmitter
+        m.submodules.scale_function = s.scale
+        wiring.connect(m, s.buffers.link, wiring.flipped(self.ramp_i))
+        wiring.connect(m, s.loader.sram_write, s.sram.loader_write)
+        wiring.connect(m, s.pipe.read_a, s.sram.pipe_a)
+        wiring.connect(m, s.pipe.read_b, s.sram.pipe_b)
+        wiring.connect(m, s.pipe.write, s.sram.pipe_write)
+        wiring.connect(m, s.receiver.read, s.sram.receiver)
+        wiring.connect(m, s.transmitter.read, s.sram.transmitter)
+        wiring.connect(m, s.receiver.write, s.sram.receiver_write)
+        wiring.connect(m, s.loader.task_write, s.tasks.write)
+        wiring.connect(m, s.loader.activation, s.tasks.load_activation)
+        wiring.connect(m, s.loader.route_write, wiring.flipped(self.route_write))
+        load_head = getattr(s.buffers, f"head_{LOAD_COLOR}")
         m.d.comb += [
-            loader.column.eq(self.column),
-            loader.i.valid.eq(buffers.waiting[LOAD_COLOR]),
-            loader.i.payload.eq(load_head.data),
-            receiver.waiting.eq(buffers.waiting),
-            receiver.write_waits.eq(pipe.write_waits),
-            receiver.value.eq(heads[receiver.color]),
-            pipe.waiting.eq(buffers.waiting.bit_select(pipe.color, 1)),
-            tasks.waiting.eq(buffers.waiting),
-            tasks.controls.eq(Cat(getattr(buffers, f"head_{k}").control for k in range(colors))),
+            s.loader.column.eq(self.column),
+            s.loader.i.valid.eq(s.buffers.waiting[LOAD_COLOR]),
+            s.loader.i.payload.eq(load_head.data),
+            s.receiver.waiting.eq(s.buffers.waiting),
+            s.receiver.write_waits.eq(s.pipe.write_waits),
+            s.receiver.value.eq(s.heads[s.receiver.color]),
+            s.pipe.waiting.eq(s.buffers.waiting.bit_select(s.pipe.color, 1)),
+            s.tasks.waiting.eq(s.buffers.waiting),
+            s.tasks.controls.eq(
+                Cat(getattr(s.buffers, f"head_{k}").control for k in range(colors))
+            ),
         ]
 
-        with m.If(pipe.asks):
-            m.d.comb += pipe.value.eq(heads[pipe.color])
+        with m.If(s.pipe.asks):
+            m.d.comb += s.pipe.value.eq(s.heads[s.pipe.color])
 
-        # --- program ---
+    def _fetch(self, m: Module, s: CoreSignals) -> None:
+        """Fetch the next instruction when one completes, or the first of a ready task."""
         m.submodules.program = program = memory.Memory(
             shape=unsigned(32 * INSTRUCTION_WORDS), depth=self.program_depth, init=[]
         )
         program_write = program.write_port(granularity=32)
         fetch = program.read_port()
-        instruction = Signal(Instruction())
-        tail = Signal(Tail())
-        running = Signal(name="watch_running")
-        task = Signal(TASK_BITS, name="watch_task")
-        pc = Signal(16, name="watch_pc")
-        next_pc = Signal(16)
-        done = Signal()
-        ends = Signal()
         m.d.comb += [
-            program_write.addr.eq(loader.program_write.address),
-            program_write.data.eq(loader.program_write.data.replicate(INSTRUCTION_WORDS)),
-            program_write.en.eq(Mux(loader.program_write.valid, 1 << loader.program_write.word, 0)),
-            instruction.eq(fetch.data),
-            tail.eq(instruction.tail),
-            next_pc.eq(pc + 1),
-            fetch.addr.eq(next_pc),
-            fetch.en.eq(done & ~ends),
+            program_write.addr.eq(s.loader.program_write.address),
+            program_write.data.eq(s.loader.program_write.data.replicate(INSTRUCTION_WORDS)),
+            program_write.en.eq(
+                Mux(s.loader.program_write.valid, 1 << s.loader.program_write.word, 0)
+            ),
+            s.instruction.eq(fetch.data),
+            s.tail.eq(s.instruction.tail),
+            s.next_pc.eq(s.pc + 1),
+            fetch.addr.eq(s.next_pc),
+            fetch.en.eq(s.done & ~s.ends),
         ]
-        with m.If(done):
-            m.d.sync += [pc.eq(next_pc), self.count_instructions.eq(self.count_instructions + 1)]
-        with m.If(ends):
-            m.d.sync += running.eq(0)
-        with m.If(~running & tasks.ready):
-            m.d.comb += [tasks.start.eq(1), fetch.addr.eq(tasks.pc), fetch.en.eq(1)]
-            m.d.sync += [running.eq(1), pc.eq(tasks.pc), task.eq(tasks.task)]
+        with m.If(s.done):
+            m.d.sync += [
+                s.pc.eq(s.next_pc),
+                self.count_instructions.eq(self.count_instructions + 1),
+            ]
+        with m.If(s.ends):
+            m.d.sync += s.running.eq(0)
+        with m.If(~s.running & s.tasks.ready):
+            m.d.comb += [s.tasks.start.eq(1), fetch.addr.eq(s.tasks.pc), fetch.en.eq(1)]
+            m.d.sync += [s.running.eq(1), s.pc.eq(s.tasks.pc), s.task.eq(s.tasks.task)]
 
-        # --- registers ---
-        stored = [Signal(32, name=f"register_{n}") for n in range(1, REGISTERS)]
-        registers = Array([Const(0, 32), *stored])
-        result = Signal(32)
-        writes = Signal()
-        with m.If(receiver.done):
-            m.d.sync += stored[RECEIVED_MAXIMUM - 1].eq(receiver.maximum)
-            with m.If(receiver.has_squares):
-                m.d.sync += stored[RECEIVED_SQUARES - 1].eq(receiver.squares)
-        with m.If(pipe.statistic_valid):
-            m.d.sync += stored[STATISTIC - 1].eq(pipe.statistic)
-        with m.If(loader.register_write.valid):
-            self._write(m, stored, loader.register_write.address, loader.register_write.data)
-        with m.If(writes):
-            self._write(m, stored, instruction.d_reg, result)
+    def _read_and_write_registers(self, m: Module, s: CoreSignals) -> None:
+        """Read the operands of the instruction; write results, statistics and loaded values."""
+        with m.If(s.receiver.done):
+            m.d.sync += s.stored[RECEIVED_MAXIMUM - 1].eq(s.receiver.maximum)
+            with m.If(s.receiver.has_squares):
+                m.d.sync += s.stored[RECEIVED_SQUARES - 1].eq(s.receiver.squares)
+        with m.If(s.pipe.statistic_valid):
+            m.d.sync += s.stored[STATISTIC - 1].eq(s.pipe.statistic)
+        with m.If(s.loader.register_write.valid):
+            self._write(m, s.stored, s.loader.register_write.address, s.loader.register_write.data)
+        with m.If(s.writes):
+            self._write(m, s.stored, s.instruction.d_reg, s.result)
 
-        a, b, chosen = Signal(32), Signal(32), Signal(32)
-        with m.If(running):
+        with m.If(s.running):
             m.d.comb += [
-                a.eq(registers[instruction.a_reg]),
-                b.eq(registers[instruction.b_reg]),
-                chosen.eq(registers[instruction.dynamic]),
+                s.a.eq(s.registers[s.instruction.a_reg]),
+                s.b.eq(s.registers[s.instruction.b_reg]),
+                s.chosen.eq(s.registers[s.instruction.dynamic]),
             ]
 
-        # --- issue ---
-        fenced = Signal()
-        go = Signal()
+    def _issue(self, m: Module, s: CoreSignals) -> None:
+        """Issue the instruction when its fences allow, a vector instruction to its engine."""
         m.d.comb += [
-            fenced.eq(
-                (instruction.fence_pipe & pipe.busy)
-                | (instruction.fence_receive & receiver.busy)
-                | (instruction.fence_transmit & transmitter.busy)
+            s.fenced.eq(
+                (s.instruction.fence_pipe & s.pipe.busy)
+                | (s.instruction.fence_receive & s.receiver.busy)
+                | (s.instruction.fence_transmit & s.transmitter.busy)
             ),
-            go.eq(running & ~fenced),
+            s.go.eq(s.running & ~s.fenced),
         ]
-        operation = Signal(Operation())
-        is_vector = Signal()
-        is_receive, is_transmit = Signal(), Signal()
         m.d.comb += [
-            is_vector.eq(instruction.op != Op.SCALAR),
-            is_receive.eq(instruction.op == Op.RECEIVE),
-            is_transmit.eq(instruction.op == Op.TRANSMIT),
-            pipe.i.payload.eq(operation),
-            receiver.i.payload.eq(operation),
-            transmitter.i.payload.eq(operation),
+            s.is_vector.eq(s.instruction.op != Op.SCALAR),
+            s.is_receive.eq(s.instruction.op == Op.RECEIVE),
+            s.is_transmit.eq(s.instruction.op == Op.TRANSMIT),
+            s.pipe.i.payload.eq(s.operation),
+            s.receiver.i.payload.eq(s.operation),
+            s.transmitter.i.payload.eq(s.operation),
         ]
-        with m.If(go & is_vector):
+        with m.If(s.go & s.is_vector):
             m.d.comb += [
-                operation.op.eq(instruction.op),
-                operation.a.eq(instruction.a_base + a),
-                operation.b.eq(instruction.b_base + b),
-                operation.d.eq(instruction.d_base + registers[instruction.d_reg]),
-                operation.stride.eq(instruction.stride),
-                operation.count.eq(instruction.count + registers[tail.count_reg]),
-                operation.inner.eq(instruction.inner + registers[tail.inner_reg]),
-                operation.scalar.eq(b),
-                operation.offset.eq(a),
-                operation.dynamic.eq(chosen),
-                operation.control.eq(instruction.control),
-                operation.tail.eq(tail),
-                pipe.i.valid.eq(~is_receive & ~is_transmit),
-                receiver.i.valid.eq(is_receive),
-                transmitter.i.valid.eq(is_transmit),
-                done.eq(
+                s.operation.op.eq(s.instruction.op),
+                s.operation.a.eq(s.instruction.a_base + s.a),
+                s.operation.b.eq(s.instruction.b_base + s.b),
+                s.operation.d.eq(s.instruction.d_base + s.registers[s.instruction.d_reg]),
+                s.operation.stride.eq(s.instruction.stride),
+                s.operation.count.eq(s.instruction.count + s.registers[s.tail.count_reg]),
+                s.operation.inner.eq(s.instruction.inner + s.registers[s.tail.inner_reg]),
+                s.operation.scalar.eq(s.b),
+                s.operation.offset.eq(s.a),
+                s.operation.dynamic.eq(s.chosen),
+                s.operation.control.eq(s.instruction.control),
+                s.operation.tail.eq(s.tail),
+                s.pipe.i.valid.eq(~s.is_receive & ~s.is_transmit),
+                s.receiver.i.valid.eq(s.is_receive),
+                s.transmitter.i.valid.eq(s.is_transmit),
+                s.done.eq(
                     Mux(
-                        is_transmit,
-                        transmitter.i.ready,
-                        Mux(is_receive, receiver.i.ready, pipe.i.ready),
+                        s.is_transmit,
+                        s.transmitter.i.ready,
+                        Mux(s.is_receive, s.receiver.i.ready, s.pipe.i.ready),
                     )
                 ),
             ]
 
-        # --- ramp: results of the pipe first, then SEND, then TRANSMIT ---
-        send = Signal()
-        take = Signal()
-        sends_pipe = Signal()
-        transmitted = Signal()
-        color = Signal(COLOR_BITS)
+    def _send_to_ramp(self, m: Module, s: CoreSignals) -> None:
+        """Send a wavelet: results of the vector pipe first, then SEND, then TRANSMIT."""
         wavelet = self.ramp_o.wavelet
         m.d.comb += [
-            color.eq(instruction.count),
-            credits.credit.eq(self.ramp_o.credit),
-            sends_pipe.eq(pipe.o.valid & credits.available.bit_select(pipe.o.payload.color, 1)),
-            pipe.o.ready.eq(sends_pipe),
-            transmitted.eq(
-                transmitter.o.valid
-                & credits.available.bit_select(transmitter.o.payload.color, 1)
-                & ~sends_pipe
-                & ~send
+            s.color.eq(s.instruction.count),
+            s.credits.credit.eq(self.ramp_o.credit),
+            s.sends_pipe.eq(
+                s.pipe.o.valid & s.credits.available.bit_select(s.pipe.o.payload.color, 1)
             ),
-            transmitter.o.ready.eq(transmitted),
-            buffers.pop.eq(
-                Mux(receiver.pop, 1 << receiver.color, 0)
-                | Mux(pipe.pop, 1 << pipe.color, 0)
-                | Mux(take, 1 << color, 0)
-                | ((loader.i.valid & loader.i.ready) << LOAD_COLOR)
+            s.pipe.o.ready.eq(s.sends_pipe),
+            s.transmitted.eq(
+                s.transmitter.o.valid
+                & s.credits.available.bit_select(s.transmitter.o.payload.color, 1)
+                & ~s.sends_pipe
+                & ~s.send
+            ),
+            s.transmitter.o.ready.eq(s.transmitted),
+            s.buffers.pop.eq(
+                Mux(s.receiver.pop, 1 << s.receiver.color, 0)
+                | Mux(s.pipe.pop, 1 << s.pipe.color, 0)
+                | Mux(s.take, 1 << s.color, 0)
+                | ((s.loader.i.valid & s.loader.i.ready) << LOAD_COLOR)
             ),
         ]
-        m.d.sync += self.ramp_o.valid.eq(sends_pipe | send | transmitted)
-        with m.If(transmitted):
-            m.d.comb += credits.send.eq(1 << transmitter.o.payload.color)
-            m.d.sync += wavelet.eq(transmitter.o.payload)
-        with m.If(sends_pipe):
-            m.d.comb += credits.send.eq(1 << pipe.o.payload.color)
-            m.d.sync += wavelet.eq(pipe.o.payload)
-        with m.If(send):
-            m.d.comb += credits.send.eq(1 << color)
+        m.d.sync += self.ramp_o.valid.eq(s.sends_pipe | s.send | s.transmitted)
+        with m.If(s.transmitted):
+            m.d.comb += s.credits.send.eq(1 << s.transmitter.o.payload.color)
+            m.d.sync += wavelet.eq(s.transmitter.o.payload)
+        with m.If(s.sends_pipe):
+            m.d.comb += s.credits.send.eq(1 << s.pipe.o.payload.color)
+            m.d.sync += wavelet.eq(s.pipe.o.payload)
+        with m.If(s.send):
+            m.d.comb += s.credits.send.eq(1 << s.color)
             m.d.sync += [
-                wavelet.data.eq(result),
-                wavelet.color.eq(color),
-                wavelet.control.eq(instruction.control),
+                wavelet.data.eq(s.result),
+                wavelet.color.eq(s.color),
+                wavelet.control.eq(s.instruction.control),
             ]
-
-        # --- scalar instructions ---
-        imm = Signal(signed(32))
-        moved = Signal(32)
-        phase = Signal(2)
-        no_credit = Signal()
-        no_wavelet = Signal()
-        m.d.comb += [
-            imm.eq(instruction.tail),
-            moved.eq(a + imm),
-            scale.value.eq(moved),
-            sram.scalar.address.eq(moved[3:]),
-            sram.scalar_write.address.eq(moved[3:]),
-            sram.scalar_write.data.eq(Cat(b, b)),
-            sram.scalar_write.mask.eq(Mux(moved[2], 0xF0, 0x0F)),
-            tasks.activate.task.eq(imm),
-            tasks.block.task.eq(imm),
-            tasks.unblock.task.eq(imm),
-        ]
-        with m.If(go & ~is_vector):
-            m.d.comb += [done.eq(1), writes.eq(1)]
-            with m.Switch(instruction.function):
-                with m.Case(Function.END):
-                    m.d.comb += [ends.eq(1), writes.eq(0)]
-                with m.Case(Function.ADD):
-                    m.d.comb += result.eq(moved + b)
-                with m.Case(Function.SUBTRACT):
-                    m.d.comb += result.eq(moved - b)
-                with m.Case(Function.MULTIPLY):
-                    m.d.comb += result.eq(a[:16] * imm[:16] + b)
-                with m.Case(Function.AND):
-                    m.d.comb += result.eq(a & (b | imm))
-                with m.Case(Function.SHIFT_LEFT):
-                    m.d.comb += result.eq(a << imm[:5])
-                with m.Case(Function.SHIFT_RIGHT):
-                    m.d.comb += result.eq(a >> imm[:5])
-                with m.Case(Function.BELOW):
-                    m.d.comb += result.eq(a < (b + imm)[:32])
-                with m.Case(Function.SELECT):
-                    m.d.comb += result.eq(Mux(chosen.any(), moved, b))
-                with m.Case(Function.LOAD):
-                    m.d.comb += [
-                        sram.scalar.valid.eq(phase == 0),
-                        done.eq(phase == 1),
-                        writes.eq(done),
-                        result.eq(sram.scalar.data.word_select(moved[2], 32)),
-                    ]
-                    m.d.sync += phase.eq((phase == 0) & sram.scalar.ready)
-                with m.Case(Function.STORE):
-                    m.d.comb += [
-                        sram.scalar_write.valid.eq(1),
-                        done.eq(sram.scalar_write.ready),
-                        writes.eq(0),
-                    ]
-                for function, select in SCALE_FUNCTIONS.items():
-                    with m.Case(function):
-                        m.d.comb += [
-                            scale.enable.eq(1),
-                            scale.select.eq(select),
-                            done.eq(phase == ScaleFunction.latency),
-                            writes.eq(done),
-                            result.eq(scale.word.as_value()),
-                        ]
-                        m.d.sync += phase.eq(Mux(done, 0, phase + 1))
-                with m.Case(Function.COMBINE):
-                    word = combine(m, data.View(ScaleWord, a[:22]), data.View(ScaleWord, b[:22]))
-                    m.d.comb += result.eq(word.as_value())
-                with m.Case(Function.SEND):
-                    m.d.comb += [
-                        result.eq(moved),
-                        writes.eq(0),
-                        no_credit.eq(~credits.available.bit_select(color, 1)),
-                        send.eq(~pipe.busy & ~no_credit),
-                        done.eq(send),
-                    ]
-                with m.Case(Function.TAKE):
-                    m.d.comb += [
-                        result.eq(heads[color]),
-                        no_wavelet.eq(~buffers.waiting.bit_select(color, 1)),
-                        take.eq(~no_wavelet),
-                        done.eq(take),
-                        writes.eq(take),
-                    ]
-                with m.Case(Function.BRANCH):
-                    m.d.comb += writes.eq(0)
-                    with m.If(a.any()):
-                        m.d.comb += next_pc.eq(imm)
-                with m.Case(Function.ACTIVATE):
-                    m.d.comb += [tasks.activate.valid.eq(1), writes.eq(0)]
-                with m.Case(Function.BLOCK):
-                    m.d.comb += [tasks.block.valid.eq(1), writes.eq(0)]
-                with m.Case(Function.UNBLOCK):
-                    m.d.comb += [tasks.unblock.valid.eq(1), writes.eq(0)]
-
-        # --- counters ---
-        waits = Signal()
-        m.d.comb += waits.eq(running & ~done)
-        with m.If(pipe.steps):
-            self._count(m, "computing")
-        with m.Elif(pipe.starved):
-            self._count(m, "bank_conflict")
-        with m.Elif(pipe.blocked | (no_credit & ~pipe.busy)):
-            self._count(m, "backpressure")
-        with m.Elif(pipe.unfed):
-            self._count(m, "waiting_receive")
-        with m.Elif(pipe.busy & (~running | waits)):
-            self._count(m, "draining")
-        with m.Elif(waits & (is_transmit | (instruction.fence_transmit & transmitter.busy))):
-            self._count(m, "backpressure")
-        with m.Elif(no_wavelet | (waits & fenced) | (waits & is_receive)):
-            self._count(m, "waiting_receive")
-        with m.Elif(~running & ~tasks.ready):
-            self._count(m, "idle")
-        with m.Else():
-            self._count(m, "issuing")
-        with m.If(pipe.macs.any()):
-            m.d.sync += self.count_macs.eq(self.count_macs + pipe.macs)
-        m.d.comb += [
-            self.count_sram_read.eq(sram.count_sram_read),
-            self.count_sram_write.eq(sram.count_sram_write),
-        ]
-
-        # --- what it waits for ---
-        busy = Signal(name="watch_busy")
-        waits_for = Signal(Wait, name="watch_wait")
-        waits_color = Signal(COLOR_BITS, name="watch_color")
-        m.d.sync += [
-            busy.eq(running | tasks.ready | pipe.busy | receiver.busy | transmitter.busy),
-            waits_for.eq(Wait.NOTHING),
-            waits_color.eq(color),
-        ]
-        with m.If(pipe.o.valid & ~sends_pipe):
-            m.d.sync += [waits_for.eq(Wait.CREDIT), waits_color.eq(pipe.o.payload.color)]
-        with m.Elif(no_credit & ~pipe.busy):
-            m.d.sync += waits_for.eq(Wait.CREDIT)
-        with m.Elif(pipe.unfed):
-            m.d.sync += [waits_for.eq(Wait.WAVELET), waits_color.eq(pipe.color)]
-        with m.Elif(no_wavelet):
-            m.d.sync += waits_for.eq(Wait.WAVELET)
-        with m.Elif(
-            (waits & (is_receive | (instruction.fence_receive & receiver.busy)))
-            | (~running & receiver.busy)
-        ):
-            m.d.sync += [waits_for.eq(Wait.RECEIVE), waits_color.eq(receiver.color)]
-        with m.Elif(transmitter.o.valid & ~transmitted & (waits | ~running)):
-            m.d.sync += [waits_for.eq(Wait.CREDIT), waits_color.eq(transmitter.o.payload.color)]
-        with m.Elif(waits | (~running & pipe.busy)):
-            m.d.sync += waits_for.eq(Wait.PIPE)
-        with m.Elif(~running & ~tasks.ready):
-            m.d.sync += waits_for.eq(Wait.TASK)
-        return m
-
-    def _count(self, m: Module, name: str) -> None:
-        counter = getattr(self, f"count_{name}")
-        m.d.sync += counter.eq(counter + 1)
 
     @staticmethod
     def _write(m: Module, stored: list[Signal], number: Any, value: Signal) -> None:

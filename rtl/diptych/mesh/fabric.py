@@ -28,6 +28,52 @@ class Port(enum.IntEnum, shape=unsigned(3)):
     WEST = 3
     RAMP = 4
 
+    @property
+    def label(self) -> str:
+        """Name of the port in the names of signals and counters."""
+        return self.name.lower()
+
+    @property
+    def opposite(self) -> Port:
+        """Port of the neighbor that this direction leads to.
+
+        Raises
+        ------
+        KeyError
+            If the port is the ramp.
+        """
+        return _OPPOSITE[self]
+
+    @property
+    def step(self) -> tuple[int, int]:
+        """Rows down and columns right to the neighbor.
+
+        Raises
+        ------
+        KeyError
+            If the port is the ramp.
+        """
+        return _STEP[self]
+
+
+_OPPOSITE = {
+    Port.NORTH: Port.SOUTH,
+    Port.EAST: Port.WEST,
+    Port.SOUTH: Port.NORTH,
+    Port.WEST: Port.EAST,
+}
+_STEP = {
+    Port.NORTH: (-1, 0),
+    Port.EAST: (0, 1),
+    Port.SOUTH: (1, 0),
+    Port.WEST: (0, -1),
+}
+
+DIRECTIONS = tuple(_OPPOSITE)
+"""Ports that lead to neighbors."""
+DIRECTION_NAMES = tuple(port.label for port in DIRECTIONS)
+PORT_NAMES = tuple(port.label for port in Port)
+
 
 class Combine(enum.Enum, shape=unsigned(2)):
     """What a router does with the wavelets that meet in a color."""

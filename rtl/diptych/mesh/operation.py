@@ -10,12 +10,12 @@ from diptych.arith.scale import ScaleWord
 
 from .isa import Op, Tail
 
-__all__ = ["ADDRESS_BITS", "Operation"]
+__all__ = ["ADDRESS_BITS", "VectorOperation"]
 
 ADDRESS_BITS = 16
 
 
-class Operation(data.StructLayout):
+class VectorOperation(data.StructLayout):
     """What an engine needs of a vector instruction.
 
     Members

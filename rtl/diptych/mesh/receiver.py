@@ -12,7 +12,7 @@ from diptych.arith.requantize import Requantizer
 from diptych.arith.square import Square
 
 from .isa import Type
-from .operation import ADDRESS_BITS, Operation
+from .operation import ADDRESS_BITS, VectorOperation
 from .sram import ReadPort, WritePort
 
 __all__ = ["Receiver"]
@@ -41,6 +41,35 @@ class Tag(data.StructLayout):
         )
 
 
+class _Signals:
+    """Blocks of a :class:`Receiver`, and the signals between its parts."""
+
+    def __init__(self) -> None:
+        self.requantizer = Requantizer()
+        self.square = Square()
+        # The current instruction, its remaining elements, and the next address.
+        self.now = Signal(VectorOperation())
+        self.active = Signal()
+        self.queued = Signal()
+        self.left = Signal(16)
+        self.address = Signal(ADDRESS_BITS)
+        self.index = Signal(16)
+        # ``coming`` becomes the current instruction.
+        self.load = Signal()
+        self.coming = Signal(VectorOperation())
+        # The scale word of the element.
+        self.word = Signal(32)
+        # Elements that are stored unchanged skip the stages, but overtake no earlier element.
+        self.keeps = Signal()
+        self.overtakes = Signal()
+        # An unchanged element waits for another writer; no wavelet is taken meanwhile.
+        self.stays = Signal()
+        # Elements in the stages; ``final`` is the value to be stored.
+        self.tags = [Signal(Tag(), name=f"tag_{n}") for n in range(5)]
+        self.under_way = Signal()
+        self.final = Signal(signed(32), reset_less=True)
+
+
 class Receiver(wiring.Component):
     """Carries out RECEIVE (:class:`.Op`), two of them queued.
 
@@ -56,7 +85,7 @@ class Receiver(wiring.Component):
 
     Members
     -------
-    i : :py:`In(stream.Signature(Operation()))`
+    i : :py:`In(stream.Signature(VectorOperation()))`
         Instructions.
     waiting : :py:`In(colors)`
         A bit per color: a wavelet waits.
@@ -95,7 +124,7 @@ class Receiver(wiring.Component):
     def __init__(self, *, colors: int) -> None:
         super().__init__(
             {
-                "i": In(stream.Signature(Operation())),
+                "i": In(stream.Signature(VectorOperation())),
                 "waiting": In(colors),
                 "color": Out(5),
                 "value": In(signed(32)),
@@ -113,80 +142,77 @@ class Receiver(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.requantizer = requantizer = Requantizer()
-        m.submodules.square = square = Square()
+        s = _Signals()
+        self._queue(m, s)
+        self._fetch(m, s)
+        self._requantize(m, s)
+        self._write_back(m, s)
+        self._measure(m, s)
+        return m
+
+    def _queue(self, m: Module, s: _Signals) -> None:
+        """Queue two instructions, and count the elements of the first."""
+        m.submodules.requantizer = s.requantizer
+        m.submodules.square = s.square
 
         # --- two instructions ---
-        now = Signal(Operation())
-        after = Signal(Operation())
-        active = Signal()
-        queued = Signal()
-        left = Signal(16)
-        address = Signal(ADDRESS_BITS)
-        index = Signal(16)
+        after = Signal(VectorOperation())
         ends = Signal()
         m.d.comb += [
-            self.i.ready.eq(~queued),
-            ends.eq(active & ((left == 0) | (self.pop & (left == 1)))),
-            self.color.eq(now.tail.color),
+            self.i.ready.eq(~s.queued),
+            ends.eq(s.active & ((s.left == 0) | (self.pop & (s.left == 1)))),
+            self.color.eq(s.now.tail.color),
         ]
-        load = Signal()
-        m.d.comb += load.eq((~active | ends) & (queued | self.i.valid))
-        coming = Signal(Operation())
-        m.d.comb += coming.eq(Mux(queued, after, self.i.payload))
+        m.d.comb += s.load.eq((~s.active | ends) & (s.queued | self.i.valid))
+        m.d.comb += s.coming.eq(Mux(s.queued, after, self.i.payload))
         with m.If(ends):
-            m.d.sync += active.eq(0)
-        with m.If(load):
+            m.d.sync += s.active.eq(0)
+        with m.If(s.load):
             m.d.sync += [
-                now.eq(coming),
-                active.eq(1),
-                queued.eq(0),
-                left.eq(coming.count),
-                address.eq(coming.d),
-                index.eq(0),
+                s.now.eq(s.coming),
+                s.active.eq(1),
+                s.queued.eq(0),
+                s.left.eq(s.coming.count),
+                s.address.eq(s.coming.d),
+                s.index.eq(0),
             ]
         with m.Elif(self.i.valid & self.i.ready):
-            m.d.sync += [after.eq(self.i.payload), queued.eq(1)]
+            m.d.sync += [after.eq(self.i.payload), s.queued.eq(1)]
 
-        # --- scale words, two per read, kept one read ahead ---
+    def _fetch(self, m: Module, s: _Signals) -> None:
+        """Fetch scale words, two per read, one read ahead; take a wavelet when its operands are there."""
         pairs = [Signal(64, name=f"pair_{n}", reset_less=True) for n in range(2)]
         held = Signal(range(3))
         half = Signal()
         fetching = Signal()
         next_pair = Signal(ADDRESS_BITS - 3)
         with_words = Signal()
-        m.d.comb += with_words.eq(now.tail.static_memory)
-        word = Signal(32)
+        m.d.comb += with_words.eq(s.now.tail.static_memory)
         has_word = Signal()
         used_pair = Signal()
         m.d.comb += [
-            word.eq(Mux(with_words, Mux(half, pairs[0][32:], pairs[0][:32]), now.scalar)),
+            s.word.eq(Mux(with_words, Mux(half, pairs[0][32:], pairs[0][:32]), s.now.scalar)),
             has_word.eq(~with_words | (held != 0)),
             used_pair.eq(self.pop & with_words & half),
         ]
-        accumulates = now.tail.accumulate
+        accumulates = s.now.tail.accumulate
         operand = Signal()
         fetch = Signal()
         take = Signal()
-        # What is kept as it is overtakes nothing.
-        keeps = Signal()
-        overtakes = Signal()
-        # It waits while another one writes, and nothing is taken meanwhile.
-        stays = Signal()
         m.d.comb += [
-            keeps.eq(now.tail.bits == 0),
+            s.keeps.eq(s.now.tail.bits == 0),
             take.eq(
-                ~overtakes
-                & ~stays
-                & active
-                & (left != 0)
-                & self.waiting.bit_select(now.tail.color, 1)
+                ~s.overtakes
+                & ~s.stays
+                & s.active
+                & (s.left != 0)
+                & self.waiting.bit_select(s.now.tail.color, 1)
                 & has_word
             ),
             operand.eq(take & accumulates),
-            fetch.eq(active & with_words & ~operand & (held + fetching < 2)),
+            fetch.eq(s.active & with_words & ~operand & (held + fetching < 2)),
             self.read.valid.eq(operand | fetch),
-            self.read.address.eq(Mux(operand, address[3:], next_pair)),
+            self.read.address.eq(Mux(operand, s.address[3:], next_pair)),
             self.pop.eq(take & (~accumulates | self.read.ready)),
         ]
         m.d.sync += fetching.eq(fetch & self.read.ready)
@@ -203,56 +229,57 @@ class Receiver(wiring.Component):
         with m.If(self.pop):
             m.d.sync += [
                 half.eq(~half),
-                left.eq(left - 1),
-                index.eq(index + 1),
-                address.eq(address + now.stride),
+                s.left.eq(s.left - 1),
+                s.index.eq(s.index + 1),
+                s.address.eq(s.address + s.now.stride),
             ]
-        with m.If(load):
+        with m.If(s.load):
             m.d.sync += [
                 held.eq(0),
                 fetching.eq(0),
-                half.eq(coming.b[2]),
-                next_pair.eq(coming.b[3:]),
-                address.eq(coming.d),
-                left.eq(coming.count),
-                index.eq(0),
+                half.eq(s.coming.b[2]),
+                next_pair.eq(s.coming.b[3:]),
+                s.address.eq(s.coming.d),
+                s.left.eq(s.coming.count),
+                s.index.eq(0),
             ]
 
+    def _requantize(self, m: Module, s: _Signals) -> None:
+        """Take an element through its stages: requantize it, add its partner from memory."""
+        accumulates = s.now.tail.accumulate
         # --- an element on its way: taken, combined, multiplied, rounded, added, measured ---
-        tags = [Signal(Tag(), name=f"tag_{n}") for n in range(5)]
-        under_way = Signal()
         m.d.comb += [
-            overtakes.eq(keeps & (tags[1].valid | tags[2].valid | tags[3].valid)),
-            stays.eq(tags[4].valid & tags[4].kept & self.write_waits),
-            under_way.eq(tags[1].valid | tags[2].valid | tags[3].valid | tags[4].valid),
-            tags[0].valid.eq(self.pop & ~keeps),
-            tags[0].last.eq(left == 1),
-            tags[0].first.eq(index == 0),
-            tags[0].address.eq(address),
-            tags[0].type.eq(now.tail.d_type),
-            tags[0].accumulate.eq(accumulates),
-            tags[0].statistic.eq(now.tail.statistic),
-            tags[0].argmax.eq(now.tail.argmax),
-            tags[0].shift.eq(now.inner),
-            tags[0].offset.eq(now.offset - index),
+            s.overtakes.eq(s.keeps & (s.tags[1].valid | s.tags[2].valid | s.tags[3].valid)),
+            s.stays.eq(s.tags[4].valid & s.tags[4].kept & self.write_waits),
+            s.under_way.eq(s.tags[1].valid | s.tags[2].valid | s.tags[3].valid | s.tags[4].valid),
+            s.tags[0].valid.eq(self.pop & ~s.keeps),
+            s.tags[0].last.eq(s.left == 1),
+            s.tags[0].first.eq(s.index == 0),
+            s.tags[0].address.eq(s.address),
+            s.tags[0].type.eq(s.now.tail.d_type),
+            s.tags[0].accumulate.eq(accumulates),
+            s.tags[0].statistic.eq(s.now.tail.statistic),
+            s.tags[0].argmax.eq(s.now.tail.argmax),
+            s.tags[0].shift.eq(s.now.inner),
+            s.tags[0].offset.eq(s.now.offset - s.index),
         ]
-        for before, behind in pairwise(tags):
-            with m.If((before.valid | behind.valid) & ~stays):
+        for before, behind in pairwise(s.tags):
+            with m.If((before.valid | behind.valid) & ~s.stays):
                 m.d.sync += behind.eq(before)
         m.d.comb += [
-            requantizer.enable.eq(tags[0].valid | tags[1].valid | tags[2].valid),
-            requantizer.value.eq(self.value),
-            requantizer.word.eq(word[:22]),
-            requantizer.dynamic.eq(now.dynamic),
-            requantizer.bits.eq(now.tail.bits),
+            s.requantizer.enable.eq(s.tags[0].valid | s.tags[1].valid | s.tags[2].valid),
+            s.requantizer.value.eq(self.value),
+            s.requantizer.word.eq(s.word[:22]),
+            s.requantizer.dynamic.eq(s.now.dynamic),
+            s.requantizer.bits.eq(s.now.tail.bits),
         ]
         # The partner was read when the wavelet was taken.
         partner = [Signal(signed(16), name=f"partner_{n}", reset_less=True) for n in range(3)]
-        with m.If(tags[1].valid):
-            m.d.comb += partner[0].eq(self.read.data.word_select(tags[1].address[1:3], 16))
+        with m.If(s.tags[1].valid):
+            m.d.comb += partner[0].eq(self.read.data.word_select(s.tags[1].address[1:3], 16))
         m.d.sync += [partner[1].eq(partner[0]), partner[2].eq(partner[1])]
 
-        done_tag, result = tags[3], requantizer.result
+        done_tag, result = s.tags[3], s.requantizer.result
         total = Signal(signed(33))
         stored = Signal(signed(32))
         m.d.comb += [
@@ -265,59 +292,64 @@ class Receiver(wiring.Component):
                 )
             ),
         ]
-        final = Signal(signed(32), reset_less=True)
         with m.If(done_tag.valid):
-            m.d.sync += final.eq(stored)
-        with m.If(self.pop & keeps):
+            m.d.sync += s.final.eq(stored)
+        with m.If(self.pop & s.keeps):
             m.d.sync += [
-                final.eq(self.value),
-                tags[4].eq(tags[0]),
-                tags[4].valid.eq(1),
-                tags[4].kept.eq(1),
+                s.final.eq(self.value),
+                s.tags[4].eq(s.tags[0]),
+                s.tags[4].valid.eq(1),
+                s.tags[4].kept.eq(1),
             ]
-        write = tags[4]
+
+    def _write_back(self, m: Module, s: _Signals) -> None:
+        """Write the element to the SRAM."""
+        write = s.tags[4]
         place = write.address[:3]
         m.d.comb += [
-            self.write.valid.eq(write.valid & ~stays & ~write.argmax & (write.type != Type.NONE)),
+            self.write.valid.eq(write.valid & ~s.stays & ~write.argmax & (write.type != Type.NONE)),
             self.write.address.eq(write.address[3:]),
         ]
         with m.Switch(write.type):
             with m.Case(Type.INT8):
                 m.d.comb += [
-                    self.write.data.eq(Cat(final[:8] for _ in range(8))),
+                    self.write.data.eq(Cat(s.final[:8] for _ in range(8))),
                     self.write.mask.eq(1 << place),
                 ]
             with m.Case(Type.INT16):
                 m.d.comb += [
-                    self.write.data.eq(Cat(final[:16] for _ in range(4))),
+                    self.write.data.eq(Cat(s.final[:16] for _ in range(4))),
                     self.write.mask.eq(3 << (place & 6)),
                 ]
             with m.Default():
                 m.d.comb += [
-                    self.write.data.eq(Cat(final, final)),
+                    self.write.data.eq(Cat(s.final, s.final)),
                     self.write.mask.eq(Mux(place[2], 0xF0, 0x0F)),
                 ]
 
+    def _measure(self, m: Module, s: _Signals) -> None:
+        """Statistics of the elements of an instruction."""
+        write = s.tags[4]
         # --- statistics ---
         m.d.comb += [
-            square.enable.eq(write.valid),
-            square.value.eq(final),
-            square.shift.eq(write.shift),
+            s.square.enable.eq(write.valid),
+            s.square.value.eq(s.final),
+            s.square.shift.eq(write.shift),
         ]
         measured = Signal(Tag())
         code = Signal(signed(32), reset_less=True)
         with m.If(write.valid | measured.valid):
-            m.d.sync += [measured.eq(write), measured.valid.eq(write.valid & ~stays)]
+            m.d.sync += [measured.eq(write), measured.valid.eq(write.valid & ~s.stays)]
         with m.If(write.valid & write.argmax):
-            m.d.sync += code.eq((final << write.shift) + write.offset)
+            m.d.sync += code.eq((s.final << write.shift) + write.offset)
         squares = Signal(32, reset_less=True)
         maximum = Signal(signed(32), reset_less=True)
         sum_now = Signal(32)
         maximum_now = Signal(signed(32))
         value = Signal(signed(32))
         m.d.comb += [
-            sum_now.eq(Mux(measured.first, 0, squares) + square.square),
-            value.eq(Mux(measured.argmax, code, square.magnitude)),
+            sum_now.eq(Mux(measured.first, 0, squares) + s.square.square),
+            value.eq(Mux(measured.argmax, code, s.square.magnitude)),
             maximum_now.eq(Mux(measured.first | (value > maximum), value, maximum)),
         ]
         with m.If(measured.valid):
@@ -327,6 +359,5 @@ class Receiver(wiring.Component):
             self.has_squares.eq(measured.statistic),
             self.squares.eq(sum_now),
             self.maximum.eq(maximum_now),
-            self.busy.eq(active | queued | under_way | measured.valid),
+            self.busy.eq(s.active | s.queued | s.under_way | measured.valid),
         ]
-        return m

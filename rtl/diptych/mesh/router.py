@@ -16,6 +16,7 @@ from .fabric import (
     DATA_BITS,
     LOAD_COLOR,
     MAX_COLORS,
+    PORT_NAMES,
     POSITION_BITS,
     POSITIONS,
     Combine,
@@ -25,15 +26,13 @@ from .fabric import (
     Wavelet,
 )
 
-__all__ = ["DIRECTIONS", "PORTS", "RouteWrite", "Router"]
+__all__ = ["ROUTER_COUNTERS", "RouteWrite", "Router"]
+
+ROUTER_COUNTERS = (*PORT_NAMES, "blocked")
+"""Names of the router's counters, each a register ``count_<name>``."""
 
 TURN_AROUND = 2**31 - 1
 """All but the sign bit."""
-
-PORTS = tuple(port.name.lower() for port in Port)
-"""Names of a router's ports, by number."""
-DIRECTIONS = PORTS[:4]
-"""Names of the ports that lead to neighbours."""
 
 
 class RouteWrite(Signature):
@@ -51,6 +50,38 @@ class RouteWrite(Signature):
                 "route": Out(Route()),
             }
         )
+
+
+class _Signals:
+    """Routes, buffers and arbitration of a :class:`Router`; vectors have a bit per color."""
+
+    def __init__(self, router: "Router") -> None:
+        colors = router.colors
+        # Current route of each color.
+        self.source = [
+            Signal(
+                colors,
+                name=f"source_{p.label}",
+                init=1 << LOAD_COLOR if p is Port.WEST else 0,
+            )
+            for p in Port
+        ]
+        self.compares = Signal(colors)
+        self.pairs = Signal(colors)
+        self.sent_as = [Signal(COLOR_BITS, name=f"sent_as_{k}", init=k) for k in range(colors)]
+        self.moving = Signal(colors)
+        self.turned = Signal(colors)
+        # Colors that get a new route in this cycle.
+        self.changes = Signal(colors)
+        self.second = Signal(colors)
+        self.target = [Signal(colors, name=f"target_{p.label}") for p in Port]
+        # Of each port.
+        self.buffers = [ColorBuffers(colors=colors) for _ in Port]
+        self.credits = [Credits(colors=colors) for _ in Port]
+        # Colors whose wavelets are all there; targets of each color; colors that fire.
+        self.complete = Signal(colors)
+        self.targets: list[Signal] = []
+        self.fire = Signal(colors)
 
 
 class Router(wiring.Component):
@@ -123,67 +154,60 @@ class Router(wiring.Component):
         self.hop_cycles = hop_cycles
         super().__init__(
             {
-                **{f"{port}_i": In(LinkSignature(colors)) for port in PORTS},
-                **{f"{port}_o": Out(LinkSignature(colors)) for port in PORTS},
+                **{f"{port}_i": In(LinkSignature(colors)) for port in PORT_NAMES},
+                **{f"{port}_o": Out(LinkSignature(colors)) for port in PORT_NAMES},
                 "edge": In(4),
                 "route_write": In(RouteWrite()),
-                **{f"count_{port}": Out(32) for port in PORTS},
-                "count_blocked": Out(32),
+                **{f"count_{name}": Out(32) for name in ROUTER_COUNTERS},
             }
         )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        colors = self.colors
-        ports = range(len(PORTS))
+        s = _Signals(self)
+        self._store_routes(m, s)
+        self._connect_links(m, s)
+        self._arbitrate(m, s)
+        self._send(m, s)
+        return m
 
-        # --- routes, a vector over the colors for each port ---
-        first = 1 << LOAD_COLOR
-        source = [
-            Signal(colors, name=f"source_{PORTS[p]}", init=first if p == Port.WEST.value else 0)
-            for p in ports
-        ]
+    def _store_routes(self, m: Module, s: _Signals) -> None:
+        """Keep the current route of each color, as a vector over the colors for each port."""
         stored_target = [
             Signal(
-                colors,
-                name=f"stored_target_{PORTS[p]}",
-                init=first if p in (Port.EAST.value, Port.RAMP.value) else 0,
+                self.colors,
+                name=f"stored_target_{p.label}",
+                init=1 << LOAD_COLOR if p in (Port.EAST, Port.RAMP) else 0,
             )
-            for p in ports
+            for p in Port
         ]
-        compares = Signal(colors)
-        pairs = Signal(colors)
-        sent_as = [Signal(COLOR_BITS, name=f"sent_as_{k}", init=k) for k in range(colors)]
-        moving = Signal(colors)
-        turned = Signal(colors)
-        changes, route = self._switch(m, moving, turned)
-        second = Signal(colors)
-        with m.If(changes.any()):
+        route = self._switch(m, s)
+        with m.If(s.changes.any()):
             for stored, new in (
-                *((source[p], route.sources[p]) for p in ports),
-                *((stored_target[p], route.targets[p]) for p in ports),
-                (compares, (route.combine == Combine.MAX) | (route.combine == Combine.ARGMAX)),
-                (pairs, route.combine == Combine.ARGMAX),
+                *((s.source[p], route.sources[p]) for p in Port),
+                *((stored_target[p], route.targets[p]) for p in Port),
+                (
+                    s.compares,
+                    (route.combine == Combine.MAX) | (route.combine == Combine.ARGMAX),
+                ),
+                (s.pairs, route.combine == Combine.ARGMAX),
             ):
-                m.d.sync += stored.eq(Mux(new, stored | changes, stored & ~changes))
-            for k in range(colors):
-                with m.If(changes[k]):
-                    m.d.sync += sent_as[k].eq(route.color)
-        target = [Signal(colors, name=f"target_{PORTS[p]}") for p in ports]
-        for p in ports:
-            there = (
-                stored_target[p] if p == Port.RAMP.value else Mux(self.edge[p], 0, stored_target[p])
-            )
-            m.d.comb += target[p].eq(there)
+                m.d.sync += stored.eq(Mux(new, stored | s.changes, stored & ~s.changes))
+            for k in range(self.colors):
+                with m.If(s.changes[k]):
+                    m.d.sync += s.sent_as[k].eq(route.color)
+        for p in Port:
+            there = stored_target[p] if p is Port.RAMP else Mux(self.edge[p], 0, stored_target[p])
+            m.d.comb += s.target[p].eq(there)
 
-        # --- links ---
-        buffers = []
-        credits = []
-        for p in ports:
-            m.submodules[f"buffers_{PORTS[p]}"] = buffer = ColorBuffers(colors=colors)
-            m.submodules[f"credits_{PORTS[p]}"] = credit = Credits(colors=colors)
-            arriving, leaving = getattr(self, f"{PORTS[p]}_i"), getattr(self, f"{PORTS[p]}_o")
-            if self.hop_cycles == 1 or p == Port.RAMP.value:
+    def _connect_links(self, m: Module, s: _Signals) -> None:
+        """Connect the buffers and credit counters of the links."""
+        for p in Port:
+            buffer, credit = s.buffers[p], s.credits[p]
+            m.submodules[f"buffers_{p.label}"] = buffer
+            m.submodules[f"credits_{p.label}"] = credit
+            arriving, leaving = getattr(self, f"{p.label}_i"), getattr(self, f"{p.label}_o")
+            if self.hop_cycles == 1 or p is Port.RAMP:
                 wiring.connect(m, buffer.link, wiring.flipped(arriving))
             else:
                 m.d.comb += [
@@ -192,112 +216,111 @@ class Router(wiring.Component):
                 ]
                 m.d.sync += arriving.credit.eq(buffer.link.credit)
             m.d.comb += credit.credit.eq(leaving.credit)
-            buffers.append(buffer)
-            credits.append(credit)
 
-        # --- which colors fire ---
-        complete = Signal(colors)
-        routed = source[0] | source[1] | source[2] | source[3] | source[4]
-        met = ~Const(0, colors)
-        for p in ports:
-            met &= buffers[p].waiting | ~source[p]
-        m.d.comb += complete.eq(routed & met & ~moving)
-        wanted = Signal(colors)
-        targets = []
-        for k in range(colors):
+    def _arbitrate(self, m: Module, s: _Signals) -> None:
+        """Choose the colors that fire; those that compete for a port take turns."""
+        routed = s.source[0] | s.source[1] | s.source[2] | s.source[3] | s.source[4]
+        met = ~Const(0, self.colors)
+        for p in Port:
+            met &= s.buffers[p].waiting | ~s.source[p]
+        m.d.comb += s.complete.eq(routed & met & ~s.moving)
+        wanted = Signal(self.colors)
+        for k in range(self.colors):
             # The last bit stands for the comparator.
             wants = Signal(6, name=f"targets_{k}")
             free = Signal(5, name=f"free_{k}")
-            m.d.comb += wants.eq(Cat(*(target[p][k] for p in ports), compares[k]))
-            with m.If(complete[k]):
-                for p in ports:
-                    m.d.comb += free[p].eq(credits[p].available.bit_select(sent_as[k], 1))
+            m.d.comb += wants.eq(Cat(*(s.target[p][k] for p in Port), s.compares[k]))
+            with m.If(s.complete[k]):
+                for p in Port:
+                    m.d.comb += free[p].eq(s.credits[p].available.bit_select(s.sent_as[k], 1))
                 m.d.comb += wanted[k].eq(~(wants[:5] & ~free).any())
-            targets.append(wants)
+            s.targets.append(wants)
 
         # Colors that had their turn come after the others, until the others want nothing.
-        turn = Signal(colors, init=2**colors - 1)
-        fire = Signal(colors)
+        turn = Signal(self.colors, init=2**self.colors - 1)
         with m.If(wanted.any()):
             taken = Const(0, 6)
             fires = [[], []]
             for late in (0, 1):
-                for k in range(colors):
+                for k in range(self.colors):
                     fires_now = Signal(name=f"fires_{late}_{k}")
                     taken_now = Signal(6, name=f"taken_{late}_{k}")
                     asks = wanted[k] & (~turn[k] if late else turn[k])
                     m.d.comb += [
-                        fires_now.eq(asks & ~(targets[k] & taken).any()),
-                        taken_now.eq(taken | Mux(fires_now, targets[k], 0)),
+                        fires_now.eq(asks & ~(s.targets[k] & taken).any()),
+                        taken_now.eq(taken | Mux(fires_now, s.targets[k], 0)),
                     ]
                     taken = taken_now
                     fires[late].append(fires_now)
-            for k in range(colors):
-                m.d.comb += fire[k].eq(fires[0][k] | fires[1][k])
-            left = Signal(colors)
-            m.d.comb += left.eq(turn & ~fire)
-            m.d.sync += turn.eq(Mux((left & wanted).any(), left, 2**colors - 1))
-        for p in ports:
-            m.d.comb += buffers[p].pop.eq(fire & source[p])
+            for k in range(self.colors):
+                m.d.comb += s.fire[k].eq(fires[0][k] | fires[1][k])
+            left = Signal(self.colors)
+            m.d.comb += left.eq(turn & ~s.fire)
+            m.d.sync += turn.eq(Mux((left & wanted).any(), left, 2**self.colors - 1))
+        for p in Port:
+            m.d.comb += s.buffers[p].pop.eq(s.fire & s.source[p])
 
-        # --- what they send ---
-        heads = [[getattr(buffer, f"head_{k}") for buffer in buffers] for k in range(colors)]
+    def _send(self, m: Module, s: _Signals) -> None:
+        """Combine the wavelets of each color that fires, and send the result."""
+        heads = [[getattr(buffer, f"head_{k}") for buffer in s.buffers] for k in range(self.colors)]
         compared = Signal(DATA_BITS)
-        comparing = Signal(colors)
-        m.d.comb += comparing.eq(fire & compares)
+        comparing = Signal(self.colors)
+        m.d.comb += comparing.eq(s.fire & s.compares)
         with m.If(comparing.any()):
-            self._compare(m, comparing, source, pairs, second, heads, compared)
-        toggles = Signal(colors)
-        m.d.comb += toggles.eq(comparing & pairs)
-        with m.If((toggles | changes).any()):
-            m.d.sync += second.eq((second ^ toggles) & ~changes)
-        leaving = [Signal(Wavelet(), name=f"leaving_{PORTS[p]}") for p in ports]
-        sends = [Signal(name=f"sends_{PORTS[p]}") for p in ports]
-        for k in range(colors):
+            self._compare(m, comparing, s.source, s.pairs, s.second, heads, compared)
+        toggles = Signal(self.colors)
+        m.d.comb += toggles.eq(comparing & s.pairs)
+        with m.If((toggles | s.changes).any()):
+            m.d.sync += s.second.eq((s.second ^ toggles) & ~s.changes)
+        leaving = [Signal(Wavelet(), name=f"leaving_{p.label}") for p in Port]
+        sends = [Signal(name=f"sends_{p.label}") for p in Port]
+        for k in range(self.colors):
             total = Signal(DATA_BITS, name=f"total_{k}")
             control = Signal(name=f"control_{k}")
-            with m.If(fire[k]):
-                with m.If(compares[k]):
+            with m.If(s.fire[k]):
+                with m.If(s.compares[k]):
                     m.d.comb += total.eq(compared)
                 with m.Else():
                     m.d.comb += total.eq(
-                        sum((Mux(source[p][k], heads[k][p].data, 0) for p in ports), Const(0, 1))
+                        sum(
+                            (Mux(s.source[p][k], heads[k][p].data, 0) for p in Port),
+                            Const(0, 1),
+                        )
                     )
                 m.d.comb += [
-                    control.eq(Cat(source[p][k] & heads[k][p].control for p in ports).any()),
-                    turned[k].eq(control),
+                    control.eq(Cat(s.source[p][k] & heads[k][p].control for p in Port).any()),
+                    s.turned[k].eq(control),
                 ]
-                for p in ports:
-                    with m.If(targets[k][p]):
+                for p in Port:
+                    with m.If(s.targets[k][p]):
                         m.d.comb += [
                             sends[p].eq(1),
                             leaving[p].data.eq(total),
-                            leaving[p].color.eq(sent_as[k]),
+                            leaving[p].color.eq(s.sent_as[k]),
                             leaving[p].control.eq(control),
                         ]
-        for p in ports:
-            link = getattr(self, f"{PORTS[p]}_o")
-            count = getattr(self, f"count_{PORTS[p]}")
+        for p in Port:
+            link = getattr(self, f"{p.label}_o")
+            count = getattr(self, f"count_{p.label}")
             valid, wavelet = link.valid, link.wavelet
-            if self.hop_cycles == 2 and p != Port.RAMP.value:
-                valid = Signal(name=f"valid_{PORTS[p]}")
-                wavelet = Signal(Wavelet(), name=f"wavelet_{PORTS[p]}", reset_less=True)
+            if self.hop_cycles == 2 and p is not Port.RAMP:
+                valid = Signal(name=f"valid_{p.label}")
+                wavelet = Signal(Wavelet(), name=f"wavelet_{p.label}", reset_less=True)
                 m.d.sync += link.valid.eq(valid)
                 with m.If(valid):
                     m.d.sync += link.wavelet.eq(wavelet)
             m.d.sync += valid.eq(sends[p])
             with m.If(sends[p]):
-                m.d.comb += credits[p].send.eq(1 << leaving[p].color)
+                m.d.comb += s.credits[p].send.eq(1 << leaving[p].color)
                 m.d.sync += [wavelet.eq(leaving[p]), count.eq(count + 1)]
-        with m.If(complete.any() & ~fire.any()):
+        with m.If(s.complete.any() & ~s.fire.any()):
             m.d.sync += self.count_blocked.eq(self.count_blocked + 1)
-        return m
 
-    def _switch(self, m: Module, moving: Signal, turned: Signal) -> tuple[Signal, Any]:
-        """Return which colors get a new route, at most one of them, and the route."""
+    def _switch(self, m: Module, s: _Signals) -> Any:
+        """Choose the colors that get a new route, at most one per cycle; return the route."""
         colors = self.colors
         write = self.route_write
-        changes = Signal(colors)
+        changes, moving = s.changes, s.moving
         route = Signal(Route())
         written = Signal(colors)
         m.d.comb += route.eq(write.route)
@@ -306,7 +329,7 @@ class Router(wiring.Component):
             with m.If(write.position == 0):
                 m.d.comb += changes.eq(written)
         if self.positions == 1:
-            return changes, route
+            return route
 
         bits = (colors - 1).bit_length()
         m.submodules.routes = routes = memory.Memory(
@@ -335,8 +358,8 @@ class Router(wiring.Component):
                         changes.eq(1 << k),
                     ]
             m.d.comb += route.eq(load.data)
-        m.d.sync += moving.eq((moving & ~changes) | (turned & advances))
-        return changes, route
+        m.d.sync += moving.eq((moving & ~changes) | (s.turned & advances))
+        return route
 
     def _compare(
         self,
@@ -349,27 +372,26 @@ class Router(wiring.Component):
         compared: Signal,
     ) -> None:
         """The largest of a color's wavelets; of second ones of pairs, the least that still wins."""
-        ports = range(len(PORTS))
-        operands = [Signal(signed(DATA_BITS), name=f"operand_{PORTS[p]}") for p in ports]
-        won = [Signal(self.colors, name=f"won_{PORTS[p]}", reset_less=True) for p in ports]
-        takes = Signal(len(PORTS))
+        operands = [Signal(signed(DATA_BITS), name=f"operand_{p.label}") for p in Port]
+        won = [Signal(self.colors, name=f"won_{p.label}", reset_less=True) for p in Port]
+        takes = Signal(len(Port))
         is_index = Signal()
         for k, head in enumerate(heads):
             with m.If(now[k]):
                 m.d.comb += is_index.eq(pairs[k] & second[k])
-                for p in ports:
+                for p in Port:
                     m.d.comb += [
                         takes[p].eq(source[p][k] & (~is_index | won[p][k])),
                         # Turned around: the smallest unsigned number becomes the largest signed.
                         operands[p].eq(head[p].data ^ Mux(is_index, TURN_AROUND, 0)),
                     ]
         largest = Const(-(2**31), signed(DATA_BITS))
-        for p in ports:
-            larger = Signal(signed(DATA_BITS), name=f"larger_{PORTS[p]}")
+        for p in Port:
+            larger = Signal(signed(DATA_BITS), name=f"larger_{p.label}")
             m.d.comb += larger.eq(Mux(takes[p] & (operands[p] > largest), operands[p], largest))
             largest = larger
         m.d.comb += compared.eq(largest ^ Mux(is_index, TURN_AROUND, 0))
         with m.If((now & pairs).any() & ~is_index):
-            for p in ports:
+            for p in Port:
                 wins = takes[p] & (operands[p] == largest)
                 m.d.sync += won[p].eq(Mux(wins, won[p] | now, won[p] & ~now))

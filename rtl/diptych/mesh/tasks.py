@@ -10,10 +10,10 @@ from amaranth.lib.wiring import In, Out
 from .isa import TASKS
 from .loader import TASK_BITS, Activation, TaskWrite
 
-__all__ = ["Tasks"]
+__all__ = ["TaskScheduler"]
 
 
-class Tasks(wiring.Component):
+class TaskScheduler(wiring.Component):
     """The task table.
 
     A task is ready when it is active, or when a wavelet of the color that it is bound to waits (a

@@ -9,16 +9,11 @@ from amaranth.lib.wiring import In, Out
 
 from diptych.config import DEFAULTS
 
-from .core import CAUSES, Core
-from .fabric import LinkSignature
-from .router import DIRECTIONS, PORTS, Router
+from .core import CORE_COUNTERS, Core
+from .fabric import DIRECTION_NAMES, LinkSignature
+from .router import ROUTER_COUNTERS, Router
 
 __all__ = ["CORE_COUNTERS", "ROUTER_COUNTERS", "Tile"]
-
-CORE_COUNTERS = (*CAUSES, "macs", "instructions", "sram_read", "sram_write")
-"""Names of the core's counters, each a register ``count_<name>``."""
-ROUTER_COUNTERS = (*PORTS, "blocked")
-"""Names of the router's counters."""
 
 
 class Tile(wiring.Component):
@@ -70,8 +65,8 @@ class Tile(wiring.Component):
         self.program_depth = program_depth
         super().__init__(
             {
-                **{f"{way}_i": In(LinkSignature(colors)) for way in DIRECTIONS},
-                **{f"{way}_o": Out(LinkSignature(colors)) for way in DIRECTIONS},
+                **{f"{way}_i": In(LinkSignature(colors)) for way in DIRECTION_NAMES},
+                **{f"{way}_o": Out(LinkSignature(colors)) for way in DIRECTION_NAMES},
                 "x_in": In(16),
                 "x_out": Out(16),
                 "edge": In(4),
@@ -87,7 +82,7 @@ class Tile(wiring.Component):
         m.submodules.core = core = Core(
             colors=self.colors, sram_bytes=self.sram_bytes, program_depth=self.program_depth
         )
-        for way in DIRECTIONS:
+        for way in DIRECTION_NAMES:
             for link in (f"{way}_i", f"{way}_o"):
                 wiring.connect(m, wiring.flipped(getattr(self, link)), getattr(router, link))
         wiring.connect(m, core.ramp_o, router.ramp_i)

@@ -8,7 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .fabric import COLOR_BITS, Wavelet
-from .operation import ADDRESS_BITS, Operation
+from .operation import ADDRESS_BITS, VectorOperation
 from .sram import ReadPort
 
 __all__ = ["Transmitter"]
@@ -29,7 +29,7 @@ class Transmitter(wiring.Component):
 
     Members
     -------
-    i : :py:`In(stream.Signature(Operation()))`
+    i : :py:`In(stream.Signature(VectorOperation()))`
         Instructions.
     read : :py:`Out(ReadPort())`
         To the SRAM.
@@ -47,7 +47,7 @@ class Transmitter(wiring.Component):
     def __init__(self) -> None:
         super().__init__(
             {
-                "i": In(stream.Signature(Operation())),
+                "i": In(stream.Signature(VectorOperation())),
                 "read": Out(ReadPort()),
                 "o": Out(stream.Signature(Wavelet())),
                 "busy": Out(1),

@@ -12,12 +12,12 @@ from diptych.arith.dot import Dot8
 from diptych.arith.exponential import Exponential
 from diptych.arith.requantize import Requantizer
 from diptych.arith.rope import Rotate, planes
-from diptych.arith.silu import Gate
+from diptych.arith.silu import SiluGate
 
 from .fabric import Wavelet
 from .isa import Op, Type
-from .operand_sequencer import HELD_WORDS, Step, Steps
-from .operation import Operation
+from .operand_sequencer import HELD_WORDS, OperandSequencer, Step
+from .operation import VectorOperation
 from .sram import ReadPort, WritePort
 
 __all__ = ["VectorPipe"]
@@ -27,10 +27,35 @@ STAGES = {
     Op.REQUANTIZE: 1 + Requantizer.latency,
     Op.ROTATE: 1 + Rotate.latency,
     Op.EXPONENTIAL: 1 + Exponential.latency,
-    Op.GATE: 1 + Gate.latency,
+    Op.GATE: 1 + SiluGate.latency,
     Op.MOVE: 1,
 }
 """Cycles from the step that asks for an element's operands to its result."""
+
+
+class _Signals:
+    """Blocks of a :class:`VectorPipe`, and the signals between its parts."""
+
+    def __init__(self) -> None:
+        self.steps = OperandSequencer()
+        self.dot = Dot8()
+        self.requantizer = Requantizer()
+        self.rotate = Rotate()
+        self.exponential = Exponential()
+        self.gate = SiluGate()
+        self.now = Signal(VectorOperation())
+        # The step in each stage.
+        self.tags = [Signal(Step(), name=f"tag_{n}") for n in range(max(STAGES.values()) + 1)]
+        self.enable = Signal()
+        self.travelling = Signal()
+        # Result of MOVE.
+        self.joined = Signal(signed(32))
+        # Two sums that results are added to.
+        self.pair = Signal(64, reset_less=True)
+        # The step that ends, and its result.
+        self.out = Signal(Step())
+        self.value = Signal(signed(32))
+        self.leaves = Signal()
 
 
 class VectorPipe(wiring.Component):
@@ -43,7 +68,7 @@ class VectorPipe(wiring.Component):
 
     Members
     -------
-    i : :py:`In(stream.Signature(Operation()))`
+    i : :py:`In(stream.Signature(VectorOperation()))`
         Instructions.
     read_a, read_b, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
         To the SRAM.
@@ -94,7 +119,7 @@ class VectorPipe(wiring.Component):
     def __init__(self) -> None:
         super().__init__(
             {
-                "i": In(stream.Signature(Operation())),
+                "i": In(stream.Signature(VectorOperation())),
                 "read_a": Out(ReadPort()),
                 "read_b": Out(ReadPort()),
                 "write": Out(WritePort()),
@@ -118,53 +143,62 @@ class VectorPipe(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.steps = steps = Steps()
-        m.submodules.dot = dot = Dot8()
-        m.submodules.requantizer = requantizer = Requantizer()
-        m.submodules.rotate = rotate = Rotate()
-        m.submodules.exponential = exponential = Exponential()
-        m.submodules.gate = gate = Gate()
-        wiring.connect(m, wiring.flipped(self.read_a), steps.read_a)
-        wiring.connect(m, wiring.flipped(self.read_b), steps.read_b)
+        s = _Signals()
+        self._issue(m, s)
+        self._feed(m, s)
+        self._read_sums(m, s)
+        self._select(m, s)
+        self._write_back(m, s)
+        self._measure(m, s)
+        return m
+
+    def _issue(self, m: Module, s: _Signals) -> None:
+        """Take an instruction, and move its steps through the stages of the pipe."""
+        m.submodules.steps = s.steps
+        m.submodules.dot = s.dot
+        m.submodules.requantizer = s.requantizer
+        m.submodules.rotate = s.rotate
+        m.submodules.exponential = s.exponential
+        m.submodules.gate = s.gate
+        wiring.connect(m, wiring.flipped(self.read_a), s.steps.read_a)
+        wiring.connect(m, wiring.flipped(self.read_b), s.steps.read_b)
 
         # --- instructions ---
-        now = Signal(Operation())
-        depth = max(STAGES.values())
-        tags = [Signal(Step(), name=f"tag_{n}") for n in range(depth + 1)]
-        enable = Signal()
-        travelling = Signal()
         m.d.comb += [
-            travelling.eq(Cat(tag.valid for tag in tags[1:]).any()),
-            self.busy.eq(steps.busy | travelling),
+            s.travelling.eq(Cat(tag.valid for tag in s.tags[1:]).any()),
+            self.busy.eq(s.steps.busy | s.travelling),
             # What the steps before read has left stage 1, which looks at the instruction.
             self.i.ready.eq(
-                ~steps.busy
+                ~s.steps.busy
                 & (
-                    ~travelling
-                    | (enable & (self.i.payload.op == now.op) & (self.i.payload.count != 0))
+                    ~s.travelling
+                    | (s.enable & (self.i.payload.op == s.now.op) & (self.i.payload.count != 0))
                 )
             ),
-            steps.operation.eq(now),
-            steps.start.eq(self.i.valid & self.i.ready),
-            steps.starting.eq(self.i.payload),
-            steps.enable.eq(enable),
-            self.steps.eq(steps.step.valid),
-            self.starved.eq(steps.busy & enable & steps.fed & ~steps.step.valid & ~steps.empty),
-            self.unfed.eq(steps.busy & enable & ~steps.fed & ~steps.empty),
-            self.asks.eq(steps.busy & (now.op == Op.MOVE) & now.tail.accumulate),
-            self.color.eq(now.tail.bits),
-            self.pop.eq(self.asks & steps.step.valid),
-            steps.fed.eq(~self.asks | self.waiting),
-            tags[0].eq(steps.step),
+            s.steps.operation.eq(s.now),
+            s.steps.start.eq(self.i.valid & self.i.ready),
+            s.steps.starting.eq(self.i.payload),
+            s.steps.enable.eq(s.enable),
+            self.steps.eq(s.steps.step.valid),
+            self.starved.eq(
+                s.steps.busy & s.enable & s.steps.fed & ~s.steps.step.valid & ~s.steps.empty
+            ),
+            self.unfed.eq(s.steps.busy & s.enable & ~s.steps.fed & ~s.steps.empty),
+            self.asks.eq(s.steps.busy & (s.now.op == Op.MOVE) & s.now.tail.accumulate),
+            self.color.eq(s.now.tail.bits),
+            self.pop.eq(self.asks & s.steps.step.valid),
+            s.steps.fed.eq(~self.asks | self.waiting),
+            s.tags[0].eq(s.steps.step),
         ]
-        with m.If(steps.start):
-            m.d.sync += now.eq(self.i.payload)
-        with m.If(enable & (steps.step.valid | travelling)):
-            for before, behind in pairwise(tags):
+        with m.If(s.steps.start):
+            m.d.sync += s.now.eq(self.i.payload)
+        with m.If(s.enable & (s.steps.step.valid | s.travelling)):
+            for before, behind in pairwise(s.tags):
                 m.d.sync += behind.eq(before)
 
-        # --- operands: the tag of stage 1 says where in the words they are ---
-        at = tags[1]
+    def _feed(self, m: Module, s: _Signals) -> None:
+        """Feed the engines with the operands of the step in stage 1."""
+        at = s.tags[1]
         a = Signal(64)
         b = Signal(32)
         a_value = Signal(signed(32))
@@ -172,7 +206,7 @@ class VectorPipe(wiring.Component):
         held_write, held_read = held.write_port(), held.read_port(domain="comb")
         activations = Signal(64)
         m.d.comb += [
-            held_write.en.eq(enable & at.valid & at.keep),
+            held_write.en.eq(s.enable & at.valid & at.keep),
             held_write.addr.eq(at.slot),
             held_write.data.eq(self.read_b.data),
             held_read.addr.eq(at.slot),
@@ -180,7 +214,7 @@ class VectorPipe(wiring.Component):
             a.eq(self.read_a.data >> Cat(Const(0, 3), at.a_place)),
             b.eq(Mux(at.b_place[2], self.read_b.data[32:], self.read_b.data[:32])),
         ]
-        with m.Switch(now.tail.a_type):
+        with m.Switch(s.now.tail.a_type):
             with m.Case(Type.INT8):
                 m.d.comb += a_value.eq(a[:8].as_signed())
             with m.Case(Type.INT16):
@@ -188,154 +222,155 @@ class VectorPipe(wiring.Component):
             with m.Default():
                 m.d.comb += a_value.eq(a[:32].as_signed())
         m.d.comb += [
-            dot.enable.eq(enable & at.valid & (now.op == Op.MATVEC)),
-            dot.is_unsigned.eq(now.tail.unsigned),
-            dot.weights.eq(self.read_a.data),
-            dot.activations.eq(activations),
-            self.macs.eq(Mux(dot.enable & ~at.zero, 8, 0)),
-            requantizer.enable.eq(enable & (now.op == Op.REQUANTIZE) & travelling),
-            requantizer.value.eq(a_value),
-            requantizer.word.eq(Mux(now.tail.static_memory, b, now.scalar)[:22]),
-            requantizer.dynamic.eq(now.dynamic),
-            requantizer.bits.eq(now.tail.bits),
-            rotate.enable.eq(enable & (now.op == Op.ROTATE) & travelling),
-            rotate.a.eq(a[:16]),
-            rotate.b.eq(a[16:32]),
-            rotate.cosine.eq(b[:16]),
-            rotate.sine.eq(b[16:]),
-            exponential.enable.eq(enable & (now.op == Op.EXPONENTIAL) & travelling),
-            exponential.distance.eq(now.scalar - a[:32].as_signed()),
-            exponential.word.eq(now.dynamic),
-            gate.enable.eq(enable & (now.op == Op.GATE) & travelling),
-            gate.gate.eq(a[:16]),
-            gate.up.eq(a[16:32]),
-            gate.word.eq(now.dynamic),
+            s.dot.enable.eq(s.enable & at.valid & (s.now.op == Op.MATVEC)),
+            s.dot.is_unsigned.eq(s.now.tail.unsigned),
+            s.dot.weights.eq(self.read_a.data),
+            s.dot.activations.eq(activations),
+            self.macs.eq(Mux(s.dot.enable & ~at.zero, 8, 0)),
+            s.requantizer.enable.eq(s.enable & (s.now.op == Op.REQUANTIZE) & s.travelling),
+            s.requantizer.value.eq(a_value),
+            s.requantizer.word.eq(Mux(s.now.tail.static_memory, b, s.now.scalar)[:22]),
+            s.requantizer.dynamic.eq(s.now.dynamic),
+            s.requantizer.bits.eq(s.now.tail.bits),
+            s.rotate.enable.eq(s.enable & (s.now.op == Op.ROTATE) & s.travelling),
+            s.rotate.a.eq(a[:16]),
+            s.rotate.b.eq(a[16:32]),
+            s.rotate.cosine.eq(b[:16]),
+            s.rotate.sine.eq(b[16:]),
+            s.exponential.enable.eq(s.enable & (s.now.op == Op.EXPONENTIAL) & s.travelling),
+            s.exponential.distance.eq(s.now.scalar - a[:32].as_signed()),
+            s.exponential.word.eq(s.now.dynamic),
+            s.gate.enable.eq(s.enable & (s.now.op == Op.GATE) & s.travelling),
+            s.gate.gate.eq(a[:16]),
+            s.gate.up.eq(a[16:32]),
+            s.gate.word.eq(s.now.dynamic),
         ]
 
         wavelet = Signal(signed(32), reset_less=True)
-        joined = Signal(signed(32))
         with m.If(self.pop):
             m.d.sync += wavelet.eq(self.value)
-        m.d.comb += joined.eq(a_value)
-        with m.If(now.tail.accumulate):
-            m.d.comb += joined.eq(a_value + wavelet)
-            with m.If((now.tail.a_type == Type.NONE) | (now.tail.argmax & (wavelet > a_value))):
-                m.d.comb += joined.eq(wavelet)
-            with m.Elif(now.tail.argmax):
-                m.d.comb += joined.eq(a_value)
+        m.d.comb += s.joined.eq(a_value)
+        with m.If(s.now.tail.accumulate):
+            m.d.comb += s.joined.eq(a_value + wavelet)
+            with m.If((s.now.tail.a_type == Type.NONE) | (s.now.tail.argmax & (wavelet > a_value))):
+                m.d.comb += s.joined.eq(wavelet)
+            with m.Elif(s.now.tail.argmax):
+                m.d.comb += s.joined.eq(a_value)
 
-        # --- what results are added to: two sums, in the cycle after they were read ---
+    def _read_sums(self, m: Module, s: _Signals) -> None:
+        """Keep the two sums that ``read_b`` showed for results that accumulate."""
         sums_shown = Signal()
-        pair = Signal(64, reset_less=True)
-        with m.If(enable):
-            m.d.sync += sums_shown.eq(steps.reads_sums)
+        with m.If(s.enable):
+            m.d.sync += sums_shown.eq(s.steps.reads_sums)
             with m.If(sums_shown):
-                m.d.sync += pair.eq(self.read_b.data)
+                m.d.sync += s.pair.eq(self.read_b.data)
 
-        # --- results ---
-        out = Signal(Step())
-        value = Signal(signed(32))
+    def _select(self, m: Module, s: _Signals) -> None:
+        """Select the result of the instruction's engine."""
         sums = Signal(signed(32), reset_less=True)
         term = Signal(signed(32))
         row = Signal(signed(32))
-        last_dot = tags[STAGES[Op.MATVEC]]
+        last_dot = s.tags[STAGES[Op.MATVEC]]
         m.d.comb += [
-            term.eq(Mux(last_dot.zero, 0, Mux(last_dot.high, dot.total << 8, dot.total))),
+            term.eq(Mux(last_dot.zero, 0, Mux(last_dot.high, s.dot.total << 8, s.dot.total))),
             row.eq(Mux(last_dot.first, term, sums + term)),
         ]
-        with m.If(enable & last_dot.valid & (now.op == Op.MATVEC)):
+        with m.If(s.enable & last_dot.valid & (s.now.op == Op.MATVEC)):
             m.d.sync += sums.eq(row)
-        rotated_a = planes(m, rotate.rotated_a, name="plane_a")
-        rotated_b = planes(m, rotate.rotated_b, name="plane_b")
-        with m.Switch(now.op):
+        rotated_a = planes(m, s.rotate.rotated_a, name="plane_a")
+        rotated_b = planes(m, s.rotate.rotated_b, name="plane_b")
+        with m.Switch(s.now.op):
             for op, stage in STAGES.items():
                 with m.Case(op):
-                    m.d.comb += out.eq(tags[stage])
-        with m.Switch(now.op):
+                    m.d.comb += s.out.eq(s.tags[stage])
+        with m.Switch(s.now.op):
             with m.Case(Op.MATVEC):
-                m.d.comb += value.eq(row)
-                with m.If(out.accumulate):
-                    m.d.comb += value.eq(row + pair.word_select(out.d[2], 32))
+                m.d.comb += s.value.eq(row)
+                with m.If(s.out.accumulate):
+                    m.d.comb += s.value.eq(row + s.pair.word_select(s.out.d[2], 32))
             with m.Case(Op.REQUANTIZE):
-                m.d.comb += value.eq(requantizer.result)
+                m.d.comb += s.value.eq(s.requantizer.result)
             with m.Case(Op.ROTATE):
                 high = Cat(rotated_a[0], rotated_b[0])
                 low = Cat(rotated_a[1], rotated_b[1])
-                m.d.comb += value.eq(Mux(out.high, high, low))
+                m.d.comb += s.value.eq(Mux(s.out.high, high, low))
             with m.Case(Op.EXPONENTIAL):
-                m.d.comb += value.eq(Mux(out.zero, 0, exponential.power))
+                m.d.comb += s.value.eq(Mux(s.out.zero, 0, s.exponential.power))
             with m.Case(Op.GATE):
-                m.d.comb += value.eq(gate.result)
+                m.d.comb += s.value.eq(s.gate.result)
             with m.Case(Op.MOVE):
-                m.d.comb += value.eq(joined)
+                m.d.comb += s.value.eq(s.joined)
 
+    def _write_back(self, m: Module, s: _Signals) -> None:
+        """Send the result to a color, write it to the SRAM, or both at once."""
         sends = Signal()
         writes = Signal()
-        leaves = Signal()
         m.d.comb += [
-            sends.eq(out.valid & out.emit & out.to_color),
+            sends.eq(s.out.valid & s.out.emit & s.out.to_color),
             writes.eq(
-                out.valid
-                & out.emit
-                & (~out.to_color | (now.op == Op.MOVE))
-                & (out.type != Type.NONE)
+                s.out.valid
+                & s.out.emit
+                & (~s.out.to_color | (s.now.op == Op.MOVE))
+                & (s.out.type != Type.NONE)
             ),
             self.blocked.eq((sends & ~self.o.ready) | (writes & ~self.write.ready)),
-            enable.eq(~self.blocked),
-            leaves.eq(out.valid & enable),
+            s.enable.eq(~self.blocked),
+            s.leaves.eq(s.out.valid & s.enable),
             # What goes to both goes to both at once.
             self.o.valid.eq(sends & (~writes | self.write.ready)),
-            self.o.payload.control.eq(out.last & out.control),
-            self.o.payload.data.eq(value),
-            self.o.payload.color.eq(out.color),
-            self.write_waits.eq(writes & ~out.to_color),
+            self.o.payload.control.eq(s.out.last & s.out.control),
+            self.o.payload.data.eq(s.value),
+            self.o.payload.color.eq(s.out.color),
+            self.write_waits.eq(writes & ~s.out.to_color),
             self.write.valid.eq(writes & (~sends | self.o.ready)),
-            self.write.address.eq(out.d[3:]),
+            self.write.address.eq(s.out.d[3:]),
         ]
-        place = out.d[:3]
-        with m.Switch(out.type):
+        place = s.out.d[:3]
+        with m.Switch(s.out.type):
             with m.Case(Type.INT8):
                 m.d.comb += [
-                    self.write.data.eq(Cat(value[:8] for _ in range(8))),
+                    self.write.data.eq(Cat(s.value[:8] for _ in range(8))),
                     self.write.mask.eq(1 << place),
                 ]
             with m.Case(Type.INT16):
                 m.d.comb += [
-                    self.write.data.eq(Cat(value[:16] for _ in range(4))),
+                    self.write.data.eq(Cat(s.value[:16] for _ in range(4))),
                     self.write.mask.eq(3 << (place & 6)),
                 ]
             with m.Default():
                 m.d.comb += [
-                    self.write.data.eq(Cat(value, value)),
+                    self.write.data.eq(Cat(s.value, s.value)),
                     self.write.mask.eq(Mux(place[2], 0xF0, 0x0F)),
                 ]
 
-        # --- statistic ---
+    def _measure(self, m: Module, s: _Signals) -> None:
+        """Update the statistic of the instruction with the result."""
         statistic = Signal(signed(32))
         before = Signal(signed(32))
         start_value = Signal(signed(32))
         magnitude = Signal(32)
         result = Signal(signed(32))
         m.d.comb += [
-            start_value.eq(Mux(now.op == Op.MATVEC, -(2**31), 0)),
-            before.eq(Mux(out.begins, start_value, statistic)),
-            magnitude.eq(Mux(value < 0, -value, value)),
+            start_value.eq(Mux(s.now.op == Op.MATVEC, -(2**31), 0)),
+            before.eq(Mux(s.out.begins, start_value, statistic)),
+            magnitude.eq(Mux(s.value < 0, -s.value, s.value)),
         ]
-        with m.Switch(now.op):
+        with m.Switch(s.now.op):
             with m.Case(Op.MATVEC):
-                m.d.comb += result.eq(Mux(value > before, value, before))
+                m.d.comb += result.eq(Mux(s.value > before, s.value, before))
             with m.Case(Op.EXPONENTIAL):
-                m.d.comb += result.eq(before + value)
+                m.d.comb += result.eq(before + s.value)
             with m.Default():
                 m.d.comb += result.eq(Mux(magnitude.as_signed() > before, magnitude, before))
         ending = Signal()
         final = Signal(signed(32))
         m.d.comb += [
-            ending.eq(leaves & out.last),
-            final.eq(Mux(out.emit, result, before)),
-            self.statistic_valid.eq((ending & out.statistic) | (steps.empty & now.tail.statistic)),
-            self.statistic.eq(Mux(steps.empty, start_value, final)),
+            ending.eq(s.leaves & s.out.last),
+            final.eq(Mux(s.out.emit, result, before)),
+            self.statistic_valid.eq(
+                (ending & s.out.statistic) | (s.steps.empty & s.now.tail.statistic)
+            ),
+            self.statistic.eq(Mux(s.steps.empty, start_value, final)),
         ]
-        with m.If(leaves):
+        with m.If(s.leaves):
             m.d.sync += statistic.eq(final)
-        return m

@@ -22,7 +22,60 @@ LOAD_CAUSES = ("writing", "waiting_hbm", "waiting_memory", "idle")
 
 COMMANDS = 8
 """Commands that wait for their beats."""
+BEAT_BITS = ceil_log2(BEAT_BYTES)
 PAGE_BEATS = PAGE_BYTES // BEAT_BYTES
+IN_LINES = (Target.SCRATCHPAD, Target.GATHER, Target.DENSE)
+"""Targets that are lines of the scratchpad."""
+
+
+class _Signals:
+    """Blocks of a :class:`LoadEngine`, and the signals between its parts."""
+
+    def __init__(self, sizes: VectorSizes) -> None:
+        # The command whose beats arrive.
+        self.command = Signal(LOAD)
+        self.busy = Signal()
+        self.target = Signal(Target)
+        gathers, picks = Signal(), Signal()
+        self.gathers, self.picks = gathers, picks
+        self.ids = Signal(8 * BEAT_BYTES)
+        self.has_ids = Signal()
+        # The command whose bursts are requested, while the beats of an earlier one arrive.
+        self.ask = Signal(LOAD)
+        self.ask_gathers, self.ask_picks = Signal(), Signal()
+        self.ask_dense = Signal()
+        self.ask_has_ids, self.asked_ids = Signal(), Signal()
+        self.asking = Signal()
+        self.commands = fifo.SyncFIFO(width=LOAD.size, depth=COMMANDS)
+        # Position in the command: entries, and beats of an entry.
+        self.row = Signal(16)
+        self.bytes_left = Signal(32)
+        self.at = Signal(32)
+        self.row_at = Signal(32)
+        self.part = Signal(6)
+        # Entries wider than a beat wait until their last beat is there.
+        most = max(1, 4 * sizes.lanes // BEAT_BYTES)
+        self.gathered = Signal(range(max(2, most)))
+        self.earlier = [
+            Signal(8 * BEAT_BYTES, name=f"earlier_{n}", reset_less=True) for n in range(most - 1)
+        ]
+        self.complete = Signal()
+        self.valid = Signal()
+        self.taken = Signal()
+        self.ready = Signal()
+        self.entry_bytes = Signal(10)
+        self.advance = Signal(8)
+        takes_ids, receives = Signal(), Signal()
+        self.takes_ids, self.receives = takes_ids, receives
+        self.table = memory.Memory(shape=ScaleWord, depth=TABLE_WORDS, init=[])
+        to_table, from_table = self.table.write_port(), self.table.read_port()
+        self.to_table, self.from_table = to_table, from_table
+        self.picked = Signal()  # the table shows what the row needs
+        # Targets that are lines of the scratchpad.
+        self.to_lines = Signal()
+        self.pieces: Any = PieceWriter(line=sizes.line, size=sizes.scratchpad)
+        # The first beat of the next command arrives as it starts.
+        self.early = Signal()
 
 
 class LoadEngine(wiring.Component):
@@ -82,38 +135,32 @@ class LoadEngine(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        sizes = self.sizes
-        command = Signal(LOAD)  # whose beats come
-        busy = Signal()
-        target = Signal(Target)
-        gathers, picks = Signal(), Signal()
-        ids = Signal(8 * BEAT_BYTES)
-        has_ids = Signal()
-        # The next command asks while the beats of this one still come.
-        ask = Signal(LOAD)
+        s = _Signals(self.sizes)
+        self._accept(m, s)
+        self._request(m, s)
+        self._receive(m, s)
+        self._write_target(m, s)
+        self._advance(m, s)
+        self._start(m, s)
+        self._count_cycles(m, s)
+        return m
+
+    def _accept(self, m: Module, s: _Signals) -> None:
+        """Accept a command when it can request its beats."""
         ask_target = Signal(Target)
-        ask_gathers, ask_picks, ask_dense = Signal(), Signal(), Signal()
-        beat_bits = ceil_log2(BEAT_BYTES)
-        ask_has_ids, asked_ids, asking = Signal(), Signal(), Signal()
-        m.submodules.commands = commands = fifo.SyncFIFO(width=LOAD.size, depth=COMMANDS)
+        m.submodules.commands = s.commands
 
-        def tell(op: Any, gather: Signal, pick: Signal, layout: Any) -> None:
-            m.d.comb += [
-                op.eq(layout.head.op),
-                pick.eq(op == Target.PICK_DYNAMIC),
-                gather.eq((op == Target.GATHER) | (op == Target.GATHER_DYNAMIC) | pick),
-            ]
-
-        tell(target, gathers, picks, command)
-        tell(ask_target, ask_gathers, ask_picks, ask)
+        self._decode(m, s.target, s.gathers, s.picks, s.command)
+        self._decode(m, ask_target, s.ask_gathers, s.ask_picks, s.ask)
         m.d.comb += [
-            ask_dense.eq(ask_target == Target.DENSE),
-            self.i.ready.eq(~asking & commands.w_rdy),
-            commands.w_en.eq(self.i.valid & self.i.ready),
-            commands.w_data.eq(self.i.payload),
+            s.ask_dense.eq(ask_target == Target.DENSE),
+            self.i.ready.eq(~s.asking & s.commands.w_rdy),
+            s.commands.w_en.eq(self.i.valid & self.i.ready),
+            s.commands.w_data.eq(self.i.payload),
         ]
 
-        # --- addresses ---
+    def _request(self, m: Module, s: _Signals) -> None:
+        """Request the bursts of a command: its token numbers, then its rows."""
         ask_row = Signal(16)
         ask_base = Signal(32)
         ask_beat = Signal(16)
@@ -126,13 +173,13 @@ class LoadEngine(wiring.Component):
         to_page = Signal(8)
         identity = Signal(32)
         m.d.comb += [
-            dense_bytes.eq(Mux(ask.total == 0, ask.bytes, ask.total)),
-            ask_size.eq(Mux(ask_dense, dense_bytes + ask.hbm[:beat_bits], ask.bytes)),
-            beats_in_row.eq((ask_size + BEAT_BYTES - 1) >> beat_bits),
-            identity.eq(ids.word_select(ask_row[:4], 32)),
+            dense_bytes.eq(Mux(s.ask.total == 0, s.ask.bytes, s.ask.total)),
+            ask_size.eq(Mux(s.ask_dense, dense_bytes + s.ask.hbm[:BEAT_BITS], s.ask.bytes)),
+            beats_in_row.eq((ask_size + BEAT_BYTES - 1) >> BEAT_BITS),
+            identity.eq(s.ids.word_select(ask_row[:4], 32)),
             address.eq(
-                Mux(ask_gathers, ask.hbm + identity[:16] * ask.pitch[:16], ask_base)
-                + (ask_beat << beat_bits)
+                Mux(s.ask_gathers, s.ask.hbm + identity[:16] * s.ask.pitch[:16], ask_base)
+                + (ask_beat << BEAT_BITS)
             ),
             left.eq(beats_in_row - ask_beat),
             to_page.eq(PAGE_BEATS - address[6:12]),
@@ -143,11 +190,11 @@ class LoadEngine(wiring.Component):
         ar = self.axi.ar
         asked, asked_beats = Signal(32), Signal(8)
         m.d.comb += ar.payload.eq(Cat(asked, (asked_beats - 1)[:8]))
-        with m.If(asking & ask_gathers & ~ask_has_ids):
-            m.d.comb += [ar.valid.eq(~asked_ids), asked.eq(ask.ids), asked_beats.eq(1)]
+        with m.If(s.asking & s.ask_gathers & ~s.ask_has_ids):
+            m.d.comb += [ar.valid.eq(~s.asked_ids), asked.eq(s.ask.ids), asked_beats.eq(1)]
             with m.If(ar.valid & ar.ready):
-                m.d.sync += [asked_ids.eq(1), asking.eq(~ask_picks)]
-        with m.Elif(asking):
+                m.d.sync += [s.asked_ids.eq(1), s.asking.eq(~s.ask_picks)]
+        with m.Elif(s.asking):
             m.d.comb += [ar.valid.eq(1), asked.eq(address), asked_beats.eq(beats)]
             with m.If(ar.ready):
                 m.d.sync += ask_beat.eq(ask_beat + beats)
@@ -155,214 +202,217 @@ class LoadEngine(wiring.Component):
                     m.d.sync += [
                         ask_beat.eq(0),
                         ask_row.eq(ask_row + 1),
-                        ask_base.eq(ask_base + ask.pitch),
+                        ask_base.eq(ask_base + s.ask.pitch),
                     ]
-                    with m.If(ask_dense | (ask_row == ask.rows - 1)):
-                        m.d.sync += asking.eq(0)
+                    with m.If(s.ask_dense | (ask_row == s.ask.rows - 1)):
+                        m.d.sync += s.asking.eq(0)
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [
-                ask.eq(self.i.payload),
-                asking.eq(1),
-                asked_ids.eq(0),
-                ask_has_ids.eq(0),
+                s.ask.eq(self.i.payload),
+                s.asking.eq(1),
+                s.asked_ids.eq(0),
+                s.ask_has_ids.eq(0),
                 ask_row.eq(0),
-                ask_base.eq(Cat(Const(0, beat_bits), self.i.payload.hbm[beat_bits:])),
+                ask_base.eq(Cat(Const(0, BEAT_BITS), self.i.payload.hbm[BEAT_BITS:])),
                 ask_beat.eq(0),
             ]
 
-        # --- beats: an entry per cycle ---
-        row = Signal(16)
-        bytes_left = Signal(32)
-        at = Signal(32)
-        row_at = Signal(32)
-        part = Signal(6)
-        # Entries wider than a beat wait until their last beat is there.
-        most = max(1, 4 * sizes.lanes // BEAT_BYTES)
-        gathered = Signal(range(max(2, most)))
-        earlier = [
-            Signal(8 * BEAT_BYTES, name=f"earlier_{n}", reset_less=True) for n in range(most - 1)
-        ]
-        complete = Signal()
+    def _receive(self, m: Module, s: _Signals) -> None:
+        """Receive the token numbers of a gather, and the beats of rows."""
         r = self.axi.r
-        beat = r.payload.data
-        valid = Signal()
-        taken = Signal()
-        ready = Signal()
-        entry_bytes = Signal(10)
-        advance = Signal(8)
-        takes_ids, receives = Signal(), Signal()
-        lanes, line = sizes.lanes, sizes.line
+        beat = self.axi.r.payload.data
         m.d.comb += [
             # Beats behind the last row are those of the next command.
-            receives.eq(busy & ~self.done),
-            takes_ids.eq(busy & gathers & ~has_ids),
-            valid.eq(r.valid & receives & ~takes_ids),
+            s.receives.eq(s.busy & ~self.done),
+            s.takes_ids.eq(s.busy & s.gathers & ~s.has_ids),
+            s.valid.eq(r.valid & s.receives & ~s.takes_ids),
         ]
-        with m.If(takes_ids & r.valid):
-            m.d.sync += [ids.eq(beat), has_ids.eq(1)]
+        with m.If(s.takes_ids & r.valid):
+            m.d.sync += [s.ids.eq(beat), s.has_ids.eq(1)]
             # A gather asks for its rows now; behind a pick, it is a later command that asks.
-            with m.If(~picks):
-                m.d.sync += ask_has_ids.eq(1)
+            with m.If(~s.picks):
+                m.d.sync += s.ask_has_ids.eq(1)
 
-        m.submodules.table = table = memory.Memory(shape=ScaleWord, depth=TABLE_WORDS, init=[])
-        to_table, from_table = table.write_port(), table.read_port()
-        picked = Signal()  # the table shows what the row needs
+        m.submodules.table = s.table
         m.d.comb += [
-            to_table.addr.eq(at),
-            from_table.en.eq(1),
-            from_table.addr.eq(ids.word_select(row[:4], 32)),
+            s.to_table.addr.eq(s.at),
+            s.from_table.en.eq(1),
+            s.from_table.addr.eq(s.ids.word_select(s.row[:4], 32)),
         ]
 
-        def writes(port: Any, size: int, unit: int) -> None:
-            """Write the entry of ``size`` bytes at ``part`` of the beat."""
-            values = Value.cast(port.data)
-            per_beat = max(1, BEAT_BYTES // size)
-            m.d.comb += [port.address.eq(at), entry_bytes.eq(size), advance.eq(unit)]
-            if size > BEAT_BYTES:
-                wide = size // BEAT_BYTES
-                source: Any = Cat(
-                    *(Mux(gathered > n, earlier[n], beat) for n in range(wide - 1)), beat
-                )
+    def _write_target(self, m: Module, s: _Signals) -> None:
+        """Write what is received to the memory of the command, an entry per cycle."""
+        beat = self.axi.r.payload.data
+        m.submodules.pieces = s.pieces
+        wiring.connect(m, s.pieces.port, wiring.flipped(self.scratchpad))
+        m.d.comb += s.pieces.beats.payload.eq(beat)
+        with m.Switch(s.target):
+            with m.Case(*IN_LINES):
                 m.d.comb += [
-                    complete.eq(
-                        (gathered == wide - 1)
-                        | (bytes_left <= Cat(Const(0, ceil_log2(BEAT_BYTES)), gathered + 1))
-                    ),
-                    port.en.eq(valid & complete),
-                    ready.eq(~complete | port.ready),
-                    taken.eq(valid & ready),
-                ]
-            else:
-                source = beat.word_select(part, 8 * size)
-                end = (part == per_beat - 1) | (bytes_left <= size)
-                m.d.comb += [
-                    complete.eq(1),
-                    port.en.eq(valid),
-                    ready.eq(port.ready & end),
-                    taken.eq(valid & port.ready),
-                ]
-            count = len(port.mask)
-            width = len(values) // count
-            step = 8 * size // count
-            for n in range(count):
-                m.d.comb += values[width * n : width * (n + 1)].eq(
-                    source[step * n : step * n + width]
-                )
-
-        in_lines = (Target.SCRATCHPAD, Target.GATHER, Target.DENSE)
-        to_lines = Signal()
-        pieces: Any = PieceWriter(line=line, size=sizes.scratchpad)
-        m.submodules.pieces = pieces
-        wiring.connect(m, pieces.port, wiring.flipped(self.scratchpad))
-        m.d.comb += pieces.beats.payload.eq(beat)
-        with m.Switch(target):
-            with m.Case(*in_lines):
-                m.d.comb += [
-                    to_lines.eq(1),
-                    pieces.beats.valid.eq(valid),
-                    ready.eq(pieces.beats.ready),
+                    s.to_lines.eq(1),
+                    s.pieces.beats.valid.eq(s.valid),
+                    s.ready.eq(s.pieces.beats.ready),
                 ]
             with m.Case(Target.PARAMETERS):
-                writes(self.parameters, 4 * lanes, 1)
-                m.d.comb += self.parameters.mask.eq(2**lanes - 1)
+                self._write_entry(m, s, self.parameters, 4 * self.sizes.lanes, 1)
+                m.d.comb += self.parameters.mask.eq(2**self.sizes.lanes - 1)
             with m.Case(Target.BIASES):
-                writes(self.biases, 4 * lanes, 1)
-                m.d.comb += self.biases.mask.eq(2**lanes - 1)
+                self._write_entry(m, s, self.biases, 4 * self.sizes.lanes, 1)
+                m.d.comb += self.biases.mask.eq(2**self.sizes.lanes - 1)
             with m.Case(Target.VECTOR):
-                writes(self.vectors, 2 * lanes, 1)
-                m.d.comb += self.vectors.mask.eq(2**lanes - 1)
+                self._write_entry(m, s, self.vectors, 2 * self.sizes.lanes, 1)
+                m.d.comb += self.vectors.mask.eq(2**self.sizes.lanes - 1)
             with m.Case(Target.TABLE):
                 m.d.comb += [
-                    entry_bytes.eq(4),
-                    advance.eq(1),
-                    complete.eq(1),
-                    Value.cast(to_table.data).eq(beat.word_select(part, 32)),
-                    to_table.en.eq(valid),
-                    taken.eq(valid),
-                    ready.eq((part == BEAT_BYTES // 4 - 1) | (bytes_left <= 4)),
+                    s.entry_bytes.eq(4),
+                    s.advance.eq(1),
+                    s.complete.eq(1),
+                    Value.cast(s.to_table.data).eq(beat.word_select(s.part, 32)),
+                    s.to_table.en.eq(s.valid),
+                    s.taken.eq(s.valid),
+                    s.ready.eq((s.part == BEAT_BYTES // 4 - 1) | (s.bytes_left <= 4)),
                 ]
             with m.Case(Target.PICK_DYNAMIC):
                 m.d.comb += [
-                    self.dynamic.address.eq(at),
-                    self.dynamic.data.eq(from_table.data),
+                    self.dynamic.address.eq(s.at),
+                    self.dynamic.data.eq(s.from_table.data),
                     self.dynamic.mask.eq(1),
-                    self.dynamic.en.eq(picked),
+                    self.dynamic.en.eq(s.picked),
                 ]
-                m.d.sync += picked.eq(
-                    busy & has_ids & ~(picked & self.dynamic.ready) & (row != command.rows)
+                m.d.sync += s.picked.eq(
+                    s.busy
+                    & s.has_ids
+                    & ~(s.picked & self.dynamic.ready)
+                    & (s.row != s.command.rows)
                 )
-                with m.If(picked & self.dynamic.ready):
-                    m.d.sync += [row.eq(row + 1), at.eq(at + command.target_pitch)]
+                with m.If(s.picked & self.dynamic.ready):
+                    m.d.sync += [s.row.eq(s.row + 1), s.at.eq(s.at + s.command.target_pitch)]
             with m.Default():
-                writes(self.dynamic, 4, 1)
+                self._write_entry(m, s, self.dynamic, 4, 1)
                 m.d.comb += self.dynamic.mask.eq(1)
-        early = Signal()  # the first beat of the next command comes as it begins
-        m.d.comb += r.ready.eq(takes_ids | (receives & ready) | early)
-        m.d.comb += self.done.eq(busy & Mux(to_lines, pieces.done, row == command.rows))
-        with m.If(taken):
-            m.d.sync += part.eq(Mux(ready, 0, part + 1))
-            with m.If(~complete):
-                m.d.sync += gathered.eq(gathered + 1)
-                for n, kept in enumerate(earlier):
-                    with m.If(gathered == n):
+
+    def _advance(self, m: Module, s: _Signals) -> None:
+        """Advance to the next entry and row."""
+        r = self.axi.r
+        beat = self.axi.r.payload.data
+        m.d.comb += r.ready.eq(s.takes_ids | (s.receives & s.ready) | s.early)
+        m.d.comb += self.done.eq(s.busy & Mux(s.to_lines, s.pieces.done, s.row == s.command.rows))
+        with m.If(s.taken):
+            m.d.sync += s.part.eq(Mux(s.ready, 0, s.part + 1))
+            with m.If(~s.complete):
+                m.d.sync += s.gathered.eq(s.gathered + 1)
+                for n, kept in enumerate(s.earlier):
+                    with m.If(s.gathered == n):
                         m.d.sync += kept.eq(beat)
             with m.Else():
                 m.d.sync += [
-                    gathered.eq(0),
-                    at.eq(at + advance),
-                    bytes_left.eq(bytes_left - entry_bytes),
+                    s.gathered.eq(0),
+                    s.at.eq(s.at + s.advance),
+                    s.bytes_left.eq(s.bytes_left - s.entry_bytes),
                 ]
-                with m.If(bytes_left <= entry_bytes):
+                with m.If(s.bytes_left <= s.entry_bytes):
                     m.d.sync += [
-                        row.eq(row + 1),
-                        bytes_left.eq(command.bytes),
-                        at.eq(row_at + command.target_pitch),
-                        row_at.eq(row_at + command.target_pitch),
+                        s.row.eq(s.row + 1),
+                        s.bytes_left.eq(s.command.bytes),
+                        s.at.eq(s.row_at + s.command.target_pitch),
+                        s.row_at.eq(s.row_at + s.command.target_pitch),
                     ]
         with m.If(self.done):
-            m.d.sync += busy.eq(0)
+            m.d.sync += s.busy.eq(0)
+
+    def _start(self, m: Module, s: _Signals) -> None:
+        """Start the next command in the cycle after the one before is done."""
+        r = self.axi.r
         new = Signal(LOAD)
         described = Signal(Pieces())
         begins = Signal()
         m.d.comb += [
-            new.eq(commands.r_data),
-            commands.r_en.eq(~busy | self.done),
-            begins.eq(commands.r_en & commands.r_rdy),
+            new.eq(s.commands.r_data),
+            s.commands.r_en.eq(~s.busy | self.done),
+            begins.eq(s.commands.r_en & s.commands.r_rdy),
             described.bytes.eq(new.bytes),
             described.rows.eq(new.rows),
             described.target.eq(new.target),
             described.target_pitch.eq(new.target_pitch),
             described.skip.eq(new.hbm),
             described.dense.eq(new.head.op == Target.DENSE.value),
-            pieces.pieces.eq(described),
-            pieces.start.eq(begins & (Cat(new.head.op == op.value for op in in_lines)).any()),
-            early.eq(pieces.start & (new.head.op != Target.GATHER.value)),
+            s.pieces.pieces.eq(described),
+            s.pieces.start.eq(begins & (Cat(new.head.op == op.value for op in IN_LINES)).any()),
+            s.early.eq(s.pieces.start & (new.head.op != Target.GATHER.value)),
         ]
-        with m.If(early):
-            m.d.comb += pieces.beats.valid.eq(r.valid)
+        with m.If(s.early):
+            m.d.comb += s.pieces.beats.valid.eq(r.valid)
         with m.If(begins):
             m.d.sync += [
-                command.eq(new),
-                busy.eq(1),
-                has_ids.eq(0),
-                row.eq(0),
-                part.eq(0),
-                gathered.eq(0),
-                bytes_left.eq(new.bytes),
-                at.eq(new.target),
-                row_at.eq(new.target),
+                s.command.eq(new),
+                s.busy.eq(1),
+                s.has_ids.eq(0),
+                s.row.eq(0),
+                s.part.eq(0),
+                s.gathered.eq(0),
+                s.bytes_left.eq(new.bytes),
+                s.at.eq(new.target),
+                s.row_at.eq(new.target),
             ]
+
+    def _count_cycles(self, m: Module, s: _Signals) -> None:
+        """Count each cycle for the first cause that holds."""
         offers = Signal()
-        m.d.comb += offers.eq(Mux(to_lines, pieces.offers, valid | picked))
+        m.d.comb += offers.eq(Mux(s.to_lines, s.pieces.offers, s.valid | s.picked))
         wrote = (
-            taken
-            | (picked & self.dynamic.ready)
-            | (to_lines & pieces.offers & self.scratchpad.ready)
+            s.taken
+            | (s.picked & self.dynamic.ready)
+            | (s.to_lines & s.pieces.offers & self.scratchpad.ready)
         )
         blamed = m.If
-        for cause, holds in zip(LOAD_CAUSES, (wrote, busy & ~offers, busy, Const(1)), strict=True):
+        for cause, holds in zip(
+            LOAD_CAUSES, (wrote, s.busy & ~offers, s.busy, Const(1)), strict=True
+        ):
             counter = getattr(self, f"count_{cause}")
             with blamed(holds):
                 m.d.sync += counter.eq(counter + 1)
             blamed = m.Elif
-        return m
+
+    @staticmethod
+    def _decode(m: Module, op: Any, gather: Signal, pick: Signal, layout: Any) -> None:
+        """Decode the target of a command, and whether it gathers rows or picks from the table."""
+        m.d.comb += [
+            op.eq(layout.head.op),
+            pick.eq(op == Target.PICK_DYNAMIC),
+            gather.eq((op == Target.GATHER) | (op == Target.GATHER_DYNAMIC) | pick),
+        ]
+
+    def _write_entry(self, m: Module, s: _Signals, port: Any, size: int, unit: int) -> None:
+        """Write the entry of ``size`` bytes at ``part`` of the beat."""
+        beat = self.axi.r.payload.data
+        values = Value.cast(port.data)
+        per_beat = max(1, BEAT_BYTES // size)
+        m.d.comb += [port.address.eq(s.at), s.entry_bytes.eq(size), s.advance.eq(unit)]
+        if size > BEAT_BYTES:
+            wide = size // BEAT_BYTES
+            source: Any = Cat(
+                *(Mux(s.gathered > n, s.earlier[n], beat) for n in range(wide - 1)), beat
+            )
+            m.d.comb += [
+                s.complete.eq(
+                    (s.gathered == wide - 1)
+                    | (s.bytes_left <= Cat(Const(0, BEAT_BITS), s.gathered + 1))
+                ),
+                port.en.eq(s.valid & s.complete),
+                s.ready.eq(~s.complete | port.ready),
+                s.taken.eq(s.valid & s.ready),
+            ]
+        else:
+            source = beat.word_select(s.part, 8 * size)
+            end = (s.part == per_beat - 1) | (s.bytes_left <= size)
+            m.d.comb += [
+                s.complete.eq(1),
+                port.en.eq(s.valid),
+                s.ready.eq(port.ready & end),
+                s.taken.eq(s.valid & port.ready),
+            ]
+        count = len(port.mask)
+        width = len(values) // count
+        step = 8 * size // count
+        for n in range(count):
+            m.d.comb += values[width * n : width * (n + 1)].eq(source[step * n : step * n + width])

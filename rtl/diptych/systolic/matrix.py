@@ -11,7 +11,7 @@ from diptych.stream_buffer import StreamBuffer
 
 from .array import SystolicArray, check_extent
 from .isa import MATRIX
-from .matrix_fetch import PieceFetch
+from .matrix_fetch import PieceReader
 from .matrix_tiles import RowStreamer, RowTag, Tile, TileSequencer, WeightTag
 from .memory_ports import ReadPort, SumPort
 
@@ -28,6 +28,33 @@ MATRIX_CAUSES = (
     "idle",
 )
 """What a cycle of the matrix engine goes to."""
+
+
+class _Signals:
+    """Signals at the edges of the array.
+
+    Parameters
+    ----------
+    delay : :class:`int`
+        Cycles from a row's entry to its sums.
+    row, weights : :class:`stream.Interface`
+        Rows and lines of weights, read from the scratchpad.
+    array : :class:`.SystolicArray`
+        The array.
+    """
+
+    def __init__(self, *, delay: int, row: Any, weights: Any, array: SystolicArray) -> None:
+        self.row = row
+        self.weights = weights
+        self.array = array
+        # All weights of the next tile are in the array.
+        self.loaded = Signal()
+        # The next row is the first of its tile.
+        self.between = Signal(init=1)
+        self.enters = Signal()
+        self.shifts = Signal()
+        # Rows in the array; the last bit stands for the one whose sums leave.
+        self.valid = Signal(delay)
 
 
 class MatrixEngine(wiring.Component):
@@ -147,14 +174,14 @@ class MatrixEngine(wiring.Component):
         )
         m.submodules.tiles = tiles = StreamBuffer(Tile(**sizes))
         m.submodules.streamer = streamer = RowStreamer(rows=rows, **sizes)
-        m.submodules.fetch_x = fetch_x = PieceFetch(
+        m.submodules.fetch_x = fetch_x = PieceReader(
             line=self.line,
             size=self.scratchpad,
             unit=rows,
             piece=rows,
             tag=RowTag(self.accumulators),
         )
-        m.submodules.fetch_w = fetch_w = PieceFetch(
+        m.submodules.fetch_w = fetch_w = PieceReader(
             line=self.weight_rows * self.line,
             size=self.scratchpad,
             unit=unit,
@@ -172,13 +199,17 @@ class MatrixEngine(wiring.Component):
         wiring.connect(m, fetch_x.port, wiring.flipped(self.x))
         wiring.connect(m, fetch_w.port, wiring.flipped(self.w))
 
-        # --- what enters the array ---
-        row, weights = fetch_x.o, fetch_w.o
-        loaded = Signal()
-        between = Signal(init=1)  # the next row is the first of its tile
-        enters = Signal()
+        s = _Signals(delay=rows + columns, row=fetch_x.o, weights=fetch_w.o, array=array)
+        self._enter(m, s)
+        self._leave(m, s)
+        self._count_cycles(m, s, sequencer)
+        return m
+
+    def _enter(self, m: Module, s: _Signals) -> None:
+        """Shift weights and rows into the array; a tile's first row swaps its weights in."""
+        row, weights, array = s.row, s.weights, s.array
+        loaded, between, enters, shifts = s.loaded, s.between, s.enters, s.shifts
         swap = Signal()
-        shifts = Signal()
         m.d.comb += [
             enters.eq(row.valid & (loaded | ~row.p.tag.first)),
             swap.eq(enters & row.p.tag.first),
@@ -200,34 +231,36 @@ class MatrixEngine(wiring.Component):
             m.d.sync += between.eq(row.p.tag.end)
 
         # Activations follow their swap by a cycle.
-        x = Signal(9 * rows, reset_less=True)
+        x = Signal(9 * self.rows, reset_less=True)
         m.d.comb += Value.cast(array.x).eq(x)
-        for n in range(rows):
+        for n in range(self.rows):
             byte = row.p.data[8 * n : 8 * n + 8]
             m.d.sync += x[9 * n : 9 * n + 9].eq(Cat(byte, byte[7] & ~row.p.tag.unsigned))
 
-        # --- what leaves it ---
-        delay = rows + columns
-        valid = Signal(delay)
+    def _leave(self, m: Module, s: _Signals) -> None:
+        """Write the sums that leave the array, ``delay`` cycles after their row entered it."""
+        row, valid = s.row, s.valid
         marks = data.StructLayout({"sums": self.sums.address.shape(), "start": 2, "last": 1})
         mark: Value = Cat(row.p.tag.sums, row.p.tag.start, row.p.tag.last)
-        for n in range(delay):
+        for n in range(len(valid)):
             after = Signal(marks, name=f"mark_{n}", reset_less=True)
             m.d.sync += after.as_value().eq(mark)
             mark = after.as_value()
         leaving = data.View(marks, mark)
         m.d.sync += [
-            valid.eq(Cat(enters, valid)),
+            valid.eq(Cat(s.enters, valid)),
             self.done.eq(valid[-1] & leaving.last),
         ]
         m.d.comb += [
             self.sums.en.eq(valid[-1]),
             self.sums.address.eq(leaving.sums),
             self.sums.start.eq(leaving.start),
-            Value.cast(self.sums.data).eq(Value.cast(array.sums)),
+            Value.cast(self.sums.data).eq(Value.cast(s.array.sums)),
         ]
 
-        # --- counters ---
+    def _count_cycles(self, m: Module, s: _Signals, sequencer: TileSequencer) -> None:
+        """Count each cycle for the first cause that holds, and products and bytes."""
+        row, enters = s.row, s.enters
         commands = Signal(4)  # taken, but not all their rows have entered
         m.d.sync += commands.eq(
             commands + (self.i.valid & self.i.ready) - (enters & row.p.tag.last)
@@ -235,15 +268,15 @@ class MatrixEngine(wiring.Component):
         works = Signal()
         m.d.comb += works.eq(commands != 0)
         needs_weights = Signal()
-        m.d.comb += needs_weights.eq(works & between & ~loaded)
+        m.d.comb += needs_weights.eq(works & s.between & ~s.loaded)
         self._count(
             m,
             causes={
                 "computing": enters,
-                "shifting_weights": needs_weights & shifts,
+                "shifting_weights": needs_weights & s.shifts,
                 "waiting_weights": needs_weights,
                 "waiting_activations": works,
-                "draining": valid.any() | self.done,
+                "draining": s.valid.any() | self.done,
                 **{f"waiting_{who}": self.waits[n] for n, who in enumerate(WAITED)},
                 "idle": Const(1),
             },
@@ -252,22 +285,21 @@ class MatrixEngine(wiring.Component):
                 "count_entered": (enters & row.p.tag.last, 1),  # commands, all rows of them
                 "bytes_scratchpad_read": (
                     Const(1),
-                    Mux(self.x.en & self.x.ready, rows, 0)
+                    Mux(self.x.en & self.x.ready, self.rows, 0)
                     + Mux(
                         self.w.en & self.w.ready,
                         Mux(
                             sequencer.weights.p.tag.west,
-                            rows,
-                            Mux(sequencer.weights.p.tag.group, self.weight_rows, 1) * columns,
+                            self.rows,
+                            Mux(sequencer.weights.p.tag.group, self.weight_rows, 1) * self.columns,
                         ),
                         0,
                     ),
                 ),
-                "bytes_accumulator_read": (self.sums.en & (self.sums.start != 0), 4 * columns),
-                "bytes_accumulator_write": (self.sums.en, 4 * columns),
+                "bytes_accumulator_read": (self.sums.en & (self.sums.start != 0), 4 * self.columns),
+                "bytes_accumulator_write": (self.sums.en, 4 * self.columns),
             },
         )
-        return m
 
     def _count(self, m: Module, *, causes: dict[str, Value], amounts: dict[str, Any]) -> None:
         """Count each cycle for the first cause that holds, and add up amounts."""

@@ -10,7 +10,7 @@ from amaranth.utils import ceil_log2
 
 from .memory_ports import ReadPort
 
-__all__ = ["DEPTH", "Piece", "PieceFetch", "Request"]
+__all__ = ["DEPTH", "Piece", "PieceReader", "Request"]
 
 DEPTH = 4
 """Pieces that are under way or wait."""
@@ -30,7 +30,7 @@ class Piece(data.StructLayout):
         super().__init__({"data": 8 * piece, "tag": tag})
 
 
-class PieceFetch(wiring.Component):
+class PieceReader(wiring.Component):
     """Reads pieces of lines, in order, up to :data:`DEPTH` ahead.
 
     A piece comes 2 cycles after its request was taken, and one a cycle as long as the memory

@@ -63,6 +63,54 @@ class RowTag(data.StructLayout):
         )
 
 
+class _Signals:
+    """Position of a :class:`TileSequencer` in its command, and what is derived from it."""
+
+    def __init__(self, sequencer: "TileSequencer") -> None:
+        self.bits = ceil_log2(sequencer.size)
+        self.busy = Signal()
+        self.command = Signal(MATRIX, reset_less=True)
+        self.modes = data.View(Modes(), self.command.modes)
+        self.w_column = Signal(self.bits, reset_less=True)  # of tile (0, j)
+        self.w_tile = Signal(self.bits, reset_less=True)
+        self.w_line = Signal(self.bits, reset_less=True)
+        self.x_tile = Signal(self.bits, reset_less=True)
+        self.sums = Signal(ceil_log2(sequencer.accumulators), reset_less=True)
+        self.k = Signal(16, reset_less=True)
+        self.j = Signal(16, reset_less=True)
+        self.plane = Signal(2, reset_less=True)  # which product of planes
+        self.position = Signal(17, reset_less=True)  # of the first row that is not skipped
+        self.index = Signal(range(sequencer.line))
+        # These follow ``k``, ``j`` and ``position`` within 3 cycles: until the fourth request.
+        self.by_n = Signal()
+        self.by_k = Signal()
+        self.skip = Signal(16, reset_less=True)
+        self.skipped = Signal(self.bits, reset_less=True)
+        self.remaining = Signal(16, reset_less=True)
+        self.last_k = Signal(reset_less=True)
+        self.last_j = Signal(reset_less=True)
+        self.last_plane = Signal()
+        self.pairs = Signal()
+        self.paired = Signal()  # and this is the product of both planes
+        self.lanes = Signal(8)  # of a plane
+        self.first_row, self.end_row = Signal(8), Signal(8)
+        self.valid_columns = Signal(range(sequencer.columns + 1), reset_less=True)
+        self.macs = Signal(15, reset_less=True)
+        # Weights that are not masked.
+        self.shown_columns = Signal(range(sequencer.columns + 1))
+        self.row_mask = Signal(sequencer.rows)
+        self.column_mask = Signal(sequencer.columns)
+        self.line_counts = Signal(sequencer.weight_rows)
+        self.packed = Signal()
+        self.step_lines = Signal(range(sequencer.weight_rows + 1))
+        final, ends = Signal(), Signal()
+        self.final, self.ends = final, ends
+        self.takes = Signal()
+        # Addresses of row tile 0 of this column and of its next product of planes.
+        x_other, w_other = Signal(self.bits), Signal(self.bits)
+        self.x_other, self.w_other = x_other, w_other
+
+
 class TileSequencer(wiring.Component):
     """Takes commands, asks for the weights of their tiles, and tells the tiles.
 
@@ -117,200 +165,178 @@ class TileSequencer(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        rows, columns, line = self.rows, self.columns, self.line
-        bits = ceil_log2(self.size)
+        s = _Signals(self)
+        self._derive(m, s)
+        self._mask(m, s)
+        self._request(m, s)
+        self._find_addresses(m, s)
+        self._advance(m, s)
+        return m
 
-        busy = Signal()
-        command = Signal(MATRIX, reset_less=True)
-        modes = data.View(Modes(), command.modes)
-        w_column = Signal(bits, reset_less=True)  # of tile (0, j)
-        w_tile = Signal(bits, reset_less=True)
-        w_line = Signal(bits, reset_less=True)
-        x_tile = Signal(bits, reset_less=True)
-        sums = Signal(ceil_log2(self.accumulators), reset_less=True)
-        k = Signal(16, reset_less=True)
-        j = Signal(16, reset_less=True)
-        plane = Signal(2, reset_less=True)  # which product of planes
-        position = Signal(17, reset_less=True)  # of the first row that is not skipped
-        index = Signal(range(line))
-
-        # These follow ``k``, ``j`` and ``position`` within 3 cycles: until the fourth request.
-        by_n = Signal()
-        by_k = Signal()
-        skip = Signal(16, reset_less=True)
-        skipped = Signal(bits, reset_less=True)
-        remaining = Signal(16, reset_less=True)
+    def _derive(self, m: Module, s: _Signals) -> None:
+        """Derive what follows from the position in the command, registered."""
         step = Signal(17)
         nothing_follows = Signal(reset_less=True)
-        last_k = Signal(reset_less=True)
-        last_j = Signal(reset_less=True)
-        last_plane = Signal()
-        pairs = Signal()
-        paired = Signal()  # and this is the product of both planes
-        lanes = Signal(8)  # of a plane
-        first_row, end_row = Signal(8), Signal(8)
         last_column = Signal(reset_less=True)
-        valid_columns = Signal(range(columns + 1), reset_less=True)
-        valid_rows = Signal(range(rows + 1), reset_less=True)
-        macs = Signal(15, reset_less=True)
+        valid_rows = Signal(range(self.rows + 1), reset_less=True)
         end = Signal(17, reset_less=True)
         m.d.comb += [
-            by_n.eq(modes.causal == Causal.BY_N),
-            by_k.eq(modes.causal == Causal.BY_K),
-            step.eq(Mux(by_n, columns, rows)),
+            s.by_n.eq(s.modes.causal == Causal.BY_N),
+            s.by_k.eq(s.modes.causal == Causal.BY_K),
+            step.eq(Mux(s.by_n, self.columns, self.rows)),
         ]
         m.d.sync += [
-            skip.eq(Mux(position > command.first[:16], position - command.first[:16], 0)),
-            skipped.eq(skip * command.x_row[:bits]),
-            remaining.eq(command.rows[:16] - skip),
-            end.eq(command.first[:16] + command.rows[:16]),
-            nothing_follows.eq(position + step >= end),
-            last_k.eq((k + 1 == command.tiles[:16]) | (by_k & nothing_follows)),
-            last_column.eq(j + 1 == command.tiles[16:]),
-            last_j.eq((j + 1 == command.tiles[16:]) | (by_n & nothing_follows)),
-            valid_rows.eq(Mux(end_row > rows, rows, end_row) - first_row),
-            macs.eq(valid_rows * valid_columns),
+            s.skip.eq(Mux(s.position > s.command.first[:16], s.position - s.command.first[:16], 0)),
+            s.skipped.eq(s.skip * s.command.x_row[: s.bits]),
+            s.remaining.eq(s.command.rows[:16] - s.skip),
+            end.eq(s.command.first[:16] + s.command.rows[:16]),
+            nothing_follows.eq(s.position + step >= end),
+            s.last_k.eq((s.k + 1 == s.command.tiles[:16]) | (s.by_k & nothing_follows)),
+            last_column.eq(s.j + 1 == s.command.tiles[16:]),
+            s.last_j.eq((s.j + 1 == s.command.tiles[16:]) | (s.by_n & nothing_follows)),
+            valid_rows.eq(Mux(s.end_row > self.rows, self.rows, s.end_row) - s.first_row),
+            s.macs.eq(valid_rows * s.valid_columns),
         ]
 
-        # --- which weights count ---
+    def _mask(self, m: Module, s: _Signals) -> None:
+        """Mask the weights that lie outside of the matrix."""
         # Needed from the first line on, so from nothing that lags behind.
         cut = Signal()
-        shown_columns = Signal(range(columns + 1))
-        row_mask = Signal(rows)
-        column_mask = Signal(columns)
-        line_counts = Signal(self.weight_rows)
-        packed = Signal()
-        step_lines = Signal(range(self.weight_rows + 1))
         m.d.comb += [
-            cut.eq((j + 1 == command.tiles[16:]) & (modes.end_column != 0)),
-            shown_columns.eq(Mux(cut, modes.end_column, columns)),
-            paired.eq(pairs & (plane == 1)),
-            lanes.eq(modes.end_row - modes.first_row),
-            first_row.eq(Mux(paired, modes.first_row & ~lanes, modes.first_row)),
-            end_row.eq(Mux(paired, first_row + (lanes << 1), modes.end_row)),
-            row_mask.eq(
-                (Const(2**rows - 1, rows) << first_row)
-                & ~(Const(2**rows - 1, rows) << end_row)[:rows]
+            cut.eq((s.j + 1 == s.command.tiles[16:]) & (s.modes.end_column != 0)),
+            s.shown_columns.eq(Mux(cut, s.modes.end_column, self.columns)),
+            s.paired.eq(s.pairs & (s.plane == 1)),
+            s.lanes.eq(s.modes.end_row - s.modes.first_row),
+            s.first_row.eq(Mux(s.paired, s.modes.first_row & ~s.lanes, s.modes.first_row)),
+            s.end_row.eq(Mux(s.paired, s.first_row + (s.lanes << 1), s.modes.end_row)),
+            s.row_mask.eq(
+                (Const(2**self.rows - 1, self.rows) << s.first_row)
+                & ~(Const(2**self.rows - 1, self.rows) << s.end_row)[: self.rows]
             ),
-            column_mask.eq(~(Const(2**columns - 1, columns) << shown_columns)[:columns]),
+            s.column_mask.eq(
+                ~(Const(2**self.columns - 1, self.columns) << s.shown_columns)[: self.columns]
+            ),
         ]
-        m.d.sync += valid_columns.eq(shown_columns)
+        m.d.sync += s.valid_columns.eq(s.shown_columns)
 
-        final, ends = Signal(), Signal()
+    def _request(self, m: Module, s: _Signals) -> None:
+        """Request lines of weights, and announce the tile with the fourth request."""
         tells = Signal()
-        takes = Signal()
         ask, tile = self.weights, self.tiles
-        with m.If(modes.transposed):
+        with m.If(s.modes.transposed):
             m.d.comb += [
-                final.eq(index == columns - 1),
-                line_counts.eq(index < shown_columns),
-                ask.p.mask.eq(Mux(line_counts[0], row_mask, 0)),
+                s.final.eq(s.index == self.columns - 1),
+                s.line_counts.eq(s.index < s.shown_columns),
+                ask.p.mask.eq(Mux(s.line_counts[0], s.row_mask, 0)),
             ]
         with m.Else():
             m.d.comb += [
-                final.eq(index == Mux(packed, rows - self.weight_rows, rows - 1)),
-                line_counts.eq(
+                s.final.eq(s.index == Mux(s.packed, self.rows - self.weight_rows, self.rows - 1)),
+                s.line_counts.eq(
                     Cat(
-                        (index + n >= first_row) & (index + n < end_row)
+                        (s.index + n >= s.first_row) & (s.index + n < s.end_row)
                         for n in range(self.weight_rows)
                     )
                 ),
                 ask.p.mask.eq(
                     Cat(
                         Cat(
-                            Mux(line_counts[n], column_mask, 0),
-                            Const(0, line - columns),
+                            Mux(s.line_counts[n], s.column_mask, 0),
+                            Const(0, self.line - self.columns),
                         )
                         for n in range(self.weight_rows)
                     )
                 ),
             ]
         m.d.comb += [
-            packed.eq(modes.packed & ~modes.transposed if self.weight_rows > 1 else 0),
-            step_lines.eq(Mux(packed, self.weight_rows, 1)),
-            tells.eq(index == Mux(packed, 3 * self.weight_rows, 3)),
+            s.packed.eq(s.modes.packed & ~s.modes.transposed if self.weight_rows > 1 else 0),
+            s.step_lines.eq(Mux(s.packed, self.weight_rows, 1)),
+            tells.eq(s.index == Mux(s.packed, 3 * self.weight_rows, 3)),
             # The fourth request waits for room for the tile, and the tile for the line.
-            ask.valid.eq(busy & (~tells | tile.ready)),
-            ask.p.address.eq(w_line),
-            ask.p.tag.index.eq(index),
-            ask.p.tag.west.eq(modes.transposed),
-            ask.p.tag.group.eq(packed),
-            ask.p.tag.last.eq(final),
-            takes.eq(ask.valid & ask.ready),
-            tile.valid.eq(busy & tells & ask.ready),
-            tile.p.x.eq(x_tile + skipped),
-            tile.p.pitch.eq(command.x_row),
-            tile.p.rows.eq(remaining),
-            tile.p.sums.eq(sums + skip),
+            ask.valid.eq(s.busy & (~tells | tile.ready)),
+            ask.p.address.eq(s.w_line),
+            ask.p.tag.index.eq(s.index),
+            ask.p.tag.west.eq(s.modes.transposed),
+            ask.p.tag.group.eq(s.packed),
+            ask.p.tag.last.eq(s.final),
+            s.takes.eq(ask.valid & ask.ready),
+            tile.valid.eq(s.busy & tells & ask.ready),
+            tile.p.x.eq(s.x_tile + s.skipped),
+            tile.p.pitch.eq(s.command.x_row),
+            tile.p.rows.eq(s.remaining),
+            tile.p.sums.eq(s.sums + s.skip),
             tile.p.start.eq(
-                Mux(k == 0, Mux(modes.planes, Array(PLANE_STARTS)[plane], modes.start), 1)
+                Mux(s.k == 0, Mux(s.modes.planes, Array(PLANE_STARTS)[s.plane], s.modes.start), 1)
             ),
-            tile.p.unsigned.eq(modes.unsigned),
-            tile.p.macs.eq(macs),
-            tile.p.last.eq(last_k & last_plane & last_j),
-            ends.eq(takes & final & last_k & last_plane & last_j),
-            self.i.ready.eq(~busy | ends),
+            tile.p.unsigned.eq(s.modes.unsigned),
+            tile.p.macs.eq(s.macs),
+            tile.p.last.eq(s.last_k & s.last_plane & s.last_j),
+            s.ends.eq(s.takes & s.final & s.last_k & s.last_plane & s.last_j),
+            self.i.ready.eq(~s.busy | s.ends),
         ]
 
-        # Addresses of row tile 0 of this column and of its next product of planes.
-        x_other, w_other = Signal(bits), Signal(bits)
-        line_bits = ceil_log2(line)
+    def _find_addresses(self, m: Module, s: _Signals) -> None:
+        """Addresses of row tile 0 of this column and of its next product of planes."""
+        line_bits = ceil_log2(self.line)
         m.d.comb += [
-            pairs.eq(modes.planes & (modes.start == Start.ADD)),
-            last_plane.eq(~modes.planes | (plane == Mux(pairs, 1, 2))),
-            x_other.eq(command.x + Mux(plane == 1, command.rows[16:] << line_bits, 0)),
-            w_other.eq(w_column + Mux(plane == 0, command.first[16:] << line_bits, 0)),
+            s.pairs.eq(s.modes.planes & (s.modes.start == Start.ADD)),
+            s.last_plane.eq(~s.modes.planes | (s.plane == Mux(s.pairs, 1, 2))),
+            s.x_other.eq(s.command.x + Mux(s.plane == 1, s.command.rows[16:] << line_bits, 0)),
+            s.w_other.eq(s.w_column + Mux(s.plane == 0, s.command.first[16:] << line_bits, 0)),
         ]
 
-        def go_to(register: Signal, place: Value) -> list[Any]:
-            return [register.eq(place), w_line.eq(place)]
-
-        with m.If(takes):
-            w_step = Mux(packed, self.weight_rows * line, command.w_row)
-            m.d.sync += [index.eq(index + step_lines), w_line.eq(w_line + w_step)]
-            with m.If(final):
-                m.d.sync += index.eq(0)
-                with m.If(~last_k):
+    def _advance(self, m: Module, s: _Signals) -> None:
+        """Advance to the next line, row tile, product of planes, and column."""
+        with m.If(s.takes):
+            w_step = Mux(s.packed, self.weight_rows * self.line, s.command.w_row)
+            m.d.sync += [s.index.eq(s.index + s.step_lines), s.w_line.eq(s.w_line + w_step)]
+            with m.If(s.final):
+                m.d.sync += s.index.eq(0)
+                with m.If(~s.last_k):
                     m.d.sync += [
-                        *go_to(w_tile, w_tile + command.w_k),
-                        x_tile.eq(x_tile + command.x_k),
-                        k.eq(k + 1),
+                        *self._go_to(s, s.w_tile, s.w_tile + s.command.w_k),
+                        s.x_tile.eq(s.x_tile + s.command.x_k),
+                        s.k.eq(s.k + 1),
                     ]
-                    with m.If(by_k):
-                        m.d.sync += position.eq(position + rows)
-                with m.Elif(~last_plane):
+                    with m.If(s.by_k):
+                        m.d.sync += s.position.eq(s.position + self.rows)
+                with m.Elif(~s.last_plane):
                     m.d.sync += [
-                        *go_to(w_tile, w_other),
-                        x_tile.eq(x_other),
-                        k.eq(0),
-                        plane.eq(plane + 1),
-                        position.eq(Mux(by_n, position, 0)),
+                        *self._go_to(s, s.w_tile, s.w_other),
+                        s.x_tile.eq(s.x_other),
+                        s.k.eq(0),
+                        s.plane.eq(s.plane + 1),
+                        s.position.eq(Mux(s.by_n, s.position, 0)),
                     ]
-                with m.Elif(~last_j):
+                with m.Elif(~s.last_j):
                     m.d.sync += [
-                        plane.eq(0),
-                        w_column.eq(w_column + command.w_n),
-                        *go_to(w_tile, w_column + command.w_n),
-                        x_tile.eq(command.x),
-                        sums.eq(sums + command.sums_n),
-                        k.eq(0),
-                        j.eq(j + 1),
-                        position.eq(Mux(by_n, position + columns, 0)),
+                        s.plane.eq(0),
+                        s.w_column.eq(s.w_column + s.command.w_n),
+                        *self._go_to(s, s.w_tile, s.w_column + s.command.w_n),
+                        s.x_tile.eq(s.command.x),
+                        s.sums.eq(s.sums + s.command.sums_n),
+                        s.k.eq(0),
+                        s.j.eq(s.j + 1),
+                        s.position.eq(Mux(s.by_n, s.position + self.columns, 0)),
                     ]
         with m.If(self.i.ready):
             m.d.sync += [
-                busy.eq(self.i.valid),
-                command.eq(self.i.p),
-                w_column.eq(self.i.p.w),
-                *go_to(w_tile, self.i.p.w),
-                x_tile.eq(self.i.p.x),
-                sums.eq(self.i.p.sums),
-                k.eq(0),
-                j.eq(0),
-                plane.eq(0),
-                position.eq(0),
+                s.busy.eq(self.i.valid),
+                s.command.eq(self.i.p),
+                s.w_column.eq(self.i.p.w),
+                *self._go_to(s, s.w_tile, self.i.p.w),
+                s.x_tile.eq(self.i.p.x),
+                s.sums.eq(self.i.p.sums),
+                s.k.eq(0),
+                s.j.eq(0),
+                s.plane.eq(0),
+                s.position.eq(0),
             ]
-        return m
+
+    @staticmethod
+    def _go_to(s: _Signals, register: Signal, place: Value) -> list[Any]:
+        """Assign the address of a tile, and of its first line."""
+        return [register.eq(place), s.w_line.eq(place)]
 
 
 class RowStreamer(wiring.Component):

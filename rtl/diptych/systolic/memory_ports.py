@@ -8,7 +8,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-__all__ = ["Fetch", "ReadPort", "SumPort", "WritePort"]
+__all__ = ["OperandFetch", "ReadPort", "SumPort", "WritePort"]
 
 
 class ReadPort(wiring.Signature):
@@ -58,7 +58,7 @@ class SumPort(wiring.Signature):
         )
 
 
-class Fetch(wiring.Component):
+class OperandFetch(wiring.Component):
     """Requests what a beat needs from one memory, and keeps the answer while the unit stalls.
 
     A request is made as soon as a beat is presented, once, and only while the unit is enabled;

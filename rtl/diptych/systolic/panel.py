@@ -17,11 +17,31 @@ from .dma_store import StoreEngine
 from .isa import Handoff
 from .matrix import MatrixEngine
 from .queues import CommandQueues
-from .scratchpad import Entries, Scratchpad
+from .scratchpad import EntryMemory, Scratchpad
 from .vector import VectorUnit
 from .vector_control import VectorSizes
 
-__all__ = ["PrefillPanel", "panel_sizes"]
+__all__ = ["PrefillPanel", "connect_program_ports", "panel_sizes", "program_ports"]
+
+
+def program_ports() -> dict[str, Any]:
+    """Return the members of a panel that run a program, those of whoever contains it, too."""
+    return {
+        "start": In(1),
+        "program": In(32),
+        "finished": Out(1),
+        "handoff": Out(stream.Signature(Handoff())),
+    }
+
+
+def connect_program_ports(m: Module, panel: "PrefillPanel", outer: Any) -> None:
+    """Connect :func:`program_ports` of a panel to those of the component that contains it."""
+    wiring.connect(m, panel.handoff, wiring.flipped(outer.handoff))
+    m.d.comb += [
+        panel.start.eq(outer.start),
+        panel.program.eq(outer.program),
+        outer.finished.eq(panel.finished),
+    ]
 
 
 def panel_sizes(rows: int, columns: int) -> VectorSizes:
@@ -87,11 +107,8 @@ class PrefillPanel(wiring.Component):
         self.sizes = panel_sizes(rows, columns)
         super().__init__(
             {
-                "start": In(1),
-                "program": In(32),
-                "finished": Out(1),
+                **program_ports(),
                 "axi": Out(Channels()),
-                "handoff": Out(stream.Signature(Handoff())),
                 "count_cycles": Out(32),
             }
         )
@@ -166,10 +183,10 @@ class PrefillPanel(wiring.Component):
             first.data.eq(read.data),
             second.data.eq(read.data),
         ]
-        vectors: Any = Entries(half_shape, depth=s.vectors)
-        biases: Any = Entries(sums_shape, depth=s.biases, writers=("l",))
+        vectors: Any = EntryMemory(half_shape, depth=s.vectors)
+        biases: Any = EntryMemory(sums_shape, depth=s.biases, writers=("l",))
         m.submodules.biases = biases
-        parameters: Any = Entries(word_shape, depth=s.parameters, writers=("l",))
+        parameters: Any = EntryMemory(word_shape, depth=s.parameters, writers=("l",))
         m.submodules.vectors = vectors
         m.submodules.parameters = parameters
         for user, port in (

@@ -9,8 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from diptych.memory.axi import BEAT_BYTES
 
-from .isa import Handoff
-from .panel import PrefillPanel
+from .panel import PrefillPanel, connect_program_ports, program_ports
 
 __all__ = ["PrefillWithPins"]
 
@@ -53,10 +52,7 @@ class PrefillWithPins(wiring.Component):
             pins |= {f"m_axi_{channel}valid": flow(1), f"m_axi_{channel}ready": back(1)}
         super().__init__(
             {
-                "start": In(1),
-                "program": In(32),
-                "finished": Out(1),
-                "handoff": Out(stream.Signature(Handoff())),
+                **program_ports(),
                 **pins,
             }
         )
@@ -64,12 +60,7 @@ class PrefillWithPins(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.panel = panel = self.panel
-        wiring.connect(m, panel.handoff, wiring.flipped(self.handoff))
-        m.d.comb += [
-            panel.start.eq(self.start),
-            panel.program.eq(self.program),
-            self.finished.eq(panel.finished),
-        ]
+        connect_program_ports(m, panel, self)
         fixed = {"size": Const(_SIZE, 3), "burst": Const(_INCR, 2)}
         for channel, widths in _WIDTHS.items():
             port = getattr(panel.axi, channel)

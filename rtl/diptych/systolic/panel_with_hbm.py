@@ -5,13 +5,12 @@ from typing import Any
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In
 
 from diptych.config import DEFAULTS
 from diptych.memory.hbm import Hbm
 
-from .isa import Handoff
-from .panel import PrefillPanel
+from .panel import PrefillPanel, connect_program_ports, program_ports
 
 __all__ = ["PrefillWithHbm"]
 
@@ -48,10 +47,7 @@ class PrefillWithHbm(wiring.Component):
         super().__init__(
             {
                 "host": In(stream.Signature(self.hbm.host_shape)),
-                "start": In(1),
-                "program": In(32),
-                "finished": Out(1),
-                "handoff": Out(stream.Signature(Handoff())),
+                **program_ports(),
             }
         )
 
@@ -61,10 +57,5 @@ class PrefillWithHbm(wiring.Component):
         m.submodules.hbm = hbm = self.hbm
         wiring.connect(m, panel.axi, hbm.axi)
         wiring.connect(m, wiring.flipped(self.host), hbm.host)
-        wiring.connect(m, panel.handoff, wiring.flipped(self.handoff))
-        m.d.comb += [
-            panel.start.eq(self.start),
-            panel.program.eq(self.program),
-            self.finished.eq(panel.finished),
-        ]
+        connect_program_ports(m, panel, self)
         return m

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,6 +19,30 @@ AHEAD = 8
 COUNT_BITS = 6
 _SHORT = ("upper", "short", "have", "is_escape", "completes")
 STARTED = 8
+
+
+class _Signals:
+    """Signals between the parts of :class:`CommandQueues`."""
+
+    def __init__(self) -> None:
+        self.fetched = fifo.SyncFIFO(width=8 * BEAT_BYTES, depth=AHEAD)
+        active, fetching = Signal(), Signal()
+        self.active, self.fetching = active, fetching
+        self.pc = Signal(32)
+        self.known_beats = Signal()  # ``unasked`` says how many beats are still to be asked for
+        self.unasked = Signal(6)
+        self.promised = Signal(range(AHEAD + 1))
+        self.removes = Signal()
+        self.shown = Signal()  # a request stays until it is taken, also when the end arrives
+        self.at = Signal(range(BEAT_BYTES // 4))
+        self.now = Signal(Packed(), reset_less=True)
+        self.takes, self.dispatching, self.dispatch, self.ended = (Signal() for _ in range(4))
+        # What was never written is 0: since the start, not since reset.
+        self.written = Signal(len(Queue) * SETS * FIELDS)
+        # Short fields: which half comes next, and how many halves of a wide one are missing.
+        self.upper, self.short, self.have, self.is_escape, self.completes = (
+            Signal(name=n) for n in _SHORT
+        )
 
 
 class CommandQueues(wiring.Component):
@@ -78,121 +102,124 @@ class CommandQueues(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        width = 8 * BEAT_BYTES
-        # --- fetch, a command ahead of its place in the buffer ---
-        m.submodules.fetched = fetched = fifo.SyncFIFO(width=width, depth=AHEAD)
-        active, fetching = Signal(), Signal()
-        pc = Signal(32)
-        known_beats = Signal()  # ``unasked`` says how many beats are still to be asked for
-        unasked = Signal(6)
-        promised = Signal(range(AHEAD + 1))
+        s = _Signals()
+        self._fetch(m, s)
+        whole = self._unpack(m, s)
+        self._dispatch(m, s, whole)
+        self._restart(m, s)
+        return m
+
+    def _fetch(self, m: Module, s: _Signals) -> None:
+        """Fetch beats of the program, a command ahead of its place in the buffer."""
+        m.submodules.fetched = s.fetched
         ar, r = self.axi.ar, self.axi.r
-        removes = Signal()
-        shown = Signal()  # a request stays until it is taken, also when the end arrives
         m.d.comb += [
-            ar.valid.eq((fetching & (promised != AHEAD) & ~(known_beats & (unasked == 0))) | shown),
-            ar.payload.addr.eq(pc),
+            ar.valid.eq(
+                (s.fetching & (s.promised != AHEAD) & ~(s.known_beats & (s.unasked == 0))) | s.shown
+            ),
+            ar.payload.addr.eq(s.pc),
             ar.payload.id.eq(1),
             r.ready.eq(1),
-            fetched.w_en.eq(r.valid & active),
-            fetched.w_data.eq(r.payload.data),
-            fetched.r_en.eq(removes),
+            s.fetched.w_en.eq(r.valid & s.active),
+            s.fetched.w_data.eq(r.payload.data),
+            s.fetched.r_en.eq(s.removes),
         ]
         asks = ar.valid & ar.ready
-        m.d.sync += [promised.eq(promised + asks - removes), shown.eq(ar.valid & ~ar.ready)]
+        m.d.sync += [s.promised.eq(s.promised + asks - s.removes), s.shown.eq(ar.valid & ~ar.ready)]
         with m.If(asks):
-            m.d.sync += [pc.eq(pc + BEAT_BYTES), unasked.eq(unasked - 1)]
+            m.d.sync += [s.pc.eq(s.pc + BEAT_BYTES), s.unasked.eq(s.unasked - 1)]
 
-        # --- unpack: a word a cycle; what is left of the last beat is dropped ---
-        at = Signal(range(BEAT_BYTES // 4))
+    def _unpack(self, m: Module, s: _Signals) -> Value:
+        """Unpack a word per cycle into a command, which is returned; the rest of the last beat is dropped."""
         word = Signal(32)
         packed = Signal(Packed())
-        now = Signal(Packed(), reset_less=True)
         missing = Signal(FIELDS + 1)  # semaphores come first
         first = Signal(FIELDS + 1)
         semaphores_word = Signal(32, reset_less=True)
-        takes, dispatching, dispatch, ended = Signal(), Signal(), Signal(), Signal()
         m.submodules.fields = fields = memory.Memory(
             shape=32 * FIELDS, depth=len(Queue) * SETS, init=[]
         )
-        # What was never written is 0: since the start, not since reset.
-        written = Signal(len(Queue) * SETS * FIELDS)
         write, read = fields.write_port(granularity=32), fields.read_port()
         place = Signal(range(len(Queue) * SETS))
         known = Signal(FIELDS, reset_less=True)
         values = Signal(32 * FIELDS)
-        # Short fields: which half comes next, and how many halves of a wide one are missing.
-        upper, short, have, is_escape, completes = (Signal(name=n) for n in _SHORT)
         half_word, low = Signal(16), Signal(16, reset_less=True)
         wide = Signal(2)
         extended, value = Signal(signed(32)), Signal(32)
         m.d.comb += [
-            word.eq(fetched.r_data.word_select(at, 32)),
+            word.eq(s.fetched.r_data.word_select(s.at, 32)),
             packed.eq(word),
-            place.eq(Cat(now.set, now.queue)),
+            place.eq(Cat(s.now.set, s.now.queue)),
             first.eq(missing & (~missing + 1)),
             write.addr.eq(place),
-            half_word.eq(Mux(upper, word[16:], word[:16])),
+            half_word.eq(Mux(s.upper, word[16:], word[:16])),
             extended.eq(half_word.as_signed()),
-            value.eq(Mux(short, Mux(wide == 1, Cat(low, half_word), extended), word)),
+            value.eq(Mux(s.short, Mux(wide == 1, Cat(low, half_word), extended), word)),
             write.data.eq(Cat(*[value] * FIELDS)),
             read.addr.eq(place),
             read.en.eq(1),
-            removes.eq((takes & (at == BEAT_BYTES // 4 - 1)) | (ended & fetched.r_rdy)),
+            s.removes.eq((s.takes & (s.at == BEAT_BYTES // 4 - 1)) | (s.ended & s.fetched.r_rdy)),
         ]
         for n in range(FIELDS):
             part = slice(32 * n, 32 * n + 32)
             m.d.comb += values[part].eq(Mux(known[n], read.data[part], 0))
-        with m.If(takes):
-            m.d.sync += at.eq(at + 1)
+        with m.If(s.takes):
+            m.d.sync += s.at.eq(s.at + 1)
         with m.FSM():
             with m.State("head"):
-                m.d.comb += takes.eq(fetched.r_rdy & ~ended)
-                with m.If(takes):
+                m.d.comb += s.takes.eq(s.fetched.r_rdy & ~s.ended)
+                with m.If(s.takes):
                     m.d.sync += [
-                        now.eq(packed),
+                        s.now.eq(packed),
                         missing.eq(Cat(packed.semaphores, packed.fields)),
                         semaphores_word.eq(0),
                     ]
                     m.next = "fields"
             with m.State("fields"):
                 m.d.comb += [
-                    have.eq(fetched.r_rdy & missing.any()),
-                    short.eq(now.short & ~first[0]),
-                    is_escape.eq(short & (wide == 0) & (half_word == ESCAPE)),
-                    completes.eq(have & ~is_escape & (wide != 2)),
-                    takes.eq(have & (~short | upper | (completes & (missing == first)))),
+                    s.have.eq(s.fetched.r_rdy & missing.any()),
+                    s.short.eq(s.now.short & ~first[0]),
+                    s.is_escape.eq(s.short & (wide == 0) & (half_word == ESCAPE)),
+                    s.completes.eq(s.have & ~s.is_escape & (wide != 2)),
+                    s.takes.eq(s.have & (~s.short | s.upper | (s.completes & (missing == first)))),
                 ]
-                with m.If(have & short):
-                    m.d.sync += upper.eq(~takes)
-                    with m.If(is_escape):
+                with m.If(s.have & s.short):
+                    m.d.sync += s.upper.eq(~s.takes)
+                    with m.If(s.is_escape):
                         m.d.sync += wide.eq(2)
                     with m.Elif(wide != 0):
                         m.d.sync += [wide.eq(wide - 1), low.eq(half_word)]
-                with m.If(completes):
+                with m.If(s.completes):
                     m.d.comb += write.en.eq(first[1:])
                     m.d.sync += missing.eq(missing & ~first)
                     for index in range(len(Queue) * SETS):
                         with m.If(place == index):
-                            bits = written[FIELDS * index : FIELDS * (index + 1)]
+                            bits = s.written[FIELDS * index : FIELDS * (index + 1)]
                             m.d.sync += bits.eq(bits | first[1:])
                     with m.If(first[0]):
                         m.d.sync += semaphores_word.eq(word)
                 with m.If(~missing.any()):
-                    m.d.sync += known.eq(written.word_select(place, FIELDS))
+                    m.d.sync += known.eq(s.written.word_select(place, FIELDS))
                     m.next = "dispatch"
             with m.State("dispatch"):
-                m.d.comb += dispatching.eq(1)
-                with m.If(dispatch):
+                m.d.comb += s.dispatching.eq(1)
+                with m.If(s.dispatch):
                     m.next = "head"
-                    with m.If(now.end):
-                        m.d.sync += [ended.eq(1), fetching.eq(0)]
+                    with m.If(s.now.end):
+                        m.d.sync += [s.ended.eq(1), s.fetching.eq(0)]
         command_words = Cat(
-            now.queue, now.op, now.end, Const(0, 23), values, semaphores_word[:16], Const(0, 16)
+            s.now.queue,
+            s.now.op,
+            s.now.end,
+            Const(0, 23),
+            values,
+            semaphores_word[:16],
+            Const(0, 16),
         )
-        whole = Cat(command_words, semaphores_word[16:], Const(0, 16))
+        return Cat(command_words, semaphores_word[16:], Const(0, 16))
 
-        # --- queues ---
+    def _dispatch(self, m: Module, s: _Signals, whole: Value) -> None:
+        """Queue the commands of each engine, and start them as semaphores allow."""
         accepts = Signal(len(Queue))
         empties = Signal(len(Queue))
         runs = Signal(len(Queue))
@@ -205,7 +232,9 @@ class CommandQueues(wiring.Component):
         for queue in Queue:
             q = queue.value
             name = queue.name.lower()
-            m.submodules[f"{name}_queue"] = commands = fifo.SyncFIFO(width=width, depth=DEPTH)
+            m.submodules[f"{name}_queue"] = commands = fifo.SyncFIFO(
+                width=8 * BEAT_BYTES, depth=DEPTH
+            )
             m.submodules[f"{name}_started"] = started = fifo.SyncFIFO(
                 width=SEMAPHORES, depth=STARTED
             )
@@ -216,7 +245,7 @@ class CommandQueues(wiring.Component):
             m.d.comb += [
                 accepts[q].eq(commands.w_rdy),
                 commands.w_data.eq(whole),
-                commands.w_en.eq(dispatch & (now.queue == queue)),
+                commands.w_en.eq(s.dispatch & (s.now.queue == queue)),
                 command.eq(commands.r_data),
                 waits.eq(command.wait),
                 port.payload.eq(commands.r_data),
@@ -236,7 +265,7 @@ class CommandQueues(wiring.Component):
                 missing_ones = waits & ~available
                 for n, other in enumerate((Queue.LOAD, Queue.VECTOR, Queue.STORE)):
                     bit = other.value * 4 + q
-                    awaited = active & ~ended & ~fetched.r_rdy if n == 0 else Const(0)
+                    awaited = s.active & ~s.ended & ~s.fetched.r_rdy if n == 0 else Const(0)
                     m.d.comb += self.matrix_waits[n].eq(
                         Mux(commands.r_rdy, missing_ones[bit], runs[other.value] | awaited)
                     )
@@ -245,24 +274,26 @@ class CommandQueues(wiring.Component):
         # A semaphore has one queue that signals it and one that waits for it.
         for n in range(SEMAPHORES):
             m.d.sync += semaphores[n].eq(semaphores[n] + given[n] - taken[n])
-        m.d.comb += dispatch.eq(dispatching & accepts.bit_select(now.queue.as_value(), 1))
+        m.d.comb += s.dispatch.eq(s.dispatching & accepts.bit_select(s.now.queue.as_value(), 1))
         # What is under way still would be taken for commands of the next program.
         m.d.comb += self.finished.eq(
-            active & ended & empties.all() & ~runs.any() & (promised == 0) & ~shown
+            s.active & s.ended & empties.all() & ~runs.any() & (s.promised == 0) & ~s.shown
         )
         m.d.sync += self.count_commands.eq(
             self.count_commands + starts[0] + starts[1] + starts[2] + starts[3]
         )
+
+    def _restart(self, m: Module, s: _Signals) -> None:
+        """Start a program."""
         with m.If(self.start):
             m.d.sync += [
-                active.eq(1),
-                fetching.eq(1),
-                ended.eq(0),
-                pc.eq(Cat(Const(0, 6), self.program[6:])),
-                unasked.eq(self.program[:6]),
-                known_beats.eq(self.program[:6] != 0),
-                at.eq(0),
-                upper.eq(0),
-                written.eq(0),
+                s.active.eq(1),
+                s.fetching.eq(1),
+                s.ended.eq(0),
+                s.pc.eq(Cat(Const(0, 6), self.program[6:])),
+                s.unasked.eq(self.program[:6]),
+                s.known_beats.eq(self.program[:6] != 0),
+                s.at.eq(0),
+                s.upper.eq(0),
+                s.written.eq(0),
             ]
-        return m

@@ -11,7 +11,7 @@ from amaranth.utils import ceil_log2
 from diptych.arith.functions import Function, ScaleFunction
 from diptych.arith.scale import ScaleWord, combine
 
-__all__ = ["Purpose", "Rows"]
+__all__ = ["Purpose", "RowStatistics"]
 
 
 class Purpose(enum.Enum, shape=2):
@@ -25,7 +25,7 @@ class Purpose(enum.Enum, shape=2):
     """Times the one kept, to ``dynamic``."""
 
 
-class Rows(wiring.Component):
+class RowStatistics(wiring.Component):
     """Row states, and the one scale function of the unit.
 
     A row's ``total`` is not stored: it lives in the reducer until its reciprocal is taken.

@@ -14,13 +14,13 @@ from diptych.memory.banked import BankedMemory
 
 from .memory_ports import ReadPort, WritePort
 
-__all__ = ["BANKS", "Entries", "Scratchpad"]
+__all__ = ["BANKS", "EntryMemory", "Scratchpad"]
 
 BANKS = 8
 """Banks of a scratchpad."""
 
 
-class Entries(wiring.Component):
+class EntryMemory(wiring.Component):
     """Entries with one read and one write a cycle, by element.
 
     Every read is accepted. A read sees what was written in earlier cycles. Of several writers the

@@ -16,11 +16,11 @@ from diptych.arith.scale import UNITY, ScaleWord
 from diptych.precompiled import Precompiled
 
 from .isa import VECTOR
-from .memory_ports import Fetch, ReadPort, WritePort
-from .row_statistics import Purpose, Rows
-from .vector_control import Beat, Sequencer, VectorSizes
+from .memory_ports import OperandFetch, ReadPort, WritePort
+from .row_statistics import Purpose, RowStatistics
+from .vector_control import VectorBeat, VectorSequencer, VectorSizes
 from .vector_decode import Decoded, decode
-from .vector_lanes import LATENCY, Kind, Lane
+from .vector_lanes import LATENCY, Kind, VectorLane
 from .vector_reduce import Reducer
 
 __all__ = ["VectorUnit"]
@@ -32,8 +32,8 @@ _LAST = max(LATENCY.values())
 class _Parts:
     """What the sections of the unit share."""
 
-    sequencer: Sequencer
-    rows: Rows
+    sequencer: VectorSequencer
+    rows: RowStatistics
     reducer: Reducer
     op: Decoded
     enable: Signal
@@ -102,7 +102,7 @@ class VectorUnit(wiring.Component):
 
     def __init__(self, sizes: VectorSizes | None = None) -> None:
         self.sizes = sizes = sizes or VectorSizes()
-        self._lane = Lane()
+        self._lane = VectorLane()
         self._rotate = Rotate()
         lines = sizes.scratchpad // sizes.line
         self._sum = data.ArrayLayout(signed(32), sizes.lanes)
@@ -128,11 +128,11 @@ class VectorUnit(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         lanes = self.sizes.lanes
-        m.submodules.sequencer = sequencer = Sequencer(self.sizes)
-        m.submodules.rows = rows = Rows(depth=self.sizes.rows)
+        m.submodules.sequencer = sequencer = VectorSequencer(self.sizes)
+        m.submodules.rows = rows = RowStatistics(depth=self.sizes.rows)
         m.submodules.reducer = reducer = Reducer(lanes=lanes)
 
-        beat = Beat(self.sizes)
+        beat = VectorBeat(self.sizes)
         parts = _Parts(
             sequencer=sequencer,
             rows=rows,
@@ -226,7 +226,7 @@ class VectorUnit(wiring.Component):
         granted: dict[str, Signal] = {}
 
         def fetch(name: str, port: Any, shape: Any, depth: int, at: Value) -> Any:
-            m.submodules[f"fetch_{name}"] = block = Fetch(shape, depth)
+            m.submodules[f"fetch_{name}"] = block = OperandFetch(shape, depth)
             wiring.connect(m, block.port, wiring.flipped(port))
             m.d.comb += [
                 block.enable.eq(p.enable),

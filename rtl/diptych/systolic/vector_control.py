@@ -13,7 +13,7 @@ from diptych.arith.scale import ScaleWord
 
 from .isa import VECTOR, Flags, VectorOp
 
-__all__ = ["Beat", "Reads", "Sequencer", "VectorSizes"]
+__all__ = ["Reads", "VectorBeat", "VectorSequencer", "VectorSizes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +70,8 @@ class VectorSizes:
         return ceil_log2(self.scratchpad)
 
 
-class Beat(data.StructLayout):
-    """One (row, tile, phase) on its way through the unit.
+class VectorBeat(data.StructLayout):
+    """One (row, tile, phase) on its way through the sequencer.
 
     Members
     -------
@@ -103,7 +103,50 @@ Reads = data.StructLayout({"accumulator": 1, "scratchpad": 1, "vector": 1, "para
 """Memories that a beat reads."""
 
 
-class Sequencer(wiring.Component):
+class _Signals:
+    """Command of a :class:`VectorSequencer`, its properties, and the position in it."""
+
+    def __init__(self, sequencer: "VectorSequencer") -> None:
+        self.command = Signal(VECTOR, reset_less=True)
+        # Properties of the operation, set by ``_decode``.
+        self.rows_only: Signal
+        self.rotates: Signal
+        self.gates: Signal
+        self.argmax: Signal
+        self.exponential: Signal
+        self.causal: Signal
+        self.to_vector: Signal
+        self.read_sums: Signal
+        self.read_words: Signal
+        self.read_vector: Signal
+        self.embeds: Signal
+        # Constant during a command.
+        self.last_row = Signal(16, reset_less=True)
+        self.last_tile = Signal(16, reset_less=True)
+        self.last_phase = Signal(2, reset_less=True)
+        # Start of the row, and position of the beat.
+        self.row = Signal(16, reset_less=True)
+        self.tile = Signal(16, reset_less=True)
+        self.phase = Signal(2, reset_less=True)
+        self.sums_row = Signal.like(sequencer.accumulator, reset_less=True)
+        self.sums = Signal.like(sequencer.accumulator, reset_less=True)
+        self.target_row = Signal.like(sequencer.scratchpad, reset_less=True)
+        self.target = Signal.like(sequencer.scratchpad, reset_less=True)
+        self.vector_row = Signal.like(sequencer.vector, reset_less=True)
+        self.vector = Signal.like(sequencer.vector, reset_less=True)
+        self.rope = Signal(16, reset_less=True)
+        self.parameter = Signal.like(sequencer.parameter, reset_less=True)
+        # Lanes from here on that are not masked, and lanes that are processed at all.
+        self.position = Signal(17, reset_less=True)
+        self.remaining = Signal(signed(24), reset_less=True)
+        self.stop = Signal(signed(24), reset_less=True)
+        self.final_phase = Signal()
+        self.final_tile = Signal()
+        self.final_row = Signal()
+        self.rope_wraps = Signal()
+
+
+class VectorSequencer(wiring.Component):
     """Takes VECTOR commands one at a time, and counts through rows, tiles and phases.
 
     A beat is presented two cycles after its command was taken, and one per cycle from then on,
@@ -116,7 +159,7 @@ class Sequencer(wiring.Component):
     Parameters
     ----------
     sizes : :class:`VectorSizes`
-        Sizes of the unit.
+        Sizes of the sequencer.
 
     Members
     -------
@@ -167,7 +210,7 @@ class Sequencer(wiring.Component):
                 "step": In(1),
                 "empty": In(1),
                 "valid": Out(1),
-                "beat": Out(Beat(sizes)),
+                "beat": Out(VectorBeat(sizes)),
                 "reads": Out(Reads),
                 "accumulator": Out(ceil_log2(sizes.accumulators)),
                 "scratchpad": Out(sizes.byte_bits),
@@ -186,108 +229,78 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        lanes, line = self.sizes.lanes, self.sizes.line
+        s = _Signals(self)
+        self._decode(m, s)
+        self._find_ends(m, s)
+        self._advance(m, s)
+        self._present(m, s)
+        return m
 
-        command = Signal(VECTOR, reset_less=True)
+    def _decode(self, m: Module, s: _Signals) -> None:
+        """Decode the command into the properties of its operation."""
         m.d.comb += [
-            self.op.eq(command.head.op),
-            self.flags.eq(command.flags),
-            self.bits.eq(command.extra[16:]),
-            self.scale.eq(command.scale),
-            self.epsilon.eq(command.scale),
+            self.op.eq(s.command.head.op),
+            self.flags.eq(s.command.flags),
+            self.bits.eq(s.command.extra[16:]),
+            self.scale.eq(s.command.scale),
+            self.epsilon.eq(s.command.scale),
         ]
 
-        def is_op(*ops: VectorOp) -> Signal:
-            signal = Signal(name="is_" + "_or_".join(op.name.lower() for op in ops))
-            m.d.comb += signal.eq(Value.cast(self.op).matches(*(op.value for op in ops)))
-            return signal
-
-        rows_only = is_op(VectorOp.NORM_SCALES, VectorOp.HIDDEN_SCALES)
-        rotates = is_op(VectorOp.ROTATE)
-        gates = is_op(VectorOp.GATE)
-        argmax = is_op(VectorOp.ARGMAX)
-        exponential = is_op(VectorOp.EXPONENTIAL)
-        causal = is_op(VectorOp.TOP, VectorOp.EXPONENTIAL)
-        to_vector = is_op(VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED)
-        read_sums = is_op(
-            VectorOp.BYTES, VectorOp.ADD, VectorOp.GATE, VectorOp.TOP, VectorOp.ARGMAX
+        s.rows_only = self._is_op(m, VectorOp.NORM_SCALES, VectorOp.HIDDEN_SCALES)
+        s.rotates = self._is_op(m, VectorOp.ROTATE)
+        s.gates = self._is_op(m, VectorOp.GATE)
+        s.argmax = self._is_op(m, VectorOp.ARGMAX)
+        s.exponential = self._is_op(m, VectorOp.EXPONENTIAL)
+        s.causal = self._is_op(m, VectorOp.TOP, VectorOp.EXPONENTIAL)
+        s.to_vector = self._is_op(m, VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED)
+        s.read_sums = self._is_op(
+            m, VectorOp.BYTES, VectorOp.ADD, VectorOp.GATE, VectorOp.TOP, VectorOp.ARGMAX
         )
-        read_words = is_op(VectorOp.BYTES, VectorOp.ADD, VectorOp.GATE, VectorOp.ARGMAX)
-        read_vector = is_op(VectorOp.ADD, VectorOp.QUANTIZE)
-        embeds = is_op(VectorOp.EMBED)
+        s.read_words = self._is_op(m, VectorOp.BYTES, VectorOp.ADD, VectorOp.GATE, VectorOp.ARGMAX)
+        s.read_vector = self._is_op(m, VectorOp.ADD, VectorOp.QUANTIZE)
+        s.embeds = self._is_op(m, VectorOp.EMBED)
 
-        # What stays for the whole command.
-        last_row = Signal(16, reset_less=True)
-        last_tile = Signal(16, reset_less=True)
-        last_phase = Signal(2, reset_less=True)
-
-        # Where the row began, and where the beat stands.
-        row = Signal(16, reset_less=True)
-        tile = Signal(16, reset_less=True)
-        phase = Signal(2, reset_less=True)
-        sums_row = Signal.like(self.accumulator, reset_less=True)
-        sums = Signal.like(self.accumulator, reset_less=True)
-        target_row = Signal.like(self.scratchpad, reset_less=True)
-        target = Signal.like(self.scratchpad, reset_less=True)
-        vector_row = Signal.like(self.vector, reset_less=True)
-        vector = Signal.like(self.vector, reset_less=True)
-        rope = Signal(16, reset_less=True)
-        parameter = Signal.like(self.parameter, reset_less=True)
-        # Lanes from here on that are not masked, and lanes that are processed at all.
-        position = Signal(17, reset_less=True)
-        remaining = Signal(signed(24), reset_less=True)
-        stop = Signal(signed(24), reset_less=True)
-
-        final_phase = Signal()
-        final_tile = Signal()
-        final_row = Signal()
-        rope_wraps = Signal()
+    def _find_ends(self, m: Module, s: _Signals) -> None:
+        """Find the last phase, tile and row."""
         m.d.comb += [
-            final_phase.eq(phase == last_phase),
-            final_tile.eq((tile == last_tile) | (causal & (stop <= lanes))),
-            final_row.eq(row == last_row),
-            rope_wraps.eq(rotates & (rope + 1 == command.vector_row)),
+            s.final_phase.eq(s.phase == s.last_phase),
+            s.final_tile.eq((s.tile == s.last_tile) | (s.causal & (s.stop <= self.sizes.lanes))),
+            s.final_row.eq(s.row == s.last_row),
+            s.rope_wraps.eq(s.rotates & (s.rope + 1 == s.command.vector_row)),
         ]
 
-        def begin_row(at: Value) -> None:
-            """Start counting tiles for a row whose end position is ``at``."""
-            m.d.sync += [
-                tile.eq(0),
-                rope.eq(0),
-                parameter.eq(command.parameters),
-                position.eq(at),
-                remaining.eq(Mux(argmax, command.extra[:16], at)),
-                stop.eq(Mux(exponential, (at + (line - 1)) & ~(line - 1), at)),
-            ]
-
+    def _advance(self, m: Module, s: _Signals) -> None:
+        """Take a command, and count through its phases, tiles and rows."""
         next_position = Signal(17)
-        m.d.comb += next_position.eq(position + 1)
+        m.d.comb += next_position.eq(s.position + 1)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.i.ready.eq(1)
                 with m.If(self.i.valid):
-                    m.d.sync += command.eq(self.i.payload)
+                    m.d.sync += s.command.eq(self.i.payload)
                     m.next = "START"
             with m.State("START"):
                 m.d.comb += self.busy.eq(1)
-                begin_row(command.first[:16] + 1)
+                self._begin_row(m, s, s.command.first[:16] + 1)
                 m.d.sync += [
-                    last_row.eq(Mux(argmax, 0, command.extent[:16] - 1)),
-                    last_tile.eq(Mux(rows_only, 0, command.extent[16:] - 1)),
-                    row.eq(0),
-                    phase.eq(0),
-                    sums_row.eq(command.sums),
-                    sums.eq(command.sums),
-                    target_row.eq(command.target),
-                    target.eq(command.target),
-                    vector_row.eq(command.vector),
-                    vector.eq(command.vector),
+                    s.last_row.eq(Mux(s.argmax, 0, s.command.extent[:16] - 1)),
+                    s.last_tile.eq(Mux(s.rows_only, 0, s.command.extent[16:] - 1)),
+                    s.row.eq(0),
+                    s.phase.eq(0),
+                    s.sums_row.eq(s.command.sums),
+                    s.sums.eq(s.command.sums),
+                    s.target_row.eq(s.command.target),
+                    s.target.eq(s.command.target),
+                    s.vector_row.eq(s.command.vector),
+                    s.vector.eq(s.command.vector),
                 ]
-                with m.If(rows_only):
-                    m.d.sync += last_phase.eq(Mux(self.op == VectorOp.NORM_SCALES.value, 2, 1))
+                with m.If(s.rows_only):
+                    m.d.sync += s.last_phase.eq(Mux(self.op == VectorOp.NORM_SCALES.value, 2, 1))
                 with m.Else():
-                    m.d.sync += last_phase.eq(rotates | gates)
-                with m.If(command.extent[:16].any() & (rows_only | command.extent[16:].any())):
+                    m.d.sync += s.last_phase.eq(s.rotates | s.gates)
+                with m.If(
+                    s.command.extent[:16].any() & (s.rows_only | s.command.extent[16:].any())
+                ):
                     m.d.sync += self.valid.eq(1)
                     m.next = "RUN"
                 with m.Else():
@@ -295,31 +308,31 @@ class Sequencer(wiring.Component):
             with m.State("RUN"):
                 m.d.comb += self.busy.eq(1)
                 with m.If(self.step):
-                    with m.If(~final_phase):
-                        m.d.sync += phase.eq(phase + 1)
+                    with m.If(~s.final_phase):
+                        m.d.sync += s.phase.eq(s.phase + 1)
                     with m.Else():
-                        m.d.sync += phase.eq(0)
-                        with m.If(~final_tile):
+                        m.d.sync += s.phase.eq(0)
+                        with m.If(~s.final_tile):
                             m.d.sync += [
-                                tile.eq(tile + 1),
-                                sums.eq(sums + command.sums_n),
-                                target.eq(target + command.target_n),
-                                vector.eq(Mux(rope_wraps, vector_row, vector + 1)),
-                                rope.eq(Mux(rope_wraps, 0, rope + 1)),
-                                parameter.eq(parameter + 1),
-                                remaining.eq(remaining - lanes),
-                                stop.eq(stop - lanes),
+                                s.tile.eq(s.tile + 1),
+                                s.sums.eq(s.sums + s.command.sums_n),
+                                s.target.eq(s.target + s.command.target_n),
+                                s.vector.eq(Mux(s.rope_wraps, s.vector_row, s.vector + 1)),
+                                s.rope.eq(Mux(s.rope_wraps, 0, s.rope + 1)),
+                                s.parameter.eq(s.parameter + 1),
+                                s.remaining.eq(s.remaining - self.sizes.lanes),
+                                s.stop.eq(s.stop - self.sizes.lanes),
                             ]
-                        with m.Elif(~final_row):
-                            begin_row(next_position)
+                        with m.Elif(~s.final_row):
+                            self._begin_row(m, s, next_position)
                             m.d.sync += [
-                                row.eq(row + 1),
-                                sums_row.eq(sums_row + 1),
-                                sums.eq(sums_row + 1),
-                                target_row.eq(target_row + command.target_row),
-                                target.eq(target_row + command.target_row),
-                                vector_row.eq(vector_row + command.vector_row),
-                                vector.eq(vector_row + command.vector_row),
+                                s.row.eq(s.row + 1),
+                                s.sums_row.eq(s.sums_row + 1),
+                                s.sums.eq(s.sums_row + 1),
+                                s.target_row.eq(s.target_row + s.command.target_row),
+                                s.target.eq(s.target_row + s.command.target_row),
+                                s.vector_row.eq(s.vector_row + s.command.vector_row),
+                                s.vector.eq(s.vector_row + s.command.vector_row),
                             ]
                         with m.Else():
                             m.d.sync += self.valid.eq(0)
@@ -330,38 +343,58 @@ class Sequencer(wiring.Component):
                     m.d.comb += self.done.eq(1)
                     m.next = "IDLE"
 
+    def _present(self, m: Module, s: _Signals) -> None:
+        """Present the beat, its addresses, and the memories that it reads."""
         begins = Signal()
         second_sums = Signal.like(self.accumulator)
         second_words = Signal.like(self.parameter)
         second_plane = Signal.like(self.scratchpad)
         m.d.comb += [
-            begins.eq(phase == 0),
-            second_sums.eq(command.extra[:16] - command.sums),
-            second_words.eq(command.extra[16:] - command.parameters),
-            second_plane.eq(target + command.extra),
-            self.accumulator.eq(sums + Mux(begins, 0, second_sums)),
-            self.parameter.eq(parameter + Mux(begins, 0, second_words)),
-            self.scratchpad.eq(target),
-            self.vector.eq(vector),
-            self.beat.row.eq(row + command.first[16:]),
-            self.beat.tile.eq(tile),
-            self.beat.phase.eq(phase),
-            self.beat.first.eq(tile == 0),
-            self.beat.last.eq(final_tile),
-            self.beat.target.eq(Mux(to_vector, vector, Mux(begins, target, second_plane))),
+            begins.eq(s.phase == 0),
+            second_sums.eq(s.command.extra[:16] - s.command.sums),
+            second_words.eq(s.command.extra[16:] - s.command.parameters),
+            second_plane.eq(s.target + s.command.extra),
+            self.accumulator.eq(s.sums + Mux(begins, 0, second_sums)),
+            self.parameter.eq(s.parameter + Mux(begins, 0, second_words)),
+            self.scratchpad.eq(s.target),
+            self.vector.eq(s.vector),
+            self.beat.row.eq(s.row + s.command.first[16:]),
+            self.beat.tile.eq(s.tile),
+            self.beat.phase.eq(s.phase),
+            self.beat.first.eq(s.tile == 0),
+            self.beat.last.eq(s.final_tile),
+            self.beat.target.eq(Mux(s.to_vector, s.vector, Mux(begins, s.target, second_plane))),
         ]
-        with m.If(~(causal | argmax) | (remaining >= lanes)):
-            m.d.comb += self.beat.count.eq(lanes)
-        with m.Elif(remaining > 0):
-            m.d.comb += self.beat.count.eq(remaining)
+        with m.If(~(s.causal | s.argmax) | (s.remaining >= self.sizes.lanes)):
+            m.d.comb += self.beat.count.eq(self.sizes.lanes)
+        with m.Elif(s.remaining > 0):
+            m.d.comb += self.beat.count.eq(s.remaining)
         rotates_now = Signal()
         m.d.comb += [
-            rotates_now.eq(rotates & begins),
+            rotates_now.eq(s.rotates & begins),
             self.reads.accumulator.eq(
-                read_sums | rotates_now | (exponential & self.beat.count.any())
+                s.read_sums | rotates_now | (s.exponential & self.beat.count.any())
             ),
-            self.reads.parameter.eq(read_words | rotates_now),
-            self.reads.vector.eq(read_vector | rotates_now),
-            self.reads.scratchpad.eq(embeds),
+            self.reads.parameter.eq(s.read_words | rotates_now),
+            self.reads.vector.eq(s.read_vector | rotates_now),
+            self.reads.scratchpad.eq(s.embeds),
         ]
-        return m
+
+    def _is_op(self, m: Module, *ops: VectorOp) -> Signal:
+        """Return whether the operation is one of these."""
+        signal = Signal(name="is_" + "_or_".join(op.name.lower() for op in ops))
+        m.d.comb += signal.eq(Value.cast(self.op).matches(*(op.value for op in ops)))
+        return signal
+
+    def _begin_row(self, m: Module, s: _Signals, at: Value) -> None:
+        """Start counting tiles for a row whose end position is ``at``."""
+        m.d.sync += [
+            s.tile.eq(0),
+            s.rope.eq(0),
+            s.parameter.eq(s.command.parameters),
+            s.position.eq(at),
+            s.remaining.eq(Mux(s.argmax, s.command.extra[:16], at)),
+            s.stop.eq(
+                Mux(s.exponential, (at + (self.sizes.line - 1)) & ~(self.sizes.line - 1), at)
+            ),
+        ]

@@ -9,7 +9,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import enum
 
 from .isa import VectorOp
-from .vector_control import Sequencer
+from .vector_control import VectorSequencer
 from .vector_lanes import Kind, Source
 
 __all__ = ["Decoded", "decode"]
@@ -64,7 +64,7 @@ class Decoded:
     uses_dynamic: Signal
 
 
-def decode(m: Module, sequencer: Sequencer) -> Decoded:
+def decode(m: Module, sequencer: VectorSequencer) -> Decoded:
     """Add what tells the ops apart to a module and return it. Combinational."""
     op = sequencer.op
 

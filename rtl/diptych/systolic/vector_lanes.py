@@ -12,10 +12,10 @@ from diptych.arith.exponential import Exponential
 from diptych.arith.requantize import Requantizer
 from diptych.arith.rope import Rotate, planes
 from diptych.arith.scale import UNITY, ScaleWord
-from diptych.arith.silu import Gate
+from diptych.arith.silu import SiluGate
 from diptych.arith.square import Square
 
-__all__ = ["LATENCY", "Kind", "Lane", "Source"]
+__all__ = ["LATENCY", "Kind", "Source", "VectorLane"]
 
 STEPS = {"mantissa": 127 << 9, "shift": 9}
 """The scale word of 127."""
@@ -50,14 +50,14 @@ LATENCY = {
     Kind.REQUANTIZED: _SCALED,
     Kind.ADDED: _SCALED,
     Kind.ROTATED: _SCALED + Rotate.latency,
-    Kind.GATED: _SCALED + Gate.latency,
+    Kind.GATED: _SCALED + SiluGate.latency,
     Kind.POWER: _OPERAND + Exponential.latency,
     Kind.SUM: _OPERAND,
 }
 """Stage at whose end the result is taken, when memories answer in stage 1."""
 
 
-class Lane(wiring.Component):
+class VectorLane(wiring.Component):
     """Computes one element: operands in stage 1, result at the end of stage :data:`LATENCY`.
 
     The throughput is one element per enabled cycle. Controls that belong to a stage are to be
@@ -153,7 +153,7 @@ class Lane(wiring.Component):
         m = Module()
         m.submodules.requantizer = requantizer = Requantizer()
         m.submodules.exponential = exponential = Exponential()
-        m.submodules.gate = gate = Gate()
+        m.submodules.gate = gate = SiluGate()
         m.submodules.square = square = Square()
 
         value = Signal(signed(32), reset_less=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from diptych.mesh.core import CAUSES
-from diptych.mesh.router import DIRECTIONS
+from diptych.mesh.fabric import DIRECTION_NAMES
 from diptych_sim.account.errors import AccountError
 
 __all__ = ["add_tiles", "bytes_by_level", "fabric_bytes", "tile_changes"]
@@ -26,7 +26,7 @@ def bytes_by_level(**known: int | None) -> dict[str, int | None]:
 
 def fabric_bytes(counters: Mapping[str, int]) -> int:
     """Return bytes times hops: what left to neighbors."""
-    return WAVELET_BYTES * sum(counters[way] for way in DIRECTIONS)
+    return WAVELET_BYTES * sum(counters[way] for way in DIRECTION_NAMES)
 
 
 def tile_changes(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from diptych.mesh.fabric import Port
 from diptych_sim.compiler.collectives.algorithms import group_size
 from diptych_sim.compiler.collectives.compile import ALGORITHMS, Collective, plan_collective
-from diptych_sim.compiler.collectives.plan import Place, Plan, opposite, step
+from diptych_sim.compiler.collectives.plan import Place, Plan
 
 __all__ = ["bound_cycles", "choose", "predict", "published_cycles"]
 
@@ -102,9 +102,9 @@ class _Model:
                     if port is Port.RAMP:
                         self._arrives[place, entry.color] = color
                     else:
-                        down, right = step(port)
+                        down, right = port.step
                         there = (place[0] + down, place[1] + right)
-                        self._came[there, entry.color, opposite(port)] = (place, color)
+                        self._came[there, entry.color, port.opposite] = (place, color)
             for index, move in enumerate(plan.moves[place]):
                 if move.sends is not None:
                     self._gives[place, move.sends] = index

@@ -9,7 +9,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from diptych.mesh.router import DIRECTIONS
+from diptych.mesh.fabric import DIRECTION_NAMES
 
 from .watchdog import tile_body
 
@@ -123,8 +123,8 @@ class Windows:
         rows, columns = self._size
         place = f"tile_{self._rng.randrange(rows)}_{self._rng.randrange(columns)}"
         router = tile_body(self._mesh[place]).router
-        counters = [getattr(router, f"count_{direction}") for direction in DIRECTIONS]
-        valids = [getattr(router, f"{direction}_o__valid") for direction in DIRECTIONS]
+        counters = [getattr(router, f"count_{direction}") for direction in DIRECTION_NAMES]
+        valids = [getattr(router, f"{direction}_o__valid") for direction in DIRECTION_NAMES]
         expected = [int(counter.value) for counter in counters]
         for _ in range(WINDOW):
             await self._edge

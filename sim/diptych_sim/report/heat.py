@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.mesh.router import DIRECTIONS
+from diptych.mesh.fabric import DIRECTION_NAMES
 from diptych_sim.account.decode_operations import decode_windows
 from diptych_sim.run.folder import RunFolder
 
@@ -51,7 +51,7 @@ def heat_frames(run: RunFolder) -> dict[str, Any] | None:
         if start not in values or end not in values or start >= end:
             continue
         gained = dict(zip(names, (values[end] - values[start]).T, strict=True))
-        links = np.stack([gained[way] for way in DIRECTIONS], axis=1)
+        links = np.stack([gained[way] for way in DIRECTION_NAMES], axis=1)
         frames.append(
             {
                 "title": title,

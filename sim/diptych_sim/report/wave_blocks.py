@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from diptych.mesh.fabric import PORT_NAMES
+
 __all__ = ["BLOCKS", "DEFAULT_BLOCKS", "Block", "WaveBlockError", "choose_blocks"]
 
 Group = tuple[str, tuple[str, ...]]
@@ -90,7 +92,7 @@ _TILE = {
     ],
     **{
         f" {way} {words}": _stream(f"{way}_{end}", "color", "control", "data", payload="wavelet")
-        for way in ("north", "east", "south", "west", "ramp")
+        for way in PORT_NAMES
         for words, end in (("in", "i"), ("out", "o"))
     },
 }

@@ -8,20 +8,13 @@ from typing import Any
 import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from diptych.mesh.fabric import Load, Port, header
+from diptych.mesh.fabric import DIRECTIONS, Load, Port, header
 from diptych_sim.host.clocking import current_cycle, start_clock_and_reset
 from diptych_sim.host.streams import sometimes
 from diptych_tb.mesh.links import LinkMonitor, LinkSource
 
 COLORS = 10
 WAVELETS = 30
-STEPS = {Port.NORTH: (-1, 0), Port.EAST: (0, 1), Port.SOUTH: (1, 0), Port.WEST: (0, -1)}
-OPPOSITE = {
-    Port.NORTH: Port.SOUTH,
-    Port.SOUTH: Port.NORTH,
-    Port.EAST: Port.WEST,
-    Port.WEST: Port.EAST,
-}
 Place = tuple[int, int]
 
 
@@ -31,7 +24,7 @@ def _walk(rng: random.Random, rows: int, columns: int, start: int, end: int) -> 
     def from_here(way: list[Place]) -> list[Place] | None:
         if way[-1] == (end, 0) and (len(way) > 1 or start == end):
             return way
-        steps = list(STEPS.values())
+        steps = [port.step for port in DIRECTIONS]
         rng.shuffle(steps)
         for down, right in steps:
             place = (way[-1][0] + down, way[-1][1] + right)
@@ -53,9 +46,9 @@ def _routes(way: list[Place]) -> list[tuple[Place, Port, Port]]:
     source = Port.WEST
     for here, there in zip(way, [*way[1:], (way[-1][0], -1)], strict=True):
         step = (there[0] - here[0], there[1] - here[1])
-        target = next(port for port, move in STEPS.items() if move == step)
+        target = next(port for port in DIRECTIONS if port.step == step)
         out.append((here, source, target))
-        source = OPPOSITE[target]
+        source = target.opposite
     return out
 
 

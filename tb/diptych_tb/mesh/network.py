@@ -13,10 +13,18 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from diptych.mesh.fabric import COLOR_BITS, POSITION_BITS, Combine, LinkSignature, Port, Route
+from diptych.mesh.fabric import (
+    COLOR_BITS,
+    DIRECTIONS,
+    POSITION_BITS,
+    Combine,
+    LinkSignature,
+    Port,
+    Route,
+)
 from diptych.mesh.router import Router
 from diptych.precompiled import Precompiled
-from diptych_sim.compiler.collectives.plan import Place, opposite, step
+from diptych_sim.compiler.collectives.plan import Place
 from diptych_sim.compiler.tile.routes import RouteEntry, check_routes
 from diptych_sim.golden import fabric
 
@@ -24,7 +32,6 @@ __all__ = ["Network", "RouterMesh", "random_tables"]
 
 Wavelet = tuple[int, int]
 """Data and control bit."""
-DIRECTIONS = (Port.NORTH, Port.EAST, Port.SOUTH, Port.WEST)
 
 
 class RouterMesh(wiring.Component):
@@ -83,9 +90,9 @@ class RouterMesh(wiring.Component):
             ]
             edge = 0
             for port in DIRECTIONS:
-                there = (place[0] + step(port)[0], place[1] + step(port)[1])
+                there = (place[0] + port.step[0], place[1] + port.step[1])
                 if there in routers:
-                    name, other = port.name.lower(), opposite(port).name.lower()
+                    name, other = port.label, port.opposite.label
                     sends = getattr(router, f"{name}_o")
                     wiring.connect(m, sends, getattr(routers[there], f"{other}_i"))
                 else:
@@ -146,8 +153,8 @@ class Network:
             if port is Port.RAMP:
                 out.setdefault((place, entry.color), []).append(result)
             else:
-                there = (place[0] + step(port)[0], place[1] + step(port)[1])
-                self._queue(there, entry.color, opposite(port)).append(result)
+                there = (place[0] + port.step[0], place[1] + port.step[1])
+                self._queue(there, entry.color, port.opposite).append(result)
                 todo.add((there, entry.color))
         if control and entry.next is not None:
             self._position[node] = entry.next
@@ -198,7 +205,7 @@ class _Tree:
     levels: list[list[Place]]
 
     def children(self, place: Place) -> list[Port]:
-        return [opposite(link[1]) for link in self.up.values() if link and link[0] == place]
+        return [link[1].opposite for link in self.up.values() if link and link[0] == place]
 
 
 def _tree(rng: random.Random, rows: int, columns: int) -> _Tree:
@@ -207,9 +214,9 @@ def _tree(rng: random.Random, rows: int, columns: int) -> _Tree:
     depth = {root: 0}
     for _ in range(rng.randint(1, 3 * rows * columns)):
         place, port = rng.choice(sorted(up)), rng.choice(DIRECTIONS)
-        there = (place[0] + step(port)[0], place[1] + step(port)[1])
+        there = (place[0] + port.step[0], place[1] + port.step[1])
         if there not in up and there[0] in range(rows) and there[1] in range(columns):
-            up[there] = (place, opposite(port))
+            up[there] = (place, port.opposite)
             depth[there] = depth[place] + 1
     last = max(depth.values())
     return _Tree(up, [[p for p in up if depth[p] == d] for d in range(last + 1)])

@@ -12,8 +12,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from diptych.mesh.fabric import Combine, Port, Route
-from diptych.mesh.router import PORTS
+from diptych.mesh.fabric import PORT_NAMES, Combine, Port, Route
 from diptych_sim.golden import fabric
 from diptych_sim.host.clocking import current_cycle, start_clock_and_reset
 from diptych_sim.host.fields import Fields
@@ -109,8 +108,12 @@ def _draw(rng: random.Random, color: int) -> dict[str, int]:
 class _Bench:
     def __init__(self, dut: Any, rng: random.Random, idle: float, stall: float) -> None:
         self.dut = dut
-        self.sources = [LinkSource(dut, f"{p}_i", COLORS, rng, sometimes(rng, idle)) for p in PORTS]
-        self.monitors = [LinkMonitor(dut, f"{p}_o", COLORS, sometimes(rng, stall)) for p in PORTS]
+        self.sources = [
+            LinkSource(dut, f"{p}_i", COLORS, rng, sometimes(rng, idle)) for p in PORT_NAMES
+        ]
+        self.monitors = [
+            LinkMonitor(dut, f"{p}_o", COLORS, sometimes(rng, stall)) for p in PORT_NAMES
+        ]
         dut.edge.value = 0
         dut.route_write__valid.value = 0
 
@@ -144,7 +147,7 @@ class _Bench:
         ]
 
     def counters(self) -> list[int]:
-        return [int(getattr(self.dut, f"count_{p}").value) for p in PORTS]
+        return [int(getattr(self.dut, f"count_{p}").value) for p in PORT_NAMES]
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
@@ -172,7 +175,7 @@ async def delivers_everything_once_and_in_order(
     for port in range(5):
         for color in range(COLORS):
             assert bench.got(port, color) == expected.get((port, color), []), (
-                f"{PORTS[port]}, color {color}"
+                f"{PORT_NAMES[port]}, color {color}"
             )
     seen = [sum(map(len, monitor.wavelets)) for monitor in bench.monitors]
     assert bench.counters() == seen

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from diptych.mesh.fabric import Port
 from diptych_sim.engine.lanes import mesh as lane_mesh
 from diptych_sim.engine.lanes import translate
 from diptych_sim.engine.lanes.build import compile_design
@@ -76,8 +77,13 @@ FAULTS = {
         lambda text: text.replace("j * PART + k]", "j * PART + (k ^ 1)]")
     ),
     "a port reads another bank": _emitted(_other_bank),
-    "a neighbor is another one": lambda monkeypatch: monkeypatch.setitem(
-        lane_mesh.STEPS, "south", (-1, 0)
+    "a neighbor is another one": lambda monkeypatch: monkeypatch.setattr(
+        lane_mesh,
+        "DIRECTIONS",
+        [
+            *(port for port in Port if port not in (Port.SOUTH, Port.RAMP)),
+            SimpleNamespace(label="south", opposite=Port.NORTH, step=(-1, 0)),
+        ],
     ),
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isqrt
 
 from diptych.mesh.fabric import Port
-from diptych_sim.compiler.collectives.plan import Line, Place, Plan, opposite, step
+from diptych_sim.compiler.collectives.plan import Line, Place, Plan
 
 __all__ = [
     "Tree",
@@ -204,8 +204,8 @@ def spanning_tree(root: Place, rows: range, columns: range) -> Tree:
             tree[r, c] = (up[r, c], [])
     for (r, c), port in up.items():
         if port is not None:
-            down, right = step(port)
-            tree[r + down, c + right][1].append(opposite(port))
+            down, right = port.step
+            tree[r + down, c + right][1].append(port.opposite)
     return tree
 
 

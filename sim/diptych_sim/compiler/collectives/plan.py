@@ -18,8 +18,6 @@ __all__ = [
     "Place",
     "Plan",
     "line",
-    "opposite",
-    "step",
 ]
 
 Place = tuple[int, int]
@@ -57,16 +55,6 @@ class Move:
     background: bool = False
 
 
-def step(port: Port) -> Place:
-    """Return rows and columns to the neighbor behind a port."""
-    return {Port.NORTH: (-1, 0), Port.EAST: (0, 1), Port.SOUTH: (1, 0), Port.WEST: (0, -1)}[port]
-
-
-def opposite(port: Port) -> Port:
-    """Return the port on the other end of a link."""
-    return Port((port + 2) % 4)
-
-
 @dataclass(frozen=True)
 class Line:
     """Tiles in a line, the root first.
@@ -86,9 +74,9 @@ class Line:
 
 def line(root: Place, away: Port, length: int) -> Line:
     """Return the line of ``length`` tiles that begins at a root."""
-    down, right = step(away)
+    down, right = away.step
     places = tuple((root[0] + n * down, root[1] + n * right) for n in range(length))
-    return Line(places, opposite(away), away)
+    return Line(places, away.opposite, away)
 
 
 @dataclass

@@ -50,13 +50,6 @@ RouteTables = Sequence[Sequence[Sequence[RouteEntry]]]
 """Routes of every tile, ``[row][column][color]``."""
 _Place = tuple[int, int]
 _Node = tuple[int, int, int]  # row, column, color
-_STEPS = {Port.NORTH: (-1, 0), Port.EAST: (0, 1), Port.SOUTH: (1, 0), Port.WEST: (0, -1)}
-_OPPOSITE = {
-    Port.NORTH: Port.SOUTH,
-    Port.EAST: Port.WEST,
-    Port.SOUTH: Port.NORTH,
-    Port.WEST: Port.EAST,
-}
 
 
 class RouteError(ValueError):
@@ -83,11 +76,11 @@ class _Checker:
         """Return the tile behind a port; None is the core or the host."""
         if port is Port.RAMP or (port is Port.WEST and node[1] == 0):
             return None
-        down, right = _STEPS[port]
+        down, right = port.step
         place = (node[0] + down, node[1] + right)
         if place[0] not in range(self.rows) or place[1] not in range(self.columns):
             raise RouteError(
-                f"{_name(node)} must not {verb} the {port.name.lower()}: tile {place} is outside "
+                f"{_name(node)} must not {verb} the {port.label}: tile {place} is outside "
                 f"of the {self.rows}x{self.columns} mesh"
             )
         return place
@@ -96,7 +89,7 @@ class _Checker:
         place = self.neighbor(node, port, "come from")
         if place is None:
             return "the ramp" if port is Port.RAMP else "the west (the host)"
-        return f"the {port.name.lower()} (tile {place})"
+        return f"the {port.label} (tile {place})"
 
     def entry(self, node: _Node, entry: RouteEntry) -> None:
         """Check a color of a router by itself."""
@@ -133,7 +126,7 @@ class _Checker:
                     if place is None:
                         receiver, side = (*node[:2], position.color), port
                     else:
-                        receiver, side = (*place, position.color), _OPPOSITE[port]
+                        receiver, side = (*place, position.color), port.opposite
                     # The ramp is on both sides: what the core sends, and what it gets.
                     key = (receiver, side) if place else ((*receiver[:2], -1 - receiver[2]), side)
                     other = senders.setdefault(key, node)
@@ -155,13 +148,13 @@ class _Checker:
                     takes.add((node, port))
                     if place is not None and (node, port) not in senders:
                         raise RouteError(
-                            f"{_name(node)} must not wait for the {port.name.lower()}: "
+                            f"{_name(node)} must not wait for the {port.label}: "
                             f"tile {place} never sends it"
                         )
         for (node, port), sender in senders.items():
             if node[2] >= 0 and (node, port) not in takes:
                 raise RouteError(
-                    f"{_name(sender)} must not go to the {_OPPOSITE[port].name.lower()}: "
+                    f"{_name(sender)} must not go to the {port.opposite.label}: "
                     f"tile {node[:2]} never takes color {node[2]} from there"
                 )
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 
-from diptych.mesh.fabric import Port
+from diptych.mesh.fabric import DIRECTIONS, Port
 from diptych.mesh.host_port import HostPort
 from diptych.mesh.tile import Tile
 from diptych_sim.engine.compile_jobs import Progress
@@ -25,8 +25,6 @@ __all__ = ["Failure", "LaneMesh", "Part", "State", "Word", "elements"]
 
 T = TypeVar("T")
 
-OPPOSITE = {"north": "south", "east": "west", "south": "north", "west": "east"}
-STEPS = {"north": (-1, 0), "east": (0, 1), "south": (1, 0), "west": (0, -1)}
 TYPES = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
@@ -69,7 +67,8 @@ class Failure(NamedTuple):
 def _pairs() -> list[tuple[str, str]]:
     """Return the tile's inputs with the outputs of its neighbors that drive them."""
     out = [("x_in", "x_out")]
-    for way, other in OPPOSITE.items():
+    for port in DIRECTIONS:
+        way, other = port.label, port.opposite.label
         out += [(f"{way}_i__{part}", f"{other}_o__{part}") for part in ("valid", "wavelet")]
         out.append((f"{way}_o__credit", f"{other}_i__credit"))
     return out
@@ -145,9 +144,9 @@ class LaneMesh:
 
     def _connect(self) -> None:
         driver, mesh = self._driver, self._mesh
-        for way, other in OPPOSITE.items():
-            # Toward a way, so into the neighbor's opposite port.
-            down, right = STEPS[way]
+        for direction in DIRECTIONS:
+            way, other = direction.label, direction.opposite.label
+            down, right = direction.step
             for name in ("valid", "wavelet"):
                 for f, t, size in self._ends(f"{way}_o__{name}", f"{other}_i__{name}"):
                     driver.mesh_wire(mesh, f, t, size, down, right)
