@@ -16,11 +16,12 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from isa_pages import PAGES, page_text
+from sphinx.cmd.build import build_main
+
 import diptych
 import diptych_sim
 import diptych_tb
-from isa_pages import PAGES, page_text
-from sphinx.cmd.build import build_main
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(__file__).resolve().parent

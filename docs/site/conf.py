@@ -38,8 +38,6 @@ myst_heading_anchors = 3
 highlight_language = "none"
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
-autodoc_class_signature = "separated"
 autodoc_mock_imports = ["torch"]
 autodoc_default_options = {"members": True, "exclude-members": "elaborate"}
 add_module_names = False
@@ -61,5 +59,6 @@ def _docstring(
 
 
 def setup(app: Any) -> None:
+    """Connect the hook."""
     # Before napoleon, which does not know the section.
     app.connect("autodoc-process-docstring", _docstring, priority=100)

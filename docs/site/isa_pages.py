@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from amaranth.hdl import Shape
 from amaranth.lib import data
@@ -23,7 +23,7 @@ from diptych.systolic import isa as panel_isa
 
 __all__ = ["PAGES", "Page", "drawing", "page_text"]
 
-_BIT, _ROW = 26, 44  # pixels of a bit and of a word
+_BIT, _ROW = 26, 60  # pixels of a bit and of a word
 _WORD = 32
 
 
@@ -85,7 +85,7 @@ def page_text(page: Page) -> str:
         if inspect.isclass(part) and not issubclass(part, data.Layout):
             lines += _members(page.module, part)
             continue
-        layout = part() if inspect.isclass(part) else part
+        layout = cast("data.StructLayout", part() if inspect.isclass(part) else part)
         for where, words, replaced in page.drawings:
             if where == name:
                 lines += [f"{words}:", "", drawing(_replace(layout, replaced)), ""]
@@ -128,7 +128,9 @@ def _attributes(module: ModuleType, name: str) -> dict[str, str]:
     """Return the entries of a layout's section Members."""
     text = inspect.getdoc(getattr(module, name)) or ""
     section = re.search(r"^Members\n-+\n(.*)", text, re.MULTILINE | re.DOTALL)
-    pairs = re.findall(r"^(\w+) : [^\n]*\n((?: +[^\n]*\n?)+)", section[1] if section else "", re.M)
+    pairs = re.findall(
+        r"^(\w+) : [^\n]*\n((?: +[^\n]*\n?)+)", section[1] if section else "", re.MULTILINE
+    )
     return {name: " ".join(body.split()) for name, body in pairs}
 
 
@@ -164,10 +166,7 @@ def drawing(layout: data.StructLayout) -> str:
     words = -(-layout.size // _WORD)
     left = 70 if words > 1 else 4
     width, height = left + _WORD * _BIT + 4, words * (_ROW + 22) + 6
-    parts = [
-        f'<svg class="bits" viewBox="0 0 {width} {height}" width="{width}" role="img" '
-        f'aria-label="Bit fields" xmlns="http://www.w3.org/2000/svg">'
-    ]
+    parts = [f'<svg class="bits" viewBox="0 0 {width} {height}" width="{width}" role="img">']
     for word in range(words):
         if words > 1:
             y = word * (_ROW + 22) + 16 + _ROW // 2 + 4
@@ -194,10 +193,10 @@ def _box(name: str, low: int, bits: int, left: int, y: int) -> Iterable[str]:
     size, turn = 12, ""
     if len(name) * 7 > wide:
         turn = f' transform="rotate(-90 {middle:g} {center:g})"'
-        size = min(12, int(1.6 * _ROW / len(name)))
+        size = min(12, int(1.7 * _ROW / len(name)))
     yield (
         f'<text x="{middle:g}" y="{center + 4:g}" text-anchor="middle" '
-        f'font-size="{size}"{turn}>{name}</text>'
+        f'style="font-size: {size}px"{turn}>{name}</text>'
     )
 
 

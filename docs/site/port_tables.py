@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from amaranth.hdl import Shape
@@ -15,7 +16,7 @@ from amaranth.lib.wiring import Flow, Out
 from diptych.precompiled import Precompiled
 from diptych.systolic.vector_control import VectorSizes
 
-__all__ = ["PortTableError", "example", "is_component", "meanings", "port_table", "ports"]
+__all__ = ["example", "is_component", "meaning_of", "port_table", "ports"]
 
 _SIZES = VectorSizes()
 _LINE = data.ArrayLayout(8, _SIZES.line)
@@ -47,10 +48,6 @@ _EXAMPLES: dict[str, Any] = {
 """Values of parameters without a default, by name."""
 
 
-class PortTableError(ValueError):
-    """A port without a meaning in its component's docstring."""
-
-
 def is_component(value: object) -> bool:
     """Return whether a value is a component of the hardware whose ports are its own."""
     return (
@@ -74,8 +71,8 @@ def example(component: type[Any]) -> tuple[Any, dict[str, Any]]:
     return instance, given
 
 
-def ports(signature: wiring.Signature, flow: Flow = Out) -> Iterator[tuple[str, str, str]]:
-    """Yield name, direction and shape of every port; dimensions follow a name in brackets."""
+def ports(signature: Any, flow: Flow = Out) -> Iterator[tuple[str, str, str]]:
+    """Yield name, direction and shape of every port of a signature; dimensions follow a name in brackets."""
     for name, member in signature.members.items():
         suffix = "".join(f"[{size}]" for size in member.dimensions)
         outward = member.flow if flow is Out else member.flow.flip()
@@ -100,13 +97,18 @@ def _shape(shape: Any) -> str:
     return f"signed {bits}" if Shape.cast(shape).signed else bits
 
 
-def meanings(component: type[Any]) -> dict[str, str]:
+@cache
+def _meanings(component: type[Any]) -> dict[str, str]:
     """Return the entries of a docstring's section Members: meaning by name; ``x, ...`` by prefix."""
     text = inspect.getdoc(component) or ""
-    section = re.search(r"^Members\n-+\n(.*?)(?=^\w[^\n]*\n-+\n|\Z)", text, re.MULTILINE | re.DOTALL)
+    section = re.search(
+        r"^Members\n-+\n(.*?)(?=^\w[^\n]*\n-+\n|\Z)", text, re.MULTILINE | re.DOTALL
+    )
     found: dict[str, str] = {}
     for head, body in re.findall(
-        r"^(\w[^\n:]*?)(?: ?:[^\n]*)?\n((?:[ ]+[^\n]*\n?|\n)+)", section[1] if section else "", re.MULTILINE
+        r"^(\w[^\n:]*?)(?: ?:[^\n]*)?\n((?:[ ]+[^\n]*\n?|\n)+)",
+        section[1] if section else "",
+        re.MULTILINE,
     ):
         meaning = " ".join(body.split())
         names = [name.strip() for name in head.split(",")]
@@ -117,7 +119,9 @@ def meanings(component: type[Any]) -> dict[str, str]:
     return found
 
 
-def _meaning(port: str, known: dict[str, str]) -> str:
+def meaning_of(component: type[Any], port: str) -> str:
+    """Return what a docstring says of a port; nothing if it leaves it out."""
+    known = _meanings(component)
     name = re.split(r"[.\[]", port)[0]
     if name in known:
         return known[name]
@@ -128,7 +132,6 @@ def _meaning(port: str, known: dict[str, str]) -> str:
 def port_table(component: type[Any]) -> list[str]:
     """Return the lines of a reStructuredText table of all ports."""
     instance, given = example(component)
-    known = meanings(component)
     lines = ["", ".. rubric:: Ports", ""]
     if plain := {name: value for name, value in given.items() if isinstance(value, int)}:
         shown = ", ".join(f"{name}={value}" for name, value in plain.items())
@@ -146,7 +149,7 @@ def port_table(component: type[Any]) -> list[str]:
     ]
     before = ""
     for port, way, shape in ports(instance.signature):
-        meaning = _meaning(port, known)
+        meaning = meaning_of(component, port)
         lines += [
             f"   * - ``{port}``",
             f"     - {way}",
