@@ -74,7 +74,7 @@ def gather(source: Path) -> None:
         (source / f"isa-{name}.md").write_text(page_text(page), "utf-8")
 
     index = (source / "index.md").read_text("utf-8")
-    guide = [*re.findall(r"\]\(([^):#]+)\.md\)", index), "README", "CHANGELOG"]
+    guide = [*re.findall(r"\]\(([^):#]+)\.md\)", index), "Overview <README>", "CHANGELOG"]
     index += "\n" + _toctree(guide, "Guide")
     blocks = (source / "blocks.md").read_text("utf-8")
     pages = re.findall(r"\]\((blocks/[^):#]+)\.md\)", blocks)

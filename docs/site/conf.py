@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Sphinx configuration; ``build.py`` gathers the sources and calls Sphinx with it."""
 
+import inspect
 import os
 import re
 import sys
@@ -58,7 +59,19 @@ def _docstring(
     lines[start:end] = port_table(value)
 
 
+def _signature(
+    _app: Any, what: str, _name: str, value: Any, _options: Any, shown: str, returns: str
+) -> tuple[str, str | None]:
+    """Give a component the parameters of its ``__init__``, not those of Amaranth's metaclass."""
+    if what != "class" or not is_component(value):
+        return shown, returns
+    signature = inspect.signature(value)
+    plain = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return str(signature.replace(parameters=plain, return_annotation=signature.empty)), None
+
+
 def setup(app: Any) -> None:
-    """Connect the hook."""
+    """Connect the hooks."""
     # Before napoleon, which does not know the section.
     app.connect("autodoc-process-docstring", _docstring, priority=100)
+    app.connect("autodoc-process-signature", _signature)

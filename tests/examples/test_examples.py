@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Every command of examples/README.md prints the text below it.
 
-Seen to fail: a changed number of a tile, a block that does not clear its total after the last
+Faults that were planted and seen to fail: a changed number of a tile, a block that does not clear its total after the last
 element of a row, another mesh in the sweep.
 """
 
