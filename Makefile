@@ -30,6 +30,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 DEV := .venv/.ready-dev
+DOCS := .venv/.ready-docs
 
 # Variables go to the command through the environment, so that no prompt is read as shell.
 export PROMPT TOKENS MODEL MESH ARRAY ENGINE OUT FROM TO BLOCKS BLOCK
@@ -38,7 +39,7 @@ options = $(if $(PROMPT),--prompt "$$PROMPT") $(if $(TOKENS),--tokens "$$TOKENS"
 	$(if $(ARRAY),--array "$$ARRAY") $(if $(ENGINE),--engine "$$ENGINE") \
 	$(if $(OUT),--out "$$OUT") $(ARGS)
 
-.PHONY: help setup sim sim-prefill sim-decode report waves test test-slow tb lint format verilog model \
+.PHONY: help setup sim sim-prefill sim-decode report waves test test-slow tb lint format docs verilog model \
 	bench clean distclean
 
 help: ## List the targets
@@ -66,6 +67,10 @@ $(READY): pyproject.toml
 $(DEV): $(READY)
 	@echo 'Adding the development tools to .venv ...' >&2
 	@$(pip_install) -e '.[dev]'
+	@touch $@
+
+$(DOCS): $(READY)
+	@$(pip_install) -e '.[docs]'
 	@touch $@
 
 sim: $(READY) ## Write text: prefill, KV link and decode, all in RTL
@@ -108,6 +113,10 @@ format: $(DEV) ## Format the sources and apply the safe fixes
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
+docs: $(DOCS) ## Write the documentation as HTML to build/docs, with API and ISA pages
+	@$(BIN)/python docs/site/build.py build/docs
+	@echo build/docs/index.html
+
 verilog: $(READY) ## Write the Verilog of both panels to build/verilog
 	@$(BIN)/diptych verilog --out build/verilog $(if $(MESH),--mesh "$$MESH") \
 		$(if $(ARRAY),--array "$$ARRAY") $(ARGS)
@@ -121,7 +130,7 @@ bench: $(READY) ## Measure build time and simulation speed
 
 clean: ## Remove what was built
 	@rm -rf build dist .pytest_cache .ruff_cache .hypothesis
-	@find rtl sim tb tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find rtl sim tb tests examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove .venv as well
 	@rm -rf .venv

@@ -2,6 +2,7 @@
 """The lane engine: the golden model's tokens, and Verilator's state."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
