@@ -47,7 +47,7 @@ class Precompiled(wiring.Component):
 
     Members
     -------
-    Those of the prototype.
+    As of the prototype.
 
     Raises
     ------

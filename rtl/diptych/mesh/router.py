@@ -227,7 +227,7 @@ class Router(wiring.Component):
         m.d.comb += s.complete.eq(routed & met & ~s.moving)
         wanted = Signal(self.colors)
         for k in range(self.colors):
-            # The last bit stands for the comparator.
+            # The last bit is the comparator.
             wants = Signal(6, name=f"targets_{k}")
             free = Signal(5, name=f"free_{k}")
             m.d.comb += wants.eq(Cat(*(s.target[p][k] for p in Port), s.compares[k]))

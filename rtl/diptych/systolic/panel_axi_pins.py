@@ -88,7 +88,7 @@ class PrefillWithPins(wiring.Component):
         fixed = {"size": Const(_SIZE, 3), "burst": Const(_INCR, 2)}
         for channel, widths in _WIDTHS.items():
             port = getattr(panel.axi, channel)
-            # Inside the panel these names stand for the ports of its engines.
+            # Signals of the HBM port under names of their own, for waves.
             for part in ("valid", "ready", "payload"):
                 value = getattr(port, part)
                 seen = Signal.like(value, name=f"hbm__{channel}__{part}")

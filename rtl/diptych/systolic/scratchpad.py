@@ -183,7 +183,7 @@ class Scratchpad(wiring.Component):
         group_bits = ceil_log2(self.group)
         bank_bits = ceil_log2(depth)
 
-        # What a writer offers, as a block.
+        # The write of each writer, as a block.
         offered = {}
         for name, port in writers:
             bits = len(Value.cast(port.data))
@@ -204,7 +204,7 @@ class Scratchpad(wiring.Component):
             storage = BankedMemory(width=8 * self.block, depth=depth, parts=self.block)
             m.submodules[f"bank_{bank}"] = storage
             write, read = storage.write, storage.reads[0]
-            m.d.comb += read.en.eq(1)  # a read that nobody asked for harms nobody
+            m.d.comb += read.en.eq(1)  # an unused read has no effect
             line_in_block = Signal(range(max(2, self.block // self.line)), name=f"line_{bank}")
             # The last assignment wins, so the first in priority comes last.
             for name, port in reversed(readers):

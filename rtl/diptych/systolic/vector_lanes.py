@@ -186,7 +186,7 @@ class VectorLane(wiring.Component):
             with m.If(self.keep):
                 m.d.sync += kept.eq(requantizer.result)
 
-        # Blocks that an op does not use stand still.
+        # Blocks that an operation does not use are disabled.
         powers = Signal()
         gates = Signal()
         m.d.comb += [
