@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Components whose Verilog is emitted once, however often they are instantiated."""
+"""Stand-ins for components whose Verilog is emitted once, however often they are instantiated.
+
+Components instantiate the stand-ins, so they are part of the hardware; whoever emits Verilog or
+simulates with Amaranth chooses with :func:`collecting` or :func:`inlined` what they elaborate to.
+"""
 
 import copyreg
 from collections.abc import Iterator
@@ -43,7 +47,7 @@ class Precompiled(wiring.Component):
 
     Members
     -------
-    Those of the prototype.
+    As of the prototype.
 
     Raises
     ------
@@ -82,11 +86,11 @@ class Precompiled(wiring.Component):
         copies: dict[int, Any] = {}
         body: Any = deepcopy(self.prototype, copies)
         m.submodules.body = body
-        # Its copies are used in its place; Amaranth warns of what is never used.
+        # The copies replace it; Amaranth would warn of an unused prototype.
         vars(self.prototype)["_MustUse__used"] = True
         for copied in list(copies.values()):
             if isinstance(copied, Signal):
-                # By this number Amaranth tells signals apart.
+                # Amaranth identifies signals by this number.
                 vars(copied)["duid"] = vars(Signal())["duid"]
         for path, member, value in self.signature.flatten(self):
             inner: Any = body

@@ -45,9 +45,9 @@ class System(wiring.Component):
     Members
     -------
     hbm : :py:`In(stream.Signature(...))`
-        As :attr:`.Hbm.host`.
+        As ``host`` of :class:`.Hbm`.
     rows : :py:`In(stream.Signature(HostLine())).array(mesh_rows)`
-        Load packets.
+        Load packets of each row.
     settings : :py:`In(stream.Signature(Setting()))`
         Settings of the link.
     damage : :py:`In(32)`
@@ -57,7 +57,7 @@ class System(wiring.Component):
     finished : :py:`Out(1)`
         The prefill program has ended.
     link_busy : :py:`Out(1)`
-        The link has something to deliver.
+        The link has words to deliver.
     link_word : :py:`Out(1)`
         A word is on the link's forward wires.
     token, token_valid : :py:`Out(32)`, :py:`Out(1)`

@@ -14,7 +14,7 @@ __all__ = ["Function", "ScaleFunction"]
 
 
 class Function(enum.Enum, shape=2):
-    """What :class:`ScaleFunction` computes.
+    """Functions of :class:`ScaleFunction`.
 
     ``RECIPROCAL`` is ``1 / v`` and ``RSQRT`` is ``1 / sqrt(v)`` of any ``v`` (0 counts as 1).
     ``TO_SCALE`` is ``v`` itself, exact, for ``v`` up to 65535.

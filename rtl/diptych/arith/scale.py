@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Scale words, and the rounding that every multiplication by one ends in.
+"""Scale words, and the rounding after a multiplication by one.
 
 A scale word is the positive real number ``mantissa * 2**-shift``. Its 22 bits are the lower bits
 of the 32-bit word in which it travels.
@@ -52,8 +52,8 @@ def round_clamp(
     shape = Shape.cast(product.shape())
     result = Signal(Shape(width, shape.signed), name=name)
     clamped = Signal(name=f"{name}_clamped")
-    # One bit below the point is kept, so that adding it rounds half up. Everything is decided
-    # before that addition: a sum in all bits is what a simulator is slow at.
+    # One fraction bit is kept, and added to round half up. Saturation is decided before that
+    # addition, because wide sums are slow in simulation.
     halves = Signal(Shape(shape.width + 1, shape.signed), name=f"{name}_halves")
     above = Signal(name=f"{name}_above")
     below = Signal(name=f"{name}_below")

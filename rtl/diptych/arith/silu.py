@@ -17,8 +17,8 @@ __all__ = ["SiluGate"]
 class SiluGate(wiring.Component):
     """Computes ``SiLU(gate) * up * word``, saturated to ``+-32767``.
 
-    SiLU takes and gives 11 fraction bits, and rounds half up; its sigmoid has 15 fraction bits,
-    and beyond arguments of 8 stays what it is just below 8. The product with ``up`` is exact, and
+    Argument and result of SiLU have 11 fraction bits, rounded half up; its sigmoid has 15 fraction
+    bits, and is constant for arguments of 8 and above. The product with ``up`` is exact, and
     the one with ``word`` is rounded half up.
 
     The latency is :attr:`latency` enabled cycles (look up; interpolate; three multiplications;
@@ -31,7 +31,7 @@ class SiluGate(wiring.Component):
     gate : :py:`In(signed(16))`
         Argument of SiLU, 11 fraction bits.
     up : :py:`In(signed(16))`
-        What is gated.
+        Factor that is gated.
     word : :py:`In(ScaleWord)`
         Scale of the result.
     result : :py:`Out(signed(16))`
@@ -60,7 +60,7 @@ class SiluGate(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        # What the last stages need travels beside the first ones.
+        # Operands of the last stages, delayed.
         gates = [
             self.gate,
             *(Signal(signed(16), name=f"gate_{n}", reset_less=True) for n in (1, 2)),

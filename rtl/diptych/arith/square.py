@@ -22,9 +22,9 @@ class Square(wiring.Component):
     value : :py:`In(signed(16))`
         The element.
     shift : :py:`In(5)`
-        Bits that are cut off the square, so that a row's sum fits 32 bits.
+        Bits that are dropped from the square, so that the sum of a row fits 32 bits.
     square : :py:`Out(31)`
-        What is left of the square.
+        The shifted square.
     magnitude : :py:`Out(16)`
         The absolute value; of -32768, too.
     """

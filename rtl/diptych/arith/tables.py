@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The tables of the arithmetic, and linear interpolation between their knots.
 
-A table is kept as *segments*: the value at a knot, and the step to the next knot. One read gives
-all that interpolation needs.
+A table is stored as *segments*: the value at a knot, and the step to the next knot. One read is
+enough to interpolate.
 """
 
 import math

@@ -11,14 +11,21 @@ __all__ = ["Delay"]
 
 
 class Delay(wiring.Component):
-    """Passes its input on ``latency`` cycles later.
+    """Delays a word by ``latency`` cycles; a word per cycle.
 
     Parameters
     ----------
     shape : ShapeLike
-        What passes.
+        Shape of the word.
     latency : :class:`int`
         Cycles, 2 to 1024.
+
+    Members
+    -------
+    i : :py:`In(shape)`
+        The word.
+    o : :py:`Out(shape)`
+        The word of ``latency`` cycles ago.
     """
 
     i: Any
@@ -36,7 +43,7 @@ class Delay(wiring.Component):
         m.submodules.storage = storage = memory.Memory(
             shape=unsigned(width), depth=self.latency, init=[]
         )
-        # Read what was written a round ago, in the cycle before it is overwritten.
+        # Read the word of one round ago, in the cycle before it is overwritten.
         place = Signal(range(self.latency))
         following = Signal(range(self.latency))
         wrap = place == self.latency - 1

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 SLOTS = 8
-"""Frames that each end can hold: the sender's credits."""
+"""Frames that each end can buffer: credits of the transmitter."""
 SLOT_WORDS = 256
 """Payload words of a frame at most."""
 SEQUENCE_BITS = 8
@@ -55,9 +55,9 @@ class LinkWord(data.StructLayout):
 
 
 class Answer(data.StructLayout):
-    """What the receiver says: the next frame that it expects, the next that it will deliver.
+    """Acknowledgment of the receiver: the frame expected next, the frame to be delivered next.
 
-    ``refused`` tells that a frame was damaged or out of order.
+    ``refused``: a frame was damaged or out of order.
     """
 
     def __init__(self) -> None:
@@ -67,9 +67,9 @@ class Answer(data.StructLayout):
 
 
 def add_frame_memories(m: Module) -> tuple[Any, Any, Any, Any]:
-    """Add the memories of an end of the link; return their ports.
+    """Add the frame memories of an end of the link; return their ports.
 
-    They write and read a word of a frame, and write and read a head, the last without a clock.
+    Ports: write a word, read a word (synchronous), write a head, read a head (asynchronous).
     """
     m.submodules.words = words = memory.Memory(
         shape=unsigned(32), depth=SLOTS * SLOT_WORDS, init=[]

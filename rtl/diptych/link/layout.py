@@ -20,7 +20,7 @@ HEADS = 16
 
 
 class Settings:
-    """Numbers of the layout change's registers; those of a head follow each other."""
+    """Addresses of the registers of the layout change; those of a head are contiguous."""
 
     ROWS = 0
     LAST_COLUMN = 1
@@ -35,7 +35,7 @@ class Settings:
     LAST_PROMPT = 8
     """Number of prompts, less one."""
     TOKENS = 9
-    """Where the tiles expect the token of prompt 0; that of the next is 4 bytes further on."""
+    """SRAM address of the token of prompt 0; that of each next prompt is 4 bytes higher."""
     HEAD = 16
     """``first_column | last_column << 16``; then the address of keys, then that of values."""
     HEAD_STEP = 4
@@ -53,18 +53,23 @@ class LayoutChange(wiring.Component):
 
     Position ``p`` goes to row ``p % rows``, slot ``p // rows``: positions of a layer come in
     order, from 0. A token becomes a WORDS packet into every row; that of the last prompt an
-    ACTIVATE packet, which starts all. A word per cycle.
+    ACTIVATE packet, which starts the tiles. A header word takes a cycle, a
+    payload word 2.
 
     Members
     -------
     settings : :py:`In(stream.Signature(Setting()))`
         Writes registers; always ready.
-    valid, head, address, data, delivered
-        A frame of :class:`.LinkReceiver`.
+    valid, head : :py:`In(1)`, :py:`In(FrameHead())`
+        The oldest frame that is not delivered, from :class:`.LinkReceiver`.
+    address, data : :py:`Out(ceil_log2(SLOT_WORDS))`, :py:`In(32)`
+        Reads a payload word of it; the word follows a cycle later.
+    delivered : :py:`Out(1)`
+        The frame is delivered, for one cycle.
     o : :py:`Out(stream.Signature(32))`
-        Words of packets.
+        Words of load packets.
     row : :py:`Out(8)`
-        The row that they go to.
+        Row of the mesh that the words go to.
     token, token_valid : :py:`Out(32)`, :py:`Out(1)`
         The token (bits 23 to 0) of a prompt (bits 31 to 24), for one cycle.
     """
@@ -205,7 +210,7 @@ class LayoutChange(wiring.Component):
         return m
 
     def _write_registers(self, m: Module) -> tuple[list[Signal], list[list[Signal]]]:
-        """Write the registers of :class:`Settings`; return them: general ones, and those of heads."""
+        """Write the registers of :class:`Settings`; return general ones, and those of heads."""
         general = [Signal(32, name=f"setting_{n}") for n in range(10)]
         places = [
             [Signal(32, name=f"{name}_{head}") for head in range(HEADS)]

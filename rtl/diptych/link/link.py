@@ -46,11 +46,11 @@ class KvLink(wiring.Component):
     token, token_valid : :py:`Out(32)`, :py:`Out(1)`
         The first token.
     busy : :py:`Out(1)`
-        Something that was handed off is not delivered yet.
+        Words that were handed off are not delivered yet.
     on_wires : :py:`Out(1)`
         A word is on the forward wires.
     count_link_sending, count_link_waiting, count_link_idle : :py:`Out(32)`
-        Cycles, each counted once: a word is on the wires; something is not delivered yet; nothing.
+        Cycles, each counted once: a word is on the wires; words are not delivered yet; idle.
     """
 
     i: stream.Interface

@@ -23,20 +23,20 @@ __all__ = ["LinkReceiver"]
 
 
 class LinkReceiver(wiring.Component):
-    """Checks frames, and keeps those that are whole and in order until they are delivered.
+    """Checks frames, and buffers those that are intact and in order until they are delivered.
 
     Members
     -------
     i : :py:`In(LinkWord())`
-        The wires.
+        Word on the forward wires.
     answer : :py:`Out(Answer())`
-        To the transmitter; a register, valid whenever something changed.
+        Acknowledgment to the transmitter; a register, valid in the cycle after a change.
     valid, head : :py:`Out(1)`, :py:`Out(FrameHead())`
         The oldest frame that is not delivered.
-    address, data : :py:`In`, :py:`Out(32)`
-        Reads a payload word of it; the word comes a cycle later.
+    address, data : :py:`In(ceil_log2(SLOT_WORDS))`, :py:`Out(32)`
+        Reads a payload word of it; the word follows a cycle later.
     delivered : :py:`In(1)`
-        It is delivered.
+        The frame is delivered; its buffer is free from the next cycle on.
     """
 
     i: Any
@@ -95,14 +95,14 @@ class LinkReceiver(wiring.Component):
         state = Signal(2)
         idle, second, payload, last = range(4)
         with m.If(word.valid & word.first):
-            # A frame that begins inside another one tells that the other one is damaged.
+            # A frame that starts inside another one: the other one is damaged.
             m.d.comb += [check.valid.eq(1), refuses.eq(state != idle)]
             m.d.sync += [head.as_value()[:32].eq(word.data), state.eq(second)]
         with m.Elif(word.valid & (state == second)):
             m.d.comb += check.valid.eq(1)
             m.d.sync += [head.as_value()[32:].eq(word.data), index.eq(0), state.eq(payload)]
         with m.Elif(word.valid & (state == payload)):
-            # A damaged frame may be written where the right one comes later.
+            # A damaged frame may occupy the buffer; the repeated frame overwrites it.
             m.d.comb += [check.valid.eq(1), write.en.eq(head.sequence == expected)]
             m.d.sync += index.eq(index + 1)
             with m.If(index == head.count - 1):

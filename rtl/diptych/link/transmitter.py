@@ -32,7 +32,7 @@ WORD_BYTES = 4
 
 
 class _Signals:
-    """Sequence numbers of frames, and the signals between the parts of a :class:`LinkTransmitter`."""
+    """Sequence numbers of frames, and the signals between the parts of the transmitter."""
 
     def __init__(self) -> None:
         self.slot_bits = ceil_log2(SLOTS)
@@ -44,11 +44,11 @@ class _Signals:
 
 
 class LinkTransmitter(wiring.Component):
-    """Makes a frame of the words of each position, and sends it until it is received.
+    """Frames the words of each position, and sends each frame until it is acknowledged.
 
-    Frames are numbered. Up to :data:`.SLOTS` may be under way, until the receiver has delivered
-    them. When it refuses a frame, or nothing is heard for ``timeout`` cycles while frames are not
-    acknowledged, all from the first that it has not got are sent again.
+    Frames are numbered. Up to :data:`.SLOTS` are in flight, until the receiver has delivered them.
+    When the receiver refuses a frame, or no answer arrives for ``timeout`` cycles while frames are
+    not acknowledged, all frames from the first missing one on are sent again (go-back).
 
     Parameters
     ----------
@@ -62,15 +62,15 @@ class LinkTransmitter(wiring.Component):
     i : :py:`In(stream.Signature(Handoff()))`
         Words of the prefill panel.
     o : :py:`Out(LinkWord())`
-        The wires; a register.
+        Word on the forward wires; a register.
     answer : :py:`In(Answer())`
-        From the receiver.
+        Acknowledgment of the receiver.
     empty : :py:`Out(1)`
-        Everything that was handed off has been delivered.
+        All words that were handed off have been delivered.
     count_link_payload, count_link_framing : :py:`Out(32)`
         Bytes sent, repeated ones included.
     count_link_frames, count_link_retries : :py:`Out(32)`
-        Frames sent, and times that the transmitter went back.
+        Frames sent, and go-backs.
     """
 
     i: stream.Interface
@@ -162,7 +162,7 @@ class LinkTransmitter(wiring.Component):
         credit = Signal(range(2 * WORD_BYTES + 1))
         may = Signal()
         following = Signal(FrameHead())
-        now = Signal(FrameHead())  # of the frame on its way, whose slot may be filled again
+        now = Signal(FrameHead())  # of the frame being sent, whose buffer may be reused
         index = Signal(16)
         word = Signal(32)
         goes = Signal()
@@ -195,7 +195,7 @@ class LinkTransmitter(wiring.Component):
                         self.count_link_retries.eq(self.count_link_retries + 1),
                     ]
                 with m.Elif(behind):
-                    # While it went back, the receiver got what it had missed.
+                    # The missing frames were acknowledged during the go-back.
                     m.d.sync += s.sent.eq(s.expected)
                 with m.Elif((s.sent != s.filled) & may):
                     m.d.comb += [
@@ -206,7 +206,7 @@ class LinkTransmitter(wiring.Component):
                     m.d.sync += [self.o.first.eq(1), now.eq(following)]
                     m.next = "feed"
             with m.State("feed"):
-                # The word that left goes into the CRC, whose start takes a cycle of its own.
+                # The CRC takes the word a cycle later, because its start takes a cycle.
                 m.d.comb += [word.eq(now.as_value()[:32]), check.valid.eq(1)]
                 m.d.sync += index.eq(0)
                 m.next = "head"

@@ -13,17 +13,17 @@ __all__ = ["ReadArbiter"]
 
 
 class ReadArbiter(wiring.Component):
-    """Passes the reads of two managers on, and each answer to who asked.
+    """Arbitrates the reads of two managers, and returns each beat to the manager that requested it.
 
-    ``first`` goes first, but a request that was shown stays until it is taken. Nothing is added to
-    the latency. A manager that does not take its beats holds up the other's.
+    ``first`` has priority, but a request stays valid until it is accepted. The arbiter adds no
+    latency. A manager that does not accept its beats blocks those of the other one.
 
     Members
     -------
     first, second : :py:`In(ReadChannels())`
-        The managers; their ids are replaced.
+        Ports of the managers; their ids are replaced.
     axi : :py:`Out(ReadChannels())`
-        The memory; ``id`` is 0 for the first, 1 for the second.
+        Port of the memory; ``id`` is 0 for the first, 1 for the second.
     """
 
     first: Any

@@ -43,7 +43,15 @@ class ReadData(data.StructLayout):
 
 
 class ReadChannels(wiring.Signature):
-    """AR and R, seen by the manager. Answers come in the order of the requests."""
+    """AR and R, as seen by the manager. Data arrive in the order of the requests.
+
+    Members
+    -------
+    ar : :py:`Out(stream.Signature(ReadAddress()))`
+        Addresses of bursts.
+    r : :py:`In(stream.Signature(ReadData()))`
+        Beats.
+    """
 
     def __init__(self) -> None:
         super().__init__(
@@ -73,7 +81,17 @@ class WriteResponse(data.StructLayout):
 
 
 class WriteChannels(wiring.Signature):
-    """AW, W and B, seen by the manager. Responses come in the order of the bursts."""
+    """AW, W and B, as seen by the manager. Responses arrive in the order of the bursts.
+
+    Members
+    -------
+    aw : :py:`Out(stream.Signature(WriteAddress()))`
+        Addresses of bursts.
+    w : :py:`Out(stream.Signature(WriteData()))`
+        Beats.
+    b : :py:`In(stream.Signature(WriteResponse()))`
+        Responses.
+    """
 
     def __init__(self) -> None:
         super().__init__(
@@ -86,7 +104,13 @@ class WriteChannels(wiring.Signature):
 
 
 class Channels(wiring.Signature):
-    """All five channels, seen by the manager. Reads and writes do not wait for each other."""
+    """All five channels, as seen by the manager. Reads and writes are independent.
+
+    Members
+    -------
+    ar, r, aw, w, b
+        As of :class:`ReadChannels` and :class:`WriteChannels`.
+    """
 
     def __init__(self) -> None:
         super().__init__({**ReadChannels().members, **WriteChannels().members})

@@ -78,12 +78,23 @@ class BankedMemory(wiring.Component):
     readers : :class:`int`
         Number of read ports.
     transparent : :class:`bool`
-        Whether a read sees what is written in the same cycle.
+        Whether a read returns data written in the same cycle.
+
+    Members
+    -------
+    write_enable : :py:`In(parts)`
+        Writes, for each part of the entry.
+    write_address, write_data : :py:`In(ceil_log2(depth))`, :py:`In(width)`
+        The entry.
+    read_enable_<n>, read_address_<n> : :py:`In(1)`, :py:`In(ceil_log2(depth))`
+        Reads an entry, by port ``n``.
+    read_data_<n> : :py:`Out(width)`
+        The entry, one cycle later.
 
     Attributes
     ----------
     write, reads
-        The ports with members ``en``, ``addr`` and ``data``, as those of Amaranth's memories.
+        The same ports, with ``en``, ``addr`` and ``data`` as in Amaranth's memories.
     """
 
     write_enable: Signal

@@ -17,16 +17,16 @@ __all__ = ["Hbm"]
 
 OUTSTANDING = 16
 RESPONSES = 128
-"""Bursts that are written and whose response is on its way."""
+"""Written bursts whose response is pending."""
 
 
 class Hbm(wiring.Component):
     """Beats of 64 bytes; the first of a burst comes ``latency`` cycles after its address.
 
-    A write is done when its last beat was taken, and its response comes ``latency`` cycles later.
-    Up to 16 bursts of each kind wait, and 128 responses. Over time, at most ``bytes_per_cycle``
-    move, reads and writes together; where both want a cycle, they take turns. The host fills the
-    memory through a port of its own, as a driver does, which costs no bandwidth, and goes first.
+    A write is complete when its last beat was taken; its response follows ``latency`` cycles later.
+    Up to 16 bursts of each kind are queued, and 128 responses. On average, at most
+    ``bytes_per_cycle`` are transferred, reads and writes together; in a conflict they take turns.
+    The host fills the memory through a port of its own, which costs no bandwidth and has priority.
 
     Parameters
     ----------
@@ -40,9 +40,9 @@ class Hbm(wiring.Component):
     Members
     -------
     axi : :py:`In(Channels())`
-        The panel's port.
+        Port of the panel.
     host : :py:`In(stream.Signature(...))`
-        A beat and its ``line`` number (address / 64).
+        Writes a beat at a ``line`` (address / 64).
     count_hbm_read, count_hbm_write : :py:`Out(32)`
         Bytes of the beats that the panel read and wrote.
     """

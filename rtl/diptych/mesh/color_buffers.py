@@ -13,7 +13,7 @@ __all__ = ["ColorBuffers", "Head"]
 
 
 class Head(data.StructLayout):
-    """What a buffer holds of a wavelet: all but its color."""
+    """Entry of a buffer: a wavelet without its color."""
 
     def __init__(self) -> None:
         super().__init__({"data": DATA_BITS, "control": 1})
@@ -22,9 +22,9 @@ class Head(data.StructLayout):
 class ColorBuffers(wiring.Component):
     """A buffer of :data:`.BUFFER_DEPTH` wavelets for each color of a link.
 
-    A wavelet that meets an empty buffer is offered in the cycle in which it is on the link. The
-    throughput is a wavelet per cycle in, and one of every color out. The credit goes back in the
-    cycle after a wavelet left.
+    A wavelet that arrives at an empty buffer is offered in the same cycle (bypass). The throughput
+    is a wavelet per cycle in, and one of every color out. A credit is returned in the cycle after
+    a wavelet was taken.
 
     Parameters
     ----------
@@ -34,11 +34,11 @@ class ColorBuffers(wiring.Component):
     Members
     -------
     link : :py:`In(LinkSignature(colors))`
-        The link.
+        The link that arrives.
     waiting : :py:`Out(colors)`
         A bit per color: a wavelet is offered.
-    head_0, head_1, ... : :py:`Out(Head)`
-        The oldest wavelet of each color, where it waits.
+    head_<n> : :py:`Out(Head())`
+        The oldest wavelet of color ``n``, valid while it waits.
     pop : :py:`In(colors)`
         A bit per color: the wavelet is taken; only where one waits.
     """

@@ -27,7 +27,7 @@ CAUSES = (
     "waiting_receive",
     "idle",
 )
-"""Causes of a tile's cycle: the vector pipe takes a step; it lacks operands; a result (or a word
+"""Causes of a tile's cycle: the vector pipe executes a step; it lacks operands; a result (or a word
 of TRANSMIT) cannot be sent; an instruction issues; the program waits for the last results of the
 vector pipe; it waits for wavelets; no task runs."""
 CORE_COUNTERS = (*CAUSES, "macs", "instructions", "sram_read", "sram_write")
@@ -53,15 +53,18 @@ class Core(wiring.Component):
     Members
     -------
     ramp_i, ramp_o : :py:`In(LinkSignature(colors))`, :py:`Out(LinkSignature(colors))`
-        From and to the router.
+        Links from and to the router.
     column : :py:`In(16)`
-        The tile's place in its row.
+        Column of the tile.
     route_write : :py:`Out(RouteWrite())`
-        To the router.
-    count_computing, ... : :py:`Out(32)`
-        Cycles by cause (:data:`CAUSES`); their sum is the number of cycles since reset.
+        Writes a route of the router.
+    count_computing, count_bank_conflict, count_backpressure, count_issuing : :py:`Out(32)`
+        Cycles by cause (:data:`CAUSES`); the sum over all causes is the number of cycles since
+        reset.
+    count_draining, count_waiting_receive, count_idle : :py:`Out(32)`
+        The other causes.
     count_macs, count_instructions, count_sram_read, count_sram_write : :py:`Out(32)`
-        Multiplications, instructions, bytes.
+        Products, instructions completed, bytes read and written.
     """
 
     ramp_i: Any

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a sender knows of its receiver's buffers."""
+"""Credit counters of a link's sender."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ __all__ = ["Credits"]
 
 
 class Credits(wiring.Component):
-    """Counts the free places of every color in the receiver's buffers.
+    """Counts the free entries of every color in the receiver's buffers.
 
-    All counters are one vector per bit, so that they cost the same for any number of colors. A
-    credit counts in the cycle in which it arrives.
+    The counters of all colors are one vector per bit. A credit is available in the cycle in which
+    it arrives.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Credits(wiring.Component):
     credit : :py:`In(colors)`
         A bit per color: a wavelet left the receiver's buffer.
     available : :py:`Out(colors)`
-        A bit per color: there is a place. Depends on ``credit`` combinationally.
+        A bit per color: an entry is free. Depends on ``credit`` combinationally.
     """
 
     send: Signal

@@ -16,7 +16,7 @@ POSITIONS = 1 << POSITION_BITS
 BUFFER_DEPTH = 4
 """Wavelets that each (input port, color) buffer holds: the credits a sender starts with."""
 LOAD_COLOR = 0
-"""The color that a tile listens to after reset, from the west, passing everything on east."""
+"""The color of load packets: after reset it is routed from west to ramp and east."""
 
 
 class Port(enum.IntEnum, shape=unsigned(3)):
@@ -76,21 +76,21 @@ PORT_NAMES = tuple(port.label for port in Port)
 
 
 class Combine(enum.Enum, shape=unsigned(2)):
-    """What a router does with the wavelets that meet in a color."""
+    """Operation of a router on the wavelets of a color's sources."""
 
     FORWARD = 0
     """One source: pass on."""
     ADD = 1
-    """One wavelet of every source, summed as int32 (wrapping), makes one wavelet."""
+    """The int32 sum (wrapping) of one wavelet from every source."""
     MAX = 2
-    """The same with the signed maximum."""
+    """The signed maximum of one wavelet from every source."""
     ARGMAX = 3
     """Wavelets come in pairs, a signed key and an unsigned index. One pair of every source makes
     one pair: the largest key, and the smallest of the indices that came with it."""
 
 
 class Wavelet(data.StructLayout):
-    """Payload of a link: 32 bits of data, a color, and whether it controls switches."""
+    """Payload of a link: 32 bits of data, a color, and the control bit (moves switches)."""
 
     def __init__(self) -> None:
         super().__init__({"data": DATA_BITS, "color": COLOR_BITS, "control": 1})
@@ -106,7 +106,7 @@ class Route(data.StructLayout):
     targets : 5 bits
         Ports that each resulting wavelet goes to, all at once; none discards it.
     combine : :class:`Combine`
-        How sources meet.
+        Operation on the wavelets of the sources.
     color : 5 bits
         Color of the outgoing wavelet.
     next : 2 bits
@@ -129,11 +129,18 @@ class Route(data.StructLayout):
 
 
 class LinkSignature(Signature):
-    """One direction of a link, from its sender; every member is a register of its driver.
+    """One direction of a link, as seen by its sender; every member is a register of its driver.
 
     A sender holds a credit counter per color, :data:`BUFFER_DEPTH` after reset, takes one for
     each wavelet, and sends a color only while it has one. ``credit`` bit ``k`` is high for one
     cycle for each wavelet of color ``k`` that left the receiver's buffer.
+
+    Members
+    -------
+    valid, wavelet : :py:`Out(1)`, :py:`Out(Wavelet())`
+        A wavelet is sent; the receiver cannot refuse it.
+    credit : :py:`In(colors)`
+        Credits returned.
     """
 
     def __init__(self, colors: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Where words enter and leave the mesh."""
+"""Host port of a row: injects load packets, and accepts the words that leave the mesh."""
 
 from typing import Any
 
@@ -35,12 +35,12 @@ class HostPort(wiring.Component):
     i : :py:`In(stream.Signature(HostLine()))`
         Words of load packets, from the host.
     words : :py:`In(stream.Signature(32))`
-        Words of load packets, from the KV link; they wait while the host sends. The host must
-        have sent whole packets when the link begins.
+        Words of load packets, from the KV link; the host has priority. The host must have
+        completed its packets before the link starts.
     link : :py:`Out(LinkSignature(colors))`
         To the row's first tile.
     back : :py:`In(LinkSignature(colors))`
-        From it; what leaves the mesh is taken at once.
+        From the row's first tile; wavelets are accepted in every cycle.
     """
 
     i: stream.Interface

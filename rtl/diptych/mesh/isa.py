@@ -23,7 +23,7 @@ INSTRUCTION_WORDS = 5
 ARGUMENT = 1
 """Register that a task's activation sets."""
 STATISTIC = 12
-"""Register that receives a main vector instruction's statistic, if its flag ``statistic`` is set."""
+"""Register that receives a main vector instruction's statistic, if ``statistic`` is set."""
 RECEIVED_SQUARES = 13
 """Register that receives a RECEIVE's sum of squares."""
 RECEIVED_MAXIMUM = 14

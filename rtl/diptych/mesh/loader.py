@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What fills a tile through the fabric."""
+"""Loader of a tile: executes the load packets that arrive through the fabric."""
 
 from typing import Any
 
@@ -19,7 +19,13 @@ TASK_BITS = (TASKS - 1).bit_length()
 
 
 class ProgramWrite(Signature):
-    """Writes word ``word`` of an instruction."""
+    """Writes a word of an instruction of the program memory.
+
+    Members
+    -------
+    valid, address, word, data : :py:`Out(1)`, :py:`Out(16)`, :py:`Out(3)`, :py:`Out(32)`
+        Writes word ``word`` of instruction ``address``.
+    """
 
     def __init__(self) -> None:
         super().__init__(
@@ -28,28 +34,46 @@ class ProgramWrite(Signature):
 
 
 class RegisterWrite(Signature):
-    """Writes a register."""
+    """Writes a register of the core.
+
+    Members
+    -------
+    valid, address, data : :py:`Out(1)`, :py:`Out(REGISTER_BITS)`, :py:`Out(32)`
+        Writes register ``address``.
+    """
 
     def __init__(self) -> None:
         super().__init__({"valid": Out(1), "address": Out(REGISTER_BITS), "data": Out(DATA_BITS)})
 
 
 class TaskWrite(Signature):
-    """Writes an entry of the task table, laid out as in :attr:`.Load.TASK`."""
+    """Writes an entry of the task table.
+
+    Members
+    -------
+    valid, address, data : :py:`Out(1)`, :py:`Out(TASK_BITS)`, :py:`Out(32)`
+        Writes the entry of task ``address``, in the format of :attr:`.Load.TASK`.
+    """
 
     def __init__(self) -> None:
         super().__init__({"valid": Out(1), "address": Out(TASK_BITS), "data": Out(DATA_BITS)})
 
 
 class Activation(Signature):
-    """Activates a task."""
+    """Activates, blocks or unblocks a task.
+
+    Members
+    -------
+    valid, task : :py:`Out(1)`, :py:`Out(TASK_BITS)`
+        The task.
+    """
 
     def __init__(self) -> None:
         super().__init__({"valid": Out(1), "task": Out(TASK_BITS)})
 
 
 class Loader(wiring.Component):
-    """Carries out load packets (:class:`.Load`) that are meant for this tile's column.
+    """Executes the load packets (:class:`.Load`) whose columns include this tile's.
 
     A word per cycle, except 4 cycles for each word of a BYTES packet and the cycles in which the
     SRAM does not take a write.
@@ -57,13 +81,17 @@ class Loader(wiring.Component):
     Members
     -------
     i : :py:`In(stream.Signature(32))`
-        Words of packets.
+        Words of load packets.
     column : :py:`In(16)`
-        The tile's place in its row; constant once the first packet arrives.
+        Column of the tile; constant once the first packet arrives.
     sram_write : :py:`Out(WritePort())`
-        To the SRAM.
-    program_write, register_write, task_write, activation, route_write
-        To the rest of the tile; always taken.
+        Writes the SRAM.
+    program_write, register_write : :py:`Out(ProgramWrite())`, :py:`Out(RegisterWrite())`
+        Writes the program memory and the registers, without backpressure, as the next ones.
+    task_write, activation : :py:`Out(TaskWrite())`, :py:`Out(Activation())`
+        Writes the task table, and activates a task.
+    route_write : :py:`Out(RouteWrite())`
+        Writes a route of the router.
     """
 
     i: stream.Interface
@@ -155,7 +183,7 @@ class Loader(wiring.Component):
             self.route_write.position.eq(address[COLOR_BITS:]),
             self.route_write.route.eq(word[: Route().size]),
         ]
-        # What does not say otherwise is taken at once, and passes by in other columns.
+        # Unless stated otherwise a word takes one cycle; packets of other columns are skipped.
         m.d.comb += self.i.ready.eq(1)
         with m.Switch(kind):
             with m.Case(Load.WORDS):

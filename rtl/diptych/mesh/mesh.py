@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The decode panel: a mesh of tiles."""
+"""Mesh of tiles."""
 
 from typing import Any
 
@@ -17,7 +17,9 @@ __all__ = ["Mesh"]
 
 
 class Mesh(wiring.Component):
-    """``rows`` x ``columns`` tiles, all one module ``tile``; the rows' west links are its ports.
+    """``rows`` x ``columns`` tiles, all of one module ``tile``.
+
+    The ports are the west links of the rows.
 
     Parameters
     ----------
@@ -29,9 +31,9 @@ class Mesh(wiring.Component):
     Members
     -------
     west_i : :py:`In(LinkSignature(colors)).array(rows)`
-        Links into the rows' first tiles.
+        Link into the first tile of each row.
     west_o : :py:`Out(LinkSignature(colors)).array(rows)`
-        Links out of them.
+        Link out of the first tile of each row.
 
     Raises
     ------

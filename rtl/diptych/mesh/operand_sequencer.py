@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The loops of a vector instruction."""
+"""Operand sequencer of the vector pipe: loop counters and operand reads."""
 
 from typing import Any
 
@@ -18,28 +18,28 @@ HELD_WORDS = 8
 
 
 class Step(data.StructLayout):
-    """One pass of the innermost loop.
+    """One iteration of the innermost loop.
 
     Members
     -------
     valid, first, last : 1 bit
-        It is one, the first of its row, the last of its instruction.
+        The step is valid; it is the first of its row; the last of its instruction.
     emit : 1 bit
-        A result leaves.
+        The step completes a result.
     zero : 1 bit
-        The operands count as 0.
+        The operands are taken as 0.
     high : 1 bit
-        The product counts 256 times (MATVEC), or the high plane leaves (ROTATE).
+        The product is weighted by 256 (MATVEC), or the result is the high plane (ROTATE).
     a_place, b_place : 3 bits
-        Bytes into the words that were read.
+        Byte offsets of the operands in the words that were read.
     d, type : 16 bits, :class:`.Type`
-        Where the result goes, and as what.
+        Address and type of the result.
     begins : 1 bit
-        It is the first of its instruction.
+        The step is the first of its instruction.
     held, slot : 1 bit, 3 bits
-        B is not on the port but in a slot of the buffer.
+        Operand B is in this slot of the buffer, not on the port.
     keep : 1 bit
-        B is on the port, and the buffer keeps it.
+        Operand B is on the port, and is written to the buffer.
     accumulate, to_color, color, statistic, control
         As of the instruction.
     """
@@ -111,29 +111,30 @@ class _Signals:
 
 
 class OperandSequencer(wiring.Component):
-    """Walks through the loops of an instruction and asks for its operands.
+    """Iterates over the loops of an instruction, and reads its operands from the SRAM.
 
-    A step per cycle, starting in the cycle after ``start``. A word that the previous step read is
-    not read again, nor are up to :data:`HELD_WORDS` words of X in all rows but the first.
+    A step per cycle while the SRAM grants the reads, from the cycle after ``start`` on. A word that
+    the previous step read is not read again, nor are up to :data:`HELD_WORDS` words of X after
+    the first row.
 
     Members
     -------
     start, starting : :py:`In(1)`, :py:`In(VectorOperation())`
-        An instruction starts; only while not ``busy``.
+        Starts an instruction; only while not ``busy``.
     operation : :py:`In(VectorOperation())`
-        The instruction, from the next cycle on.
+        The same instruction, from the next cycle on.
     enable : :py:`In(1)`
-        While low, nothing moves.
+        While low, every register holds.
     fed : :py:`In(1)`
-        The step needs no wavelet, or it waits.
+        The step needs no wavelet, or its wavelet is there.
     read_a, read_b : :py:`Out(ReadPort())`
-        To the SRAM.
+        Reads the SRAM.
     step : :py:`Out(Step())`
-        The step whose operands have been granted in this cycle.
+        The step whose operand reads have been granted.
     reads_sums : :py:`Out(1)`
-        ``read_b`` reads two int32 to add to, for the next results that leave.
+        ``read_b`` reads two int32 sums, for the next results that accumulate.
     busy : :py:`Out(1)`
-        There are steps left.
+        Steps are left.
     first_cycle, empty : :py:`Out(1)`
         The first cycle of an instruction; of one without steps, which ends in it.
     """

@@ -16,7 +16,7 @@ ADDRESS_BITS = 16
 
 
 class VectorOperation(data.StructLayout):
-    """What an engine needs of a vector instruction.
+    """A vector instruction as issued to an engine, with the values of its registers.
 
     Members
     -------
@@ -25,7 +25,7 @@ class VectorOperation(data.StructLayout):
     a, b, d, stride : 16 bits
         Addresses and distance in bytes.
     count, inner : 16 bits
-        Numbers, registers added.
+        Loop counts, registers added.
     scalar : 32 bits, signed
         ``R[b_reg]``.
     offset : 32 bits, signed
@@ -35,7 +35,7 @@ class VectorOperation(data.StructLayout):
     control : 1 bit
         The last wavelet carries the control bit.
     tail : :class:`.Tail`
-        The rest.
+        The last word of the instruction.
     """
 
     def __init__(self) -> None:

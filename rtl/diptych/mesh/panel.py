@@ -18,14 +18,17 @@ __all__ = ["DecodePanel"]
 
 
 class DecodePanel(wiring.Component):
-    """A mesh that is loaded through its rows' west links and sends words out of them: tokens out of row 0's.
+    """A mesh with a host port on the west link of each row.
+
+    Load packets enter there, and results leave; tokens leave row 0.
 
     Parameters
     ----------
     rows, columns, colors, sram_bytes, program_depth, positions, hop_cycles : :class:`int`
         As of :class:`.Mesh`.
     apart : :class:`bool`
-        Whether the mesh is a module ``mesh`` of its own, for which something else may stand.
+        Whether the mesh is emitted as a module ``mesh`` of its own, which a co-simulated model
+        can replace.
 
     Members
     -------
@@ -34,10 +37,10 @@ class DecodePanel(wiring.Component):
     words : :py:`In(stream.Signature(32)).array(rows)`
         Load packets of each row, from the KV link.
     token, token_valid : :py:`Out(32)`, :py:`Out(1)`
-        What leaves the mesh to the west in row 0, for one cycle: a token (bits 23 to 0) of a
+        Word that leaves row 0, for one cycle without backpressure: a token (bits 23 to 0) of a
         sequence (bits 31 to 24).
     results, results_valid : :py:`Out(32).array(rows)`, :py:`Out(1).array(rows)`
-        The same of every row.
+        Word that leaves each row, as ``token``.
     """
 
     i: Any

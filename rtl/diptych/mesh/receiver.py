@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a tile does with the wavelets that it asked for."""
+"""Receiver of a tile: executes RECEIVE in the background."""
 
 from itertools import pairwise
 from typing import Any
@@ -21,7 +21,7 @@ LIMIT = 2**15 - 1
 
 
 class Tag(data.StructLayout):
-    """What travels beside an element."""
+    """Control of an element in a stage of the receiver."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -71,12 +71,12 @@ class _Signals:
 
 
 class Receiver(wiring.Component):
-    """Carries out RECEIVE (:class:`.Op`), two of them queued.
+    """Executes RECEIVE (:class:`.Op`), with a queue of two instructions.
 
-    A wavelet per cycle, unless its scale word or its partner in memory has to wait for the SRAM.
-    An element is in memory 4 cycles after its wavelet was taken, or 1 cycle if it is kept as it is,
-    and the statistics of the instruction are in their registers 2 cycles later. What is kept waits
-    while another one writes.
+    A wavelet per cycle, unless the read of its scale word or of its addend waits for the SRAM. An
+    element is in memory 4 cycles after its wavelet was taken, or 1 cycle if it is stored unchanged;
+    the statistics of the instruction are valid 2 cycles later. An unchanged element waits while
+    the vector pipe writes.
 
     Parameters
     ----------
@@ -88,23 +88,23 @@ class Receiver(wiring.Component):
     i : :py:`In(stream.Signature(VectorOperation()))`
         Instructions.
     waiting : :py:`In(colors)`
-        A bit per color: a wavelet waits.
+        A bit per color: a wavelet is in the buffer.
     color : :py:`Out(5)`
-        The color that is looked for.
+        Color of the instruction.
     value : :py:`In(signed(32))`
         The oldest wavelet of ``color``.
     pop : :py:`Out(1)`
-        It is taken.
+        The wavelet is taken.
     read, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
-        To the SRAM; the write port is always ready.
+        Ports of the SRAM; the write port is always ready.
     write_waits : :py:`In(1)`
-        Another writer has something: what is kept as it is lets it go first.
+        The vector pipe has a write; it has priority over unchanged elements.
     busy : :py:`Out(1)`
-        An instruction has not ended, or its results are not in memory yet.
+        An instruction is active or queued, or its results are not in memory yet.
     done : :py:`Out(1)`
         The statistics of an instruction are valid.
     has_squares, squares, maximum : :py:`Out(1)`, :py:`Out(32)`, :py:`Out(32)`
-        Whether there is a sum of squares, the sum, and the largest magnitude or the arg-max.
+        The sum of squares is valid; the sum; the largest magnitude, or the arg-max.
     """
 
     i: stream.Interface
@@ -180,7 +180,7 @@ class Receiver(wiring.Component):
             m.d.sync += [after.eq(self.i.payload), s.queued.eq(1)]
 
     def _fetch(self, m: Module, s: _Signals) -> None:
-        """Fetch scale words, two per read, one read ahead; take a wavelet when its operands are there."""
+        """Fetch scale words, two per read; take a wavelet once its operands are there."""
         pairs = [Signal(64, name=f"pair_{n}", reset_less=True) for n in range(2)]
         held = Signal(range(3))
         half = Signal()

@@ -38,7 +38,14 @@ TURN_AROUND = 2**31 - 1
 class RouteWrite(Signature):
     """Writes the route of a color at a switch position.
 
-    Position 0 becomes the color's position and takes effect in the next cycle.
+    A write of position 0 also sets the position of the color, in the next cycle.
+
+    Members
+    -------
+    valid, color, position : :py:`Out(1)`, :py:`Out(5)`, :py:`Out(2)`
+        Color and switch position.
+    route : :py:`Out(Route())`
+        The route.
     """
 
     def __init__(self) -> None:
@@ -85,10 +92,10 @@ class _Signals:
 
 
 class Router(wiring.Component):
-    """Moves wavelets between five ports along routes that are fixed by color.
+    """Routes wavelets between five ports, by color.
 
     A color fires when each source of its route has a wavelet, each target has a credit and no
-    target's port is taken in this cycle: the wavelets are combined into one, which goes to all
+    target's port is in use in this cycle: the wavelets are combined into one, which is sent to all
     targets at once. Colors that compete for a port take turns; a color that waits never blocks
     another one.
 
@@ -117,13 +124,13 @@ class Router(wiring.Component):
     north_o, east_o, south_o, west_o, ramp_o : :py:`Out(LinkSignature(colors))`
         Links that leave.
     edge : :py:`In(4)`
-        A bit per direction: nothing is there, and routes do not lead there.
+        A bit per direction: the tile has no neighbor there, and routes do not lead there.
     route_write : :py:`In(RouteWrite())`
         Changes a route. After reset only :data:`.LOAD_COLOR` has one: from west to ramp and east.
     count_north, count_east, count_south, count_west, count_ramp : :py:`Out(32)`
         Wavelets sent.
     count_blocked : :py:`Out(32)`
-        Cycles in which a color had all its wavelets and none fired.
+        Cycles in which a color had all its wavelets, and no color fired.
 
     Raises
     ------
@@ -226,7 +233,7 @@ class Router(wiring.Component):
         m.d.comb += s.complete.eq(routed & met & ~s.moving)
         wanted = Signal(self.colors)
         for k in range(self.colors):
-            # The last bit stands for the comparator.
+            # The last bit is the comparator.
             wants = Signal(6, name=f"targets_{k}")
             free = Signal(5, name=f"free_{k}")
             m.d.comb += wants.eq(Cat(*(s.target[p][k] for p in Port), s.compares[k]))

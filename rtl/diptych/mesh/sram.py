@@ -19,10 +19,17 @@ ADDRESS_BITS = 13
 
 
 class ReadPort(Signature):
-    """Asks for the 64-bit word at ``address``.
+    """Reads the 64-bit word at ``address``, as seen by the reader.
 
-    ``data`` is the word from the cycle after the one in which ``valid`` and ``ready`` were high,
-    until another read of the same port. ``ready`` depends on ``valid`` of the other ports.
+    ``data`` is the word from the cycle after the grant (``valid`` and ``ready``) until the next
+    grant of the same port. ``ready`` depends on ``valid`` of the other ports.
+
+    Members
+    -------
+    valid, address : :py:`Out(1)`, :py:`Out(ADDRESS_BITS)`
+        Request of a word, by word address.
+    ready, data : :py:`In(1)`, :py:`In(64)`
+        The request is granted; the word.
     """
 
     def __init__(self) -> None:
@@ -32,9 +39,18 @@ class ReadPort(Signature):
 
 
 class WritePort(Signature):
-    """Writes the bytes in ``mask`` of the word at ``address`` when ``ready``.
+    """Writes the bytes in ``mask`` of the word at ``address``, as seen by the writer.
 
-    A read sees what was written in an earlier cycle.
+    A read returns the data written in earlier cycles.
+
+    Members
+    -------
+    valid, address : :py:`Out(1)`, :py:`Out(ADDRESS_BITS)`
+        Request of a write, by word address.
+    data, mask : :py:`Out(64)`, :py:`Out(8)`
+        The word, and the bytes of it that are written.
+    ready : :py:`In(1)`
+        The write is granted.
     """
 
     def __init__(self) -> None:

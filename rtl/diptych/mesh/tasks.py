@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Which task a tile runs next."""
+"""Task scheduler of a tile."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ __all__ = ["TaskScheduler"]
 
 
 class TaskScheduler(wiring.Component):
-    """The task table.
+    """Holds the task table, and selects the task that runs next.
 
     A task is ready when it is active, or when a wavelet of the color that it is bound to waits (a
-    control wavelet, for a control task; any other, for a data task), unless it is blocked. The lowest-numbered ready task starts. Writing an entry makes the task
-    inactive.
+    control wavelet, for a control task; any other, for a data task), unless it is blocked. The
+    lowest-numbered ready task starts. Writing an entry makes the task inactive.
 
     Parameters
     ----------
@@ -28,15 +28,15 @@ class TaskScheduler(wiring.Component):
     Members
     -------
     write : :py:`In(TaskWrite())`
-        From the loader.
+        Writes an entry of the table.
     load_activation, activate, block, unblock : :py:`In(Activation())`
-        From the loader and from instructions.
+        Activates a task (from the loader, from an instruction), blocks it, unblocks it.
     waiting, controls : :py:`In(colors)`
-        A bit per color: a wavelet waits; it is a control wavelet.
+        A bit per color: a wavelet is in the buffer; it is a control wavelet.
     ready, task, pc : :py:`Out(1)`, :py:`Out(3)`, :py:`Out(16)`
-        Whether a task is ready, which, and where it begins.
+        A task is ready; its number; its first instruction.
     start : :py:`In(1)`
-        The task starts; it is not active any more.
+        The selected task starts, and becomes inactive.
     """
 
     write: Any

@@ -40,9 +40,9 @@ class Tile(wiring.Component):
     north_o, east_o, south_o, west_o : :py:`Out(LinkSignature(colors))`
         Links to the neighbors.
     x_in, x_out : :py:`In(16)`, :py:`Out(16)`
-        The tile's column, and one more for the east neighbor.
+        Column of the tile, and of its east neighbor.
     edge : :py:`In(4)`
-        A bit per direction: nothing is there.
+        A bit per direction: the tile has no neighbor there.
     """
 
     x_in: Signal

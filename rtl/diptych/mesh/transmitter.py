@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What sends memory while a tile computes."""
+"""Transmitter of a tile: executes TRANSMIT in the background."""
 
 from typing import Any
 
@@ -15,28 +15,28 @@ __all__ = ["Transmitter"]
 
 
 class Span(data.StructLayout):
-    """Words of the SRAM, and the color that they leave on."""
+    """Words of the SRAM to be sent: address, number, color."""
 
     def __init__(self) -> None:
         super().__init__({"address": ADDRESS_BITS, "left": 16, "color": COLOR_BITS})
 
 
 class Transmitter(wiring.Component):
-    """Carries out TRANSMIT (:class:`.Op`), two of them queued.
+    """Executes TRANSMIT (:class:`.Op`), with a queue of two instructions.
 
-    A word per cycle, unless the SRAM, the ramp or a credit makes it wait; the first leaves 2 cycles
-    after the instruction was taken.
+    A word per cycle, unless it waits for the SRAM, the ramp or a credit; the first word is sent
+    2 cycles after the instruction was taken.
 
     Members
     -------
     i : :py:`In(stream.Signature(VectorOperation()))`
         Instructions.
     read : :py:`Out(ReadPort())`
-        To the SRAM.
+        Reads the SRAM.
     o : :py:`Out(stream.Signature(Wavelet()))`
-        What is sent.
+        Wavelets.
     busy : :py:`Out(1)`
-        An instruction has not ended.
+        An instruction is active or queued.
     """
 
     i: stream.Interface
@@ -58,7 +58,7 @@ class Transmitter(wiring.Component):
         m = Module()
         now, after = Signal(Span()), Signal(Span())
         active, queued = Signal(), Signal()
-        # Whether the port shows the word at the address.
+        # The read port shows the word at the address.
         shown = Signal()
         sends, last, ends, word_ends = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [

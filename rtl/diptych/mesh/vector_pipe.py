@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The main vector pipe of a tile."""
+"""Vector pipe of a tile: executes the vector instructions on memory."""
 
 from itertools import pairwise
 from typing import Any
@@ -30,7 +30,7 @@ STAGES = {
     Op.GATE: 1 + SiluGate.latency,
     Op.MOVE: 1,
 }
-"""Cycles from the step that asks for an element's operands to its result."""
+"""Cycles from the read of an element's operands to its result."""
 
 
 class _Signals:
@@ -59,41 +59,41 @@ class _Signals:
 
 
 class VectorPipe(wiring.Component):
-    """Carries out all vector instructions (:class:`.Op`) but RECEIVE and TRANSMIT.
+    """Executes all vector instructions (:class:`.Op`) except RECEIVE and TRANSMIT.
 
     A step per cycle. The next instruction is taken in the cycle after the last step, if it is of
     the same kind and not empty, and otherwise when the last result has left; its first step comes
-    a cycle later. The result of a step leaves as many cycles after its operands were asked for as
-    :data:`STAGES` says. The pipe stops as a whole while its result cannot leave.
+    a cycle later. The latency from the read of the operands to the result is given by
+    :data:`STAGES`. The whole pipe stalls while its result cannot be sent or written.
 
     Members
     -------
     i : :py:`In(stream.Signature(VectorOperation()))`
         Instructions.
     read_a, read_b, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
-        To the SRAM.
+        Ports of the SRAM.
     write_waits : :py:`Out(1)`
-        A result goes to memory alone, and can do so now.
+        A result is written to memory only, and is not held up by a color.
     o : :py:`Out(stream.Signature(Wavelet()))`
-        Results that go to a color.
+        Results that are sent on a color.
     color, waiting, value, pop : :py:`Out(5)`, :py:`In(1)`, :py:`In(signed(32))`, :py:`Out(1)`
-        The color of an operand, whether a wavelet of it waits, the wavelet, and that it is taken.
+        Color of the operand; its wavelet is there; the wavelet; it is taken.
     asks : :py:`Out(1)`
-        An operand is a color.
+        An operand is a wavelet.
     busy : :py:`Out(1)`
-        An instruction has not ended.
+        An instruction is active.
     statistic_valid, statistic : :py:`Out(1)`, :py:`Out(32)`
-        The statistic of an instruction that ends in this cycle.
+        Statistic of the instruction that ends in this cycle.
     steps : :py:`Out(1)`
-        A step is taken.
+        A step is executed.
     starved : :py:`Out(1)`
         A step waits for its operands.
     unfed : :py:`Out(1)`
         A step waits for a wavelet.
     blocked : :py:`Out(1)`
-        The result cannot leave.
+        The result cannot be sent or written.
     macs : :py:`Out(4)`
-        Multiplications that this step's operands make.
+        Products of the step in stage 1.
     """
 
     i: stream.Interface
@@ -167,7 +167,7 @@ class VectorPipe(wiring.Component):
         m.d.comb += [
             s.travelling.eq(Cat(tag.valid for tag in s.tags[1:]).any()),
             self.busy.eq(s.steps.busy | s.travelling),
-            # What the steps before read has left stage 1, which looks at the instruction.
+            # Stage 1 uses the instruction: operands of earlier steps must have left it.
             self.i.ready.eq(
                 ~s.steps.busy
                 & (
@@ -316,7 +316,7 @@ class VectorPipe(wiring.Component):
             self.blocked.eq((sends & ~self.o.ready) | (writes & ~self.write.ready)),
             s.enable.eq(~self.blocked),
             s.leaves.eq(s.out.valid & s.enable),
-            # What goes to both goes to both at once.
+            # A result for memory and a color goes to both in one cycle.
             self.o.valid.eq(sends & (~writes | self.write.ready)),
             self.o.payload.control.eq(s.out.last & s.out.control),
             self.o.payload.data.eq(s.value),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a tile waits for: state that a watchdog reads when nothing moves any more."""
+"""Wait state of a tile, which a watchdog reads after a deadlock."""
 
 from amaranth.hdl import unsigned
 from amaranth.lib import enum
@@ -7,16 +7,15 @@ from amaranth.lib import enum
 __all__ = ["WATCHED", "Wait"]
 
 WATCHED = ("busy", "running", "task", "pc", "wait", "color")
-"""Registers of a core, ``watch_<name>``, that tell what it does: whether anything is left to do,
-whether a task runs, its number and instruction (or those of the last one), a :class:`Wait`, and
-the color that is waited for."""
+"""Registers of a core, ``watch_<name>``: work is left; a task runs; its number and instruction (or
+those of the last task); the :class:`Wait`; the color waited for."""
 
 
 class Wait(enum.Enum, shape=unsigned(3)):
-    """Why a tile did not go on in the cycle before."""
+    """Reason why a tile did not proceed in the previous cycle."""
 
     NOTHING = 0
-    """It went on."""
+    """It proceeded."""
     CREDIT = 1
     """A wavelet of that color cannot leave: the neighbor's buffer is full."""
     WAVELET = 2

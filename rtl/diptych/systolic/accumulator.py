@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Accumulators: sums that add in place."""
+"""Accumulators: partial sums, added in place."""
 
 from typing import Any
 
@@ -18,9 +18,9 @@ __all__ = ["Accumulators"]
 class Accumulators(wiring.Component):
     """Entries of int32 in two banks, by the top address bit.
 
-    Sums are taken one entry a cycle, always, and stand in memory 2 cycles later: a read in the
-    second cycle after sees them, and so do the sums that add to them in the very next cycle. A
-    read waits while sums that need the old entry come to the same bank.
+    One entry of sums per cycle, without backpressure, is in memory 2 cycles later: a read in the
+    second cycle after returns it, and sums of the next cycle already add to it. A read waits while
+    sums that need the old entry access the same bank.
 
     Each cycle in which the reader waits is counted in ``conflicts_read`` (32 bits).
 
@@ -38,7 +38,7 @@ class Accumulators(wiring.Component):
     read : :py:`In(ReadPort(columns x int32, depth))`
         Reads of the vector unit.
     count_accumulator_read, count_accumulator_write : :py:`Out(32)`
-        Bytes.
+        Bytes read and written.
 
     Raises
     ------

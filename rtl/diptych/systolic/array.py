@@ -24,20 +24,20 @@ def check_extent(*, rows: int, columns: int) -> None:
 
 
 class SystolicArray(wiring.Component):
-    """Rows of activations times a tile of weights that stays, with the next tile behind it.
+    """Weight-stationary array: rows of activations times a tile of weights, with shadow weights.
 
     The sums of the activations of one cycle come ``rows + columns - 1`` cycles later: for each
     column the sum over rows of activation times weight, modulo 2**32. Each cycle takes a row of
-    activations and, independently of it, lines of the next tile: a row (from the north), with
-    ``w_west`` a column (from the west), or with ``w_group`` as many rows as ``weight_rows``, in
-    any order. Nothing ever stalls; who uses the sums has to know which cycles had activations.
+    activations and, independently of it, lines of the next (shadow) tile: a row (from the north),
+    with ``w_west`` a column (from the west), or with ``w_group`` as many rows as ``weight_rows``,
+    in any order. There is no backpressure; the user of the sums tracks the cycles with activations.
 
     For groups the array is cut into ``weight_rows`` parts, one under the other, and weights enter
     each of them at its top: rows of a group lie in different parts.
 
     ``swap`` makes the next tile the current one, for the activations of later cycles. It covers
     the lines of earlier cycles; a line of the same cycle already belongs to the tile after.
-    So a tile that lasts as long as it takes to load its successor costs no extra cycle.
+    A tile that is used for as long as its successor loads costs no extra cycle.
 
     Parameters
     ----------
@@ -51,10 +51,10 @@ class SystolicArray(wiring.Component):
     x : :py:`In(ArrayLayout(signed(9), rows))`
         Activations, one for each row of weights.
     swap : :py:`In(1)`
-        Whether the next tile becomes current.
+        The next tile becomes current.
     w_valid, w_west, w_group : :py:`In(1)`
-        Whether lines of the next tile come, whether it is a column, or a group of rows.
-    w_index : :py:`In`
+        Lines of the next tile arrive; they are a column; they are a group of rows.
+    w_index : :py:`In(ceil_log2(max(rows, columns)))`
         Number of that row or column, or of the first row, a multiple of ``weight_rows``.
     w : :py:`In(ArrayLayout(signed(8), weight_rows * max(rows, columns)))`
         Weights: a line of ``max(rows, columns)`` elements for each row, of which the first

@@ -21,7 +21,7 @@ __all__ = ["LOAD_CAUSES", "LoadEngine"]
 LOAD_CAUSES = ("writing", "waiting_hbm", "waiting_memory", "idle")
 
 COMMANDS = 8
-"""Commands that wait for their beats."""
+"""Commands whose beats are pending."""
 BEAT_BITS = ceil_log2(BEAT_BYTES)
 PAGE_BEATS = PAGE_BYTES // BEAT_BYTES
 IN_LINES = (Target.SCRATCHPAD, Target.GATHER, Target.DENSE)
@@ -70,7 +70,7 @@ class _Signals:
         self.table = memory.Memory(shape=ScaleWord, depth=TABLE_WORDS, init=[])
         to_table, from_table = self.table.write_port(), self.table.read_port()
         self.to_table, self.from_table = to_table, from_table
-        self.picked = Signal()  # the table shows what the row needs
+        self.picked = Signal()  # the table's output is the entry of the row
         # Targets that are lines of the scratchpad.
         self.to_lines = Signal()
         self.pieces: Any = PieceWriter(line=sizes.line, size=sizes.scratchpad)
@@ -79,15 +79,15 @@ class _Signals:
 
 
 class LoadEngine(wiring.Component):
-    """Runs LOAD commands in order, several bursts outstanding.
+    """Executes LOAD commands in order, with several bursts outstanding.
 
-    The bursts of a command are asked for while the beats of the one before still come, so that
-    HBM's latency is paid once for commands that follow each other; only a gather waits for its
-    token numbers first.
+    The bursts of a command are requested while the beats of the previous one still arrive, so that
+    the latency of the HBM is hidden for consecutive commands; only a gather waits for its token
+    numbers first.
 
     HBM addresses (but of DENSE) and pitches are multiples of 64, targets multiples of a line;
     ``rows`` is at least 1, ``bytes`` a multiple of an entry but for the scratchpad. A gather has
-    at most 16 rows, whose token numbers (below 2**16; of a pick, below 1024) stand in one beat. A
+    at most 16 rows, whose token numbers (below 2**16; of a pick, below 1024) are in one beat. A
     pick takes 2 cycles a row. An entry is written per cycle, or per beat if it is wider; to the
     scratchpad, a beat per cycle as :class:`.PieceWriter`.
 
@@ -98,12 +98,12 @@ class LoadEngine(wiring.Component):
     done : :py:`Out(1)`
         In the cycle after the last write of a command.
     axi : :py:`Out(ReadChannels())`
-        To HBM; ``id`` is 0.
+        Port of the HBM; ``id`` is 0.
     scratchpad, parameters, vectors, dynamic, biases : :py:`Out(WritePort)`
-        To the memories.
+        Writes of the memories.
     count_writing, count_waiting_hbm, count_waiting_memory, count_idle : :py:`Out(32)`
         Cycles, each counted once: an entry is written; a command waits for HBM (or for its own
-        first beat); it waits for the memory that it fills; there is none.
+        first beat); it waits for the target memory; there is no command.
     """
 
     i: stream.Interface
@@ -222,14 +222,14 @@ class LoadEngine(wiring.Component):
         r = self.axi.r
         beat = self.axi.r.payload.data
         m.d.comb += [
-            # Beats behind the last row are those of the next command.
+            # Beats after the last row belong to the next command.
             s.receives.eq(s.busy & ~self.done),
             s.takes_ids.eq(s.busy & s.gathers & ~s.has_ids),
             s.valid.eq(r.valid & s.receives & ~s.takes_ids),
         ]
         with m.If(s.takes_ids & r.valid):
             m.d.sync += [s.ids.eq(beat), s.has_ids.eq(1)]
-            # A gather asks for its rows now; behind a pick, it is a later command that asks.
+            # A gather requests its rows now; after a pick, a later command is in ``ask``.
             with m.If(~s.picks):
                 m.d.sync += s.ask_has_ids.eq(1)
 

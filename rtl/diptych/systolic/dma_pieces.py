@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The part of the load engine that puts pieces of a stream of beats to lines of the scratchpad."""
+"""Piece writer of the load engine: aligns pieces of a stream of beats to scratchpad lines."""
 
 from typing import Any
 
@@ -20,8 +20,8 @@ BITS = ceil_log2(BEAT_BYTES)
 class Pieces(data.StructLayout):
     """``rows`` pieces of ``bytes`` bytes to ``target``, ``target_pitch`` apart.
 
-    The first begins with byte ``skip`` of the first beat. ``dense``: each begins where the one
-    before ended, and is filled with zeros up to the end of its last line; else each begins with a
+    The first starts at byte ``skip`` of the first beat. ``dense``: each starts where the previous
+    one ended, and is padded with zeros up to the end of its last line; otherwise each starts at a
     beat.
     """
 
@@ -39,11 +39,11 @@ class Pieces(data.StructLayout):
 
 
 class PieceWriter(wiring.Component):
-    """Shifts pieces to their places, byte by byte: up to 64 bytes a cycle.
+    """Shifts pieces by bytes to their addresses: up to 64 bytes a cycle.
 
-    A cycle writes what a piece has for one aligned block of 64 bytes; the first write comes a
-    cycle after the first beat, then one a cycle as long as beats come and the memory takes them.
-    The first beat may come with ``start``.
+    A cycle writes the bytes of a piece in one aligned block of 64 bytes. The first write is a cycle
+    after the first beat, then one per cycle while beats arrive and the memory grants the writes.
+    The first beat may arrive with ``start``.
 
     Parameters
     ----------
@@ -55,17 +55,17 @@ class PieceWriter(wiring.Component):
     Members
     -------
     start : :py:`In(1)`
-        New pieces, in a cycle in which ``done`` is high.
+        Starts with new pieces; only while ``done`` is high.
     pieces : :py:`In(Pieces())`
-        Those.
+        The new pieces.
     done : :py:`Out(1)`
         All pieces are written.
     beats : :py:`In(stream.Signature(512))`
         Beats from HBM.
     offers : :py:`Out(1)`
-        A write is offered.
+        A write is requested.
     port : :py:`Out(WritePort(beat, beats))`
-        The scratchpad.
+        Port of the scratchpad.
     """
 
     start: Signal
@@ -93,7 +93,7 @@ class PieceWriter(wiring.Component):
         command = Signal(Pieces())
         kept = Signal(8 * BEAT_BYTES, reset_less=True)
         have = Signal()
-        begin = Signal(BITS)  # first byte of ``kept`` that is not written yet
+        begin = Signal(BITS)  # first byte of the buffered beat that is not written yet
         left = Signal(32)
         row = Signal(16)
         at = Signal(32)
@@ -118,7 +118,7 @@ class PieceWriter(wiring.Component):
             self.offers.eq(writes),
         ]
 
-        # --- bytes: those of the kept beat from ``begin`` on, then those of the next one ---
+        # --- bytes: of the buffered beat from ``begin`` on, then of the next one ---
         window = Signal(8 * BEAT_BYTES)
         turned = Signal(8 * BEAT_BYTES)
         shown = Signal(8 * BEAT_BYTES)
@@ -127,7 +127,7 @@ class PieceWriter(wiring.Component):
         valid, mask = Signal(BEAT_BYTES), Signal(BEAT_BYTES)
         ones = Const(2**BEAT_BYTES - 1, BEAT_BYTES)
         line_bits = min(BITS, ceil_log2(self.line))
-        filled = Signal(BITS + 1)  # where the line ends in which the piece ends
+        filled = Signal(BITS + 1)  # end of the last line of the piece
         m.d.comb += [
             from_kept.eq(ones << begin),
             turn.eq(begin - offset),
@@ -155,12 +155,12 @@ class PieceWriter(wiring.Component):
         ]
 
         # --- beats ---
-        drops = Signal()  # what is left of a beat belongs to nobody
+        drops = Signal()  # the rest of the beat is discarded
         empties = Signal()
         m.d.comb += [
             drops.eq(ends_piece & ~command.dense),
             empties.eq(fires & ((end >= BEAT_BYTES) | drops)),
-            # A beat that is not needed for this write is taken if there is room for it.
+            # A beat that this write does not use is taken if the buffer is free.
             beat.ready.eq(
                 self.start | (~self.done & (~have | Mux(end > BEAT_BYTES, fires, empties & ~last)))
             ),
@@ -177,7 +177,7 @@ class PieceWriter(wiring.Component):
             ]
             with m.If(drops):
                 m.d.sync += begin.eq(0)
-                # The beat that this write began has nothing more to give.
+                # This write used the rest of its beat.
                 with m.If(end > BEAT_BYTES):
                     m.d.sync += have.eq(0)
             with m.If(ends_piece):

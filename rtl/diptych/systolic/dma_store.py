@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The DMA engine that stores: to the link keys, values and the first token, and to HBM."""
+"""The DMA engine that stores: keys, values and the first token to the link, and lines to HBM."""
 
 from typing import Any
 
@@ -18,27 +18,27 @@ STORE_CAUSES = ("sending", "waiting_link", "writing_hbm", "reading", "idle")
 
 
 class StoreEngine(wiring.Component):
-    """Runs STORE commands in order; those that write to HBM overlap, as :class:`.WriteEngine` says.
+    """Executes STORE commands in order; writes to HBM overlap, as in :class:`.WriteEngine`.
 
-    To the link, a word leaves per cycle, but for 2 cycles for each line that is read, once all
-    writes to HBM are done. ``bytes`` is a multiple of 4; sources are multiples of a line.
+    To the link, a word per cycle is sent, plus 2 cycles for each line that is read, once all writes
+    to HBM are done. ``bytes`` is a multiple of 4; sources are multiples of a line.
 
     Members
     -------
     i : :py:`In(stream.Signature(STORE))`
         Commands.
     done : :py:`Out(1)`
-        In the cycle after the last word of a command was taken, or its last response came.
+        In the cycle after the last word of a command was taken, or its last response arrived.
     scratchpad, accumulators, biases : :py:`Out(ReadPort)`
-        To the memories.
+        Reads of the memories.
     axi : :py:`Out(WriteChannels())`
-        To HBM.
+        Port of the HBM.
     writes : :py:`Out(1)`
-        Commands that write to HBM are under way.
+        Commands that write to HBM are active.
     token : :py:`In(32)`
-        The vector unit's token register.
+        Token register of the vector unit.
     o : :py:`Out(stream.Signature(Handoff()))`
-        To the link.
+        Words to the link.
     count_sending, count_waiting_link, count_writing_hbm, count_reading, count_idle : :py:`Out(32)`
         Cycles, each counted once: a word goes to the link; the link does not take it; a command
         writes to HBM; words are read; there is no command.

@@ -18,16 +18,16 @@ __all__ = ["WriteEngine"]
 
 BEAT_BITS = ceil_log2(BEAT_BYTES)
 DEPTH = 4
-"""Beats that wait to leave."""
+"""Beats that wait to be sent."""
 COMMANDS = 2
 BURSTS = 8
-"""Bursts that are asked for, and whose beats are not all read."""
+"""Requested bursts whose beats are not all read."""
 ANSWERS = 8
-"""Commands whose responses are awaited."""
+"""Commands whose responses are pending."""
 
 
 class _Chunk(data.StructLayout):
-    """What is known of a chunk while it is read."""
+    """Control of a chunk while it is read."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -47,7 +47,7 @@ class _Chunk(data.StructLayout):
 class WriteEngine(wiring.Component):
     """Runs the STORE commands HBM, SUMS and BIASED_SUMS, in order and overlapped.
 
-    Up to 8 bursts are asked for while beats of earlier ones are read, also for the next command,
+    Up to 8 bursts are requested while beats of earlier ones are read, also for the next command,
     and no command waits for the responses to the one before. A line or an entry is read per
     cycle, up to 64 bytes of it make a chunk; a beat leaves when it is full, or its row ends: one
     a cycle, however short the bursts. HBM addresses and pitches are multiples of 64, scratchpad
@@ -58,11 +58,11 @@ class WriteEngine(wiring.Component):
     i : :py:`In(stream.Signature(STORE))`
         Commands.
     done : :py:`Out(1)`
-        For a cycle per command, in order: the response of its last burst has come.
+        For one cycle per command, in order: the response of its last burst has arrived.
     scratchpad, accumulators, biases : :py:`Out(ReadPort)`
-        To the memories; biases are always ready.
+        Reads of the memories; biases are always ready.
     axi : :py:`Out(WriteChannels())`
-        To HBM.
+        Port of the HBM.
     """
 
     i: stream.Interface
@@ -96,7 +96,7 @@ class WriteEngine(wiring.Component):
         return m
 
     def _add_addresses(self, m: Module, commands: Any, lengths: Any) -> None:
-        """Ask for bursts, and tell when all responses to a command have come."""
+        """Request bursts, and signal ``done`` when all responses to a command have arrived."""
         aw, b = self.axi.aw, self.axi.b
         m.submodules.marks = marks = fifo.SyncFIFO(width=16, depth=ANSWERS)
         ask = Signal(STORE)

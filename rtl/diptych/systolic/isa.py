@@ -12,10 +12,10 @@ The panel is an R x C weight-stationary array. A *line* is ``L = max(R, C)`` byt
   (signed 32), ``total`` (unsigned 32), ``inverse`` and ``dynamic`` (scale words).
 
 Engines see a command as 16 words of 32 bits: word 0 is :class:`Head`, words 1 to 13 are the fields
-of its layout, words 14 and 15 the semaphores that it waits for and that it signals. In HBM a command
-is shorter: a :class:`Packed` word; if ``semaphores``, a word with the waits in bits 15..0 and the
-signals in bits 31..16 (else there are none); then those fields that changed, lowest first: a word
-each, or if ``short`` a half-word each, low half first, which is extended by its sign;
+of its layout, words 14 and 15 the semaphores that it waits for and that it signals. In HBM a
+command is shorter: a :class:`Packed` word; if ``semaphores``, a word with the waits in bits 15..0
+and the signals in bits 31..16 (else there are none); then those fields that changed, lowest first:
+a word each, or if ``short`` a half-word each, low half first, which is extended by its sign;
 :data:`ESCAPE` says that the next two halves are the field. Fields are remembered by queue and
 ``set``, and are 0 when a program starts.
 
@@ -146,15 +146,16 @@ With ``modes.planes`` each column tile is the product of 16-bit numbers in two p
 for the product of the low planes: (x, w) as OVERWRITE, (x, w's other plane) as ADD_TO_HIGH, (x's
 other plane, w) as ADD. The other planes are ``rows`` bits 31..16 and ``first`` bits 31..16 lines
 behind x and w.
-If ``modes.start`` is ADD as well, planes are paired: what a row of x has beside its
-``D = end_row - first_row`` elements, in the other half of 2 D lanes, is their other plane. Then there
-are two products: (x, w) as OVERWRITE, (x, w's other plane) as ADD_TO_HIGH with all 2 D weight rows.
+If ``modes.start`` is ADD as well, planes are paired: beside its
+``D = end_row - first_row`` elements a row of x has their other plane, in the other half of 2 D
+lanes. Then there are two products: (x, w) as OVERWRITE, (x, w's other plane) as ADD_TO_HIGH with
+all 2 D weight rows.
 All addresses are multiples of R (C for untransposed weights).
 """
 
 
 class Start(enum.Enum, shape=unsigned(2)):
-    """What the first row tile of a MATRIX command does with the old sums."""
+    """Use of the old sums by the first row tile of a MATRIX command."""
 
     OVERWRITE = 0
     ADD = 1
@@ -194,20 +195,20 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
 
     ``acc`` is accumulator entry ``sums + j * sums_n + m``, ``acc2`` the same from ``sums2``;
     ``word`` is the parameter entry ``parameters + j`` (``parameters2 + j`` for acc2); ``dyn`` is the row's
-    ``dynamic`` if ``flags.dynamic``, else UNITY; ``sp`` is the scratchpad line piece of C bytes
-    at ``target + m * target_row + j * target_n``; ``vm`` the vector memory entry
-    ``vector + m * vector_row + j``. Lanes outside ``range(first_lane, end_lane)`` write nothing.
+    ``dynamic`` if ``flags.dynamic``, else UNITY; ``sp`` is the scratchpad line piece of C bytes at
+    ``target + m * target_row + j * target_n``; ``vm`` the vector memory entry ``vector + m *
+    vector_row + j``. Lanes outside ``range(first_lane, end_lane)`` write nothing.
     """
 
     BYTES = 0
     """``sp = requantize(acc, word, 8, dyn)``."""
     ROTATE = 1
-    """``requantize(acc, word, 16, dyn)``, RoPE between lanes 2i and 2i + 1 with the factors in vector
-    memory entry ``rope + m * rope_row + j % rope_row`` (cosine, sine, cosine, ...), split into planes:
-    high bytes to ``sp``, low bytes to ``sp + planes``. With ``flags.pair`` = D both lines have both
-    planes: in ``sp``, the even groups of D lanes keep their high bytes, and the group behind each
-    has its low bytes; in ``sp + planes``, the odd groups keep theirs, and the group before each has
-    its low bytes. ``flags.low_first`` exchanges high and low."""
+    """``requantize(acc, word, 16, dyn)``, RoPE between lanes 2i and 2i + 1 with the factors in
+    vector memory entry ``rope + m * rope_row + j % rope_row`` (cosine, sine, cosine, ...), split
+    into planes: high bytes to ``sp``, low bytes to ``sp + planes``. With ``flags.pair`` = D both lines
+    have both planes: in ``sp``, the even groups of D lanes keep their high bytes, and the group
+    behind each has its low bytes; in ``sp + planes``, the odd groups keep theirs, and the group
+    before each has its low bytes. ``flags.low_first`` exchanges high and low."""
     ADD = 2
     """``vm = clamp(vm + requantize(acc, word, 32, dyn), 16)``, with statistics."""
     GATE = 3
@@ -217,7 +218,7 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
     """``vm = requantize(sp, UNITY, 16, row's dynamic)`` of int8 ``sp``, with statistics."""
     NORM_SCALES = 5
     """Rows only: ``inverse = reciprocal(largest)``, ``dynamic = combine(to_scale(largest),
-    rsqrt(squares + epsilon))``; ``epsilon`` stands in ``scale``."""
+    rsqrt(squares + epsilon))``; ``epsilon`` is in ``scale``."""
     HIDDEN_SCALES = 6
     """Rows only: ``inverse = reciprocal(largest)``, ``dynamic = to_scale(largest)``."""
     QUANTIZE = 7
@@ -235,12 +236,14 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
 
 
 VECTOR = _layout(
-    "sums sums_n extent parameters target target_row target_n vector vector_row extra flags scale first"
+    "sums sums_n extent parameters target target_row target_n vector vector_row extra flags scale "
+    "first"
 )
 """``extent``: rows in bits 15..0, column tiles in bits 31..16. ``extra``: by op: ``sums2`` in bits
-15..0 and ``parameters2`` in 31..16 (GATE); ``planes`` byte distance (ROTATE); ``limit`` in 15..0 and
-``bits`` in 31..16 (ARGMAX). ``first``: position of row 0 in bits 15..0, and in bits 31..16 the number
-of the row state that row 0 has. For ROTATE ``vector`` and ``vector_row`` are ``rope`` and ``rope_row``.
+15..0 and ``parameters2`` in 31..16 (GATE); ``planes`` byte distance (ROTATE); ``limit`` in 15..0
+and ``bits`` in 31..16 (ARGMAX). ``first``: position of row 0 in bits 15..0, and in bits 31..16 the
+number of the row state that row 0 has. For ROTATE ``vector`` and ``vector_row`` are ``rope`` and
+``rope_row``.
 
 Statistics of a row: ``largest`` magnitude and sum of ``(x * x) >> square_shift`` over its tiles;
 with ``flags.restart`` they begin at 0, else they go on from the row's stored values."""
@@ -292,7 +295,7 @@ STORE = _layout("hbm bytes rows pitch source source_pitch source2 layer first")
 
 
 class HandoffKind(enum.Enum, shape=unsigned(2)):
-    """What a word for the link belongs to."""
+    """Contents of a frame for the link."""
 
     KEYS = 0
     VALUES = 1
@@ -303,8 +306,8 @@ class Handoff(data.StructLayout):
     """Payload of the panel's stream to the link: a 32-bit word of one position's keys or values.
 
     For KEYS the words of the high plane (4 bytes each, lowest address first), then those of the
-    low plane; for TOKEN one word, the token number. ``last`` marks a position's last word, ``prompt``
-    counts the prompts that are read together.
+    low plane; for TOKEN one word, the token number. ``last`` marks a position's last word,
+    ``prompt`` counts the prompts that are read together.
     """
 
     def __init__(self) -> None:

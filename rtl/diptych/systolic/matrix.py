@@ -27,7 +27,7 @@ MATRIX_CAUSES = (
     *(f"waiting_{who}" for who in WAITED),
     "idle",
 )
-"""What a cycle of the matrix engine goes to."""
+"""Causes of a cycle of the matrix engine."""
 
 
 class _Signals:
@@ -53,12 +53,12 @@ class _Signals:
         self.between = Signal(init=1)
         self.enters = Signal()
         self.shifts = Signal()
-        # Rows in the array; the last bit stands for the one whose sums leave.
+        # Rows in the array; the last bit is the row whose sums leave.
         self.valid = Signal(delay)
 
 
 class MatrixEngine(wiring.Component):
-    """Runs MATRIX commands, in order and overlapped.
+    """Executes MATRIX commands, in order and overlapped.
 
     While the rows of one tile pass the array, the weights of the next tile load behind it, also
     those of the next command. With F tiles of R x C weights and M rows each, and all reads
@@ -94,17 +94,17 @@ class MatrixEngine(wiring.Component):
     i : :py:`In(stream.Signature(MATRIX))`
         Commands.
     done : :py:`Out(1)`
-        For a cycle per command, in order: its last sum is being written, a read in the next cycle
-        sees it.
+        For one cycle per command, in order: its last sum is being written; a read in the next
+        cycle returns it.
     waits : :py:`In(4)`
-        Whether nothing runs because of reads from HBM, the vector unit, writes to HBM, or the
-        link; for the counters.
+        Cause while no command runs: reads from HBM, the vector unit, writes to HBM, the link; for
+        the counters.
     x : :py:`Out(ReadPort(line, lines))`
         Reads of activations.
     w : :py:`Out(ReadPort(weight_rows * line, lines / weight_rows))`
         Reads of weights.
     sums : :py:`Out(SumPort(columns, accumulators))`
-        Sums.
+        Sums to the accumulators.
 
     Raises
     ------

@@ -13,11 +13,11 @@ from .memory_ports import ReadPort
 __all__ = ["DEPTH", "Piece", "PieceReader", "Request"]
 
 DEPTH = 4
-"""Pieces that are under way or wait."""
+"""Pieces that are in flight or buffered."""
 
 
 class Request(data.StructLayout):
-    """Payload: which piece to read; bytes outside ``mask`` read as 0; ``tag`` comes back."""
+    """Payload: a piece to read; bytes outside ``mask`` read as 0; ``tag`` is returned with it."""
 
     def __init__(self, *, size: int, piece: int, tag: ShapeLike) -> None:
         super().__init__({"address": ceil_log2(size), "mask": piece, "tag": tag})
@@ -33,8 +33,8 @@ class Piece(data.StructLayout):
 class PieceReader(wiring.Component):
     """Reads pieces of lines, in order, up to :data:`DEPTH` ahead.
 
-    A piece comes 2 cycles after its request was taken, and one a cycle as long as the memory
-    grants the reads. ``o.valid`` does not depend on any input of the same cycle.
+    A piece is valid 2 cycles after its request was taken; one per cycle while the memory grants
+    the reads. ``o.valid`` does not depend on any input of the same cycle.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class PieceReader(wiring.Component):
     size : :class:`int`
         Bytes of the memory; a multiple of ``line``.
     unit : :class:`int`
-        What addresses are multiples of; a power of two up to ``line``.
+        Alignment of addresses; a power of two up to ``line``.
     piece : :class:`int`
         Bytes of a piece, from its address up; bytes beyond its line read as 0.
     tag : ShapeLike
@@ -52,11 +52,11 @@ class PieceReader(wiring.Component):
     Members
     -------
     i : :py:`In(stream.Signature(Request(size, piece, tag)))`
-        Byte addresses.
+        Requests, by byte address.
     o : :py:`Out(stream.Signature(Piece(piece, tag)))`
         Pieces.
     port : :py:`Out(ReadPort(line, lines))`
-        The memory.
+        Port of the memory.
     """
 
     i: stream.Interface

@@ -14,11 +14,11 @@ from .matrix_fetch import Request
 __all__ = ["RowStreamer", "RowTag", "Tile", "TileSequencer", "WeightTag"]
 
 PLANE_STARTS = (Start.OVERWRITE.value, Start.ADD_TO_HIGH.value, Start.ADD.value, 0)
-"""What the first row tile of each product of planes does with the old sums."""
+"""Use of the old sums by the first row tile of each product of planes."""
 
 
 class WeightTag(data.StructLayout):
-    """What comes with weights: number of the first line, direction, group, whether it is the last."""
+    """Tag of weights: number of the first line, direction, group, last of its tile."""
 
     def __init__(self, line: int) -> None:
         super().__init__({"index": ceil_log2(line), "west": 1, "group": 1, "last": 1})
@@ -27,8 +27,8 @@ class WeightTag(data.StructLayout):
 class Tile(data.StructLayout):
     """Payload: the rows that pass one tile of weights.
 
-    ``x`` and ``pitch`` are byte addresses, ``sums`` an entry; ``macs`` is what a row counts for;
-    ``last`` marks the last tile of a command.
+    ``x`` and ``pitch`` are byte addresses, ``sums`` an entry; ``macs`` is the number of useful
+    products of a row; ``last`` marks the last tile of a command.
     """
 
     def __init__(self, *, size: int, accumulators: int) -> None:
@@ -47,7 +47,7 @@ class Tile(data.StructLayout):
 
 
 class RowTag(data.StructLayout):
-    """What comes with a row: ``first`` and ``end`` of its tile, ``last`` of its command."""
+    """Tag of a row: ``first`` and ``end`` of its tile, ``last`` of its command."""
 
     def __init__(self, accumulators: int) -> None:
         super().__init__(
@@ -81,7 +81,7 @@ class _Signals:
         self.plane = Signal(2, reset_less=True)  # which product of planes
         self.position = Signal(17, reset_less=True)  # of the first row that is not skipped
         self.index = Signal(range(sequencer.line))
-        # These follow ``k``, ``j`` and ``position`` within 3 cycles: until the fourth request.
+        # Derived from ``k``, ``j`` and ``position`` within 3 cycles: before the fourth request.
         self.by_n = Signal()
         self.by_k = Signal()
         self.skip = Signal(16, reset_less=True)
@@ -112,10 +112,10 @@ class _Signals:
 
 
 class TileSequencer(wiring.Component):
-    """Takes commands, asks for the weights of their tiles, and tells the tiles.
+    """Divides commands into tiles: requests their weights, and announces each to the row streamer.
 
-    One line of weights is asked for per cycle, or a group of lines where they lie packed, without
-    a gap between tiles or commands. A tile is told with its fourth request.
+    One line of weights is requested per cycle, or a group of lines where they are packed, without
+    a gap between tiles or commands. A tile is announced with its fourth request.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ class TileSequencer(wiring.Component):
     i : :py:`In(stream.Signature(MATRIX))`
         Commands; rows, K and N at least 1.
     weights : :py:`Out(stream.Signature(Request))`
-        Lines of weights.
+        Requests of lines of weights.
     tiles : :py:`Out(stream.Signature(Tile))`
         Tiles.
     """
@@ -200,7 +200,7 @@ class TileSequencer(wiring.Component):
 
     def _mask(self, m: Module, s: _Signals) -> None:
         """Mask the weights that lie outside of the matrix."""
-        # Needed from the first line on, so from nothing that lags behind.
+        # Needed from the first line on, so not derived from delayed registers.
         cut = Signal()
         m.d.comb += [
             cut.eq((s.j + 1 == s.command.tiles[16:]) & (s.modes.end_column != 0)),
@@ -340,7 +340,7 @@ class TileSequencer(wiring.Component):
 
 
 class RowStreamer(wiring.Component):
-    """Asks for the rows of tiles: one per cycle, without a gap between tiles that wait.
+    """Requests the rows of tiles: one per cycle, without a gap between queued tiles.
 
     Parameters
     ----------
@@ -356,7 +356,7 @@ class RowStreamer(wiring.Component):
     i : :py:`In(stream.Signature(Tile))`
         Tiles.
     o : :py:`Out(stream.Signature(Request))`
-        Rows.
+        Requests of rows.
     """
 
     i: stream.Interface

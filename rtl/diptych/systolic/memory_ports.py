@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Ports of the panel's memories, and how a pipeline reads one: a request per beat."""
+"""Ports of the panel's memories, and the operand read of a pipeline."""
 
 from typing import Any
 
@@ -12,10 +12,16 @@ __all__ = ["OperandFetch", "ReadPort", "SumPort", "WritePort"]
 
 
 class ReadPort(wiring.Signature):
-    """Reads of a memory, seen by who reads.
+    """Reads of a memory, as seen by the reader.
 
-    A request (``en``, ``address``) is accepted in a cycle in which ``ready`` is high, and may be
-    withdrawn before. The next cycle, and only then, ``data`` shows the entry.
+    Members
+    -------
+    en, address : :py:`Out(1)`, :py:`Out(ceil_log2(depth))`
+        Request of an entry; may be withdrawn until it is granted.
+    ready : :py:`In(1)`
+        The request is granted in this cycle.
+    data : :py:`In(shape)`
+        The entry, in the cycle after the grant only.
     """
 
     def __init__(self, shape: ShapeLike, depth: int) -> None:
@@ -25,7 +31,17 @@ class ReadPort(wiring.Signature):
 
 
 class WritePort(wiring.Signature):
-    """Writes of a memory, seen by who writes; ``mask`` has a bit for each element of an array."""
+    """Writes of a memory, as seen by the writer.
+
+    Members
+    -------
+    en, address : :py:`Out(1)`, :py:`Out(ceil_log2(depth))`
+        Request of a write.
+    data, mask : :py:`Out(shape)`, :py:`Out(elements)`
+        The entry, and a bit for each element of an array that is written.
+    ready : :py:`In(1)`
+        The write is granted in this cycle.
+    """
 
     def __init__(self, shape: ShapeLike, depth: int) -> None:
         elements = shape.length if isinstance(shape, data.ArrayLayout) else 1
@@ -41,10 +57,17 @@ class WritePort(wiring.Signature):
 
 
 class SumPort(wiring.Signature):
-    """Sums for the accumulators, seen by who sums; each is taken in its cycle.
+    """Sums for the accumulators, as seen by the array; without backpressure.
 
-    ``start`` says what happens to the old entry, as in :class:`.Modes`: 0 overwrites it, 1 adds to
-    it, 2 adds to 256 times it.
+    Members
+    -------
+    en, address : :py:`Out(1)`, :py:`Out(ceil_log2(depth))`
+        An entry of sums arrives.
+    start : :py:`Out(2)`
+        Use of the old entry, as in :class:`.Modes`: 0 overwrites it, 1 adds to it, 2 adds to 256
+        times it.
+    data : :py:`Out(ArrayLayout(signed(32), columns))`
+        The sums.
     """
 
     def __init__(self, columns: int, depth: int) -> None:
@@ -59,10 +82,10 @@ class SumPort(wiring.Signature):
 
 
 class OperandFetch(wiring.Component):
-    """Requests what a beat needs from one memory, and keeps the answer while the unit stalls.
+    """Reads the operand of a beat from one memory, and holds it while the unit stalls.
 
-    A request is made as soon as a beat is presented, once, and only while the unit is enabled;
-    so the answer finds the stage after it free, or coming free.
+    A request is made once, as soon as a beat is presented and the unit is enabled; so stage 1 is
+    free when the data arrive, or becomes free.
 
     Parameters
     ----------
@@ -74,18 +97,18 @@ class OperandFetch(wiring.Component):
     Members
     -------
     enable : :py:`In(1)`
-        Whether the unit moves on.
-    want, address : :py:`In`
-        Whether the beat that is presented reads this memory, and where.
+        While low, the unit stalls.
+    want, address : :py:`In(1)`, :py:`In(ceil_log2(depth))`
+        The beat that is presented reads this memory, at this entry.
     step : :py:`In(1)`
-        Whether that beat moves on to stage 1.
+        The beat enters stage 1.
     granted : :py:`Out(1)`
-        Whether it may, as far as this memory is concerned.
+        This memory does not hold up the beat.
     data : :py:`Out(shape)`
-        The answer, in stage 1. It stays until the next one, also for beats that want none: the
-        second phase of a rotation works on what the first one read.
+        The operand, in stage 1, until the next one, also for beats that read none: the second
+        phase of a rotation uses the operand of the first.
     port : :py:`Out(ReadPort(shape, depth))`
-        The memory.
+        Port of the memory.
     """
 
     enable: Signal

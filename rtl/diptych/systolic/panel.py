@@ -25,7 +25,7 @@ __all__ = ["PrefillPanel", "connect_program_ports", "panel_sizes", "program_port
 
 
 def program_ports() -> dict[str, Any]:
-    """Return the members of a panel that run a program, those of whoever contains it, too."""
+    """Return the program ports of a panel, which are also those of a component around it."""
     return {
         "start": In(1),
         "program": In(32),
@@ -45,7 +45,9 @@ def connect_program_ports(m: Module, panel: "PrefillPanel", outer: Any) -> None:
 
 
 def panel_sizes(rows: int, columns: int) -> VectorSizes:
-    """Return the memories of a panel: 1 MiB of scratchpad, 256 KiB each of accumulators and vectors.
+    """Return the memory sizes of a panel.
+
+    1 MiB of scratchpad, 256 KiB each of accumulators and vectors.
 
     It has biases for 4096 columns.
 
@@ -70,7 +72,7 @@ def panel_sizes(rows: int, columns: int) -> VectorSizes:
 
 
 class PrefillPanel(wiring.Component):
-    """Runs a program of commands from HBM: reads a prompt, hands off KV vectors and a token.
+    """Executes a program of commands from HBM: reads a prompt, hands off KV vectors and a token.
 
     Parameters
     ----------
@@ -86,9 +88,9 @@ class PrefillPanel(wiring.Component):
     finished : :py:`Out(1)`
         The program has ended.
     axi : :py:`Out(Channels())`
-        To HBM.
+        Port of the HBM.
     handoff : :py:`Out(stream.Signature(Handoff()))`
-        To the link.
+        Words to the link.
     count_cycles : :py:`Out(32)`
         Cycles from start to end of the program.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The prefill panel with AXI4 pins, for memories that are not ours."""
+"""The prefill panel with AXI4 pins, for memories of others."""
 
 from typing import Any
 
@@ -27,15 +27,39 @@ _INCR = 1
 class PrefillWithPins(wiring.Component):
     """A :class:`.PrefillPanel` whose HBM port has the pins of the AXI4 specification.
 
-    Bursts are INCR, beats of 64 bytes. ``rresp`` is not looked at; ``bresp`` is as in
+    Bursts are INCR, beats of 64 bytes. ``rresp`` is ignored; ``bresp`` is as in
     :class:`.WriteResponse`.
 
     Members
     -------
-    start, program, finished, handoff
+    start, program, finished : :py:`In(1)`, :py:`In(32)`, :py:`Out(1)`
         As of :class:`.PrefillPanel`.
-    m_axi_awid, m_axi_awaddr, ... : In or Out
-        Pins of the five channels, seen by the manager, with ``valid`` and ``ready`` of each.
+    handoff : :py:`Out(stream.Signature(Handoff()))`
+        As of :class:`.PrefillPanel`.
+    m_axi_awvalid, m_axi_wvalid, m_axi_arvalid : :py:`Out(1)`
+        AW, W and AR: an address or beat is offered.
+    m_axi_awready, m_axi_wready, m_axi_arready : :py:`In(1)`
+        AW, W and AR: it is accepted.
+    m_axi_awid, m_axi_awaddr, m_axi_awlen : :py:`Out(2)`, :py:`Out(32)`, :py:`Out(8)`
+        AW: a burst of writes.
+    m_axi_awsize, m_axi_awburst : :py:`Out(3)`, :py:`Out(2)`
+        AW: constant, 64 bytes and INCR.
+    m_axi_wdata, m_axi_wstrb, m_axi_wlast : :py:`Out(512)`, :py:`Out(64)`, :py:`Out(1)`
+        W: a beat.
+    m_axi_bvalid, m_axi_bready : :py:`In(1)`, :py:`Out(1)`
+        B: a response is offered; it is accepted.
+    m_axi_bid, m_axi_bresp : :py:`In(2)`
+        B: a response.
+    m_axi_arid, m_axi_araddr, m_axi_arlen : :py:`Out(2)`, :py:`Out(32)`, :py:`Out(8)`
+        AR: a burst of reads.
+    m_axi_arsize, m_axi_arburst : :py:`Out(3)`, :py:`Out(2)`
+        AR: constant, 64 bytes and INCR.
+    m_axi_rvalid, m_axi_rready : :py:`In(1)`, :py:`Out(1)`
+        R: a beat is offered; it is accepted.
+    m_axi_rid, m_axi_rdata : :py:`In(2)`, :py:`In(512)`
+        R: a beat.
+    m_axi_rresp, m_axi_rlast : :py:`In(2)`, :py:`In(1)`
+        R: its response, ignored; last of its burst.
     """
 
     start: Signal
@@ -64,7 +88,7 @@ class PrefillWithPins(wiring.Component):
         fixed = {"size": Const(_SIZE, 3), "burst": Const(_INCR, 2)}
         for channel, widths in _WIDTHS.items():
             port = getattr(panel.axi, channel)
-            # Inside the panel these names stand for the ports of its engines.
+            # Signals of the HBM port under names of their own, for waves.
             for part in ("valid", "ready", "payload"):
                 value = getattr(port, part)
                 seen = Signal.like(value, name=f"hbm__{channel}__{part}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The prefill panel and its memory."""
+"""The prefill panel with its HBM."""
 
 from typing import Any
 
@@ -22,7 +22,9 @@ class PrefillWithHbm(wiring.Component):
     -------
     host : :py:`In(stream.Signature(...))`
         Fills the HBM, as :attr:`.Hbm.host`.
-    start, program, finished, handoff
+    start, program, finished : :py:`In(1)`, :py:`In(32)`, :py:`Out(1)`
+        As of :class:`.PrefillPanel`.
+    handoff : :py:`Out(stream.Signature(Handoff()))`
         As of :class:`.PrefillPanel`.
     """
 

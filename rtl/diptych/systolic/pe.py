@@ -14,10 +14,10 @@ class ProcessingRow(wiring.Component):
     """One row of the array: each element multiplies by its weight and adds to the sum from above.
 
     Everything moves one element a cycle: activations and ``swap`` east, sums south; weights on
-    their way (*items*) south or, where ``west`` is set, east. What entered the array together is
-    at the element in row r, column c after r + c cycles, so that all of it moves in diagonal
-    waves. An element keeps the item that passes with its ``hit`` as its next weight, and a
-    ``swap`` makes the next weight the current one, for the activations that follow the swap.
+    their way (*items*) south or, where ``west`` is set, east. Values that entered together are at
+    the element in row r, column c after r + c cycles, in diagonal wavefronts. An element takes the
+    item that passes with its ``hit`` as its next (shadow) weight, and a ``swap`` makes it
+    the current weight, for the activations that follow the swap.
 
     Parameters
     ----------
@@ -29,14 +29,17 @@ class ProcessingRow(wiring.Component):
     x : :py:`In(signed(9))`
         Activation that enters the row.
     swap, hit : :py:`In(1)`
-        Whether elements swap, and take the item, as the wave passes.
+        Elements swap, and take the item, as the wavefront passes.
     item : :py:`In(8)`
         Item that enters from the west.
-    north_sums, north_items, north_west, north_hits : :py:`In`
-        From the row above: sums (32 bits each), items (8 bits each), and for each element whether
-        its item comes from the west and whether it takes it.
-    sums, items, west, hits : :py:`Out`
-        The same, a cycle later, for the row below.
+    north_sums, north_items : :py:`In(32 * columns)`, :py:`In(8 * columns)`
+        From the row above: sums and items.
+    north_west, north_hits : :py:`In(columns)`
+        From the row above: a bit per element: its item comes from the west; it takes the item.
+    sums, items : :py:`Out(32 * columns)`, :py:`Out(8 * columns)`
+        To the row below: sums and items, a cycle later.
+    west, hits : :py:`Out(columns)`
+        To the row below: the bits of ``north_west`` and ``north_hits``, a cycle later.
 
     Raises
     ------

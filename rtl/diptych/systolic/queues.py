@@ -29,52 +29,55 @@ class _Signals:
         active, fetching = Signal(), Signal()
         self.active, self.fetching = active, fetching
         self.pc = Signal(32)
-        self.known_beats = Signal()  # ``unasked`` says how many beats are still to be asked for
+        self.known_beats = Signal()  # ``unasked`` is the number of beats still to be requested
         self.unasked = Signal(6)
         self.promised = Signal(range(AHEAD + 1))
         self.removes = Signal()
-        self.shown = Signal()  # a request stays until it is taken, also when the end arrives
+        self.shown = Signal()  # a request stays valid until accepted, even after the last command
         self.at = Signal(range(BEAT_BYTES // 4))
         self.now = Signal(Packed(), reset_less=True)
         self.takes, self.dispatching, self.dispatch, self.ended = (Signal() for _ in range(4))
-        # What was never written is 0: since the start, not since reset.
+        # Fields that were not written since the start of the program read as 0.
         self.written = Signal(len(Queue) * SETS * FIELDS)
-        # Short fields: which half comes next, and how many halves of a wide one are missing.
+        # Short fields: the upper half of the word is next; its state.
         self.upper, self.short, self.have, self.is_escape, self.completes = (
             Signal(name=n) for n in _SHORT
         )
 
 
 class CommandQueues(wiring.Component):
-    """Fetches and unpacks commands, and hands each queue's commands to its engine in order.
+    """Fetches and unpacks commands, and issues the commands of each queue to its engine in order.
 
-    A command starts once each semaphore in ``wait`` is at least 1, and takes 1 from each; when its
-    engine is done, each in ``signal`` grows by 1. Semaphores count to 63. An engine that takes
-    commands ahead has up to 8 of them, and is done with them in order. Up to 8 beats are fetched
-    ahead. A word of a command in HBM takes a cycle to unpack, or a half-word, and a command 2 more.
+    A command starts once each semaphore in ``wait`` is at least 1, and decrements each; when its
+    engine is done, each in ``signal`` is incremented. Semaphores count to 63. An engine may take up
+    to 8 commands before the first is done, and completes them in order. Up to 8 beats are fetched
+    ahead. Each word of a command in HBM takes a cycle to unpack, or each half-word, and each
+    command 2 more.
 
     Members
     -------
     start, program : :py:`In(1)`, :py:`In(32)`
-        Starts the program at an HBM address, a multiple of 64. Its low 6 bits say how many beats
-        the program has, so that none behind it are fetched; 0 if that is not known, or above 63.
+        Starts the program at an HBM address, a multiple of 64. Its low 6 bits are the number of
+        beats of the program, so that none after it are fetched; 0 if unknown, or above 63.
     finished : :py:`Out(1)`
         High from when all commands of the program are done until the next start.
     axi : :py:`Out(ReadChannels())`
-        To HBM; ``id`` is 1.
+        Port of the HBM; ``id`` is 1.
     load, matrix, vector, store : :py:`Out(stream.Signature(...))`
-        To the engines.
+        Commands to the engines.
     load_done, matrix_done, vector_done, store_done : :py:`In(1)`
         An engine's command is done.
     matrix_waits : :py:`Out(3)`
-        Whether the next MATRIX command waits for load, vector, store; if none is known, whether
-        these run, or words of the program are awaited (bit 0).
+        The next MATRIX command waits for load, vector, store; without a next command: the engine
+        runs, or words of the program are pending (bit 0).
     count_commands : :py:`Out(32)`
         Commands started.
-    count_load_started, count_matrix_started, ... : :py:`Out(32)`
-        Commands that an engine has taken.
-    count_load_done, count_matrix_done, ... : :py:`Out(32)`
-        Commands that an engine has done.
+    count_load_started, count_matrix_started : :py:`Out(32)`
+        Commands that the engine has taken.
+    count_vector_started, count_store_started : :py:`Out(32)`
+        Commands that the engine has taken.
+    count_load_done, count_matrix_done, count_vector_done, count_store_done : :py:`Out(32)`
+        Commands that the engine has completed.
     """
 
     start: Signal
@@ -130,7 +133,7 @@ class CommandQueues(wiring.Component):
             m.d.sync += [s.pc.eq(s.pc + BEAT_BYTES), s.unasked.eq(s.unasked - 1)]
 
     def _unpack(self, m: Module, s: _Signals) -> Value:
-        """Unpack a word per cycle into a command, which is returned; the rest of the last beat is dropped."""
+        """Unpack a word per cycle; return the command. The rest of the last beat is dropped."""
         word = Signal(32)
         packed = Signal(Packed())
         missing = Signal(FIELDS + 1)  # semaphores come first
@@ -275,7 +278,7 @@ class CommandQueues(wiring.Component):
         for n in range(SEMAPHORES):
             m.d.sync += semaphores[n].eq(semaphores[n] + given[n] - taken[n])
         m.d.comb += s.dispatch.eq(s.dispatching & accepts.bit_select(s.now.queue.as_value(), 1))
-        # What is under way still would be taken for commands of the next program.
+        # Beats still in flight would be taken for commands of the next program.
         m.d.comb += self.finished.eq(
             s.active & s.ended & empties.all() & ~runs.any() & (s.promised == 0) & ~s.shown
         )

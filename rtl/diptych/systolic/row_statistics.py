@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the vector unit remembers of each token row, and the scales that it derives from it."""
+"""Row statistics of the vector unit, and the scales derived from them."""
 
 from typing import Any
 
@@ -20,18 +20,18 @@ class Purpose(enum.Enum, shape=2):
     INVERSE = 0
     DYNAMIC = 1
     FACTOR = 2
-    """It is kept for the next one."""
+    """The scale is stored as a factor for the next one."""
     PRODUCT = 3
-    """Times the one kept, to ``dynamic``."""
+    """The scale times the stored factor, to ``dynamic``."""
 
 
 class RowStatistics(wiring.Component):
-    """Row states, and the one scale function of the unit.
+    """Statistics and scales of rows, and the scale function of the unit.
 
-    A row's ``total`` is not stored: it lives in the reducer until its reciprocal is taken.
+    The ``total`` of a row is not stored: it stays in the reducer until its reciprocal is taken.
 
-    A read shows the row one cycle later and holds. A scale is written four cycles after it was
-    asked for; one per cycle may be asked for, and ``busy`` tells that some are on their way.
+    A read returns the row one cycle later, and holds it. A scale is written four cycles after its
+    request; one per cycle may be requested, and ``busy`` is high while some are pending.
 
     Parameters
     ----------
@@ -40,22 +40,28 @@ class RowStatistics(wiring.Component):
 
     Members
     -------
-    read, row : :py:`In`
+    read, row : :py:`In(1)`, :py:`In(ceil_log2(depth))`
         Reads ``dynamic``, ``inverse`` and ``top`` of a row.
-    dynamic, inverse, top : :py:`Out`
-        What was read.
-    read_statistics, statistics_row : :py:`In`
+    dynamic, inverse, top : :py:`Out(ScaleWord)`, :py:`Out(ScaleWord)`, :py:`Out(signed(32))`
+        The scales of the row and its largest score, one cycle later.
+    read_statistics, statistics_row : :py:`In(1)`, :py:`In(ceil_log2(depth))`
         Reads ``largest`` and ``squares`` of a row.
     largest, squares : :py:`Out(32)`
-        What was read.
+        The largest magnitude and the sum of squares, one cycle later.
     write_largest, write_squares, write_top : :py:`In(1)`
-        Which fields of row ``write_row`` become ``best`` (``largest``, ``top``) and ``total``.
-    ask, function, value, purpose, ask_row : :py:`In`
-        Asks for a scale.
+        Writes these fields of the row ``write_row``.
+    write_row, best, total : :py:`In(ceil_log2(depth))`, :py:`In(signed(32))`, :py:`In(32)`
+        The row; the value for ``largest`` and ``top``; the value for ``squares``.
+    ask, ask_row : :py:`In(1)`, :py:`In(ceil_log2(depth))`
+        Requests a scale of a row.
+    function, value, purpose : :py:`In(Function)`, :py:`In(32)`, :py:`In(Purpose)`
+        The function of the request, its operand, and the use of the result.
     busy : :py:`Out(1)`
-        Whether a scale has been asked for and is not written yet.
-    load_en, load_row, load_word, load_ready
-        Writes ``dynamic`` from outside, in a cycle in which ``load_ready`` is high.
+        A requested scale is not written yet.
+    load_en, load_row, load_word : :py:`In(1)`, :py:`In(ceil_log2(depth))`, :py:`In(ScaleWord)`
+        Writes ``dynamic`` of a row, from the load engine.
+    load_ready : :py:`Out(1)`
+        The write of the load engine is granted in this cycle.
     """
 
     read: Signal

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Memories of the panel that keep what they are given: scratchpad, vector memory, parameters."""
+"""Memories of the panel: scratchpad, and memories of entries (vectors, parameters, biases)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,10 +21,10 @@ BANKS = 8
 
 
 class EntryMemory(wiring.Component):
-    """Entries with one read and one write a cycle, by element.
+    """A memory of entries with one read and one write per cycle, writable by element.
 
-    Every read is accepted. A read sees what was written in earlier cycles. Of several writers the
-    first that asks writes.
+    Every read is granted. A read returns the data written in earlier cycles. Of several writers the
+    first with a request has priority.
 
     Parameters
     ----------
@@ -33,14 +33,14 @@ class EntryMemory(wiring.Component):
     depth : :class:`int`
         Number of entries; at least 2.
     writers : sequence of :class:`str`
-        Names of the writers, first in priority first.
+        Names of the writers, by decreasing priority.
 
     Members
     -------
     read : :py:`In(ReadPort(shape, depth))`
-        Reader.
+        Port of the reader.
     write_<name> : :py:`In(WritePort(shape, depth))`
-        A writer.
+        Port of a writer.
 
     Raises
     ------
@@ -88,10 +88,10 @@ class Scratchpad(wiring.Component):
     """Lines of bytes in banks: each bank takes one read and one write of a block a cycle.
 
     A bank is a contiguous part of the lines (its number is the high bits of a line's address); a
-    block is what one access can reach, a beat of HBM or ``group`` lines, whatever is more. A
-    port waits (``ready`` is low) while one before it in :attr:`READERS` or :attr:`WRITERS` asks
-    for the same bank; ``ready`` of a write port depends on write ports only. A read sees what was
-    written in earlier cycles.
+    block is the unit of access, the larger of a beat of HBM and ``group`` lines. A port waits
+    (``ready`` is low) while one before it in :attr:`READERS` or :attr:`WRITERS` requests the same
+    bank; ``ready`` of a write port depends on write ports only. A read returns the data written in
+    earlier cycles.
 
     Each cycle in which a port waits is counted in its register ``conflicts_<port>`` (32 bits).
 
@@ -104,7 +104,7 @@ class Scratchpad(wiring.Component):
     banks : :class:`int`
         Banks; a power of two, of at least two blocks each.
     group : :class:`int`
-        Lines that a read of weights shows; a power of two.
+        Lines that a read of weights returns; a power of two.
 
     Members
     -------
@@ -117,7 +117,7 @@ class Scratchpad(wiring.Component):
     write_l : :py:`In(WritePort(beat, beats))`
         Writer: load; 64 bytes, at a multiple of 64.
     count_scratchpad_read, count_scratchpad_write : :py:`Out(32)`
-        Bytes; a read counts what it shows.
+        Bytes read and written.
 
     Raises
     ------
@@ -183,7 +183,7 @@ class Scratchpad(wiring.Component):
         group_bits = ceil_log2(self.group)
         bank_bits = ceil_log2(depth)
 
-        # What a writer offers, as a block.
+        # The write of each writer, as a block.
         offered = {}
         for name, port in writers:
             bits = len(Value.cast(port.data))
@@ -204,7 +204,7 @@ class Scratchpad(wiring.Component):
             storage = BankedMemory(width=8 * self.block, depth=depth, parts=self.block)
             m.submodules[f"bank_{bank}"] = storage
             write, read = storage.write, storage.reads[0]
-            m.d.comb += read.en.eq(1)  # a read that nobody asked for harms nobody
+            m.d.comb += read.en.eq(1)  # an unused read has no effect
             line_in_block = Signal(range(max(2, self.block // self.line)), name=f"line_{bank}")
             # The last assignment wins, so the first in priority comes last.
             for name, port in reversed(readers):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The vector unit: everything of a layer that is not a matrix product."""
+"""The vector unit: all operations of a layer except matrix products."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,7 +30,7 @@ _LAST = max(LATENCY.values())
 
 @dataclass
 class _Parts:
-    """What the sections of the unit share."""
+    """Blocks and signals that the parts of the unit share."""
 
     sequencer: VectorSequencer
     rows: RowStatistics
@@ -51,18 +51,18 @@ class _Parts:
 
 
 class VectorUnit(wiring.Component):
-    """Runs VECTOR commands, one at a time and in order.
+    """Executes VECTOR commands, one at a time and in order.
 
     A command is a pass over rows and, inside them, column tiles: one tile of ``lanes`` elements
     per cycle, or one per two cycles for ROTATE (two planes are written) and GATE (two sums are
     read). The first tile is requested 2 cycles after the command was taken. After the last one was
     granted the pipeline drains: ``done`` comes 6 cycles later for TOP and the ops on rows, 7 for
     BYTES and QUANTIZE, 9 for ROTATE, ADD, EMBED and ARGMAX, 14 for EXPONENTIAL, and 15 for GATE.
-    A memory that does not grant a read delays what follows; a write that is not taken stops the
+    A read that is not granted delays the beats behind it; a write that is not granted stalls the
     pipeline. The ops on rows take 2 (HIDDEN_SCALES) or 3 cycles a row.
 
-    What the text of :class:`.VectorOp` leaves open: statistics and the sum of EXPONENTIAL are over
-    the lanes in ``range(first_lane, end_lane)``, while TOP and ARGMAX look at all lanes. Masked
+    In addition to :class:`.VectorOp`: statistics and the sum of EXPONENTIAL are over
+    the lanes in ``range(first_lane, end_lane)``, while TOP and ARGMAX cover all lanes. Masked
     lanes of EXPONENTIAL are written as 0. ``total`` cannot be read back.
 
     Parameters
@@ -75,17 +75,17 @@ class VectorUnit(wiring.Component):
     i : :py:`In(stream.Signature(VECTOR))`
         Commands.
     done : :py:`Out(1)`
-        In the last cycle of each command: all it wrote has been taken.
+        In the last cycle of each command: all its writes have been granted.
     accumulators, scratchpad_read, vectors_read, parameters : :py:`Out(ReadPort)`
-        Reads.
+        Reads of the memories.
     scratchpad_write, vectors_write : :py:`Out(WritePort)`
-        Writes.
+        Writes of the memories.
     load_dynamic : :py:`In(WritePort)`
         Writes ``dynamic`` of a row.
     token : :py:`Out(32)`
-        The last ARGMAX.
+        Result of the last ARGMAX.
     token_valid : :py:`Out(1)`
-        Whether there was one since reset.
+        There was one since reset.
     """
 
     i: stream.Interface
@@ -177,7 +177,7 @@ class VectorUnit(wiring.Component):
         self._count(
             m,
             causes={
-                # Nothing is requested while a write waits, so that is to blame first.
+                # No reads are requested while a write waits, so the write comes first.
                 "waiting_scratchpad": waits_scratchpad | (misses & ~granted["scratchpad"]),
                 "waiting_vector": waits_vector | (misses & ~granted["vector"]),
                 "waiting_accumulator": misses & ~granted["accumulator"],
@@ -191,8 +191,8 @@ class VectorUnit(wiring.Component):
         return m
 
     def _add_pipeline(self, m: Module, p: _Parts) -> None:
-        """Move the beats along, and pick the one whose result is due."""
-        travels = Signal(_LAST)  # what leaves after a stage is not in the next one any more
+        """Move the beats through the stages, and select the one whose result is due."""
+        travels = Signal(_LAST)  # stages up to the one whose result is taken
         leaves = Signal()
         with m.Switch(p.op.kind):
             for kind in Kind:
@@ -221,7 +221,7 @@ class VectorUnit(wiring.Component):
             ]
 
     def _add_reads(self, m: Module, p: _Parts) -> dict[str, Signal]:
-        """Fetch what beats need, and hand it to the lanes; return which memories are no obstacle."""
+        """Read the operands of beats for the lanes; return the grants of the memories."""
         sizes, sequencer = self.sizes, p.sequencer
         granted: dict[str, Signal] = {}
 

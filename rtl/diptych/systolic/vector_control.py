@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Order of work of the vector unit: which row and tile comes next, and where its data stand."""
+"""Sequencer of the vector unit: iterates over rows and tiles, and their addresses."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -71,18 +71,18 @@ class VectorSizes:
 
 
 class VectorBeat(data.StructLayout):
-    """One (row, tile, phase) on its way through the sequencer.
+    """Control of one (row, tile, phase) in the pipeline of the vector unit.
 
     Members
     -------
     row, tile, phase
-        Which it is. Only ROTATE, GATE and the ops on rows have more than phase 0.
+        Position. Only ROTATE, GATE and the ops on rows have more than phase 0.
     first, last
-        Whether the tile is the first or the last of its row.
+        The tile is the first, the last of its row.
     count
         Lanes 0 to ``count - 1`` are not masked.
     target
-        Where its result goes: a byte address of the scratchpad, or a vector memory entry.
+        Address of the result: byte of the scratchpad, or entry of the vector memory.
     """
 
     def __init__(self, sizes: VectorSizes) -> None:
@@ -147,7 +147,7 @@ class _Signals:
 
 
 class VectorSequencer(wiring.Component):
-    """Takes VECTOR commands one at a time, and counts through rows, tiles and phases.
+    """Takes VECTOR commands one at a time, and iterates over rows, tiles and phases.
 
     A beat is presented two cycles after its command was taken, and one per cycle from then on,
     for as long as each is taken by ``step``. The next command is taken the cycle after ``done``.
@@ -168,18 +168,22 @@ class VectorSequencer(wiring.Component):
     step : :py:`In(1)`
         Takes the beat; only while ``valid``.
     empty : :py:`In(1)`
-        Whether all that was taken has had its effect.
-    valid, beat, reads : :py:`Out`
-        A beat, and which memories it reads.
-    accumulator, scratchpad, vector, parameter : :py:`Out`
-        Where (entries; the scratchpad by bytes).
+        The pipeline is empty, and its results are written.
+    valid, beat, reads : :py:`Out(1)`, :py:`Out(VectorBeat(sizes))`, :py:`Out(Reads)`
+        A beat, and the memories that it reads.
+    accumulator, scratchpad : :py:`Out(ceil_log2(accumulators))`, :py:`Out(byte_bits)`
+        Entry of the accumulators, and byte address of the scratchpad.
+    vector, parameter : :py:`Out(ceil_log2(vectors))`, :py:`Out(ceil_log2(parameters))`
+        Entries of the vector memory and of the parameters.
     busy : :py:`Out(1)`
-        Whether a command is running.
+        A command is running.
     draining : :py:`Out(1)`
-        Whether all its beats have been taken.
+        All beats of the command have been taken.
     done : :py:`Out(1)`
         In the last cycle of a command.
-    op, flags, bits, scale, epsilon : :py:`Out`
+    op, flags, bits : :py:`Out(6)`, :py:`Out(Flags())`, :py:`Out(6)`
+        Fields of the command that is running.
+    scale, epsilon : :py:`Out(ScaleWord)`, :py:`Out(32)`
         Fields of the command that is running.
     """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What each op means for the parts of the vector unit."""
+"""Decoder of the vector unit: control signals of each operation."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _BITS = {
 
 @dataclass(frozen=True)
 class Decoded:
-    """The op that is running: one signal per question, constant while it runs."""
+    """Control signals of the operation that is running, constant while it runs."""
 
     kind: enum.EnumView[Kind]
     source: enum.EnumView[Source]
@@ -54,18 +54,18 @@ class Decoded:
     tops: Signal
     argmax: Signal
     searches: Signal
-    """Whether the largest of all lanes is looked for."""
+    """The largest of all lanes is searched."""
     to_scratchpad: Signal
     to_vector: Signal
-    """Whether the vector memory is written, with statistics."""
+    """The vector memory is written, with statistics."""
     squares: Signal
-    """Whether these include the squares."""
+    """The statistics include the squares."""
     reduces: Signal
     uses_dynamic: Signal
 
 
 def decode(m: Module, sequencer: VectorSequencer) -> Decoded:
-    """Add what tells the ops apart to a module and return it. Combinational."""
+    """Add the decoder to a module and return its signals. Combinational."""
     op = sequencer.op
 
     def is_op(*ops: VectorOp) -> Signal:

@@ -22,7 +22,7 @@ STEPS = {"mantissa": 127 << 9, "shift": 9}
 
 
 class Source(enum.Enum, shape=2):
-    """What a lane re-quantizes, and by which word."""
+    """Operand of the re-quantization, and its scale word."""
 
     SUM = 0
     """An accumulator, by its parameter."""
@@ -33,7 +33,7 @@ class Source(enum.Enum, shape=2):
 
 
 class Kind(enum.Enum, shape=3):
-    """What becomes a lane's result."""
+    """Result of a lane."""
 
     REQUANTIZED = 0
     ADDED = 1
@@ -41,10 +41,10 @@ class Kind(enum.Enum, shape=3):
     GATED = 3
     POWER = 4
     SUM = 5
-    """What was read."""
+    """The accumulator, unchanged."""
 
 
-_OPERAND = 2  # the stage in which operands stand in registers
+_OPERAND = 2  # the stage with the operands in registers
 _SCALED = _OPERAND + Requantizer.latency
 LATENCY = {
     Kind.REQUANTIZED: _SCALED,
@@ -54,42 +54,47 @@ LATENCY = {
     Kind.POWER: _OPERAND + Exponential.latency,
     Kind.SUM: _OPERAND,
 }
-"""Stage at whose end the result is taken, when memories answer in stage 1."""
+"""Stage at whose end the result is taken; memories are read in stage 1."""
 
 
 class VectorLane(wiring.Component):
     """Computes one element: operands in stage 1, result at the end of stage :data:`LATENCY`.
 
-    The throughput is one element per enabled cycle. Controls that belong to a stage are to be
-    presented in it.
+    The throughput is one element per enabled cycle. The control inputs of a stage are sampled in
+    it.
 
     Members
     -------
     enable : :py:`In(1)`
         While low, every register holds.
-    load, source, total, byte, half, word, top : :py:`In`
-        Stage 1: whether to take new operands (they stay otherwise), from where, and what the
-        memories show; ``top`` is the largest of the row.
+    load, source : :py:`In(1)`, :py:`In(Source)`
+        Stage 1: takes new operands (held otherwise), and their source.
+    total, byte, half : :py:`In(signed(32))`, :py:`In(signed(8))`, :py:`In(signed(16))`
+        Stage 1: outputs of the accumulators, the scratchpad and the vector memory.
+    word, top : :py:`In(ScaleWord)`, :py:`In(signed(32))`
+        Stage 1: output of the parameters; the largest score of the row.
     dynamic : :py:`In(ScaleWord)`
         Stage 2: the row's scale.
-    bits, scale, kind, fill, square_shift, statistics : :py:`In`
-        Constant while a command runs: width of re-quantized values, scale of the gate or of the
-        exponential, choice of the result, result of masked lanes (1: the least number, 0: zero),
-        and what is reduced: magnitudes and squares, or the results.
+    bits, scale, kind : :py:`In(6)`, :py:`In(ScaleWord)`, :py:`In(Kind)`
+        Constant during a command: width of re-quantized values, scale of the gate or of the
+        exponential, choice of the result.
+    fill, square_shift, statistics : :py:`In(1)`, :py:`In(5)`, :py:`In(1)`
+        Constant during a command: result of masked lanes (1: the least number, 0: zero), shift of
+        the squares, operand of the reductions (1: magnitudes and squares, 0: the results).
     keep : :py:`In(1)`
-        Stage 5: whether to keep the re-quantized value as the gate of the next one.
+        Stage 5: stores the re-quantized value as the gate of the next one.
     live, plane : :py:`In(1)`
-        Last stage: whether the lane is not masked, and which plane is due (1: the low one).
+        Last stage: the lane is not masked; the plane that is due (1: the low one).
     rotated : :py:`In(signed(16))`
         Result of the pair's rotation of ``scaled`` by ``factor``.
     written : :py:`In(1)`
-        After the last stage: whether the lane counts in reductions.
+        After the last stage: the lane takes part in the reductions.
     scaled, factor : :py:`Out(signed(16))`
         Stage 5: the re-quantized value, and the element of the vector memory.
     result : :py:`Out(signed(32))`
         The result, one stage after its last.
-    score, addend : :py:`Out`
-        One more stage later: what is compared, and what is summed.
+    score, addend : :py:`Out(signed(32))`, :py:`Out(32)`
+        One more stage later: operands of the maximum and of the sum.
     """
 
     enable: Signal
@@ -181,7 +186,7 @@ class VectorLane(wiring.Component):
             with m.If(self.keep):
                 m.d.sync += kept.eq(requantizer.result)
 
-        # Blocks that an op does not use stand still.
+        # Blocks that an operation does not use are disabled.
         powers = Signal()
         gates = Signal()
         m.d.comb += [

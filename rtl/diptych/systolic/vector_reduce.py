@@ -25,13 +25,14 @@ class Reducer(wiring.Component):
     -------
     enable : :py:`In(1)`
         While low, every register holds.
-    scores, addends : :py:`In`
-        A tile: signed and unsigned 32-bit numbers.
-    valid, first, tile : :py:`In`
-        A stage after the tile: whether there was one, whether it is the first of its row, and its
-        number.
-    start_best, start_total : :py:`In`
-        In the same stage, with the first tile: what the row begins with.
+    scores : :py:`In(ArrayLayout(signed(32), lanes))`
+        Scores of a tile.
+    addends : :py:`In(ArrayLayout(32, lanes))`
+        Addends of the tile.
+    valid, first, tile : :py:`In(1)`, :py:`In(1)`, :py:`In(16)`
+        A stage after the tile: it was valid; it is the first of its row; its number.
+    start_best, start_total : :py:`In(signed(32))`, :py:`In(32)`
+        In the same stage, with the first tile: initial values of the row.
     best : :py:`Out(signed(32))`
         The largest score, or ``start_best``.
     where : :py:`Out(32)`
