@@ -39,8 +39,8 @@ class System(wiring.Component):
         SRAM of a tile.
     program_depth : :class:`int`
         Instructions that the program memory of a tile holds.
-    mesh_apart : :class:`bool`
-        As ``apart`` of :class:`.DecodePanel`.
+    mesh_as_blackbox : :class:`bool`
+        As of :class:`.DecodePanel`.
 
     Members
     -------
@@ -91,7 +91,7 @@ class System(wiring.Component):
         link_bytes_per_cycle: int = DEFAULTS.link_bytes_per_cycle,
         sram_bytes: int = DEFAULTS.sram_bytes,
         program_depth: int = DEFAULTS.program_depth,
-        mesh_apart: bool = False,
+        mesh_as_blackbox: bool = False,
     ) -> None:
         self.prefill = PrefillWithHbm(
             array_rows,
@@ -107,7 +107,7 @@ class System(wiring.Component):
             mesh_columns,
             sram_bytes=sram_bytes,
             program_depth=program_depth,
-            apart=mesh_apart,
+            mesh_as_blackbox=mesh_as_blackbox,
         )
         super().__init__(
             {

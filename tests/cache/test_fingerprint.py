@@ -110,7 +110,7 @@ def test_gives_the_same_bytes_again(emitted, tmp_path):
 @pytest.mark.parametrize(
     "hardware",
     [
-        partial(System, 4, 4, 2, 2, hbm_bytes=2**20, mesh_apart=True),
+        partial(System, 4, 4, 2, 2, hbm_bytes=2**20, mesh_as_blackbox=True),
         partial(DecodePanel, 2, 2),
         partial(PrefillWithHbm, 4, 4),
         Tile,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.golden.evaluate import compare, windows
 from diptych_sim.golden.float_reference import FloatReference
-from diptych_sim.golden.machine import GoldenMachine
+from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.load import BUILTIN_FOLDER, held_out_text, load_model
 from diptych_sim.llm.tokenizer import decode, to_utf8
@@ -135,18 +135,18 @@ def test_what_llama2c_cannot_encode_falls_back_to_bytes(tmp_path_factory, text):
 
 def test_one_weight_changes_what_the_machine_computes(tmp_path):
     path = write_llama2c(tmp_path)
-    before = GoldenMachine(quantize_loaded(load_model(str(path)))).real_logits([1, 260, 261])
+    before = GoldenModel(quantize_loaded(load_model(str(path)))).real_logits([1, 260, 261])
     data = bytearray(path.read_bytes())
     at = 28 + 4 * (VOCAB * DIM + LAYERS * DIM + 5)  # in wq of layer 0
     data[at : at + 4] = struct.pack("<f", 2.0)
     path.write_bytes(data)
-    after = GoldenMachine(quantize_loaded(load_model(str(path)))).real_logits([1, 260, 261])
+    after = GoldenModel(quantize_loaded(load_model(str(path)))).real_logits([1, 260, 261])
     assert not np.array_equal(before, after)
 
 
 def test_the_bundled_model_agrees_with_its_float_reference():
     loaded = load_model("builtin")
-    golden = GoldenMachine(quantize_loaded(loaded))
+    golden = GoldenModel(quantize_loaded(loaded))
 
     def predict(tokens):
         golden.reset()

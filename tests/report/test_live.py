@@ -14,7 +14,7 @@ from diptych_sim.report.live import Live
 
 
 class Recorded:
-    """Steps, as a terminal would show one after the other."""
+    """ProgressLine, as a terminal would show one after the other."""
 
     def __init__(self):
         self.seen = []

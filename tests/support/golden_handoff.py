@@ -5,12 +5,12 @@ from itertools import product
 
 from diptych_sim.compiler.decode.kv_layout import pack_bytes
 from diptych_sim.golden import numbers
-from diptych_sim.golden.machine import GoldenMachine
+from diptych_sim.golden.machine import GoldenModel
 
 
 def expected_handoff(model, *prompts):
     """Return kind (0 keys, 1 values, 2 token), layer, prompt, position and words of each piece."""
-    goldens = [GoldenMachine(model) for _ in prompts]
+    goldens = [GoldenModel(model) for _ in prompts]
     first = [golden.next_token(prompt) for golden, prompt in zip(goldens, prompts, strict=True)]
     handoff = []
     for layer, (n, prompt) in product(range(model.config.layers), enumerate(prompts)):

@@ -26,7 +26,7 @@ class DecodePanel(wiring.Component):
     ----------
     rows, columns, colors, sram_bytes, program_depth, positions, hop_cycles : :class:`int`
         As of :class:`.Mesh`.
-    apart : :class:`bool`
+    mesh_as_blackbox : :class:`bool`
         Whether the mesh is emitted as a module ``mesh`` of its own, which a co-simulated model
         can replace.
 
@@ -60,9 +60,9 @@ class DecodePanel(wiring.Component):
         program_depth: int = DEFAULTS.program_depth,
         positions: int = DEFAULTS.positions,
         hop_cycles: int = DEFAULTS.hop_cycles,
-        apart: bool = False,
+        mesh_as_blackbox: bool = False,
     ) -> None:
-        self.apart = apart
+        self.mesh_as_blackbox = mesh_as_blackbox
         self.mesh = Mesh(
             rows,
             columns,
@@ -85,7 +85,7 @@ class DecodePanel(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        mesh: Any = Precompiled(self.mesh, "mesh") if self.apart else self.mesh
+        mesh: Any = Precompiled(self.mesh, "mesh") if self.mesh_as_blackbox else self.mesh
         m.submodules.mesh = mesh
         for r in range(self.mesh.rows):
             m.submodules[f"host_port_{r}"] = port = HostPort(colors=self.mesh.colors)

@@ -58,7 +58,7 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
                 m.d.comb += s.result.eq(s.a << imm[:5])
             with m.Case(Function.SHIFT_RIGHT):
                 m.d.comb += s.result.eq(s.a >> imm[:5])
-            with m.Case(Function.BELOW):
+            with m.Case(Function.LESS_THAN):
                 m.d.comb += s.result.eq(s.a < (s.b + imm)[:32])
             with m.Case(Function.SELECT):
                 m.d.comb += s.result.eq(Mux(s.chosen.any(), moved, s.b))

@@ -9,7 +9,7 @@ from rich.table import Table
 from diptych_sim.account.generation import account
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.llm.load import load_model
-from diptych_sim.report.progress import Steps
+from diptych_sim.report.progress import ProgressLine
 from diptych_sim.run.generate import generate
 
 __all__ = ["measure"]
@@ -37,7 +37,7 @@ def measure(console: Console, runs: int) -> None:
         table.add_column(name, justify="right")
     table.add_column("prefill cycles a prompt", justify="right")
     alone = 0.0
-    progress = Steps()
+    progress = ProgressLine()
     for count in (1, 2, 4, 8):
         prompts = [loaded.tokenizer.encode(text) for text in PROMPTS[:count]]
         progress(f"{count} sequences")

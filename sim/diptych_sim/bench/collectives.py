@@ -11,7 +11,7 @@ from rich.table import Table
 
 from diptych_sim.account.mesh_kernels import account_collective
 from diptych_sim.compiler.collectives.compile import ALGORITHMS, Collective, Operation
-from diptych_sim.report.progress import Steps
+from diptych_sim.report.progress import ProgressLine
 from diptych_sim.run.collective import collective, random_vectors
 
 __all__ = ["measure"]
@@ -33,7 +33,7 @@ def _allowed(c: Collective) -> float | None:
 def measure(console: Console, runs: int) -> None:
     """Print cycles by operation, algorithm, mesh and words; cycles do not vary between runs."""
     del runs
-    progress = Steps()
+    progress = ProgressLine()
     table = Table(box=None, pad_edge=False)
     for name in ("operation", "algorithm", "mesh"):
         table.add_column(name)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from diptych_sim.account.mesh_kernels import account_kernel
 from diptych_sim.compiler.mesh_kernels.gemm import ALGORITHMS
-from diptych_sim.report.progress import Steps
+from diptych_sim.report.progress import ProgressLine
 from diptych_sim.run.mesh_gemm import mesh_gemm
 from diptych_sim.run.mesh_gemv import gemv
 
@@ -50,7 +50,7 @@ def measure(console: Console, runs: int) -> None:
     """Print cycles and shares of peak; they do not depend on ``runs``, as cycles never differ."""
     del runs
     rng = np.random.default_rng(1)
-    progress = Steps()
+    progress = ProgressLine()
     table = Table(box=None, pad_edge=False)
     for name in ("product", "block", "mesh", "algorithm"):
         table.add_column(name, no_wrap=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from diptych.config import MachineConfig
 from diptych_sim.account.array_gemm import account_array_gemm
-from diptych_sim.report.progress import Steps
+from diptych_sim.report.progress import ProgressLine
 from diptych_sim.run.array_gemm import gemm
 
 __all__ = ["Shape", "name_of", "product"]
@@ -27,7 +27,7 @@ def name_of(shape: Shape) -> str:
 def product(
     shape: Shape,
     array: tuple[int, int],
-    progress: Steps,
+    progress: ProgressLine,
     *,
     bias: bool = False,
     hbm_bytes_per_cycle: int = 64,

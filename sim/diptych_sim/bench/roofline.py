@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diptych_sim.bench.products import Shape, name_of, product
-from diptych_sim.report.progress import Steps
+from diptych_sim.report.progress import ProgressLine
 
 __all__ = ["measure"]
 
@@ -36,7 +36,7 @@ def measure(console: Console, runs: int) -> None:
     from diptych_sim.report.roofline import Point, Roof, roofline_svg
 
     del runs
-    progress = Steps()
+    progress = ProgressLine()
     size = f"{ARRAY[0]}x{ARRAY[1]}"
     for bandwidth in BANDWIDTHS:
         table = Table(title=f"{size}, {bandwidth} bytes a cycle of HBM")

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from diptych_sim.bench.products import Shape, name_of, product
 from diptych_sim.cache.store import cache_root, locked
-from diptych_sim.report.progress import Steps
+from diptych_sim.report.progress import ProgressLine
 
 __all__ = ["SHAPES", "measure", "scalesim_cycles"]
 
@@ -94,7 +94,7 @@ def _run(what: str, *command: str | Path) -> None:
         raise click.ClickException(f"{what}: {last}")
 
 
-def _python(progress: Steps) -> Path:
+def _python(progress: ProgressLine) -> Path:
     """Return the interpreter that has SCALE-Sim; install it if it is not there yet."""
     folder = cache_root() / "scalesim-3.0.0"
     python, ready = folder / "bin" / "python", folder / "ready"
@@ -109,7 +109,7 @@ def _python(progress: Steps) -> Path:
 
 
 def scalesim_cycles(
-    shapes: Sequence[Shape], array: tuple[int, int], dataflow: str, progress: Steps
+    shapes: Sequence[Shape], array: tuple[int, int], dataflow: str, progress: ProgressLine
 ) -> list[int]:
     """Return SCALE-Sim's total cycles (without prefetch) of products [M, K] x [K, N].
 
@@ -139,7 +139,7 @@ def measure(console: Console, runs: int) -> None:
     Cycles do not vary, so each shape runs once, whatever ``runs`` is.
     """
     del runs
-    progress = Steps()
+    progress = ProgressLine()
     try:
         peers = {name: scalesim_cycles(SHAPES, ARRAY, name, progress) for name in DATAFLOWS}
         ours = {shape: product(shape, ARRAY, progress) for shape in SHAPES}

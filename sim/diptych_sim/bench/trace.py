@@ -22,7 +22,7 @@ from diptych_sim.account.generation import account
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.llm.load import load_model
 from diptych_sim.llm.tokenizer import TextStream
-from diptych_sim.report.progress import Steps
+from diptych_sim.report.progress import ProgressLine
 from diptych_sim.report.sequences import joined
 from diptych_sim.run.folder import RESULT, read_run
 from diptych_sim.run.generate import Generation, generate
@@ -50,7 +50,7 @@ def measure(console: Console, runs: int) -> None:
     loaded = load_model("builtin")
     model = quantize_loaded(loaded)
     prompt = loaded.tokenizer.encode(PROMPT)
-    progress = Steps()
+    progress = ProgressLine()
     seconds: dict[str, list[float]] = {name: [] for name in MODES}
     with tempfile.TemporaryDirectory(prefix="diptych-") as name:
         folder = Path(name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Options of checkpoints: where a run is kept, and whether to go on from there."""
+"""Options of checkpoints: where a run is saved, and whether to go on from there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ __all__ = ["with_checkpoint"]
 EVERY = 100_000
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
-        "--checkpoint", "checkpoint_file", help="File that keeps the run, with --engine lanes."
+        "--checkpoint",
+        "checkpoint_file",
+        help="File that the run is saved in, with --engine lanes.",
     ),
     click.option(
         "--checkpoint-every",
@@ -39,8 +41,8 @@ def with_checkpoint(command: Callable[..., Any]) -> Callable[..., Any]:
     def planned(
         checkpoint_file: str | None, checkpoint_every: int | None, resume: bool, **options: Any
     ) -> Any:
-        kept = _plan(checkpoint_file, checkpoint_every, resume, options)
-        return command(checkpoint=kept, **options)
+        checkpoint = _plan(checkpoint_file, checkpoint_every, resume, options)
+        return command(checkpoint=checkpoint, **options)
 
     for option in reversed(_OPTIONS):
         planned = option(planned)

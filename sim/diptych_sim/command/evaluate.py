@@ -17,7 +17,7 @@ from diptych_sim.command.options import (
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.golden.evaluate import compare, windows
 from diptych_sim.golden.float_reference import FloatReference
-from diptych_sim.golden.machine import GoldenMachine
+from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.llm.load import held_out_text
 
 __all__ = ["evaluate"]
@@ -33,7 +33,7 @@ def evaluate(model: str, tokenizer: str | None, count: int, json_file: str | Non
         raise Refused(f"Number of windows must be at least 1, not {count}")
     check_file("JSON file", "--json", json_file)
     loaded = load(model, tokenizer)
-    golden = GoldenMachine(quantize_loaded(loaded))
+    golden = GoldenModel(quantize_loaded(loaded))
 
     def predict(tokens: Any) -> Any:
         golden.reset()

@@ -15,7 +15,7 @@ from diptych_sim.account.generation import AccountError
 from diptych_sim.command.options import Refused, Size, write_json
 from diptych_sim.command.waves import Recording
 from diptych_sim.engine.errors import BuildError, CheckpointError, SimulationError, ToolError
-from diptych_sim.report.progress import Steps
+from diptych_sim.report.progress import ProgressLine
 
 __all__ = ["close_kernel", "running", "size_text"]
 
@@ -26,14 +26,14 @@ def size_text(size: Size) -> str:
 
 
 @contextmanager
-def running(*refusals: type[Exception]) -> Iterator[Steps]:
+def running(*refusals: type[Exception]) -> Iterator[ProgressLine]:
     """Show the steps of a run, and end it with one line if it fails.
 
     ``refusals`` and checkpoints of other runs are a user's mistakes (exit status 2); builds,
     simulations and accounts that fail
     are not (1).
     """
-    progress = Steps()
+    progress = ProgressLine()
     try:
         yield progress
     except (CheckpointError, *refusals) as error:

@@ -115,14 +115,14 @@ class _Model:
             times = np.zeros(self.words, np.int64)
             for port in self.tables[place[0]][place[1]][color].sources:
                 if port is Port.RAMP:
-                    source = self.steps(place, self._gives[place, color]) + _TO_RAMP
+                    source = self.send_times(place, self._gives[place, color]) + _TO_RAMP
                 else:
                     source = self.fires(*self._came[place, color, port]) + self.hop
                 times = np.maximum(times, source)
             self._fires[place, color] = times
         return self._fires[place, color]
 
-    def steps(self, place: Place, index: int) -> _Times:
+    def send_times(self, place: Place, index: int) -> _Times:
         """When a tile takes the elements of a move."""
         if (place, index) not in self._steps:
             move = self.plan.moves[place][index]
@@ -141,12 +141,12 @@ class _Model:
         before = self.plan.moves[place][index - 1]
         if before.background:
             return self._issue(place, index - 1) + 1
-        return int(self.steps(place, index - 1)[-1]) + _NEXT
+        return int(self.send_times(place, index - 1)[-1]) + _NEXT
 
     def last_word(self) -> int:
         """The last cycle in which a result is written."""
         return max(
-            int(self.steps(place, index)[-1]) + _KEEP
+            int(self.send_times(place, index)[-1]) + _KEEP
             for place, moves in self.plan.moves.items()
             for index, move in enumerate(moves)
             if move.store

@@ -17,7 +17,7 @@ __all__ = ["decode_cost"]
 
 _PIPE = {Op.MATVEC: 2, Op.REQUANTIZE: 4, Op.ROTATE: 3, Op.EXPONENTIAL: 5, Op.GATE: 7, Op.MOVE: 1}
 """Cycles from operands to result, as of the vector pipe."""
-_STEPS = {Op.ROTATE: 2}
+_CYCLES_PER_ELEMENT = {Op.ROTATE: 2}
 _SCALARS = {Function.LOAD: 2, Function.RECIPROCAL: 4, Function.RSQRT: 4, Function.TO_SCALE: 4}
 _START = 2
 """Cycles from the issue of a vector instruction to its first operands."""
@@ -134,7 +134,7 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
         inner = i["inner"] + registers.get(tail["inner_reg"], 0)
         count *= max(1, inner * (3 if tail["planes"] else 1))
     clock.now = max(clock.now, clock.pipe)
-    clock.pipe = clock.now + count * _STEPS.get(op, 1)
+    clock.pipe = clock.now + count * _CYCLES_PER_ELEMENT.get(op, 1)
     clock.piped = clock.pipe + _START + _PIPE[op]
     if tail["to_color"] and tail["color"] in hops:
         result = _REDUCED[Color(tail["color"])]

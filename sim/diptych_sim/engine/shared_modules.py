@@ -314,5 +314,5 @@ def split(
 ) -> tuple[list[Source], dict[str, SharedModule]]:
     """Return the sources of a design with shells in it, and the modules that they stand for."""
     modules = {name: SharedModule(sources, name, waves=waves) for name in names}
-    kept = reachable(sources, top, cut=names)
-    return [module.shell() for module in modules.values()] + kept, modules
+    retained = reachable(sources, top, cut=names)
+    return [module.shell() for module in modules.values()] + retained, modules

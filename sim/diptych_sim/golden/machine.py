@@ -54,7 +54,7 @@ def to_int8(x: Ints, largest: Ints) -> Ints:
     return numbers.requantize(x, STEPS, 8, numbers.reciprocal(largest)[..., None])
 
 
-class GoldenMachine:
+class GoldenModel:
     """Runs a quantized model, one sequence at a time, with a KV cache.
 
     Parameters

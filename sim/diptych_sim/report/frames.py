@@ -20,9 +20,11 @@ def link_frames(run: RunFolder) -> list[dict[str, Any]]:
     for event in run.all("frame_sent"):
         key = tuple(event[name] for name in ("what", "layer", "position", "prompt"))
         sent.setdefault(key, {**event, "number": len(sent) + 1})
-    steps = {step: _cycles(run, f"frame_{step}") for step in ("queued", "accepted", "delivered")}
+    milestones = {
+        step: _cycles(run, f"frame_{step}") for step in ("queued", "accepted", "delivered")
+    }
     return [
-        frame | {step: cycles.get(frame["number"]) for step, cycles in steps.items()}
+        frame | {step: cycles.get(frame["number"]) for step, cycles in milestones.items()}
         for frame in sent.values()
     ]
 

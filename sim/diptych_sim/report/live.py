@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from diptych_sim.report.progress import Steps
+from diptych_sim.report.progress import ProgressLine
 
 __all__ = ["Live"]
 
@@ -24,7 +24,7 @@ class Live(AbstractContextManager["Live"]):
     ----------
     terminal : Console
         Gets the text.
-    steps : Steps
+    steps : ProgressLine
         Tells how far the run is, until the text begins.
     prompts : sequence of str
         Texts of the prompts.
@@ -37,7 +37,7 @@ class Live(AbstractContextManager["Live"]):
     def __init__(
         self,
         terminal: Console,
-        steps: Steps,
+        steps: ProgressLine,
         *,
         prompts: Sequence[str],
         stop_ids: Collection[int],

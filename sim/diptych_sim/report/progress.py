@@ -6,10 +6,10 @@ from __future__ import annotations
 from rich.console import Console
 from rich.status import Status
 
-__all__ = ["Steps"]
+__all__ = ["ProgressLine"]
 
 
-class Steps:
+class ProgressLine:
     """Shows steps on standard error: one live line on a terminal, else a line for each phase.
 
     What follows a comma in a step is how far it is.

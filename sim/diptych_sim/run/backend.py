@@ -94,7 +94,9 @@ class VerilatorMesh(MeshBackend):
 
         with TemporaryDirectory(prefix="diptych-") as folder:
             run = simulate(
-                partial(DecodePanel, *job.mesh, **job.parameters, apart=self.cosimulated),
+                partial(
+                    DecodePanel, *job.mesh, **job.parameters, mesh_as_blackbox=self.cosimulated
+                ),
                 name="decode_panel",
                 test_module=TESTBENCH,
                 env=write_job(job, Path(folder)),

@@ -209,7 +209,7 @@ def _run_system(
                 *machine.array,
                 *machine.mesh,
                 **machine.system_parameters,
-                mesh_apart=job.cosimulated,
+                mesh_as_blackbox=job.cosimulated,
             ),
             name="system",
             test_module=TESTBENCH,

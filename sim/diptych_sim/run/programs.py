@@ -16,7 +16,7 @@ from diptych_sim.compiler.decode.compile import DecodeProgram, compile_decode
 from diptych_sim.compiler.decode.placement import UnsupportedModelError
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.prefill.compile import PrefillProgram, compile_prefill
-from diptych_sim.golden.machine import GoldenMachine
+from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.host.jobs import DecodeJob, GenerateJob, Words
 
@@ -106,7 +106,7 @@ class Programs:
         rows = range(program.placement.rows)
         load = [program.load_packets(row) for row in rows]
         for number, prompt in enumerate(self.prompts):
-            golden = GoldenMachine(program.model)
+            golden = GoldenModel(program.model)
             golden.next_token(list(prompt))
             for (layer, cache), position, row in itertools.product(
                 enumerate(golden.cache), range(len(prompt)), rows
@@ -146,7 +146,7 @@ def compile_programs(
         prefill = compile_prefill(model, *machine.array, *map(list, prompts))
         machine = machine.with_hbm(len(prefill.hbm))
     expected = [
-        list(GoldenMachine(model).generate(list(prompt), count))
+        list(GoldenModel(model).generate(list(prompt), count))
         for prompt, count in zip(prompts, tokens, strict=True)
     ]
     return Programs(

@@ -23,7 +23,7 @@ SCALARS = {
     Function.AND: lambda a, b, imm, c: a & (b | imm),
     Function.SHIFT_LEFT: lambda a, b, imm, c: a << (imm & 31),
     Function.SHIFT_RIGHT: lambda a, b, imm, c: a >> (imm & 31),
-    Function.BELOW: lambda a, b, imm, c: int(a < (b + imm) % 2**32),
+    Function.LESS_THAN: lambda a, b, imm, c: int(a < (b + imm) % 2**32),
     Function.SELECT: lambda a, b, imm, c: a + imm if c else b,
     Function.RECIPROCAL: lambda a, b, imm, c: int(numbers.reciprocal((a + imm) % 2**32)),
     Function.RSQRT: lambda a, b, imm, c: int(numbers.rsqrt((a + imm) % 2**32)),

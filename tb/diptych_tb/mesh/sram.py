@@ -96,8 +96,8 @@ async def reads_what_was_written(dut: Any, reads: float, writes: float, span: in
             address, data, mask = writing.asked
             for byte in range(8):
                 if mask >> byte & 1:
-                    kept = model[address] & ~(255 << 8 * byte)
-                    model[address] = kept | data & 255 << 8 * byte
+                    unchanged = model[address] & ~(255 << 8 * byte)
+                    model[address] = unchanged | data & 255 << 8 * byte
                     written_bytes += 1
             writing.asked = None
     assert conflicts > CYCLES // 10, "the stimulus must make conflicts"

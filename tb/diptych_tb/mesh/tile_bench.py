@@ -135,7 +135,7 @@ def send_memory(program: Assembler, address: int, words: int, label: str = "memo
     program.scalar(Function.LOAD, d=6, a=COUNT)
     program.scalar(Function.SEND, a=6, color=OUT)
     program.scalar(Function.ADD, d=COUNT, a=COUNT, imm=4)
-    program.scalar(Function.BELOW, d=6, a=COUNT, imm=address + 4 * words)
+    program.scalar(Function.LESS_THAN, d=6, a=COUNT, imm=address + 4 * words)
     program.branch(6, label)
 
 

@@ -142,17 +142,17 @@ def draw(rng: random.Random, *, rows: int | None = None, plain: bool = False) ->
 def run(command: Command, scratchpad: np.ndarray, entries: np.ndarray) -> None:
     """Add into the entries what the command adds, and note its tiles: the golden model."""
     modes, places = command.modes, command.places
-    kept = range(modes["first_row"], min(modes["end_row"], ROWS))
-    products = [(0, 0, modes["start"], kept)]
+    valid_rows = range(modes["first_row"], min(modes["end_row"], ROWS))
+    products = [(0, 0, modes["start"], valid_rows)]
     if modes["planes"]:
         products = [
-            (0, 0, Start.OVERWRITE.value, kept),
-            (0, command.w_other * LINE, Start.ADD_TO_HIGH.value, kept),
-            (command.x_other * LINE, 0, Start.ADD.value, kept),
+            (0, 0, Start.OVERWRITE.value, valid_rows),
+            (0, command.w_other * LINE, Start.ADD_TO_HIGH.value, valid_rows),
+            (command.x_other * LINE, 0, Start.ADD.value, valid_rows),
         ]
         if modes["start"] == Start.ADD.value:
-            pair = kept.start // (2 * len(kept)) * 2 * len(kept)
-            both = range(pair, pair + 2 * len(kept))
+            pair = valid_rows.start // (2 * len(valid_rows)) * 2 * len(valid_rows)
+            both = range(pair, pair + 2 * len(valid_rows))
             products = [products[0], (*products[1][:3], both)]
 
     def piece(address: int, size: int) -> np.ndarray:
@@ -161,7 +161,7 @@ def run(command: Command, scratchpad: np.ndarray, entries: np.ndarray) -> None:
     for j in range(command.n):
         end_column = modes["end_column"] if j == command.n - 1 else 0
         columns = end_column or COLUMNS
-        for x_plane, w_plane, start, kept in products:
+        for x_plane, w_plane, start, valid_rows in products:
             for k in range(command.k):
                 at = places["w"] + w_plane + k * places["w_k"] + j * places["w_n"]
                 if modes["transposed"]:
@@ -171,14 +171,14 @@ def run(command: Command, scratchpad: np.ndarray, entries: np.ndarray) -> None:
                     tile = np.array([piece(at + r * places["w_row"], COLUMNS) for r in range(ROWS)])
                 tile = tile.view(np.int8).astype(np.int64)
                 tile[:, columns:] = 0
-                for r in set(range(ROWS)) - set(kept):
+                for r in set(range(ROWS)) - set(valid_rows):
                     tile[r] = 0
                 position = {Causal.NO: 0, Causal.BY_N: j * COLUMNS, Causal.BY_K: k * ROWS}
                 skip = max(0, position[Causal(modes["causal"])] - command.first)
                 if skip >= command.rows:
                     continue
                 command.tiles.append(command.rows - skip)
-                command.macs += (command.rows - skip) * len(kept) * columns
+                command.macs += (command.rows - skip) * len(valid_rows) * columns
                 for m in range(skip, command.rows):
                     at = places["x"] + x_plane + m * places["x_row"] + k * places["x_k"]
                     x = piece(at, ROWS)

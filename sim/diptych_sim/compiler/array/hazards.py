@@ -53,6 +53,6 @@ class Hazards:
             known.append(_Access(span.start, span.end, command, False))
         for span in writes:
             known = self._accesses.get(span.memory, [])
-            kept = [a for a in known if a.start < span.start or a.end > span.end]
-            kept.append(_Access(span.start, span.end, command, True))
-            self._accesses[span.memory] = kept
+            remaining = [a for a in known if a.start < span.start or a.end > span.end]
+            remaining.append(_Access(span.start, span.end, command, True))
+            self._accesses[span.memory] = remaining

@@ -240,15 +240,15 @@ def _groups(t: Tiling, count: int, tails: int, rate: int) -> list[tuple[int, int
     # Cycles of a column tile in the array, and on its way to HBM.
     computing = t.k_tiles(0) * t.tile_cycles(count)
     storing = count * _storing(t, rate)
-    steps = -(-t.column_tiles // t.step)
+    remaining = -(-t.column_tiles // t.step)
     most = max(1, min(t.most_biases, t.accumulators // 2 // count) // t.step)
     sizes: list[int] = []
     size = 1 if tails else most
     # The first of the parts is in other accumulators than what is stored meanwhile.
     hiding = t.k_tiles(0) * t.tile_cycles(count - sum(_tails(t, count, tails, rate)))
-    while steps:
-        sizes.append(min(steps, size, most))
-        steps -= sizes[-1]
+    while remaining:
+        sizes.append(min(remaining, size, most))
+        remaining -= sizes[-1]
         # A group is stored while the next one is computed.
         size = max(1, int(size * hiding / storing))
         hiding = computing

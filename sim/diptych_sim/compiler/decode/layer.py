@@ -20,11 +20,11 @@ from diptych_sim.compiler.tile.registers import Register as Reg
 from diptych_sim.golden.machine import STEPS
 from diptych_sim.golden.quantized import QuantizedModel
 
-__all__ = ["INT16", "KEPT", "LayerWriter"]
+__all__ = ["INT16", "SAVED_REGISTERS", "LayerWriter"]
 
-KEPT = (Reg.TURN, Reg.SLOT)
+SAVED_REGISTERS = (Reg.TURN, Reg.SLOT)
 """Registers that keep statistics of one sequence while the next one's are received."""
-RECIPROCALS = (Reg.A, Reg.T, *KEPT)
+RECIPROCALS = (Reg.A, Reg.T, *SAVED_REGISTERS)
 """Registers for the reciprocals of heads that are on their way at once; one sequence has two."""
 INT16: dict[str, Any] = {"bits": 16, "d_type": Type.INT16, "stride": 2}
 """Fields of what is received as int16, one element behind the other."""
@@ -119,7 +119,7 @@ class LayerWriter:
     def measured(self, receive: Piece, launch: Piece, between: Callable[[], None]) -> None:
         """Do the same where each result has statistics, which leave for the next RMSNorm.
 
-        The registers of statistics hold one sequence's: they are kept before the next sequence is
+        The registers of statistics hold one sequence's: they are saved before the next sequence is
         received. Those of the last sequence leave with the norm.
         """
         first, *others = self.active
@@ -127,12 +127,12 @@ class LayerWriter:
         launch(first)
         for before, n in pairwise([first, *others]):
             launch(n)
-            for kept, source in zip(KEPT, (Reg.SQUARES, Reg.MAXIMUM), strict=True):
+            for saved, source in zip(SAVED_REGISTERS, (Reg.SQUARES, Reg.MAXIMUM), strict=True):
                 what = f"{source.name.lower()} of sequence {before}"
-                self.out.scalar(Function.ADD, d=kept, a=source, fence_receive=True, comment=what)
+                self.out.scalar(Function.ADD, d=saved, a=source, fence_receive=True, comment=what)
             receive(n)
-            self.send(KEPT[0], Color.COLUMN_ADD, "its sum of squares")
-            self.send(KEPT[1], Color.COLUMN_MAX, "its largest magnitude")
+            self.send(SAVED_REGISTERS[0], Color.COLUMN_ADD, "its sum of squares")
+            self.send(SAVED_REGISTERS[1], Color.COLUMN_MAX, "its largest magnitude")
         between()
 
     # --- pieces of a layer ---------------------------------------------------------------------
@@ -255,7 +255,7 @@ class LayerWriter:
     def attend(self) -> None:
         """Attention of all sequences and heads, as many at once as the fabric can hold."""
         items = [(n, head) for n in self.active for head in range(self.place.heads)]
-        at_once = AT_ONCE if self.batched else len(set(RECIPROCALS) - set(KEPT))
+        at_once = AT_ONCE if self.batched else len(set(RECIPROCALS) - set(SAVED_REGISTERS))
         for start in range(0, len(items), at_once):
             if start:
                 at = self.place.at("constants")

@@ -62,7 +62,7 @@ class Disassembler:
             Function.AND: f"{d} = {a} & {_either(b, imm)}",
             Function.SHIFT_LEFT: f"{d} = {a} << {imm}",
             Function.SHIFT_RIGHT: f"{d} = {a} >> {imm}",
-            Function.BELOW: f"{d} = {a} < {_sum(b, imm)}",
+            Function.LESS_THAN: f"{d} = {a} < {_sum(b, imm)}",
             Function.SELECT: f"{d} = {chosen} ? {moved} : {b}",
             Function.LOAD: f"{d} = [{place}]",
             Function.STORE: f"[{place}] = {b}",

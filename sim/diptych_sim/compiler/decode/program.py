@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diptych.mesh.isa import Function, Op, Type
-from diptych_sim.compiler.decode.layer import INT16, KEPT, LayerWriter
+from diptych_sim.compiler.decode.layer import INT16, SAVED_REGISTERS, LayerWriter
 from diptych_sim.compiler.decode.placement import Placement, State
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.tile.assembler import Assembler
@@ -85,7 +85,7 @@ class _Writer(LayerWriter):
             note("next layer")
             s(Function.ADD, d=Reg.LAYER, a=Reg.LAYER, imm=p.layer_bytes)
             s(
-                Function.BELOW,
+                Function.LESS_THAN,
                 d=Reg.A,
                 a=Reg.LAYER,
                 imm=layers_end,
@@ -145,7 +145,13 @@ class _Writer(LayerWriter):
             at = p.at("arguments") + 4 * n
             s(Function.LOAD, d=Reg.A, imm=at, comment=f"token of sequence {n}")
         s(Function.SUBTRACT, d=Reg.A, a=token, b=Reg.FIRST)
-        s(Function.BELOW, d=Reg.B, a=Reg.A, imm=p.vocabulary, comment="the column knows the token")
+        s(
+            Function.LESS_THAN,
+            d=Reg.B,
+            a=Reg.A,
+            imm=p.vocabulary,
+            comment="the column knows the token",
+        )
         s(Function.SELECT, d=Reg.A, a=Reg.A, dynamic=Reg.B)
         s(Function.SHIFT_LEFT, d=Reg.T, a=Reg.A, imm=2)
         s(Function.LOAD, d=Reg.T, a=Reg.T, imm=p.at("embedding_scale"), comment="its scale")
@@ -182,7 +188,7 @@ class _Writer(LayerWriter):
         p, s, d = self.place, self.out.scalar, self.head_dim
         self.load_state(n, State.COUNT, Reg.COUNT)
         self.load_state(n, State.TURN, Reg.TURN)
-        s(Function.BELOW, d=Reg.A, a=Reg.TURN, imm=1, comment="the row's turn")
+        s(Function.LESS_THAN, d=Reg.A, a=Reg.TURN, imm=1, comment="the row's turn")
         s(Function.ADD, d=Reg.B, imm=p.slots, comment="a slot of no use")
         s(Function.SELECT, d=Reg.SLOT, a=Reg.COUNT, b=Reg.B, dynamic=Reg.A)
         s(Function.ADD, d=Reg.COUNT, a=Reg.COUNT, b=Reg.A)
@@ -266,11 +272,17 @@ class _Writer(LayerWriter):
         launch(first)
         for n in others:
             launch(n)
-            kept = KEPT[0]
-            s(Function.ADD, d=kept, a=Reg.MAXIMUM, fence_receive=True, comment="best of the column")
+            saved = SAVED_REGISTERS[0]
+            s(
+                Function.ADD,
+                d=saved,
+                a=Reg.MAXIMUM,
+                fence_receive=True,
+                comment="best of the column",
+            )
             reset()
             receive()
-            self.send(kept, Color.ROW_MAX, "best of the column")
+            self.send(saved, Color.ROW_MAX, "best of the column")
         self.send(Reg.MAXIMUM, Color.ROW_MAX, "best of the column", fence_receive=True)
 
     def _best_tokens(self) -> None:

@@ -243,7 +243,7 @@ def _multiply(program: Assembler, at: _Layout, label: str, *, accumulate: bool) 
     )
     s(Function.ADD, d=_X_ROW, a=_X_ROW, imm=at.k)
     s(Function.ADD, d=_SUMS, a=_SUMS, imm=4 * at.n)
-    s(Function.BELOW, d=_T, a=_SUMS, imm=at.sums + 4 * at.m * at.n)
+    s(Function.LESS_THAN, d=_T, a=_SUMS, imm=at.sums + 4 * at.m * at.n)
     program.branch(_T, label)
 
 

@@ -396,14 +396,14 @@ class _Compiler:
             self._load_output()
         else:
             self._load_weights(index + 1, MATRICES)
-        steps: list[Callable[[Block], None]] = [
+        stages: list[Callable[[Block], None]] = [
             lambda block: self._gate(index, block),
             lambda block: self._residual(index, "w_down", "hidden", block, dynamic=True),
         ]
         for block in blocks:
-            steps[0](block)
+            stages[0](block)
         for block in blocks:
-            steps[1](block)
+            stages[1](block)
             self._norm(None if last else index + 1, block)
 
     def _best_token(self, number: int, block: Block) -> None:

@@ -86,13 +86,13 @@ class Memories:
             "powers1": most * self.positions,
         }
         # A prompt that begins in the middle of a line of positions is read to the end of its own.
-        kept = round_up(count, line) + (line if len(prompts.tokens) > 1 else 0)
+        cache_rows = round_up(count, line) + (line if len(prompts.tokens) > 1 else 0)
         caches = {
-            "k_high": kept * self.kv,
-            "k_low": kept * self.kv,
+            "k_high": cache_rows * self.kv,
+            "k_low": cache_rows * self.kv,
             # Planes of a key side by side, in lines of the even and of the odd heads of a pair.
-            **dict.fromkeys(("k_even", "k_odd") if paired else (), kept * self.kv),
-            "v": kept * self.kv,
+            **dict.fromkeys(("k_even", "k_odd") if paired else (), cache_rows * self.kv),
+            "v": cache_rows * self.kv,
         }
         weights["output"] = image.size["output"]
         # The array reads a row and a line of weights in each cycle: from two banks. If there is

@@ -90,11 +90,11 @@ def tile_signals(mesh: LaneMesh, verilog: str) -> list[Signal]:
         for name, (width, enumeration) in module.declared.items():
             base, low = name, 0
             before = f"{module.path}." if module.path else ""
-            while not _kept(mesh, before + base) and base in module.same:
+            while not _recorded(mesh, before + base) and base in module.same:
                 base, more = module.same[base]
                 low += more
             full = before + base
-            if not name.startswith("$") and _kept(mesh, full):
+            if not name.startswith("$") and _recorded(mesh, full):
                 out.append(
                     Signal(
                         scope=module.path,
@@ -108,7 +108,7 @@ def tile_signals(mesh: LaneMesh, verilog: str) -> list[Signal]:
     return out
 
 
-def _kept(mesh: LaneMesh, name: str) -> bool:
+def _recorded(mesh: LaneMesh, name: str) -> bool:
     return mesh.has(name) or name in mesh.tile.interface.inputs
 
 
