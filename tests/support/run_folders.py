@@ -62,6 +62,7 @@ def write_run(path, *, lengths=(9,), tokens=(4,), stage="all", **options):
         **joined(sequences),
         "pieces": [event["text"] for event in done.events if event["kind"] == "token"],
         **accounts,
+        "compared": {"tokens": len(done.tokens), **done.comparison.compared},
         "back_doors": [],
         "wall_seconds": done.run.seconds,
         "config": config | {"seed": done.run.seed},

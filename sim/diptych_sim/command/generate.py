@@ -198,6 +198,8 @@ def generate(
         accounts = account(done, recorded, clock_mhz=clock_mhz)
     result = {
         **joined(sequences),
+        "matches_golden": done.matches_golden,
+        "compared": {"tokens": len(done.tokens), **done.comparison.compared},
         "pieces": [event["text"] for event in done.events if event["kind"] == "token"],
         **accounts,
         "back_doors": [BACK_DOOR] if stage == "decode" else [],
@@ -214,8 +216,8 @@ def generate(
         write_whole(folder / RESULT, json_text(result))
         write_derived(read_run(folder))
     write_json(json_file, result)
-    if not done.matches_golden:
-        click.echo("error: tokens differ from the golden model", err=True)
+    if done.difference is not None:
+        click.echo(f"error: {done.difference}", err=True)
         sys.exit(1)
 
 

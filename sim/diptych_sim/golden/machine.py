@@ -166,9 +166,17 @@ class GoldenModel:
         n = self.hidden_states(tokens)
         return self._logits(n.values) * self.model.logit_step * numbers.real_of(n.dynamic)[:, None]
 
+    def step(self, tokens: ArrayLike) -> tuple[int, Ints]:
+        """Append ``tokens``; return the arg-max token and the final norm's output [dim].
+
+        Of equal logits the one of the lowest token counts.
+        """
+        values = self.hidden_states(tokens).values[-1:]
+        return int(np.argmax(self._logits(values)[0])), values[0]
+
     def next_token(self, tokens: ArrayLike) -> int:
-        """Append ``tokens``; return the arg-max token (the lowest number of equals)."""
-        return int(np.argmax(self._logits(self.hidden_states(tokens).values[-1:])[0]))
+        """Append ``tokens``; return the arg-max token, as of :meth:`step`."""
+        return self.step(tokens)[0]
 
     def generate(self, prompt: ArrayLike, count: int) -> Iterator[int]:
         """Greedy tokens after ``prompt``."""

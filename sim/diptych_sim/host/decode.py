@@ -8,7 +8,7 @@ from typing import Any
 
 from .clocking import current_cycle
 from .events import report_event
-from .jobs import DecodeJob
+from .jobs import DecodeJob, Inspected
 from .recorder import MeshRecorder
 from .resumable import LOOK
 from .simulator_host import SimulatorHost
@@ -33,7 +33,7 @@ def mesh_recorder(host: SimulatorHost, job: Any) -> MeshRecorder:
     return MeshRecorder(host.tiles, pc, Path(job.folder), job.trace, job.ends)
 
 
-async def decode(dut: Any, job: DecodeJob, _folder: Path) -> None:
+async def decode(dut: Any, job: DecodeJob, _folder: Path) -> Inspected:
     """Report each token, its sequence and its cycle, as :mod:`.workloads` says."""
     host = SimulatorHost(dut, job, shell=dut.mesh)
     await host.reset()
@@ -47,14 +47,14 @@ async def decode(dut: Any, job: DecodeJob, _folder: Path) -> None:
             recorder.start()
         await load_decode(host, job, out, report_event)
     else:
-        out.count = run.notes["tokens"]
+        out.resume(run.notes["tokens"])
         if recorder is not None:
             recorder.resume(run.notes["recorder"], run.files)
     if run is not None:
         run.start(
             dut.clk,
             lambda: current_cycle() - out.last > LOOK,
-            lambda: {"tokens": out.count, "recorder": recorder and recorder.state()},
+            lambda: {"tokens": out.state(), "recorder": recorder and recorder.state()},
             lambda: recorder.files() if recorder is not None else {},
         )
-    await decode_tokens(host, job, out)
+    return await decode_tokens(host, job, out)

@@ -18,7 +18,7 @@ from .clocking import current_cycle
 from .command_recorder import CommandRecorder
 from .decode import mesh_recorder
 from .events import report_event
-from .jobs import GenerateJob
+from .jobs import GenerateJob, Inspected
 from .recorder import Recorder
 from .resumable import LOOK, total
 from .simulator_host import SimulatorHost
@@ -44,7 +44,7 @@ _PARTS = (
 """Blocks with counters, besides the mesh."""
 
 
-async def generate(dut: Any, job: GenerateJob, folder: Path) -> None:
+async def generate(dut: Any, job: GenerateJob, folder: Path) -> Inspected:
     """Report each token with its cycle, and counters, as :class:`.TokenReporter` says."""
     host = SimulatorHost(dut, job, shell=dut.decode.mesh, rows="rows")
     ports = _Ports(dut, job, folder)
@@ -56,15 +56,14 @@ async def generate(dut: Any, job: GenerateJob, folder: Path) -> None:
         await ports.load(host)
     windows = Windows(dut, host.mesh, size=job.mesh, weight_rows=job.weight_rows)
     measured = _Measured(dut, windows, before and before["measured"])
-    AxiReadChecker(dut.prefill.hbm, "axi")
-    AxiWriteChecker(dut.prefill.hbm, "axi")
+    axi = (AxiReadChecker(dut.prefill.hbm, "axi"), AxiWriteChecker(dut.prefill.hbm, "axi"))
     if job.damage:
         cocotb.start_soon(_damage(dut, job.damage))
     recorder = None
     if job.trace:
         mesh = mesh_recorder(host, job)
         recorder = Recorder(dut, mesh, measured.handles(), Path(str(job.folder)), job.ends)
-    out = _Reporter(host, job, measured, recorder)
+    out = _Reporter(dut, host, job, measured, recorder)
     if before is None:
         commands = CommandRecorder(dut.prefill.panel, job.layers)
         await ports.start()
@@ -75,7 +74,7 @@ async def generate(dut: Any, job: GenerateJob, folder: Path) -> None:
         out.prefill = cocotb.start_soon(_prefill_end(dut, commands))
         out.watching = cocotb.start_soon(windows.watch_prefill())
     else:
-        out.count = before["tokens"]
+        out.resume(before["tokens"])
         if run is not None and recorder is not None:
             recorder.resume(before["recorder"], run.files)
     if run is not None:
@@ -83,13 +82,18 @@ async def generate(dut: Any, job: GenerateJob, folder: Path) -> None:
             dut.clk,
             lambda: out.quiet() and not dut.link_busy.value,
             lambda: {
-                "tokens": out.count,
+                "tokens": out.state(),
                 "measured": measured.read(),
                 "recorder": recorder and recorder.state(),
             },
             lambda: recorder.files() if recorder is not None else {},
         )
-    await decode_tokens(host, job, out)
+    inspected = await decode_tokens(host, job, out)
+    if out.prefill is not None:
+        await out.prefill
+    for checker in axi:
+        checker.check_finished()
+    return inspected
 
 
 async def _damage(dut: Any, probability: float) -> None:
@@ -190,15 +194,17 @@ class _Reporter(TokenReporter):
 
     def __init__(
         self,
+        dut: Any,
         host: SimulatorHost,
         job: GenerateJob,
         measured: _Measured,
         recorder: Recorder | None,
     ) -> None:
         super().__init__(host, job, report_event)
+        self._dut = dut
         self.prefill: Any = None
         self.watching: Any = None
-        self._job, self._measured, self._recorder = job, measured, recorder
+        self._measured, self._recorder = measured, recorder
 
     def __call__(self, sequence: int, token: int, cycle: int) -> None:
         super().__call__(sequence, token, cycle)
@@ -210,6 +216,11 @@ class _Reporter(TokenReporter):
             self.watching.cancel()
         if self._recorder is not None:
             self._recorder.token(index, cycle)
+
+    async def handoff_over(self) -> None:
+        while self._dut.link_busy.value:
+            await RisingEdge(self._dut.clk)
+        await super().handoff_over()
 
     def other_counters(self) -> dict[str, Any]:
         return self._measured.read()

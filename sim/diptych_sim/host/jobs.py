@@ -27,6 +27,8 @@ __all__ = [
     "CollectiveResult",
     "DecodeJob",
     "GenerateJob",
+    "Inspected",
+    "Inspection",
     "KernelJob",
     "KernelResult",
     "MeshJob",
@@ -166,6 +168,43 @@ class CollectiveJob(MeshJob):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """Parts of the tiles' SRAM to read beside the program; this changes nothing.
+
+    Attributes
+    ----------
+    tiles : list of int
+        Tiles, by number, whose KV cache is read.
+    kv : list of (int, int)
+        Address and size of its parts, the same in each tile; multiples of 8.
+    norms : list of (int, int)
+        For each sequence, address and size of the final norm's output in the tiles of column 0.
+    """
+
+    tiles: list[int]
+    kv: list[tuple[int, int]]
+    norms: list[tuple[int, int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspected:
+    """Contents of the tiles' SRAM.
+
+    Attributes
+    ----------
+    handoff, end : list of bytes
+        KV cache of each tile: with the first token that the mesh wrote, or once the hand-off is
+        over if it writes none; and with the last token.
+    norms : list of bytes
+        For each token of the mesh, the final norm's output that it came from, padded by row.
+    """
+
+    handoff: list[bytes]
+    end: list[bytes]
+    norms: list[bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
 class DecodeJob(MeshJob):
     """Decode alone; ``load`` includes the KV cache and the first tokens.
 
@@ -177,6 +216,8 @@ class DecodeJob(MeshJob):
         Tokens that follow, of all sequences.
     ends : list of int
         Number of the token that ends each round.
+    inspection : Inspection
+        Parts of the SRAM to compare with the golden model.
     trace : dict or None
         Sampling plan of :class:`.MeshRecorder`, which then writes into ``folder``.
     folder : str or None
@@ -186,8 +227,10 @@ class DecodeJob(MeshJob):
     first: list[int]
     tokens: int
     ends: list[int]
+    inspection: Inspection
     trace: dict[str, Any] | None = None
     folder: str | None = None
+    result: ClassVar[type] = Inspected
 
     @property
     def sequences(self) -> int:
@@ -223,7 +266,7 @@ class GenerateJob(MeshJob):
         Weight rows that the array loads in a cycle.
     layers : list of int
         For each layer the number of its last MATRIX command.
-    ends, trace, folder
+    ends, inspection, trace, folder
         As of :class:`DecodeJob`.
     """
 
@@ -237,8 +280,10 @@ class GenerateJob(MeshJob):
     weight_rows: int
     layers: list[int]
     ends: list[int]
+    inspection: Inspection
     trace: dict[str, Any] | None = None
     folder: str | None = None
+    result: ClassVar[type] = Inspected
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
@@ -183,6 +183,10 @@ class LanesHost(MeshHost):
 
     def counters(self) -> Counters:
         return self.once(self._counters)
+
+    def read_sram(self, tiles: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        found = self.once(lambda: [part.hex() for part in self.mesh.read_sram(tiles, spans)])
+        return [bytes.fromhex(part) for part in found]
 
     def mark_start(self) -> None:
         """Do nothing: waveforms are recorded in a simulator."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from .jobs import Counters, MeshJob, Words
 
@@ -38,6 +39,14 @@ class MeshHost(ABC):
     @abstractmethod
     def counters(self) -> Counters:
         """Return the counters of every tile, row by row."""
+
+    @abstractmethod
+    def read_sram(self, tiles: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return parts of the SRAM of some tiles, by number, as they are now.
+
+        Parts are pairs of an address and a size, multiples of 8; those of a tile are joined. The
+        simulator reads them, not the host: the machine does not notice.
+        """
 
     @abstractmethod
     def mark_start(self) -> None:

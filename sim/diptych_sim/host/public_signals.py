@@ -9,8 +9,9 @@ TILE_PUBLIC = (
     ("tile.core", "count_*"),
     ("tile.router", "count_*"),
     *(("tile.core", f"watch_{name}") for name in WATCHED),
+    ("tile.core.sram", "bank_*"),
 )
-"""Of a mesh: counters, and the registers of the watchdog."""
+"""Of a mesh: counters, the registers of the watchdog, the SRAM."""
 
 PANEL_NAME = "prefill_with_hbm"
 PANEL_PUBLIC = (

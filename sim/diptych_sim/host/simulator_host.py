@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cocotb
@@ -10,6 +11,7 @@ from amaranth.hdl import unsigned
 from cocotb.triggers import ClockCycles, RisingEdge, SimTimeoutError, with_timeout
 
 from diptych.mesh.host_port import LINE_WORDS, HostLine
+from diptych.mesh.sram import BANKS
 
 from .clocking import PERIOD_NS, current_cycle, start_clock_and_reset
 from .cosimulated_mesh import CosimulatedMesh
@@ -105,6 +107,21 @@ class SimulatorHost(MeshHost):
 
     def counters(self) -> Counters:
         return self.tiles.read_tiles()
+
+    def read_sram(self, tiles: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        if self.job.cosimulated:
+            return self.mesh.mesh.read_sram(tiles, spans)
+        contents = []
+        for tile in tiles:
+            sram = self.tiles.bodies[tile].core.sram
+            banks = [getattr(sram, f"bank_{bank}") for bank in range(BANKS)]
+            words = [
+                int(banks[word % BANKS][word // BANKS].value)
+                for address, size in spans
+                for word in range(address // 8, (address + size) // 8)
+            ]
+            contents.append(b"".join(word.to_bytes(8, "little") for word in words))
+        return contents
 
     def mark_start(self) -> None:
         mark_start()

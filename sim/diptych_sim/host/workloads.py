@@ -13,6 +13,7 @@ from .jobs import (
     CollectiveResult,
     DecodeJob,
     GenerateJob,
+    Inspected,
     KernelJob,
     KernelResult,
     Words,
@@ -66,20 +67,24 @@ class TokenReporter:
         Tokens so far.
     last : int
         Cycle of the last one.
+    handoff, norms : list of bytes
+        As of :class:`.Inspected`, so far.
 
     Parameters
     ----------
     host : MeshHost
         Whose counters.
     job : DecodeJob or GenerateJob
-        How many sequences and tokens.
+        How many sequences and tokens, and what to inspect.
     report : callable
         Takes the events.
     """
 
     def __init__(self, host: MeshHost, job: DecodeJob | GenerateJob, report: Report) -> None:
         self.count, self.last = 0, 0
-        self._host, self._report = host, report
+        self.handoff: list[bytes] = []
+        self.norms: list[bytes] = []
+        self._host, self._report, self._job = host, report, job
         self._counted = (job.sequences - 1, job.total - 1)
 
     def __call__(self, sequence: int, token: int, cycle: int) -> None:
@@ -88,11 +93,41 @@ class TokenReporter:
         self.count += 1
         self._report(kind="token", index=index, sequence=sequence, token=token, cycle=cycle)
         self.reported(index, cycle)
+        if index >= self._job.sequences:
+            self._inspect(sequence)
         if index in self._counted:
             tiles = self._host.counters()
             self._report(
                 kind="counters", index=index, cycle=cycle, tiles=tiles, **self.other_counters()
             )
+
+    def _inspect(self, sequence: int) -> None:
+        """Read the norm that a token came from, and with the first token of the mesh the KV cache."""
+        rows, columns = self._job.mesh
+        column = range(0, rows * columns, columns)
+        norm = self._host.read_sram(column, [self._job.inspection.norms[sequence]])
+        self.norms.append(b"".join(norm))
+        if not self.handoff:
+            self.handoff = self.read_kv()
+
+    def read_kv(self) -> list[bytes]:
+        """Return the KV cache, as :class:`.Inspected` has it."""
+        return self._host.read_sram(self._job.inspection.tiles, self._job.inspection.kv)
+
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`resume` takes; JSON can hold it."""
+        handoff, norms = ([part.hex() for part in parts] for parts in (self.handoff, self.norms))
+        return {"count": self.count, "handoff": handoff, "norms": norms}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Continue where another one was."""
+        self.count = state["count"]
+        self.handoff = [bytes.fromhex(part) for part in state["handoff"]]
+        self.norms = [bytes.fromhex(part) for part in state["norms"]]
+
+    async def handoff_over(self) -> None:
+        """Return when the KV cache is in the tiles, after the last of the first tokens."""
+        await self._host.settle()
 
     def reported(self, index: int, cycle: int) -> None:
         """Do what else a token asks for."""
@@ -115,9 +150,15 @@ async def load_decode(host: MeshHost, job: DecodeJob, out: TokenReporter, report
         out(sequence, token, started)
 
 
-async def decode_tokens(host: MeshHost, job: DecodeJob | GenerateJob, out: TokenReporter) -> None:
-    """Take the tokens that are still to come."""
+async def decode_tokens(
+    host: MeshHost, job: DecodeJob | GenerateJob, out: TokenReporter
+) -> Inspected:
+    """Take the tokens that are still to come, and return what they leave behind."""
     while out.count < job.total:
         cycle, word = await host.until_token(out.count, job.limit)
         sequence, token = divmod(word, 1 << SEQUENCE_SHIFT)
         out(sequence, token, cycle)
+    if job.total == job.sequences:
+        await out.handoff_over()
+    end = out.read_kv()
+    return Inspected(handoff=out.handoff or end, end=end, norms=out.norms)

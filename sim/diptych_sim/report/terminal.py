@@ -39,5 +39,5 @@ def print_accounts(result: Mapping[str, Any], console: Console) -> None:
     for item in findings(result):
         console.print(f"{item.question} {item.answer}", markup=False)
     console.print("; ".join(f"{figure.name} {figure.text}" for figure in key_figures(result)))
-    verdict = "every token equals" if result["matches_golden"] else "TOKENS DIFFER FROM"
+    verdict = "every token equals" if result["matches_golden"] else "DIFFERS FROM"
     console.print(f"{result['wall_seconds']:.1f} s of simulation; {verdict} the golden model")

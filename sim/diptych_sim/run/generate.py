@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,10 +22,11 @@ from diptych_sim.engine.processes import processes
 from diptych_sim.engine.simulate import Run, simulate
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.golden.quantized import QuantizedModel
-from diptych_sim.host.jobs import TESTBENCH, GenerateJob, write_job
+from diptych_sim.host.jobs import TESTBENCH, GenerateJob, Inspected, result_of, write_job
 from diptych_sim.host.public_signals import SYSTEM_PUBLIC
 
 from .backend import OnEvent, mesh_backend, mesh_options
+from .comparison import Comparison, GoldenSequence, compare
 from .events import Events, Written
 from .folder import trace_plan
 from .programs import Programs, Stage, compile_programs
@@ -54,6 +55,10 @@ class Generation:
         Program of the mesh.
     prefill : PrefillProgram or None
         Program of the prefill panel; None if decode ran alone.
+    golden : list of GoldenSequence
+        The golden model's sequences.
+    inspected : Inspected
+        Contents of the tiles.
     """
 
     sequences: list[Written]
@@ -62,11 +67,31 @@ class Generation:
     machine: MachineConfig
     decode: DecodeProgram
     prefill: PrefillProgram | None
+    golden: list[GoldenSequence]
+    inspected: Inspected
+
+    @property
+    def mesh_sequences(self) -> list[int]:
+        """The sequence of each token that the mesh wrote, in order."""
+        tokens = [event["sequence"] for event in self.events if event["kind"] == "token"]
+        return tokens[len(self.sequences) :]
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """Contents of the tiles, compared with the golden model."""
+        return compare(self.decode, self.golden, self.mesh_sequences, self.inspected)
+
+    @property
+    def difference(self) -> str | None:
+        """The first difference from the golden model, in one line; None if there is none."""
+        if not all(written.matches_golden for written in self.sequences):
+            return "tokens differ from the golden model"
+        return self.comparison.difference
 
     @property
     def matches_golden(self) -> bool:
-        """Whether every token equals the golden model's."""
-        return all(written.matches_golden for written in self.sequences)
+        """Whether tokens, KV cache and final norms equal the golden model's."""
+        return self.difference is None
 
     @property
     def prompt(self) -> list[int]:
@@ -165,15 +190,17 @@ def generate(
             backend = mesh_backend(
                 engine, sampled=plan is not None, waves=waves, seed=seed, progress=progress
             )
-            _, run = backend.run(programs.decode_job(**fields), events)
+            inspected, run = backend.run(programs.decode_job(**fields), events)
         else:
             if engine == "lanes":
                 fields["cosimulated"] = True
             job = programs.generate_job(**fields, damage=damage)
-            run = _run_system(
+            inspected, run = _run_system(
                 programs, job, waves=waves, seed=seed, progress=progress, events=events
             )
     return Generation(
+        golden=programs.golden,
+        inspected=inspected,
         sequences=events.written(prompts, programs.expected),
         events=events.all,
         run=run,
@@ -191,7 +218,7 @@ def _run_system(
     seed: int | None,
     progress: Progress | None,
     events: OnEvent,
-) -> Run:
+) -> tuple[Inspected, Run]:
     """Run the whole machine in one simulation."""
     machine = programs.machine
     assert programs.prefill is not None
@@ -200,10 +227,15 @@ def _run_system(
         LaneMesh(*job.mesh, progress=progress, **sizes).close()  # builds it
     if job.checkpoint is not None:
         job = replace(job, checkpoint=job.checkpoint.absolute())
+    results: list[dict[str, Any]] = []
+
+    def listen(event: dict[str, Any]) -> None:
+        results.append(event) if event["kind"] == "result" else events(event)
+
     with TemporaryDirectory(prefix="diptych-") as name:
         folder = Path(name)
         (folder / job.hbm).write_bytes(programs.prefill.hbm)
-        return simulate(
+        run = simulate(
             partial(
                 System,
                 *machine.array,
@@ -219,5 +251,6 @@ def _run_system(
             waves=waves,
             seed=seed,
             progress=progress,
-            on_event=events,
+            on_event=listen,
         )
+    return result_of(job, results), run

@@ -16,9 +16,10 @@ from diptych_sim.compiler.decode.compile import DecodeProgram, compile_decode
 from diptych_sim.compiler.decode.placement import UnsupportedModelError
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.prefill.compile import PrefillProgram, compile_prefill
-from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.host.jobs import DecodeJob, GenerateJob, Words
+
+from .comparison import GoldenSequence, golden_sequence, inspection
 
 __all__ = ["Programs", "Stage", "compile_programs"]
 
@@ -45,15 +46,20 @@ class Programs:
         Program of the prefill panel; None for decode alone.
     prompts : sequence of sequence of int
         The prompts.
-    expected : list of list of int
-        Tokens that the golden model writes after each.
+    golden : list of GoldenSequence
+        The golden model's tokens, norms and KV cache of each.
     """
 
     machine: MachineConfig
     decode: DecodeProgram
     prefill: PrefillProgram | None
     prompts: Sequence[Sequence[int]]
-    expected: list[list[int]]
+    golden: list[GoldenSequence]
+
+    @property
+    def expected(self) -> list[list[int]]:
+        """Tokens of the golden model after each prompt."""
+        return [sequence.tokens for sequence in self.golden]
 
     def decode_job(self, **fields: Any) -> DecodeJob:
         """Return the job of decode alone, with further fields of it.
@@ -98,6 +104,7 @@ class Programs:
             "lines": self.decode.program.lines,
             "colors": {color.value: color.name for color in Color},
             "ends": self.decode.round_ends,
+            "inspection": inspection(self.decode),
         }
 
     def _decode_load(self, first: Sequence[int]) -> Words:
@@ -106,10 +113,8 @@ class Programs:
         rows = range(program.placement.rows)
         load = [program.load_packets(row) for row in rows]
         for number, prompt in enumerate(self.prompts):
-            golden = GoldenModel(program.model)
-            golden.next_token(list(prompt))
             for (layer, cache), position, row in itertools.product(
-                enumerate(golden.cache), range(len(prompt)), rows
+                enumerate(self.golden[number].cache), range(len(prompt)), rows
             ):
                 keys, values = cache.keys[position], cache.values[position]
                 load[row] += program.layout.packets(
@@ -145,13 +150,10 @@ def compile_programs(
     if stage == "all":
         prefill = compile_prefill(model, *machine.array, *map(list, prompts))
         machine = machine.with_hbm(len(prefill.hbm))
-    expected = [
-        list(GoldenModel(model).generate(list(prompt), count))
-        for prompt, count in zip(prompts, tokens, strict=True)
+    golden = [
+        golden_sequence(model, prompt, count) for prompt, count in zip(prompts, tokens, strict=True)
     ]
-    return Programs(
-        machine=machine, decode=decode, prefill=prefill, prompts=prompts, expected=expected
-    )
+    return Programs(machine=machine, decode=decode, prefill=prefill, prompts=prompts, golden=golden)
 
 
 def _layer_ends(prefill: PrefillProgram) -> list[int]:

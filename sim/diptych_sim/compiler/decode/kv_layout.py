@@ -7,11 +7,11 @@ BYTES packet whose step is the distance between the elements of one slot.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from diptych.mesh.fabric import Load, header
 from diptych_sim.compiler.decode.placement import Placement
@@ -43,6 +43,31 @@ class KvLayout:
     heads: Sequence[HeadPlace]
     prompt_stride: int = 0
     """Distance from the cache of a prompt to that of the next one."""
+
+    def cells(
+        self, layer: int, position: int, keys: ArrayLike, values: ArrayLike, *, prompt: int = 0
+    ) -> Iterator[tuple[HeadPlace, NDArray[np.int64], NDArray[np.uint8]]]:
+        """Yield the bytes of one position: for each KV head its place, addresses and contents.
+
+        They lie in row ``position % rows``, the same in each column of the head. Keys are int16
+        and values int8, both [kv_heads, head_dim].
+        """
+        k, v = np.asarray(keys), np.asarray(values)
+        slot = position // self.rows
+        base = layer * self.layer_stride + prompt * self.prompt_stride
+        element = np.arange(self.head_dim)
+        for place in self.heads:
+            at_keys = place.keys + base + slot * 2 * self.head_dim
+            at_values = place.values + base + slot
+            addresses = np.concatenate(
+                [
+                    at_keys + element,
+                    at_keys + self.head_dim + element,
+                    at_values + element * self.value_stride,
+                ]
+            )
+            contents = np.concatenate([*numbers.planes(k[place.head]), v[place.head]])
+            yield place, addresses, (contents & 0xFF).astype(np.uint8)
 
     def packets(
         self,

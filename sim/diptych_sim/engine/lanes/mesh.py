@@ -438,6 +438,29 @@ class LaneMesh:
             out[memory.name] = self._whole(words.reshape(shape))
         return out
 
+    def read_sram(self, tiles: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return parts of the SRAM of some tiles: pairs of an address and a size, joined.
+
+        Both are multiples of 8. Tiles are numbered row by row.
+        """
+        banks = {}
+        for index, places in self.tile.layout.memories.items():
+            memory = self.tile.interface.memories[index]
+            if memory.name.startswith("core.sram.bank_"):
+                banks[int(memory.name.rpartition("_")[2])] = (places, memory.lows)
+        words = []
+        for word in (n for at, size in spans for n in range(at // 8, (at + size) // 8)):
+            places, lows = banks[word % len(banks)]
+            value = np.zeros(self.part.rows * self.part.columns, np.uint64)
+            for place, low in zip(places, lows, strict=True):
+                element = self.element(place, word // len(banks)).astype(np.uint64)
+                value |= element << np.uint64(low)
+            words.append(value)
+        here = np.array(words, "<u8").reshape(len(words), self.part.rows, self.part.columns)
+        whole = self._whole(np.ascontiguousarray(here.transpose(1, 2, 0)))
+        flat = whole.reshape(self.rows * self.columns, -1)
+        return [flat[tile].tobytes() for tile in tiles]
+
     def close(self) -> None:
         """Free the memory."""
         if self._mesh:

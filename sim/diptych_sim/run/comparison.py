@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Compares what a generation leaves in the tiles with the golden model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych_sim.compiler.decode.compile import DecodeProgram
+from diptych_sim.compiler.decode.placement import Placement
+from diptych_sim.golden.machine import GoldenModel, KvCache
+from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.host.jobs import Inspected, Inspection
+
+__all__ = ["Comparison", "GoldenSequence", "compare", "golden_sequence", "inspection"]
+
+_MOST_BYTES = 2**20
+"""KV bytes to read at a time; of larger caches evenly spaced tiles are read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldenSequence:
+    """A sequence of the golden model.
+
+    Attributes
+    ----------
+    prompt : int
+        Tokens of the prompt.
+    tokens : list of int
+        Tokens after it.
+    norms : list of array
+        The final norm's output that each token comes from: int8 [dim].
+    cache : list of KvCache
+        KV cache of each layer, after the token before the last one was appended.
+    """
+
+    prompt: int
+    tokens: list[int]
+    norms: list[NDArray[np.int64]]
+    cache: list[KvCache]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What was compared, and the first difference.
+
+    Attributes
+    ----------
+    difference : str or None
+        One line; None if everything is equal.
+    compared : dict
+        For results: ``final_norms`` (tokens), and for ``kv_handoff`` and ``kv_end`` the ``tiles``
+        and ``bytes`` that were compared, and the ``sha256`` of these bytes in the tiles.
+    """
+
+    difference: str | None
+    compared: dict[str, Any]
+
+
+def golden_sequence(model: QuantizedModel, prompt: Sequence[int], count: int) -> GoldenSequence:
+    """Return what the golden model computes for ``count`` tokens after a prompt."""
+    golden = GoldenModel(model)
+    token, norm = golden.step(list(prompt))
+    tokens, norms = [token], [norm]
+    for _ in range(count - 1):
+        token, norm = golden.step([token])
+        tokens.append(token)
+        norms.append(norm)
+    return GoldenSequence(prompt=len(prompt), tokens=tokens, norms=norms, cache=golden.cache)
+
+
+def _kv_spans(p: Placement, layers: int) -> list[tuple[int, int]]:
+    """Return the parts of a tile's SRAM that hold its KV cache, in whole words."""
+    spans: list[tuple[int, int]] = []
+    for layer in range(layers):
+        spans += [
+            _words(region.address + layer * p.layer_bytes, region.size)
+            for region in p.layer.values()
+            if region.name.split(".")[0] in ("keys", "values")
+        ]
+    return spans
+
+
+def _words(address: int, size: int) -> tuple[int, int]:
+    """Return the 64-bit words that hold some bytes, as address and size."""
+    first = address // 8 * 8
+    return first, -(-(address + size - first) // 8) * 8
+
+
+def inspection(program: DecodeProgram) -> Inspection:
+    """Return what is to be read while a program runs."""
+    p = program.placement
+    spans = _kv_spans(p, program.model.config.layers)
+    tiles = p.rows * p.columns
+    count = min(tiles, max(1, _MOST_BYTES // sum(size for _, size in spans)))
+    return Inspection(
+        tiles=[n * tiles // count for n in range(count)],
+        kv=spans,
+        norms=[_words(p.at("normed", n), p.chunk) for n in range(p.sequences)],
+    )
+
+
+def _expected_cells(
+    program: DecodeProgram, golden: Sequence[GoldenSequence], *, decoded: bool
+) -> dict[int, tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+    """Return addresses and bytes of the KV cache in each tile, by its number.
+
+    Those of the prompts, and with ``decoded`` those of the tokens after them, too.
+    """
+    p = program.placement
+    parts: dict[int, list[tuple[NDArray[np.int64], NDArray[np.uint8]]]] = {}
+    for number, sequence in enumerate(golden):
+        positions = sequence.prompt + (len(sequence.tokens) - 1 if decoded else 0)
+        for layer, cache in enumerate(sequence.cache):
+            for position in range(positions):
+                keys, values = cache.keys[position], cache.values[position]
+                for place, addresses, contents in program.layout.cells(
+                    layer, position, keys, values, prompt=number
+                ):
+                    row = position % p.rows
+                    for column in range(place.first, place.last + 1):
+                        tile = row * p.columns + column
+                        parts.setdefault(tile, []).append((addresses, contents))
+    return {
+        tile: (np.concatenate([a for a, _ in cells]), np.concatenate([c for _, c in cells]))
+        for tile, cells in parts.items()
+    }
+
+
+def _compare_kv(
+    words: str,
+    found: Sequence[bytes],
+    spec: Inspection,
+    expected: dict[int, tuple[NDArray[np.int64], NDArray[np.uint8]]],
+    columns: int,
+) -> tuple[str | None, dict[str, Any]]:
+    addresses = np.concatenate([np.arange(at, at + size) for at, size in spec.kv])
+    order = np.argsort(addresses, kind="stable")
+    state = hashlib.sha256()
+    difference, count = None, 0
+    for tile, content in zip(spec.tiles, found, strict=True):
+        if tile not in expected:
+            continue
+        at, want = expected[tile]
+        got = np.frombuffer(content, np.uint8)[order[np.searchsorted(addresses[order], at)]]
+        state.update(got.tobytes())
+        count += len(want)
+        wrong = np.flatnonzero(got != want)
+        if len(wrong) and difference is None:
+            n = wrong[0]
+            difference = (
+                f"KV cache {words} differs from the golden model's: tile {divmod(tile, columns)}, "
+                f"address {at[n]:#x}: {got[n]:#04x} instead of {want[n]:#04x}"
+            )
+    return difference, {"tiles": len(spec.tiles), "bytes": count, "sha256": state.hexdigest()}
+
+
+def compare(
+    program: DecodeProgram,
+    golden: Sequence[GoldenSequence],
+    sequences: Sequence[int],
+    inspected: Inspected,
+) -> Comparison:
+    """Compare KV cache and final norms with those of the golden model.
+
+    Parameters
+    ----------
+    program : DecodeProgram
+        The program of the mesh.
+    golden : sequence of GoldenSequence
+        The golden model's sequences.
+    sequences : sequence of int
+        The sequence of each token of the mesh, in order.
+    inspected : Inspected
+        What was read.
+    """
+    p = program.placement
+    spec = inspection(program)
+    compared: dict[str, Any] = {}
+    differences = []
+    for name, words, found, decoded in (
+        ("kv_handoff", "after the hand-off", inspected.handoff, False),
+        ("kv_end", "at the end", inspected.end, True),
+    ):
+        expected = _expected_cells(program, golden, decoded=decoded)
+        difference, compared[name] = _compare_kv(words, found, spec, expected, p.columns)
+        differences.append(difference)
+    difference = _compare_norms(p, golden, sequences, inspected.norms, spec)
+    compared["final_norms"] = len(inspected.norms)
+    differences.append(difference)
+    return Comparison(difference=next(filter(None, differences), None), compared=compared)
+
+
+def _compare_norms(
+    p: Placement,
+    golden: Sequence[GoldenSequence],
+    sequences: Sequence[int],
+    norms: Sequence[bytes],
+    spec: Inspection,
+) -> str | None:
+    counts = [1] * len(golden)  # the first token of each is not the mesh's
+    for sequence, content in zip(sequences, norms, strict=True):
+        at, _ = spec.norms[sequence]
+        skip = p.at("normed", sequence) - at
+        rows = np.frombuffer(content, np.int8).reshape(p.rows, -1)[:, skip : skip + p.chunk]
+        want = golden[sequence].norms[counts[sequence]]
+        got = rows.reshape(-1)[: len(want)]
+        if not np.array_equal(got, want):
+            element = int(np.flatnonzero(got != want)[0])
+            return (
+                f"Final norm of token {counts[sequence]} of sequence {sequence} differs from the "
+                f"golden model's: element {element} is {got[element]} instead of {want[element]}"
+            )
+        counts[sequence] += 1
+    return None
