@@ -8,6 +8,7 @@ from typing import Any
 from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.matrix import MATRIX_CAUSES
 from diptych_sim.account.errors import AccountError
+from diptych_sim.account.limits import check_limits
 from diptych_sim.account.tiles import bytes_by_level
 from diptych_sim.run.array_gemm import ArrayGemm
 
@@ -39,7 +40,7 @@ def account_array_gemm(done: ArrayGemm) -> dict[str, Any]:
                 f"Counter of {level} must agree with the monitor's {BEAT_BYTES * beats}, "
                 f"not {parts['hbm'][level]}"
             )
-    return {
+    result = {
         "cycles": cycles,
         "bound_cycles": done.bound_cycles,
         "predicted_cycles": done.cost.predicted_cycles,
@@ -52,3 +53,5 @@ def account_array_gemm(done: ArrayGemm) -> dict[str, Any]:
         "program_bytes": BEAT_BYTES * measured.beats_of_program,
         "commands": len(done.compiled.program.commands.commands),
     }
+    check_limits("the product", result)
+    return result

@@ -15,11 +15,12 @@ from diptych.systolic.dma_store import STORE_CAUSES
 from diptych.systolic.matrix import MATRIX_CAUSES
 from diptych_sim.account.decode_operations import decode_layers, decode_operations
 from diptych_sim.account.errors import AccountError
+from diptych_sim.account.limits import check_limits
 from diptych_sim.account.prefill_operations import prefill_layers, prefill_operations
 from diptych_sim.account.tiles import add_tiles, bytes_by_level, tile_changes
 from diptych_sim.compiler.array.commands import PrefillProgram
 from diptych_sim.compiler.decode.placement import Placement
-from diptych_sim.cost.decode import decode_cost
+from diptych_sim.cost.decode import decode_cost, decode_macs
 from diptych_sim.cost.prefill import prefill_cost
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.run.folder import RunFolder
@@ -184,6 +185,11 @@ def _decode(done: Generation, recorded: RunFolder | None) -> dict[str, Any] | No
     last = _event(done, "counters", index=ends[-1])
     cycles = last["cycle"] - first["cycle"]
     changes = tile_changes(first["tiles"], last["tiles"], cycles)
+    for index, (tile, macs) in enumerate(zip(changes, decode_macs(program), strict=True)):
+        if tile["macs"] != macs:
+            raise AccountError(
+                f"Tile {index} must count the {macs} MACs of its program, not {tile['macs']}"
+            )
     total = add_tiles(changes)
     rounds = len(ends) - 1
     columns = program.placement.columns
@@ -210,7 +216,7 @@ def _decode(done: Generation, recorded: RunFolder | None) -> dict[str, Any] | No
 
 
 def _whole(
-    done: Generation, prefill: dict[str, Any], decode: dict[str, Any] | None, cycles: int
+    done: Generation, prefill: dict[str, Any], decode: dict[str, Any] | None
 ) -> dict[str, int]:
     """Say of each cycle of a run what it went to.
 
@@ -229,13 +235,14 @@ def _whole(
         causes[name] -= cut
         early -= cut
     causes["prefill_draining"] -= early
-    return causes | _mean_tile(decode, cycles - sum(causes.values()))
+    return causes | _mean_tile(decode)
 
 
-def _mean_tile(decode: dict[str, Any] | None, cycles: int) -> dict[str, int]:
-    """Say of each cycle of decode what the mean tile did, rounded so that the sum is exact."""
+def _mean_tile(decode: dict[str, Any] | None) -> dict[str, int]:
+    """Return the cycles of decode by cause of the mean tile, rounded to whole cycles."""
     if not decode:
         return {}
+    cycles = decode["cycles"]
     tiles = sum(decode["cycles_by_cause"].values())
     shares = {name: cycles * n for name, n in decode["cycles_by_cause"].items()}
     whole = {name: share // tiles for name, share in shares.items()}
@@ -288,10 +295,10 @@ def account(
     start = _event(done, "started")["cycle"]
     if done.prefill is None:
         assert decode is not None
-        causes = _mean_tile(decode, decode["cycles"])
+        causes = _mean_tile(decode)
         _check("the run", causes, decode["cycles"])
         common = ("cycles", "bound_cycles", "macs", "mac_utilization")
-        return {
+        result = {
             **{name: decode[name] for name in common},
             "cycles_by_cause": causes,
             **_times(done, start, clock_mhz),
@@ -300,6 +307,8 @@ def account(
             "link": None,
             "decode": decode,
         }
+        check_limits("the run", result)
+        return result
     prefill, link = _prefill(done, done.prefill), _link(done)
     parts: Sequence[Mapping[str, Any]] = [p for p in (prefill, link, decode) if p]
     levels = {
@@ -307,13 +316,13 @@ def account(
         for name in prefill["bytes"]
     }
     end = _event(done, "token", index=len(done.tokens) - 1)["cycle"]
-    causes = _whole(done, prefill, decode, end - start)
+    causes = _whole(done, prefill, decode)
     _check("the run", causes, end - start)
     machine = done.machine
     possible = prefill["cycles"] * machine.pes
     possible += (decode["cycles"] if decode else 0) * machine.tiles * TILE_MACS
     macs = sum(p.get("macs", 0) for p in parts)
-    return {
+    result = {
         "cycles": end - start,
         "bound_cycles": sum(p.get("bound_cycles", 0) for p in parts),
         "macs": macs,
@@ -326,3 +335,5 @@ def account(
         "link": link,
         "decode": decode,
     }
+    check_limits("the run", result)
+    return result

@@ -7,6 +7,7 @@ from typing import Any
 
 from diptych.config import TILE_MACS
 from diptych_sim.account.errors import AccountError
+from diptych_sim.account.limits import check_limits
 from diptych_sim.account.tiles import add_tiles, tile_changes
 from diptych_sim.cost.collectives import bound_cycles, predict, published_cycles
 from diptych_sim.run.collective import CollectiveRun
@@ -26,7 +27,7 @@ def account_kernel(done: KernelRun) -> dict[str, Any]:
     measured = done.measured
     cycles, (rows, columns) = measured.cycles, done.mesh
     total = add_tiles(tile_changes(measured.before, measured.after, cycles))
-    return {
+    result = {
         "cycles": cycles,
         "bound_cycles": done.bound_cycles,
         **total,
@@ -34,6 +35,8 @@ def account_kernel(done: KernelRun) -> dict[str, Any]:
         "mac_utilization": done.useful_macs / (cycles * rows * columns * TILE_MACS),
         "macs_with_padding": total["macs"],
     }
+    check_limits("the kernel", result)
+    return result
 
 
 def account_collective(done: CollectiveRun) -> dict[str, Any]:
@@ -52,7 +55,7 @@ def account_collective(done: CollectiveRun) -> dict[str, Any]:
         )
     cycles = measured.end - starts[0]
     changes = tile_changes(measured.before, measured.after, cycles)
-    return {
+    result = {
         "cycles": cycles,
         "bound_cycles": bound_cycles(c),
         "predicted_cycles": predict(c),
@@ -60,3 +63,5 @@ def account_collective(done: CollectiveRun) -> dict[str, Any]:
         "mac_utilization": 0.0,
         **add_tiles(changes),
     }
+    check_limits("the collective", result)
+    return result

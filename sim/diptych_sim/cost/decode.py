@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from diptych.mesh.isa import Function, Instruction, Op, Tail
@@ -13,7 +14,7 @@ from diptych_sim.compiler.decode.placement import State
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.tile.registers import Register
 
-__all__ = ["decode_cost"]
+__all__ = ["decode_cost", "decode_macs"]
 
 _PIPE = {Op.MATVEC: 2, Op.REQUANTIZE: 4, Op.ROTATE: 3, Op.EXPONENTIAL: 5, Op.GATE: 7, Op.MOVE: 1}
 """Cycles from operands to result, as of the vector pipe."""
@@ -61,9 +62,59 @@ def decode_cost(program: DecodeProgram) -> int:
         root = count // 2
         for color in (first, first + 2):
             hops[color] = 2 * max(root, count - 1 - root) + _RAMPS
+    total = 0
+    for round_, order in _rounds(program, instructions):
+        loads = _loads(program, round_)
+        clock = _Clock()
+        registers = dict(loads[None])
+        for index in order:
+            i = instructions[index]
+            registers |= loads.get(i["tail"] if _is_load(i) else -1, {})
+            _run(clock, i, registers, hops)
+        total += clock.now
+    return total
+
+
+def decode_macs(program: DecodeProgram) -> list[int]:
+    """Return the MACs of each tile, row by row, from the first tokens to the last one.
+
+    They follow from the instructions, and from the positions of its row and the tokens of its
+    column; a step takes 8.
+    """
+    place = program.placement
+    instructions = [field_of(Instruction(), bits) for bits in program.program.encoded()]
+    tails = [field_of(Tail(), i["tail"]) for i in instructions]
+    vocabulary = program.model.config.vocab
+    tokens = [
+        max(0, min(place.vocabulary, vocabulary - column * place.vocabulary))
+        for column in range(place.columns)
+    ]
+    fixed, by_token = [0] * place.rows, [0] * place.rows
+    for round_, order in _rounds(program, instructions):
+        for row in range(place.rows):
+            loads = _loads(program, round_, row)
+            registers = {k: v for k, v in loads[None].items() if k != Register.VOCABULARY}
+            for index in order:
+                i, tail = instructions[index], tails[index]
+                if _is_load(i):
+                    registers |= loads.get(i["tail"], {})
+                if i["op"] != Op.MATVEC.value:
+                    continue
+                inner = i["inner"] + registers.get(tail["inner_reg"], 0)
+                steps = 8 * inner * (3 if tail["planes"] else 1)
+                fixed[row] += steps * (i["count"] + registers.get(tail["count_reg"], 0))
+                if tail["count_reg"] == Register.VOCABULARY:
+                    by_token[row] += steps
+    return [fixed[row] + by_token[row] * n for row in range(place.rows) for n in tokens]
+
+
+def _rounds(
+    program: DecodeProgram, instructions: Sequence[dict[str, int]]
+) -> Iterator[tuple[int, list[int]]]:
+    """Yield the number of each round, and its instructions in the order in which they run."""
     labels = program.program.labels
     layers = program.model.config.layers
-    total = round_ = 0
+    round_ = 0
     for number, rounds in enumerate(program.plan):
         suffix = f".{number}" if number else ""
         start, layer, end = (labels[f"{name}{suffix}"] for name in ("token", "layer", "again"))
@@ -76,28 +127,23 @@ def decode_cost(program: DecodeProgram) -> int:
         body = list(range(layer, branch + 1))
         order = [*range(start, layer), *body * layers, *range(branch + 1, end)]
         for _ in range(rounds.count):
-            loads = _loads(program, round_)
-            clock = _Clock()
-            registers = dict(loads[None])
-            for index in order:
-                i = instructions[index]
-                registers |= loads.get(i["tail"] if _is_load(i) else -1, {})
-                _run(clock, i, registers, hops)
-            total += clock.now
+            yield round_, order
             round_ += 1
-    return total
 
 
 def _is_load(i: dict[str, int]) -> bool:
     return i["op"] == Op.SCALAR.value and i["function"] == Function.LOAD.value
 
 
-def _loads(program: DecodeProgram, round_: int) -> dict[int | None, dict[int, int]]:
-    """Return registers of a round by the address that they are loaded from; None: from the start."""
+def _loads(program: DecodeProgram, round_: int, row: int = 0) -> dict[int | None, dict[int, int]]:
+    """Return registers of a round by the address that they are loaded from; None: from the start.
+
+    Row 0 has the most positions.
+    """
     place = program.placement
     loads: dict[int | None, dict[int, int]] = {None: {Register.VOCABULARY: place.vocabulary}}
     for n, length in enumerate(program.prompt_tokens):
-        slots = -(-(length + round_ + 1) // place.rows)
+        slots = len(range(row, length + round_ + 1, place.rows))
         held = {State.COUNT: slots, State.WORDS: -(-slots // 8)}
         for word, value in held.items():
             register = {Register[word.name].value: value}
