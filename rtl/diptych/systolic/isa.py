@@ -194,10 +194,10 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
     """Op of a VECTOR command, run for each row ``m`` and, inside it, each column tile ``j``.
 
     ``acc`` is accumulator entry ``sums + j * sums_n + m``, ``acc2`` the same from ``sums2``;
-    ``word`` is the parameter entry ``parameters + j`` (``parameters2 + j`` for acc2); ``dyn`` is the row's
-    ``dynamic`` if ``flags.dynamic``, else UNITY; ``sp`` is the scratchpad line piece of C bytes at
-    ``target + m * target_row + j * target_n``; ``vm`` the vector memory entry ``vector + m *
-    vector_row + j``. Lanes outside ``range(first_lane, end_lane)`` write nothing.
+    ``word`` is the parameter entry ``parameters + j`` (``parameters2 + j`` for acc2); ``dyn`` is
+    the row's ``dynamic`` if ``flags.dynamic``, else UNITY; ``sp`` is the scratchpad line piece of
+    C bytes at ``target + m * target_row + j * target_n``; ``vm`` the vector memory entry ``vector
+    + m * vector_row + j``. Lanes outside ``range(first_lane, end_lane)`` write nothing.
     """
 
     BYTES = 0
@@ -205,10 +205,10 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
     ROTATE = 1
     """``requantize(acc, word, 16, dyn)``, RoPE between lanes 2i and 2i + 1 with the factors in
     vector memory entry ``rope + m * rope_row + j % rope_row`` (cosine, sine, cosine, ...), split
-    into planes: high bytes to ``sp``, low bytes to ``sp + planes``. With ``flags.pair`` = D both lines
-    have both planes: in ``sp``, the even groups of D lanes keep their high bytes, and the group
-    behind each has its low bytes; in ``sp + planes``, the odd groups keep theirs, and the group
-    before each has its low bytes. ``flags.low_first`` exchanges high and low."""
+    into planes: high bytes to ``sp``, low bytes to ``sp + planes``. With ``flags.pair`` = D both
+    lines have both planes: in ``sp``, the even groups of D lanes keep their high bytes, and the
+    group behind each has its low bytes; in ``sp + planes``, the odd groups keep theirs, and the
+    group before each has its low bytes. ``flags.low_first`` exchanges high and low."""
     ADD = 2
     """``vm = clamp(vm + requantize(acc, word, 32, dyn), 16)``, with statistics."""
     GATE = 3
