@@ -125,8 +125,11 @@ def meaning_of(component: type[Any], port: str) -> str:
     name = re.split(r"[.\[]", port)[0]
     if name in known:
         return known[name]
-    starred = [key for key in known if key.endswith("*") and name.startswith(key[:-1])]
-    return known[starred[0]] if starred else ""
+    for key, meaning in known.items():
+        pattern = re.escape(key).replace("<n>", r"\d+").replace("<name>", r"\w+")
+        if re.fullmatch(pattern.replace(r"\*", r"\w*"), name):
+            return meaning
+    return ""
 
 
 def port_table(component: type[Any]) -> list[str]:

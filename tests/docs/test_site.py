@@ -19,8 +19,6 @@ from port_tables import example, is_component, meaning_of, port_table
 
 import diptych
 
-UNDESCRIBED = {"Delay", "BankedMemory", "Rows", "Entries"}
-"""Components whose docstrings leave ports out; to be emptied."""
 COMPONENTS = [
     value
     for info in pkgutil.walk_packages(diptych.__path__, "diptych.")
@@ -74,5 +72,4 @@ def test_table_has_every_port(component):
         for path, _, _ in instance.signature.flatten(instance)
     }
     assert shown == want
-    if component.__name__ not in UNDESCRIBED:
-        assert [port for port in sorted(shown) if not meaning_of(component, port)] == []
+    assert [port for port in sorted(shown) if not meaning_of(component, port)] == []
