@@ -17,6 +17,7 @@ from diptych.link.link import LINK_CAUSES
 from diptych.mesh.core import CAUSES
 from diptych_sim import cli
 from diptych_sim.account.generation import ENGINE_CAUSES
+from support.blocks import targets
 from support.page_examples import ROOT, commands, examples, pages, run
 
 PAGES = pages()
@@ -87,7 +88,7 @@ def test_links_and_testbenches_exist(path):
         if not target.startswith("https://"):
             assert (path.parent / target).exists(), target
     for name in re.findall(r"`make tb BLOCK=(\w+)`", text):
-        assert list((ROOT / "tests").rglob(f"test_{name}.py")), name
+        assert targets(name), name
 
 
 def test_the_index_leads_to_every_page():
