@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 # SPDX-License-Identifier: BSD-2-Clause
 """Every port of every component is in the Members section of its class, by name."""
 
@@ -63,7 +64,6 @@ def components():
 @pytest.mark.parametrize(
     ("name", "component"), [pytest.param(n, c, id=n) for n, c in components() if n not in EXCEPT]
 )
-@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 def test_ports_are_documented(name, component):
     text = inspect.getdoc(component) or ""
     assert "\nMembers\n-------\n" in text

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 # SPDX-License-Identifier: BSD-2-Clause
 """ISA pages have every code and field of the hardware; tables of ports have every port.
 
