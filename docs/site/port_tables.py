@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 # SPDX-License-Identifier: BSD-2-Clause
 """Tables of the ports of a component, from its signature and its docstring."""
 
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from amaranth.hdl import Shape
+from amaranth.hdl import Elaboratable, Shape
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import Flow, Out
 
@@ -67,9 +66,16 @@ def example(component: type[Any]) -> tuple[Any, dict[str, Any]]:
         if parameter.default is inspect.Parameter.empty
     }
     instance = component(**given)
-    # It is described, not built.
-    instance._MustUse__used = True
+    _mark_used(instance)
     return instance, given
+
+
+def _mark_used(component: Elaboratable) -> None:
+    """Keep Amaranth from warning of a component, and of those inside: it is not elaborated."""
+    component._MustUse__used = True  # pyright: ignore[reportAttributeAccessIssue] - private
+    for inner in vars(component).values():
+        if isinstance(inner, Elaboratable) and not inner._MustUse__used:  # pyright: ignore[reportAttributeAccessIssue]
+            _mark_used(inner)
 
 
 def ports(signature: Any, flow: Flow = Out) -> Iterator[tuple[str, str, str]]:

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 # SPDX-License-Identifier: BSD-2-Clause
 """ISA pages have every code and field of the hardware; tables of ports have every port.
 
