@@ -187,8 +187,7 @@ def generate(
         ) as live,
     ):
         options |= {"progress": progress, "on_event": live}
-        progress("quantizing the model")
-        quantized = quantize_loaded(loaded)
+        quantized = quantize_loaded(loaded, progress=progress)
         if stage == "decode":
             terminal.print(f"{BACK_DOOR}: a back door")
         done = run_machine(quantized, prompts.ids, prompts.counts, **options)
