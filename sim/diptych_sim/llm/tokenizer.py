@@ -396,13 +396,15 @@ class HfTokenizer:
     def _plain_ids(self, text: str) -> list[int]:
         """Return the tokens of a text, none of them a mark."""
         found = self._tokenizer.encode(text, add_special_tokens=False)
-        if self._marks.isdisjoint(found.ids):
+        if self._marks.isdisjoint(found.ids) and "<0x" not in text:
             tokens = found.ids
         else:
-            # A vocabulary may hold a mark as if it were a word.
+            # A vocabulary may hold a mark, or the name of a byte, as if it were a word.
             tokens = []
             for number, (start, end) in zip(found.ids, found.offsets, strict=True):
-                tokens += self._spelled(text[start:end]) if number in self._marks else [number]
+                part = text[start:end]
+                named = "<0x" in part and number in self._byte_ids.values()
+                tokens += self._spelled(part) if number in self._marks or named else [number]
         lacking = {byte for byte, number in self._byte_ids.items() if number is None}
         needed = lacking.intersection(text.encode()) if lacking else ()
         if needed:

@@ -35,6 +35,8 @@ __all__ = ["Code", "Compiled", "compile_design", "compile_driver"]
 HERE = Path(__file__).parent
 PACKAGES = ("diptych", "diptych_sim.engine")
 """What the source of a class for lanes depends on, beside its parameters and versions."""
+_BYTES_A_SECOND = 80_000
+"""What a core compiles of a source, about."""
 FLAGS = ("-std=gnu++17", "-fPIC", "-shared", "-fno-strict-aliasing", "-w", "-pthread")
 
 
@@ -136,7 +138,8 @@ def build_library(
         with locked(path.with_suffix(".lock")):
             if not path.is_file():
                 if progress is not None:
-                    progress(f"compiling {name} for lanes")
+                    seconds = len(source) // _BYTES_A_SECOND + 1
+                    progress(f"compiling {name} for lanes, about {seconds} s")
                 _compile([*cxx, *flags], source, path)
     except OSError as error:
         raise BuildError(f"Cannot build {name} for lanes: {_reason(error)}") from None
@@ -209,6 +212,8 @@ def compile_design(
     """
 
     def translated() -> str:
+        if progress is not None:
+            progress(f"translating {name} for lanes")
         component = hardware if isinstance(hardware, wiring.Component) else hardware()
         interface, source = translate(component, name, pairs, lanes)
         return f"{interface.to_json()}\n{source}"
