@@ -3,17 +3,24 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import click
 
 from diptych_sim.command.options import Refused
+from diptych_sim.command.signals import Terminated, die_of, ended_by_signals
 from diptych_sim.engine.errors import ToolError
 from diptych_sim.engine.lanes.distributed import stop_all
 from diptych_sim.engine.processes import is_first, launch, processes
+from diptych_sim.llm.errors import ModelFileError
+from diptych_sim.settings import SettingError, check_settings
 
 __all__ = ["main"]
 
@@ -32,8 +39,28 @@ COMMANDS = (
 )
 
 
+class _ReaderGoneError(Exception):
+    """Nobody reads what is printed; click would make exit status 1 of the error itself."""
+
+
+@contextmanager
+def _reader_gone() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise _ReaderGoneError from None
+
+
 class _Commands(click.Group):
     """Reads the code of the command that is asked for only."""
+
+    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
+        with _reader_gone():  # of --help
+            return super().make_context(*arguments, **settings)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _reader_gone():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -59,6 +86,7 @@ class _Commands(click.Group):
 )
 def cli(count: int | None, threads: int | None) -> None:
     """Language models on a simulated machine: systolic prefill, KV link, wafer-mesh decode."""
+    check_settings()
     if threads is not None:
         os.environ["DIPTYCH_THREADS"] = str(threads)
     if count is not None and count > 1 and processes() == 1:
@@ -76,25 +104,56 @@ def main() -> None:
     if not is_first():
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
+        with ended_by_signals():
+            status = _run()
+            with _reader_gone():
+                for stream in (sys.stdout, sys.stderr):
+                    if stream is not None:
+                        stream.flush()
+    except (_ReaderGoneError, BrokenPipeError):
+        # With the reader goes what is still in the buffers.
+        for number in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+        status = 141
+    except Terminated as ended:
+        die_of(ended.number)
+    except OSError as error:  # as a disk that is full
+        status = _failed(error)
+    sys.exit(status)
+
+
+def _run() -> int:
+    """Run the command, and return its exit status."""
+    try:
         cli.main(standalone_mode=False)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except click.UsageError as error:
         if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
             click.echo(error.format_message(), err=True)
         else:
             Refused(error.format_message()).show()
-        sys.exit(2)
+        return 2
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
+    except (SettingError, ModelFileError) as error:
+        Refused(str(error)).show()
+        return 2
     except click.Abort:
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader has gone; with it goes what is still in the buffer.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except OSError as error:  # as a disk that is full
-        where = f"{error.filename}: " if error.filename else ""
-        if processes() > 1:
-            stop_all(f"{where}{error.strerror}")
+        return 130
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        return _failed(error)
+    return 0
+
+
+def _failed(error: OSError) -> int:
+    """Tell what a system call says, and return the exit status."""
+    where = f"{error.filename}: " if error.filename else ""
+    if processes() > 1:
+        stop_all(f"{where}{error.strerror}")
+    with suppress(OSError):
         click.echo(f"error: {where}{error.strerror}", err=True)
-        sys.exit(1)
+    return 1

@@ -44,15 +44,10 @@ from diptych_sim.llm.load import load_model
 from diptych_sim.run.backend import VerilatorMesh
 from diptych_sim.run.kernel import kernel_job
 from diptych_sim.run.programs import Programs, compile_programs
+from diptych_sim.settings import flat_size, growing_sizes, sizes
 
 __all__ = ["measure", "two_phase"]
 
-SIZES = os.environ.get("DIPTYCH_SIZES", "4x4 8x8 16x16 32x32 64x64")
-"""Meshes to measure."""
-FLAT = os.environ.get("DIPTYCH_FLAT", "8x8")
-"""The largest mesh to build flat; a build of 16x16 takes most of an hour, and is kept."""
-GROWING = os.environ.get("DIPTYCH_GROWING", "16x16 32x32 64x64 128x128")
-"""Meshes on which lanes alone are measured, with the same work in each tile."""
 SHARED = 256
 """Tiles of the largest mesh that cocotb runs with shared tiles; one run takes minutes then."""
 ENOUGH = 25_000_000
@@ -99,7 +94,7 @@ def two_phase(size: int) -> Path:
         include = tools.root / "include"
         archives = [f"libV{top}.a" for top in ("tile", "host_port")]
         command = [
-            str(tools.cxx),
+            *tools.cxx,
             "-O2",
             "-std=c++17",
             f"-I{include}",
@@ -271,7 +266,7 @@ def _cocotb(job: _Job, *, inlined: bool) -> Speed:
 
 def _engines(job: _Job) -> Iterator[tuple[str, Speed | str]]:
     """Yield names of engines and their speeds, or why there is none."""
-    rows, columns = map(int, FLAT.split("x"))
+    rows, columns = map(int, flat_size().split("x"))
     yield "lanes", _lanes(job)
     yield "tile class, two phases", _two_phases(job)
     if job.tiles <= SHARED:
@@ -281,7 +276,7 @@ def _engines(job: _Job) -> Iterator[tuple[str, Speed | str]]:
     if job.tiles <= rows * columns:
         yield "cocotb, flat", _cocotb(job, inlined=True)
     else:
-        yield "cocotb, flat", f"not built above {FLAT}: it takes too long"
+        yield "cocotb, flat", f"not built above {flat_size()}: it takes too long"
 
 
 async def _launch(host: LanesHost, job: KernelJob) -> None:
@@ -321,7 +316,7 @@ def _measure_growing(console: Console, runs: int) -> None:
         "mesh", "cycles", "build s", "bytes/tile", "M tile-cycles/s", "of the first", title=title
     )
     first: Speed | None = None
-    for size in GROWING.split():
+    for size in growing_sizes():
         rows, columns = map(int, size.split("x"))
         found = _product((rows, columns), runs)
         first = first or found
@@ -346,7 +341,7 @@ def measure(console: Console, runs: int) -> None:
     What is built already takes no time to build; memory of cocotb's simulators is all of theirs.
     """
     table = Table("mesh", "engine", "build s", "bytes/tile", "M tile-cycles/s", "lanes / this")
-    for size in SIZES.split():
+    for size in sizes():
         rows, columns = map(int, size.split("x"))
         programs = _programs((rows, columns))
         job = _Job((rows, columns), programs.decode_job().load, programs.expected[0][1:], runs)

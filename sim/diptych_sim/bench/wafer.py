@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import time
 from collections.abc import Iterator
@@ -31,11 +30,10 @@ from diptych_sim.cost.collectives import bound_cycles, published_cycles
 from diptych_sim.engine.lanes.distributed import open_mesh
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.processes import threads
+from diptych_sim.settings import wafer_size
 
 __all__ = ["Operation", "measure", "run_wafer"]
 
-SIZE = os.environ.get("DIPTYCH_WAFER", "750x994")
-"""The mesh; 750x994 are the tiles of a WSE-2 that programs may use."""
 DRAIN = 8
 """Cycles after which a tile that has ended its task has written all."""
 
@@ -107,7 +105,7 @@ def run_wafer(mesh: LaneMesh, wafer: Wafer, threads: int = 1) -> Iterator[Operat
 
 def measure(console: Console, _runs: int) -> None:
     """Print the cycles of each operation on the whole mesh beside bounds and published formulas."""
-    rows, columns = map(int, SIZE.split("x"))
+    rows, columns = map(int, wafer_size().split("x"))
     sizes = {"sram_bytes": SRAM_BYTES, "program_depth": PROGRAM_DEPTH}
     clock = time.perf_counter()
     wafer = compile_wafer(rows, columns, 1)

@@ -21,6 +21,7 @@ from diptych_sim.bench import (
 )
 from diptych_sim.command.options import Refused
 from diptych_sim.command.running import running
+from diptych_sim.report.console import console
 
 __all__ = ["bench"]
 
@@ -45,8 +46,8 @@ def bench(names: tuple[str, ...], runs: int) -> None:
     """Measure the machine beside its peers and bounds: NAMES, or everything but the wafer."""
     if runs < 1:
         raise Refused(f"Number of runs must be at least 1, not {runs}")
-    console = Console(highlight=False)
+    terminal = console()
     for name in names or [name for name in MEASURES if name != "wafer"]:
-        console.rule(name, align="left")
+        terminal.rule(name, align="left")
         with running():
-            MEASURES[name](console, runs)
+            MEASURES[name](terminal, runs)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from diptych_sim.command.options import Refused, check_file, write_json
 from diptych_sim.report.compare import compare as changes_of
 from diptych_sim.report.compare import print_comparison
+from diptych_sim.report.console import console
 from diptych_sim.run.folder import NoRunError, read_run
 
 __all__ = ["compare"]
@@ -35,5 +35,5 @@ def compare(before: str, after: str, json_file: str | None) -> None:
     """Say what changed from run A to run B, folders that `generate --out` left: also by operation."""
     check_file("JSON file", "--json", json_file)
     changes = changes_of(_result(before), _result(after))
-    print_comparison(changes, Console(stderr=json_file == "-", highlight=False, emoji=False))
+    print_comparison(changes, console(stderr=json_file == "-"))
     write_json(json_file, changes)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from diptych.config import DEFAULTS, MachineConfig
 from diptych_sim.account.generation import account
@@ -40,6 +39,7 @@ from diptych_sim.engine.processes import is_first, processes
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.tokenizer import TextStream
+from diptych_sim.report.console import console
 from diptych_sim.report.derived import DERIVED, REPORT, write_derived
 from diptych_sim.report.layers import print_layers
 from diptych_sim.report.live import Live
@@ -155,7 +155,7 @@ def generate(
     positions = [len(ids) + n - 1 for ids, n in zip(prompts.ids, prompts.counts, strict=True)]
     _check_mesh(loaded, mesh, sram_bytes, positions)
     single = len(texts) == 1
-    terminal = Console(stderr=json_file == "-", highlight=False, emoji=False)
+    terminal = console(stderr=json_file == "-")
     machine = MachineConfig(array=array, mesh=mesh, sram_bytes=sram_bytes, weight_rows=weight_rows)
     streams = [TextStream(loaded.tokenizer, ids[-1]) for ids in prompts.ids]
     stop_ids = sorted(loaded.tokenizer.stop_ids)
@@ -187,8 +187,7 @@ def generate(
         ) as live,
     ):
         options |= {"progress": progress, "on_event": live}
-        progress("quantizing the model")
-        quantized = quantize_loaded(loaded)
+        quantized = quantize_loaded(loaded, progress=progress)
         if stage == "decode":
             terminal.print(f"{BACK_DOOR}: a back door")
         done = run_machine(quantized, prompts.ids, prompts.counts, **options)

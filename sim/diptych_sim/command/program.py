@@ -10,6 +10,7 @@ import click
 from diptych.config import DEFAULTS
 from diptych_sim.command.options import ARRAY, MESH, Refused, Size, load, with_model
 from diptych_sim.command.prompts import check_texts, encode
+from diptych_sim.command.running import running
 from diptych_sim.compiler.array.listing import command_listing
 from diptych_sim.compiler.decode.compile import compile_decode
 from diptych_sim.compiler.decode.listing import memory_listing, program_listing, tile_listing
@@ -57,7 +58,8 @@ def program(
     place = _tile(tile, mesh) if tile is not None else None
     loaded = load(model, tokenizer)
     prompts = encode(loaded, texts, counts, "all")
-    quantized = quantize_loaded(loaded)
+    with running() as progress:
+        quantized = quantize_loaded(loaded, progress=progress)
     try:
         if panel == "prefill":
             prefill = compile_prefill(quantized, *array, *prompts.ids)

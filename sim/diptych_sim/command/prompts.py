@@ -10,7 +10,7 @@ from typing import Any
 from diptych_sim.command.options import Refused
 from diptych_sim.compiler.decode.placement import MAX_SEQUENCES
 from diptych_sim.llm.load import LoadedModel
-from diptych_sim.llm.tokenizer import TextStream, Tokenizer, to_utf8
+from diptych_sim.llm.tokenizer import TextError, TextStream, Tokenizer, to_utf8
 from diptych_sim.run.events import Written
 
 __all__ = ["Prompts", "check_texts", "encode", "text_of", "written"]
@@ -49,8 +49,13 @@ def encode(loaded: LoadedModel, texts: Sequence[str], counts: Sequence[int], sta
         each = [1] * len(texts)
     if stage == "decode" and max(each) < 2:
         raise Refused("Number of tokens must be at least 2 to decode, as prefill writes the first")
-    prompts = [loaded.tokenizer.encode(text) for text in texts]
-    for ids, count in zip(prompts, each, strict=True):
+    try:
+        prompts = [loaded.tokenizer.encode(text) for text in texts]
+    except TextError as error:
+        raise Refused(f"Prompt (--prompt): {error}") from None
+    for text, ids, count in zip(texts, prompts, each, strict=True):
+        if not ids:
+            raise Refused(f"Prompt (--prompt) must have a token of the model, not {text!r:.40}")
         if len(ids) >= context:
             raise Refused(
                 f"Prompt must have fewer tokens than the model's context of {context}, not "

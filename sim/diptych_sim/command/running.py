@@ -9,20 +9,32 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-from rich.console import Console
 
 from diptych_sim.account.generation import AccountError
 from diptych_sim.command.options import Refused, Size, write_json
 from diptych_sim.command.waves import Recording
 from diptych_sim.engine.errors import BuildError, CheckpointError, SimulationError, ToolError
+from diptych_sim.llm.errors import ModelFileError
+from diptych_sim.report.console import console
 from diptych_sim.report.progress import ProgressLine
+from diptych_sim.settings import SettingError
 
-__all__ = ["close_kernel", "running", "size_text"]
+__all__ = ["Failed", "close_kernel", "running", "size_text"]
 
 
 def size_text(size: Size) -> str:
     """Return a size as RxC."""
     return f"{size[0]}x{size[1]}"
+
+
+class Failed(click.ClickException):
+    """A step that failed: one line, exit status 1; the rest of the message is in a log."""
+
+    def show(self, file: Any = None) -> None:
+        first, *rest = [line.strip() for line in self.message.splitlines() if line.strip()] or [""]
+        # A build's first line says only that it failed.
+        text = f"{first} {rest[0]}" if rest and first.endswith(":") else first
+        click.echo(f"error: {text}", err=True)
 
 
 @contextmanager
@@ -36,10 +48,12 @@ def running(*refusals: type[Exception]) -> Iterator[ProgressLine]:
     progress = ProgressLine()
     try:
         yield progress
+    except (SettingError, ModelFileError):
+        raise  # the command tells it
     except (CheckpointError, *refusals) as error:
         raise Refused(str(error)) from None
     except (BuildError, ToolError, SimulationError, AccountError) as error:
-        raise click.ClickException(str(error)) from None
+        raise Failed(str(error)) from None
     finally:
         progress.stop()
 
@@ -58,7 +72,7 @@ def close_kernel(
     ``headline`` says what was run and what it cost, ``cycles_of`` whose cycles have causes;
     ``details`` come last.
     """
-    terminal = Console(stderr=json_file == "-", highlight=False)
+    terminal = console(stderr=json_file == "-")
     equal = result["matches_golden"]
     verdict = f"{'equal to' if equal else 'DIFFERENT FROM'} NumPy"
     causes = ", ".join(

@@ -37,8 +37,11 @@ def _distances(c: Collective) -> list[int]:
 def bound_cycles(c: Collective) -> int:
     """No collective is faster: ``B + h D``, a word per cycle over a link and the hops.
 
-    D are the hops from the first tile to the farthest one, or for an all-reduce between any two.
+    D are the hops from the first tile to the farthest one, or for an all-reduce between any two. A
+    broadcast to nobody takes no cycle.
     """
+    if c.operation == "broadcast" and c.members == 1:
+        return 0
     return c.words + c.hop_cycles * sum(_distances(c))
 
 
@@ -66,10 +69,11 @@ def published_cycles(c: Collective) -> int | None:
     Reductions: the larger of contention and of energy by links plus distance, and ``2 T + 1`` for
     each step of depth, which is ``B + (2 T + 2)(P - 1)`` for a chain; a rectangle reduces along
     its rows and then along a column. Broadcasts of the fabric: ``B + P + 2 T``. An all-reduce is
-    both. None where there is no formula: hops of 2 cycles, reductions in the fabric, and
-    broadcasts through the cores. Source: Near-Optimal Wafer-Scale Reduce (HPDC 2024).
+    both. None where there is no formula: hops of 2 cycles, reductions in the fabric, broadcasts
+    through the cores, and groups of one tile, which send nothing. It is a model of another machine
+    and no bound: small reductions are faster here. Source: Near-Optimal Wafer-Scale Reduce (HPDC 2024).
     """
-    if c.hop_cycles != 1:
+    if c.hop_cycles != 1 or c.members == 1:
         return None
     distances = _distances(c)
     broadcast = c.words + sum(distances) + 1 + 2 * RAMP_CYCLES

@@ -6,14 +6,14 @@ import re
 import shlex
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cocotb_tools.config
 
-from diptych_sim.cache.store import cache_root, digest, locked
+from diptych_sim.cache.store import cache_root, digest, locked, temporary_folder
 
+from .environment import tool_environment
 from .errors import BuildError
 from .tool_output import run_logged
 from .toolchain import Toolchain
@@ -25,8 +25,6 @@ Progress = Callable[[str], None]
 
 # Provoked by Yosys's way of writing sound hardware; everything else stays an error.
 _WAIVED = ("WIDTHEXPAND", "WIDTHTRUNC", "CASEINCOMPLETE", "CASEOVERLAP", "CMPCONST", "UNSIGNED")
-
-_ENV_DROPPED = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "GNUMAKEFLAGS")
 
 
 def verilator_command(top: str, prefix: str, *arguments: str) -> list[str]:
@@ -46,18 +44,24 @@ def make_command(tools: Toolchain, prefix: str, *arguments: str) -> list[str]:
 
     They name nothing of the environment that runs this, so that checkouts may share what is built.
     """
+    compiler = _in_recipe(*tools.cxx)
     return [
         *("-f", f"{prefix}.mk"),
-        f"CXX={shlex.quote(str(tools.cxx))}",
-        f"LINK={shlex.quote(str(tools.cxx))}",
+        f"CXX={compiler}",
+        f"LINK={compiler}",
         "PYTHON3=./python3",
-        f"OBJCACHE={shlex.quote(str(tools.ccache)) if tools.ccache else ''}",
+        f"OBJCACHE={_in_recipe(str(tools.ccache)) if tools.ccache else ''}",
         # The wheel leaves this empty, and precompiled headers then fail.
         "CFG_CXXFLAGS_PCH_I=-include",
         "OPT_SLOW=-O0",
         "OPT_GLOBAL=-O2",
         *arguments,
     ]
+
+
+def _in_recipe(*words: str) -> str:
+    """Return a command as a variable of make in which make and the shell find the words again."""
+    return shlex.join(words).replace("$", "$$")
 
 
 class Workplace:
@@ -77,13 +81,12 @@ class Workplace:
         self._tools = tools
         self._label = label
         self._progress = progress
-        # Verilator's own makefile names this path, which may hold spaces.
-        root = path / "verilator_root"
-        root.symlink_to(tools.root)
+        (path / _ROOT).symlink_to(tools.root)
         (path / "python3").symlink_to(sys.executable)
         (path / "cocotb_libs").symlink_to(cocotb_tools.config.libs_dir)
-        self._env = {k: v for k, v in os.environ.items() if k not in _ENV_DROPPED}
-        self._env["VERILATOR_ROOT"] = str(root)
+        # Verilator's makefile names its root, and in a path of ours make and the shell might find
+        # spaces, quotes and dollar signs.
+        self._env = tool_environment(VERILATOR_ROOT=_ROOT, TMPDIR=str(path))
 
     def verilate(self, arguments: Sequence[str]) -> None:
         """Turn Verilog into C++."""
@@ -136,6 +139,9 @@ class Workplace:
             raise BuildError(f"Building {self._label} failed:\n{tail}".rstrip())
 
 
+_ROOT = "verilator_root"
+
+
 class _Runtime:
     """The objects of Verilator's runtime library, which most builds have in common."""
 
@@ -151,8 +157,11 @@ class _Runtime:
     def save(self) -> None:
         if self._folder.is_dir():
             return
-        with tempfile.TemporaryDirectory(prefix=".runtime-", dir=self._folder.parent) as staging:
-            complete = Path(staging) / "complete"
+        with (
+            locked(self._folder.with_suffix(".lock")),
+            temporary_folder(self._folder) as staging,
+        ):
+            complete = staging / "complete"
             complete.mkdir()
             for path in self._work.glob("verilated*.o"):
                 shutil.copyfile(path, complete / path.name)
@@ -189,22 +198,17 @@ def keep(
     if (folder / files[0]).is_file():
         return True
     root = folder.parent
-    # make cannot work in a path with spaces.
-    parent = None if " " in str(root) else root
     with locked(root / f"{folder.name}.lock"):
         if (folder / files[0]).is_file():
             return True
-        with (
-            tempfile.TemporaryDirectory(prefix=f".{label}-", dir=parent) as working,
-            tempfile.TemporaryDirectory(prefix=f".{label}-", dir=root) as staging,
-        ):
-            work = Workplace(Path(working), tools, label, progress)
+        with temporary_folder(folder) as working, temporary_folder(folder) as staging:
+            work = Workplace(working, tools, label, progress)
             try:
                 produce(work)
             except BuildError:
                 shutil.copy(work.log, root / f"{label}-failed.log")
                 raise
-            complete = Path(staging) / folder.name
+            complete = staging / folder.name
             complete.mkdir()
             for file in [*files, work.log.name]:
                 shutil.copy(work.path / file, complete / file)

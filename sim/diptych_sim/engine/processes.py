@@ -14,6 +14,8 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from diptych_sim.settings import threads
+
 from .errors import ToolError
 
 __all__ = ["end_with_parent", "is_first", "launch", "processes", "rank", "threads"]
@@ -42,17 +44,12 @@ def processes() -> int:
 
 def rank() -> int:
     """Return the number of this process among them."""
-    return _number(_RANKS, 0)
+    return _number(_RANKS, 0) if processes() > 1 else 0
 
 
 def is_first() -> bool:
     """Return whether this is the process that tells what has happened."""
     return rank() == 0
-
-
-def threads() -> int:
-    """Return how many threads a mesh on lanes uses in this process: ``$DIPTYCH_THREADS`` or 1."""
-    return _number(("DIPTYCH_THREADS",), 1)
 
 
 def end_with_parent(number: int) -> None:
@@ -90,7 +87,7 @@ def launch(count: int, command: Sequence[str]) -> int:
     mpirun = str(beside) if beside.is_file() else shutil.which("mpirun")
     if mpirun is None:
         raise ToolError("mpirun not found: pip install diptych[mpi]")
-    told = False
+    told, gone = False, threading.Event()
     whole = [mpirun, "-n", str(count), *command]
     pipe = subprocess.PIPE
     with subprocess.Popen(
@@ -99,18 +96,41 @@ def launch(count: int, command: Sequence[str]) -> int:
         stderr=pipe,
         text=True,
         errors="replace",
-        # Its thread is the only one yet.
+        # The only other thread waits for signals.
         preexec_fn=lambda: end_with_parent(signal.SIGTERM),  # noqa: PLW1509
     ) as running:
-        reader = threading.Thread(target=_pass_on, args=(running.stdout or (),))
+
+        def read() -> None:
+            try:
+                _pass_on(running.stdout or ())
+            except BrokenPipeError:
+                gone.set()
+                running.terminate()
+
+        reader = threading.Thread(target=read)
         reader.start()
-        for line in running.stderr or ():
-            if not _ABORT.match(line):
-                told = True
-                print(line, end="", file=sys.stderr, flush=True)
-        reader.join()
+        try:
+            for line in running.stderr or ():
+                if not _ABORT.match(line) and not gone.is_set():
+                    told = True
+                    print(line, end="", file=sys.stderr, flush=True)
+            reader.join()
+        except BaseException:  # Ctrl-C, a signal
+            _end(running)
+            raise
+    if gone.is_set():
+        raise BrokenPipeError
     status = running.returncode
     if status == 0 or (told and status in (1, 2)):
         return status
     print(f"error: an MPI process has died, and the run with it (status {status})", file=sys.stderr)
     return 1
+
+
+def _end(running: subprocess.Popen[str]) -> None:
+    """End mpirun, which ends its processes."""
+    running.terminate()
+    try:
+        running.wait(5)
+    except subprocess.TimeoutExpired:
+        running.kill()

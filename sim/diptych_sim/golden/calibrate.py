@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from diptych_sim.cache.fingerprint import fingerprint
 from diptych_sim.cache.store import cache_root, cached_bytes
 from diptych_sim.golden.evaluate import windows
 from diptych_sim.golden.float_reference import FloatReference
-from diptych_sim.golden.quantize import quantize
+from diptych_sim.golden.quantize import WeightError, quantize
 from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.load import LoadedModel, calibration_text
 
+Progress = Callable[[str], None]
+"""Is told, in a few words, what is being done, and after a comma how far."""
 WINDOWS = 6
 """Calibration sequences."""
 LENGTH = 256
@@ -24,17 +29,22 @@ PACKAGES = ("diptych_sim.golden", "diptych_sim.llm")
 def sample(
     reference: FloatReference, start: int, count: int, rng: np.random.Generator
 ) -> list[int]:
-    """``start`` and ``count - 1`` tokens drawn from the model's own distribution."""
+    """``start`` and ``count - 1`` tokens drawn from the model's own distribution.
+
+    Fewer if its logits are no numbers from there on.
+    """
     tokens = [start]
     row = reference.logits(tokens)[-1]
-    while len(tokens) < count:
+    while len(tokens) < count and np.isfinite(row).all():
         chances = np.exp(np.float64(row) - row.max())
         tokens.append(int(rng.choice(len(row), p=chances / chances.sum())))
         row = reference.extend(tokens[-1:])[-1]
     return tokens
 
 
-def calibration_windows(loaded: LoadedModel, *, seed: int = 0) -> list[list[int]]:
+def calibration_windows(
+    loaded: LoadedModel, *, seed: int = 0, progress: Progress | None = None
+) -> list[list[int]]:
     """Token sequences like those that the model was trained on.
 
     The bundled model brings text of its training corpus; any other model writes its own, drawn
@@ -46,13 +56,26 @@ def calibration_windows(loaded: LoadedModel, *, seed: int = 0) -> list[list[int]
     reference = FloatReference(loaded.model, np.float32)
     rng = np.random.default_rng(seed)
     length = min(LENGTH, config.context)
-    return [sample(reference, loaded.tokenizer.bos_id, length, rng) for _ in range(WINDOWS)]
+    found: list[list[int]] = []
+    for number in range(WINDOWS):
+        if progress is not None:
+            progress(f"calibrating the model, {number} of {WINDOWS} texts")
+        found.append(sample(reference, loaded.tokenizer.bos_id, length, rng))
+    return found
 
 
-def quantize_loaded(loaded: LoadedModel, *, seed: int = 0) -> QuantizedModel:
+def quantize_loaded(
+    loaded: LoadedModel, *, seed: int = 0, progress: Progress | None = None
+) -> QuantizedModel:
     """Calibrate and quantize a model that was read from its files.
 
-    The result is cached, by the numbers of the model and its calibration.
+    The result is cached, by the numbers of the model and its calibration. ``progress`` is told
+    each step, unless it was.
+
+    Raises
+    ------
+    ModelFileError
+        If integers cannot hold a weight.
     """
     if loaded.is_builtin:
         text = tuple(map(tuple, calibration_windows(loaded)))
@@ -63,11 +86,19 @@ def quantize_loaded(loaded: LoadedModel, *, seed: int = 0) -> QuantizedModel:
     values = (loaded.model, text, seed, repr(processor))
     key = fingerprint(*values, packages=PACKAGES)
     if key is None:
-        return _quantize(loaded, seed)
+        return _quantize(loaded, seed, progress)
     path = cache_root() / "models" / f"{key}.npz"
-    return QuantizedModel.from_bytes(cached_bytes(path, lambda: _quantize(loaded, seed).to_bytes()))
+    return QuantizedModel.from_bytes(
+        cached_bytes(path, lambda: _quantize(loaded, seed, progress).to_bytes())
+    )
 
 
-def _quantize(loaded: LoadedModel, seed: int) -> QuantizedModel:
+def _quantize(loaded: LoadedModel, seed: int, progress: Progress | None) -> QuantizedModel:
     reference = FloatReference(loaded.model)
-    return quantize(loaded.model, reference.activations(calibration_windows(loaded, seed=seed)))
+    with np.errstate(all="ignore"):  # what overflows is found and named
+        texts = calibration_windows(loaded, seed=seed, progress=progress)
+        try:
+            return quantize(loaded.model, reference.activations(texts), progress)
+        except WeightError as error:
+            weight = loaded.weight(error.layer, error.name)
+            raise ModelFileError(f"{weight} {error}") from None

@@ -26,16 +26,17 @@ def windows(
 ) -> list[list[int]]:
     """Cut every document of ``text`` into windows of at most ``context`` tokens.
 
-    Each window begins with BOS and continues where the last one ended; ``limit`` is the largest
-    number of windows, spread evenly over the text. A window has at least two tokens.
+    Each window begins with the marks of a prompt, if there are any, and continues where the last
+    one ended; ``limit`` is the largest number of windows, spread evenly over the text. A window has
+    at least two tokens.
     """
     found: list[list[int]] = []
+    before = tokenizer.prefix
+    room = max(context - len(before), 1)
     for document in documents(text):
-        tokens = tokenizer.encode(document)[1:]
-        found += [
-            [tokenizer.bos_id, *tokens[at : at + context - 1]]
-            for at in range(0, len(tokens), context - 1)
-        ]
+        tokens = tokenizer.encode(document)[len(before) :]
+        cut = [[*before, *tokens[at : at + room]] for at in range(0, len(tokens), room)]
+        found += [window for window in cut if len(window) > 1]
     if limit is not None and limit < len(found):
         found = [found[index * len(found) // limit] for index in range(limit)]
     return found
@@ -59,7 +60,15 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """Perplexity per token."""
+        """Perplexity per token.
+
+        Raises
+        ------
+        OverflowError
+            If it is no number.
+        """
+        if not math.isfinite(self.loss):
+            raise OverflowError("Loss must be finite")
         return math.exp(self.loss)
 
     @property

@@ -8,14 +8,14 @@ the error passed on to the columns that follow (GPTQ, Frantar et al. 2023).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from diptych_sim.golden import numbers
 from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
-from diptych_sim.llm.model import Model
+from diptych_sim.llm.model import Layer, Model
 
 Reals = NDArray[np.float64]
 HEADROOM = 1.5
@@ -24,6 +24,38 @@ HEADROOM8 = 1.1
 """The same for static int8 ranges."""
 DAMPING = 0.01
 """Share of the mean diagonal that is added to GPTQ's Hessian."""
+
+
+class WeightError(ValueError):
+    """Weights that integers cannot hold: which, ``(layer or None, name)``, and why."""
+
+    def __init__(self, layer: int | None, name: str, why: str) -> None:
+        super().__init__(why)
+        self.layer, self.name = layer, name
+
+
+_SMALLEST = 2.0**-48
+"""A scale below it makes 0 of any integer, also with a row's largest magnitude of 2**15."""
+
+
+def _scale(value: ArrayLike, layer: int | None, name: str) -> NDArray[np.int64]:
+    """Return the scale words of a weight's results, 0 for those that round to 0 anyway.
+
+    Raises
+    ------
+    WeightError
+        If one is too large for a scale word, or no number.
+    """
+    real = np.asarray(value, np.float64)
+    if not np.all(np.isfinite(real)) or np.any(real >= _LARGEST):
+        raise WeightError(
+            layer, name, f"must be small enough for integers, not up to a scale of {real.max():.3g}"
+        )
+    return numbers.scale_word(np.where(real < _SMALLEST, 0.0, real))
+
+
+_LARGEST = 65535.0
+"""The largest scale word, with shift 0."""
 
 
 def quantize_matrix(w: NDArray[np.floating], x: Reals) -> tuple[NDArray[np.int8], Reals]:
@@ -45,8 +77,39 @@ def quantize_matrix(w: NDArray[np.floating], x: Reals) -> tuple[NDArray[np.int8]
     return out, step
 
 
-def quantize(model: Model, acts: Mapping[str, Reals]) -> QuantizedModel:
+def largest_weight(model: Model, layer: int | None) -> str:
+    """Return the name of the weight with the largest value in a layer, or outside of the layers."""
+    if layer is None:
+        arrays = {"embedding": model.embedding, "final_norm": model.final_norm}
+    else:
+        arrays = {name: getattr(model.layers[layer], name) for name in Layer.__dataclass_fields__}
+    return max(arrays, key=lambda name: float(np.abs(arrays[name]).max()))
+
+
+def _check_finite(model: Model, acts: Mapping[str, Reals]) -> None:
+    """Refuse activations that are no numbers, and name the weight that has made them so."""
+    for name, rows in acts.items():
+        if name == "residual" or np.isfinite(rows).all():
+            continue  # of the residual stream, the norm behind it tells where
+        number, _, part = name.rpartition(".")
+        layer = int(number) if number else None
+        if part == "attention_normed" and layer is not None:
+            layer = layer - 1 if layer else None
+        elif part == "final_normed":
+            layer = model.config.layers - 1
+        raise WeightError(
+            layer,
+            largest_weight(model, layer),
+            "must be small enough for the model to compute numbers, not NaN or infinity",
+        )
+
+
+def quantize(
+    model: Model, acts: Mapping[str, Reals], progress: Callable[[str], None] | None = None
+) -> QuantizedModel:
     """Quantize ``model``; ``acts`` are its float activations on calibration tokens.
+
+    ``progress`` is told each layer.
 
     Keys of ``acts`` (each [samples, width]): ``residual``, ``final_normed``, ``logits``, and for
     each layer ``i``: ``{i}.attention_normed``, ``{i}.q``, ``{i}.k`` (rotated), ``{i}.v``,
@@ -54,10 +117,12 @@ def quantize(model: Model, acts: Mapping[str, Reals]) -> QuantizedModel:
 
     Raises
     ------
-    ValueError
-        If a scale of the model does not fit a scale word.
+    WeightError
+        If a scale of the model does not fit a scale word, or what it computes is no number.
     """
     c = model.config
+    progress = progress or (lambda _step: None)
+    _check_finite(model, acts)
 
     def largest(name: str, headroom: float) -> float:
         return max(float(np.abs(acts[name]).max()) * headroom, 1e-6)
@@ -70,6 +135,7 @@ def quantize(model: Model, acts: Mapping[str, Reals]) -> QuantizedModel:
 
     layers = []
     for i, w in enumerate(model.layers):
+        progress(f"quantizing the model, {i} of {c.layers} layers")
         an, mn = acts[f"{i}.attention_normed"], acts[f"{i}.mlp_normed"]
         wq, sq = quantize_matrix(w.wq * w.attention_norm, an)
         wk, sk = quantize_matrix(w.wk * w.attention_norm, an)
@@ -95,16 +161,16 @@ def quantize(model: Model, acts: Mapping[str, Reals]) -> QuantizedModel:
                 w_gate=wg,
                 w_up=wu,
                 w_down=wd,
-                q_scale=numbers.scale_word(sq * norm_step / q_step),
-                k_scale=numbers.scale_word(sk * norm_step / k_step),
-                v_scale=numbers.scale_word(sv * norm_step / v_step),
-                o_scale=numbers.scale_word(so * context_step / residual_step),
-                gate_scale=numbers.scale_word(sg * norm_step / gate_step),
-                up_scale=numbers.scale_word(su * norm_step / up_step),
-                down_scale=numbers.scale_word(sd * hidden_step / 127 / residual_step),
-                score_scale=int(numbers.scale_word(score_step * math.log2(math.e) * 256)),
-                context_scale=int(numbers.scale_word(v_step / context_step)),
-                hidden_scale=int(numbers.scale_word(gate_step * up_step / hidden_step)),
+                q_scale=_scale(sq * norm_step / q_step, i, "wq"),
+                k_scale=_scale(sk * norm_step / k_step, i, "wk"),
+                v_scale=_scale(sv * norm_step / v_step, i, "wv"),
+                o_scale=_scale(so * context_step / residual_step, i, "wo"),
+                gate_scale=_scale(sg * norm_step / gate_step, i, "w_gate"),
+                up_scale=_scale(su * norm_step / up_step, i, "w_up"),
+                down_scale=_scale(sd * hidden_step / 127 / residual_step, i, "w_down"),
+                score_scale=int(_scale(score_step * math.log2(math.e) * 256, i, "wq")),
+                context_scale=int(_scale(v_step / context_step, i, "wv")),
+                hidden_scale=int(_scale(gate_step * up_step / hidden_step, i, "w_up")),
             )
         )
 
@@ -118,10 +184,10 @@ def quantize(model: Model, acts: Mapping[str, Reals]) -> QuantizedModel:
         config=c,
         name=model.name,
         embedding=embedding,
-        embedding_scale=numbers.scale_word(embedding_step / residual_step),
+        embedding_scale=_scale(embedding_step / residual_step, None, "embedding"),
         layers=tuple(layers),
         output=output,
-        output_scale=numbers.scale_word(so * norm_step / logit_step),
+        output_scale=_scale(so * norm_step / logit_step, None, "final_norm"),
         logit_bits=logit_bits,
         rope=numbers.rope_table(c.context, c.head_dim, c.rope_theta),
         square_shift=square_shift,

@@ -40,6 +40,7 @@ def layer_names(index: int) -> dict[str, str]:
     }
 
 
+WEIGHTS = "model.safetensors"
 EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
 OUTPUT = "lm_head.weight"
@@ -65,6 +66,9 @@ def split_halves(matrix: Floats, head_dim: int) -> Floats:
 def load_folder(folder: Path, *, name: str | None = None) -> tuple[Model, HfTokenizer]:
     """Read ``config.json``, ``model.safetensors`` and ``tokenizer.json`` of ``folder``.
 
+    Where they are, ``generation_config.json`` names further marks that end a text, and
+    ``tokenizer_config.json`` says which marks are added to a prompt.
+
     Raises
     ------
     ModelFileError
@@ -73,14 +77,17 @@ def load_folder(folder: Path, *, name: str | None = None) -> tuple[Model, HfToke
     settings = _read_settings(folder / "config.json")
     try:
         config = _config(settings)
-        bos_id, eos_id = _mark(settings, "bos_token_id"), _mark(settings, "eos_token_id")
     except ValueError as error:
         raise ModelFileError(f"Model config {folder / 'config.json'}: {error}") from error
-    model = _model(folder / "model.safetensors", config, name or folder.resolve().name)
+    bos_id, eos_ids = _read_marks(folder, settings)
+    added = _added_marks(folder)
+    model = _model(folder / WEIGHTS, config, name or folder.resolve().name)
     path = folder / "tokenizer.json"
     try:
         source = _read(path, "Tokenizer file").decode()
-        tokenizer = HfTokenizer(source, vocab_size=config.vocab, bos_id=bos_id, eos_id=eos_id)
+        tokenizer = HfTokenizer(
+            source, vocab_size=config.vocab, bos_id=bos_id, eos_ids=eos_ids, added=added
+        )
     except ModelFileError:
         raise
     except ValueError as error:
@@ -100,15 +107,15 @@ def _read(path: Path, words: str) -> bytes:
         raise ModelFileError(f"{words} {path} must be readable, not: {error.strerror}") from error
 
 
-def _read_settings(path: Path) -> Mapping[str, Any]:
+def _read_settings(path: Path, words: str = "Model config") -> Mapping[str, Any]:
     try:
-        settings = json.loads(_read(path, "Model config"))
+        settings = json.loads(_read(path, words))
     except ModelFileError:
         raise
     except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"Model config {path} must be JSON: {_one_line(error)}") from error
+        raise ModelFileError(f"{words} {path} must be JSON: {_one_line(error)}") from error
     if not isinstance(settings, dict):
-        raise ModelFileError(f"Model config {path} must be an object, not {settings!r:.40}")
+        raise ModelFileError(f"{words} {path} must be an object, not {settings!r:.40}")
     return settings
 
 
@@ -117,7 +124,6 @@ _REQUIRED: Mapping[str, tuple[str, tuple[object, ...]]] = {
     "hidden_act": ("Activation", ("silu",)),
     "attention_bias": ("Attention bias", (False,)),
     "mlp_bias": ("Bias of the gated network", (False,)),
-    "rope_scaling": ("Scaling of rotary positions", (None,)),
     "quantization_config": ("Quantization", (None,)),
 }
 """What we can run, by key of config.json; an absent key means the first value."""
@@ -134,9 +140,6 @@ def _config(settings: Mapping[str, Any]) -> ModelConfig:
     # Absent means untied, in this format.
     if settings.get("tie_word_embeddings", False) is not True:
         raise ValueError("Output must be tied to the embedding (tie_word_embeddings), not separate")
-    rope = settings.get("rope_parameters") or {}
-    if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
-        raise ValueError(f"Rotary positions (rope_parameters) must be default, not {rope!r}")
     heads = _number(settings, "num_attention_heads", int)
     config = ModelConfig(
         dim=_number(settings, "hidden_size", int),
@@ -146,9 +149,7 @@ def _config(settings: Mapping[str, Any]) -> ModelConfig:
         kv_heads=_number(settings, "num_key_value_heads", int, heads),
         vocab=_number(settings, "vocab_size", int),
         context=_number(settings, "max_position_embeddings", int),
-        rope_theta=_number(
-            settings, "rope_theta", float, _number(rope, "rope_theta", float, _DEFAULT_THETA)
-        ),
+        rope_theta=_rope_theta(settings),
         norm_eps=_number(settings, "rms_norm_eps", float, 1e-6),
     )
     if config.context > _LONGEST:
@@ -177,11 +178,102 @@ def _number(settings: Mapping[str, Any], key: str, kind: type, default: Any = No
     return value
 
 
-def _mark(settings: Mapping[str, Any], key: str) -> int:
+def _rope_theta(settings: Mapping[str, Any]) -> float:
+    """Return the base of rotary positions; refuse all that is not the plain kind of them.
+
+    It is named in three places, old and new: ``rope_theta``, ``rope_scaling`` and
+    ``rope_parameters``. Releases of transformers disagree which one wins, so all must agree.
+    """
+    found: dict[str, float] = {}
+    if settings.get("rope_theta") is not None:
+        found["rope_theta"] = _number(settings, "rope_theta", float)
+    _check_whole(settings, "partial_rotary_factor")
+    for key in ("rope_scaling", "rope_parameters"):
+        rope = settings.get(key)
+        if rope is None:
+            continue
+        if type(rope) is not dict:
+            raise ValueError(f"Rotary positions ({key}) must be an object, not {rope!r:.40}")
+        for name, value in rope.items():
+            if name in ("rope_type", "type"):
+                if value != "default":
+                    raise ValueError(
+                        f"Rotary positions ({key}) must be of {name} 'default', not {value!r:.40}"
+                    )
+            elif name == "rope_theta":
+                found[f"rope_theta of {key}"] = _number(rope, name, float)
+            elif name == "partial_rotary_factor":
+                _check_whole(rope, name)
+            else:  # a factor of some scaling, or settings of each kind of layer
+                raise ValueError(
+                    f"Rotary positions ({key}) must be default, without {name}: {value!r:.40}"
+                )
+    if len(set(found.values())) > 1:
+        words = " and ".join(f"{value!r} ({name})" for name, value in found.items())
+        raise ValueError(f"Rotary base must be the same wherever it stands, not {words}")
+    return next(iter(found.values()), _DEFAULT_THETA)
+
+
+def _check_whole(settings: Mapping[str, Any], key: str) -> None:
+    if settings.get(key) not in (None, 1):
+        raise ValueError(f"Rotary part of a head ({key}) must be 1, not {settings[key]!r:.40}")
+
+
+def _marks(settings: Mapping[str, Any], key: str) -> list[int]:
+    """Return the tokens of a key: a number, a list of them, or none."""
     value = settings.get(key)
-    if isinstance(value, list) and value:
-        value = value[0]  # some models end at one of several marks
-    return _number({key: value}, key, int)
+    if value is None:
+        return []
+    return [
+        _number({key: each}, key, int) for each in (value if isinstance(value, list) else [value])
+    ]
+
+
+def _read_marks(folder: Path, settings: Mapping[str, Any]) -> tuple[int, list[int]]:
+    """Return the mark at which a model begins to write, and those at which it ends."""
+    try:
+        begins, ends = _marks(settings, "bos_token_id"), _marks(settings, "eos_token_id")
+        if not begins + ends:
+            raise ValueError("eos_token_id must be a whole number, or a list of them, not None")
+    except ValueError as error:
+        raise ModelFileError(f"Model config {folder / 'config.json'}: {error}") from error
+    path = folder / "generation_config.json"
+    if path.exists():
+        try:
+            ends += _marks(_read_settings(path, "Generation config"), "eos_token_id")
+        except ModelFileError:
+            raise
+        except ValueError as error:
+            raise ModelFileError(f"Generation config {path}: {error}") from error
+    return (begins or ends)[0], ends
+
+
+def _added_marks(folder: Path) -> tuple[str | None, str | None] | None:
+    """Return the marks that go before and behind every text, as transformers adds them.
+
+    None if tokenizer_config.json leaves it to the post-processor of tokenizer.json.
+    """
+    path = folder / "tokenizer_config.json"
+    if not path.exists():
+        return None
+    settings = _read_settings(path, "Tokenizer config")
+    if not {"add_bos_token", "add_eos_token"} & settings.keys():
+        return None
+    names = folder / "special_tokens_map.json"
+    if names.exists():
+        settings = {**_read_settings(names, "Special tokens"), **settings}
+
+    def text(which: str) -> str | None:
+        added, mark = settings.get(f"add_{which}_token"), settings.get(f"{which}_token")
+        if added not in (None, True, False):
+            raise ModelFileError(
+                f"Tokenizer config {path}: add_{which}_token must be true or false, not {added!r:.40}"
+            )
+        if isinstance(mark, dict):
+            mark = mark.get("content")
+        return mark if added and isinstance(mark, str) else None
+
+    return text("bos"), text("eos")
 
 
 def _model(path: Path, config: ModelConfig, name: str) -> Model:

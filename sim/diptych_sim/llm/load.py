@@ -28,6 +28,15 @@ class LoadedModel:
     source: Path
     """The file or folder that it was read from."""
 
+    def weight(self, layer: int | None, name: str) -> str:
+        """Return file and name of a weight of :class:`.Model`, or of a layer, as its format has it."""
+        if self.source.is_dir():
+            outside = {"embedding": hf.EMBEDDING, "final_norm": hf.FINAL_NORM}
+            full = outside[name] if layer is None else hf.layer_names(layer)[name]
+            return f"Model file {self.source / hf.WEIGHTS}: {full}"
+        place = "" if layer is None else f" of layer {layer}"
+        return f"Model file {self.source}: {name}{place}"
+
     @property
     def is_builtin(self) -> bool:
         """Whether this is the bundled model."""

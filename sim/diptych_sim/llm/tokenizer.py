@@ -6,14 +6,16 @@ from __future__ import annotations
 import codecs
 import heapq
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import tokenizers
 
 __all__ = [
+    "START",
     "HfTokenizer",
     "Llama2cTokenizer",
+    "TextError",
     "TextStream",
     "Tokenizer",
     "decode",
@@ -24,11 +26,20 @@ _UNKNOWN, _BOS, _EOS, _FIRST_BYTE = 0, 1, 2, 3
 _FIRST_PIECE = _FIRST_BYTE + 256
 
 
+START = -2
+"""What is before the first token of a prompt without marks."""
+
+
+class TextError(ValueError):
+    """A text that a vocabulary cannot write; the message is one line that names what is missing."""
+
+
 class Tokenizer(Protocol):
     """Turns text into tokens and back.
 
     For every ``text``, the pieces of ``encode(text)`` one after the other are the bytes of
-    ``to_utf8(text)``: what the vocabulary has no token for is encoded byte by byte.
+    ``to_utf8(text)``: what the vocabulary has no token for is encoded byte by byte. A mark that is
+    written out in it is text.
     """
 
     @property
@@ -38,12 +49,12 @@ class Tokenizer(Protocol):
 
     @property
     def bos_id(self) -> int:
-        """The token that begins every sequence."""
+        """The token behind which a model begins to write by itself."""
         ...
 
     @property
-    def eos_id(self) -> int:
-        """The token that ends a text."""
+    def prefix(self) -> list[int]:
+        """Marks ahead of every prompt: ``bos_id``, or none, as the model's files say."""
         ...
 
     @property
@@ -52,15 +63,20 @@ class Tokenizer(Protocol):
         ...
 
     def encode(self, text: str, bos: bool = True) -> list[int]:
-        """Tokens of ``text``; behind ``bos_id`` with ``bos``, else as the continuation of a text.
+        """Tokens of ``text``; with ``bos`` as a prompt, marks added, else as they go on a text.
 
         Bytes that are not UTF-8, as lone surrogates (how Python keeps them in an argument of the
         command line), are encoded too.
+
+        Raises
+        ------
+        TextError
+            If the vocabulary has no token for a byte of it.
         """
         ...
 
     def piece(self, previous: int, token: int) -> bytes:
-        """Bytes that ``token`` adds to a text whose last token is ``previous``.
+        """Bytes that ``token`` adds to a text whose last token is ``previous``, or :data:`START`.
 
         May be part of a character. Marks, and tokens that no text is known for, add nothing.
         """
@@ -76,8 +92,8 @@ def to_utf8(text: str) -> bytes:
 
 
 def decode(tokenizer: Tokenizer, tokens: Sequence[int]) -> bytes:
-    """Bytes of all ``tokens``, of which the first is a ``bos_id`` or continues a text."""
-    previous = -1
+    """Bytes of all ``tokens``, which are a prompt with what was written behind it."""
+    previous = START
     text = bytearray()
     for token in tokens:
         text += tokenizer.piece(previous, token)
@@ -154,8 +170,8 @@ class Llama2cTokenizer:
         return _BOS
 
     @property
-    def eos_id(self) -> int:
-        return _EOS
+    def prefix(self) -> list[int]:
+        return [_BOS]  # llama2.c adds it to every prompt
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -242,38 +258,44 @@ class HfTokenizer:
         Content of a ``tokenizer.json``.
     vocab_size : int
         Tokens of the model; at least those of the file.
-    bos_id, eos_id : int
-        The marks, in ``range(vocab_size)``.
+    bos_id : int
+        Behind which the model begins to write by itself, in ``range(vocab_size)``.
+    eos_ids : sequence of int
+        At which it ends, in ``range(vocab_size)``.
+    added : pair of str or None, optional
+        Texts of the marks before and behind a prompt, None for no mark; without it, what the file's
+        post-processor adds.
 
     Raises
     ------
     ValueError
-        If the file cannot be read, is too large, or cannot encode every byte.
+        If the file cannot be read, is too large, or lacks tokens for bytes. Byte-level BPE may lack
+        them: a text that needs one is refused.
     """
 
-    def __init__(self, source: str, *, vocab_size: int, bos_id: int, eos_id: int) -> None:
-        for words, number in (("BOS", bos_id), ("EOS", eos_id)):
+    def __init__(
+        self,
+        source: str,
+        *,
+        vocab_size: int,
+        bos_id: int,
+        eos_ids: Sequence[int],
+        added: tuple[str | None, str | None] | None = None,
+    ) -> None:
+        for words, number in (("BOS", bos_id), *(("EOS", number) for number in eos_ids)):
             if number not in range(vocab_size):
                 raise ValueError(f"{words} token must be in range({vocab_size}), not {number!r}")
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(source)
         except Exception as error:  # tokenizers raises nothing narrower
             raise ValueError(f"tokenizer.json must be a tokenizer, not this: {error}") from error
-        # A mark written out in a prompt is text, not a mark.
-        self._tokenizer.encode_special_tokens = True
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
+        description = json.loads(source)
         numbers = self._tokenizer.get_vocab(with_added_tokens=True)
         if numbers and max(numbers.values()) >= vocab_size:
             raise ValueError(
                 f"Tokens of tokenizer.json must be in range({vocab_size}) as the model's, "
                 f"not up to {max(numbers.values())}"
             )
-        self._vocab_size = vocab_size
-        self._bos_id = bos_id
-        self._eos_id = eos_id
-        description = json.loads(source)
-        self._strips_space = False
         self._byte_level = "ByteLevel" in json.dumps(
             [description.get("pre_tokenizer"), description.get("decoder")]
         )
@@ -281,21 +303,58 @@ class HfTokenizer:
             self._byte_ids = {byte: numbers.get(text) for text, byte in _ALPHABET.items()}
         else:
             self._byte_ids = {byte: numbers.get(f"<0x{byte:02X}>") for byte in range(256)}
-            self._strips_space = any(
-                mark in source for mark in ('"Prepend"', '"prepend_scheme"', '"add_prefix_space"')
-            )
-        absent = [byte for byte, number in self._byte_ids.items() if number is None]
-        if absent:
-            raise ValueError(
-                f"tokenizer.json must have a token for every byte, not leave out {len(absent)} "
-                f"of 256"
-            )
-        added = self._tokenizer.get_added_tokens_decoder()
+            absent = [byte for byte, number in self._byte_ids.items() if number is None]
+            if absent:
+                raise ValueError(
+                    f"tokenizer.json must have a token for every byte, not leave out "
+                    f"{len(absent)} of 256"
+                )
+            # Without it, what has no token would become one that says "unknown", and be lost.
+            if description["model"].get("type") in ("BPE", "Unigram"):
+                description["model"]["byte_fallback"] = True
+                self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(description))
+        # A mark written out in a prompt is text, not a mark.
+        self._tokenizer.encode_special_tokens = True
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._vocab_size = vocab_size
+        self._bos_id = bos_id
+        self._stop_ids = frozenset((bos_id, *eos_ids))
+        specials = self._tokenizer.get_added_tokens_decoder()
+        self._marks = self._stop_ids | {n for n, token in specials.items() if token.special}
+        unknown = description["model"].get("unk_token")
+        if unknown in numbers:
+            self._marks |= {numbers[unknown]}  # what it stands for would be lost
         self._pieces: dict[int, bytes] = {
-            number: self._text(token) for token, number in numbers.items() if number not in added
+            number: self._text(token) for token, number in numbers.items() if number not in specials
         }
-        for number, token in added.items():
-            self._pieces[number] = b"" if token.special else token.content.encode()
+        for number, token in specials.items():
+            self._pieces[number] = token.content.encode()
+        self._numbers = {
+            text: number
+            for number, text in sorted(self._pieces.items(), reverse=True)
+            if number not in self._marks
+        }
+        for number in self._marks:
+            self._pieces[number] = b""
+        self._prefix, self._suffix = self._added(added, numbers)
+        first = self._plain_ids("a")
+        self._strips_space = b"".join(self._pieces.get(n, b"") for n in first) == b" a"
+
+    def _added(
+        self, added: tuple[str | None, str | None] | None, numbers: Mapping[str, int]
+    ) -> tuple[list[int], list[int]]:
+        """Return the marks before and behind every prompt."""
+        if added is not None:
+            for text in added:
+                if text is not None and text not in numbers:
+                    raise ValueError(f"tokenizer.json must have the mark {text!r} to be added")
+            before, behind = ([] if text is None else [numbers[text]] for text in added)
+            return before, behind
+        whole = self._tokenizer.encode("a", add_special_tokens=True)
+        ids, masks = whole.ids, whole.special_tokens_mask
+        plain = [at for at, mask in enumerate(masks) if not mask] or [len(ids)]
+        return ids[: plain[0]], ids[plain[-1] + 1 :]
 
     def _text(self, token: str) -> bytes:
         if self._byte_level:
@@ -313,27 +372,60 @@ class HfTokenizer:
         return self._bos_id
 
     @property
-    def eos_id(self) -> int:
-        return self._eos_id
+    def prefix(self) -> list[int]:
+        return list(self._prefix)
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        return frozenset((self._bos_id, self._eos_id))
+        return self._stop_ids
 
     def encode(self, text: str, bos: bool = True) -> list[int]:
-        tokens = [self._bos_id] if bos else []
+        tokens: list[int] = []
         for part in _valid_runs(to_utf8(text)):
-            if isinstance(part, str):
-                tokens += self._tokenizer.encode(part, add_special_tokens=False).ids
-            else:
-                number = self._byte_ids[part]
-                assert number is not None  # checked when constructed
-                tokens.append(number)
+            tokens += self._plain_ids(part) if isinstance(part, str) else [self._byte_id(part)]
+        return [*self._prefix, *tokens, *self._suffix] if bos else tokens
+
+    def _byte_id(self, byte: int) -> int:
+        number = self._byte_ids[byte]
+        if number is None:
+            raise TextError(
+                f"Text must have bytes that the tokenizer has tokens for, not 0x{byte:02X}"
+            )
+        return number
+
+    def _plain_ids(self, text: str) -> list[int]:
+        """Return the tokens of a text, none of them a mark."""
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        if self._marks.isdisjoint(found.ids) and "<0x" not in text:
+            tokens = found.ids
+        else:
+            # A vocabulary may hold a mark, or the name of a byte, as if it were a word.
+            tokens = []
+            for number, (start, end) in zip(found.ids, found.offsets, strict=True):
+                part = text[start:end]
+                named = "<0x" in part and number in self._byte_ids.values()
+                tokens += self._spelled(part) if number in self._marks or named else [number]
+        lacking = {byte for byte, number in self._byte_ids.items() if number is None}
+        needed = lacking.intersection(text.encode()) if lacking else ()
+        if needed:
+            written = b"".join(self._pieces.get(number, b"") for number in tokens)
+            if text.encode() not in written:
+                self._byte_id(min(needed))  # would be left out
+        return tokens
+
+    def _spelled(self, text: str) -> list[int]:
+        """Return the tokens of the single characters of a text."""
+        tokens: list[int] = []
+        for character in text:
+            data = character.encode()
+            number = self._numbers.get(data)
+            tokens += map(self._byte_id, data) if number is None else [number]
         return tokens
 
     def piece(self, previous: int, token: int) -> bytes:
         text = self._pieces.get(token, b"")
-        strips = self._strips_space and previous == self._bos_id
+        before = self._prefix[-1] if self._prefix else START
+        strips = self._strips_space and previous == before
         return text[1:] if strips and text.startswith(b" ") else text
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,12 +62,24 @@ class Comparison:
     compared: dict[str, Any]
 
 
-def golden_sequence(model: QuantizedModel, prompt: Sequence[int], count: int) -> GoldenSequence:
-    """Return what the golden model computes for ``count`` tokens after a prompt."""
+def golden_sequence(
+    model: QuantizedModel,
+    prompt: Sequence[int],
+    count: int,
+    *,
+    progress: Callable[[int], None],
+) -> GoldenSequence:
+    """Return what the golden model computes for ``count`` tokens after a prompt.
+
+    ``progress`` is called with the number of tokens so far.
+    """
     golden = GoldenModel(model)
     token, norm = golden.step(list(prompt))
     tokens, norms = [token], [norm]
-    for _ in range(count - 1):
+    while True:
+        progress(len(tokens))
+        if len(tokens) == count:
+            break
         token, norm = golden.step([token])
         tokens.append(token)
         norms.append(norm)

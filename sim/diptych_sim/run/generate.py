@@ -174,7 +174,9 @@ def generate(
     BuildError, HangError, SimulationError, ToolError
         If a step fails.
     """
-    programs = compile_programs(model, prompts, tokens, machine=machine, stage=stage)
+    programs = compile_programs(
+        model, prompts, tokens, machine=machine, stage=stage, progress=progress
+    )
     machine, decode = programs.machine, programs.decode
     traced = out is not None and trace and processes() == 1
     plan = trace_plan(decode, mesh=machine.mesh) if traced else None

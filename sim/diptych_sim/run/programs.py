@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -132,8 +132,11 @@ def compile_programs(
     *,
     machine: MachineConfig,
     stage: Stage,
+    progress: Callable[[str], None] | None = None,
 ) -> Programs:
     """Compile a model for prompts; parameters and errors are those of :func:`.generate`."""
+    step = progress or (lambda _step: None)
+    step("compiling the model")
     if stage == "all" and model.config.kv_heads > HEADS:
         raise UnsupportedModelError(
             f"Model must have at most {HEADS} KV heads, not {model.config.kv_heads}"
@@ -150,9 +153,17 @@ def compile_programs(
     if stage == "all":
         prefill = compile_prefill(model, *machine.array, *map(list, prompts))
         machine = machine.with_hbm(len(prefill.hbm))
-    golden = [
-        golden_sequence(model, prompt, count) for prompt, count in zip(prompts, tokens, strict=True)
-    ]
+    golden: list[GoldenSequence] = []
+    for prompt, count in zip(prompts, tokens, strict=True):
+        done = sum(tokens[: len(golden)])
+        golden.append(
+            golden_sequence(
+                model,
+                prompt,
+                count,
+                progress=lambda n, done=done: step(f"golden tokens, {done + n} of {sum(tokens)}"),
+            )
+        )
     return Programs(machine=machine, decode=decode, prefill=prefill, prompts=prompts, golden=golden)
 
 

@@ -17,11 +17,10 @@ import numpy as np
 import diptych_tb.lockstep
 from diptych.mesh.panel import DecodePanel
 from diptych_sim.engine.build import BuildOptions
-from diptych_sim.engine.lanes.build import compiler
 from diptych_sim.engine.lanes.digest import MeshDigest
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.simulate import simulate
-from diptych_sim.engine.toolchain import find_toolchain
+from diptych_sim.engine.toolchain import find_compiler, find_toolchain
 
 __all__ = ["Comparison", "Difference", "compare"]
 
@@ -135,7 +134,7 @@ def _verilator(
     if digests:
         source = Path(diptych_tb.lockstep.__path__[0]) / "digest.cpp"
         include = find_toolchain().root / "include" / "vltstd"
-        command = [compiler(), "-O2", "-shared", "-fPIC", f"-I{include}", str(source)]
+        command = [*find_compiler(), "-O2", "-shared", "-fPIC", f"-I{include}", str(source)]
         subprocess.run([*command, "-o", str(library)], check=True)
     job, out = folder / "job.json", folder / "out.json"
     job.write_text(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isqrt
 
 from diptych.mesh.fabric import Port
@@ -15,6 +15,7 @@ __all__ = [
     "fabric_broadcast",
     "fabric_reduce",
     "group_size",
+    "keep_own",
     "spanning_tree",
 ]
 
@@ -162,6 +163,14 @@ _BROADCASTS = {
 }
 
 
+def keep_own(plan: Plan, roots: Iterable[Place]) -> None:
+    """Let roots that nothing was reduced into store their own vector as the result."""
+    for place in roots:
+        if plan.partial[place] == "vector":
+            plan.move(place, memory="vector", store=True)
+            plan.partial[place] = "result"
+
+
 def along_lines(plan: Plan, ways: Sequence[Line], algorithm: str, *, broadcast: bool) -> None:
     """Reduce to the first tile of each line, or broadcast from it; lines of the same length.
 
@@ -177,7 +186,7 @@ def along_lines(plan: Plan, ways: Sequence[Line], algorithm: str, *, broadcast: 
     """
     count = len(ways[0].places)
     if count == 1:
-        return
+        return  # each tile has all that it needs; :func:`keep_own` stores what is left so
     needed = {"chain": 2, "tree": (count - 1).bit_length(), "two-phase": 4}[algorithm]
     colors = plan.colors(needed)
     run = (_BROADCASTS if broadcast else _REDUCTIONS)[algorithm]

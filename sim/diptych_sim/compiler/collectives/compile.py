@@ -17,6 +17,7 @@ from diptych_sim.compiler.collectives.algorithms import (
     along_lines,
     fabric_broadcast,
     fabric_reduce,
+    keep_own,
     spanning_tree,
 )
 from diptych_sim.compiler.collectives.plan import (
@@ -108,6 +109,12 @@ class Collective:
             return [(rows, range(c, c + 1)) for c in columns]
         return [(rows, columns)]
 
+    @property
+    def members(self) -> int:
+        """Tiles of a group."""
+        rows, columns = self.groups()[0]
+        return len(rows) * len(columns)
+
     def roots(self) -> list[Place]:
         """Return where each group's vector comes from, or its result goes to first.
 
@@ -188,7 +195,8 @@ def plan_collective(c: Collective) -> Plan:
     for ways in (rows, columns):
         if ways:
             along_lines(plan, ways, c.algorithm, broadcast=False)
-    if everywhere:
+    keep_own(plan, c.roots())
+    if everywhere and c.members > 1:
         fabric_broadcast(plan, c.trees())
     return plan
 

@@ -8,9 +8,7 @@ import errno
 import os
 import platform
 import re
-import shutil
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,10 +17,14 @@ from amaranth.lib import wiring
 
 from diptych.precompiled import is_inlined
 from diptych_sim.cache.fingerprint import fingerprint
-from diptych_sim.cache.store import cache_root, cached_text, digest, locked
+from diptych_sim.cache.store import cache_root, cached_text, digest, locked, temporary_folder
 from diptych_sim.engine.compile_jobs import Progress
 from diptych_sim.engine.emit import Hardware
-from diptych_sim.engine.errors import BuildError, ToolError
+from diptych_sim.engine.environment import tool_environment
+from diptych_sim.engine.errors import BuildError
+from diptych_sim.engine.tool_output import run_logged
+from diptych_sim.engine.toolchain import find_compiler
+from diptych_sim.settings import march, refused
 
 from .interface import Interface
 from .layout import Layout
@@ -33,6 +35,8 @@ __all__ = ["Code", "Compiled", "compile_design", "compile_driver"]
 HERE = Path(__file__).parent
 PACKAGES = ("diptych", "diptych_sim.engine")
 """What the source of a class for lanes depends on, beside its parameters and versions."""
+_BYTES_A_SECOND = 80_000
+"""What a core compiles of a source, about."""
 FLAGS = ("-std=gnu++17", "-fPIC", "-shared", "-fno-strict-aliasing", "-w", "-pthread")
 
 
@@ -79,33 +83,35 @@ class Compiled:
         )
 
 
-def compiler() -> str:
-    """Return the C++ compiler.
-
-    Raises
-    ------
-    ToolError
-        If there is none.
-    """
-    found = shutil.which(os.environ.get("CXX") or "g++") or shutil.which("c++")
-    if found is None:
-        raise ToolError("g++ not found: install a C++ compiler (Debian: apt install g++)")
-    return found
-
-
 @cache
-def _version_and_target(cxx: str, *options: str) -> tuple[str, str]:
+def _version_and_target(cxx: tuple[str, ...], *options: str) -> tuple[str, str]:
     """Return the compiler's version, and what it makes of this processor with some options."""
     version, target = (
-        subprocess.run([cxx, *arguments], capture_output=True, text=True, check=False)
+        subprocess.run(
+            [*cxx, *arguments], capture_output=True, text=True, check=False, env=tool_environment()
+        )
         for arguments in (["--version"], [*options, "-Q", "--help=target"])
     )
     return version.stdout, target.stdout if target.returncode == 0 else platform.machine()
 
 
+@cache
+def _processor(cxx: tuple[str, ...], chosen: str | None) -> str:
+    """Return the processor to compile for, once the compiler has said that it knows it."""
+    if chosen is None:
+        return "native"
+    command = [*cxx, f"-march={chosen}", "-x", "c++", "-fsyntax-only", "-"]
+    done = subprocess.run(
+        command, input="", capture_output=True, text=True, check=False, env=tool_environment()
+    )
+    if done.returncode:
+        raise refused("Processor", "DIPTYCH_MARCH", "one that the C++ compiler knows", repr(chosen))
+    return chosen
+
+
 def _march() -> list[str]:
     """Return the compiler's options for the processor at hand, or for ``$DIPTYCH_MARCH``."""
-    options = [f"-march={os.environ.get('DIPTYCH_MARCH', 'native')}"]
+    options = [f"-march={_processor(find_compiler(), march())}"]
     if platform.machine() == "x86_64":
         options.append("-mprefer-vector-width=512")
     return options
@@ -121,10 +127,10 @@ def build_library(
     BuildError
         If the compiler refuses, or the disk is full.
     """
-    cxx = compiler()
+    cxx = find_compiler()
     headers = _headers(source)
     flags = [optimize, *FLAGS, *_march()]
-    key = digest([source, *headers, *flags, *_version_and_target(cxx, *_march())])
+    key = digest([source, *headers, *cxx[1:], *flags, *_version_and_target(cxx, *_march())])
     try:
         path = cache_root() / f"lanes-{name}-{key}.so"
         if path.is_file():
@@ -132,8 +138,9 @@ def build_library(
         with locked(path.with_suffix(".lock")):
             if not path.is_file():
                 if progress is not None:
-                    progress(f"compiling {name} for lanes")
-                _compile([cxx, *flags], source, path)
+                    seconds = len(source) // _BYTES_A_SECOND + 1
+                    progress(f"compiling {name} for lanes, about {seconds} s")
+                _compile([*cxx, *flags], source, path)
     except OSError as error:
         raise BuildError(f"Cannot build {name} for lanes: {_reason(error)}") from None
     return path
@@ -153,22 +160,23 @@ def _reason(error: OSError) -> str:
 
 
 def _compile(command: list[str], source: str, path: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix=".lanes-", dir=path.parent) as folder:
-        text = Path(folder) / "design.cpp"
-        text.write_text(source)
-        out = Path(folder) / "design.so"
-        done = subprocess.run(
-            [*command, f"-I{HERE}", str(text), "-o", str(out)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"TMPDIR": folder, "LC_ALL": "C"},
-        )
-        if done.returncode:
+    with temporary_folder(path) as folder:
+        (folder / "design.cpp").write_text(source)
+        out = folder / "design.so"
+        lines: list[str] = []
+        with (folder / "build.log").open("w") as log:
+            status = run_logged(
+                [*command, f"-I{HERE}", "design.cpp", "-o", "design.so"],
+                cwd=folder,
+                env=tool_environment(TMPDIR=str(folder)),
+                log=log,
+                on_line=lines.append,
+            )
+        if status:
             for number in (errno.ENOSPC, errno.EFBIG):
-                if os.strerror(number) in done.stderr:
+                if any(os.strerror(number) in line for line in lines):
                     raise OSError(number, os.strerror(number), str(path.parent))
-            lines = done.stderr.splitlines()
+            lines = [line.rstrip() for line in lines]
             first = next((line for line in lines if "error" in line), "".join(lines[-1:]))
             raise BuildError(f"The C++ compiler refused {path.stem}: {first}")
         out.rename(path)
@@ -204,6 +212,8 @@ def compile_design(
     """
 
     def translated() -> str:
+        if progress is not None:
+            progress(f"translating {name} for lanes")
         component = hardware if isinstance(hardware, wiring.Component) else hardware()
         interface, source = translate(component, name, pairs, lanes)
         return f"{interface.to_json()}\n{source}"

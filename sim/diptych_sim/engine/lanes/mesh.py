@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, Self, TypeVar
@@ -16,6 +15,7 @@ from diptych.mesh.host_port import HostPort
 from diptych.mesh.tile import Tile
 from diptych_sim.engine.compile_jobs import Progress
 from diptych_sim.engine.errors import BuildError, EngineError, SimulationError
+from diptych_sim.settings import lanes
 
 from .build import Compiled, compile_design, compile_driver
 from .layout import Element
@@ -76,10 +76,7 @@ def _pairs() -> list[tuple[str, str]]:
 
 def block_lanes(tiles: int) -> int:
     """Return the lanes of a block: more cost less each, unless they are empty."""
-    chosen = os.environ.get("DIPTYCH_LANES")
-    if chosen:
-        return int(chosen)
-    return 64 if tiles <= 128 else 256
+    return lanes() or (64 if tiles <= 128 else 256)
 
 
 class LaneMesh:

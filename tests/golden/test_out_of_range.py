@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Models that integers cannot hold: what is zero runs, the rest is a line with file and weight.
+
+Mutations that were tried by hand, each seen to fail: no check of activations; scales below the
+smallest refused; a loss beyond exp's range not caught.
+"""
+
+import re
+
+import numpy as np
+import pytest
+from support.command import command
+from support.hf_folder import write_folder
+
+from diptych_sim.golden.calibrate import quantize_loaded
+from diptych_sim.golden.float_reference import FloatReference
+from diptych_sim.golden.machine import GoldenModel
+from diptych_sim.llm.load import load_model
+
+PANEL = ("--mesh", "1x1", "--sram-bytes", "65536")
+COMMANDS = [["evaluate", "--windows", "1"], ["program", *PANEL], ["generate", *PANEL]]
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-30])
+@pytest.mark.parametrize("part", ["norm", "proj", "q_proj", "v_proj", "layers", "mlp", "embed"])
+def test_what_is_next_to_nothing_runs(tmp_path, part, value):
+    loaded = load_model(write_folder(tmp_path, weights={part: value}))
+    quantized = quantize_loaded(loaded)
+    tokens = [0, 70, 71, 80, 90, 70]
+    found = GoldenModel(quantized).real_logits(tokens)
+    expected = FloatReference(loaded.model).logits(tokens)
+    assert np.abs(found - expected).max() <= 0.05 * np.abs(expected).max() + 1e-6
+
+
+LAYER = r"model\.layers\.0\.[a-z_.]+\.weight"
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda each: each[0])
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"proj": 1e20}, rf"{LAYER} must be small enough for .*"),
+        ({"q_proj": 1e30, "k_proj": 1e30}, rf"{LAYER} must be small enough for .*"),
+        ({"gate_proj": 1e30}, r"model\.layers\.0\.mlp\.gate_proj\.weight must be small enough .*"),
+        ({"v_proj": np.nan}, "Values of layer 0 wv must be finite, not NaN or infinity"),
+        ({"norm.weight": -np.inf}, "Values of .*norm must be finite, not NaN or infinity"),
+    ],
+)
+def test_what_is_too_large_is_named(capsys, monkeypatch, tmp_path, arguments, weights, message):
+    model = write_folder(tmp_path / "model", weights=weights)
+    status, out, err = command(capsys, monkeypatch, *arguments, "--model", model)
+    *steps, line = err.splitlines()
+    assert (status, out) == (2, "")
+    assert all(step.endswith(" ...") for step in steps)
+    path = re.escape(f"{model}/model.safetensors")
+    assert re.fullmatch(f"error: Model file {path}: {message}", line), line
+
+
+def test_a_loss_beyond_any_perplexity_is_named(capsys, monkeypatch, tmp_path):
+    model = write_folder(tmp_path, weights={"model.norm": 1e6})
+    status, out, err = command(capsys, monkeypatch, "evaluate", "--windows", "1", "--model", model)
+    assert (status, out) == (2, "")
+    assert re.search(r"error: Model file .*: model\.norm\.weight must be .* 709 nats, not ", err)
