@@ -28,7 +28,7 @@ class CauseObserver:
     clk : handle
         The clock.
     counters : mapping of str to handle
-        The counter of each cause.
+        The counter of each cause, and of each amount.
     """
 
     def __init__(self, clk: Any, counters: Mapping[str, Any]) -> None:
@@ -57,6 +57,10 @@ class CauseObserver:
         self._found[cause] += 1
         self._blamed += 1
         self._compare()
+
+    def add(self, name: str, amount: int) -> None:
+        """Add to an amount that is counted beside the causes, in the cycle that is blamed next."""
+        self._found[name] += amount
 
     async def check(self) -> dict[str, int]:
         """Compare all cycles until now; return how many had each cause.

@@ -8,12 +8,11 @@ while another one writes; a data task that takes control wavelets.
 
 import pytest
 
-from diptych.mesh.core import CAUSES
 from diptych.mesh.tile import Tile
 from diptych_sim.engine.simulate import simulate
+from diptych_tb.mesh.core_observer import PUBLIC
 from support.testbench import assert_ran
 
-PUBLIC = [("tile.core", f"count_{cause}") for cause in CAUSES]
 TESTS = {
     "core": ["scalar_functions"],
     "operand_sequencer": [

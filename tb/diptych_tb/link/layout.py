@@ -41,8 +41,7 @@ class Shape:
 SHAPES = {
     "widest heads": Shape(head_dim=128, heads=4, rows=3, positions=7, prompts=1, layers=2),
     "most heads": Shape(head_dim=32, heads=HEADS, rows=5, positions=8, prompts=2, layers=1),
-    # 4095 is the last slot of a row that a BYTES packet's step reaches.
-    "longest context": Shape(head_dim=4, heads=1, rows=1, positions=4095, prompts=1, layers=1),
+    "longest context": Shape(head_dim=4, heads=1, rows=1, positions=2048, prompts=1, layers=1),
     "tallest mesh": Shape(head_dim=64, heads=1, rows=128, positions=131, prompts=1, layers=1),
 }
 
@@ -51,15 +50,15 @@ def draw(rng: random.Random) -> Shape:
     """Draw a shape; a frame holds the keys of a position."""
     head_dim = rng.choice([4, 8, 12, 48, 64, 80, 96, 128])
     heads = rng.randint(1, min(HEADS, 2 * SLOT_WORDS // head_dim))
-    rows = rng.choice([1, 2, 3, 7, 16])
-    most = max(rows + 1, 4000 // (heads * head_dim))
+    rows, prompts, layers = rng.choice([1, 2, 3, 7, 16]), rng.randint(1, 3), rng.randint(1, 3)
+    most = max(rows + 1, 6000 // (heads * head_dim * prompts * layers))
     return Shape(
         head_dim=head_dim,
         heads=heads,
         rows=rows,
         positions=rng.randint(1, most),
-        prompts=rng.randint(1, 3),
-        layers=rng.randint(1, 3),
+        prompts=prompts,
+        layers=layers,
     )
 
 
@@ -73,7 +72,7 @@ class _Bench:
         self.tokens = 4 * rng.randrange(2**12)
         # As a mesh places them, at random: planes of keys by slot, columns of values by element.
         slots = -(-shape.positions // shape.rows)
-        stride = slots if slots == 4095 else slots + rng.randrange(1, 5)
+        stride = slots + rng.randrange(5)
         places = []
         for head in range(shape.heads):
             first = rng.randrange(128)
