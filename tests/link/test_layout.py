@@ -7,9 +7,14 @@ bits.
 
 from diptych.link.layout import LayoutChange
 from diptych_sim.engine.simulate import simulate
-from support.testbench import assert_ran
+from support.testbench import RANDOM_START, assert_ran
 
 
 def test_every_shape_arrives_at_its_places():
-    ran = simulate(LayoutChange, name="layout_change", test_module="diptych_tb.link.layout")
+    ran = simulate(
+        LayoutChange,
+        name="layout_change",
+        test_module="diptych_tb.link.layout",
+        options=RANDOM_START,
+    )
     assert_ran(ran, "limits_arrive_at_their_places", "any_shape_arrives_at_its_places")

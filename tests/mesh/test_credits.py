@@ -9,7 +9,7 @@ from functools import partial
 
 from diptych.mesh.credits import Credits
 from diptych_sim.engine.simulate import simulate
-from support.testbench import assert_ran
+from support.testbench import RANDOM_START, assert_ran
 
 
 def test_counts_what_the_receiver_has_room_for():
@@ -17,6 +17,7 @@ def test_counts_what_the_receiver_has_room_for():
         partial(Credits, colors=5),
         name="credits",
         test_module="diptych_tb.mesh.credits",
+        options=RANDOM_START,
         env={"DUT_COLORS": 5},
     )
     assert_ran(ran, "counts_what_the_receiver_has_room_for")

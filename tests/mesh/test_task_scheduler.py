@@ -9,7 +9,7 @@ from functools import partial
 
 from diptych.mesh.tasks import TaskScheduler
 from diptych_sim.engine.simulate import simulate
-from support.testbench import assert_ran
+from support.testbench import RANDOM_START, assert_ran
 
 
 def test_starts_what_is_ready_and_forgets_nothing():
@@ -17,6 +17,7 @@ def test_starts_what_is_ready_and_forgets_nothing():
         partial(TaskScheduler, colors=5),
         name="task_scheduler",
         test_module="diptych_tb.mesh.task_scheduler",
+        options=RANDOM_START,
         env={"DUT_COLORS": 5},
     )
     assert_ran(ran, "starts_what_is_ready_and_forgets_nothing")

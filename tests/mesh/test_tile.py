@@ -11,7 +11,7 @@ import pytest
 from diptych.mesh.tile import Tile
 from diptych_sim.engine.simulate import simulate
 from diptych_tb.mesh.core_observer import PUBLIC
-from support.testbench import assert_ran
+from support.testbench import RANDOM_START, assert_ran
 
 TESTS = {
     "core": ["scalar_functions"],
@@ -38,5 +38,11 @@ TESTS = {
 
 @pytest.mark.parametrize("block", TESTS)
 def test_programs(block):
-    ran = simulate(Tile, name="tile", test_module=f"diptych_tb.mesh.{block}", public=PUBLIC)
+    ran = simulate(
+        Tile,
+        name="tile",
+        test_module=f"diptych_tb.mesh.{block}",
+        options=RANDOM_START,
+        public=PUBLIC,
+    )
     assert_ran(ran, *TESTS[block])

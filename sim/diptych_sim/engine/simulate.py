@@ -25,6 +25,7 @@ from .build import Build, BuildOptions, Progress, Public, build
 from .emit import Hardware, Source, emit_verilog
 from .errors import CheckpointError, EngineError, HangError, SimulationError, ToolError
 from .processes import processes
+from .random_start import run_arguments
 from .tool_output import run_logged
 from .waves import WavePlan
 
@@ -171,6 +172,7 @@ def run(
     simulator = _Verilator(folder / "run.log", on_line)
     results = folder / "results.xml"
     arguments = ["--trace-file", str(waves.file.absolute())] if waves is not None else []
+    arguments += run_arguments(seed) if built.random_start else []
     recording = waves.environment() if waves is not None else {}
     if waves is not None:
         waves.file.unlink(missing_ok=True)  # an old one must not be taken for the new one
@@ -264,6 +266,7 @@ def simulate(
         blackbox=base.blackbox,
         waves=waves.form if waves is not None else base.waves,
         optimize=base.optimize,
+        random_start=base.random_start,
         arguments=base.arguments,
     )
     if isinstance(hardware, Sequence):

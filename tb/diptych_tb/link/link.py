@@ -215,7 +215,7 @@ async def keys_and_values_arrive_once(dut: Any, idle: float, stall: float, damag
 
     found = await observer.check()
     assert found["sending"] == wires.words
-    assert found["waiting"] and found["idle"]
+    assert all(found[cause] for cause in ("waiting", "idle"))
     arrived = _Memory()
     for row, out in enumerate(outs):
         words = []

@@ -75,7 +75,7 @@ class RouterObserver(CauseObserver):
         self._buffers = {
             (p, c): deque[int]() for p in range(len(PORT_NAMES)) for c in range(colors)
         }
-        self._credits = {key: BUFFER_DEPTH for key in self._buffers}
+        self._credits = dict.fromkeys(self._buffers, BUFFER_DEPTH)
 
     def observe(self) -> None:
         links = _Links([], [], [], [])

@@ -68,6 +68,8 @@ class Bench:
         self.observer = CoreObserver(dut, COLORS)
         dut.x_in.value = 3
         dut.edge.value = 0
+        for way in ("north", "south", "west"):
+            getattr(dut, f"{way}_o__credit").value = 0
         self._sent = 0
 
     async def start(self) -> None:

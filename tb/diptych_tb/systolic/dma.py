@@ -256,7 +256,7 @@ async def commands_follow_each_other(dut: Any, idle: float, stall: float) -> Non
 
 
 def _check_causes(found: dict[str, int], stall: float) -> None:
-    assert found["writing"] and found["waiting_hbm"] and found["idle"]
+    assert all(found[cause] for cause in ("writing", "waiting_hbm", "idle"))
     assert bool(found.get("waiting_memory")) == bool(stall)
 
 

@@ -119,7 +119,8 @@ async def hands_off_what_it_reads(dut: Any, idle: float, stall: float) -> None:
         assert got == _expected(command, memory, token), {k: v for k, v in command.items() if v}
         await ClockCycles(dut.clk, rng.randrange(3) + 1)
     found = await observer.check()
-    assert found["reading"] and found["sending"] and bool(stall) <= found.get("waiting_link", 0)
+    assert all(found[cause] for cause in ("reading", "sending", "idle"))
+    assert bool(found.get("waiting_link")) == bool(stall)
 
 
 def _write_command(rng: random.Random) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def model_image(
         image.at[f"layer{index}"] = begin
         image.size[f"layer{index}"] = len(image.data) - begin
         scale(f"layer{index}.q", queries.spread(w.q_scale, d))
-        for name in ("k", "v", "o", "gate", "round_up", "down"):
+        for name in ("k", "v", "o", "gate", "up", "down"):
             scale(f"layer{index}.{name}", getattr(w, f"{name}_scale"))
         scale(f"layer{index}.context", np.full(columns, w.context_scale))
     image.add("output", _weights(model.output.astype(np.int64), array))
