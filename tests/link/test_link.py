@@ -17,7 +17,7 @@ from diptych.link.frames import LinkWord
 from diptych.link.link import KvLink
 from diptych.link.transmitter import LinkTransmitter
 from diptych_sim.engine.simulate import simulate
-from support.testbench import assert_ran
+from support.testbench import RANDOM_START, assert_ran
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,7 @@ def test_keys_and_values_arrive_once(rows, latency, bandwidth):
         partial(KvLink, rows, latency=latency, bytes_per_cycle=bandwidth),
         name=name,
         test_module="diptych_tb.link.link",
+        options=RANDOM_START,
         env={"DUT_ROWS": rows, "DUT_LATENCY": latency, "DUT_BYTES_PER_CYCLE": bandwidth},
         public=[(f"{name}.transmitter", "o"), (f"{name}.transmitter", "count_*")],
     )

@@ -7,9 +7,14 @@ Mutations that were tried by hand, each seen to fail: a request that is not kept
 
 from diptych.memory.arbiter import ReadArbiter
 from diptych_sim.engine.simulate import simulate
-from support.testbench import assert_ran
+from support.testbench import RANDOM_START, assert_ran
 
 
 def test_gives_each_its_beats():
-    ran = simulate(ReadArbiter, name="read_arbiter", test_module="diptych_tb.memory.arbiter")
+    ran = simulate(
+        ReadArbiter,
+        name="read_arbiter",
+        test_module="diptych_tb.memory.arbiter",
+        options=RANDOM_START,
+    )
     assert_ran(ran, "gives_each_its_beats")

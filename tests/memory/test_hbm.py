@@ -14,7 +14,7 @@ import pytest
 
 from diptych.memory.hbm import Hbm
 from diptych_sim.engine.simulate import simulate
-from support.testbench import assert_ran
+from support.testbench import RANDOM_START, assert_ran
 
 
 @pytest.mark.parametrize(("latency", "rate"), [(4, 64), (37, 24), (100, 64)])
@@ -23,6 +23,7 @@ def test_reads_and_writes(latency, rate):
         partial(Hbm, size=2**14, latency=latency, bytes_per_cycle=rate),
         name="hbm",
         test_module="diptych_tb.memory.hbm",
+        options=RANDOM_START,
         env={"DUT_LATENCY": latency, "DUT_BYTES_PER_CYCLE": rate},
     )
     assert_ran(

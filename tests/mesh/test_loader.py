@@ -8,9 +8,11 @@ starts before its argument was written.
 
 from diptych.mesh.loader import Loader
 from diptych_sim.engine.simulate import simulate
-from support.testbench import assert_ran
+from support.testbench import RANDOM_START, assert_ran
 
 
 def test_carries_out_packets():
-    ran = simulate(Loader, name="loader", test_module="diptych_tb.mesh.loader")
+    ran = simulate(
+        Loader, name="loader", test_module="diptych_tb.mesh.loader", options=RANDOM_START
+    )
     assert_ran(ran, "carries_out_packets", "takes_a_word_a_cycle")

@@ -15,7 +15,7 @@ import pytest
 
 from diptych.mesh.router import Router
 from diptych_sim.engine.simulate import simulate
-from support.testbench import assert_ran
+from support.testbench import RANDOM_START, assert_ran
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,7 @@ def test_routes(colors, positions, hop):
         partial(Router, colors=colors, positions=positions, hop_cycles=hop),
         name="router",
         test_module="diptych_tb.mesh.router",
+        options=RANDOM_START,
         env={"DUT_COLORS": colors, "DUT_POSITIONS": positions, "DUT_HOP": hop},
     )
     assert_ran(

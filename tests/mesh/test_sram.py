@@ -13,7 +13,7 @@ import pytest
 
 from diptych.mesh.sram import Sram
 from diptych_sim.engine.simulate import simulate
-from support.testbench import assert_ran
+from support.testbench import RANDOM_START, assert_ran
 
 
 @pytest.mark.parametrize("size", [256, 24576])
@@ -22,6 +22,7 @@ def test_reads_what_was_written(size):
         partial(Sram, size=size),
         name=f"sram_{size}",
         test_module="diptych_tb.mesh.sram",
+        options=RANDOM_START,
         env={"DUT_SIZE": size},
     )
     assert_ran(ran, "reads_what_was_written")

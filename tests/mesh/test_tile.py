@@ -8,12 +8,11 @@ while another one writes; a data task that takes control wavelets.
 
 import pytest
 
-from diptych.mesh.core import CAUSES
 from diptych.mesh.tile import Tile
 from diptych_sim.engine.simulate import simulate
-from support.testbench import assert_ran
+from diptych_tb.mesh.core_observer import PUBLIC
+from support.testbench import RANDOM_START, assert_ran
 
-PUBLIC = [("tile.core", f"count_{cause}") for cause in CAUSES]
 TESTS = {
     "core": ["scalar_functions"],
     "operand_sequencer": [
@@ -39,5 +38,11 @@ TESTS = {
 
 @pytest.mark.parametrize("block", TESTS)
 def test_programs(block):
-    ran = simulate(Tile, name="tile", test_module=f"diptych_tb.mesh.{block}", public=PUBLIC)
+    ran = simulate(
+        Tile,
+        name="tile",
+        test_module=f"diptych_tb.mesh.{block}",
+        options=RANDOM_START,
+        public=PUBLIC,
+    )
     assert_ran(ran, *TESTS[block])

@@ -11,7 +11,7 @@ import pytest
 
 from diptych.systolic.accumulator import Accumulators
 from diptych_sim.engine.simulate import simulate
-from support.testbench import assert_ran
+from support.testbench import RANDOM_START, assert_ran
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,7 @@ def test_adds_up(columns, depth):
         partial(Accumulators, columns=columns, depth=depth),
         name=name,
         test_module="diptych_tb.systolic.accumulators",
+        options=RANDOM_START,
         env={"DUT_COLUMNS": columns, "DUT_DEPTH": depth},
         public=[(name, "conflicts_*")],
     )

@@ -13,7 +13,7 @@ import pytest
 
 from diptych.systolic.array import SystolicArray
 from diptych_sim.engine.simulate import simulate
-from support.testbench import assert_ran
+from support.testbench import RANDOM_START, assert_ran
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,7 @@ def test_sums_are_products(rows, columns, group):
         partial(SystolicArray, rows=rows, columns=columns, weight_rows=group),
         name=f"array_{rows}_{columns}",
         test_module="diptych_tb.systolic.array",
+        options=RANDOM_START,
         env={"DUT_ROWS": rows, "DUT_COLUMNS": columns, "DUT_WEIGHT_ROWS": group},
     )
     assert_ran(ran, "sums_are_products")

@@ -19,7 +19,7 @@ from diptych.arith.scale import ScaleWord
 from diptych.systolic.dma_load import LoadEngine
 from diptych_sim.engine.simulate import simulate
 from diptych_tb.systolic.dma import sizes_of_environment
-from support.testbench import assert_ran
+from support.testbench import RANDOM_START, assert_ran
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,7 @@ def test_writes_what_it_reads(lanes, line, monkeypatch):
         partial(LoadEngine, sizes_of_environment(), shapes=shapes),
         name=f"load_{lanes}_{line}",
         test_module="diptych_tb.systolic.dma",
+        options=RANDOM_START,
         env={"DUT_LANES": lanes, "DUT_LINE": line},
     )
     assert_ran(ran, "writes_what_it_reads", "commands_follow_each_other")

@@ -16,7 +16,7 @@ from amaranth.lib import data
 from diptych.systolic.dma_store import StoreEngine
 from diptych.systolic.vector_control import VectorSizes
 from diptych_sim.engine.simulate import simulate
-from support.testbench import assert_ran
+from support.testbench import RANDOM_START, assert_ran
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,7 @@ def test_stores_what_it_reads(line, lanes):
         ),
         name=f"store_{line}_{lanes}",
         test_module="diptych_tb.systolic.store",
+        options=RANDOM_START,
         env={"DUT_LINE": line, "DUT_LANES": lanes},
     )
     assert_ran(ran, "hands_off_what_it_reads", "writes_what_it_reads", "writes_sums_at_full_rate")

@@ -14,7 +14,7 @@ import pytest
 
 from diptych.systolic.matrix import MatrixEngine
 from diptych_sim.engine.simulate import simulate
-from support.testbench import assert_ran
+from support.testbench import RANDOM_START, assert_ran
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,7 @@ def test_runs_commands(rows, columns, group):
         partial(MatrixEngine, **sizes),
         name=name,
         test_module="diptych_tb.systolic.matrix",
+        options=RANDOM_START,
         env={f"DUT_{what.upper()}": size for what, size in sizes.items()},
         public=[(name, "count_*"), (name, "bytes_*")],
     )

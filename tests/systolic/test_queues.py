@@ -8,9 +8,14 @@ remembered from the program before; the fields of another set.
 
 from diptych.systolic.queues import CommandQueues
 from diptych_sim.engine.simulate import simulate
-from support.testbench import assert_ran
+from support.testbench import RANDOM_START, assert_ran
 
 
 def test_keeps_the_order():
-    ran = simulate(CommandQueues, name="command_queues", test_module="diptych_tb.systolic.queues")
+    ran = simulate(
+        CommandQueues,
+        name="command_queues",
+        test_module="diptych_tb.systolic.queues",
+        options=RANDOM_START,
+    )
     assert_ran(ran, "keeps_the_order")

@@ -14,7 +14,7 @@ import pytest
 
 from diptych.systolic.scratchpad import Scratchpad
 from diptych_sim.engine.simulate import simulate
-from support.testbench import assert_ran
+from support.testbench import RANDOM_START, assert_ran
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,7 @@ def test_reads_what_was_written(line, size, banks, group):
         partial(Scratchpad, line=line, size=size, banks=banks, group=group),
         name=name,
         test_module="diptych_tb.systolic.scratchpad",
+        options=RANDOM_START,
         env={"DUT_LINE": line, "DUT_SIZE": size, "DUT_BANKS": banks, "DUT_GROUP": group},
         public=[(name, "conflicts_*")],
     )

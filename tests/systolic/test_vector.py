@@ -23,6 +23,7 @@ from diptych.systolic.vector import VectorUnit
 from diptych.systolic.vector_control import VectorSizes
 from diptych_sim.engine.simulate import simulate
 from diptych_tb.systolic.vector_model import sizes_of_environment
+from support.testbench import RANDOM_START
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,7 @@ def test_matches_the_golden_model(lanes, line, monkeypatch):
         partial(VectorUnit, sizes_of_environment()),
         name=name,
         test_module="diptych_tb.systolic.vector",
+        options=RANDOM_START,
         env={"DUT_LANES": lanes, "DUT_LINE": line},
         public=[(name, "count_*"), (name, "bytes_*")],
     )

@@ -358,7 +358,8 @@ class LoadEngine(wiring.Component):
     def _count_cycles(self, m: Module, s: _Signals) -> None:
         """Count each cycle for the first cause that holds."""
         offers = Signal()
-        m.d.comb += offers.eq(Mux(s.to_lines, s.pieces.offers, s.valid | s.picked))
+        # A beat that waits while a pick writes is a later command's.
+        m.d.comb += offers.eq(Mux(s.to_lines, s.pieces.offers, Mux(s.picks, s.picked, s.valid)))
         wrote = (
             s.taken
             | (s.picked & self.dynamic.ready)

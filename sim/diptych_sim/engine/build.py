@@ -4,7 +4,7 @@
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,7 @@ from .blackbox import replace_by_shell
 from .compile_jobs import Progress, Workplace, keep, make_command, verilator_command
 from .emit import Source
 from .errors import ToolError
+from .random_start import BUILD_ARGUMENTS, without_initial_values
 from .shared_modules import SharedModule, split
 from .toolchain import Toolchain, find_toolchain, has_header
 from .waves import readable, recording_main, single_out
@@ -52,6 +53,9 @@ class BuildOptions:
     optimize : str
         What the C++ compiler is told for the model itself. More than the default took longer to
         compile and ran no faster.
+    random_start : bool
+        Whether registers and memories begin with random values, others with each seed, so that a
+        register that the reset leaves out is seen.
     arguments : tuple of str
         Further arguments of Verilator.
     """
@@ -62,6 +66,7 @@ class BuildOptions:
     blackbox: str | None = None
     waves: Literal["fst", "vcd"] | None = None
     optimize: str = "-O1"
+    random_start: bool = False
     arguments: tuple[str, ...] = ()
 
 
@@ -79,12 +84,15 @@ class Build:
         The waveform format that it can record.
     cached : bool
         Whether it was there before.
+    random_start : bool
+        Whether registers and memories begin with random values.
     """
 
     top: str
     folder: Path
     waves: Literal["fst", "vcd"] | None
     cached: bool
+    random_start: bool = False
 
 
 def control_file(options: BuildOptions, top: str | None = None) -> str:
@@ -138,6 +146,9 @@ def build(
     recording = options.waves is not None
     modules: dict[str, SharedModule] = {}
     design = [readable(*source) for source in sources] if recording else list(sources)
+    if options.random_start:
+        design = [without_initial_values(source) for source in design]
+        options = replace(options, arguments=(*BUILD_ARGUMENTS, *options.arguments))
     shells: list[Source] = []
     if options.blackbox is not None:
         design, module = replace_by_shell(design, name, options.blackbox)
@@ -198,7 +209,13 @@ def build(
     folder = cache_root() / f"{name}-{key}"
     files = [name, *(file for file, _ in [*shells, *design])]
     cached = keep(folder, tools=tools, label=name, progress=progress, files=files, produce=produce)
-    return Build(top=name, folder=folder, waves=options.waves, cached=cached)
+    return Build(
+        top=name,
+        folder=folder,
+        waves=options.waves,
+        cached=cached,
+        random_start=options.random_start,
+    )
 
 
 def _versions(tools: Toolchain) -> list[str]:

@@ -22,6 +22,7 @@ from .emit import Hardware, Source, emit_verilog
 from .environment import simulator_environment
 from .errors import CheckpointError, EngineError, HangError, SimulationError, ToolError
 from .processes import processes
+from .random_start import run_arguments
 from .tool_output import run_logged
 from .waves import WavePlan
 
@@ -147,6 +148,8 @@ def run(
     results.unlink(missing_ok=True)
     command = [str(built.folder / built.top)]
     own = dict(env or {})
+    if built.random_start:
+        command += run_arguments(seed)
     if waves is not None:
         waves.file.unlink(missing_ok=True)  # an old one must not be taken for the new one
         command += ["--trace", "--trace-file", str(waves.file.absolute())]
@@ -241,6 +244,7 @@ def simulate(
         blackbox=base.blackbox,
         waves=waves.form if waves is not None else base.waves,
         optimize=base.optimize,
+        random_start=base.random_start,
         arguments=base.arguments,
     )
     if isinstance(hardware, Sequence):

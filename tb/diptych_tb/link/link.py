@@ -23,6 +23,7 @@ from diptych_sim.golden import numbers
 from diptych_sim.host.clocking import start_clock_and_reset
 from diptych_sim.host.fields import Fields
 from diptych_sim.host.streams import StreamDriver, StreamMonitor, sometimes
+from diptych_tb.link.link_observer import LinkObserver
 
 ROWS = int(os.environ["DUT_ROWS"])
 LATENCY = int(os.environ["DUT_LATENCY"])
@@ -154,10 +155,14 @@ async def keys_and_values_arrive_once(dut: Any, idle: float, stall: float, damag
     driver = StreamDriver(dut, "i", Handoff(), sometimes(rng, idle))
     settings = StreamDriver(dut, "settings", Setting())
     dut.damage.value = 0
-    await start_clock_and_reset(dut)
-    outs = [StreamMonitor(dut, f"o__{r}", unsigned(32), sometimes(rng, stall)) for r in range(ROWS)]
     layout = _layout(rng)
     activates = rng.random() < 0.7
+    observer = LinkObserver(
+        dut, rows=ROWS, latency=LATENCY, heads=len(layout.heads), activates=activates
+    )
+    await start_clock_and_reset(dut)
+    observer.start()
+    outs = [StreamMonitor(dut, f"o__{r}", unsigned(32), sometimes(rng, stall)) for r in range(ROWS)]
     prompts = rng.randint(1, 3)
     await settings.send(_settings(layout, prompts=prompts, activates=activates))
     wires = _Wires(dut)
@@ -208,6 +213,9 @@ async def keys_and_values_arrive_once(dut: Any, idle: float, stall: float, damag
         await RisingEdge(dut.clk)
     await ClockCycles(dut.clk, 3 * LATENCY + 20)
 
+    found = await observer.check()
+    assert found["sending"] == wires.words
+    assert all(found[cause] for cause in ("waiting", "idle"))
     arrived = _Memory()
     for row, out in enumerate(outs):
         words = []

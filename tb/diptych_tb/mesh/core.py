@@ -57,4 +57,4 @@ async def scalar_functions(dut: Any) -> None:
         bench.run(program)
         got = await bench.receive(12)
         assert got == [registers[n] for n in range(12)]
-    await check_causes(dut)
+    await check_causes(bench)

@@ -62,7 +62,7 @@ async def a_vector_instruction_takes_one_cycle_to_issue(dut: Any) -> None:
         gaps = [b - a for a, b in pairwise(sent_cycles(bench, before))]
         steps = inner if op is Op.MATVEC else 1
         assert gaps == ([steps] * (count - 1) + [steps + 1]) * 5 + [steps] * (count - 1), op
-    await check_causes(dut)
+    await check_causes(bench)
 
 
 @cocotb.test(timeout_time=2, timeout_unit="ms")
@@ -118,4 +118,4 @@ async def sums_are_added_to_memory(dut: Any, idle: float) -> None:
         assert await bench.receive(parts * rows) == expected, f"turn {turn}: {program.lines[1]}"
         got = await bench.receive(len(words) or 1)
         assert got[: len(words)] == words, f"turn {turn}"
-    await check_causes(dut)
+    await check_causes(bench)

@@ -160,4 +160,4 @@ async def receiving_takes_no_cycle_of_computing(dut: Any) -> None:
     assert took[0] == took[1], took
     assert rows <= took[0][0] <= rows + 9
     assert int(dut.core.count_bank_conflict.value) == 0
-    await check_causes(dut)
+    await check_causes(bench)

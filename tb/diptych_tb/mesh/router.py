@@ -6,7 +6,6 @@
 
 import os
 import random
-from dataclasses import dataclass
 from typing import Any
 
 import cocotb
@@ -18,26 +17,14 @@ from diptych_sim.host.clocking import current_cycle, start_clock_and_reset
 from diptych_sim.host.fields import Fields
 from diptych_sim.host.streams import sometimes
 from diptych_tb.mesh.links import LinkMonitor, LinkSource
+from diptych_tb.mesh.router_observer import Path, RouterObserver
 
 COLORS, POSITIONS, HOP = (int(os.environ[f"DUT_{name}"]) for name in ("COLORS", "POSITIONS", "HOP"))
 WAVELETS = 40
 Wavelets = list[dict[str, int]]
 
 
-@dataclass(frozen=True)
-class _Path:
-    """A color's route at a switch position."""
-
-    color: int
-    sources: tuple[int, ...]
-    targets: tuple[int, ...]
-    combine: Combine = Combine.FORWARD
-    sent_as: int = 0
-    position: int = 0
-    next: int | None = None
-
-
-def _random_paths(rng: random.Random, names: int) -> list[list[_Path]]:
+def _random_paths(rng: random.Random, names: int) -> list[list[Path]]:
     """Routes of colors, at each position; what leaves as one color comes from one color.
 
     A color may leave as any of ``names`` colors of its own.
@@ -54,7 +41,7 @@ def _random_paths(rng: random.Random, names: int) -> list[list[_Path]]:
             sources = tuple(rng.sample(range(5), number))
             targets = tuple(rng.sample(range(5), rng.randint(0 if rng.random() < 0.1 else 1, 5)))
             after = rng.choice([None, *range(count)])
-            path = _Path(color, sources, targets, combine, rng.choice(own), position, after)
+            path = Path(color, sources, targets, combine, rng.choice(own), position, after)
             paths.append(path)
         switches.append(paths)
     return switches
@@ -63,7 +50,7 @@ def _random_paths(rng: random.Random, names: int) -> list[list[_Path]]:
 class _Switch:
     """What a color receives at each port, and what becomes of it."""
 
-    def __init__(self, paths: list[_Path]) -> None:
+    def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
         self.sent: dict[int, Wavelets] = {}
         self.expected: dict[tuple[int, int], Wavelets] = {}
@@ -117,7 +104,7 @@ class _Bench:
         dut.edge.value = 0
         dut.route_write__valid.value = 0
 
-    async def start(self, paths: list[_Path]) -> None:
+    async def start(self, paths: list[Path]) -> None:
         dut = self.dut
         await start_clock_and_reset(dut)
         pack = Fields(Route()).pack
@@ -137,6 +124,10 @@ class _Bench:
             await RisingEdge(dut.clk)
         dut.route_write__valid.value = 0
         await RisingEdge(dut.clk)
+        self.observer = RouterObserver(
+            dut, colors=COLORS, hop=HOP, edge=int(dut.edge.value), paths=paths
+        )
+        self.observer.start()
         for end in [*self.sources, *self.monitors]:
             end.start()
 
@@ -179,6 +170,10 @@ async def delivers_everything_once_and_in_order(
             )
     seen = [sum(map(len, monitor.wavelets)) for monitor in bench.monitors]
     assert bench.counters() == seen
+    await bench.observer.check()
+    if stall:
+        # Slow neighbors: sooner or later each color has no credit but the one that comes.
+        assert bench.observer.covers["credit on arrival"] > 20, bench.observer.covers
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")
@@ -189,7 +184,7 @@ async def a_hop_takes_its_cycles_at_full_rate(
     rng = random.Random(cocotb.RANDOM_SEED)
     bench = _Bench(dut, rng, 0, 0)
     sources = (3,) if combine is Combine.FORWARD else (3, 4)
-    path = _Path(5, sources, targets, combine, 7)
+    path = Path(5, sources, targets, combine, 7)
     await bench.start([path])
     for port in sources:
         bench.sources[port].send(_draw(rng, 5) for _ in range(WAVELETS))
@@ -202,6 +197,7 @@ async def a_hop_takes_its_cycles_at_full_rate(
         hop = 1 if port == Port.RAMP else HOP
         assert cycles == list(range(start + hop, start + hop + WAVELETS))
     assert dut.count_blocked.value == 0
+    await bench.observer.check()
 
 
 async def _cycle(dut: Any) -> int:
@@ -216,7 +212,7 @@ async def a_blocked_color_blocks_no_other(dut: Any) -> None:
     bench = _Bench(dut, rng, 0, 0)
     bench.monitors[Port.EAST].blocked = {3}
     forward = Combine.FORWARD
-    await bench.start([_Path(1, (3,), (1,), forward, 3), _Path(2, (3,), (1, 0), forward, 2)])
+    await bench.start([Path(1, (3,), (1,), forward, 3), Path(2, (3,), (1, 0), forward, 2)])
     for color in (1, 2):
         bench.sources[Port.WEST].send(_draw(rng, color) for _ in range(WAVELETS))
     await ClockCycles(dut.clk, 2 * WAVELETS)
@@ -227,6 +223,8 @@ async def a_blocked_color_blocks_no_other(dut: Any) -> None:
     bench.monitors[Port.EAST].blocked = set()
     await ClockCycles(dut.clk, 2 * WAVELETS)
     assert len(bench.got(Port.EAST, 3)) == WAVELETS
+    found = await bench.observer.check()
+    assert found["blocked"]
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")
@@ -236,7 +234,7 @@ async def colors_take_turns(dut: Any) -> None:
     bench = _Bench(dut, rng, 0, 0)
     places = (Port.NORTH, Port.SOUTH, Port.WEST, Port.RAMP)
     paths = [
-        _Path(color, (port,), (Port.EAST,), Combine.FORWARD, color)
+        Path(color, (port,), (Port.EAST,), Combine.FORWARD, color)
         for color, port in enumerate(places, 1)
     ]
     await bench.start(paths)
@@ -250,6 +248,7 @@ async def colors_take_turns(dut: Any) -> None:
     assert arrivals[-1][0] - arrivals[0][0] == 4 * WAVELETS - 1, "the port must never be idle"
     for at in range(0, len(arrivals), 4):
         assert {color for _, color in arrivals[at : at + 4]} == {1, 2, 3, 4}
+    await bench.observer.check()
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")
@@ -260,7 +259,7 @@ async def switches_take_turns_and_a_cycle_each(dut: Any) -> None:
     ring = [Port.WEST, Port.NORTH, Port.SOUTH, Port.RAMP][:POSITIONS]
     await bench.start(
         [
-            _Path(3, (port,), (Port.EAST,), Combine.FORWARD, 4, n, (n + 1) % len(ring))
+            Path(3, (port,), (Port.EAST,), Combine.FORWARD, 4, n, (n + 1) % len(ring))
             for n, port in enumerate(ring)
         ]
     )
@@ -279,3 +278,4 @@ async def switches_take_turns_and_a_cycle_each(dut: Any) -> None:
     if POSITIONS > 1:
         cycles = [w["cycle"] - arrivals[0]["cycle"] for w in arrivals]
         assert cycles == [at + at // length for at in range(total)]
+    await bench.observer.check()

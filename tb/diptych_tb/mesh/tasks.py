@@ -40,7 +40,7 @@ async def tasks_start_block_and_take(dut: Any) -> None:
     assert not bench.east.wavelets[OUT], "a blocked task must not run"
     bench.load(Load.ACTIVATE, 1, [])
     assert await bench.receive(10) == [(v + 1) % 2**32 for v in values]
-    await check_causes(dut)
+    await check_causes(bench)
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")
@@ -67,4 +67,4 @@ async def a_control_wavelet_starts_a_control_task(dut: Any) -> None:
     assert len(bench.east.wavelets[OUT]) == 5
     bench.load(Load.TASK, 1, [program.place("control") | bound | 1 << 23])
     assert await bench.receive(3) == [1005, 7, 8]
-    await check_causes(dut)
+    await check_causes(bench)

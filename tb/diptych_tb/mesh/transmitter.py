@@ -74,7 +74,7 @@ async def blocks_come_and_go_beside_products(dut: Any, idle: float, stall: float
         assert await bench.receive(len(scaled)) == [int(v) % 2**32 for v in scaled]
         assert await bench.receive(len(came)) == came, f"turn {turn}"
         assert await bench.receive(rows) == [int(v) % 2**32 for v in weights @ x], f"turn {turn}"
-    await check_causes(dut)
+    await check_causes(bench)
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")
@@ -111,4 +111,4 @@ async def single_words_leave_between_those_of_a_block(dut: Any) -> None:
     assert [word for word in got if word < 1000] == block
     assert [word for word in got if word >= 1000] == single
     assert got.index(single[-1]) < got.index(block[-1])
-    await check_causes(dut)
+    await check_causes(bench)

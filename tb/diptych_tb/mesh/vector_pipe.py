@@ -254,4 +254,4 @@ async def a_joined_wavelet_leaves_four_cycles_after_it_came(dut: Any) -> None:
     got = bench.east.wavelets[OUT]
     assert [w["cycle"] - sent for w in got[:count]] == list(range(4, 4 + count))
     assert [w["control"] for w in got] == [0] * (count - 1) + [1, 1, 0]
-    await check_causes(dut)
+    await check_causes(bench)

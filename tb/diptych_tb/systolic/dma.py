@@ -15,6 +15,7 @@ from diptych_sim.host.axi_checker import AxiReadChecker
 from diptych_sim.host.clocking import start_clock_and_reset
 from diptych_sim.host.streams import StreamDriver, sometimes
 from diptych_tb.memory.axi import AxiReadMemory
+from diptych_tb.systolic.load_observer import LoadObserver
 
 HBM = 2**17
 
@@ -183,8 +184,8 @@ def _expected(command: dict[str, Any], sizes: VectorSizes, memory: bytearray) ->
 
 async def _start(
     dut: Any, rng: random.Random, idle: float, stall: float
-) -> tuple[StreamDriver, _Memories, bytearray]:
-    """Start the engine between a random HBM, whose contents come last, and its memories."""
+) -> tuple[StreamDriver, _Memories, bytearray, LoadObserver]:
+    """Start the engine between a random HBM and its memories, with an observer."""
     contents = bytearray(rng.randbytes(HBM))
     memory = AxiReadMemory(dut, "axi", contents, sometimes(rng, idle))
     driver = StreamDriver(dut, "i", LOAD)
@@ -192,14 +193,16 @@ async def _start(
     await start_clock_and_reset(dut)
     memory.start()
     memories.start()
-    return driver, memories, contents
+    observer = LoadObserver(dut, entry_bytes=4 * sizes_of_environment().lanes)
+    observer.start()
+    return driver, memories, contents, observer
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")
 @cocotb.parametrize(idle=[0.0, 0.6], stall=[0.0, 0.6])
 async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
-    driver, memories, contents = await _start(dut, rng, idle, stall)
+    driver, memories, contents, observer = await _start(dut, rng, idle, stall)
     sizes = sizes_of_environment()
     checker = AxiReadChecker(dut, "axi")
     table = _load(Target.TABLE, hbm=TABLE, bytes=4 * TABLE_WORDS, rows=1)
@@ -220,6 +223,7 @@ async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
         if rng.randrange(2):
             await ClockCycles(dut.clk, rng.randrange(1, 20))
         checker.check_finished()
+    _check_causes(await observer.check(), stall)
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")
@@ -227,7 +231,7 @@ async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
 async def commands_follow_each_other(dut: Any, idle: float, stall: float) -> None:
     """Commands are taken ahead; each is done when its own writes are, and no later one's."""
     rng = random.Random(f"{cocotb.RANDOM_SEED} {idle} {stall}")
-    driver, memories, contents = await _start(dut, rng, idle, stall)
+    driver, memories, contents, observer = await _start(dut, rng, idle, stall)
     sizes = sizes_of_environment()
     AxiReadChecker(dut, "axi")
     commands = [_load(Target.TABLE, hbm=TABLE, bytes=4 * TABLE_WORDS, rows=1)]
@@ -248,6 +252,12 @@ async def commands_follow_each_other(dut: Any, idle: float, stall: float) -> Non
         memories.written.clear()
         await RisingEdge(dut.clk)
     assert sending.done()
+    _check_causes(await observer.check(), stall)
+
+
+def _check_causes(found: dict[str, int], stall: float) -> None:
+    assert all(found[cause] for cause in ("writing", "waiting_hbm", "idle"))
+    assert bool(found.get("waiting_memory")) == bool(stall)
 
 
 def _difference(got: dict[Write, int], want: dict[Write, int]) -> str:

@@ -13,6 +13,7 @@ from diptych_sim.host.axi_checker import AxiWriteChecker
 from diptych_sim.host.clocking import start_clock_and_reset
 from diptych_sim.host.streams import StreamChecker, StreamDriver, StreamMonitor, sometimes
 from diptych_tb.memory.axi import AxiWriteMemory
+from diptych_tb.systolic.store_observer import StoreObserver
 
 LINE = int(os.environ["DUT_LINE"])
 SIZE = 2**13
@@ -102,6 +103,8 @@ async def hands_off_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     _idle(dut)
     dut.token.value = token = rng.randrange(2**32)
     await start_clock_and_reset(dut)
+    observer = StoreObserver(dut)
+    observer.start()
     pause = sometimes(rng, stall)
     monitor = StreamMonitor(dut, "o", Handoff(), pause)
     StreamChecker(dut, "o", Handoff())
@@ -115,6 +118,9 @@ async def hands_off_what_it_reads(dut: Any, idle: float, stall: float) -> None:
         got = [monitor.beats.get_nowait() for _ in range(monitor.beats.qsize())]
         assert got == _expected(command, memory, token), {k: v for k, v in command.items() if v}
         await ClockCycles(dut.clk, rng.randrange(3) + 1)
+    found = await observer.check()
+    assert all(found[cause] for cause in ("reading", "sending", "idle"))
+    assert bool(found.get("waiting_link")) == bool(stall)
 
 
 def _write_command(rng: random.Random) -> dict[str, Any]:
@@ -157,6 +163,8 @@ async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     dut.o__ready.value = 0
     memory = AxiWriteMemory(dut, "axi", hbm, sometimes(rng, stall))
     await start_clock_and_reset(dut)
+    observer = StoreObserver(dut)
+    observer.start()
     checker = AxiWriteChecker(dut, "axi")
     memory.start()
     waits = sometimes(rng, idle)
@@ -188,6 +196,8 @@ async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
         assert len(memory.written) == len(expected), "something else was written"
         await ClockCycles(dut.clk, rng.randrange(3) + 1)
         assert not dut.done.value
+    found = await observer.check()
+    assert found["writing_hbm"]
 
 
 def _written(
@@ -225,6 +235,8 @@ async def writes_sums_at_full_rate(dut: Any, rows: int) -> None:
     dut.o__ready.value = 0
     memory = AxiWriteMemory(dut, "axi", bytearray(HBM))
     await start_clock_and_reset(dut)
+    observer = StoreObserver(dut)
+    observer.start()
     memory.start()
     cocotb.start_soon(_read(dut, "accumulators", 4 * LANES, bytes(4 * LANES * ENTRIES), None))
     head = {"queue": Queue.STORE.value, "op": StoreOp.SUMS.value, "end": 0, "spare": 0}
@@ -239,3 +251,4 @@ async def writes_sums_at_full_rate(dut: Any, rows: int) -> None:
     # The memory takes a beat a cycle, and 2 cycles more for each burst.
     bursts = rows * -(-size // 1024)
     assert cycles <= max(reads, 3 * bursts) + 20, f"{cycles} cycles for {reads} reads"
+    await observer.check()

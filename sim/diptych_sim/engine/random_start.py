@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Registers and memories that begin with random values, as they do in hardware."""
+
+import re
+
+from .emit import Source
+
+__all__ = ["BUILD_ARGUMENTS", "run_arguments", "without_initial_values"]
+
+BUILD_ARGUMENTS = ("--x-assign", "unique", "--x-initial", "unique")
+"""Of Verilator: what has no value gets one when the run starts."""
+
+_REGISTER = re.compile(
+    r"^(  reg (?:\[\d+:\d+\] )?(?!\\\$auto\$)\S+ ?) = \d+'h[0-9a-f]+;$", re.MULTILINE
+)
+_MEMORY = re.compile(r"^  initial begin\n(?:    \S+ ?\[\d+\] = \d+'h0+;\n)+  end\n", re.MULTILINE)
+
+
+def without_initial_values(source: Source) -> Source:
+    """Return Verilog of Amaranth in which only the reset gives registers their values.
+
+    Memories with nothing but zeros lose their contents; tables keep theirs.
+    """
+    file, text = source
+    return file, _MEMORY.sub("", _REGISTER.sub(r"\1;", text))
+
+
+def run_arguments(seed: int) -> list[str]:
+    """Return what tells a simulator to draw values, by the seed of the run."""
+    return ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"]

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Second derivation of the KV link's causes, from its two ends and the word on the wires."""
+
+from collections import deque
+from typing import Any
+
+from diptych.link.frames import LinkWord
+from diptych.link.link import LINK_CAUSES
+from diptych.systolic.isa import Handoff, HandoffKind
+from diptych_sim.host.fields import Fields
+from diptych_tb.cause_observer import CauseObserver
+
+__all__ = ["LinkObserver"]
+
+_HEADER = 3
+_TOKEN_PACKET = _HEADER + 1
+
+
+class LinkObserver(CauseObserver):
+    """Follows frames from the words that are handed off to the words of their load packets.
+
+    The answer that a frame is delivered takes 3 cycles and the latency of the wires.
+
+    Parameters
+    ----------
+    dut : handle
+        The link, with ``o`` of its transmitter public.
+    rows, latency : int
+        Parameters of the link.
+    heads : int
+        KV heads of a position.
+    activates : bool
+        Whether tokens are sent to the mesh.
+    """
+
+    def __init__(self, dut: Any, *, rows: int, latency: int, heads: int, activates: bool) -> None:
+        super().__init__(dut.clk, {c: getattr(dut, f"count_link_{c}") for c in LINK_CAUSES})
+        self._dut = dut
+        self._rows, self._answer, self._heads = rows, latency + 3, heads
+        self._activates = activates
+        self._outs = [
+            (getattr(dut, f"o__{r}__valid"), getattr(dut, f"o__{r}__ready")) for r in range(rows)
+        ]
+        self._unpack = Fields(Handoff()).unpack
+        self._unpack_word = Fields(LinkWord()).unpack
+        self._words = 0
+        """Words of the frame that is being handed off."""
+        self._frames: deque[int] = deque()
+        """Words that each frame that is not delivered becomes; 0 of a token that is not sent."""
+        self._leaving = 0
+        """Words of the oldest frame that have left."""
+        self._delivered: deque[int] = deque()
+        """Cycles in which answers arrive."""
+        self._unknown = 0
+        """Frames of which the transmitter does not know that they are delivered."""
+
+    def observe(self) -> None:
+        dut = self._dut
+        if self._delivered and self._delivered[0] == self.cycle:
+            self._delivered.popleft()
+            self._unknown -= 1
+        offered = bool(dut.i__valid.value)
+        if self._unpack_word(int(dut.transmitter.o.value))["valid"]:
+            self.blame("sending")
+        else:
+            self.blame("waiting" if offered or self._words or self._unknown else "idle")
+        self._deliver()
+        if offered and dut.i__ready.value:
+            self._hand_off(self._unpack(int(dut.i__payload.value)))
+
+    def _hand_off(self, beat: dict[str, Any]) -> None:
+        self._words += 1
+        if not beat["last"]:
+            return
+        becomes = _HEADER * self._heads + self._words
+        if beat["kind"] == HandoffKind.TOKEN.value:
+            becomes = _TOKEN_PACKET * self._rows if self._activates else 0
+        self._frames.append(becomes)
+        self._unknown += 1
+        self._words = 0
+
+    def _deliver(self) -> None:
+        ends = False
+        if self._frames and not self._frames[0]:
+            ends = bool(self._dut.token_valid.value)
+        elif any(valid.value and ready.value for valid, ready in self._outs):
+            self._leaving += 1
+            ends = self._leaving == self._frames[0]
+        if ends:
+            self._frames.popleft()
+            self._leaving = 0
+            self._delivered.append(self.cycle + self._answer)

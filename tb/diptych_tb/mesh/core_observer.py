@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Second derivation of a core's causes: a model of issue, and what goes in and out of its blocks."""
+
+from collections import deque
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from diptych.mesh.core import CAUSES
+from diptych.mesh.fabric import BUFFER_DEPTH, Wavelet
+from diptych.mesh.isa import Function, Op
+from diptych.mesh.operation import VectorOperation
+from diptych_sim.compiler.tile.assembler import disassemble
+from diptych_sim.host.fields import Fields
+from diptych_tb.cause_observer import CauseObserver
+from diptych_tb.mesh.pipe_model import PipeModel
+
+__all__ = ["PUBLIC", "CoreObserver"]
+
+_AMOUNTS = ("macs", "instructions")
+PUBLIC = (
+    *(("tile.core", f"count_{name}") for name in (*CAUSES, *_AMOUNTS)),
+    *(("tile.core", f"fetch__{part}") for part in ("en", "data")),
+    *(("tile.core.sram", f"pipe_{p}__{part}") for p in "ab" for part in ("valid", "ready")),
+    ("tile.core.sram", "pipe_write__ready"),
+    *((f"tile.core.{engine}", "i__payload") for engine in ("pipe", "receiver", "transmitter")),
+    *(("tile.core.transmitter", f"o__{part}") for part in ("valid", "ready")),
+    *(
+        ("tile.router", f"ramp_{way}__{part}")
+        for way in "io"
+        for part in ("valid", "wavelet", "credit")
+    ),
+)
+"""What the observer looks at: ports of memories, of engines and of the ramp."""
+
+_STAGES = 5
+"""Stages of a received word that is requantized; the last one is its statistics."""
+
+
+@cache
+def _decode(word: int) -> tuple[Op, Function, dict[str, int]]:
+    return disassemble(word)
+
+
+@dataclass
+class _Transfer:
+    """A RECEIVE or TRANSMIT that is not over."""
+
+    left: int
+    color: int
+    kept: bool = False
+
+
+class _Transfers:
+    """The instructions of the receiver or of the transmitter, two at most, in order."""
+
+    def __init__(self) -> None:
+        self._all: deque[_Transfer] = deque()
+
+    @property
+    def now(self) -> _Transfer | None:
+        return self._all[0] if self._all else None
+
+    def start(self, operation: dict[str, Any]) -> None:
+        tail = operation["tail"]
+        self._all.append(_Transfer(operation["count"], tail["color"], tail["bits"] == 0))
+
+    def advance(self, *, moved: bool) -> None:
+        """Count the word that was moved in this cycle; end what has none left."""
+        now = self.now
+        if now is None:
+            return
+        now.left -= moved
+        if now.left == 0:
+            self._all.popleft()
+
+
+class CoreObserver(CauseObserver):
+    """Follows a core's program by what it fetches, and its engines by what they take and give.
+
+    An instruction is the current one from its fetch to the next fetch; END is over in the first
+    cycle in which no fence holds it. A vector instruction is taken by its engine in the cycle in
+    which it is over. Steps, and results that cannot leave, follow from :class:`.PipeModel`, the
+    grants of the SRAM, and the credits and wavelets of the ramp.
+
+    Parameters
+    ----------
+    dut : handle
+        The tile, with :data:`PUBLIC`.
+    colors : int
+        Colors of the tile.
+    """
+
+    def __init__(self, dut: Any, colors: int) -> None:
+        core = dut.core
+        counted = (*CAUSES, *_AMOUNTS)
+        super().__init__(dut.clk, {name: getattr(core, f"count_{name}") for name in counted})
+        self._core, self._router = core, dut.router
+        self._wavelet, self._operation = Fields(Wavelet()).unpack, Fields(VectorOperation()).unpack
+        self._credits = [BUFFER_DEPTH] * colors
+        self._waiting = [0] * colors
+        self._running = False
+        self._fetched = False
+        self._op, self._function = Op.SCALAR, Function.END
+        self._fields: dict[str, int] = {}
+        self._pipe = PipeModel()
+        self._receives, self._sends = _Transfers(), _Transfers()
+        self._issued: dict[str, Any] | None = None
+        # Received words by stage, the first in stage 1; whether the one in stage 4 is kept as is.
+        self._stages = [False] * _STAGES
+        self._kept = False
+        # Colors whose wavelets TAKE and MOVE took in the cycle before, and what held the receiver.
+        self._others: set[int] = set()
+        self._stayed = False
+
+    def observe(self) -> None:
+        popped = self._look_at_ramp()
+        self._advance_receiver(popped)
+        if self._fetched:
+            self._op, self._function, self._fields = _decode(int(self._core.fetch__data.value))
+        fetches = bool(self._core.fetch__en.value)
+        fenced = self._running and self._is_fenced()
+        is_end = self._op is Op.SCALAR and self._function is Function.END
+        over = self._running and not fenced and (is_end or fetches)
+        assert not (fetches and fenced), "a fence was ignored"
+
+        self._others = set()
+        blocked, steps, unfed, starved = self._step()
+        busy = self._pipe.busy
+        cause = self._cause(steps, starved, blocked, unfed, busy, fenced, over, fetches)
+        self._advance(blocked, steps, over)
+        self.blame(cause)
+        self._fetched = fetches
+        self._running = fetches or (self._running and not over)
+
+    def _look_at_ramp(self) -> int:
+        """Follow credits and wavelets of the ramp; return the colors popped a cycle before."""
+        router = self._router
+        if router.ramp_i__valid.value:
+            self._credits[self._wavelet(int(router.ramp_i__wavelet.value))["color"]] -= 1
+        if returned := int(router.ramp_i__credit.value):
+            for color in range(len(self._credits)):
+                self._credits[color] += returned >> color & 1
+        if router.ramp_o__valid.value:
+            self._waiting[self._wavelet(int(router.ramp_o__wavelet.value))["color"]] += 1
+        popped = int(router.ramp_o__credit.value)
+        if popped:
+            for color in range(len(self._waiting)):
+                self._waiting[color] -= popped >> color & 1
+        return popped
+
+    def _advance_receiver(self, popped: int) -> None:
+        """Move received words by a stage, with the one that was taken in the cycle before."""
+        now = self._receives.now
+        took = now is not None and now.color not in self._others and bool(popped >> now.color & 1)
+        stages = self._stages
+        if self._stayed:
+            stages[4] = False
+        else:
+            self._stages = stages = [False, *stages[:4]]
+            self._kept = False
+        if took and now is not None:
+            stages[3 if now.kept else 0] = True
+            self._kept |= now.kept
+        self._receives.advance(moved=took)
+        if self._issued is not None:
+            self._receives.start(self._issued)
+            self._issued = None
+        due = self._pipe.due
+        writes = due is not None and due.writes and not due.sends
+        self._stayed = stages[3] and self._kept and writes
+
+    def _is_fenced(self) -> bool:
+        fields = self._fields
+        return bool(
+            (fields["fence_pipe"] and self._pipe.busy)
+            or (fields["fence_receive"] and (self._receives.now or any(self._stages)))
+            or (fields["fence_transmit"] and self._sends.now)
+        )
+
+    def _step(self) -> tuple[bool, bool, bool, bool]:
+        """Return whether a result is held up, a step is made, misses a wavelet, or operands."""
+        pipe, sram = self._pipe, self._core.sram
+        due = pipe.due
+        blocked = due is not None and (
+            (due.sends and self._credits[due.color] <= 0)
+            or (due.writes and not sram.pipe_write__ready.value)
+        )
+        if blocked or pipe.step is None:
+            return blocked, False, False, False
+        fed = pipe.joins is None or self._waiting[pipe.joins] > 0
+        has_operands = pipe.grant(
+            a=bool(sram.pipe_a__valid.value and sram.pipe_a__ready.value),
+            b=bool(sram.pipe_b__valid.value and sram.pipe_b__ready.value),
+        )
+        steps = fed and has_operands
+        if steps and pipe.joins is not None:
+            self._others.add(pipe.joins)
+        return False, steps, not fed, fed and not steps
+
+    def _cause(
+        self,
+        steps: bool,
+        starved: bool,
+        blocked: bool,
+        unfed: bool,
+        busy: bool,
+        fenced: bool,
+        over: bool,
+        fetches: bool,
+    ) -> str:
+        waits = self._running and not over
+        issues = self._running and not fenced and self._op is Op.SCALAR
+        sends = issues and self._function is Function.SEND
+        takes = issues and self._function is Function.TAKE
+        color = self._fields.get("color", 0)
+        if steps:
+            return "computing"
+        if starved:
+            return "bank_conflict"
+        if blocked or (sends and not busy and self._credits[color] <= 0):
+            return "backpressure"
+        if unfed:
+            return "waiting_receive"
+        if busy and (waits or not self._running):
+            return "draining"
+        if waits and (
+            self._op is Op.TRANSMIT or (self._fields["fence_transmit"] and self._sends.now)
+        ):
+            return "backpressure"
+        if (takes and not self._waiting[color]) or (waits and (fenced or self._op is Op.RECEIVE)):
+            return "waiting_receive"
+        if not self._running and not fetches:
+            return "idle"
+        return "issuing"
+
+    def _advance(self, blocked: bool, steps: bool, over: bool) -> None:
+        """Go on to the next cycle: pipe, transmitter, and the instruction that is over."""
+        core = self._core
+        if not blocked:
+            self.add("macs", self._pipe.advance(steps=steps))
+        sent = self._sends.now is not None and bool(
+            core.transmitter.o__valid.value and core.transmitter.o__ready.value
+        )
+        self._sends.advance(moved=sent)
+        if not over:
+            return
+        self.add("instructions", 1)
+        if self._op is Op.SCALAR:
+            if self._function is Function.TAKE:
+                self._others.add(self._fields["color"])
+        elif self._op is Op.RECEIVE:
+            self._issued = self._operation(int(core.receiver.i__payload.value))
+        elif self._op is Op.TRANSMIT:
+            self._sends.start(self._operation(int(core.transmitter.i__payload.value)))
+        else:
+            self._pipe.start(self._operation(int(core.pipe.i__payload.value)))
