@@ -59,18 +59,18 @@ MISTAKES = [
         r"Last cycle \(--to\) must be at least the first \(--from\), 9, not 8",
     ),
     (["--waves", "x.fst", "--to", "-1"], r"Last cycle .* must be at least the first .*0, not -1"),
-    (["--resume"], r"--resume must come with a file \(--checkpoint\)"),
+    (["--resume"], r"--resume requires a file \(--checkpoint\)"),
     (
         ["--checkpoint", "run.checkpoint"],
-        r"Checkpoint \(--checkpoint\) must come with --engine lanes, not verilator",
+        r"Checkpoint \(--checkpoint\) requires --engine lanes, not verilator",
     ),
     (
         ["--engine", "lanes", "--stage", "prefill", "--checkpoint", "run.checkpoint"],
-        r"Checkpoint .* must come with a stage that runs the mesh, not prefill",
+        r"Checkpoint .* requires a stage that runs the mesh, not prefill",
     ),
     (
         ["--engine", "lanes", "--checkpoint", "run.checkpoint", "--waves", "x.fst"],
-        r"Checkpoint .* must come without --waves, not with x.fst",
+        r"Checkpoint .* excludes --waves, not x.fst",
     ),
     (
         [*DECODE, "--checkpoint", "run.checkpoint", "--resume"],
@@ -88,9 +88,9 @@ MISTAKES = [
         [*DECODE, "--checkpoint", "run.checkpoint", "--json", "run.checkpoint"],
         r"Checkpoint \(--checkpoint\) must not be the JSON file \(--json\), run.checkpoint",
     ),
-    (["--from", "1"], r"--from must come with a waveform file \(--waves\)"),
-    (["--to", "1"], r"--to must come with a waveform file \(--waves\)"),
-    (["--wave-blocks", "host"], r"--wave-blocks must come with a waveform file \(--waves\)"),
+    (["--from", "1"], r"--from requires a waveform file \(--waves\)"),
+    (["--to", "1"], r"--to requires a waveform file \(--waves\)"),
+    (["--wave-blocks", "host"], r"--wave-blocks requires a waveform file \(--waves\)"),
     (
         ["--waves", "x.fst", "--wave-blocks", "host,cpu"],
         r"Block \(--wave-blocks\) must be all, host, prefill, .* or tile_R_C, not 'cpu'",
@@ -178,11 +178,11 @@ def test_an_output_that_cannot_be_written_is_refused_first(option, capsys, monke
         ),
         (
             ["1", "1", "1", "--mesh", "2x2", "--hbm-latency", "50"],
-            r"--hbm-latency must come without a mesh \(--mesh\)",
+            r"--hbm-latency excludes a mesh \(--mesh\)",
         ),
         (
             ["1", "1", "1", "--algorithm", "shift"],
-            r"--algorithm must come with a mesh \(--mesh\)",
+            r"--algorithm requires a mesh \(--mesh\)",
         ),
     ],
 )

@@ -34,7 +34,7 @@ class Color(enum.Enum, shape=unsigned(2)):
 
 
 class Shown(data.StructLayout):
-    """What a cell shows."""
+    """Text of a cell."""
 
     def __init__(self):
         super().__init__({"color": Color, "count": 6})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a terminal shows while a run runs: layers, frames, text; and its closing tables.
+"""Output of a terminal during a run: layers, frames, text; and its closing tables.
 
 Mutations tried by hand and seen to fail: layers counted from 0; the end-of-text token printed.
 """

@@ -106,7 +106,7 @@ def run():
 
 @pytest.fixture(scope="module")
 def tables(run, tmp_path_factory):
-    """What the trace processor answers; starting it takes seconds, so that it starts once."""
+    """Answers of the trace processor; starting it takes seconds, so that it starts once."""
     path = tmp_path_factory.mktemp("timeline") / "trace.perfetto-trace"
     write_timeline(run, path)
     layer = "extract_arg(s.arg_set_id, 'debug.layer')"

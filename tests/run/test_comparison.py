@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a generation leaves in the tiles is compared with the golden model.
+"""Contents of the tiles after a generation, compared with the golden model.
 
 Faults in the hardware that tokens alone do not show: a KV layout that wraps slots, an exponent
 table with a wrong entry, and a rounding that is off by one were seen to differ.

@@ -22,7 +22,7 @@ from diptych_sim.run.folder import RunFolder
 __all__ = ["DecodeWindow", "decode_layers", "decode_operations", "decode_windows"]
 
 STARTING = "starting"
-"""What comes before the first operation: the token is on its way into the mesh."""
+"""Name of the time before the first operation: the token travels into the mesh."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What accounts raise."""
+"""Errors of accounts."""
 
 __all__ = ["AccountError"]
 

@@ -229,7 +229,7 @@ def _whole(
     # The first tokens may be out before the program has ended.
     causes["link_exposed"] = max(0, first)
     early = max(0, -first)
-    # By then the matrix engine waits for nobody, or for the link.
+    # By then the matrix engine is idle, or waits for the link.
     for name in ("prefill_idle", "prefill_waiting_link"):
         cut = min(early, causes[name])
         causes[name] -= cut

@@ -63,7 +63,7 @@ def sram_bytes(tiles: int) -> int:
 
 @dataclass(frozen=True)
 class Speed:
-    """What an engine takes: seconds to build, bytes a tile, tile-cycles a second, cycles run."""
+    """Cost of an engine: seconds to build, bytes a tile, tile-cycles a second, cycles run."""
 
     build: float
     memory: float

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What looking costs: simulation time with and without a trace, size of the report, time to open it."""
+"""Cost of observation: simulation time with and without a trace, size of the report, time to open it."""
 
 from __future__ import annotations
 

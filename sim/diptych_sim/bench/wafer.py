@@ -40,7 +40,7 @@ DRAIN = 8
 
 @dataclass(frozen=True)
 class Operation:
-    """What an operation took, from the first task that starts to the last that ends.
+    """Cycles of an operation, from the first task that starts to the last that ends.
 
     ``after`` counts from when all have started: the start goes from column to column, a cycle each.
     """

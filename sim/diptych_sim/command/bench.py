@@ -36,7 +36,7 @@ MEASURES: dict[str, Callable[[Console, int], None]] = {
     "wafer": wafer.measure,
     "trace": trace.measure,
 }
-"""What can be measured, in the order in which it is."""
+"""Measurements, in the order in which they run."""
 
 
 @click.command()

@@ -55,15 +55,15 @@ def _plan(
     if file is None:
         for option, given in (("--checkpoint-every", every is not None), ("--resume", resume)):
             if given:
-                raise Refused(f"{option} must come with a file (--checkpoint)")
+                raise Refused(f"{option} requires a file (--checkpoint)")
         return None
     what = "Checkpoint (--checkpoint)"
     if options["engine"] != "lanes":
-        raise Refused(f"{what} must come with --engine lanes, not {options['engine']}")
+        raise Refused(f"{what} requires --engine lanes, not {options['engine']}")
     if options.get("stage") == "prefill":
-        raise Refused(f"{what} must come with a stage that runs the mesh, not prefill")
+        raise Refused(f"{what} requires a stage that runs the mesh, not prefill")
     if options.get("waves") is not None:
-        raise Refused(f"{what} must come without --waves, not with {options['waves']}")
+        raise Refused(f"{what} excludes --waves, not {options['waves']}")
     check_file("Checkpoint", "--checkpoint", file)
     if file == "-" or (Path(file).exists() and not Path(file).is_file()):
         raise Refused(f"{what} must be a file that can be replaced, not {file}")

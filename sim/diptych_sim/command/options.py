@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What subcommands share: types of options, refusals, and the JSON result."""
+"""Option types, refusals and the JSON result, for all subcommands."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def with_waves(command: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """What to record, and what to look at."""
+    """A recording: its plan, and the blocks to show."""
 
     plan: WavePlan
     blocks: list[Block]
@@ -76,11 +76,11 @@ def plan_waves(
         given = {"--from": first, "--to": last, "--wave-blocks": blocks}
         for option, value in given.items():
             if value is not None:
-                raise Refused(f"{option} must come with a waveform file (--waves)")
+                raise Refused(f"{option} requires a waveform file (--waves)")
         return None
     check_file("Waveform file", "--waves", waves, suffixes=(".fst", ".vcd"))
     if processes() > 1:
-        raise Refused(f"Waveform (--waves) must come with one process, not {processes()}")
+        raise Refused(f"Waveform (--waves) requires one process, not {processes()}")
     first = first or 0
     if first < 0:
         raise Refused(

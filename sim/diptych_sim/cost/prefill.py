@@ -48,7 +48,7 @@ _QUEUE = 3
 
 @dataclass(frozen=True)
 class PrefillCost:
-    """What a prefill should take.
+    """Predicted cost of a prefill.
 
     ``bound_cycles``: the array alone, each tile for as long as its rows or its weights take,
     ``R + sum(max(rows, R)) + R + C`` (design of an array with shadow weights), or the HBM bytes

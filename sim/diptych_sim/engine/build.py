@@ -33,7 +33,7 @@ _LAYOUT = "3"  # changes when a build directory means something else
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """What to build besides the hardware itself.
+    """Options of a build.
 
     Attributes
     ----------

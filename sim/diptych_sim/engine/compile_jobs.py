@@ -212,7 +212,7 @@ def keep(
             complete.mkdir()
             for file in [*files, work.log.name]:
                 shutil.copy(work.path / file, complete / file)
-            if folder.exists():  # somebody removed a part of it
+            if folder.exists():  # another process removed a part of it
                 shutil.rmtree(folder)
             complete.rename(folder)
     return False

@@ -28,7 +28,7 @@ Of a class of :data:`PACKAGES` the Verilog is cached, and a component is made on
 """
 
 PACKAGES = ("diptych", "diptych_sim.engine.emit")
-"""What the Verilog of a class depends on, beside its parameters and versions."""
+"""Packages that the Verilog of a class depends on, beside its parameters and versions."""
 
 _MODULE = re.compile(r"^module (\\\S+ |\w+)", re.MULTILINE)
 

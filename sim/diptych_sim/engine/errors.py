@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What can go wrong while building or running the hardware."""
+"""Errors of building and running the hardware."""
 
 __all__ = [
     "BuildError",

@@ -29,7 +29,7 @@ from .waves import WavePlan
 __all__ = ["EVENT_PREFIX", "Run", "default_seed", "run", "simulate"]
 
 EVENT_PREFIX = "@diptych "
-"""What a line of the log begins with when the rest of it is a JSON event of the testbench."""
+"""Prefix of a line of the log whose rest is a JSON event of the testbench."""
 
 _TAIL = 40
 _TELLING = re.compile(r"^\s*(%Error|\w*(Error|Exception|assert\w*):)|error while loading")
@@ -235,7 +235,9 @@ def simulate(
         If a step fails.
     """
     if processes() > 1:
-        raise ToolError("Several processes need --engine lanes for the mesh, and the mesh alone")
+        raise ToolError(
+            "Several processes require --engine lanes and a command that runs the mesh alone"
+        )
     base = options or BuildOptions()
     final = BuildOptions(
         public=(*base.public, *public),

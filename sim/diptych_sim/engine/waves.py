@@ -25,7 +25,7 @@ _ITEM = re.compile(r'enum_value_([01]+) = "([^"]*)"')
 
 @dataclass(frozen=True, kw_only=True)
 class WavePlan:
-    """What to record of a run.
+    """Plan of a recording.
 
     Attributes
     ----------

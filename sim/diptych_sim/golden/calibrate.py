@@ -23,7 +23,7 @@ WINDOWS = 6
 LENGTH = 256
 """Tokens of a sampled sequence; at most the context."""
 PACKAGES = ("diptych_sim.golden", "diptych_sim.llm")
-"""What a quantized model depends on, beside its numbers, its calibration and versions."""
+"""Packages that a quantized model depends on, beside its numbers, calibration and versions."""
 
 
 def sample(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a router makes of words that meet in it. Words are unsigned 32 bits, as wavelets carry them.
+"""Reductions of a router. Words are unsigned 32 bits, as wavelets carry them.
 
 Each of these is associative and commutative, so that a reduction gives the same words whatever
 tree it takes through the fabric.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a testbench tells the program that runs it, while it runs."""
+"""Events that a testbench reports to the program that runs it."""
 
 import json
 from typing import Any

@@ -51,7 +51,7 @@ Counters = list[dict[str, int]]
 
 @dataclass(frozen=True, kw_only=True)
 class MeshJob:
-    """What every job of a mesh has.
+    """Fields of every job of a mesh.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class MeshJob:
 
 @dataclass(frozen=True, kw_only=True)
 class KernelResult:
-    """What a kernel did.
+    """Result of a kernel.
 
     Attributes
     ----------
@@ -122,7 +122,7 @@ class KernelJob(MeshJob):
 
 @dataclass(frozen=True, kw_only=True)
 class CollectiveResult:
-    """What a collective did.
+    """Result of a collective.
 
     Attributes
     ----------
@@ -288,7 +288,7 @@ class GenerateJob(MeshJob):
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayGemmResult:
-    """What a product did.
+    """Result of a product.
 
     Attributes
     ----------

@@ -84,7 +84,7 @@ class MeshRecorder:
         self._piece: int | None = None
 
     def start(self, panel: Sequence[str] = ()) -> None:
-        """Begin; ``panel`` are names of counters that somebody else samples."""
+        """Begin; ``panel`` are names of counters that another recorder samples."""
         report_event(kind="trace", panel=list(panel), mesh=self._mesh.names)
         cocotb.start_soon(self._watch_program())
 

@@ -107,7 +107,7 @@ class StreamMonitor(_Port):
     pause : Pause, optional
         Whether not to be ready in a cycle.
     passive : bool
-        Whether somebody else drives ``ready``, and this one only listens.
+        Whether another agent drives ``ready``, and this one only observes.
 
     Attributes
     ----------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What can be wrong with a model file."""
+"""Errors of model files."""
 
 from __future__ import annotations
 

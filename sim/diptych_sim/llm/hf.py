@@ -126,7 +126,7 @@ _REQUIRED: Mapping[str, tuple[str, tuple[object, ...]]] = {
     "mlp_bias": ("Bias of the gated network", (False,)),
     "quantization_config": ("Quantization", (None,)),
 }
-"""What we can run, by key of config.json; an absent key means the first value."""
+"""Supported values by key of config.json; an absent key means the first value."""
 
 
 def _config(settings: Mapping[str, Any]) -> ModelConfig:

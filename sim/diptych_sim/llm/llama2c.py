@@ -101,7 +101,7 @@ def _config(path: Path, header: bytes, size: int) -> ModelConfig:
         )
     except ValueError as error:
         raise ModelFileError(f"Model file {path} must be a llama2.c file: {error}") from error
-    # Two tables of rotary cosines and sines, which nobody reads, close the file.
+    # Two tables of rotary cosines and sines, which are unused, close the file.
     expected = _HEADER.size + 4 * (config.parameters + context * config.head_dim)
     if size != expected:
         what = "truncated to" if size < expected else "of another format with"

@@ -14,7 +14,7 @@ from diptych_sim.llm.tokenizer import Tokenizer
 __all__ = ["BUILTIN", "LoadedModel", "calibration_text", "held_out_text", "load_model"]
 
 BUILTIN = "builtin"
-"""What the bundled model is called."""
+"""Name of the bundled model."""
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 """Where the bundled model's files are."""
 

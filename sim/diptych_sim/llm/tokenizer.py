@@ -124,7 +124,7 @@ class TextStream:
         return self._decoder.decode(piece)
 
     def finish(self) -> str:
-        """What is left at the end; a character cut short reads as U+FFFD."""
+        """Return the rest at the end; a character cut short reads as U+FFFD."""
         return self._decoder.decode(b"", final=True)
 
 

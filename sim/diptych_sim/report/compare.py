@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What changed from one run to another."""
+"""Differences between two runs."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a run folder holds besides the run itself: tables and timeline, made from its records."""
+"""Derived files of a run folder: tables and timeline, made from its records."""
 
 from __future__ import annotations
 

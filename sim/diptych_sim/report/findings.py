@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What limited a run, in sentences made of its own figures."""
+"""Limits of a run, in sentences made of its own figures."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Roof:
-    """What can be done at most: MACs a cycle, and bytes a cycle of the memory that feeds them."""
+    """Peaks of a machine: MACs a cycle, and bytes a cycle of the memory that feeds them."""
 
     peak: float
     bandwidth: float

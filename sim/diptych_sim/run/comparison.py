@@ -47,7 +47,7 @@ class GoldenSequence:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What was compared, and the first difference.
+    """Extent of a comparison, and the first difference.
 
     Attributes
     ----------

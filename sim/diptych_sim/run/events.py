@@ -22,7 +22,7 @@ OnEvent = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What the machine wrote after a prompt, and in which cycles."""
+    """Tokens that the machine wrote after a prompt, and their cycles."""
 
     prompt: list[int]
     expected: list[int]

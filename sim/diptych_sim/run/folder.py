@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a run leaves behind for reports: the format of a run folder, and its reader.
+"""Run folders: their format, and their reader.
 
 ``diptych generate --out DIR`` writes into ``DIR``, while it runs:
 
@@ -161,7 +161,7 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """What is in a run folder.
+    """Contents of a run folder.
 
     Attributes
     ----------

@@ -18,7 +18,7 @@ __all__ = ["KernelRun", "kernel_job", "run_kernel"]
 
 @dataclass(frozen=True, kw_only=True)
 class KernelRun:
-    """What a kernel computed, and what was counted.
+    """Results and counters of a kernel.
 
     Attributes
     ----------

@@ -20,7 +20,7 @@ from diptych_sim.train.network import Network
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a training run is made of.
+    """Parameters of a training run.
 
     The run ends after ``steps`` or ``minutes``, whichever comes first; the learning rate follows
     whichever is further along.

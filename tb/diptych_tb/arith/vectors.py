@@ -27,7 +27,7 @@ Columns = dict[str, Ints]
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """What a test needs to know of one block.
+    """A block under test.
 
     Parameters
     ----------

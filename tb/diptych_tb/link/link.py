@@ -85,7 +85,7 @@ def _handoff(
 
 
 class _Memory:
-    """What packets write into the tiles of all rows; no byte twice."""
+    """Contents that packets write into the tiles of all rows; no byte twice."""
 
     def __init__(self) -> None:
         self.cells: dict[Cell, int] = {}

@@ -50,7 +50,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What was compared, and the first difference."""
+    """Extent of a comparison, and the first difference."""
 
     first: Difference | None
     registers: int

@@ -102,7 +102,7 @@ class RouterMesh(wiring.Component):
 
 
 class Network:
-    """What routes deliver: each color of a router takes what its route says, in order.
+    """Deliveries of routes: each color of a router takes what its route says, in order.
 
     What arrives where, and in which order, does not depend on time.
 

@@ -48,7 +48,7 @@ def _random_paths(rng: random.Random, names: int) -> list[list[Path]]:
 
 
 class _Switch:
-    """What a color receives at each port, and what becomes of it."""
+    """Words of a color at each port, and their results."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths

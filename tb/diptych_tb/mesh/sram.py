@@ -25,7 +25,7 @@ class _Reader:
         self.data = getattr(dut, f"{name}__data")
         self.asked: int | None = None
         self.shows: int | None = None
-        """What ``data`` must be; None until the first read."""
+        """Expected ``data``; None until the first read."""
         self.valid.value = 0
 
 

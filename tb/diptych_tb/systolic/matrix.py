@@ -38,7 +38,7 @@ BLANK = {str(name): 0 for name, _ in MATRIX} | {
 
 @dataclass
 class Command:
-    """What a command is made of; addresses in bytes, ``x_other`` and ``w_other`` in lines."""
+    """Fields of a command; addresses in bytes, ``x_other`` and ``w_other`` in lines."""
 
     places: dict[str, int]
     k: int

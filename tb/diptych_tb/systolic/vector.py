@@ -94,7 +94,7 @@ class _Memories:
                     self.accesses[name] += 1
                     data.value = cells(int(address.value))
                 elif self._stall():
-                    # What was not asked for is nobody's business.
+                    # Other bytes are not compared.
                     data.value = random.getrandbits(len(data))
 
 

@@ -76,7 +76,7 @@ def field_of(layout: data.StructLayout, bits: int) -> dict[str, int]:
 
 
 class Label(NamedTuple):
-    """What a command is part of, for people: a layer (None outside of layers), an operation."""
+    """The part of a model that a command belongs to: a layer (None outside of layers), an operation."""
 
     layer: int | None
     operation: str
@@ -221,7 +221,7 @@ class CommandList:
 
 @dataclass(frozen=True)
 class PrefillProgram:
-    """What the HBM holds, and where the commands begin."""
+    """Contents of the HBM, and the address of the commands."""
 
     hbm: bytes
     program_address: int

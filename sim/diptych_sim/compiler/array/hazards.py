@@ -27,7 +27,7 @@ class _Access(NamedTuple):
 
 @dataclass
 class Hazards:
-    """What commands did to memories, in program order."""
+    """Accesses of commands to memories, in program order."""
 
     _accesses: dict[str, list[_Access]] = field(default_factory=dict)
 

@@ -30,7 +30,7 @@ _HALVES: dict[tuple[Queue, str], tuple[str, str]] = {
     (Queue.VECTOR, "extent"): ("rows", "n_tiles"),
     (Queue.VECTOR, "first"): ("first", "first_state"),
 }
-"""What the lower and the upper half of a field are."""
+"""Names of the lower and the upper half of a field."""
 _EXTRA = {VectorOp.GATE: ("sums2", "parameters2"), VectorOp.ARGMAX: ("limit", "bits")}
 _NAMED: dict[str, type[Enum]] = {"causal": Causal, "start": Start}
 

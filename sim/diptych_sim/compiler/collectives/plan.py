@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a collective does: moves of each tile, and routes of each color."""
+"""Plan of a collective: moves of each tile, and routes of each color."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class LayerWriter:
     def overlapped(self, receive: Piece, launch: Piece) -> None:
         """Launch a product of each sequence beside the results of the one before.
 
-        A product may start before somebody receives its results: they wait in the fabric, and
+        A product may start before its RECEIVE: the results wait in the fabric, and
         whoever comes first needs nothing of them.
         """
         first, *others = self.active

@@ -115,7 +115,7 @@ class Placement:
 
 
 _SECOND_OPERANDS = {"normed", "query", "powers", "context", "hidden", "rope"}
-"""What meets weights, keys, values and what is rotated: two words that a step reads are an odd
+"""Second operands of products and rotations: two words that a step reads are an odd
 number of words apart, so that they never lie in the same bank."""
 
 

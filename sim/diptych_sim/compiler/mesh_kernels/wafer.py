@@ -72,7 +72,7 @@ class At(IntEnum):
 
 @dataclass(frozen=True)
 class Wafer:
-    """What enters a mesh, and what each tile must hold then.
+    """Words that enter a mesh, and the contents that each tile must have then.
 
     Attributes
     ----------

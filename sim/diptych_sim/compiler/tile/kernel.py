@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a kernel on the mesh is made of: packets that load it, start it, and read its results."""
+"""Parts of a kernel on the mesh: packets that load it, start it, and read its results."""
 
 from __future__ import annotations
 

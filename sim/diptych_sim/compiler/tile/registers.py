@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the registers of a tile hold in a decode program."""
+"""Registers of a tile in a decode program."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def check_routes(tables: RouteTables) -> None:
     A color of a router may wait for a credit of the next one, and with several sources for
     wavelets of each. Refused are: a route that leads off the mesh, except west to the host; two
     sources into one color of a router that does not combine, be they two ports or two colors; a
-    color that nobody takes, or that nobody sends; colors that wait for each other in a cycle.
+    color without a receiver, or without a sender; colors that wait for each other in a cycle.
     Positions of a switch are looked at as if all of them were taken, and wavelets that a core
     sends only after it has received others are not.
 

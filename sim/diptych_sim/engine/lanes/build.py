@@ -34,14 +34,14 @@ __all__ = ["Code", "Compiled", "compile_design", "compile_driver"]
 
 HERE = Path(__file__).parent
 PACKAGES = ("diptych", "diptych_sim.engine")
-"""What the source of a class for lanes depends on, beside its parameters and versions."""
+"""Packages that the C++ of a class depends on, beside its parameters and versions."""
 _BYTES_A_SECOND = 80_000
 """What a core compiles of a source, about."""
 FLAGS = ("-std=gnu++17", "-fPIC", "-shared", "-fno-strict-aliasing", "-w", "-pthread")
 
 
 class Code(ctypes.Structure):
-    """What the driver knows of a design."""
+    """The driver's description of a design."""
 
     _fields_ = (
         ("cycle", ctypes.c_void_p),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What is to be known of a compiled design: where its ports, registers and memories are."""
+"""Interface of a compiled design: places of its ports, registers and memories."""
 
 from __future__ import annotations
 

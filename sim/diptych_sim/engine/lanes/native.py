@@ -10,7 +10,7 @@ from .build import Code
 __all__ = ["EXCHANGE", "Field", "Link", "NativeWord", "with_prototypes"]
 
 EXCHANGE = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, ctypes.c_long)
-"""What the driver calls to reach other machines."""
+"""Type of the driver's callback that exchanges borders with other processes."""
 
 
 class NativeWord(ctypes.Structure):

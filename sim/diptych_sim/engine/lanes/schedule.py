@@ -36,7 +36,7 @@ class Region:
 
 @dataclass
 class Commit:
-    """What happens at the clock edge to a register, by a memory read or by a memory write.
+    """A change at the clock edge: of a register, by a memory read or by a memory write.
 
     Registers of a bit that keep their values together are one.
     """
