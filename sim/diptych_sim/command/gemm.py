@@ -40,10 +40,10 @@ MESH_ONLY = ("algorithm",)
 
 def _check_panel(mesh: Size | None) -> None:
     """Refuse options that the panel does not have."""
-    others, why = (MESH_ONLY, "with") if mesh is None else (ARRAY_ONLY, "without")
+    others, verb = (MESH_ONLY, "requires") if mesh is None else (ARRAY_ONLY, "excludes")
     for name in others:
         if click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise Refused(f"--{name.replace('_', '-')} must come {why} a mesh (--mesh)")
+            raise Refused(f"--{name.replace('_', '-')} {verb} a mesh (--mesh)")
 
 
 @click.command()
