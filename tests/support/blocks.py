@@ -25,7 +25,6 @@ TESTED_WITH = {
     "square": [ARITH.format("square")],
     # link; two rooms have a receiver and a transmitter, and two a panel
     "channel": ["link/test_link.py"],
-    "layout": ["link/test_link.py"],
     "link_receiver": ["link/test_link.py"],
     "link_transmitter": ["link/test_link.py"],
     # memory
@@ -37,12 +36,11 @@ TESTED_WITH = {
     # mesh
     "color_buffers": ["mesh/test_router.py"],
     "core": [TILE.format("core")],
-    "credits": ["mesh/test_router.py"],
     "decode_panel": ["run/test_decode.py"],
     "host_port": ["run/test_decode.py"],
     "operand_sequencer": [TILE.format("operand_sequencer")],
     "receiver": [TILE.format("receiver")],
-    "tasks": [TILE.format("tasks")],
+    "tasks": [TILE.format("tasks"), "mesh/test_task_scheduler.py"],
     "transmitter": [TILE.format("transmitter")],
     "vector_pipe": [TILE.format("vector_pipe")],
     # systolic

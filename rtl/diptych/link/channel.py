@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, ShapeLike, Signal, Value, unsigned
+from amaranth.hdl import Module, Mux, ShapeLike, Signal, Value, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -25,7 +25,7 @@ class Delay(wiring.Component):
     i : :py:`In(shape)`
         The word.
     o : :py:`Out(shape)`
-        The word of ``latency`` cycles ago.
+        The word of ``latency`` cycles ago; 0 until what was sent after the reset arrives.
     """
 
     i: Any
@@ -47,8 +47,12 @@ class Delay(wiring.Component):
         place = Signal(range(self.latency))
         following = Signal(range(self.latency))
         wrap = place == self.latency - 1
+        # The memory holds words from before the reset until it has been written once.
+        filled = Signal()
         m.d.sync += place.eq(0)
-        with m.If(~wrap):
+        with m.If(wrap):
+            m.d.sync += filled.eq(1)
+        with m.Else():
             m.d.sync += place.eq(place + 1)
             m.d.comb += following.eq(place + 1)
         write = storage.write_port()
@@ -58,6 +62,6 @@ class Delay(wiring.Component):
             write.addr.eq(place),
             write.data.eq(Value.cast(self.i)),
             read.addr.eq(following),
-            Value.cast(self.o).eq(read.data),
+            Value.cast(self.o).eq(Mux(filled, read.data, 0)),
         ]
         return m

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Assert, Cat, Module, Mux, ResetSignal, Signal, unsigned
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -121,7 +121,5 @@ class ColorBuffers(wiring.Component):
                 ),
             ]
 
-        m.d.sync += Assert(
-            ResetSignal() | ~(push & full).any(), "A color's buffer must not overflow"
-        )
+        m.d.sync += Assert(~(push & full).any(), "A color's buffer must not overflow")
         return m

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Assert, Module, ResetSignal, Signal
+from amaranth.hdl import Assert, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -66,7 +66,6 @@ class Credits(wiring.Component):
             ]
 
         m.d.sync += Assert(
-            ResetSignal() | ~(fours & (ones | twos)).any(),
-            "Credits must not exceed the receiver's buffers",
+            ~(fours & (ones | twos)).any(), "Credits must not exceed the receiver's buffers"
         )
         return m

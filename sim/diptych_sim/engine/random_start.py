@@ -10,19 +10,23 @@ __all__ = ["BUILD_ARGUMENTS", "run_arguments", "without_initial_values"]
 BUILD_ARGUMENTS = ("--x-assign", "unique", "--x-initial", "unique")
 """Of Verilator: what has no value gets one when the run starts."""
 
-_REGISTER = re.compile(
-    r"^(  reg (?:\[\d+:\d+\] )?(?!\\\$auto\$)\S+ ?) = \d+'h[0-9a-f]+;$", re.MULTILINE
-)
+_REGISTER = re.compile(r"^(  reg (?:\[\d+:\d+\] )?\S+ ?) = \d+'[hd][0-9a-f]+;$", re.MULTILINE)
 _MEMORY = re.compile(r"^  initial begin\n(?:    \S+ ?\[\d+\] = \d+'h0+;\n)+  end\n", re.MULTILINE)
+
+_ASSERTION = re.compile(
+    r"^    if \((.+)\) begin\n(?=      if \(!.+\)\n        \$write)", re.MULTILINE
+)
 
 
 def without_initial_values(source: Source) -> Source:
     """Return Verilog of Amaranth in which only the reset gives registers their values.
 
-    Memories with nothing but zeros lose their contents; tables keep theirs.
+    Memories with nothing but zeros lose their contents; tables keep theirs. Assertions hold from
+    the reset on.
     """
     file, text = source
-    return file, _MEMORY.sub("", _REGISTER.sub(r"\1;", text))
+    text = _MEMORY.sub("", _REGISTER.sub(r"\1;", text))
+    return file, _ASSERTION.sub(r"    if (!rst && (\1)) begin\n", text)
 
 
 def run_arguments(seed: int) -> list[str]:
