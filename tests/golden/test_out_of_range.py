@@ -9,13 +9,13 @@ import re
 
 import numpy as np
 import pytest
-from support.command import command
-from support.hf_folder import write_folder
 
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.golden.float_reference import FloatReference
 from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.llm.load import load_model
+from support.command import command
+from support.hf_folder import write_folder
 
 PANEL = ("--mesh", "1x1", "--sram-bytes", "65536")
 COMMANDS = [["evaluate", "--windows", "1"], ["program", *PANEL], ["generate", *PANEL]]
