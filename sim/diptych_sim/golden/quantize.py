@@ -34,6 +34,8 @@ class WeightError(ValueError):
         self.layer, self.name = layer, name
 
 
+_NOTHING = 1e-6
+"""Activations below it are 0."""
 _SMALLEST = 2.0**-48
 """A scale below it makes 0 of any integer, also with a row's largest magnitude of 2**15."""
 
@@ -125,7 +127,12 @@ def quantize(
     _check_finite(model, acts)
 
     def largest(name: str, headroom: float) -> float:
-        return max(float(np.abs(acts[name]).max()) * headroom, 1e-6)
+        return max(float(np.abs(acts[name]).max()) * headroom, _NOTHING)
+
+    def of_act(name: str, value: ArrayLike) -> ArrayLike:
+        """Return a scale to an activation, which may be anything if that is always nothing."""
+        dead = float(np.abs(acts[name]).max()) < _NOTHING
+        return np.minimum(value, 2.0**15) if dead else value
 
     residual_step = largest("residual", HEADROOM) / 32767
     square_shift = max(0, math.ceil(math.log2(c.dim)) - 1)
@@ -161,12 +168,12 @@ def quantize(
                 w_gate=wg,
                 w_up=wu,
                 w_down=wd,
-                q_scale=_scale(sq * norm_step / q_step, i, "wq"),
-                k_scale=_scale(sk * norm_step / k_step, i, "wk"),
-                v_scale=_scale(sv * norm_step / v_step, i, "wv"),
+                q_scale=_scale(of_act(f"{i}.q", sq * norm_step / q_step), i, "wq"),
+                k_scale=_scale(of_act(f"{i}.k", sk * norm_step / k_step), i, "wk"),
+                v_scale=_scale(of_act(f"{i}.v", sv * norm_step / v_step), i, "wv"),
                 o_scale=_scale(so * context_step / residual_step, i, "wo"),
                 gate_scale=_scale(sg * norm_step / gate_step, i, "w_gate"),
-                up_scale=_scale(su * norm_step / up_step, i, "w_up"),
+                up_scale=_scale(of_act(f"{i}.up", su * norm_step / up_step), i, "w_up"),
                 down_scale=_scale(sd * hidden_step / 127 / residual_step, i, "w_down"),
                 score_scale=int(_scale(score_step * math.log2(math.e) * 256, i, "wq")),
                 context_scale=int(_scale(v_step / context_step, i, "wv")),
@@ -187,7 +194,7 @@ def quantize(
         embedding_scale=_scale(embedding_step / residual_step, None, "embedding"),
         layers=tuple(layers),
         output=output,
-        output_scale=_scale(so * norm_step / logit_step, None, "final_norm"),
+        output_scale=_scale(of_act("logits", so * norm_step / logit_step), None, "final_norm"),
         logit_bits=logit_bits,
         rope=numbers.rope_table(c.context, c.head_dim, c.rope_theta),
         square_shift=square_shift,
