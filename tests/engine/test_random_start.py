@@ -22,17 +22,23 @@ class _Block(wiring.Component):
         wide = Signal(9, init=300)
         toggle = Signal()
         count = Signal(32)
+        phase = Signal(3, init=5)
         looks, keeps = table.read_port(domain="comb"), store.read_port(domain="comb")
         put = store.write_port()
         m.d.comb += [
             looks.addr.eq(self.i),
             keeps.addr.eq(self.i),
-            put.en.eq(toggle),
+            put.en.eq(toggle & self.i[0]),
             put.addr.eq(self.i),
             put.data.eq(wide),
-            self.o.eq(looks.data + keeps.data + wide + toggle + count),
+            self.o.eq(looks.data + keeps.data + wide + toggle + count + phase),
         ]
-        m.d.sync += [wide.eq(wide + 1), toggle.eq(~toggle), count.eq(count + 1)]
+        m.d.sync += [
+            wide.eq(wide + 1),
+            toggle.eq(~toggle),
+            count.eq(count + 1),
+            phase.eq(phase + 3),
+        ]
         m.d.sync += Assert(wide != 200, "Wide must not be 200")
         return m
 
@@ -41,12 +47,16 @@ def test_only_tables_keep_their_values():
     (source,) = emit_verilog(_Block(), "block")
     file, text = without_initial_values(source)
     assert file == source[0]
-    for register in ("[8:0] wide", "toggle", "[31:0] count"):
+    for register in ("[8:0] wide", "[31:0] count"):
         assert f"  reg {register} = " in source[1]
         assert f"  reg {register};" in text
-    assert "store [3] = 8'h00;" in source[1]
-    assert "store [3] = " not in text
-    assert "table [3] = 8'h67;" in text
+    assert "  reg toggle = 1'h0;" in source[1]
+    assert "  reg toggle = 1'h1;" in text
+    assert "  reg [2:0] phase = 3'h5;" in source[1]
+    assert "  reg [2:0] phase = 3'h2;" in text
+    assert "store[3] = 8'h00;" in source[1]
+    assert "store[3] = " not in text
+    assert "\\table [3] = 8'h67;" in text
     assert text.count("initial begin") == 1
 
 

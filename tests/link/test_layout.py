@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The layout change: contexts of every shape, word by word against the compiler's layout.
 
-Mutations that were tried by hand, each seen to fail: slots that wrap at 8; head words cut to 4
-bits.
+Mutations that were tried by hand, each seen to fail: slots that wrap at 8; words of a head cut to 4
+bits, in addresses or in the place of the low planes.
 """
 
 from diptych.link.layout import LayoutChange

@@ -3,7 +3,9 @@
 
 Mutations that were tried by hand, each seen to fail: TRANSMIT that reads the word again that it has
 sent, or sends at once with SEND; a fence that does not wait for it; received words that do not wait
-while another one writes; a data task that takes control wavelets.
+while another one writes; a data task that takes control wavelets. Of causes: draining and issuing,
+or backpressure and waiting for wavelets, exchanged; a fence's wait as backpressure; a bank conflict
+as computing; products doubled.
 """
 
 import pytest

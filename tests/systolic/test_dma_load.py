@@ -6,7 +6,8 @@ numbers cut to 8 bits; writes that are not waited for; rows without the target's
 the entry before; token numbers of the command before, also of a pick before a gather; of dense
 pieces the beats without those before the first byte, bursts again for each row, a first byte that is
 not skipped, no zeros up to a line's end, bytes of the next piece there; the rest of a beat kept; a
-beat taken before a gather's token numbers.
+beat taken before a gather's token numbers. Of causes: waits exchanged; a wait of a pick as a write, or
+a beat of a later command as its wait.
 """
 
 from functools import partial

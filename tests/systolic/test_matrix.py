@@ -5,7 +5,8 @@ Mutations that were tried by hand, each seen to fail: rows that are skipped in o
 and not in the next; sums of skipped rows; unsigned activations; weights that do not load while
 rows pass; a mask ignored; a cause left out; lines of a group that end with its first; a causal
 product that does not end early, or counts positions by rows; a start for the first column only; the
-next column from the last tile; reads beyond what the pieces hold.
+next column from the last tile; reads beyond what the pieces hold. Of causes: shifting and waiting
+exchanged; the last cycle of draining left out; waits for other engines in another order.
 """
 
 from functools import partial

@@ -11,6 +11,7 @@ Each of these changes to the hardware was seen to fail ``test_matches_the_golden
   one too short, ``sums2`` as ``sums``, a command done before its scales or its rows;
 - lanes: no mask, planes swapped, no lower edge of the clamp in the residual addition, squares not
   shifted, statistics over all lanes or always from zero;
+- causes (``VectorObserver``): draining as starting; waits for two memories exchanged;
 - reductions: the higher lane, or the later tile, of equals; ``epsilon`` dropped.
 """
 
