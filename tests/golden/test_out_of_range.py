@@ -56,6 +56,16 @@ def test_what_is_too_large_is_named(capsys, monkeypatch, tmp_path, arguments, we
     assert re.fullmatch(f"error: Model file {path}: {message}", line), line
 
 
+def test_what_computes_no_number_is_named(capsys, monkeypatch, tmp_path):
+    model = write_folder(tmp_path, config={"rms_norm_eps": 0.0}, weights={"embed": 0.0})
+    status, out, err = command(capsys, monkeypatch, *COMMANDS[0], "--model", model)
+    assert (status, out) == (2, "")
+    message = (
+        r"error: Model file .*: model\.[a-z_.]+ must let the model compute numbers, not NaN .*\n"
+    )
+    assert re.fullmatch(message, err.split("...\n")[-1]), err
+
+
 def test_a_loss_beyond_any_perplexity_is_named(capsys, monkeypatch, tmp_path):
     model = write_folder(tmp_path, weights={"model.norm": 1e6})
     status, out, err = command(capsys, monkeypatch, "evaluate", "--windows", "1", "--model", model)

@@ -78,13 +78,15 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["BPE", "Unigram"])
+@pytest.mark.parametrize(
+    ("kind", "unknown"), [("BPE", True), ("BPE", False), ("Unigram", True)], ids=str
+)
 @pytest.mark.parametrize("fallback", [True, False])
 @pytest.mark.parametrize("text", TEXTS)
-def test_no_text_is_lost_or_becomes_a_mark(tmp_path, kind, fallback, text):
+def test_no_text_is_lost_or_becomes_a_mark(tmp_path, kind, unknown, fallback, text):
     model = write_folder(
         tmp_path,
-        tokenizer=sentence_pieces(kind, fallback=fallback),
+        tokenizer=sentence_pieces(kind, fallback=fallback, unknown=unknown),
         config={"bos_token_id": 1, "eos_token_id": 2},
     )
     tokenizer = load_model(model).tokenizer

@@ -58,7 +58,9 @@ def byte_level(*, without: bytes = b"", bos: bool = False, **model: Any) -> dict
     )
 
 
-def sentence_pieces(kind: str = "BPE", *, fallback: bool = True) -> dict[str, Any]:
+def sentence_pieces(
+    kind: str = "BPE", *, fallback: bool = True, unknown: bool = True
+) -> dict[str, Any]:
     """Return a vocabulary with byte tokens, in which the marks are words as others are."""
     names = ["<unk>", "<s>", "</s>", *(f"<0x{n:02X}>" for n in range(256)), "\u2581", *"abcthes<>"]
     names += ["th", "<s"]
@@ -67,7 +69,7 @@ def sentence_pieces(kind: str = "BPE", *, fallback: bool = True) -> dict[str, An
         model |= {
             "vocab": {name: number for number, name in enumerate(names)},
             "merges": ["t h", "< s", "<s >"],
-            "unk_token": "<unk>",
+            "unk_token": "<unk>" if unknown else None,
             "fuse_unk": True,
         }
     else:

@@ -102,7 +102,7 @@ def _check_finite(model: Model, acts: Mapping[str, Reals]) -> None:
         raise WeightError(
             layer,
             largest_weight(model, layer),
-            "must be small enough for the model to compute numbers, not NaN or infinity",
+            "must let the model compute numbers, not NaN or infinity",
         )
 
 
