@@ -6,7 +6,7 @@ from collections import Counter
 
 from support import blocks
 
-from .campaign import OUTCOMES, RTL, Campaign, TestsFailError, Verdict, sources_of
+from .campaign import OUTCOMES, RTL, BaselineError, Campaign, Verdict, sources_of
 from .faults import draw, faults_of
 
 
@@ -44,7 +44,7 @@ def main(block: str, count: str = "50", seed: str = "1", limit: str = "120") -> 
             verdicts.append(verdict)
             place = f"{index}/{len(drawn)} {verdict.outcome}, {verdict.seconds:.0f} s"
             print(f"{place}: {_line(verdict)}", flush=True)
-    except TestsFailError as error:
+    except BaselineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -22,7 +22,7 @@ from support import blocks
 from .faults import Fault, planted
 from .plugin import JOB, Call, Job, calls
 
-__all__ = ["OUTCOMES", "Campaign", "TestsFailError", "Verdict", "sources_of"]
+__all__ = ["OUTCOMES", "BaselineError", "Campaign", "Verdict", "sources_of"]
 
 OUTCOMES = ("killed", "too long", "survived", "no change", "invalid")
 """Of a fault: a test fails; the time limit ends the tests; all pass; all pass and the Verilog is the
@@ -33,7 +33,7 @@ RTL = ROOT / "rtl"
 ROOMS = {"systolic": "prefill", "mesh": "decode"}
 
 
-class TestsFailError(Exception):
+class BaselineError(Exception):
     """Tests fail without a fault; the message ends with what pytest said."""
 
 
@@ -92,7 +92,7 @@ class Campaign:
 
     Raises
     ------
-    TestsFailError
+    BaselineError
         If a test fails, or none runs, without a fault.
     """
 
@@ -107,7 +107,7 @@ class Campaign:
             status, made = self._run(Path(work), None)
             if status != 0:
                 said = (Path(work) / "pytest.log").read_text().splitlines()[-20:]
-                raise TestsFailError("\n".join(["Tests must pass without a fault", *said]))
+                raise BaselineError("\n".join(["Tests must pass without a fault", *said]))
         self._originals = {call.key for call in made}
 
     def judge(self, fault: Fault) -> Verdict:

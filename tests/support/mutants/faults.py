@@ -125,7 +125,7 @@ class _Finder:
                 children = [value] if value is not None else []
             case ast.If(body=[ast.Raise()]):
                 return
-            case ast.Call(func=ast.Name(name)) if name in NO_HARDWARE:
+            case ast.Call() if _is_no_hardware(node):
                 return
             case _:
                 children = list(ast.iter_child_nodes(node))
@@ -165,7 +165,7 @@ class _Finder:
                 if isinstance(value, ast.List) and len(value.elts) > 1:
                     for element in value.elts:
                         yield self._fault("dropped", element, "*()")
-                else:
+                elif not _is_no_hardware(value):
                     yield self._fault("dropped", node, "pass")
             case ast.Assign(targets=[ast.Attribute(value=ast.Name("m"), attr="next")]):
                 yield self._fault("dropped", node, "pass")
@@ -207,6 +207,13 @@ class _Finder:
         return Fault(
             file=self._file, line=node.lineno, kind=kind, start=start, end=end, old=old, new=new
         )
+
+
+def _is_no_hardware(node: ast.AST) -> bool:
+    match node:
+        case ast.Call(func=ast.Name(name)):
+            return name in NO_HARDWARE
+    return False
 
 
 def _is_domain(target: ast.AST) -> bool:
