@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """``make mutants``: plants random faults in a block and prints those that no test sees."""
 
+import signal
 import sys
 from collections import Counter
 
@@ -58,4 +59,6 @@ def main(block: str, count: str = "50", seed: str = "1", limit: str = "120") -> 
 
 
 if __name__ == "__main__":
+    # The tests of a mutant are a process group of their own, which must not stay.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main(*(sys.argv[1:] or [""])))
