@@ -23,6 +23,10 @@ BLOCKS ?=
 # The block that make tb tests, and whether its slow tests run, too.
 BLOCK ?=
 SLOW ?=
+# Faults that make mutants plants, the seed that chooses them, and seconds for the tests of each.
+N ?= 50
+SEED ?= 1
+LIMIT ?= 120
 # Further options, as they are.
 ARGS ?=
 
@@ -33,14 +37,14 @@ DEV := .venv/.ready-dev
 DOCS := .venv/.ready-docs
 
 # Variables go to the command through the environment, so that no prompt is read as shell.
-export PROMPT TOKENS MODEL MESH ARRAY ENGINE OUT FROM TO BLOCKS BLOCK
+export PROMPT TOKENS MODEL MESH ARRAY ENGINE OUT FROM TO BLOCKS BLOCK N SEED LIMIT
 options = $(if $(PROMPT),--prompt "$$PROMPT") $(if $(TOKENS),--tokens "$$TOKENS") \
 	$(if $(MODEL),--model "$$MODEL") $(if $(MESH),--mesh "$$MESH") \
 	$(if $(ARRAY),--array "$$ARRAY") $(if $(ENGINE),--engine "$$ENGINE") \
 	$(if $(OUT),--out "$$OUT") $(ARGS)
 
-.PHONY: help setup sim sim-prefill sim-decode report waves test test-slow tb lint format docs verilog model \
-	bench clean distclean
+.PHONY: help setup sim sim-prefill sim-decode report waves test test-slow tb mutants lint format docs verilog \
+	model bench clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -92,7 +96,7 @@ waves: $(READY) ## The same, recording build/waves/diptych.fst and save files fo
 		$(if $(TO),--to "$$TO") $(if $(BLOCKS),--wave-blocks "$$BLOCKS") $(options)
 
 # A test on each core; numbers of threads in each would only wait for each other.
-test test-slow tb: export OPENBLAS_NUM_THREADS ?= 1
+test test-slow tb mutants: export OPENBLAS_NUM_THREADS ?= 1
 
 test: $(DEV) ## Run the tests, except the slow ones
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m 'not slow' $(ARGS)
@@ -102,6 +106,9 @@ test-slow: $(DEV) ## Run the slow tests
 
 tb: $(DEV) ## Run the tests of one block, BLOCK=router; SLOW=1 adds the slow ones
 	@$(BIN)/python tests/support/blocks.py "$$BLOCK" -v -n $(JOBS) $(if $(SLOW),,-m 'not slow') $(ARGS)
+
+mutants: $(DEV) ## Plant N=50 random faults in BLOCK=router, SEED=1; print those that its tests do not see
+	@PYTHONPATH=tests $(BIN)/python -m support.mutants "$$BLOCK" "$$N" "$$SEED" "$$LIMIT"
 
 lint: $(DEV) ## Check style and types
 	@$(BIN)/ruff check .

@@ -3,7 +3,8 @@
 
 Mutations that were tried by hand, each seen to fail: a request withdrawn when the end arrives;
 ``finished`` with beats under way; semaphores not taken, or signaled at the start; fields
-remembered from the program before; the fields of another set.
+remembered from the program before; the fields of another set; semaphores of 5 bits; 9 commands at a
+time; the waits for two engines exchanged.
 """
 
 from diptych.systolic.queues import CommandQueues
@@ -18,4 +19,9 @@ def test_keeps_the_order():
         test_module="diptych_tb.systolic.queues",
         options=RANDOM_START,
     )
-    assert_ran(ran, "keeps_the_order")
+    assert_ran(
+        ran,
+        "keeps_the_order",
+        "counts_semaphores_and_commands",
+        "tells_for_which_engine_matrix_waits",
+    )

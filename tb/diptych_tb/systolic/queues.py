@@ -12,12 +12,14 @@ from diptych.systolic.isa import LOAD, MATRIX, STORE, VECTOR, Queue
 from diptych_sim.compiler.array.commands import CommandList
 from diptych_sim.host.axi_checker import AxiReadChecker
 from diptych_sim.host.clocking import start_clock_and_reset
-from diptych_sim.host.streams import StreamMonitor, sometimes
+from diptych_sim.host.streams import Pause, StreamMonitor, sometimes
 from diptych_tb.memory.axi import AxiReadMemory
 
 LAYOUTS = {Queue.LOAD: LOAD, Queue.MATRIX: MATRIX, Queue.VECTOR: VECTOR, Queue.STORE: STORE}
 NUMBER = {Queue.LOAD: "hbm", Queue.MATRIX: "x", Queue.VECTOR: "sums", Queue.STORE: "hbm"}
 """Field of each layout that tells a command's number."""
+STARTED = 8
+"""Commands that an engine may take before the first is done."""
 
 
 def _program(rng: random.Random, count: int) -> tuple[CommandList, list[list[int]]]:
@@ -51,11 +53,18 @@ class _Engine:
         self.done.value = 0
         self._dut, self._rng, self._busy, self._stall = dut, rng, busy, stall
 
-    def start(self, commands: CommandList, after: list[list[int]], ran: list[int]) -> None:
-        rng, stall = self._rng, self._stall
-        pause = sometimes(rng, stall)
+    def start(
+        self,
+        commands: CommandList,
+        after: list[list[int]],
+        ran: list[int],
+        pause: Pause | None = None,
+    ) -> None:
+        pause = pause or sometimes(self._rng, self._stall)
         monitor = StreamMonitor(self._dut, self.name, LAYOUTS[self.queue], pause)
         self.taken: list[int] = []
+        self.completed = 0
+        self.most_at_a_time = 0
         self._started: CocotbQueue[int] = CocotbQueue()
         self.tasks = [
             monitor.task,
@@ -86,7 +95,8 @@ class _Engine:
             assert fields == command.fields, f"wrong fields of command {number}"
             self.taken.append(number)
             self._started.put_nowait(number)
-            assert self._started.qsize() <= 8, "too many commands at a time"
+            self.most_at_a_time = max(self.most_at_a_time, len(self.taken) - self.completed)
+            assert self.most_at_a_time <= STARTED, "too many commands at a time"
 
     async def _run(self, ran: list[int]) -> None:
         clk = self._dut.clk
@@ -97,6 +107,7 @@ class _Engine:
             self.done.value = 1
             await RisingEdge(clk)
             self.done.value = 0
+            self.completed += 1
 
 
 @cocotb.test(timeout_time=2, timeout_unit="ms")
@@ -146,3 +157,65 @@ async def keeps_the_order(dut: Any, busy: int, stall: float, wait: float) -> Non
             counted = [int(dut[f"count_{queue}_{what}"].value) for queue in queues]
             assert sum(counted) == started, what
         await RisingEdge(dut.clk)
+
+
+async def _run(
+    dut: Any, commands: CommandList, engines: list[_Engine], pauses: dict[Queue, Pause]
+) -> list[int]:
+    """Start a program; return the list of the commands that are done, as it grows."""
+    code = b"".join(word.to_bytes(4, "little") for word in commands.words())
+    memory = AxiReadMemory(dut, "axi", bytearray(code + bytes(64)))
+    dut.start.value = 0
+    await start_clock_and_reset(dut)
+    memory.start()
+    ran: list[int] = []
+    for engine in engines:
+        after: list[list[int]] = [[] for _ in commands.commands]
+        engine.start(commands, after, ran, pauses.get(engine.queue))
+    dut.program.value = 0
+    dut.start.value = 1
+    await RisingEdge(dut.clk)
+    dut.start.value = 0
+    return ran
+
+
+@cocotb.test(timeout_time=50, timeout_unit="us")
+async def counts_semaphores_and_commands(dut: Any) -> None:
+    """All loads are done before the first command that waits for one of them starts."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    commands = CommandList()
+    loads = [commands.add(Queue.LOAD, 0, hbm=number) for number in range(50)]
+    for number in loads:
+        commands.add(Queue.MATRIX, 0, after=[number], x=len(commands.commands))
+    engines = [_Engine(dut, queue, rng, 30, 0.0) for queue in Queue]
+    ran: list[int] = []
+    pauses = {Queue.MATRIX: lambda: len(ran) < len(loads)}
+    ran = await _run(dut, commands, engines, pauses)
+    while not dut.finished.value:
+        await RisingEdge(dut.clk)
+    assert len(ran) == len(commands.commands)
+    assert engines[Queue.LOAD.value].most_at_a_time == STARTED
+
+
+@cocotb.test(timeout_time=50, timeout_unit="us")
+@cocotb.parametrize(bit_of=[(0, "LOAD"), (1, "VECTOR"), (2, "STORE")])
+async def tells_for_which_engine_matrix_waits(dut: Any, bit_of: tuple[int, str]) -> None:
+    bit, name = bit_of
+    other = Queue[name]
+    rng = random.Random(cocotb.RANDOM_SEED)
+    commands = CommandList()
+    fields: dict[str, Any] = {NUMBER[other]: 0}
+    commands.add(other, 0, **fields)
+    commands.add(Queue.MATRIX, 0, after=[0], x=1)
+    ran: list[int] = []
+    held = True
+    engines = [_Engine(dut, queue, rng, 1, 0.0) for queue in Queue]
+    ran = await _run(dut, commands, engines, {other: lambda: held})
+    await ClockCycles(dut.clk, 100)
+    assert ran == []
+    assert int(dut.matrix_waits.value) == 1 << bit
+    held = False
+    while not dut.finished.value:
+        await RisingEdge(dut.clk)
+    assert ran == [0, 1]
+    assert int(dut.matrix_waits.value) == 0
