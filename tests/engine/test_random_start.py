@@ -10,6 +10,9 @@ from diptych_sim.engine.random_start import run_arguments, without_initial_value
 
 
 class _Block(wiring.Component):
+    i: Signal
+    o: Signal
+
     def __init__(self):
         super().__init__({"i": In(4), "o": Out(8)})
 
