@@ -6,12 +6,15 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import cocotb_tools.config
 
 from diptych_sim.cache.store import cache_root, digest, locked, temporary_folder
+from diptych_sim.settings import refused
 
 from .environment import tool_environment
 from .errors import BuildError
@@ -172,6 +175,22 @@ class _Runtime:
                 return
 
 
+@contextmanager
+def _workplace(folder: Path) -> Iterator[Path]:
+    """Make the directory to compile in: beside ``folder``, unless make cannot work there."""
+    if len(str(folder).split()) == 1:
+        with temporary_folder(folder) as path:
+            yield path
+        return
+    place = tempfile.gettempdir()
+    if len(place.split()) != 1:
+        raise refused(
+            "Build cache", "DIPTYCH_CACHE", "a path without spaces, or TMPDIR", folder.parent
+        )
+    with tempfile.TemporaryDirectory(prefix="diptych-", dir=place) as path:
+        yield Path(path)
+
+
 def keep(
     folder: Path,
     *,
@@ -201,7 +220,7 @@ def keep(
     with locked(root / f"{folder.name}.lock"):
         if (folder / files[0]).is_file():
             return True
-        with temporary_folder(folder) as working, temporary_folder(folder) as staging:
+        with _workplace(folder) as working, temporary_folder(folder) as staging:
             work = Workplace(working, tools, label, progress)
             try:
                 produce(work)
