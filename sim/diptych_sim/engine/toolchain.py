@@ -102,16 +102,18 @@ def find_compiler() -> tuple[str, ...]:
     ToolError
         If there is none.
     """
-    return _compiler(os.environ.get("CXX", ""))
-
-
-@cache
-def _compiler(chosen: str) -> tuple[str, ...]:
+    chosen = os.environ.get("CXX", "")
     if not chosen.strip():
         found = shutil.which("g++") or shutil.which("c++")
         if found is None:
             raise ToolError("g++ not found: install a C++ compiler (Debian: apt install g++)")
         return (str(Path(found).absolute()),)
+    return _chosen_compiler(chosen)
+
+
+@cache
+def _chosen_compiler(chosen: str) -> tuple[str, ...]:
+    """Return the compiler that the user chose, once it has compiled and linked something."""
     words = ("C++ compiler", "CXX")
     try:
         name, *arguments = shlex.split(chosen)
