@@ -28,7 +28,9 @@ def test_results_are_as_the_schema_says(kind, monkeypatch, tmp_path):
     path = tmp_path / "result.json"
     words = [*COMMANDS[kind].split(), "--json", str(path)]
     monkeypatch.setattr(sys, "argv", ["diptych", *words])
-    cli.main()
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
     result = json.loads(path.read_text())
     valid(result, kind)
     for key in SCHEMA["$defs"][kind]["required"]:

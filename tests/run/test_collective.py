@@ -158,10 +158,10 @@ def test_refuses_what_there_is_not(parameters, message):
 
 
 def test_refuses_what_does_not_fit():
-    c = build(words=2049)
+    c = build(words=3073)
     message = (
-        r"^Words must be at most 2048, as a vector and its result must fit into 16384 bytes, "
-        r"not 2049$"
+        r"^Words must be at most 3072, as a vector and its result must fit into 24576 bytes, "
+        r"not 3073$"
     )
     with pytest.raises(CollectiveError, match=message):
-        compile_collective(c, np.zeros((3, 5, 2049), np.uint32))
+        compile_collective(c, np.zeros((3, 5, 3073), np.uint32))
