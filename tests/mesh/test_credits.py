@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Credit counters: a credit can be used in the cycle in which it comes, and none is lost.
 
-Mutations that were tried by hand, each seen to fail: a credit that is available a cycle later; a
-credit that is not counted while a wavelet leaves.
+A mutation that was tried by hand, and seen to fail: a credit that is available a cycle later.
 """
 
 from functools import partial

@@ -5,7 +5,7 @@
 Mutations that were tried by hand, each seen to fail: a credit that is not taken; a combining color
 that fires with one source missing; the maximum of unsigned numbers; an arg-max that takes indices of
 keys that lost; a maximum that is the core's word if it has one; a sum without that word; a credit
-that is not taken while another comes back; a buffer that is read one further; turns that are not
+that is not taken while another comes back; one that is available a cycle later; a buffer that is read one further; turns that are not
 taken; the mesh's edge ignored.
 """
 

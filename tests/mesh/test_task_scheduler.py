@@ -2,7 +2,7 @@
 """The task scheduler: what is ready starts, and no activation is lost.
 
 Mutations that were tried by hand, each seen to fail: an activation that is lost in the cycle in
-which its task starts; BLOCK that wins over UNBLOCK; an entry that is active once written.
+which its task starts; active tasks that the reset leaves active.
 """
 
 from functools import partial

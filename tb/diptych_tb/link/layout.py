@@ -39,8 +39,8 @@ class Shape:
 
 
 SHAPES = {
-    "widest heads": Shape(head_dim=128, heads=4, rows=3, positions=7, prompts=1, layers=2),
-    "most heads": Shape(head_dim=32, heads=HEADS, rows=5, positions=8, prompts=2, layers=1),
+    "widest heads": Shape(head_dim=128, heads=4, rows=2, positions=5, prompts=1, layers=2),
+    "most heads": Shape(head_dim=32, heads=HEADS, rows=5, positions=6, prompts=1, layers=1),
     "longest context": Shape(head_dim=4, heads=1, rows=1, positions=2048, prompts=1, layers=1),
     "tallest mesh": Shape(head_dim=64, heads=1, rows=128, positions=131, prompts=1, layers=1),
 }
@@ -51,7 +51,7 @@ def draw(rng: random.Random) -> Shape:
     head_dim = rng.choice([4, 8, 12, 48, 64, 80, 96, 128])
     heads = rng.randint(1, min(HEADS, 2 * SLOT_WORDS // head_dim))
     rows, prompts, layers = rng.choice([1, 2, 3, 7, 16]), rng.randint(1, 3), rng.randint(1, 3)
-    most = max(rows + 1, 6000 // (heads * head_dim * prompts * layers))
+    most = max(rows + 1, 2500 // (heads * head_dim * prompts * layers))
     return Shape(
         head_dim=head_dim,
         heads=heads,
