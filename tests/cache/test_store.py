@@ -6,10 +6,12 @@ Mutations that were tried by hand, each seen to fail: a file taken whatever it h
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from diptych_sim.cache.store import cached_text
+from diptych_sim.settings import cache_folder
 
 
 def test_a_damaged_file_is_made_anew(tmp_path):
@@ -45,3 +47,8 @@ def test_a_failure_leaves_no_file(tmp_path):
     with pytest.raises(ValueError, match=r"^no$"):
         cached_text(tmp_path / "a.txt", produce)
     assert [path.name for path in tmp_path.iterdir()] == ["a.lock"]
+
+
+def test_a_checkout_has_its_cache_in_its_build_folder(monkeypatch):
+    monkeypatch.delenv("DIPTYCH_CACHE", raising=False)
+    assert cache_folder() == Path(__file__).resolve().parents[2] / "build" / "sim"

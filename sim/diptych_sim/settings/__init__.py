@@ -130,7 +130,7 @@ def cache_folder() -> Path:
     SettingError
         If there is no home, and no other folder is set.
     """
-    checkout = Path(__file__).resolve().parents[2]
+    checkout = Path(__file__).resolve().parents[3]
     try:
         if chosen := os.environ.get("DIPTYCH_CACHE"):
             return Path(chosen).absolute()
