@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,7 +11,7 @@ from diptych.config import DEFAULTS
 
 from .core_monitor import count_cycles, watch_waits
 from .core_signals import CoreSignals
-from .fabric import LOAD_COLOR, LinkSignature
+from .fabric import DATA_BITS, LOAD_COLOR, LinkSignature, Wavelet
 from .isa import INSTRUCTION_WORDS, RECEIVED_MAXIMUM, RECEIVED_SQUARES, STATISTIC, Op
 from .router import RouteWrite
 from .scalar_instructions import execute_scalar
@@ -34,11 +34,15 @@ CORE_COUNTERS = (*CAUSES, "macs", "instructions", "sram_read", "sram_write")
 """Names of the core's counters, each a register ``count_<name>``."""
 
 
+RECEIVER, PIPE, LOADER = range(3)
+"""Readers of the wavelets that arrive; TAKE shares one with the vector pipe."""
+
+
 class Core(wiring.Component):
     """Runs tasks: instructions of :mod:`.isa`, in order.
 
     A scalar instruction takes a cycle, and its successor follows at once, also after a branch;
-    LOAD takes 2 and scale functions 4. A vector instruction takes a cycle to issue when its
+    LOAD and TAKE take 2 and scale functions 4. A vector instruction takes a cycle to issue when its
     engine is free.
 
     Parameters
@@ -111,7 +115,6 @@ class Core(wiring.Component):
 
     def _connect(self, m: Module, s: CoreSignals) -> None:
         """Connect the blocks to the SRAM, the loader and the buffers of arriving wavelets."""
-        colors = self.colors
         m.submodules.buffers = s.buffers
         m.submodules.credits = s.credits
         m.submodules.loader = s.loader
@@ -132,23 +135,36 @@ class Core(wiring.Component):
         wiring.connect(m, s.loader.task_write, s.tasks.write)
         wiring.connect(m, s.loader.activation, s.tasks.load_activation)
         wiring.connect(m, s.loader.route_write, wiring.flipped(self.route_write))
-        load_head = getattr(s.buffers, f"head_{LOAD_COLOR}")
         m.d.comb += [
             s.loader.column.eq(self.column),
-            s.loader.i.valid.eq(s.buffers.waiting[LOAD_COLOR]),
-            s.loader.i.payload.eq(load_head.data),
-            s.receiver.waiting.eq(s.buffers.waiting),
+            s.waiting.eq(s.buffers.held | s.buffers.link.announced),
+            s.receiver.waiting.eq(s.waiting),
             s.receiver.write_waits.eq(s.pipe.write_waits),
-            s.receiver.value.eq(s.heads[s.receiver.color]),
-            s.pipe.waiting.eq(s.buffers.waiting.bit_select(s.pipe.color, 1)),
-            s.tasks.waiting.eq(s.buffers.waiting),
-            s.tasks.controls.eq(
-                Cat(getattr(s.buffers, f"head_{k}").control for k in range(colors))
+            s.receiver.value.eq(s.buffers.head[RECEIVER]),
+            s.pipe.waiting.eq(s.waiting.bit_select(s.pipe.color, 1)),
+            s.pipe.value.eq(s.buffers.head[PIPE]),
+            s.tasks.waiting.eq(s.buffers.held),
+            s.tasks.controls.eq(s.buffers.controls),
+            s.buffers.pop[RECEIVER].eq(Mux(s.receiver.pop, 1 << s.receiver.color, 0)),
+            s.buffers.pop[PIPE].eq(
+                Mux(s.pipe.pop, 1 << s.pipe.color, 0) | Mux(s.take, 1 << s.color, 0)
             ),
         ]
+        self._load(m, s)
 
-        with m.If(s.pipe.asks):
-            m.d.comb += s.pipe.value.eq(s.heads[s.pipe.color])
+    def _load(self, m: Module, s: CoreSignals) -> None:
+        """Pass words of load packets to the loader; one that it does not accept is kept."""
+        kept, keeps, comes = Signal(DATA_BITS), Signal(), Signal()
+        m.d.sync += comes.eq(s.buffers.pop[LOADER].any())
+        m.d.comb += [
+            s.loader.i.valid.eq(keeps | comes),
+            s.loader.i.payload.eq(Mux(keeps, kept, s.buffers.head[LOADER])),
+        ]
+        m.d.sync += keeps.eq(s.loader.i.valid & ~s.loader.i.ready)
+        with m.If(comes):
+            m.d.sync += kept.eq(s.buffers.head[LOADER])
+        with m.If(s.waiting[LOAD_COLOR] & (s.loader.i.ready | ~s.loader.i.valid)):
+            m.d.comb += s.buffers.pop[LOADER].eq(1 << LOAD_COLOR)
 
     def _fetch(self, m: Module, s: CoreSignals) -> None:
         """Fetch the next instruction when one completes, or the first of a ready task."""
@@ -246,42 +262,49 @@ class Core(wiring.Component):
 
     def _send_to_ramp(self, m: Module, s: CoreSignals) -> None:
         """Send a wavelet: results of the vector pipe first, then SEND, then TRANSMIT."""
-        wavelet = self.ramp_o.wavelet
+        link = self.ramp_o
+        wavelet = Signal(Wavelet())
+        sends = Signal()
+        credited = Signal(self.colors)
+        m.d.sync += credited.eq(s.credits.two)
         m.d.comb += [
             s.color.eq(s.instruction.count),
-            s.credits.credit.eq(self.ramp_o.credit),
-            s.sends_pipe.eq(
-                s.pipe.o.valid & s.credits.available.bit_select(s.pipe.o.payload.color, 1)
-            ),
+            s.credits.credit.eq(link.credit),
+            s.credits.send.eq(link.announced),
+            s.credits.control.eq(link.announced_control),
+            # A control wavelet that is announced in this cycle is not counted yet.
+            s.sendable.eq(credited & ~Mux(link.announced_control, link.announced, 0)),
+            s.sends_pipe.eq(s.pipe.o.valid & s.sendable.bit_select(s.pipe.o.payload.color, 1)),
             s.pipe.o.ready.eq(s.sends_pipe),
             s.transmitted.eq(
                 s.transmitter.o.valid
-                & s.credits.available.bit_select(s.transmitter.o.payload.color, 1)
+                & s.sendable.bit_select(s.transmitter.o.payload.color, 1)
                 & ~s.sends_pipe
                 & ~s.send
             ),
             s.transmitter.o.ready.eq(s.transmitted),
-            s.buffers.pop.eq(
-                Mux(s.receiver.pop, 1 << s.receiver.color, 0)
-                | Mux(s.pipe.pop, 1 << s.pipe.color, 0)
-                | Mux(s.take, 1 << s.color, 0)
-                | ((s.loader.i.valid & s.loader.i.ready) << LOAD_COLOR)
-            ),
+            sends.eq(s.sends_pipe | s.send | s.transmitted),
         ]
-        m.d.sync += self.ramp_o.valid.eq(s.sends_pipe | s.send | s.transmitted)
+        sent = Signal(Wavelet())
         with m.If(s.transmitted):
-            m.d.comb += s.credits.send.eq(1 << s.transmitter.o.payload.color)
-            m.d.sync += wavelet.eq(s.transmitter.o.payload)
+            m.d.comb += sent.eq(s.transmitter.o.payload)
         with m.If(s.sends_pipe):
-            m.d.comb += s.credits.send.eq(1 << s.pipe.o.payload.color)
-            m.d.sync += wavelet.eq(s.pipe.o.payload)
+            m.d.comb += sent.eq(s.pipe.o.payload)
         with m.If(s.send):
-            m.d.comb += s.credits.send.eq(1 << s.color)
-            m.d.sync += [
-                wavelet.data.eq(s.result),
-                wavelet.color.eq(s.color),
-                wavelet.control.eq(s.instruction.control),
+            m.d.comb += [
+                sent.data.eq(s.result),
+                sent.color.eq(s.color),
+                sent.control.eq(s.instruction.control),
             ]
+        m.d.sync += [
+            link.announced.eq(Mux(sends, 1 << sent.color, 0)),
+            link.announced_control.eq(sends & sent.control),
+            link.valid.eq(link.announced.any()),
+        ]
+        with m.If(sends):
+            m.d.sync += wavelet.eq(sent)
+        with m.If(link.announced.any()):
+            m.d.sync += link.wavelet.eq(wavelet)
 
     @staticmethod
     def _write(m: Module, stored: list[Signal], number: Any, value: Signal) -> None:

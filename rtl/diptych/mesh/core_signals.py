@@ -7,9 +7,9 @@ from amaranth.hdl import Array, Const, Signal
 
 from diptych.arith.functions import ScaleFunction
 
-from .color_buffers import ColorBuffers
 from .credits import Credits
 from .fabric import COLOR_BITS
+from .input_port import InputPort
 from .isa import REGISTERS, Instruction, Tail
 from .loader import TASK_BITS, Loader
 from .operation import VectorOperation
@@ -32,7 +32,8 @@ class CoreSignals:
     """
 
     def __init__(self, *, colors: int, sram_bytes: int) -> None:
-        self.buffers = ColorBuffers(colors=colors)
+        # Wavelets that arrive, for the receiver, for the vector pipe and TAKE, for the loader.
+        self.buffers: Any = InputPort(colors=colors, readers=3)
         self.credits = Credits(colors=colors)
         self.loader = Loader()
         self.sram: Any = Sram(size=sram_bytes)
@@ -41,8 +42,9 @@ class CoreSignals:
         self.receiver = Receiver(colors=colors)
         self.transmitter = Transmitter()
         self.scale = ScaleFunction()
-        # Data of the oldest wavelet of each color.
-        self.heads = Array(getattr(self.buffers, f"head_{k}").data for k in range(colors))
+        # A bit per color: a wavelet may be taken; may be sent.
+        self.waiting = Signal(colors)
+        self.sendable = Signal(colors)
 
         # Program: the instruction at ``pc``; ``done`` when it completes, ``ends`` when it is END.
         self.instruction = Signal(Instruction())
@@ -70,9 +72,11 @@ class CoreSignals:
         is_receive, is_transmit = Signal(), Signal()
         self.is_receive, self.is_transmit = is_receive, is_transmit
 
-        # Ramp: who sends in this cycle, TAKE's pop, and the color of SEND and TAKE.
+        # Ramp: who sends in this cycle, TAKE's pop, and that of the cycle before, and the color of
+        # SEND and TAKE.
         self.send = Signal()
         self.take = Signal()
+        self.taken = Signal()
         self.sends_pipe = Signal()
         self.transmitted = Signal()
         self.color = Signal(COLOR_BITS)

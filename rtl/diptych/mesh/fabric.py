@@ -14,9 +14,19 @@ POSITION_BITS = 2
 POSITIONS = 1 << POSITION_BITS
 """Switch positions that a color of a router may have."""
 BUFFER_DEPTH = 4
-"""Wavelets that each (input port, color) buffer holds: the credits a sender starts with."""
+"""Wavelets that a buffer of one color holds, at the ramp and where a hop takes one cycle."""
 LOAD_COLOR = 0
 """The color of load packets: after reset it is routed from west to ramp and east."""
+
+
+def buffer_depth(hop_cycles: int) -> int:
+    """Wavelets that each (input port, color) buffer holds: the credits a sender starts with.
+
+    A credit comes back 3 cycles after the choice that took it, and 2 later with a register in
+    each direction of the link; the last free entry is used only by the second of two wavelets that
+    follow each other.
+    """
+    return BUFFER_DEPTH * hop_cycles
 
 
 class Port(enum.IntEnum, shape=unsigned(3)):
@@ -131,20 +141,36 @@ class Route(data.StructLayout):
 class LinkSignature(Signature):
     """One direction of a link, as seen by its sender; every member is a register of its driver.
 
-    A sender holds a credit counter per color, :data:`BUFFER_DEPTH` after reset, takes one for
-    each wavelet, and sends a color only while it has one. ``credit`` bit ``k`` is high for one
-    cycle for each wavelet of color ``k`` that left the receiver's buffer.
+    A wavelet is announced in one cycle and transferred in the next: the receiver chooses where it
+    goes while its data are still on their way, so that a hop takes a cycle and the choice another
+    one. A sender holds a credit counter per color, :func:`buffer_depth` after reset, takes one for
+    each wavelet that it announces, and announces a color only while it has one. After a control
+    wavelet it announces the color only when it has all its credits back. ``credit`` bit ``k`` is
+    high for one cycle for each wavelet of color ``k`` that the receiver has chosen to pass on.
 
     Members
     -------
+    announced : :py:`Out(colors)`
+        A bit per color, at most one: a wavelet of that color comes in the next cycle; the
+        receiver cannot refuse it.
+    announced_control : :py:`Out(1)`
+        Its control bit.
     valid, wavelet : :py:`Out(1)`, :py:`Out(Wavelet())`
-        A wavelet is sent; the receiver cannot refuse it.
+        The wavelet that was announced in the cycle before.
     credit : :py:`In(colors)`
         Credits returned.
     """
 
     def __init__(self, colors: int) -> None:
-        super().__init__({"valid": Out(1), "wavelet": Out(Wavelet()), "credit": In(colors)})
+        super().__init__(
+            {
+                "announced": Out(colors),
+                "announced_control": Out(1),
+                "valid": Out(1),
+                "wavelet": Out(Wavelet()),
+                "credit": In(colors),
+            }
+        )
 
 
 class Load(enum.Enum, shape=unsigned(4)):

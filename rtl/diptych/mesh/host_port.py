@@ -66,29 +66,32 @@ class HostPort(wiring.Component):
         left = Signal(5)
         send = Signal()
         sends_word = Signal()
-        available = credits.available[LOAD_COLOR]
+        available = Signal()
+        word = Signal(DATA_BITS)
+        m.d.sync += available.eq(credits.two[LOAD_COLOR])
         m.d.comb += [
             credits.credit.eq(self.link.credit),
             send.eq((left != 0) & available),
             self.words.ready.eq((left == 0) & available),
             sends_word.eq(self.words.valid & self.words.ready),
-            credits.send.eq((send | sends_word) << LOAD_COLOR),
+            credits.send.eq(self.link.announced),
             self.i.ready.eq((left == 0) | (send & (left == 1))),
         ]
-        m.d.sync += self.link.valid.eq(send | sends_word)
+        m.d.sync += [
+            self.link.announced.eq((send | sends_word) << LOAD_COLOR),
+            self.link.valid.eq(self.link.announced.any()),
+            self.link.wavelet.data.eq(word),
+            self.link.wavelet.color.eq(LOAD_COLOR),
+        ]
         with m.If(sends_word):
-            m.d.sync += [
-                self.link.wavelet.data.eq(self.words.payload),
-                self.link.wavelet.color.eq(LOAD_COLOR),
-            ]
+            m.d.sync += word.eq(self.words.payload)
         with m.If(send):
             m.d.sync += [
-                self.link.wavelet.data.eq(words[:DATA_BITS]),
-                self.link.wavelet.color.eq(LOAD_COLOR),
+                word.eq(words[:DATA_BITS]),
                 words.eq(words >> DATA_BITS),
                 left.eq(left - 1),
             ]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [words.eq(self.i.payload.words), left.eq(self.i.payload.count)]
-        m.d.sync += self.back.credit.eq(self.back.valid << self.back.wavelet.color)
+        m.d.sync += self.back.credit.eq(self.back.announced)
         return m

@@ -9,6 +9,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from diptych.arith.requantize import Requantizer
+from diptych.arith.scale import ScaleWord
 from diptych.arith.square import Square
 
 from .isa import Type
@@ -74,7 +75,7 @@ class Receiver(wiring.Component):
     """Executes RECEIVE (:class:`.Op`), with a queue of two instructions.
 
     A wavelet per cycle, unless the read of its scale word or of its addend waits for the SRAM. An
-    element is in memory 4 cycles after its wavelet was taken, or 1 cycle if it is stored unchanged;
+    element is in memory 5 cycles after its wavelet was taken, or 2 if it is stored unchanged;
     the statistics of the instruction are valid 2 cycles later. An unchanged element waits while
     the vector pipe writes.
 
@@ -88,11 +89,11 @@ class Receiver(wiring.Component):
     i : :py:`In(stream.Signature(VectorOperation()))`
         Instructions.
     waiting : :py:`In(colors)`
-        A bit per color: a wavelet is in the buffer.
+        A bit per color: a wavelet may be taken.
     color : :py:`Out(5)`
         Color of the instruction.
     value : :py:`In(signed(32))`
-        The oldest wavelet of ``color``.
+        The wavelet that was taken in the cycle before.
     pop : :py:`Out(1)`
         The wavelet is taken.
     read, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
@@ -248,42 +249,59 @@ class Receiver(wiring.Component):
         """Take an element through its stages: requantize it, add its partner from memory."""
         accumulates = s.now.tail.accumulate
         # --- an element on its way: taken, combined, multiplied, rounded, added, measured ---
+        taken = Signal(Tag())
+        word, dynamic = (Signal(ScaleWord, name=n, reset_less=True) for n in ("word", "dynamic"))
+        bits = Signal(6, reset_less=True)
         m.d.comb += [
-            s.overtakes.eq(s.keeps & (s.tags[1].valid | s.tags[2].valid | s.tags[3].valid)),
+            s.overtakes.eq(s.keeps & Cat(tag.valid & ~tag.kept for tag in s.tags[:3]).any()),
             s.stays.eq(s.tags[4].valid & s.tags[4].kept & self.write_waits),
-            s.under_way.eq(s.tags[1].valid | s.tags[2].valid | s.tags[3].valid | s.tags[4].valid),
-            s.tags[0].valid.eq(self.pop & ~s.keeps),
-            s.tags[0].last.eq(s.left == 1),
-            s.tags[0].first.eq(s.index == 0),
-            s.tags[0].address.eq(s.address),
-            s.tags[0].type.eq(s.now.tail.d_type),
-            s.tags[0].accumulate.eq(accumulates),
-            s.tags[0].statistic.eq(s.now.tail.statistic),
-            s.tags[0].argmax.eq(s.now.tail.argmax),
-            s.tags[0].shift.eq(s.now.inner),
-            s.tags[0].offset.eq(s.now.offset - s.index),
+            s.under_way.eq(Cat(tag.valid for tag in s.tags).any()),
+            taken.valid.eq(self.pop),
+            taken.kept.eq(s.keeps),
+            taken.last.eq(s.left == 1),
+            taken.first.eq(s.index == 0),
+            taken.address.eq(s.address),
+            taken.type.eq(s.now.tail.d_type),
+            taken.accumulate.eq(accumulates),
+            taken.statistic.eq(s.now.tail.statistic),
+            taken.argmax.eq(s.now.tail.argmax),
+            taken.shift.eq(s.now.inner),
+            taken.offset.eq(s.now.offset - s.index),
         ]
+        # The wavelet comes in the cycle after the pop, and stays while the element does.
+        came, fresh = Signal(signed(32), reset_less=True), Signal()
+        value = Signal(signed(32))
+        m.d.sync += fresh.eq(self.pop)
+        m.d.comb += value.eq(Mux(fresh, self.value, came))
+        with m.If(fresh):
+            m.d.sync += came.eq(self.value)
+        with m.If(self.pop):
+            m.d.sync += [word.eq(s.word[:22]), dynamic.eq(s.now.dynamic), bits.eq(s.now.tail.bits)]
+        with m.If((taken.valid | s.tags[0].valid) & ~s.stays):
+            m.d.sync += s.tags[0].eq(taken)
         for before, behind in pairwise(s.tags):
             with m.If((before.valid | behind.valid) & ~s.stays):
                 m.d.sync += behind.eq(before)
+        with m.If(s.tags[0].kept & ~s.stays):
+            m.d.sync += s.tags[1].valid.eq(0)
         m.d.comb += [
-            s.requantizer.enable.eq(s.tags[0].valid | s.tags[1].valid | s.tags[2].valid),
-            s.requantizer.value.eq(self.value),
-            s.requantizer.word.eq(s.word[:22]),
-            s.requantizer.dynamic.eq(s.now.dynamic),
-            s.requantizer.bits.eq(s.now.tail.bits),
+            s.requantizer.enable.eq(Cat(tag.valid for tag in s.tags[:3]).any() & ~s.stays),
+            s.requantizer.value.eq(value),
+            s.requantizer.word.eq(word),
+            s.requantizer.dynamic.eq(dynamic),
+            s.requantizer.bits.eq(bits),
         ]
         # The partner was read when the wavelet was taken.
-        partner = [Signal(signed(16), name=f"partner_{n}", reset_less=True) for n in range(3)]
-        with m.If(s.tags[1].valid):
-            m.d.comb += partner[0].eq(self.read.data.word_select(s.tags[1].address[1:3], 16))
-        m.d.sync += [partner[1].eq(partner[0]), partner[2].eq(partner[1])]
+        partner = [Signal(signed(16), name=f"partner_{n}", reset_less=True) for n in range(4)]
+        m.d.comb += partner[0].eq(self.read.data.word_select(s.tags[0].address[1:3], 16))
+        for before, behind in pairwise(partner):
+            m.d.sync += behind.eq(before)
 
         done_tag, result = s.tags[3], s.requantizer.result
         total = Signal(signed(33))
         stored = Signal(signed(32))
         m.d.comb += [
-            total.eq(result + Mux(done_tag.accumulate, partner[2], 0)),
+            total.eq(result + Mux(done_tag.accumulate, partner[3], 0)),
             stored.eq(
                 Mux(
                     done_tag.accumulate,
@@ -294,13 +312,8 @@ class Receiver(wiring.Component):
         ]
         with m.If(done_tag.valid):
             m.d.sync += s.final.eq(stored)
-        with m.If(self.pop & s.keeps):
-            m.d.sync += [
-                s.final.eq(self.value),
-                s.tags[4].eq(s.tags[0]),
-                s.tags[4].valid.eq(1),
-                s.tags[4].kept.eq(1),
-            ]
+        with m.If(s.tags[0].valid & s.tags[0].kept & ~s.stays):
+            m.d.sync += [s.final.eq(value), s.tags[4].eq(s.tags[0])]
 
     def _write_back(self, m: Module, s: _Signals) -> None:
         """Write the element to the SRAM."""

@@ -3,110 +3,87 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import memory, wiring
-from amaranth.lib.wiring import In, Out, Signature
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 
 from diptych.config import DEFAULTS
 
-from .color_buffers import ColorBuffers
+from .color_arbiter import ColorArbiter
+from .combiner import Combiner
 from .credits import Credits
 from .fabric import (
-    COLOR_BITS,
     DATA_BITS,
-    LOAD_COLOR,
     MAX_COLORS,
     PORT_NAMES,
-    POSITION_BITS,
     POSITIONS,
-    Combine,
     LinkSignature,
     Port,
-    Route,
-    Wavelet,
+    buffer_depth,
 )
+from .input_port import InputPort, encode, select
+from .route_table import RouteTable, RouteWrite
 
 __all__ = ["ROUTER_COUNTERS", "RouteWrite", "Router"]
 
 ROUTER_COUNTERS = (*PORT_NAMES, "blocked")
 """Names of the router's counters, each a register ``count_<name>``."""
 
-TURN_AROUND = 2**31 - 1
-"""All but the sign bit."""
-
-
-class RouteWrite(Signature):
-    """Writes the route of a color at a switch position.
-
-    A write of position 0 also sets the position of the color, in the next cycle.
-
-    Members
-    -------
-    valid, color, position : :py:`Out(1)`, :py:`Out(5)`, :py:`Out(2)`
-        Color and switch position.
-    route : :py:`Out(Route())`
-        The route.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(
-            {
-                "valid": Out(1),
-                "color": Out(COLOR_BITS),
-                "position": Out(POSITION_BITS),
-                "route": Out(Route()),
-            }
-        )
-
 
 class _Signals:
-    """Routes, buffers and arbitration of a :class:`Router`; vectors have a bit per color."""
+    """Blocks of a :class:`Router`, and signals between them; vectors have a bit per color."""
 
     def __init__(self, router: "Router") -> None:
         colors = router.colors
-        # Current route of each color.
-        self.source = [
-            Signal(
-                colors,
-                name=f"source_{p.label}",
-                init=1 << LOAD_COLOR if p is Port.WEST else 0,
-            )
-            for p in Port
-        ]
-        self.compares = Signal(colors)
-        self.pairs = Signal(colors)
-        self.sent_as = [Signal(COLOR_BITS, name=f"sent_as_{k}", init=k) for k in range(colors)]
-        self.moving = Signal(colors)
-        self.turned = Signal(colors)
-        # Colors that get a new route in this cycle.
-        self.changes = Signal(colors)
-        self.second = Signal(colors)
-        self.target = [Signal(colors, name=f"target_{p.label}") for p in Port]
-        # Of each port.
-        self.buffers = [ColorBuffers(colors=colors) for _ in Port]
-        self.credits = [Credits(colors=colors) for _ in Port]
-        # Colors whose wavelets are all there; targets of each color; colors that fire.
-        self.complete = Signal(colors)
-        self.targets: list[Signal] = []
-        self.fire = Signal(colors)
+        self.table: Any = RouteTable(colors=colors, positions=router.positions)
+        self.arbiter: Any = ColorArbiter(colors=colors)
+        self.combiner: Any = Combiner(colors=colors)
+        self.depth = {p: buffer_depth(1 if p is Port.RAMP else router.hop_cycles) for p in Port}
+        self.inputs = [InputPort(colors=colors, depth=self.depth[p]) for p in Port]
+        self.leaving = [_Leaving(p, colors) for p in Port]
+        # Of each color, in the cycle of the choice: control bit of what would leave.
+        self.controls = Signal(colors)
+        # Color that was chosen in the cycle before, and combines; its targets.
+        self.combining = Signal(colors)
+        self.combined = Signal(len(Port))
+
+
+class _Leaving:
+    """Registers of what leaves through a port; vectors have a bit per color."""
+
+    def __init__(self, port: Port, colors: int) -> None:
+        name = port.label
+        # On the link. Those of them that were chosen in the cycle before, not combined.
+        self.announced = Signal(colors, name=f"announced_{name}")
+        self.announced_control = Signal(name=f"announced_control_{name}")
+        self.passed = Signal(colors, name=f"passed_{name}")
+        # The combiner's result leaves in the next cycle.
+        self.takes_result = Signal(name=f"takes_result_{name}")
 
 
 class Router(wiring.Component):
     """Routes wavelets between five ports, by color.
 
-    A color fires when each source of its route has a wavelet, each target has a credit and no
-    target's port is in use in this cycle: the wavelets are combined into one, which is sent to all
-    targets at once. Colors that compete for a port take turns; a color that waits never blocks
-    another one.
+    A color is chosen when each source of its route has a wavelet or an announcement of one, each
+    target has credits, and none of its ports is in use: the wavelets are combined into one, which
+    is sent to all targets at once. Colors that compete for a port take turns; a color that waits
+    never blocks another one.
 
-    The latency is ``hop_cycles`` from link to link, and 1 to the ramp. The throughput is a wavelet
-    per cycle on every link, also where wavelets fork or combine; colors that compare (MAX and
-    ARGMAX) share one comparator, and a wavelet per cycle between them.
+    The work of a wavelet takes three stages. The choice, from registered counts, routes and
+    credits, runs a cycle ahead of the data (:class:`.LinkSignature`). In the next cycle the router
+    announces the wavelet to its targets and reads the data; in the cycle after that, these are on
+    the link. Operands that are combined have one more stage, for the adder or the comparators.
+
+    So the latency from link to link is ``hop_cycles``, and one cycle more where wavelets combine.
+    The throughput is a wavelet per cycle on every link, also where wavelets fork or combine; a
+    router has one combiner, and a port that a combining color has used is free for others one
+    cycle later.
 
     A color may have several switch positions, each a route of its own. When a wavelet with the
     control bit has passed, the color moves to the position that its route names as the next one,
-    and passes nothing in the cycle after that. Colors that move at the same time do so one after
-    the other.
+    and passes nothing in the 3 cycles after that. Colors that move at the same time do so one
+    after the other. Behind each control wavelet its color waits until that has left the next
+    buffer.
 
     Parameters
     ----------
@@ -128,9 +105,9 @@ class Router(wiring.Component):
     route_write : :py:`In(RouteWrite())`
         Changes a route. After reset only :data:`.LOAD_COLOR` has one: from west to ramp and east.
     count_north, count_east, count_south, count_west, count_ramp : :py:`Out(32)`
-        Wavelets sent.
+        Wavelets announced, as of the cycle before.
     count_blocked : :py:`Out(32)`
-        Cycles in which a color had all its wavelets, and no color fired.
+        Cycles in which a color had all its wavelets, and no color was chosen.
 
     Raises
     ------
@@ -172,233 +149,150 @@ class Router(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         s = _Signals(self)
-        self._store_routes(m, s)
-        self._connect_links(m, s)
-        self._arbitrate(m, s)
-        self._send(m, s)
+        m.submodules.table = s.table
+        m.submodules.arbiter = s.arbiter
+        m.submodules.combiner = s.combiner
+        wiring.connect(m, s.table.write, wiring.flipped(self.route_write))
+        m.d.comb += s.table.edge.eq(self.edge)
+        self._connect_inputs(m, s)
+        self._choose(m, s)
+        self._announce(m, s)
+        self._transfer(m, s)
         return m
 
-    def _store_routes(self, m: Module, s: _Signals) -> None:
-        """Keep the current route of each color, as a vector over the colors for each port."""
-        stored_target = [
-            Signal(
-                self.colors,
-                name=f"stored_target_{p.label}",
-                init=1 << LOAD_COLOR if p in (Port.EAST, Port.RAMP) else 0,
-            )
-            for p in Port
-        ]
-        route = self._switch(m, s)
-        with m.If(s.changes.any()):
-            for stored, new in (
-                *((s.source[p], route.sources[p]) for p in Port),
-                *((stored_target[p], route.targets[p]) for p in Port),
-                (
-                    s.compares,
-                    (route.combine == Combine.MAX) | (route.combine == Combine.ARGMAX),
-                ),
-                (s.pairs, route.combine == Combine.ARGMAX),
-            ):
-                m.d.sync += stored.eq(Mux(new, stored | s.changes, stored & ~s.changes))
-            for k in range(self.colors):
-                with m.If(s.changes[k]):
-                    m.d.sync += s.sent_as[k].eq(route.color)
+    def _connect_inputs(self, m: Module, s: _Signals) -> None:
+        """Connect the buffers of the links that arrive."""
         for p in Port:
-            there = stored_target[p] if p is Port.RAMP else Mux(self.edge[p], 0, stored_target[p])
-            m.d.comb += s.target[p].eq(there)
-
-    def _connect_links(self, m: Module, s: _Signals) -> None:
-        """Connect the buffers and credit counters of the links."""
-        for p in Port:
-            buffer, credit = s.buffers[p], s.credits[p]
-            m.submodules[f"buffers_{p.label}"] = buffer
-            m.submodules[f"credits_{p.label}"] = credit
-            arriving, leaving = getattr(self, f"{p.label}_i"), getattr(self, f"{p.label}_o")
-            if self.hop_cycles == 1 or p is Port.RAMP:
-                wiring.connect(m, buffer.link, wiring.flipped(arriving))
+            port, arriving = s.inputs[p], getattr(self, f"{p.label}_i")
+            m.submodules[f"input_{p.label}"] = port
+            if not self._has_registers(p):
+                wiring.connect(m, port.link, wiring.flipped(arriving))
             else:
                 m.d.comb += [
-                    buffer.link.valid.eq(arriving.valid),
-                    buffer.link.wavelet.eq(arriving.wavelet),
+                    port.link.announced.eq(arriving.announced),
+                    port.link.announced_control.eq(arriving.announced_control),
+                    port.link.valid.eq(arriving.valid),
+                    port.link.wavelet.eq(arriving.wavelet),
                 ]
-                m.d.sync += arriving.credit.eq(buffer.link.credit)
-            m.d.comb += credit.credit.eq(leaving.credit)
+                m.d.sync += arriving.credit.eq(port.link.credit)
 
-    def _arbitrate(self, m: Module, s: _Signals) -> None:
-        """Choose the colors that fire; those that compete for a port take turns."""
-        routed = s.source[0] | s.source[1] | s.source[2] | s.source[3] | s.source[4]
-        met = ~Const(0, self.colors)
+    def _choose(self, m: Module, s: _Signals) -> None:
+        """Choose the colors whose wavelets go on."""
+        table, arbiter = s.table, s.arbiter
+        # Credits for all targets, of the color that leaves: a cycle ahead, for the next choice.
+        credited = Signal(self.colors)
+        short: Any = 0
         for p in Port:
-            met &= s.buffers[p].waiting | ~s.source[p]
-        m.d.comb += s.complete.eq(routed & met & ~s.moving)
-        wanted = Signal(self.colors)
-        for k in range(self.colors):
-            # The last bit is the comparator.
-            wants = Signal(6, name=f"targets_{k}")
-            free = Signal(5, name=f"free_{k}")
-            m.d.comb += wants.eq(Cat(*(s.target[p][k] for p in Port), s.compares[k]))
-            with m.If(s.complete[k]):
-                for p in Port:
-                    m.d.comb += free[p].eq(s.credits[p].available.bit_select(s.sent_as[k], 1))
-                m.d.comb += wanted[k].eq(~(wants[:5] & ~free).any())
-            s.targets.append(wants)
+            m.submodules[f"credits_{p.label}"] = credits = Credits(
+                colors=self.colors, depth=s.depth[p]
+            )
+            m.d.comb += [
+                credits.send.eq(s.leaving[p].announced),
+                credits.control.eq(s.leaving[p].announced_control),
+                credits.credit.eq(getattr(self, f"{p.label}_o").credit),
+            ]
+            lacking = Cat((sent_as & ~credits.three).any() for sent_as in table.sent_as)
+            lacks = (table.combines & lacking) | (~table.combines & ~credits.two)
+            short = short | (table.target[p] & lacks)
+        m.d.sync += credited.eq(table.routed & ~short & ~table.changes)
 
-        # Colors that had their turn come after the others, until the others want nothing.
-        turn = Signal(self.colors, init=2**self.colors - 1)
-        with m.If(wanted.any()):
-            taken = Const(0, 6)
-            fires = [[], []]
-            for late in (0, 1):
-                for k in range(self.colors):
-                    fires_now = Signal(name=f"fires_{late}_{k}")
-                    taken_now = Signal(6, name=f"taken_{late}_{k}")
-                    asks = wanted[k] & (~turn[k] if late else turn[k])
-                    m.d.comb += [
-                        fires_now.eq(asks & ~(s.targets[k] & taken).any()),
-                        taken_now.eq(taken | Mux(fires_now, s.targets[k], 0)),
-                    ]
-                    taken = taken_now
-                    fires[late].append(fires_now)
-            for k in range(self.colors):
-                m.d.comb += s.fire[k].eq(fires[0][k] | fires[1][k])
-            left = Signal(self.colors)
-            m.d.comb += left.eq(turn & ~s.fire)
-            m.d.sync += turn.eq(Mux((left & wanted).any(), left, 2**self.colors - 1))
+        free = Signal(self.colors)
+        m.d.comb += free.eq(credited & ~table.stopped)
+        held: Any = free
+        met: Any = table.routed & ~table.stopped
+        announced: Any = 0
+        controls: Any = 0
+        waits: Any = 0
         for p in Port:
-            m.d.comb += s.buffers[p].pop.eq(s.fire & s.source[p])
-
-    def _send(self, m: Module, s: _Signals) -> None:
-        """Combine the wavelets of each color that fires, and send the result."""
-        heads = [[getattr(buffer, f"head_{k}") for buffer in s.buffers] for k in range(self.colors)]
-        compared = Signal(DATA_BITS)
-        comparing = Signal(self.colors)
-        m.d.comb += comparing.eq(s.fire & s.compares)
-        with m.If(comparing.any()):
-            self._compare(m, comparing, s.source, s.pairs, s.second, heads, compared)
-        toggles = Signal(self.colors)
-        m.d.comb += toggles.eq(comparing & s.pairs)
-        with m.If((toggles | s.changes).any()):
-            m.d.sync += s.second.eq((s.second ^ toggles) & ~s.changes)
-        leaving = [Signal(Wavelet(), name=f"leaving_{p.label}") for p in Port]
-        sends = [Signal(name=f"sends_{p.label}") for p in Port]
-        for k in range(self.colors):
-            total = Signal(DATA_BITS, name=f"total_{k}")
-            control = Signal(name=f"control_{k}")
-            with m.If(s.fire[k]):
-                with m.If(s.compares[k]):
-                    m.d.comb += total.eq(compared)
-                with m.Else():
-                    m.d.comb += total.eq(
-                        sum(
-                            (Mux(s.source[p][k], heads[k][p].data, 0) for p in Port),
-                            Const(0, 1),
-                        )
-                    )
-                m.d.comb += [
-                    control.eq(Cat(s.source[p][k] & heads[k][p].control for p in Port).any()),
-                    s.turned[k].eq(control),
-                ]
-                for p in Port:
-                    with m.If(s.targets[k][p]):
-                        m.d.comb += [
-                            sends[p].eq(1),
-                            leaving[p].data.eq(total),
-                            leaving[p].color.eq(s.sent_as[k]),
-                            leaving[p].control.eq(control),
-                        ]
-        for p in Port:
-            link = getattr(self, f"{p.label}_o")
-            count = getattr(self, f"count_{p.label}")
-            valid, wavelet = link.valid, link.wavelet
-            if self.hop_cycles == 2 and p is not Port.RAMP:
-                valid = Signal(name=f"valid_{p.label}")
-                wavelet = Signal(Wavelet(), name=f"wavelet_{p.label}", reset_less=True)
-                m.d.sync += link.valid.eq(valid)
-                with m.If(valid):
-                    m.d.sync += link.wavelet.eq(wavelet)
-            m.d.sync += valid.eq(sends[p])
-            with m.If(sends[p]):
-                m.d.comb += s.credits[p].send.eq(1 << leaving[p].color)
-                m.d.sync += [wavelet.eq(leaving[p]), count.eq(count + 1)]
-        with m.If(s.complete.any() & ~s.fire.any()):
+            m.d.comb += s.combined[p].eq((s.combining & table.target[p]).any())
+            waits = waits | Mux(s.combined[p], table.target[p] & ~table.combines, 0)
+            port, source = s.inputs[p], table.source[p]
+            held = held & (port.held | ~source)
+            met = met & (port.held | port.link.announced | ~source)
+            announced = announced | port.link.announced
+            controls = controls | (source & port.controls)
+            m.d.comb += port.pop[0].eq(arbiter.chosen & source)
+        m.d.comb += [
+            arbiter.early.eq(held),
+            arbiter.late.eq(met & credited),
+            arbiter.announced.eq(announced),
+            arbiter.waits.eq(waits),
+            arbiter.changes.eq(table.changes),
+            arbiter.conflicting.eq(table.conflicting),
+            table.turned.eq(arbiter.chosen & controls),
+            s.controls.eq(controls),
+        ]
+        blocked = Signal()
+        m.d.sync += blocked.eq(met.any() & ~arbiter.chosen.any())
+        with m.If(blocked):
             m.d.sync += self.count_blocked.eq(self.count_blocked + 1)
 
-    def _switch(self, m: Module, s: _Signals) -> Any:
-        """Choose the colors that get a new route, at most one per cycle; return the route."""
-        colors = self.colors
-        write = self.route_write
-        changes, moving = s.changes, s.moving
-        route = Signal(Route())
-        written = Signal(colors)
-        m.d.comb += route.eq(write.route)
-        with m.If(write.valid):
-            m.d.comb += written.eq(1 << write.color)
-            with m.If(write.position == 0):
-                m.d.comb += changes.eq(written)
-        if self.positions == 1:
-            return route
-
-        bits = (colors - 1).bit_length()
-        m.submodules.routes = routes = memory.Memory(
-            shape=unsigned(Route().size), depth=POSITIONS << bits, init=[]
-        )
-        store = routes.write_port()
-        load = routes.read_port(domain="comb")
-        m.d.comb += [
-            store.en.eq(write.valid),
-            store.addr.eq(Cat(write.color[:bits], write.position)),
-            store.data.eq(write.route.as_value()),
-        ]
-        advances = Signal(colors)
-        following = [Signal(colors, name=f"following_{bit}") for bit in range(POSITION_BITS)]
-        with m.If(changes.any()):
-            for stored, new in (
-                (advances, route.advances),
-                *((following[bit], route.next[bit]) for bit in range(POSITION_BITS)),
-            ):
-                m.d.sync += stored.eq(Mux(new, stored | changes, stored & ~changes))
-        with m.If(moving.any() & ~write.valid):
-            for k in reversed(range(colors)):
-                with m.If(moving[k]):
-                    m.d.comb += [
-                        load.addr.eq(Cat(Const(k, bits), *(bit[k] for bit in following))),
-                        changes.eq(1 << k),
-                    ]
-            m.d.comb += route.eq(load.data)
-        m.d.sync += moving.eq((moving & ~changes) | (s.turned & advances))
-        return route
-
-    def _compare(
-        self,
-        m: Module,
-        now: Signal,
-        source: list[Signal],
-        pairs: Signal,
-        second: Signal,
-        heads: list[list[Any]],
-        compared: Signal,
-    ) -> None:
-        """The largest of a color's wavelets; of second ones of pairs, the least that still wins."""
-        operands = [Signal(signed(DATA_BITS), name=f"operand_{p.label}") for p in Port]
-        won = [Signal(self.colors, name=f"won_{p.label}", reset_less=True) for p in Port]
-        takes = Signal(len(Port))
-        is_index = Signal()
-        for k, head in enumerate(heads):
-            with m.If(now[k]):
-                m.d.comb += is_index.eq(pairs[k] & second[k])
-                for p in Port:
-                    m.d.comb += [
-                        takes[p].eq(source[p][k] & (~is_index | won[p][k])),
-                        # Turned around: the smallest unsigned number becomes the largest signed.
-                        operands[p].eq(head[p].data ^ Mux(is_index, TURN_AROUND, 0)),
-                    ]
-        largest = Const(-(2**31), signed(DATA_BITS))
+    def _announce(self, m: Module, s: _Signals) -> None:
+        """Announce what was chosen: in the next cycle, or one later if it is combined."""
+        table, chosen, combining = s.table, s.arbiter.chosen, s.combining
+        m.d.sync += combining.eq(chosen & table.combines)
+        # One color at most is combined: what leaves as, and its control bit.
+        sent_as, control = Signal(self.colors), Signal()
+        m.d.comb += sent_as.eq(select(combining, table.sent_as))
+        m.d.sync += control.eq((chosen & table.combines & s.controls).any())
         for p in Port:
-            larger = Signal(signed(DATA_BITS), name=f"larger_{p.label}")
-            m.d.comb += larger.eq(Mux(takes[p] & (operands[p] > largest), operands[p], largest))
-            largest = larger
-        m.d.comb += compared.eq(largest ^ Mux(is_index, TURN_AROUND, 0))
-        with m.If((now & pairs).any() & ~is_index):
-            for p in Port:
-                wins = takes[p] & (operands[p] == largest)
-                m.d.sync += won[p].eq(Mux(wins, won[p] | now, won[p] & ~now))
+            out, link = s.leaving[p], getattr(self, f"{p.label}_o")
+            count = getattr(self, f"count_{p.label}")
+            passes = Signal(self.colors, name=f"passes_{p.label}")
+            combined = s.combined[p]
+            m.d.comb += passes.eq(chosen & table.target[p] & ~table.combines)
+            m.d.sync += [
+                out.passed.eq(passes),
+                out.announced.eq(passes | Mux(combined, sent_as, 0)),
+                out.announced_control.eq((passes & s.controls).any() | (combined & control)),
+                out.takes_result.eq(combined),
+            ]
+            with m.If(out.announced.any()):
+                m.d.sync += count.eq(count + 1)
+            announced, announced_control = out.announced, out.announced_control
+            if self._has_registers(p):
+                late = Signal(self.colors, name=f"announced_late_{p.label}")
+                late_control = Signal(name=f"announced_late_control_{p.label}")
+                m.d.sync += [late.eq(announced), late_control.eq(announced_control)]
+                announced, announced_control = late, late_control
+            m.d.comb += [
+                link.announced.eq(announced),
+                link.announced_control.eq(announced_control),
+            ]
+            m.d.sync += [
+                link.valid.eq(announced.any()),
+                link.wavelet.control.eq(announced_control),
+                link.wavelet.color.eq(encode(announced)),
+            ]
+
+    def _transfer(self, m: Module, s: _Signals) -> None:
+        """Read what was chosen in the cycle before, and send it, or combine it first."""
+        table, combiner, combining = s.table, s.combiner, s.combining
+        heads = [s.inputs[p].head[0] for p in Port]
+        takes = Signal(len(Port))
+        m.d.comb += [
+            takes.eq(Cat((s.inputs[p].popped[0] & combining).any() for p in Port)),
+            combiner.next.eq(combining),
+            combiner.takes.eq(takes),
+            combiner.compares.eq(table.compares),
+            combiner.pairs.eq(table.pairs),
+            combiner.restart.eq(table.changes),
+        ]
+        for p in Port:
+            m.d.comb += combiner.operands[p].eq(heads[p])
+        for q in Port:
+            out, link = s.leaving[q], getattr(self, f"{q.label}_o")
+            data = Signal(DATA_BITS, name=f"data_{q.label}")
+            from_ports = Signal(len(Port), name=f"from_ports_{q.label}")
+            m.d.comb += from_ports.eq(Cat((out.passed & s.inputs[p].popped[0]).any() for p in Port))
+            m.d.comb += data.eq(
+                select(from_ports, heads) | Mux(out.takes_result, combiner.result, 0)
+            )
+            if self._has_registers(q):
+                late = Signal(DATA_BITS, name=f"data_late_{q.label}")
+                m.d.sync += late.eq(data)
+                data = late
+            m.d.sync += link.wavelet.data.eq(data)
+
+    def _has_registers(self, port: Port) -> bool:
+        return self.hop_cycles == 2 and port is not Port.RAMP

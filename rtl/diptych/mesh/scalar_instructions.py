@@ -13,6 +13,9 @@ from .isa import Function
 
 __all__ = ["execute_scalar"]
 
+READER = 1
+"""Reader of arriving wavelets that TAKE shares with the vector pipe."""
+
 SCALE_FUNCTIONS = {
     Function.RECIPROCAL: ScaleFunctions.RECIPROCAL,
     Function.RSQRT: ScaleFunctions.RSQRT,
@@ -23,7 +26,7 @@ SCALE_FUNCTIONS = {
 def execute_scalar(m: Module, s: CoreSignals) -> None:
     """Execute the scalar instruction that the core has issued.
 
-    LOAD takes 2 cycles and the scale functions 4; others take one, or wait for the SRAM, a credit
+    LOAD and TAKE take 2 cycles and the scale functions 4; others take one, or wait for the SRAM, a credit
     or a wavelet.
     """
     imm = Signal(signed(32))
@@ -93,18 +96,19 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
                 m.d.comb += [
                     s.result.eq(moved),
                     s.writes.eq(0),
-                    s.no_credit.eq(~s.credits.available.bit_select(s.color, 1)),
+                    s.no_credit.eq(~s.sendable.bit_select(s.color, 1)),
                     s.send.eq(~s.pipe.busy & ~s.no_credit),
                     s.done.eq(s.send),
                 ]
             with m.Case(Function.TAKE):
                 m.d.comb += [
-                    s.result.eq(s.heads[s.color]),
-                    s.no_wavelet.eq(~s.buffers.waiting.bit_select(s.color, 1)),
-                    s.take.eq(~s.no_wavelet),
-                    s.done.eq(s.take),
-                    s.writes.eq(s.take),
+                    s.result.eq(s.buffers.head[READER]),
+                    s.no_wavelet.eq(~s.taken & ~s.waiting.bit_select(s.color, 1)),
+                    s.take.eq(~s.taken & ~s.no_wavelet & ~s.pipe.pop),
+                    s.done.eq(s.taken),
+                    s.writes.eq(s.taken),
                 ]
+                m.d.sync += s.taken.eq(s.take)
             with m.Case(Function.BRANCH):
                 m.d.comb += s.writes.eq(0)
                 with m.If(s.a.any()):

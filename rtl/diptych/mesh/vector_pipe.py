@@ -77,7 +77,8 @@ class VectorPipe(wiring.Component):
     o : :py:`Out(stream.Signature(Wavelet()))`
         Results that are sent on a color.
     color, waiting, value, pop : :py:`Out(5)`, :py:`In(1)`, :py:`In(signed(32))`, :py:`Out(1)`
-        Color of the operand; its wavelet is there; the wavelet; it is taken.
+        Color of the operand; its wavelet may be taken; the wavelet taken in the cycle before; it
+        is taken.
     asks : :py:`Out(1)`
         An operand is a wavelet.
     busy : :py:`Out(1)`
@@ -246,9 +247,13 @@ class VectorPipe(wiring.Component):
             s.gate.word.eq(s.now.dynamic),
         ]
 
-        wavelet = Signal(signed(32), reset_less=True)
-        with m.If(self.pop):
-            m.d.sync += wavelet.eq(self.value)
+        # The wavelet comes in the cycle after the pop, and stays while the pipe stalls.
+        came, fresh = Signal(signed(32), reset_less=True), Signal()
+        wavelet = Signal(signed(32))
+        m.d.sync += fresh.eq(self.pop)
+        m.d.comb += wavelet.eq(Mux(fresh, self.value, came))
+        with m.If(fresh):
+            m.d.sync += came.eq(self.value)
         m.d.comb += s.joined.eq(a_value)
         with m.If(s.now.tail.accumulate):
             m.d.comb += s.joined.eq(a_value + wavelet)

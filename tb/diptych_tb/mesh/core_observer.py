@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from diptych.mesh.core import CAUSES
-from diptych.mesh.fabric import BUFFER_DEPTH, Wavelet
+from diptych.mesh.fabric import BUFFER_DEPTH
 from diptych.mesh.isa import Function, Op
 from diptych.mesh.operation import VectorOperation
 from diptych_sim.compiler.tile.assembler import disassemble
@@ -28,13 +28,13 @@ PUBLIC = (
     *(
         ("tile.router", f"ramp_{way}__{part}")
         for way in "io"
-        for part in ("valid", "wavelet", "credit")
+        for part in ("announced", "announced_control", "credit")
     ),
 )
 """What the observer looks at: ports of memories, of engines and of the ramp."""
 
 _STAGES = 5
-"""Stages of a received word that is requantized; the last one is its statistics."""
+"""Stages of a received word that is requantized, before that of its statistics."""
 
 
 @cache
@@ -96,8 +96,10 @@ class CoreObserver(CauseObserver):
         counted = (*CAUSES, *_AMOUNTS)
         super().__init__(dut.clk, {name: getattr(core, f"count_{name}") for name in counted})
         self._core, self._router = core, dut.router
-        self._wavelet, self._operation = Fields(Wavelet()).unpack, Fields(VectorOperation()).unpack
+        self._operation = Fields(VectorOperation()).unpack
         self._credits = [BUFFER_DEPTH] * colors
+        self._drains = [False] * colors
+        self._sendable = [True] * colors
         self._waiting = [0] * colors
         self._running = False
         self._fetched = False
@@ -106,9 +108,11 @@ class CoreObserver(CauseObserver):
         self._pipe = PipeModel()
         self._receives, self._sends = _Transfers(), _Transfers()
         self._issued: dict[str, Any] | None = None
-        # Received words by stage, the first in stage 1; whether the one in stage 4 is kept as is.
-        self._stages = [False] * _STAGES
-        self._kept = False
+        # Received words by stage, "kept" as they are or not.
+        self._stages: list[str | None] = [None] * _STAGES
+        self._measured = False
+        # TAKE has its wavelet.
+        self._taken = False
         # Colors whose wavelets TAKE and MOVE took in the cycle before, and what held the receiver.
         self._others: set[int] = set()
         self._stayed = False
@@ -128,25 +132,38 @@ class CoreObserver(CauseObserver):
         blocked, steps, unfed, starved = self._step()
         busy = self._pipe.busy
         cause = self._cause(steps, starved, blocked, unfed, busy, fenced, over, fetches)
+        self._take(fenced)
         self._advance(blocked, steps, over)
         self.blame(cause)
         self._fetched = fetches
         self._running = fetches or (self._running and not over)
 
+    def _take(self, fenced: bool) -> None:
+        """Follow TAKE: it shares its way with the pipe's wavelets, and ends when its own is there."""
+        color = self._fields.get("color", 0)
+        waits = self._running and not fenced and not self._taken and not self._others
+        takes = self._op is Op.SCALAR and self._function is Function.TAKE
+        self._taken = waits and takes and self._waiting[color] > 0
+        if self._taken:
+            self._others.add(color)
+
     def _look_at_ramp(self) -> int:
         """Follow credits and wavelets of the ramp; return the colors popped a cycle before."""
         router = self._router
-        if router.ramp_i__valid.value:
-            self._credits[self._wavelet(int(router.ramp_i__wavelet.value))["color"]] -= 1
-        if returned := int(router.ramp_i__credit.value):
-            for color in range(len(self._credits)):
-                self._credits[color] += returned >> color & 1
-        if router.ramp_o__valid.value:
-            self._waiting[self._wavelet(int(router.ramp_o__wavelet.value))["color"]] += 1
-        popped = int(router.ramp_o__credit.value)
-        if popped:
-            for color in range(len(self._waiting)):
-                self._waiting[color] -= popped >> color & 1
+        # What may be sent follows from the cycles before, but for a control wavelet of this one.
+        self._sendable = [
+            free >= 2 and not drains
+            for free, drains in zip(self._credits, self._drains, strict=True)
+        ]
+        returned, sent = int(router.ramp_i__credit.value), int(router.ramp_i__announced.value)
+        for color in range(len(self._credits)):
+            self._credits[color] += (returned >> color & 1) - (sent >> color & 1)
+            if sent >> color & 1 and router.ramp_i__announced_control.value:
+                self._sendable[color], self._drains[color] = False, True
+            self._drains[color] &= self._credits[color] < BUFFER_DEPTH
+        popped, came = int(router.ramp_o__credit.value), int(router.ramp_o__announced.value)
+        for color in range(len(self._waiting)):
+            self._waiting[color] += (came >> color & 1) - (popped >> color & 1)
         return popped
 
     def _advance_receiver(self, popped: int) -> None:
@@ -154,27 +171,34 @@ class CoreObserver(CauseObserver):
         now = self._receives.now
         took = now is not None and now.color not in self._others and bool(popped >> now.color & 1)
         stages = self._stages
-        if self._stayed:
-            stages[4] = False
-        else:
-            self._stages = stages = [False, *stages[:4]]
-            self._kept = False
+        self._measured = False
+        if not self._stayed:
+            self._measured = stages[4] is not None
+            kept = stages[0] == "kept"
+            self._stages = stages = [
+                None,
+                None if kept else stages[0],
+                *stages[1:3],
+                stages[0] if kept else stages[3],
+            ]
         if took and now is not None:
-            stages[3 if now.kept else 0] = True
-            self._kept |= now.kept
+            stages[0] = "kept" if now.kept else "rounded"
         self._receives.advance(moved=took)
         if self._issued is not None:
             self._receives.start(self._issued)
             self._issued = None
         due = self._pipe.due
         writes = due is not None and due.writes and not due.sends
-        self._stayed = stages[3] and self._kept and writes
+        self._stayed = stages[4] == "kept" and writes
 
     def _is_fenced(self) -> bool:
         fields = self._fields
         return bool(
             (fields["fence_pipe"] and self._pipe.busy)
-            or (fields["fence_receive"] and (self._receives.now or any(self._stages)))
+            or (
+                fields["fence_receive"]
+                and (self._receives.now or any(self._stages) or self._measured)
+            )
             or (fields["fence_transmit"] and self._sends.now)
         )
 
@@ -183,7 +207,7 @@ class CoreObserver(CauseObserver):
         pipe, sram = self._pipe, self._core.sram
         due = pipe.due
         blocked = due is not None and (
-            (due.sends and self._credits[due.color] <= 0)
+            (due.sends and not self._sendable[due.color])
             or (due.writes and not sram.pipe_write__ready.value)
         )
         if blocked or pipe.step is None:
@@ -218,7 +242,7 @@ class CoreObserver(CauseObserver):
             return "computing"
         if starved:
             return "bank_conflict"
-        if blocked or (sends and not busy and self._credits[color] <= 0):
+        if blocked or (sends and not busy and not self._sendable[color]):
             return "backpressure"
         if unfed:
             return "waiting_receive"
@@ -228,7 +252,8 @@ class CoreObserver(CauseObserver):
             self._op is Op.TRANSMIT or (self._fields["fence_transmit"] and self._sends.now)
         ):
             return "backpressure"
-        if (takes and not self._waiting[color]) or (waits and (fenced or self._op is Op.RECEIVE)):
+        lacks = takes and not self._taken and not self._waiting[color]
+        if lacks or (waits and (fenced or self._op is Op.RECEIVE)):
             return "waiting_receive"
         if not self._running and not fetches:
             return "idle"
@@ -247,9 +272,8 @@ class CoreObserver(CauseObserver):
             return
         self.add("instructions", 1)
         if self._op is Op.SCALAR:
-            if self._function is Function.TAKE:
-                self._others.add(self._fields["color"])
-        elif self._op is Op.RECEIVE:
+            return
+        if self._op is Op.RECEIVE:
             self._issued = self._operation(int(core.receiver.i__payload.value))
         elif self._op is Op.TRANSMIT:
             self._sends.start(self._operation(int(core.transmitter.i__payload.value)))

@@ -22,7 +22,8 @@ Pause = Callable[[], bool]
 class LinkSource:
     """Sends wavelets into the link ``prefix`` of a design, as its credits allow.
 
-    Colors are served in a random order, each in its own order.
+    Colors are served in a random order, each in its own order. Each wavelet is announced a cycle
+    ahead; after a control wavelet its color waits until all credits are back.
 
     Parameters
     ----------
@@ -32,20 +33,34 @@ class LinkSource:
         Chooses among colors.
     pause : Pause, optional
         Whether to send nothing in a cycle.
+    depth : int
+        Wavelets of a color that the receiver's buffer holds.
     """
 
     def __init__(
-        self, dut: Any, prefix: str, colors: int, rng: Any, pause: Pause | None = None
+        self,
+        dut: Any,
+        prefix: str,
+        colors: int,
+        rng: Any,
+        pause: Pause | None = None,
+        depth: int = BUFFER_DEPTH,
     ) -> None:
         self._edge = RisingEdge(dut.clk)
+        self._announced = getattr(dut, f"{prefix}__announced")
+        self._control = getattr(dut, f"{prefix}__announced_control")
         self._valid = getattr(dut, f"{prefix}__valid")
         self._wavelet = getattr(dut, f"{prefix}__wavelet")
         self._credit = getattr(dut, f"{prefix}__credit")
         self._pack = Fields(Wavelet()).pack
         self._rng, self._pause = rng, pause
-        self._credits = [BUFFER_DEPTH] * colors
+        self._depth = depth
+        self._credits = [depth] * colors
+        self._drains = [False] * colors
         self._waiting: list[deque[dict[str, int]]] = [deque() for _ in range(colors)]
+        self._next: dict[str, int] | None = None
         self._valid.value = 0
+        self._announced.value = 0
 
     def send(self, wavelets: Iterable[dict[str, int]]) -> None:
         """Add wavelets to what is to be sent."""
@@ -62,14 +77,27 @@ class LinkSource:
             returned = int(self._credit.value)
             for color in range(len(self._credits)):
                 self._credits[color] += returned >> color & 1
-                assert self._credits[color] <= BUFFER_DEPTH, f"too many credits of color {color}"
-            able = [c for c, queue in enumerate(self._waiting) if queue and self._credits[c]]
+                assert self._credits[color] <= self._depth, f"too many credits of color {color}"
+                self._drains[color] &= self._credits[color] < self._depth
+            able = [
+                color
+                for color, queue in enumerate(self._waiting)
+                if queue and self._credits[color] and not self._drains[color]
+            ]
             sends = bool(able) and not (self._pause and self._pause())
-            self._valid.value = sends
+            self._valid.value = self._next is not None
+            if self._next is not None:
+                self._wavelet.value = self._pack(self._next)
+            self._next = None
+            announced = 0
             if sends:
                 color = self._rng.choice(able)
                 self._credits[color] -= 1
-                self._wavelet.value = self._pack(self._waiting[color].popleft())
+                self._next = self._waiting[color].popleft()
+                announced = 1 << color
+                self._control.value = self._next["control"]
+                self._drains[color] = bool(self._next["control"])
+            self._announced.value = announced
 
 
 class LinkMonitor:
@@ -78,13 +106,25 @@ class LinkMonitor:
     Attributes
     ----------
     wavelets : list of list of dict
-        What came, by color; each with the ``cycle`` in which it was on the link.
+        What came, by color; each with the ``cycle`` in which it was on the link. It must have been
+        announced in the cycle before, its control bit with it. Credits are given back from the
+        announcement on.
     blocked : set of int
         Colors whose credits are kept back.
     """
 
-    def __init__(self, dut: Any, prefix: str, colors: int, pause: Pause | None = None) -> None:
+    def __init__(
+        self,
+        dut: Any,
+        prefix: str,
+        colors: int,
+        pause: Pause | None = None,
+        depth: int = BUFFER_DEPTH,
+    ) -> None:
+        self._depth = depth
         self._edge = RisingEdge(dut.clk)
+        self._announced = getattr(dut, f"{prefix}__announced")
+        self._control = getattr(dut, f"{prefix}__announced_control")
         self._valid = getattr(dut, f"{prefix}__valid")
         self._wavelet = getattr(dut, f"{prefix}__wavelet")
         self._credit = getattr(dut, f"{prefix}__credit")
@@ -92,6 +132,7 @@ class LinkMonitor:
         self._pause = pause
         self._prefix = prefix
         self._held = [0] * colors
+        self._drains = [False] * colors
         self._credit.value = 0
         self.wavelets: list[list[dict[str, int]]] = [[] for _ in range(colors)]
         self.blocked: set[int] = set()
@@ -101,20 +142,29 @@ class LinkMonitor:
         cocotb.start_soon(self._run())
 
     async def _run(self) -> None:
+        announced = (0, 0)
         while True:
             await self._edge
-            if self._valid.value:
+            assert self._valid.value == bool(announced[0]), f"{self._prefix}: {announced}"
+            if announced[0]:
                 wavelet = self._unpack(int(self._wavelet.value))
                 color = wavelet["color"]
-                self._held[color] += 1
-                assert self._held[color] <= BUFFER_DEPTH, (
+                assert (1 << color, wavelet["control"]) == announced, f"{self._prefix}: {wavelet}"
+                self.wavelets[color].append(wavelet | {"cycle": current_cycle()})
+            announced = int(self._announced.value), int(self._control.value)
+            for color in range(len(self._held)):
+                self._held[color] += announced[0] >> color & 1
+                assert not (announced[0] >> color & 1 and self._drains[color]), (
+                    f"{self._prefix}: color {color} was sent behind a control wavelet"
+                )
+                self._drains[color] |= announced == (1 << color, 1)
+                assert self._held[color] <= self._depth, (
                     f"{self._prefix}: color {color} was sent without a credit"
                 )
-                cycle = current_cycle()
-                self.wavelets[color].append(wavelet | {"cycle": cycle})
             credit = 0
             for color, held in enumerate(self._held):
                 if held and color not in self.blocked and not (self._pause and self._pause()):
                     self._held[color] -= 1
                     credit |= 1 << color
+                self._drains[color] &= self._held[color] > 0
             self._credit.value = credit

@@ -11,7 +11,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from diptych.mesh.fabric import PORT_NAMES, Combine, Port, Route
+from diptych.mesh.fabric import PORT_NAMES, Combine, Port, Route, buffer_depth
 from diptych_sim.golden import fabric
 from diptych_sim.host.clocking import current_cycle, start_clock_and_reset
 from diptych_sim.host.fields import Fields
@@ -92,14 +92,19 @@ def _draw(rng: random.Random, color: int) -> dict[str, int]:
     return {"data": data, "color": color, "control": int(rng.random() < 0.3)}
 
 
+def _depth(port: str) -> int:
+    return buffer_depth(1 if port == Port.RAMP.label else HOP)
+
+
 class _Bench:
     def __init__(self, dut: Any, rng: random.Random, idle: float, stall: float) -> None:
         self.dut = dut
         self.sources = [
-            LinkSource(dut, f"{p}_i", COLORS, rng, sometimes(rng, idle)) for p in PORT_NAMES
+            LinkSource(dut, f"{p}_i", COLORS, rng, sometimes(rng, idle), _depth(p))
+            for p in PORT_NAMES
         ]
         self.monitors = [
-            LinkMonitor(dut, f"{p}_o", COLORS, sometimes(rng, stall)) for p in PORT_NAMES
+            LinkMonitor(dut, f"{p}_o", COLORS, sometimes(rng, stall), _depth(p)) for p in PORT_NAMES
         ]
         dut.edge.value = 0
         dut.route_write__valid.value = 0
@@ -172,29 +177,29 @@ async def delivers_everything_once_and_in_order(
     assert bench.counters() == seen
     await bench.observer.check()
     if stall:
-        # Slow neighbors: sooner or later each color has no credit but the one that comes.
-        assert bench.observer.covers["credit on arrival"] > 20, bench.observer.covers
+        # Slow neighbors: sooner or later wavelets that follow each other fill the buffers.
+        assert bench.observer.covers["last entry"] > 5, bench.observer.covers
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")
-@cocotb.parametrize(targets=[(1,), (0, 1, 2, 4), (3,)], combine=list(Combine))
+@cocotb.parametrize(targets=[(1,), (0, 1, 2, 4), (3,)], combine=list(Combine), sent_as=[5, 7])
 async def a_hop_takes_its_cycles_at_full_rate(
-    dut: Any, targets: tuple[int, ...], combine: Combine
+    dut: Any, targets: tuple[int, ...], combine: Combine, sent_as: int
 ) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
     bench = _Bench(dut, rng, 0, 0)
     sources = (3,) if combine is Combine.FORWARD else (3, 4)
-    path = Path(5, sources, targets, combine, 7)
+    path = Path(5, sources, targets, combine, sent_as)
     await bench.start([path])
     for port in sources:
-        bench.sources[port].send(_draw(rng, 5) for _ in range(WAVELETS))
+        bench.sources[port].send(_draw(rng, 5) | {"control": 0} for _ in range(WAVELETS))
     await RisingEdge(dut.west_i__valid)
     start = await _cycle(dut)
     await ClockCycles(dut.clk, WAVELETS + 5)
     for port in targets:
-        cycles = [w["cycle"] for w in bench.monitors[port].wavelets[7]]
+        cycles = [w["cycle"] for w in bench.monitors[port].wavelets[sent_as]]
         # From when a wavelet is on a link to when it is on the next one.
-        hop = 1 if port == Port.RAMP else HOP
+        hop = (1 if port == Port.RAMP else HOP) + path.combines
         assert cycles == list(range(start + hop, start + hop + WAVELETS))
     assert dut.count_blocked.value == 0
     await bench.observer.check()
@@ -214,9 +219,10 @@ async def a_blocked_color_blocks_no_other(dut: Any) -> None:
     forward = Combine.FORWARD
     await bench.start([Path(1, (3,), (1,), forward, 3), Path(2, (3,), (1, 0), forward, 2)])
     for color in (1, 2):
-        bench.sources[Port.WEST].send(_draw(rng, color) for _ in range(WAVELETS))
+        bench.sources[Port.WEST].send(_draw(rng, color) | {"control": 0} for _ in range(WAVELETS))
     await ClockCycles(dut.clk, 2 * WAVELETS)
-    assert len(bench.got(Port.EAST, 3)) == 4, "no more than the buffer behind holds"
+    depth = buffer_depth(HOP)
+    assert len(bench.got(Port.EAST, 3)) in (depth - 1, depth), "what the buffer behind holds"
     assert len(bench.got(Port.EAST, 2)) == WAVELETS
     assert len(bench.got(Port.NORTH, 2)) == WAVELETS
     assert int(dut.count_blocked.value) > 0
@@ -239,7 +245,9 @@ async def colors_take_turns(dut: Any) -> None:
     ]
     await bench.start(paths)
     for path in paths:
-        bench.sources[path.sources[0]].send(_draw(rng, path.color) for _ in range(WAVELETS))
+        bench.sources[path.sources[0]].send(
+            _draw(rng, path.color) | {"control": 0} for _ in range(WAVELETS)
+        )
     await ClockCycles(dut.clk, 4 * WAVELETS + 10)
     arrivals = sorted(
         (w["cycle"], w["color"]) for color in bench.monitors[Port.EAST].wavelets for w in color
@@ -249,11 +257,12 @@ async def colors_take_turns(dut: Any) -> None:
     for at in range(0, len(arrivals), 4):
         assert {color for _, color in arrivals[at : at + 4]} == {1, 2, 3, 4}
     await bench.observer.check()
+    assert bench.observer.covers["contention"], "the first wavelets come at once"
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")
-async def switches_take_turns_and_a_cycle_each(dut: Any) -> None:
-    """A ring of positions gathers from each side in turn; a control wavelet costs one cycle."""
+async def switches_take_turns_and_three_cycles_each(dut: Any) -> None:
+    """A ring of positions gathers from each side in turn; a control wavelet costs three cycles."""
     rng = random.Random(cocotb.RANDOM_SEED)
     bench = _Bench(dut, rng, 0, 0)
     ring = [Port.WEST, Port.NORTH, Port.SOUTH, Port.RAMP][:POSITIONS]
@@ -277,5 +286,6 @@ async def switches_take_turns_and_a_cycle_each(dut: Any) -> None:
     assert [w["data"] for w in arrivals] == [100 * t + 10 * n + at for t, n, at in order]
     if POSITIONS > 1:
         cycles = [w["cycle"] - arrivals[0]["cycle"] for w in arrivals]
-        assert cycles == [at + at // length for at in range(total)]
+        # The credits of the last wavelet are back by then.
+        assert cycles == [at + 3 * (at // length) for at in range(total)]
     await bench.observer.check()

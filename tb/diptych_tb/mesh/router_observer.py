@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from diptych.mesh.fabric import BUFFER_DEPTH, PORT_NAMES, Combine, Port, Wavelet
+from diptych.mesh.fabric import PORT_NAMES, Combine, Port, buffer_depth
 from diptych.mesh.router import ROUTER_COUNTERS
-from diptych_sim.host.fields import Fields
 from diptych_tb.cause_observer import CauseObserver
 
 __all__ = ["Path", "RouterObserver"]
@@ -26,26 +25,32 @@ class Path:
     position: int = 0
     next: int | None = None
 
+    @property
+    def combines(self) -> bool:
+        """Whether its wavelets pass the combiner, which takes a cycle more."""
+        return self.combine is not Combine.FORWARD or self.sent_as != self.color
+
 
 @dataclass
 class _Links:
     """What the links showed in a cycle, by port."""
 
-    arrivals: list[dict[str, int] | None]
+    arrivals: list[tuple[int, int] | None]
     popped: list[int]
-    sent: list[bool]
+    sent: list[int]
     returned: list[int]
 
 
 class RouterObserver(CauseObserver):
-    """Follows the buffers of all colors by arrivals and returned credits.
+    """Follows the buffers of all colors by announcements and returned credits.
 
     A cycle counts as blocked if a color had all its wavelets and none left a buffer. Each color
-    must leave the buffers of all sources of its route at once; and while one has its wavelets and
-    credits, at least one must.
+    must leave the buffers of all sources of its route at once, and only with a credit for each
+    target, with all credits behind a control wavelet. If one may go on and nothing contends with
+    it, at least one must.
 
-    Covers ``credit on arrival``: cycles in which a color went on with the last credit that it
-    needed in the cycle in which that came.
+    Covers ``last entry``: choices that took the last entry of a buffer, and ``contention``: cycles
+    in which nothing was chosen because of it.
 
     Parameters
     ----------
@@ -65,25 +70,31 @@ class RouterObserver(CauseObserver):
         super().__init__(dut.clk, {c: getattr(dut, f"count_{c}") for c in ROUTER_COUNTERS})
         self._paths = {(path.color, path.position): path for path in paths}
         self._edge_ports = {p for p in range(4) if edge >> p & 1}
-        self._unpack = Fields(Wavelet()).unpack
         self._handles = [[getattr(dut, f"{p}_{part}") for part in _PARTS] for p in PORT_NAMES]
-        # Cycles from a port's wavelet leaving its buffer, or the router, to when links show it.
+        # Cycles from a choice to the credit on the link, and from a register to the link.
         self._late = [1 if port == Port.RAMP else hop for port in range(len(PORT_NAMES))]
         self._seen: deque[_Links] = deque()
         self._now = {c: path for (c, position), path in self._paths.items() if position == 0}
         self._moving: set[int] = set()
+        self._stopped: dict[int, int] = {}
+        self._announcing: dict[int, int] = {}
+        self._drains: set[tuple[int, int]] = set()
         self._buffers = {
             (p, c): deque[int]() for p in range(len(PORT_NAMES)) for c in range(colors)
         }
-        self._credits = dict.fromkeys(self._buffers, BUFFER_DEPTH)
+        self._free = {key: self._depth(key) for key in self._buffers}
+        # Choices of the last two cycles, the older ones first.
+        self._fired: deque[list[Path]] = deque([[], []], maxlen=2)
+        self._blocked = False
 
     def observe(self) -> None:
         links = _Links([], [], [], [])
-        for valid, wavelet, credit, sent, returned in self._handles:
-            arrives = self._unpack(int(wavelet.value)) if valid.value else None
+        for announced, control, credit, sent, returned in self._handles:
+            bits = int(announced.value)
+            arrives = (bits.bit_length() - 1, int(control.value)) if bits else None
             links.arrivals.append(arrives)
             links.popped.append(int(credit.value))
-            links.sent.append(bool(sent.value))
+            links.sent.append(int(sent.value))
             links.returned.append(int(returned.value))
         self._seen.append(links)
         if len(self._seen) > max(self._late):
@@ -92,53 +103,93 @@ class RouterObserver(CauseObserver):
 
     def _judge(self) -> None:
         seen, ports = self._seen, range(len(PORT_NAMES))
+        arrived = set()
         for p in ports:
             if (wavelet := seen[0].arrivals[p]) is not None:
-                self._buffers[p, wavelet["color"]].append(wavelet["control"])
+                self._buffers[p, wavelet[0]].append(wavelet[1])
+                arrived.add(wavelet[0])
         popped = [seen[self._late[p]].popped[p] for p in ports]
         complete = [
             path
             for color, path in self._now.items()
-            if color not in self._moving and all(self._buffers[p, color] for p in path.sources)
+            if self._stopped.get(color, 0) < 2
+            and color not in self._announcing
+            and all(self._buffers[p, color] for p in path.sources)
         ]
-        able = [path for path in complete if self._has_credits(path)]
         fired = [path for path in complete if any(popped[p] >> path.color & 1 for p in ports)]
-        assert fired or not able, f"{able} could go on, and nothing did"
-        if any(not self._credits[key] for path in fired for key in self._targets(path)):
-            self.covers["credit on arrival"] += 1
+        able = [path for path in complete if self._may_go(path)]
+        for path in fired:
+            for key in self._targets(path):
+                assert self._free[key], f"{path} left without a credit for {key}"
+                self.covers["last entry"] += self._free[key] == 1
+                assert key not in self._drains, f"{path} left behind a control wavelet to {key}"
+        contends = len(arrived) > 1 or any(path.combines for path in self._fired[-1])
+        assert fired or not able or contends, f"{able} could go on, and nothing did"
+        self.covers["contention"] += bool(able) and not fired
         for p in ports:
             leaving = sum(1 << path.color for path in fired if p in path.sources)
             assert popped[p] == leaving, f"{PORT_NAMES[p]}: {popped[p]:b} left, not {leaving:b}"
-            self.add(PORT_NAMES[p], seen[self._late[p]].sent[p])
-        self._switch(fired)
-        for key in self._credits:
-            self._credits[key] += seen[0].returned[key[0]] >> key[1] & 1
+            self.add(PORT_NAMES[p], bool(seen[self._late[p] - 1].sent[p]))
+        turned = self._switch(fired)
+        for key in self._free:
+            self._free[key] += seen[0].returned[key[0]] >> key[1] & 1
+        self._drains = {key for key in self._drains if self._free[key] < self._depth(key)}
         for path in fired:
             for key in self._targets(path):
-                self._credits[key] -= 1
-        self.blame("blocked" if complete and not fired else "free")
+                self._free[key] -= 1
+                if path in turned:
+                    self._drains.add(key)
+        self._fired.append(fired)
+        # The counter follows a cycle behind.
+        self.blame("blocked" if self._blocked else "free")
+        self._blocked = bool(complete) and not fired
 
     def _targets(self, path: Path) -> list[tuple[int, int]]:
         return [(p, path.sent_as) for p in path.targets if p not in self._edge_ports]
 
-    def _has_credits(self, path: Path) -> bool:
-        returned = self._seen[0].returned
-        return all(
-            self._credits[p, color] or returned[p] >> color & 1 for p, color in self._targets(path)
+    def _may_go(self, path: Path) -> bool:
+        """Whether the credits allow it, those aside that choices not yet announced may take."""
+        older, last = self._fired
+        known = last + [other for other in older if other.combines]
+        return not self._stopped.get(path.color) and all(
+            key not in self._drains
+            and self._free[key] + sum(key in self._targets(other) for other in known)
+            >= (3 if path.combines else 2)
+            for key in self._targets(path)
         )
 
-    def _switch(self, fired: list[Path]) -> None:
-        """Take the wavelets from their buffers; move a color, and note those that move later."""
+    def _depth(self, key: tuple[int, int]) -> int:
+        return buffer_depth(self._late[key[0]])
+
+    def _switch(self, fired: list[Path]) -> list[Path]:
+        """Take the wavelets from their buffers; move colors; return those with a control wavelet.
+
+        A color that moves waits for its turn; then it stands for 2 cycles, 1 of them with its new
+        route.
+        """
+        for color in [c for c, left in self._stopped.items() if c not in self._moving]:
+            self._stopped[color] -= 1
+            if self._stopped[color] == 1:
+                following = self._now[color].next
+                assert following is not None
+                self._now[color] = self._paths[color, following]
+            elif not self._stopped[color]:
+                del self._stopped[color]
         if self._moving:
             color = min(self._moving)
             self._moving.remove(color)
-            following = self._now[color].next
-            assert following is not None
-            self._now[color] = self._paths[color, following]
+            self._stopped[color] = 2
+        self._announcing = {c: left - 1 for c, left in self._announcing.items() if left > 1}
+        turned = []
         for path in fired:
             controls = [self._buffers[p, path.color].popleft() for p in path.sources]
+            if any(controls):
+                turned.append(path)
+                self._announcing[path.color] = 1 + path.combines
             if any(controls) and path.next is not None:
                 self._moving.add(path.color)
+                self._stopped[path.color] = 3
+        return turned
 
 
-_PARTS = ("i__valid", "i__wavelet", "i__credit", "o__valid", "o__credit")
+_PARTS = ("i__announced", "i__announced_control", "i__credit", "o__announced", "o__credit")
