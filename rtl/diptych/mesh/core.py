@@ -11,10 +11,11 @@ from diptych.config import DEFAULTS
 
 from .core_monitor import count_cycles, watch_waits
 from .core_signals import CoreSignals
-from .fabric import DATA_BITS, LOAD_COLOR, LinkSignature, Wavelet
+from .fabric import LOAD_COLOR, LinkSignature, Wavelet
 from .isa import INSTRUCTION_WORDS, RECEIVED_MAXIMUM, RECEIVED_SQUARES, STATISTIC, Op
 from .router import RouteWrite
 from .scalar_instructions import execute_scalar
+from .word_queue import WordQueue
 
 __all__ = ["CAUSES", "CORE_COUNTERS", "Core"]
 
@@ -42,7 +43,7 @@ class Core(wiring.Component):
     """Runs tasks: instructions of :mod:`.isa`, in order.
 
     A scalar instruction takes a cycle, and its successor follows at once, also after a branch;
-    LOAD and TAKE take 2 and scale functions 4. A vector instruction takes a cycle to issue when its
+    LOAD takes 2, TAKE 3 and scale functions 4. A vector instruction takes a cycle to issue when its
     engine is free.
 
     Parameters
@@ -153,17 +154,19 @@ class Core(wiring.Component):
         self._load(m, s)
 
     def _load(self, m: Module, s: CoreSignals) -> None:
-        """Pass words of load packets to the loader; one that it does not accept is kept."""
-        kept, keeps, comes = Signal(DATA_BITS), Signal(), Signal()
-        m.d.sync += comes.eq(s.buffers.pop[LOADER].any())
+        """Pass words of load packets to the loader; those that it does not accept are kept."""
+        m.submodules.load_words = words = WordQueue()
+        coming, left = Signal(), Signal(3)
+        m.d.sync += [coming.eq(s.buffers.pop[LOADER].any()), words.comes.eq(coming)]
         m.d.comb += [
-            s.loader.i.valid.eq(keeps | comes),
-            s.loader.i.payload.eq(Mux(keeps, kept, s.buffers.head[LOADER])),
+            words.word.eq(s.buffers.head[LOADER]),
+            s.loader.i.valid.eq(words.valid),
+            s.loader.i.payload.eq(words.oldest),
+            words.take.eq(words.valid & s.loader.i.ready),
+            # Kept, coming now and in the next cycle, without the one that is accepted.
+            left.eq(words.count + words.comes + coming - words.take),
         ]
-        m.d.sync += keeps.eq(s.loader.i.valid & ~s.loader.i.ready)
-        with m.If(comes):
-            m.d.sync += kept.eq(s.buffers.head[LOADER])
-        with m.If(s.waiting[LOAD_COLOR] & (s.loader.i.ready | ~s.loader.i.valid)):
+        with m.If(s.waiting[LOAD_COLOR] & (left < 2)):
             m.d.comb += s.buffers.pop[LOADER].eq(1 << LOAD_COLOR)
 
     def _fetch(self, m: Module, s: CoreSignals) -> None:
@@ -263,8 +266,8 @@ class Core(wiring.Component):
     def _send_to_ramp(self, m: Module, s: CoreSignals) -> None:
         """Send a wavelet: results of the vector pipe first, then SEND, then TRANSMIT."""
         link = self.ramp_o
-        wavelet = Signal(Wavelet())
-        sends = Signal()
+        announced, coming = Signal(Wavelet()), Signal(Wavelet())
+        sends, comes = Signal(), Signal()
         credited = Signal(self.colors)
         m.d.sync += credited.eq(s.credits.two)
         m.d.comb += [
@@ -299,12 +302,12 @@ class Core(wiring.Component):
         m.d.sync += [
             link.announced.eq(Mux(sends, 1 << sent.color, 0)),
             link.announced_control.eq(sends & sent.control),
-            link.valid.eq(link.announced.any()),
+            comes.eq(link.announced.any()),
+            link.valid.eq(comes),
         ]
         with m.If(sends):
-            m.d.sync += wavelet.eq(sent)
-        with m.If(link.announced.any()):
-            m.d.sync += link.wavelet.eq(wavelet)
+            m.d.sync += announced.eq(sent)
+        m.d.sync += [coming.eq(announced), link.wavelet.eq(coming)]
 
     @staticmethod
     def _write(m: Module, stored: list[Signal], number: Any, value: Signal) -> None:

@@ -72,11 +72,9 @@ class CoreSignals:
         is_receive, is_transmit = Signal(), Signal()
         self.is_receive, self.is_transmit = is_receive, is_transmit
 
-        # Ramp: who sends in this cycle, TAKE's pop, and that of the cycle before, and the color of
-        # SEND and TAKE.
+        # Ramp: who sends in this cycle, TAKE's pop, and the color of SEND and TAKE.
         self.send = Signal()
         self.take = Signal()
-        self.taken = Signal()
         self.sends_pipe = Signal()
         self.transmitted = Signal()
         self.color = Signal(COLOR_BITS)

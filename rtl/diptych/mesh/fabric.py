@@ -13,7 +13,7 @@ MAX_COLORS = 24
 POSITION_BITS = 2
 POSITIONS = 1 << POSITION_BITS
 """Switch positions that a color of a router may have."""
-BUFFER_DEPTH = 4
+BUFFER_DEPTH = 8
 """Wavelets that a buffer of one color holds, at the ramp and where a hop takes one cycle."""
 LOAD_COLOR = 0
 """The color of load packets: after reset it is routed from west to ramp and east."""
@@ -22,9 +22,9 @@ LOAD_COLOR = 0
 def buffer_depth(hop_cycles: int) -> int:
     """Wavelets that each (input port, color) buffer holds: the credits a sender starts with.
 
-    A credit comes back 3 cycles after the choice that took it, and 2 later with a register in
-    each direction of the link; the last free entry is used only by the second of two wavelets that
-    follow each other.
+    A credit may be used again 3 cycles after the choice that took it, 4 if wavelets combine, and 2
+    later with a register in each direction of the link. The rest is for operands that wait for
+    each other.
     """
     return BUFFER_DEPTH * hop_cycles
 
@@ -141,9 +141,9 @@ class Route(data.StructLayout):
 class LinkSignature(Signature):
     """One direction of a link, as seen by its sender; every member is a register of its driver.
 
-    A wavelet is announced in one cycle and transferred in the next: the receiver chooses where it
-    goes while its data are still on their way, so that a hop takes a cycle and the choice another
-    one. A sender holds a credit counter per color, :func:`buffer_depth` after reset, takes one for
+    A wavelet is announced in one cycle, and its data follow two cycles later: the receiver chooses
+    where it goes, and reads its buffer, while they are still on their way, so that a hop takes one
+    cycle in spite of three stages. A sender holds a credit counter per color, :func:`buffer_depth` after reset, takes one for
     each wavelet that it announces, and announces a color only while it has one. After a control
     wavelet it announces the color only when it has all its credits back. ``credit`` bit ``k`` is
     high for one cycle for each wavelet of color ``k`` that the receiver has chosen to pass on.
@@ -151,12 +151,11 @@ class LinkSignature(Signature):
     Members
     -------
     announced : :py:`Out(colors)`
-        A bit per color, at most one: a wavelet of that color comes in the next cycle; the
-        receiver cannot refuse it.
+        A bit per color, at most one: a wavelet of that color comes; the receiver cannot refuse it.
     announced_control : :py:`Out(1)`
         Its control bit.
     valid, wavelet : :py:`Out(1)`, :py:`Out(Wavelet())`
-        The wavelet that was announced in the cycle before.
+        The wavelet that was announced two cycles ago.
     credit : :py:`In(colors)`
         Credits returned.
     """

@@ -67,7 +67,8 @@ class HostPort(wiring.Component):
         send = Signal()
         sends_word = Signal()
         available = Signal()
-        word = Signal(DATA_BITS)
+        word, coming = Signal(DATA_BITS), Signal(DATA_BITS)
+        comes = Signal()
         m.d.sync += available.eq(credits.two[LOAD_COLOR])
         m.d.comb += [
             credits.credit.eq(self.link.credit),
@@ -79,8 +80,10 @@ class HostPort(wiring.Component):
         ]
         m.d.sync += [
             self.link.announced.eq((send | sends_word) << LOAD_COLOR),
-            self.link.valid.eq(self.link.announced.any()),
-            self.link.wavelet.data.eq(word),
+            comes.eq(self.link.announced.any()),
+            coming.eq(word),
+            self.link.valid.eq(comes),
+            self.link.wavelet.data.eq(coming),
             self.link.wavelet.color.eq(LOAD_COLOR),
         ]
         with m.If(sends_word):

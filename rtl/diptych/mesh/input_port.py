@@ -36,7 +36,7 @@ class InputPort(wiring.Component):
     """A buffer of ``depth`` wavelets for each color of a link.
 
     A wavelet may be popped from the cycle on in which it is announced. Its data are at the
-    reader's ``head`` in the cycle after the pop, from the link if they have just come. The
+    reader's ``head`` two cycles after the pop, from the link if they have just come. The
     throughput is a wavelet per cycle in, and one out for each reader. A credit is returned in the
     cycle after the pop.
 
@@ -61,7 +61,7 @@ class InputPort(wiring.Component):
     popped : :py:`Out(colors).array(readers)`
         ``pop`` of the cycle before.
     head : :py:`Out(32).array(readers)`
-        Per reader, data of the wavelet popped in the cycle before.
+        Per reader, data of the wavelet popped two cycles ago.
     """
 
     link: Any
@@ -96,26 +96,6 @@ class InputPort(wiring.Component):
         m.d.comb += pop.eq(reduce(or_, self.pop))
         m.d.sync += self.link.credit.eq(pop)
 
-        # Wavelets held, a vector per number: bit k of the n-th is set if color k holds more than n.
-        more_than = [Signal(colors, name=f"more_than_{n}") for n in range(depth)]
-        m.d.comb += self.held.eq(more_than[0])
-        for n, bit in enumerate(more_than):
-            above = more_than[n + 1] if n + 1 < depth else 0
-            below = more_than[n - 1] if n else ~0
-            m.d.sync += bit.eq(
-                (bit & ~(pop ^ announced)) | (above & pop & ~announced) | (below & announced & ~pop)
-            )
-
-        # A control wavelet is the last one of its color that a buffer holds.
-        last_control = Signal(colors)
-        m.d.sync += last_control.eq(
-            (last_control & ~announced) | Mux(self.link.announced_control, announced, 0)
-        )
-        m.d.comb += self.controls.eq(
-            (self.held & ~more_than[1] & last_control)
-            | Mux(self.link.announced_control, ~self.held & announced, 0)
-        )
-
         # Entries are numbered from 1: a pointer is the entry of the last wavelet in, or out.
         size = (depth - 1).bit_length()
         last_in = [Signal(colors, name=f"last_in_{bit}") for bit in range(size)]
@@ -125,11 +105,31 @@ class InputPort(wiring.Component):
             for bit in pointer:
                 m.d.sync += bit.eq(bit ^ carry)
                 carry = carry & bit
+        # The last one in follows the last one out; there is room for no more.
+        one, same = Signal(colors), Signal(colors)
+        differs: Any = 0
+        unequal: Any = 0
+        carry = ~0
+        for inward, outward in zip(last_in, last_out, strict=True):
+            differs = differs | (inward ^ outward ^ carry)
+            unequal = unequal | (inward ^ outward)
+            carry = outward & carry
+        m.d.comb += [one.eq(self.held & ~differs), same.eq(~unequal)]
+        m.d.sync += self.held.eq((announced & ~pop) | (self.held & (announced | ~pop | ~one)))
+
+        # A control wavelet is the last one of its color that a buffer holds.
+        last_control = Signal(colors)
+        m.d.sync += last_control.eq(
+            (last_control & ~announced) | Mux(self.link.announced_control, announced, 0)
+        )
+        m.d.comb += self.controls.eq(
+            (one & last_control) | Mux(self.link.announced_control, ~self.held & announced, 0)
+        )
 
         self._keep_data(m, last_in, last_out)
         m.d.sync += [
             Assert(
-                ~(announced & more_than[-1] & ~pop).any(),
+                ~(announced & self.held & same & ~pop).any(),
                 "A color's buffer must not overflow",
             ),
             Assert(
@@ -142,26 +142,38 @@ class InputPort(wiring.Component):
     def _keep_data(self, m: Module, last_in: list[Signal], last_out: list[Signal]) -> None:
         """Write the data that come, and read those of the color popped in the cycle before."""
         link = self.link
-        arrived = Signal(self.colors)
-        m.d.sync += arrived.eq(link.announced)
+        arrives = Signal(self.colors)
+        m.d.sync += arrives.eq(link.announced)
         color_bits = max(1, (self.colors - 1).bit_length())
         m.submodules.storage = storage = memory.Memory(
-            shape=unsigned(DATA_BITS), depth=self.depth * self.colors, init=[]
+            shape=unsigned(DATA_BITS),
+            depth=self.depth * self.colors,
+            init=[],
+            attrs={"ram_style": "block"},
         )
         write = storage.write_port()
+        place = Signal(len(last_in))
+        m.d.sync += place.eq(Cat((bit & arrives).any() for bit in last_in))
         m.d.comb += [
             write.en.eq(link.valid),
-            write.addr.eq(
-                Cat(((bit & arrived).any() for bit in last_in), link.wavelet.color[:color_bits])
-            ),
+            write.addr.eq(Cat(place, link.wavelet.color[:color_bits])),
             write.data.eq(link.wavelet.data),
         ]
+        before = Signal(DATA_BITS, reset_less=True)
+        m.d.sync += before.eq(link.wavelet.data)
         for n in range(self.readers):
-            popped, passes = self.popped[n], Signal(name=f"passes_{n}")
-            read = storage.read_port(domain="comb")
-            m.d.comb += [
-                read.addr.eq(Cat(((bit & popped).any() for bit in last_out), encode(popped))),
-                # Nothing is left behind the one popped: it was announced in the cycle before, too.
-                passes.eq((popped & arrived & ~self.held).any()),
-                self.head[n].eq(Mux(passes, link.wavelet.data, read.data)),
+            popped = self.popped[n]
+            read = storage.read_port()
+            # Data that come two cycles after the pop, and in the cycle before, which is too late
+            # for the memory: nothing is left behind the one popped but what was announced since.
+            passes, follows = Signal(name=f"passes_{n}"), Signal(name=f"follows_{n}")
+            m.d.comb += read.addr.eq(
+                Cat(((bit & popped).any() for bit in last_out), encode(popped))
+            )
+            m.d.sync += [
+                passes.eq((popped & arrives & ~self.held).any()),
+                follows.eq(write.en & (write.addr == read.addr)),
             ]
+            m.d.comb += self.head[n].eq(
+                Mux(passes, link.wavelet.data, Mux(follows, before, read.data))
+            )

@@ -15,6 +15,7 @@ from diptych.arith.square import Square
 from .isa import Type
 from .operation import ADDRESS_BITS, VectorOperation
 from .sram import ReadPort, WritePort
+from .word_queue import WordQueue
 
 __all__ = ["Receiver"]
 
@@ -40,6 +41,13 @@ class Tag(data.StructLayout):
                 "offset": signed(32),
             }
         )
+
+
+class Scales(data.StructLayout):
+    """Scales of an element, and the bits of its result."""
+
+    def __init__(self) -> None:
+        super().__init__({"word": ScaleWord, "dynamic": ScaleWord, "bits": 6})
 
 
 class _Signals:
@@ -75,7 +83,7 @@ class Receiver(wiring.Component):
     """Executes RECEIVE (:class:`.Op`), with a queue of two instructions.
 
     A wavelet per cycle, unless the read of its scale word or of its addend waits for the SRAM. An
-    element is in memory 5 cycles after its wavelet was taken, or 2 if it is stored unchanged;
+    element is in memory 6 cycles after its wavelet was taken, or 3 if it is stored unchanged;
     the statistics of the instruction are valid 2 cycles later. An unchanged element waits while
     the vector pipe writes.
 
@@ -93,7 +101,7 @@ class Receiver(wiring.Component):
     color : :py:`Out(5)`
         Color of the instruction.
     value : :py:`In(signed(32))`
-        The wavelet that was taken in the cycle before.
+        The wavelet that was taken two cycles ago.
     pop : :py:`Out(1)`
         The wavelet is taken.
     read, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
@@ -249,13 +257,16 @@ class Receiver(wiring.Component):
         """Take an element through its stages: requantize it, add its partner from memory."""
         accumulates = s.now.tail.accumulate
         # --- an element on its way: taken, combined, multiplied, rounded, added, measured ---
-        taken = Signal(Tag())
-        word, dynamic = (Signal(ScaleWord, name=n, reset_less=True) for n in ("word", "dynamic"))
-        bits = Signal(6, reset_less=True)
+        taken, coming = Signal(Tag()), Signal(Tag())
+        scales = [Signal(Scales(), name=name, reset_less=True) for name in ("coming", "scales")]
+        now = s.now
+        m.submodules.values = values = WordQueue()
         m.d.comb += [
-            s.overtakes.eq(s.keeps & Cat(tag.valid & ~tag.kept for tag in s.tags[:3]).any()),
+            s.overtakes.eq(
+                s.keeps & Cat(tag.valid & ~tag.kept for tag in (coming, *s.tags[:2])).any()
+            ),
             s.stays.eq(s.tags[4].valid & s.tags[4].kept & self.write_waits),
-            s.under_way.eq(Cat(tag.valid for tag in s.tags).any()),
+            s.under_way.eq(Cat(tag.valid for tag in (coming, *s.tags)).any()),
             taken.valid.eq(self.pop),
             taken.kept.eq(s.keeps),
             taken.last.eq(s.left == 1),
@@ -268,40 +279,42 @@ class Receiver(wiring.Component):
             taken.shift.eq(s.now.inner),
             taken.offset.eq(s.now.offset - s.index),
         ]
-        # The wavelet comes in the cycle after the pop, and stays while the element does.
-        came, fresh = Signal(signed(32), reset_less=True), Signal()
-        value = Signal(signed(32))
-        m.d.sync += fresh.eq(self.pop)
-        m.d.comb += value.eq(Mux(fresh, self.value, came))
-        with m.If(fresh):
-            m.d.sync += came.eq(self.value)
-        with m.If(self.pop):
-            m.d.sync += [word.eq(s.word[:22]), dynamic.eq(s.now.dynamic), bits.eq(s.now.tail.bits)]
-        with m.If((taken.valid | s.tags[0].valid) & ~s.stays):
-            m.d.sync += s.tags[0].eq(taken)
-        for before, behind in pairwise(s.tags):
-            with m.If((before.valid | behind.valid) & ~s.stays):
-                m.d.sync += behind.eq(before)
-        with m.If(s.tags[0].kept & ~s.stays):
-            m.d.sync += s.tags[1].valid.eq(0)
+        # The wavelet comes two cycles after the pop, and waits while the element does.
+        comes, fetched = Signal(), Signal()
+        value = values.oldest.as_signed()
+        m.d.sync += [comes.eq(self.pop), values.comes.eq(comes), fetched.eq(self.pop)]
+        m.d.comb += [values.word.eq(self.value), values.take.eq(s.tags[0].valid & ~s.stays)]
+        # The partner was read when the wavelet was taken.
+        partner = [Signal(signed(16), name=f"partner_{n}", reset_less=True) for n in range(5)]
+        read = Signal(signed(16), reset_less=True)
+        m.d.comb += partner[0].eq(
+            Mux(fetched, self.read.data.word_select(coming.address[1:3], 16).as_signed(), read)
+        )
+        m.d.sync += read.eq(partner[0])
+        with m.If(~s.stays):
+            m.d.sync += [
+                coming.eq(taken),
+                s.tags[0].eq(coming),
+                scales[0].eq(Cat(s.word[:22], now.dynamic, now.tail.bits)),
+                scales[1].eq(scales[0]),
+                *(behind.eq(before) for before, behind in pairwise(partner)),
+                *(behind.eq(before) for before, behind in pairwise(s.tags)),
+            ]
+            with m.If(s.tags[0].kept):
+                m.d.sync += s.tags[1].valid.eq(0)
         m.d.comb += [
             s.requantizer.enable.eq(Cat(tag.valid for tag in s.tags[:3]).any() & ~s.stays),
             s.requantizer.value.eq(value),
-            s.requantizer.word.eq(word),
-            s.requantizer.dynamic.eq(dynamic),
-            s.requantizer.bits.eq(bits),
+            s.requantizer.word.eq(scales[1].word),
+            s.requantizer.dynamic.eq(scales[1].dynamic),
+            s.requantizer.bits.eq(scales[1].bits),
         ]
-        # The partner was read when the wavelet was taken.
-        partner = [Signal(signed(16), name=f"partner_{n}", reset_less=True) for n in range(4)]
-        m.d.comb += partner[0].eq(self.read.data.word_select(s.tags[0].address[1:3], 16))
-        for before, behind in pairwise(partner):
-            m.d.sync += behind.eq(before)
 
         done_tag, result = s.tags[3], s.requantizer.result
         total = Signal(signed(33))
         stored = Signal(signed(32))
         m.d.comb += [
-            total.eq(result + Mux(done_tag.accumulate, partner[3], 0)),
+            total.eq(result + Mux(done_tag.accumulate, partner[4], 0)),
             stored.eq(
                 Mux(
                     done_tag.accumulate,

@@ -19,6 +19,7 @@ from .fabric import (
     POSITIONS,
     LinkSignature,
     Port,
+    Wavelet,
     buffer_depth,
 )
 from .input_port import InputPort, encode, select
@@ -57,7 +58,7 @@ class _Leaving:
         self.announced = Signal(colors, name=f"announced_{name}")
         self.announced_control = Signal(name=f"announced_control_{name}")
         self.passed = Signal(colors, name=f"passed_{name}")
-        # The combiner's result leaves in the next cycle.
+        # The combiner's result goes onto the link in the next cycle.
         self.takes_result = Signal(name=f"takes_result_{name}")
 
 
@@ -70,9 +71,9 @@ class Router(wiring.Component):
     never blocks another one.
 
     The work of a wavelet takes three stages. The choice, from registered counts, routes and
-    credits, runs a cycle ahead of the data (:class:`.LinkSignature`). In the next cycle the router
-    announces the wavelet to its targets and reads the data; in the cycle after that, these are on
-    the link. Operands that are combined have one more stage, for the adder or the comparators.
+    credits, runs two cycles ahead of the data (:class:`.LinkSignature`). In the next cycle the
+    router announces the wavelet to its targets and reads its buffer; then the data pass the
+    crossbar. Operands that are combined have one more stage, for the adder or the comparators.
 
     So the latency from link to link is ``hop_cycles``, and one cycle more where wavelets combine.
     The throughput is a wavelet per cycle on every link, also where wavelets fork or combine; a
@@ -245,7 +246,6 @@ class Router(wiring.Component):
                 out.passed.eq(passes),
                 out.announced.eq(passes | Mux(combined, sent_as, 0)),
                 out.announced_control.eq((passes & s.controls).any() | (combined & control)),
-                out.takes_result.eq(combined),
             ]
             with m.If(out.announced.any()):
                 m.d.sync += count.eq(count + 1)
@@ -259,32 +259,41 @@ class Router(wiring.Component):
                 link.announced.eq(announced),
                 link.announced_control.eq(announced_control),
             ]
+            comes, coming = (
+                Signal(name=f"comes_{p.label}"),
+                Signal(Wavelet(), name=f"coming_{p.label}"),
+            )
             m.d.sync += [
-                link.valid.eq(announced.any()),
-                link.wavelet.control.eq(announced_control),
-                link.wavelet.color.eq(encode(announced)),
+                comes.eq(announced.any()),
+                coming.control.eq(announced_control),
+                coming.color.eq(encode(announced)),
+                link.valid.eq(comes),
+                link.wavelet.control.eq(coming.control),
+                link.wavelet.color.eq(coming.color),
             ]
 
     def _transfer(self, m: Module, s: _Signals) -> None:
-        """Read what was chosen in the cycle before, and send it, or combine it first."""
+        """Read what was chosen two cycles ago, and send it, or combine it first."""
         table, combiner, combining = s.table, s.combiner, s.combining
         heads = [s.inputs[p].head[0] for p in Port]
-        takes = Signal(len(Port))
-        m.d.comb += [
-            takes.eq(Cat((s.inputs[p].popped[0] & combining).any() for p in Port)),
+        m.d.sync += [
             combiner.next.eq(combining),
-            combiner.takes.eq(takes),
-            combiner.compares.eq(table.compares),
-            combiner.pairs.eq(table.pairs),
+            combiner.takes.eq(Cat((s.inputs[p].popped[0] & combining).any() for p in Port)),
             combiner.restart.eq(table.changes),
         ]
+        m.d.comb += [combiner.compares.eq(table.compares), combiner.pairs.eq(table.pairs)]
         for p in Port:
             m.d.comb += combiner.operands[p].eq(heads[p])
         for q in Port:
             out, link = s.leaving[q], getattr(self, f"{q.label}_o")
             data = Signal(DATA_BITS, name=f"data_{q.label}")
             from_ports = Signal(len(Port), name=f"from_ports_{q.label}")
-            m.d.comb += from_ports.eq(Cat((out.passed & s.inputs[p].popped[0]).any() for p in Port))
+            result_next = Signal(name=f"result_next_{q.label}")
+            m.d.sync += [
+                from_ports.eq(Cat((out.passed & s.inputs[p].popped[0]).any() for p in Port)),
+                result_next.eq(s.combined[q]),
+                out.takes_result.eq(result_next),
+            ]
             m.d.comb += data.eq(
                 select(from_ports, heads) | Mux(out.takes_result, combiner.result, 0)
             )

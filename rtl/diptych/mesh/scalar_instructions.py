@@ -26,7 +26,7 @@ SCALE_FUNCTIONS = {
 def execute_scalar(m: Module, s: CoreSignals) -> None:
     """Execute the scalar instruction that the core has issued.
 
-    LOAD and TAKE take 2 cycles and the scale functions 4; others take one, or wait for the SRAM, a credit
+    LOAD takes 2 cycles, TAKE 3 and the scale functions 4; others take one, or wait for the SRAM, a credit
     or a wavelet.
     """
     imm = Signal(signed(32))
@@ -103,12 +103,12 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
             with m.Case(Function.TAKE):
                 m.d.comb += [
                     s.result.eq(s.buffers.head[READER]),
-                    s.no_wavelet.eq(~s.taken & ~s.waiting.bit_select(s.color, 1)),
-                    s.take.eq(~s.taken & ~s.no_wavelet & ~s.pipe.pop),
-                    s.done.eq(s.taken),
-                    s.writes.eq(s.taken),
+                    s.no_wavelet.eq((phase == 0) & ~s.waiting.bit_select(s.color, 1)),
+                    s.take.eq((phase == 0) & ~s.no_wavelet & ~s.pipe.pop),
+                    s.done.eq(phase == 2),
+                    s.writes.eq(s.done),
                 ]
-                m.d.sync += s.taken.eq(s.take)
+                m.d.sync += phase.eq(Mux(phase == 0, s.take, Mux(s.done, 0, 2)))
             with m.Case(Function.BRANCH):
                 m.d.comb += s.writes.eq(0)
                 with m.If(s.a.any()):

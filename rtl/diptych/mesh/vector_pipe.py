@@ -19,6 +19,7 @@ from .isa import Op, Type
 from .operand_sequencer import HELD_WORDS, OperandSequencer, Step
 from .operation import VectorOperation
 from .sram import ReadPort, WritePort
+from .word_queue import WordQueue
 
 __all__ = ["VectorPipe"]
 
@@ -28,7 +29,7 @@ STAGES = {
     Op.ROTATE: 1 + Rotate.latency,
     Op.EXPONENTIAL: 1 + Exponential.latency,
     Op.GATE: 1 + SiluGate.latency,
-    Op.MOVE: 1,
+    Op.MOVE: 2,
 }
 """Cycles from the read of an element's operands to its result."""
 
@@ -77,8 +78,8 @@ class VectorPipe(wiring.Component):
     o : :py:`Out(stream.Signature(Wavelet()))`
         Results that are sent on a color.
     color, waiting, value, pop : :py:`Out(5)`, :py:`In(1)`, :py:`In(signed(32))`, :py:`Out(1)`
-        Color of the operand; its wavelet may be taken; the wavelet taken in the cycle before; it
-        is taken.
+        Color of the operand; its wavelet may be taken; the wavelet taken two cycles ago; it is
+        taken.
     asks : :py:`Out(1)`
         An operand is a wavelet.
     busy : :py:`Out(1)`
@@ -247,20 +248,33 @@ class VectorPipe(wiring.Component):
             s.gate.word.eq(s.now.dynamic),
         ]
 
-        # The wavelet comes in the cycle after the pop, and stays while the pipe stalls.
-        came, fresh = Signal(signed(32), reset_less=True), Signal()
-        wavelet = Signal(signed(32))
-        m.d.sync += fresh.eq(self.pop)
-        m.d.comb += wavelet.eq(Mux(fresh, self.value, came))
-        with m.If(fresh):
-            m.d.sync += came.eq(self.value)
-        m.d.comb += s.joined.eq(a_value)
-        with m.If(s.now.tail.accumulate):
-            m.d.comb += s.joined.eq(a_value + wavelet)
-            with m.If((s.now.tail.a_type == Type.NONE) | (s.now.tail.argmax & (wavelet > a_value))):
-                m.d.comb += s.joined.eq(wavelet)
-            with m.Elif(s.now.tail.argmax):
-                m.d.comb += s.joined.eq(a_value)
+        # A wavelet comes two cycles after its step, and waits while the pipe stalls.
+        m.submodules.wavelets = wavelets = WordQueue()
+        came = Signal()
+        wavelet = wavelets.oldest.as_signed()
+        element = Signal(signed(32), reset_less=True)
+        joins, alone, largest = (
+            Signal(name=name, reset_less=True) for name in ("joins", "alone", "largest")
+        )
+        with m.If(s.enable):
+            m.d.sync += [
+                element.eq(a_value),
+                joins.eq(s.now.tail.accumulate),
+                alone.eq(s.now.tail.a_type == Type.NONE),
+                largest.eq(s.now.tail.argmax),
+            ]
+        m.d.sync += [came.eq(self.pop), wavelets.comes.eq(came)]
+        m.d.comb += [
+            wavelets.word.eq(self.value),
+            wavelets.take.eq(
+                s.enable & s.tags[STAGES[Op.MOVE]].valid & (s.now.op == Op.MOVE) & joins
+            ),
+            s.joined.eq(Mux(joins, element + wavelet, element)),
+        ]
+        with m.If(joins & (alone | (largest & (wavelet > element)))):
+            m.d.comb += s.joined.eq(wavelet)
+        with m.Elif(joins & largest):
+            m.d.comb += s.joined.eq(element)
 
     def _read_sums(self, m: Module, s: _Signals) -> None:
         """Keep the two sums that ``read_b`` showed for results that accumulate."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.mesh.fabric import Port
+from diptych.mesh.fabric import Combine, Port
 from diptych_sim.compiler.collectives.algorithms import group_size
 from diptych_sim.compiler.collectives.compile import ALGORITHMS, Collective, plan_collective
 from diptych_sim.compiler.collectives.plan import Place, Plan
@@ -19,12 +19,14 @@ RAMP_CYCLES = 2
 """Cycles of the ramp, T, in the published formulas."""
 _ISSUE = 1
 """From the issue of an instruction to its first element."""
-_TO_RAMP = 2
-"""From an element to the cycle in which its router may pass it on."""
+_TO_RAMP = 3
+"""From an element to the cycle in which its router may choose it."""
 _NEXT = 1
 """From the last element of a MOVE to the issue of the next."""
-_KEEP = 1
+_KEEP = 2
 """From a wavelet to its element in memory."""
+_COMBINE = 1
+"""More than a hop where a router combines wavelets, or sends them as another color."""
 _Times = NDArray[np.int64]
 
 
@@ -114,17 +116,23 @@ class _Model:
                     self._gives[place, move.sends] = index
 
     def fires(self, place: Place, color: int) -> _Times:
-        """When a router passes the words of a color."""
+        """When a router chooses the words of a color, to pass them on."""
         if (place, color) not in self._fires:
             times = np.zeros(self.words, np.int64)
             for port in self.tables[place[0]][place[1]][color].sources:
                 if port is Port.RAMP:
                     source = self.send_times(place, self._gives[place, color]) + _TO_RAMP
                 else:
-                    source = self.fires(*self._came[place, color, port]) + self.hop
+                    source = self._leaves(*self._came[place, color, port]) + self.hop
                 times = np.maximum(times, source)
             self._fires[place, color] = times
         return self._fires[place, color]
+
+    def _leaves(self, place: Place, color: int) -> _Times:
+        """The cycle before a router announces the words of a color."""
+        entry = self.tables[place[0]][place[1]][color]
+        combines = entry.combine is not Combine.FORWARD or entry.color != color
+        return self.fires(place, color) + _COMBINE * combines
 
     def send_times(self, place: Place, index: int) -> _Times:
         """When a tile takes the elements of a move."""
@@ -132,7 +140,7 @@ class _Model:
             move = self.plan.moves[place][index]
             times = self._issue(place, index) + _ISSUE + np.arange(self.words)
             if move.joins is not None:
-                comes = self.fires(place, self._arrives[place, move.joins]) + 1
+                comes = self._leaves(place, self._arrives[place, move.joins]) + 1
                 # Each not before its wavelet, nor before one cycle after the one before it.
                 behind = np.arange(self.words)
                 times = np.maximum(times, np.maximum.accumulate(comes - behind) + behind)

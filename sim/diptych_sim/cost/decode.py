@@ -16,15 +16,21 @@ from diptych_sim.compiler.tile.registers import Register
 
 __all__ = ["decode_cost", "decode_macs"]
 
-_PIPE = {Op.MATVEC: 2, Op.REQUANTIZE: 4, Op.ROTATE: 3, Op.EXPONENTIAL: 5, Op.GATE: 7, Op.MOVE: 1}
+_PIPE = {Op.MATVEC: 2, Op.REQUANTIZE: 4, Op.ROTATE: 3, Op.EXPONENTIAL: 5, Op.GATE: 7, Op.MOVE: 2}
 """Cycles from operands to result, as of the vector pipe."""
 _CYCLES_PER_ELEMENT = {Op.ROTATE: 2}
-_SCALARS = {Function.LOAD: 2, Function.RECIPROCAL: 4, Function.RSQRT: 4, Function.TO_SCALE: 4}
+_SCALARS = {
+    Function.LOAD: 2,
+    Function.TAKE: 3,
+    Function.RECIPROCAL: 4,
+    Function.RSQRT: 4,
+    Function.TO_SCALE: 4,
+}
 _START = 2
 """Cycles from the issue of a vector instruction to its first operands."""
 _RAMPS = 4
 """Cycles from a result over the ramp into the router and out of it again, on both ends."""
-_RECEIVE = 6
+_RECEIVE = 8
 """Cycles from a wavelet to its element and its statistics in registers."""
 _REDUCED = {
     Color.COLUMN_ADD: Color.COLUMN_SUM,
@@ -52,8 +58,8 @@ def decode_cost(program: DecodeProgram) -> int:
     """Return the cycles from the first tokens to the last one.
 
     One tile stands for all: they run one program in step. A reduction comes back to all tiles of a
-    line after ``2 max(root, n - 1 - root)`` hops, at a wavelet a cycle. It leaves out conflicts in
-    the SRAM, wavelets that wait for each other, and rows that hold one position less.
+    line after ``max(root, n - 1 - root)`` hops that combine, of 2 cycles, one cycle in the middle
+    and as many hops back, at a wavelet a cycle. It leaves out conflicts in the SRAM, wavelets that wait for each other, and rows that hold one position less.
     """
     place = program.placement
     instructions = [field_of(Instruction(), bits) for bits in program.program.encoded()]
@@ -61,7 +67,7 @@ def decode_cost(program: DecodeProgram) -> int:
     for first, count in ((Color.COLUMN_ADD, place.rows), (Color.ROW_ADD, place.columns)):
         root = count // 2
         for color in (first, first + 2):
-            hops[color] = 2 * max(root, count - 1 - root) + _RAMPS
+            hops[color] = 3 * max(root, count - 1 - root) + 1 + _RAMPS
     total = 0
     for round_, order in _rounds(program, instructions):
         loads = _loads(program, round_)

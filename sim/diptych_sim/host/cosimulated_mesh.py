@@ -6,7 +6,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from diptych.mesh.fabric import BUFFER_DEPTH
 from diptych_sim.engine.lanes.cosim_ports import Pins
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.lanes.signal_handles import lane_tiles
@@ -16,13 +15,11 @@ __all__ = ["CosimulatedMesh"]
 
 
 _WEST = (
-    *(f"credits_west.{bit}" for bit in ("ones", "twos", "fours")),
-    "buffers_west.link__credit",
-    "west_o__valid",
+    *(f"credits_west.{name}" for name in ("free_1", "free_2", "free_4", "free_8", "draining")),
+    *(f"input_west.{name}" for name in ("held", "link__credit")),
+    *(f"west_o__{name}" for name in ("announced", "valid")),
 )
 """Registers of a router that are as at reset when its west links are at rest."""
-_BITS = range((2 * BUFFER_DEPTH - 1).bit_length())
-"""Bits of the places in its buffers where is read and written."""
 
 
 class CosimulatedMesh:
@@ -59,14 +56,7 @@ class CosimulatedMesh:
 
     def at_rest(self) -> bool:
         """Return whether nothing is on its way between the mesh and its host ports."""
-        register = self.mesh.register
-        places = [f"router.buffers_west.{end}_{bit}" for end in ("read", "write") for bit in _BITS]
-        half = len(places) // 2
-        empty = all(
-            (register(read)[:, 0] == register(write)[:, 0]).all()
-            for read, write in zip(places[:half], places[half:], strict=True)
-        )
-        return empty and self._west() == self._at_reset
+        return self._west() == self._at_reset
 
     def __getitem__(self, name: str) -> SimpleNamespace:
         _, row, column = name.split("_")

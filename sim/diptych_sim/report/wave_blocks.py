@@ -88,7 +88,7 @@ _TILE = {
         *("core.running", "core.pc", "core.instruction.op", "core.instruction.function"),
         *("core.pipe.busy", "core.pipe.operation.op", "core.pipe.blocked"),
         *("core.receiver.busy", "core.receiver.now.op", "core.receiver.color"),
-        "core.buffers.waiting",
+        "core.waiting",
     ],
     **{
         f" {way} {words}": _stream(f"{way}_{end}", "color", "control", "data", payload="wavelet")

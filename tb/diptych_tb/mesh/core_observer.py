@@ -33,7 +33,7 @@ PUBLIC = (
 )
 """What the observer looks at: ports of memories, of engines and of the ramp."""
 
-_STAGES = 5
+_STAGES = 6
 """Stages of a received word that is requantized, before that of its statistics."""
 
 
@@ -111,8 +111,8 @@ class CoreObserver(CauseObserver):
         # Received words by stage, "kept" as they are or not.
         self._stages: list[str | None] = [None] * _STAGES
         self._measured = False
-        # TAKE has its wavelet.
-        self._taken = False
+        # Cycles since TAKE took its wavelet.
+        self._taken = 0
         # Colors whose wavelets TAKE and MOVE took in the cycle before, and what held the receiver.
         self._others: set[int] = set()
         self._stayed = False
@@ -141,10 +141,11 @@ class CoreObserver(CauseObserver):
     def _take(self, fenced: bool) -> None:
         """Follow TAKE: it shares its way with the pipe's wavelets, and ends when its own is there."""
         color = self._fields.get("color", 0)
-        waits = self._running and not fenced and not self._taken and not self._others
         takes = self._op is Op.SCALAR and self._function is Function.TAKE
-        self._taken = waits and takes and self._waiting[color] > 0
         if self._taken:
+            self._taken = (self._taken + 1) % 3
+        elif self._running and not fenced and takes and not self._others and self._waiting[color]:
+            self._taken = 1
             self._others.add(color)
 
     def _look_at_ramp(self) -> int:
@@ -173,13 +174,14 @@ class CoreObserver(CauseObserver):
         stages = self._stages
         self._measured = False
         if not self._stayed:
-            self._measured = stages[4] is not None
-            kept = stages[0] == "kept"
+            self._measured = stages[5] is not None
+            kept = stages[1] == "kept"
             self._stages = stages = [
                 None,
-                None if kept else stages[0],
-                *stages[1:3],
-                stages[0] if kept else stages[3],
+                stages[0],
+                None if kept else stages[1],
+                *stages[2:4],
+                stages[1] if kept else stages[4],
             ]
         if took and now is not None:
             stages[0] = "kept" if now.kept else "rounded"
@@ -189,7 +191,7 @@ class CoreObserver(CauseObserver):
             self._issued = None
         due = self._pipe.due
         writes = due is not None and due.writes and not due.sends
-        self._stayed = stages[4] == "kept" and writes
+        self._stayed = stages[5] == "kept" and writes
 
     def _is_fenced(self) -> bool:
         fields = self._fields

@@ -22,7 +22,7 @@ Pause = Callable[[], bool]
 class LinkSource:
     """Sends wavelets into the link ``prefix`` of a design, as its credits allow.
 
-    Colors are served in a random order, each in its own order. Each wavelet is announced a cycle
+    Colors are served in a random order, each in its own order. Each wavelet is announced two cycles
     ahead; after a control wavelet its color waits until all credits are back.
 
     Parameters
@@ -58,7 +58,7 @@ class LinkSource:
         self._credits = [depth] * colors
         self._drains = [False] * colors
         self._waiting: list[deque[dict[str, int]]] = [deque() for _ in range(colors)]
-        self._next: dict[str, int] | None = None
+        self._coming: deque[dict[str, int] | None] = deque([None, None])
         self._valid.value = 0
         self._announced.value = 0
 
@@ -85,19 +85,20 @@ class LinkSource:
                 if queue and self._credits[color] and not self._drains[color]
             ]
             sends = bool(able) and not (self._pause and self._pause())
-            self._valid.value = self._next is not None
-            if self._next is not None:
-                self._wavelet.value = self._pack(self._next)
-            self._next = None
-            announced = 0
+            now = self._coming.popleft()
+            self._valid.value = now is not None
+            if now is not None:
+                self._wavelet.value = self._pack(now)
+            announced, wavelet = 0, None
             if sends:
                 color = self._rng.choice(able)
                 self._credits[color] -= 1
-                self._next = self._waiting[color].popleft()
+                wavelet = self._waiting[color].popleft()
                 announced = 1 << color
-                self._control.value = self._next["control"]
-                self._drains[color] = bool(self._next["control"])
+                self._control.value = wavelet["control"]
+                self._drains[color] = bool(wavelet["control"])
             self._announced.value = announced
+            self._coming.append(wavelet)
 
 
 class LinkMonitor:
@@ -107,7 +108,7 @@ class LinkMonitor:
     ----------
     wavelets : list of list of dict
         What came, by color; each with the ``cycle`` in which it was on the link. It must have been
-        announced in the cycle before, its control bit with it. Credits are given back from the
+        announced two cycles ago, its control bit with it. Credits are given back from the
         announcement on.
     blocked : set of int
         Colors whose credits are kept back.
@@ -142,16 +143,18 @@ class LinkMonitor:
         cocotb.start_soon(self._run())
 
     async def _run(self) -> None:
-        announced = (0, 0)
+        coming = deque([(0, 0), (0, 0)])
         while True:
             await self._edge
-            assert self._valid.value == bool(announced[0]), f"{self._prefix}: {announced}"
-            if announced[0]:
+            now = coming.popleft()
+            assert self._valid.value == bool(now[0]), f"{self._prefix}: {now}"
+            if now[0]:
                 wavelet = self._unpack(int(self._wavelet.value))
                 color = wavelet["color"]
-                assert (1 << color, wavelet["control"]) == announced, f"{self._prefix}: {wavelet}"
+                assert (1 << color, wavelet["control"]) == now, f"{self._prefix}: {wavelet}"
                 self.wavelets[color].append(wavelet | {"cycle": current_cycle()})
             announced = int(self._announced.value), int(self._control.value)
+            coming.append(announced)
             for color in range(len(self._held)):
                 self._held[color] += announced[0] >> color & 1
                 assert not (announced[0] >> color & 1 and self._drains[color]), (

@@ -177,8 +177,7 @@ async def delivers_everything_once_and_in_order(
     assert bench.counters() == seen
     await bench.observer.check()
     if stall:
-        # Slow neighbors: sooner or later wavelets that follow each other fill the buffers.
-        assert bench.observer.covers["last entry"] > 5, bench.observer.covers
+        assert bench.observer.covers["short of credits"] > 20, bench.observer.covers
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")
@@ -222,7 +221,8 @@ async def a_blocked_color_blocks_no_other(dut: Any) -> None:
         bench.sources[Port.WEST].send(_draw(rng, color) | {"control": 0} for _ in range(WAVELETS))
     await ClockCycles(dut.clk, 2 * WAVELETS)
     depth = buffer_depth(HOP)
-    assert len(bench.got(Port.EAST, 3)) in (depth - 1, depth), "what the buffer behind holds"
+    # Two entries are for choices that may be on their way.
+    assert len(bench.got(Port.EAST, 3)) in range(depth - 2, depth + 1)
     assert len(bench.got(Port.EAST, 2)) == WAVELETS
     assert len(bench.got(Port.NORTH, 2)) == WAVELETS
     assert int(dut.count_blocked.value) > 0

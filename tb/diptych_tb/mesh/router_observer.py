@@ -49,8 +49,8 @@ class RouterObserver(CauseObserver):
     target, with all credits behind a control wavelet. If one may go on and nothing contends with
     it, at least one must.
 
-    Covers ``last entry``: choices that took the last entry of a buffer, and ``contention``: cycles
-    in which nothing was chosen because of it.
+    Covers ``short of credits``: cycles in which a color that is complete lacks credits, and
+    ``contention``: cycles in which nothing was chosen because of it.
 
     Parameters
     ----------
@@ -121,8 +121,8 @@ class RouterObserver(CauseObserver):
         for path in fired:
             for key in self._targets(path):
                 assert self._free[key], f"{path} left without a credit for {key}"
-                self.covers["last entry"] += self._free[key] == 1
                 assert key not in self._drains, f"{path} left behind a control wavelet to {key}"
+        self.covers["short of credits"] += len(complete) > len(able)
         contends = len(arrived) > 1 or any(path.combines for path in self._fired[-1])
         assert fired or not able or contends, f"{able} could go on, and nothing did"
         self.covers["contention"] += bool(able) and not fired

@@ -64,12 +64,16 @@ class Failure(NamedTuple):
     number: int
 
 
+FORWARD = ("announced", "announced_control", "valid", "wavelet")
+"""Members of a link that its sender drives."""
+
+
 def _pairs() -> list[tuple[str, str]]:
     """Return the tile's inputs with the outputs of its neighbors that drive them."""
     out = [("x_in", "x_out")]
     for port in DIRECTIONS:
         way, other = port.label, port.opposite.label
-        out += [(f"{way}_i__{part}", f"{other}_o__{part}") for part in ("valid", "wavelet")]
+        out += [(f"{way}_i__{part}", f"{other}_o__{part}") for part in FORWARD]
         out.append((f"{way}_o__credit", f"{other}_i__credit"))
     return out
 
@@ -121,7 +125,7 @@ class LaneMesh:
         self.port = compile_design(
             partial(HostPort, colors=sum(segment.width for segment in credit)),
             "host_port",
-            [("back__valid", "link__valid"), ("back__wavelet", "link__wavelet")],
+            [(f"back__{part}", f"link__{part}") for part in FORWARD],
             progress=progress,
         )
         self._driver = with_prototypes(compile_driver(progress))
@@ -144,7 +148,7 @@ class LaneMesh:
         for direction in DIRECTIONS:
             way, other = direction.label, direction.opposite.label
             down, right = direction.step
-            for name in ("valid", "wavelet"):
+            for name in FORWARD:
                 for f, t, size in self._ends(f"{way}_o__{name}", f"{other}_i__{name}"):
                     driver.mesh_wire(mesh, f, t, size, down, right)
             for f, t, size in self._ends(f"{way}_i__credit", f"{other}_o__credit"):
@@ -152,7 +156,7 @@ class LaneMesh:
         for f, t, size in self._ends("x_out", "x_in"):
             driver.mesh_wire(mesh, f, t, size, 0, 1)
         tile, port = self.tile, self.port
-        for name in ("valid", "wavelet"):
+        for name in FORWARD:
             for link in _links(port, f"link__{name}", tile, f"west_i__{name}"):
                 driver.mesh_link(mesh, 0, link)
             for link in _links(tile, f"west_o__{name}", port, f"back__{name}"):

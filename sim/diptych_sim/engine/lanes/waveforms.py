@@ -18,7 +18,7 @@ from diptych.mesh.tile import Tile
 from diptych_sim.engine.emit import emit_verilog
 
 from .layout import Element
-from .mesh import LaneMesh
+from .mesh import FORWARD, LaneMesh
 
 __all__ = ["Enumeration", "Signal", "record_tiles", "tile_signals"]
 
@@ -27,7 +27,7 @@ _MODULE = re.compile(rf"^module {_NAME}")
 _DECLARED = re.compile(rf"^  (?:wire|reg) (?:\[(\d+):0\] )?{_NAME}(?:;| = )")
 _SAME = re.compile(rf"^  assign {_NAME} = {_NAME}(?:\[(\d+)(?::(\d+))?\])?;$")
 _TYPE = re.compile(r'^  \(\* enum_base_type = "([^"]*)" \*\)$')
-_FROM_WEST = ("west_i__valid", "west_i__wavelet", "west_o__credit")
+_FROM_WEST = (*(f"west_i__{part}" for part in FORWARD), "west_o__credit")
 _ITEM = re.compile(r'^  \(\* enum_value_([01]+) = "([^"]*)" \*\)$')
 
 
