@@ -98,7 +98,13 @@ def test_draws_by_seed_and_never_twice():
 
 
 def test_a_block_has_its_own_sources():
-    assert [path.name for path in sources_of("router")] == ["color_buffers.py", "router.py"]
+    assert [path.name for path in sources_of("router")] == [
+        "color_arbiter.py",
+        "combiner.py",
+        "input_port.py",
+        "route_table.py",
+        "router.py",
+    ]
     assert sources_of("credits") == [Path("diptych/mesh/credits.py")]
     assert sources_of("tasks") == [Path("diptych/mesh/tasks.py")]
     assert sources_of("link_receiver") == [Path("diptych/link/receiver.py")]

@@ -13,6 +13,8 @@ __all__ = ["names", "targets"]
 TESTS = Path(__file__).resolve().parents[1]
 TILE = "mesh/test_tile.py::test_programs[{}]"
 ARITH = "arith/test_arith.py::test_matches_the_golden_model[{}]"
+ROUTER = ("color_arbiter", "combiner", "input_port", "route_table")
+"""Parts of the router."""
 TESTED_WITH = {
     # arith
     "dot": [ARITH.format(f"dot8_of_{lanes}") for lanes in (1, 5, 8)],
@@ -34,7 +36,7 @@ TESTED_WITH = {
         "systolic/test_scratchpad.py",
     ],
     # mesh
-    "color_buffers": ["mesh/test_router.py"],
+    **{name: ["mesh/test_router.py"] for name in ROUTER},
     "core": [TILE.format("core")],
     "decode_panel": ["run/test_decode.py"],
     "host_port": ["run/test_decode.py"],
@@ -43,6 +45,7 @@ TESTED_WITH = {
     "tasks": [TILE.format("tasks"), "mesh/test_task_scheduler.py"],
     "transmitter": [TILE.format("transmitter")],
     "vector_pipe": [TILE.format("vector_pipe")],
+    "word_queue": [TILE.format("receiver"), TILE.format("vector_pipe")],
     # systolic
     "dma_pieces": ["systolic/test_dma_load.py"],
     "dma_write": ["systolic/test_dma_store.py"],

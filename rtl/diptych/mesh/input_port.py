@@ -174,6 +174,6 @@ class InputPort(wiring.Component):
                 passes.eq((popped & arrives & ~self.held).any()),
                 follows.eq(write.en & (write.addr == read.addr)),
             ]
-            m.d.comb += self.head[n].eq(
-                Mux(passes, link.wavelet.data, Mux(follows, before, read.data))
-            )
+            # The memory is late in the cycle: its data pass one multiplexer.
+            recent = Mux(passes, link.wavelet.data, before)
+            m.d.comb += self.head[n].eq(Mux(passes | follows, recent, read.data))

@@ -99,18 +99,21 @@ class RouteTable(wiring.Component):
         self.colors = colors
         self.positions = positions
         loads = 1 << LOAD_COLOR
+        output: Any = Out  # the stubs know of no initial values
         super().__init__(
             {
                 "edge": In(4),
                 "write": In(RouteWrite()),
                 "turned": In(colors),
-                **{f"source_{p.label}": Out(colors, init=loads * (p is Port.WEST)) for p in Port},
                 **{
-                    f"target_{p.label}": Out(colors, init=loads * (p in (Port.EAST, Port.RAMP)))
+                    f"source_{p.label}": output(colors, init=loads * (p is Port.WEST)) for p in Port
+                },
+                **{
+                    f"target_{p.label}": output(colors, init=loads * (p in (Port.EAST, Port.RAMP)))
                     for p in Port
                 },
-                **{f"sent_as_{k}": Out(colors, init=1 << k) for k in range(colors)},
-                "routed": Out(colors, init=loads),
+                **{f"sent_as_{k}": output(colors, init=1 << k) for k in range(colors)},
+                "routed": output(colors, init=loads),
                 **{name: Out(colors) for name in ("combines", "compares", "pairs")},
                 "conflicting": Out(colors),
                 "stopped": Out(colors),
