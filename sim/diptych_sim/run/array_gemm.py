@@ -109,6 +109,8 @@ def gemm(
         hbm="hbm.bin",
         written="written.bin",
         program=compiled.program.program_address,
+        array=machine.array,
+        weight_rows=machine.weight_rows,
         limit=100_000 + 20 * bound + 4 * machine.hbm_latency * commands,
     )
     events: list[dict[str, Any]] = []

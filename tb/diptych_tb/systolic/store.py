@@ -11,9 +11,10 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from diptych.systolic.isa import STORE, Handoff, HandoffKind, Queue, StoreOp
 from diptych_sim.host.axi_checker import AxiWriteChecker
 from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.observers.ports import CommandPorts
+from diptych_sim.host.observers.store import StoreObserver
 from diptych_sim.host.streams import StreamChecker, StreamDriver, StreamMonitor, sometimes
 from diptych_tb.memory.axi import AxiWriteMemory
-from diptych_tb.systolic.store_observer import StoreObserver
 
 LINE = int(os.environ["DUT_LINE"])
 SIZE = 2**13
@@ -103,7 +104,7 @@ async def hands_off_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     _idle(dut)
     dut.token.value = token = rng.randrange(2**32)
     await start_clock_and_reset(dut)
-    observer = StoreObserver(dut)
+    observer = StoreObserver(dut, dut.clk, CommandPorts.of_engine(dut))
     observer.start()
     pause = sometimes(rng, stall)
     monitor = StreamMonitor(dut, "o", Handoff(), pause)
@@ -163,7 +164,7 @@ async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     dut.o__ready.value = 0
     memory = AxiWriteMemory(dut, "axi", hbm, sometimes(rng, stall))
     await start_clock_and_reset(dut)
-    observer = StoreObserver(dut)
+    observer = StoreObserver(dut, dut.clk, CommandPorts.of_engine(dut))
     observer.start()
     checker = AxiWriteChecker(dut, "axi")
     memory.start()
@@ -235,7 +236,7 @@ async def writes_sums_at_full_rate(dut: Any, rows: int) -> None:
     dut.o__ready.value = 0
     memory = AxiWriteMemory(dut, "axi", bytearray(HBM))
     await start_clock_and_reset(dut)
-    observer = StoreObserver(dut)
+    observer = StoreObserver(dut, dut.clk, CommandPorts.of_engine(dut))
     observer.start()
     memory.start()
     cocotb.start_soon(_read(dut, "accumulators", 4 * LANES, bytes(4 * LANES * ENTRIES), None))

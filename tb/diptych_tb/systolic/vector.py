@@ -12,6 +12,8 @@ from cocotb.triggers import ClockCycles, RisingEdge
 
 from diptych.systolic.isa import VECTOR, VectorOp
 from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.observers.ports import CommandPorts
+from diptych_sim.host.observers.vector import CAUSES, VectorObserver
 from diptych_sim.host.streams import StreamDriver
 from diptych_tb.systolic.vector_model import (
     Command,
@@ -19,7 +21,6 @@ from diptych_tb.systolic.vector_model import (
     random_commands,
     sizes_of_environment,
 )
-from diptych_tb.systolic.vector_observer import CAUSES, VectorObserver
 
 
 def _pack(values: np.ndarray, width: int) -> int:
@@ -109,7 +110,7 @@ class _Bench:
         self.model = VectorModel(self.sizes, np.random.default_rng(cocotb.RANDOM_SEED))
         self.driver = StreamDriver(dut, "i", VECTOR, lambda: rng.random() < idle)
         self.memories = _Memories(dut, self.model, lambda: rng.random() < stall)
-        self.observer = VectorObserver(dut, self.sizes)
+        self.observer = VectorObserver(dut, dut.clk, CommandPorts.of_engine(dut), self.sizes)
 
     async def start(self) -> None:
         dut = self.dut
