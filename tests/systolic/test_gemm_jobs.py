@@ -51,7 +51,7 @@ def job(shape, *, seed, bias, group, latency, rate, stall):
         MachineConfig(
             array=(SIDE, SIDE),
             weight_rows=group,
-            hbm_latency=latency,
+            hbm_latency=max(4, latency),  # for the plan
             hbm_bytes_per_cycle=rate,
         ),
     )

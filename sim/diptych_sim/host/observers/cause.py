@@ -48,7 +48,7 @@ class CauseObserver:
         self._edge = RisingEdge(clk)
         self._counters = dict(counters)
         self._name = name
-        self._left = limit
+        self._to_look_at = limit
         self._first: dict[str, int] = {}
         self._found: Counter[str] = Counter()
         self._blamed = 0
@@ -66,6 +66,13 @@ class CauseObserver:
     def found(self) -> dict[str, int]:
         """Cycles by cause, and amounts, so far."""
         return dict(self._found)
+
+    @property
+    def seen(self) -> int:
+        """Cycles so far, with those of a rest that goes on."""
+        if self._rests_since is None:
+            return self.cycle
+        return self.cycle + current_cycle() - self._rests_since
 
     def start(self) -> None:
         """Begin, in the cycle in which the reset ends, or in one in which the block is idle."""
@@ -129,7 +136,7 @@ class CauseObserver:
         await self._edge
         self._first = self._read()
         while True:
-            over = self._left is not None and self._left <= 0
+            over = self._to_look_at is not None and self._to_look_at <= 0
             if self._asked or over or (self.cycle and self.cycle % WINDOW == 0):
                 self._asked = False
                 self._snapshots.append((self.cycle, self._read()))
@@ -146,8 +153,8 @@ class CauseObserver:
         """Look at this cycle, and wait for the next to look at."""
         self.observe()
         self.cycle += 1
-        if self._left is not None:
-            self._left -= 1
+        if self._to_look_at is not None:
+            self._to_look_at -= 1
         ends_rest = self.rest()
         if ends_rest is not None and not self._snapshots:
             self._rests_since = current_cycle()

@@ -75,7 +75,7 @@ class PanelObservers:
 
     def counts(self) -> dict[str, int]:
         """Return the cycles that were observed by block, and products as ``macs``, so far."""
-        cycles = {name: observer.cycle for name, observer in self._observers.items()}
+        cycles = {name: observer.seen for name, observer in self._observers.items()}
         return cycles | {"macs": self._matrix.found.get("macs", 0)}
 
     async def check(self) -> None:
