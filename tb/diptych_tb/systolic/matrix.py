@@ -309,7 +309,7 @@ class Bench:
             assert gained[name] == self.amounts[name], name
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 @cocotb.parametrize(idle=[0.0, 0.98], stall_x=[0.0, 0.6], stall_w=[0.0, 0.6])
 async def sums_equal_the_model(dut: Any, idle: float, stall_x: float, stall_w: float) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
@@ -321,7 +321,7 @@ async def sums_equal_the_model(dut: Any, idle: float, stall_x: float, stall_w: f
     await bench.check_counters(commands)
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def lone_commands_take_the_promised_cycles(dut: Any) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
     bench = Bench(dut, rng, {})
@@ -342,7 +342,7 @@ async def lone_commands_take_the_promised_cycles(dut: Any) -> None:
     await bench.check_counters(commands)
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def weights_of_the_next_command_load_behind_the_rows(dut: Any) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
     bench = Bench(dut, rng, {})

@@ -95,7 +95,7 @@ def _expected(command: dict[str, Any], memory: bytes, token: int) -> list[dict[s
     return out
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=100, timeout_unit="us")
 @cocotb.parametrize(idle=[0.0, 0.6], stall=[0.0, 0.6])
 async def hands_off_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
@@ -152,7 +152,7 @@ def _write_command(rng: random.Random) -> dict[str, Any]:
     return {str(name): 0 for name, _ in STORE} | fields | {"head": head}
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=100, timeout_unit="us")
 @cocotb.parametrize(idle=[0.0, 0.6], stall=[0.0, 0.6])
 async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     rng = random.Random(f"{cocotb.RANDOM_SEED} {idle} {stall}")
@@ -227,7 +227,7 @@ def _written(
     return written
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=100, timeout_unit="us")
 @cocotb.parametrize(rows=[1, 64])
 async def writes_sums_at_full_rate(dut: Any, rows: int) -> None:
     """An entry a cycle, however short the bursts."""

@@ -168,7 +168,7 @@ class _Bench:
             assert int(self.dut.token.value) == self.model.token, commands
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 @cocotb.parametrize(op=[op.name for op in VectorOp], stall=[0.0, 0.4])
 async def matches_the_golden_model(dut: Any, op: str, stall: float) -> None:
     bench = _Bench(dut, idle=stall, stall=stall)
@@ -178,7 +178,7 @@ async def matches_the_golden_model(dut: Any, op: str, stall: float) -> None:
     await bench.observer.check()
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 @cocotb.parametrize(stall=[0.0, 0.3])
 async def runs_mixed_commands(dut: Any, stall: float) -> None:
     bench = _Bench(dut, idle=stall, stall=stall)
@@ -191,7 +191,7 @@ async def runs_mixed_commands(dut: Any, stall: float) -> None:
     await bench.observer.check()
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def counts_every_cycle_and_byte(dut: Any) -> None:
     bench = _Bench(dut, idle=0.3, stall=0.3)
     await bench.start()
@@ -212,7 +212,7 @@ async def counts_every_cycle_and_byte(dut: Any) -> None:
         assert got == (bench.memories.accesses[port] - accesses[port]) * size * bench.sizes.lanes
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def reads_each_entry_once(dut: Any) -> None:
     bench = _Bench(dut, idle=0, stall=0.5)
     await bench.start()
@@ -223,7 +223,7 @@ async def reads_each_entry_once(dut: Any) -> None:
         assert bench.memories.accesses[name] - before[name] == command.rows * command.tiles
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def takes_rows_from_outside_while_it_writes_others(dut: Any) -> None:
     bench = _Bench(dut, idle=0, stall=0)
     await bench.start()
@@ -266,7 +266,7 @@ _OVERHEAD = {
 """Cycles of a lone command besides one or two per tile, from taken to done."""
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 @cocotb.parametrize(op=[op.name for op in _OVERHEAD])
 async def takes_a_tile_per_cycle(dut: Any, op: str) -> None:
     bench = _Bench(dut, idle=0, stall=0)
