@@ -147,7 +147,7 @@ class _Wires:
                 frame = []
 
 
-@cocotb.test(timeout_time=2, timeout_unit="ms")
+@cocotb.test(timeout_time=300, timeout_unit="us")
 @cocotb.parametrize(idle=[0.0, 0.7], stall=[0.0, 0.7], damage=[0.0, 0.01])
 async def keys_and_values_arrive_once(dut: Any, idle: float, stall: float, damage: float) -> None:
     rng = random.Random(f"{cocotb.RANDOM_SEED} {idle} {stall} {damage}")
