@@ -313,7 +313,10 @@ def test_an_edited_source_counts(tree):
     assert tree.run() == (first, 1)
     tree.source.write_text(tree.original)
     assert tree.run() == (first, 0)
-    tree.source.with_name("another.py").write_text("")
+    another = tree.source.with_name("another.py")
+    another.write_text("")
+    assert tree.run() == (first, 1)
+    another.rename(tree.source.with_name("another_name.py"))
     assert tree.run() == (first, 1)
 
 
