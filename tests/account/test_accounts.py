@@ -50,7 +50,9 @@ def test_causes_sum_and_the_cost_model_is_near(done):
     observed = result["observed"]
     assert observed.pop("macs") == prefill["macs"]
     assert set(observed) == {"load", "matrix", "vector", "store", "link"}
-    assert min(observed.values()) > prefill["cycles"]
+    assert observed["matrix"] > prefill["cycles"]
+    # Not counted: what follows the last command.
+    assert min(observed.values()) > 0.8 * prefill["cycles"]
     assert 0 < result["mac_utilization"] < 1
 
 

@@ -81,7 +81,7 @@ async def generate(dut: Any, job: GenerateJob, folder: Path) -> Inspected:
         host.mark_start()
         if recorder is not None:
             recorder.start()
-        out.prefill = cocotb.start_soon(_prefill_end(dut, commands))
+        out.prefill = cocotb.start_soon(_prefill_end(dut, commands, observers))
         out.watching = cocotb.start_soon(windows.watch_prefill())
     else:
         out.resume(before["tokens"])
@@ -116,11 +116,12 @@ async def _damage(dut: Any, probability: float) -> None:
         await edge
 
 
-async def _prefill_end(dut: Any, commands: CommandRecorder) -> None:
+async def _prefill_end(dut: Any, commands: CommandRecorder, observers: SystemObservers) -> None:
     await RisingEdge(dut.finished)
     report_event(kind="prefill", cycle=current_cycle())
     await RisingEdge(dut.clk)  # the recorder sees the last command in the same cycle
     report_event(kind="commands", cycles=commands.cycles, entered=commands.entered)
+    await observers.end_panel()
 
 
 class _Ports:

@@ -58,7 +58,7 @@ class CauseObserver:
         self.ended = False
         """Whether the limit was reached, and all until then compared."""
         self.cycle = 0
-        """Cycles since :meth:`start`."""
+        """Cycles since :meth:`start`, without those of a rest that goes on."""
         self.covers: Counter[str] = Counter()
         """How often the stimulus reached what a test must reach."""
 
@@ -66,13 +66,6 @@ class CauseObserver:
     def found(self) -> dict[str, int]:
         """Cycles by cause, and amounts, so far."""
         return dict(self._found)
-
-    @property
-    def seen(self) -> int:
-        """Cycles so far, with those of a rest that goes on."""
-        if self._rests_since is None:
-            return self.cycle
-        return self.cycle + current_cycle() - self._rests_since
 
     def start(self) -> None:
         """Begin, in the cycle in which the reset ends, or in one in which the block is idle."""
@@ -121,6 +114,14 @@ class CauseObserver:
             if not self._asked and not self._snapshots:
                 return self.found
         raise AssertionError(f"the observer of {self._name} did not find the causes of all cycles")
+
+    async def end(self) -> dict[str, int]:
+        """Do the same, and look at no more cycles, unless the block rests."""
+        found = await self.check()
+        self._to_look_at = 0
+        while self._rests_since is None and not self.ended:
+            await self._edge
+        return found
 
     def _compare(self) -> None:
         while self._snapshots and self._snapshots[0][0] == self._blamed:

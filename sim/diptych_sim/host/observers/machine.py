@@ -24,6 +24,7 @@ from .vector import VectorObserver
 
 __all__ = ["PanelObservers", "SystemObservers"]
 
+_ENGINES = ("load", "matrix", "vector", "store")
 _LIMIT = 100_000
 """Cycles that each observer looks at, rests not counted, so that long prompts cost little more."""
 
@@ -46,10 +47,7 @@ class PanelObservers:
     def __init__(self, panel: Any, clk: Any, *, array: tuple[int, int], weight_rows: int) -> None:
         rows, columns = array
         sizes = panel_sizes(rows, columns)
-        ports = {
-            engine: CommandPorts.of_panel(panel, engine)
-            for engine in ("load", "matrix", "vector", "store")
-        }
+        ports = {engine: CommandPorts.of_panel(panel, engine) for engine in _ENGINES}
         self._matrix = MatrixObserver(
             panel.matrix,
             clk,
@@ -74,8 +72,11 @@ class PanelObservers:
             observer.start()
 
     def counts(self) -> dict[str, int]:
-        """Return the cycles that were observed by block, and products as ``macs``, so far."""
-        cycles = {name: observer.seen for name, observer in self._observers.items()}
+        """Return the cycles that were observed by block, and products as ``macs``, so far.
+
+        Of a block that has nothing to do any more they stay as they are.
+        """
+        cycles = {name: observer.cycle for name, observer in self._observers.items()}
         return cycles | {"macs": self._matrix.found.get("macs", 0)}
 
     async def check(self) -> None:
@@ -88,6 +89,11 @@ class PanelObservers:
         """
         for observer in self._observers.values():
             await observer.check()
+
+    async def end_panel(self) -> None:
+        """Do so for the panel's engines, once nothing runs there any more."""
+        for name in _ENGINES:
+            await self._observers[name].end()
 
 
 class SystemObservers(PanelObservers):
