@@ -13,7 +13,7 @@ from diptych_sim.host.events import report_event
 from diptych_sim.host.wave_marks import mark_start
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=100, timeout_unit="us")
 async def reports_the_sum(dut: Any) -> None:
     await start_clock_and_reset(dut)
     mark_start()
@@ -21,7 +21,7 @@ async def reports_the_sum(dut: Any) -> None:
     report_event(total=int(dut.total.value), seed=cocotb.RANDOM_SEED)
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms", skip="PROBE_INSIDE" not in os.environ)
+@cocotb.test(timeout_time=100, timeout_unit="us", skip="PROBE_INSIDE" not in os.environ)
 async def looks_inside(dut: Any) -> None:
     await start_clock_and_reset(dut)
     await ClockCycles(dut.clk, 400)
@@ -31,7 +31,7 @@ async def looks_inside(dut: Any) -> None:
     report_event(inside=[int(cell.count.value) for cell in cells])
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms", skip="PROBE_WARN" not in os.environ)
+@cocotb.test(timeout_time=100, timeout_unit="us", skip="PROBE_WARN" not in os.environ)
 async def warns(dut: Any) -> None:
     await start_clock_and_reset(dut)
     warnings.warn("a warning is an error here", stacklevel=1)

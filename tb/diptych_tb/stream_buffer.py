@@ -34,7 +34,7 @@ def _beats(rng: random.Random, count: int) -> list[dict[str, Any]]:
     ]
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=100, timeout_unit="us")
 @cocotb.parametrize(idle=[0.0, 0.5], stall=[0.0, 0.5])
 async def passes_every_beat_in_order(dut: Any, idle: float, stall: float) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
@@ -50,7 +50,7 @@ async def passes_every_beat_in_order(dut: Any, idle: float, stall: float) -> Non
     assert monitor.beats.empty()
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=100, timeout_unit="us")
 async def passes_a_beat_per_cycle(dut: Any) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
     beats = _beats(rng, 64)
@@ -64,7 +64,7 @@ async def passes_a_beat_per_cycle(dut: Any) -> None:
     assert monitor.beats.qsize() == len(beats)
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=100, timeout_unit="us")
 async def takes_two_beats_while_stalled(dut: Any) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
     beats = _beats(rng, 3)

@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Accounts of a run: what must sum, what must agree, and how near the cost model is."""
+"""Accounts of a run: what must sum, what must agree, and how near the cost model is.
+
+Faults in the hardware that the observers of a run were seen to find, each as an error of
+``generate --tokens 1`` that names the counters: causes of the store engine exchanged, products
+counted twice, waiting of the link counted as sending; and causes of the load engine exchanged, in a
+product.
+"""
 
 import copy
 import re
@@ -41,6 +47,12 @@ def test_causes_sum_and_the_cost_model_is_near(done):
     # Beats fetched behind the end of the program: at most 8.
     assert 0 <= prefill["bytes"]["hbm_read"] - prefill["predicted_hbm_read"] <= 8 * 64
     assert result["windows_checked"] >= 3
+    observed = result["observed"]
+    assert observed.pop("macs") == prefill["macs"]
+    assert set(observed) == {"load", "matrix", "vector", "store", "link"}
+    assert observed["matrix"] > prefill["cycles"]
+    # Not counted: what follows the last command.
+    assert min(observed.values()) > 0.8 * prefill["cycles"]
     assert 0 < result["mac_utilization"] < 1
 
 

@@ -9,6 +9,7 @@ not looked at, or by a time that can be set back; classes from elsewhere given a
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -90,9 +91,23 @@ def emitted(monkeypatch, tmp_path):
     def emit(hardware):
         steps = []
         sources = emit_verilog(hardware, "top", steps.append)
-        return sources, steps == ["top: Amaranth to Verilog"]
+        if steps:
+            assert steps[0] == "top: Amaranth to Verilog"
+        return sources, bool(steps)
 
     return emit
+
+
+def test_progress_counts_modules(emitted):
+    steps = []
+    sources = emit_verilog(PrefillWithHbm(4, 4), "panel", steps.append)
+    first, *others = steps
+    assert first == "panel: Amaranth to Verilog"
+    assert len(others) == len(sources) - 1 > 3
+    for number, step in enumerate(others, 1):
+        # Modules that are in modules become known on the way.
+        assert re.fullmatch(rf"{first}, {number} of \d+", step)
+    assert others[-1].endswith(f" of {len(sources)}")
 
 
 def cached_files(folder):
@@ -298,7 +313,10 @@ def test_an_edited_source_counts(tree):
     assert tree.run() == (first, 1)
     tree.source.write_text(tree.original)
     assert tree.run() == (first, 0)
-    tree.source.with_name("another.py").write_text("")
+    another = tree.source.with_name("another.py")
+    another.write_text("")
+    assert tree.run() == (first, 1)
+    another.rename(tree.source.with_name("another_name.py"))
     assert tree.run() == (first, 1)
 
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diptych.config import MachineConfig
 from diptych.systolic.isa import Modes, Queue, Start, StoreOp, Target
 from diptych.systolic.panel import panel_sizes
 from diptych_sim.compiler.array.commands import field_of
@@ -126,7 +127,9 @@ def check(m, k, n, *, rows=16, columns=16, group=1, bias=False, seed=1):
     x = rng.integers(-128, 128, (m, k)).astype(np.int8)
     w = rng.integers(-128, 128, (k, n)).astype(np.int8)
     biases = rng.integers(-(2**31), 2**31, n).astype(np.int32) if bias else None
-    compiled, cost = fastest_gemm(x, w, biases, rows=rows, columns=columns, weight_rows=group)
+    compiled, cost = fastest_gemm(
+        x, w, biases, MachineConfig(array=(rows, columns), weight_rows=group)
+    )
     panel = Panel(compiled.program.hbm, rows, columns)
     for command in compiled.program.commands.commands:
         panel.run(command)
@@ -200,6 +203,4 @@ def test_what_does_not_fit_the_hbm_is_refused():
     with pytest.raises(
         GemmError, match=r"^Product must fit into \d+ bytes of HBM, and 1x1x9000000"
     ):
-        fastest_gemm(
-            np.zeros((1, 1), np.int8), np.zeros((1, 9_000_000), np.int8), None, rows=16, columns=16
-        )
+        fastest_gemm(np.zeros((1, 1), np.int8), np.zeros((1, 9_000_000), np.int8), None)

@@ -15,19 +15,24 @@ from support.random_model import TINY, random_model
 
 
 @pytest.mark.parametrize(
-    "mesh",
+    ("mesh", "engine"),
     [
-        (2, 2),
-        (3, 2),
-        (2, 5),
-        pytest.param((6, 9), marks=pytest.mark.slow),
-        pytest.param((16, 16), marks=pytest.mark.slow),
+        ((2, 2), "verilator"),
+        ((3, 2), "verilator"),
+        ((2, 5), "verilator"),
+        pytest.param((6, 9), "verilator", marks=pytest.mark.slow),
+        pytest.param((16, 16), "lanes", marks=pytest.mark.slow),
     ],
 )
-def test_tokens_equal_the_golden_model(mesh):
+def test_tokens_equal_the_golden_model(mesh, engine):
     prompt = np.random.default_rng(1).integers(0, TINY.vocab, 5).tolist()
     done = generate(
-        random_model(TINY, 1), [prompt], [6], machine=MachineConfig(mesh=mesh), stage="decode"
+        random_model(TINY, 1),
+        [prompt],
+        [6],
+        machine=MachineConfig(mesh=mesh),
+        stage="decode",
+        engine=engine,
     )
     assert done.matches_golden
     assert [tile["bank_conflict"] for tile in done.tiles] == [0] * len(done.tiles)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from diptych.config import MachineConfig
 from diptych.systolic.panel import PrefillPanel
 from diptych_sim.cost.array_gemm import fastest_gemm
 from diptych_sim.engine.build import build
@@ -47,11 +48,12 @@ def job(shape, *, seed, bias, group, latency, rate, stall):
         x,
         w,
         biases,
-        rows=SIDE,
-        columns=SIDE,
-        weight_rows=group,
-        latency=latency,
-        bytes_per_cycle=rate,
+        MachineConfig(
+            array=(SIDE, SIDE),
+            weight_rows=group,
+            hbm_latency=max(4, latency),  # for the plan
+            hbm_bytes_per_cycle=rate,
+        ),
     )
     expected = x.astype(np.int64) @ w.astype(np.int64) + (biases if biases is not None else 0)
     beats = len(compiled.program.hbm) // 64 + 1000

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from diptych.config import MachineConfig
 from diptych.systolic.panel_axi_pins import PrefillWithPins
 from diptych_sim.compiler.prefill.compile import compile_prefill
 from diptych_sim.cost.array_gemm import fastest_gemm
@@ -42,7 +43,7 @@ def test_a_product_from_memory_to_memory(tmp_path):
     x = rng.integers(-128, 128, (9, 21)).astype(np.int8)
     w = rng.integers(-128, 128, (21, 35)).astype(np.int8)
     bias = rng.integers(-(2**31), 2**31, 35).astype(np.int32)
-    compiled, _ = fastest_gemm(x, w, bias, rows=4, columns=4)
+    compiled, _ = fastest_gemm(x, w, bias, MachineConfig(array=(4, 4)))
     sums = (x.astype(np.int64) @ w.astype(np.int64) + bias) % 2**32
     memory = [
         (compiled.result + row * compiled.pitch, sums[row].astype("<u4").tobytes().hex())

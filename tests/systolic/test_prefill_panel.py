@@ -22,7 +22,7 @@ def prefill(model, array, prompts, folder, *, stall=0.0, on_event=None):
     fields = {
         "hbm": program.hbm.hex(),
         "program": program.program_address,
-        "limit": 2_000_000,
+        "limit": 100_000,
         "stall": stall,
         "handoff": expected_handoff(model, *prompts),
     }

@@ -48,6 +48,7 @@ def account_array_gemm(done: ArrayGemm) -> dict[str, Any]:
         "macs": macs,
         "mac_utilization": macs / (cycles * done.machine.pes),
         "cycles_by_cause": causes,
+        "observed": measured.observed,
         "bytes": bytes_by_level(**parts["hbm"], **parts["scratchpad"], **parts["accumulators"]),
         "operand_bytes": done.compiled.operand_bytes,
         "program_bytes": BEAT_BYTES * measured.beats_of_program,

@@ -316,6 +316,7 @@ def account(
         for name in prefill["bytes"]
     }
     end = _event(done, "token", index=len(done.tokens) - 1)["cycle"]
+    counters = _event(done, "counters", index=len(done.tokens) - 1)
     causes = _whole(done, prefill, decode)
     _check("the run", causes, end - start)
     machine = done.machine
@@ -328,7 +329,8 @@ def account(
         "macs": macs,
         "mac_utilization": macs / possible,
         "cycles_by_cause": causes,
-        "windows_checked": _event(done, "counters", index=len(done.tokens) - 1)["windows"],
+        "windows_checked": counters["windows"],
+        "observed": counters["observed"],
         **_times(done, start, clock_mhz),
         "bytes": levels,
         "prefill": prefill,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.memory.axi import BEAT_BYTES
+from diptych.config import DEFAULTS, MachineConfig
 from diptych_sim.compiler.array_gemm.compile import GemmCandidate, GemmProgram, gemm_candidates
 
 from .prefill import PrefillCost, prefill_cost
@@ -17,49 +17,30 @@ READ_SHARE = 1.05
 """HBM reads that a program should need at most, in operand bytes."""
 
 
-def gemm_bound(
-    m: int,
-    k: int,
-    n: int,
-    rows: int,
-    columns: int,
-    *,
-    weight_rows: int = 1,
-    bytes_per_cycle: int = BEAT_BYTES,
-) -> int:
+def gemm_bound(m: int, k: int, n: int, machine: MachineConfig = DEFAULTS) -> int:
     """Cycles of the array alone, or of HBM alone if it takes longer.
 
     Array: ``W + (F - 1) max(M, W) + M + R + C - 2`` for F tiles, whose weights take W cycles,
     R / weight_rows, and load behind the rows of the tile before. HBM: each byte of the operands
     and of the result once.
     """
+    rows, columns = machine.array
     tiles = -(-k // rows) * -(-n // columns)
-    load = rows // weight_rows
+    load = rows // machine.weight_rows
     array = load + (tiles - 1) * max(m, load) + m + rows + columns - 2
-    return max(array, -(-(m * k + k * n + 4 * m * n) // bytes_per_cycle))
+    return max(array, -(-(m * k + k * n + 4 * m * n) // machine.hbm_bytes_per_cycle))
 
 
 def fastest_gemm(
     x: NDArray[np.int8],
     w: NDArray[np.int8],
     bias: NDArray[np.int32] | None,
-    *,
-    rows: int,
-    columns: int,
-    weight_rows: int = 1,
-    latency: int = 100,
-    bytes_per_cycle: int = 64,
+    machine: MachineConfig = DEFAULTS,
 ) -> tuple[GemmProgram, PrefillCost]:
     """Compile ``x @ w + bias``: the program with the fewest predicted cycles, and its cost.
 
-    Programs whose HBM reads stay within :data:`READ_SHARE` come first.
-
-    Parameters
-    ----------
-    x, w, bias, rows, columns
-        As of :func:`.gemm_candidates`.
-    weight_rows, latency, bytes_per_cycle : int
-        Of the panel and its HBM; any program runs on any.
+    Programs whose HBM reads stay within :data:`READ_SHARE` come first. Parameters are those of
+    :func:`.gemm_candidates`.
 
     Raises
     ------
@@ -67,22 +48,15 @@ def fastest_gemm(
         If operands and result do not fit into the HBM.
     """
     best: tuple[tuple[bool, float], GemmCandidate, PrefillCost] | None = None
-    for candidate in gemm_candidates(
-        x,
-        w,
-        bias,
-        rows=rows,
-        columns=columns,
-        weight_rows=weight_rows,
-        bytes_per_cycle=bytes_per_cycle,
-    ):
+    rows, columns = machine.array
+    for candidate in gemm_candidates(x, w, bias, machine):
         cost = prefill_cost(
             candidate.without_image(),
             rows=rows,
             columns=columns,
-            weight_rows=weight_rows,
-            latency=latency,
-            bytes_per_cycle=bytes_per_cycle,
+            weight_rows=machine.weight_rows,
+            latency=machine.hbm_latency,
+            bytes_per_cycle=machine.hbm_bytes_per_cycle,
         )
         over = max(0.0, cost.predicted_hbm_read / candidate.operand_bytes - READ_SHARE)
         rank = (over > 0, cost.predicted_cycles * (1 + over))

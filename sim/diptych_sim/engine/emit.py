@@ -110,7 +110,7 @@ def emit_verilog(
     name : :class:`str`
         Name of the top module; not that of a port of it, and not that of a prototype.
     progress : callable, optional
-        Is told if the hardware is elaborated.
+        Is told if the hardware is elaborated, and how much of it is: the top, then prototypes.
 
     Returns
     -------
@@ -124,9 +124,13 @@ def emit_verilog(
     """
 
     def emitted() -> list[Source]:
-        if progress is not None:
-            progress(f"{name}: Amaranth to Verilog")
-        return _emit(hardware if isinstance(hardware, wiring.Component) else hardware(), name)
+        def done(modules: int, known: int) -> None:
+            if progress is not None:
+                of = f", {modules} of {known}" if modules else ""
+                progress(f"{name}: Amaranth to Verilog{of}")
+
+        component = hardware if isinstance(hardware, wiring.Component) else hardware()
+        return _emit(component, name, done)
 
     key = fingerprint(hardware, name, _yosys(), is_inlined(), packages=PACKAGES)
     if key is None:
@@ -135,10 +139,13 @@ def emit_verilog(
     return [(file, source) for file, source in json.loads(text)]
 
 
-def _emit(component: wiring.Component, name: str) -> list[Source]:
+def _emit(component: wiring.Component, name: str, done: Callable[[int, int], None]) -> list[Source]:
+    """Return the sources; ``done`` is told how many modules are, and of how many known ones."""
+    done(0, 1)
     top, waiting = _convert(component, name)
     texts: dict[str, str] = {}
     while waiting:
+        done(1 + len(texts), 1 + len(texts) + len(waiting))
         module, prototype = waiting.popitem()
         text, inner = _convert(prototype, module)
         texts[module] = text

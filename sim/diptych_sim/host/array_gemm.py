@@ -15,6 +15,7 @@ from diptych.systolic.isa import Handoff
 from .axi_checker import AxiReadChecker, AxiWriteChecker
 from .clocking import PERIOD_NS, current_cycle, start_clock_and_reset
 from .jobs import ArrayGemmJob, ArrayGemmResult
+from .observers.machine import PanelObservers
 from .streams import StreamDriver, StreamMonitor
 
 __all__ = ["multiply"]
@@ -39,6 +40,8 @@ async def multiply(dut: Any, job: ArrayGemmJob, folder: Path) -> ArrayGemmResult
     bursts = StreamMonitor(dut.hbm, "axi__aw", WriteAddress(), passive=True)
     beats = StreamMonitor(dut.hbm, "axi__w", WriteData(), passive=True)
     asked = StreamMonitor(dut.hbm, "axi__ar", ReadAddress(), passive=True)
+    observers = PanelObservers(dut.panel, dut.clk, array=job.array, weight_rows=job.weight_rows)
+    observers.start()
     dut.start.value = 1
     await RisingEdge(dut.clk)
     dut.start.value = 0
@@ -48,6 +51,7 @@ async def multiply(dut: Any, job: ArrayGemmJob, folder: Path) -> ArrayGemmResult
     await RisingEdge(dut.clk)
     reads.check_finished()
     writes.check_finished()
+    await observers.check()
     while not bursts.beats.empty():
         burst = bursts.beats.get_nowait()
         for index in range(burst["len"] + 1):
@@ -81,4 +85,5 @@ async def multiply(dut: Any, job: ArrayGemmJob, folder: Path) -> ArrayGemmResult
         beats_read=reads.beats,
         beats_of_program=of_program,
         beats_written=writes.beats,
+        observed=observers.counts(),
     )

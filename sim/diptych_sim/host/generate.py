@@ -19,6 +19,7 @@ from .command_recorder import CommandRecorder
 from .decode import mesh_recorder
 from .events import report_event
 from .jobs import GenerateJob, Inspected
+from .observers.machine import SystemObservers
 from .recorder import Recorder
 from .resumable import LOOK, total
 from .simulator_host import SimulatorHost
@@ -55,7 +56,15 @@ async def generate(dut: Any, job: GenerateJob, folder: Path) -> Inspected:
     if before is None:
         await ports.load(host)
     windows = Windows(dut, host.mesh, size=job.mesh, weight_rows=job.weight_rows)
-    measured = _Measured(dut, windows, before and before["measured"])
+    observers = SystemObservers(
+        dut,
+        array=job.array,
+        weight_rows=job.weight_rows,
+        mesh_rows=job.mesh[0],
+        link_latency=job.link_latency,
+        settings=dict(job.settings),
+    )
+    measured = _Measured(dut, windows, observers, before and before["measured"])
     axi = (AxiReadChecker(dut.prefill.hbm, "axi"), AxiWriteChecker(dut.prefill.hbm, "axi"))
     if job.damage:
         cocotb.start_soon(_damage(dut, job.damage))
@@ -66,12 +75,13 @@ async def generate(dut: Any, job: GenerateJob, folder: Path) -> Inspected:
     out = _Reporter(dut, host, job, measured, recorder)
     if before is None:
         commands = CommandRecorder(dut.prefill.panel, job.layers)
+        observers.start()
         await ports.start()
         report_event(kind="started", cycle=current_cycle())
         host.mark_start()
         if recorder is not None:
             recorder.start()
-        out.prefill = cocotb.start_soon(_prefill_end(dut, commands))
+        out.prefill = cocotb.start_soon(_prefill_end(dut, commands, observers))
         out.watching = cocotb.start_soon(windows.watch_prefill())
     else:
         out.resume(before["tokens"])
@@ -91,6 +101,8 @@ async def generate(dut: Any, job: GenerateJob, folder: Path) -> Inspected:
     inspected = await decode_tokens(host, job, out)
     if out.prefill is not None:
         await out.prefill
+    if before is None:
+        await observers.check()
     for checker in axi:
         checker.check_finished()
     return inspected
@@ -104,11 +116,12 @@ async def _damage(dut: Any, probability: float) -> None:
         await edge
 
 
-async def _prefill_end(dut: Any, commands: CommandRecorder) -> None:
+async def _prefill_end(dut: Any, commands: CommandRecorder, observers: SystemObservers) -> None:
     await RisingEdge(dut.finished)
     report_event(kind="prefill", cycle=current_cycle())
     await RisingEdge(dut.clk)  # the recorder sees the last command in the same cycle
     report_event(kind="commands", cycles=commands.cycles, entered=commands.entered)
+    await observers.end_panel()
 
 
 class _Ports:
@@ -142,14 +155,21 @@ class _Ports:
 
 
 class _Measured:
-    """Counts around the mesh: of monitors, windows, and the hardware's counters.
+    """Counts around the mesh: of monitors, windows, observers, and the hardware's counters.
 
     ``before`` is what :meth:`read` returned in the run that this one resumes, or None.
     """
 
-    def __init__(self, dut: Any, windows: Windows, before: dict[str, Any] | None) -> None:
+    def __init__(
+        self,
+        dut: Any,
+        windows: Windows,
+        observers: SystemObservers,
+        before: dict[str, Any] | None,
+    ) -> None:
         port = dut.prefill.hbm
         self.windows, self._before = windows, before
+        self._observers = observers
         self._parts = {part: _counters(dut, part) for part in _PARTS}
         self._monitors = {
             "hbm_beats": TransferCounter(dut, port.axi__r__valid, port.axi__r__ready),
@@ -170,6 +190,7 @@ class _Measured:
         now = {
             "monitors": {name: monitor.count for name, monitor in self._monitors.items()},
             "windows": self.windows.count,
+            "observed": self._observers.counts(),
             "parts": {
                 part: {name: int(handle.value) for name, handle in names.items()}
                 for part, names in self._parts.items()

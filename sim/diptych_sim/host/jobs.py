@@ -262,8 +262,12 @@ class GenerateJob(MeshJob):
         Tokens in all.
     damage : float
         Probability that a word on the link is damaged.
+    array : (int, int)
+        Rows and columns of the array.
     weight_rows : int
         Weight rows that the array loads in a cycle.
+    link_latency : int
+        Cycles on the link's wires in each direction.
     layers : list of int
         For each layer the number of its last MATRIX command.
     ends, inspection, trace, folder
@@ -277,7 +281,9 @@ class GenerateJob(MeshJob):
     sequences: int
     total: int
     damage: float
+    array: tuple[int, int]
     weight_rows: int
+    link_latency: int
     layers: list[int]
     ends: list[int]
     inspection: Inspection
@@ -298,6 +304,8 @@ class ArrayGemmResult:
         Counters by block and name.
     beats_read, beats_of_program, beats_written : int
         Beats on the HBM's channels as monitors counted them: read, read of the program, written.
+    observed : dict of str to int
+        As of :meth:`.PanelObservers.counts`.
     """
 
     cycles: int
@@ -305,6 +313,7 @@ class ArrayGemmResult:
     beats_read: int
     beats_of_program: int
     beats_written: int
+    observed: dict[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,6 +329,10 @@ class ArrayGemmJob:
         That file, beside the job's.
     program : int
         Address of the program.
+    array : (int, int)
+        Rows and columns of the array.
+    weight_rows : int
+        Weight rows that the array loads in a cycle.
     limit : int
         Cycles that it may take.
     """
@@ -327,6 +340,8 @@ class ArrayGemmJob:
     hbm: str
     written: str
     program: int
+    array: tuple[int, int]
+    weight_rows: int
     limit: int
     result: ClassVar[type] = ArrayGemmResult
 

@@ -14,6 +14,7 @@ from diptych_sim.engine.errors import HangError
 from diptych_sim.engine.lanes.checkpoint import Keeper
 from diptych_sim.engine.lanes.mesh import LaneMesh, Word
 from diptych_sim.engine.lanes.signal_handles import lane_tiles
+from diptych_sim.engine.lanes.sram import read_sram
 from diptych_sim.engine.processes import threads
 
 from .hang import PATIENCE, hang_message
@@ -185,7 +186,7 @@ class LanesHost(MeshHost):
         return self.once(self._counters)
 
     def read_sram(self, tiles: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[bytes]:
-        found = self.once(lambda: [part.hex() for part in self.mesh.read_sram(tiles, spans)])
+        found = self.once(lambda: [part.hex() for part in read_sram(self.mesh, tiles, spans)])
         return [bytes.fromhex(part) for part in found]
 
     def mark_start(self) -> None:

@@ -12,6 +12,7 @@ from cocotb.triggers import ClockCycles, RisingEdge, SimTimeoutError, with_timeo
 
 from diptych.mesh.host_port import LINE_WORDS, HostLine
 from diptych.mesh.sram import BANKS
+from diptych_sim.engine.lanes.sram import read_sram
 
 from .clocking import PERIOD_NS, current_cycle, start_clock_and_reset
 from .cosimulated_mesh import CosimulatedMesh
@@ -110,7 +111,7 @@ class SimulatorHost(MeshHost):
 
     def read_sram(self, tiles: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[bytes]:
         if self.job.cosimulated:
-            return self.mesh.mesh.read_sram(tiles, spans)
+            return read_sram(self.mesh.mesh, tiles, spans)
         contents = []
         for tile in tiles:
             sram = self.tiles.bodies[tile].core.sram

@@ -83,32 +83,16 @@ def gemm(
     BuildError, SimulationError, ToolError
         If a step fails.
     """
-    rows, columns = machine.array
-    compiled, cost = fastest_gemm(
-        x,
-        w,
-        bias,
-        rows=rows,
-        columns=columns,
-        weight_rows=machine.weight_rows,
-        latency=machine.hbm_latency,
-        bytes_per_cycle=machine.hbm_bytes_per_cycle,
-    )
+    compiled, cost = fastest_gemm(x, w, bias, machine)
     (m, k), n = x.shape, w.shape[1]
-    bound = gemm_bound(
-        m,
-        k,
-        n,
-        rows,
-        columns,
-        weight_rows=machine.weight_rows,
-        bytes_per_cycle=machine.hbm_bytes_per_cycle,
-    )
+    bound = gemm_bound(m, k, n, machine)
     commands = len(compiled.program.commands.commands)
     job = ArrayGemmJob(
         hbm="hbm.bin",
         written="written.bin",
         program=compiled.program.program_address,
+        array=machine.array,
+        weight_rows=machine.weight_rows,
         limit=100_000 + 20 * bound + 4 * machine.hbm_latency * commands,
     )
     events: list[dict[str, Any]] = []

@@ -89,7 +89,9 @@ class Programs:
             settings=list(_link_settings(self.decode).items()),
             sequences=len(self.decode.tokens),
             total=sum(self.decode.tokens),
+            array=self.machine.array,
             weight_rows=self.machine.weight_rows,
+            link_latency=self.machine.link_latency,
             layers=_layer_ends(self.prefill),
             **fields,
         )

@@ -19,7 +19,7 @@ from diptych_tb.arith.vectors import BLOCKS
 VECTORS = 5000
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=100, timeout_unit="us")
 @cocotb.parametrize(hold=[0.0, 0.3])
 async def matches_the_golden_model(dut: Any, hold: float) -> None:
     block = BLOCKS[os.environ["DUT_BLOCK"]]

@@ -211,13 +211,13 @@ async def _run(dut: Any, shape: Shape, rng: random.Random, stall: float) -> None
     await bench.run()
 
 
-@cocotb.test(timeout_time=2, timeout_unit="ms")
+@cocotb.test(timeout_time=300, timeout_unit="us")
 @cocotb.parametrize(shape=list(SHAPES))
 async def limits_arrive_at_their_places(dut: Any, shape: str) -> None:
     await _run(dut, SHAPES[shape], random.Random(f"{cocotb.RANDOM_SEED} {shape}"), 0.0)
 
 
-@cocotb.test(timeout_time=2, timeout_unit="ms")
+@cocotb.test(timeout_time=300, timeout_unit="us")
 @cocotb.parametrize(number=list(range(8)))
 async def any_shape_arrives_at_its_places(dut: Any, number: int) -> None:
     rng = random.Random(f"{cocotb.RANDOM_SEED} {number}")

@@ -22,8 +22,8 @@ from diptych_sim.compiler.decode.kv_layout import HeadPlace, KvLayout, pack_byte
 from diptych_sim.golden import numbers
 from diptych_sim.host.clocking import start_clock_and_reset
 from diptych_sim.host.fields import Fields
+from diptych_sim.host.observers.link import LinkObserver
 from diptych_sim.host.streams import StreamDriver, StreamMonitor, sometimes
-from diptych_tb.link.link_observer import LinkObserver
 
 ROWS = int(os.environ["DUT_ROWS"])
 LATENCY = int(os.environ["DUT_LATENCY"])
@@ -147,7 +147,7 @@ class _Wires:
                 frame = []
 
 
-@cocotb.test(timeout_time=2, timeout_unit="ms")
+@cocotb.test(timeout_time=300, timeout_unit="us")
 @cocotb.parametrize(idle=[0.0, 0.7], stall=[0.0, 0.7], damage=[0.0, 0.01])
 async def keys_and_values_arrive_once(dut: Any, idle: float, stall: float, damage: float) -> None:
     rng = random.Random(f"{cocotb.RANDOM_SEED} {idle} {stall} {damage}")
@@ -158,7 +158,12 @@ async def keys_and_values_arrive_once(dut: Any, idle: float, stall: float, damag
     layout = _layout(rng)
     activates = rng.random() < 0.7
     observer = LinkObserver(
-        dut, rows=ROWS, latency=LATENCY, heads=len(layout.heads), activates=activates
+        dut,
+        dut.clk,
+        rows=ROWS,
+        latency=LATENCY,
+        heads=len(layout.heads),
+        activates=activates,
     )
     await start_clock_and_reset(dut)
     observer.start()

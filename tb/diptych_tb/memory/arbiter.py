@@ -15,7 +15,7 @@ from diptych_tb.memory.axi import AxiReadMemory, beat_of
 BURSTS = 80
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=100, timeout_unit="us")
 @cocotb.parametrize(idle=[0.0, 0.7], stall=[0.0, 0.5], wait=[0.0, 0.5])
 async def gives_each_its_beats(dut: Any, idle: float, stall: float, wait: float) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)

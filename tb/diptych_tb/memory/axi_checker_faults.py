@@ -107,7 +107,7 @@ async def _play(dut: Any, cycles: list[Cycle]) -> None:
         checker.check_finished()
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=100, timeout_unit="us")
 @cocotb.parametrize(cycles=[READS, WRITES, TOGETHER, READS + WRITES + READS])
 async def lets_good_traffic_pass(dut: Any, cycles: list[Cycle]) -> None:
     await _play(dut, cycles)
@@ -117,7 +117,7 @@ def _planted(name: str) -> Any:
     cycles, message = FAULTS[name]
 
     @cocotb.xfail(raises=pytest.RaisesExc(AssertionError, match=re.escape(message)))
-    @cocotb.test(name=name, timeout_time=1, timeout_unit="ms")
+    @cocotb.test(name=name, timeout_time=100, timeout_unit="us")
     async def sees(dut: Any) -> None:
         await _play(dut, cycles)
 

@@ -40,7 +40,7 @@ def _drivers(dut: Any, pause: Any = None) -> tuple[StreamDriver, StreamDriver]:
     return host, StreamDriver(dut, "axi__ar", ReadAddress(), pause)
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=50, timeout_unit="us")
 @cocotb.parametrize(idle=[0.0, 0.6], stall=[0.0, 0.6])
 async def answers_with_what_the_host_wrote(dut: Any, idle: float, stall: float) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
@@ -69,7 +69,7 @@ async def answers_with_what_the_host_wrote(dut: Any, idle: float, stall: float) 
     assert int(dut.count_hbm_read.value) == BEAT_BYTES * total
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=50, timeout_unit="us")
 async def takes_its_latency(dut: Any) -> None:
     _, ar = _drivers(dut)
     dut.axi__r__ready.value = 1
@@ -85,7 +85,7 @@ async def takes_its_latency(dut: Any) -> None:
         await ClockCycles(dut.clk, 4)
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=50, timeout_unit="us")
 async def leaves_at_its_bandwidth(dut: Any) -> None:
     """Never more than was granted, and nothing less once bursts queue up."""
     _, ar = _drivers(dut)
@@ -112,7 +112,7 @@ async def leaves_at_its_bandwidth(dut: Any) -> None:
         assert spent <= ideal + 2, f"{spent} cycles instead of {ideal}"
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=50, timeout_unit="us")
 async def keeps_sixteen_bursts_outstanding(dut: Any) -> None:
     _, ar = _drivers(dut)
     dut.axi__r__ready.value = 0
@@ -125,7 +125,7 @@ async def keeps_sixteen_bursts_outstanding(dut: Any) -> None:
     await sending
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=50, timeout_unit="us")
 @cocotb.parametrize(idle=[0.0, 0.6], stall=[0.0, 0.6])
 async def keeps_what_is_written(dut: Any, idle: float, stall: float) -> None:
     """Random bursts of writes, with reads of a region of their own beside them."""
@@ -180,7 +180,7 @@ async def keeps_what_is_written(dut: Any, idle: float, stall: float) -> None:
         assert beat["data"] == beat_of(memory, 4096 + BEAT_BYTES * index), f"beat {index}"
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=50, timeout_unit="us")
 async def reads_and_writes_share_the_bandwidth(dut: Any) -> None:
     _, ar = _drivers(dut)
     aw = StreamDriver(dut, "axi__aw", WriteAddress())

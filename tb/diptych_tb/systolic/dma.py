@@ -13,9 +13,10 @@ from diptych.systolic.isa import LOAD, TABLE_WORDS, Queue, Target
 from diptych.systolic.vector_control import VectorSizes
 from diptych_sim.host.axi_checker import AxiReadChecker
 from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.observers.load import LoadObserver
+from diptych_sim.host.observers.ports import CommandPorts
 from diptych_sim.host.streams import StreamDriver, sometimes
 from diptych_tb.memory.axi import AxiReadMemory
-from diptych_tb.systolic.load_observer import LoadObserver
 
 HBM = 2**17
 
@@ -193,7 +194,9 @@ async def _start(
     await start_clock_and_reset(dut)
     memory.start()
     memories.start()
-    observer = LoadObserver(dut, entry_bytes=4 * sizes_of_environment().lanes)
+    observer = LoadObserver(
+        dut, dut.clk, CommandPorts.of_engine(dut), entry_bytes=4 * sizes_of_environment().lanes
+    )
     observer.start()
     return driver, memories, contents, observer
 

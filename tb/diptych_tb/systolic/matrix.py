@@ -14,8 +14,9 @@ from diptych.systolic.isa import MATRIX, Causal, Modes, Queue, Start
 from diptych.systolic.matrix import MATRIX_CAUSES, WAITED
 from diptych_sim.host.clocking import start_clock_and_reset
 from diptych_sim.host.fields import Fields
+from diptych_sim.host.observers.matrix import MatrixObserver
+from diptych_sim.host.observers.ports import CommandPorts
 from diptych_sim.host.streams import Pause, StreamDriver, sometimes
-from diptych_tb.systolic.matrix_observer import MatrixObserver
 
 ROWS = int(os.environ["DUT_ROWS"])
 COLUMNS = int(os.environ["DUT_COLUMNS"])
@@ -204,7 +205,9 @@ class Bench:
         self.cycle = 0
         self.taken: list[int] = []
         self.done: list[int] = []
-        self.observer = MatrixObserver(dut, rows=ROWS, columns=COLUMNS)
+        self.observer = MatrixObserver(
+            dut, dut.clk, CommandPorts.of_engine(dut), rows=ROWS, columns=COLUMNS, weight_rows=GROUP
+        )
         self.amounts = dict.fromkeys(AMOUNTS, 0)
         self.sums_before = False
         dut.waits.value = 0
@@ -237,7 +240,6 @@ class Bench:
             run(command, self.scratchpad, self.model)
             self.expected.append(self.model.copy())
             self.amounts["count_macs"] += command.macs
-            self.observer.expect(command.tiles, command.load_cycles)
         await self.driver.send([command.beat() for command in commands])
         while len(self.done) < len(self.expected):
             await RisingEdge(self.dut.clk)
@@ -307,7 +309,7 @@ class Bench:
             assert gained[name] == self.amounts[name], name
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 @cocotb.parametrize(idle=[0.0, 0.98], stall_x=[0.0, 0.6], stall_w=[0.0, 0.6])
 async def sums_equal_the_model(dut: Any, idle: float, stall_x: float, stall_w: float) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
@@ -319,7 +321,7 @@ async def sums_equal_the_model(dut: Any, idle: float, stall_x: float, stall_w: f
     await bench.check_counters(commands)
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def lone_commands_take_the_promised_cycles(dut: Any) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
     bench = Bench(dut, rng, {})
@@ -340,7 +342,7 @@ async def lone_commands_take_the_promised_cycles(dut: Any) -> None:
     await bench.check_counters(commands)
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def weights_of_the_next_command_load_behind_the_rows(dut: Any) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
     bench = Bench(dut, rng, {})

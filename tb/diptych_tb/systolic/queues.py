@@ -110,7 +110,7 @@ class _Engine:
             self.completed += 1
 
 
-@cocotb.test(timeout_time=2, timeout_unit="ms")
+@cocotb.test(timeout_time=100, timeout_unit="us")
 @cocotb.parametrize(busy=[1, 30], stall=[0.0, 0.5], wait=[0.0, 0.6])
 async def keeps_the_order(dut: Any, busy: int, stall: float, wait: float) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)

@@ -11,9 +11,10 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from diptych.systolic.isa import STORE, Handoff, HandoffKind, Queue, StoreOp
 from diptych_sim.host.axi_checker import AxiWriteChecker
 from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.observers.ports import CommandPorts
+from diptych_sim.host.observers.store import StoreObserver
 from diptych_sim.host.streams import StreamChecker, StreamDriver, StreamMonitor, sometimes
 from diptych_tb.memory.axi import AxiWriteMemory
-from diptych_tb.systolic.store_observer import StoreObserver
 
 LINE = int(os.environ["DUT_LINE"])
 SIZE = 2**13
@@ -94,7 +95,7 @@ def _expected(command: dict[str, Any], memory: bytes, token: int) -> list[dict[s
     return out
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=100, timeout_unit="us")
 @cocotb.parametrize(idle=[0.0, 0.6], stall=[0.0, 0.6])
 async def hands_off_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
@@ -103,7 +104,7 @@ async def hands_off_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     _idle(dut)
     dut.token.value = token = rng.randrange(2**32)
     await start_clock_and_reset(dut)
-    observer = StoreObserver(dut)
+    observer = StoreObserver(dut, dut.clk, CommandPorts.of_engine(dut))
     observer.start()
     pause = sometimes(rng, stall)
     monitor = StreamMonitor(dut, "o", Handoff(), pause)
@@ -151,7 +152,7 @@ def _write_command(rng: random.Random) -> dict[str, Any]:
     return {str(name): 0 for name, _ in STORE} | fields | {"head": head}
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=100, timeout_unit="us")
 @cocotb.parametrize(idle=[0.0, 0.6], stall=[0.0, 0.6])
 async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     rng = random.Random(f"{cocotb.RANDOM_SEED} {idle} {stall}")
@@ -163,7 +164,7 @@ async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     dut.o__ready.value = 0
     memory = AxiWriteMemory(dut, "axi", hbm, sometimes(rng, stall))
     await start_clock_and_reset(dut)
-    observer = StoreObserver(dut)
+    observer = StoreObserver(dut, dut.clk, CommandPorts.of_engine(dut))
     observer.start()
     checker = AxiWriteChecker(dut, "axi")
     memory.start()
@@ -226,7 +227,7 @@ def _written(
     return written
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=100, timeout_unit="us")
 @cocotb.parametrize(rows=[1, 64])
 async def writes_sums_at_full_rate(dut: Any, rows: int) -> None:
     """An entry a cycle, however short the bursts."""
@@ -235,7 +236,7 @@ async def writes_sums_at_full_rate(dut: Any, rows: int) -> None:
     dut.o__ready.value = 0
     memory = AxiWriteMemory(dut, "axi", bytearray(HBM))
     await start_clock_and_reset(dut)
-    observer = StoreObserver(dut)
+    observer = StoreObserver(dut, dut.clk, CommandPorts.of_engine(dut))
     observer.start()
     memory.start()
     cocotb.start_soon(_read(dut, "accumulators", 4 * LANES, bytes(4 * LANES * ENTRIES), None))

@@ -12,6 +12,8 @@ from cocotb.triggers import ClockCycles, RisingEdge
 
 from diptych.systolic.isa import VECTOR, VectorOp
 from diptych_sim.host.clocking import start_clock_and_reset
+from diptych_sim.host.observers.ports import CommandPorts
+from diptych_sim.host.observers.vector import CAUSES, VectorObserver
 from diptych_sim.host.streams import StreamDriver
 from diptych_tb.systolic.vector_model import (
     Command,
@@ -19,7 +21,6 @@ from diptych_tb.systolic.vector_model import (
     random_commands,
     sizes_of_environment,
 )
-from diptych_tb.systolic.vector_observer import CAUSES, VectorObserver
 
 
 def _pack(values: np.ndarray, width: int) -> int:
@@ -109,7 +110,7 @@ class _Bench:
         self.model = VectorModel(self.sizes, np.random.default_rng(cocotb.RANDOM_SEED))
         self.driver = StreamDriver(dut, "i", VECTOR, lambda: rng.random() < idle)
         self.memories = _Memories(dut, self.model, lambda: rng.random() < stall)
-        self.observer = VectorObserver(dut, self.sizes)
+        self.observer = VectorObserver(dut, dut.clk, CommandPorts.of_engine(dut), self.sizes)
 
     async def start(self) -> None:
         dut = self.dut
@@ -167,7 +168,7 @@ class _Bench:
             assert int(self.dut.token.value) == self.model.token, commands
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 @cocotb.parametrize(op=[op.name for op in VectorOp], stall=[0.0, 0.4])
 async def matches_the_golden_model(dut: Any, op: str, stall: float) -> None:
     bench = _Bench(dut, idle=stall, stall=stall)
@@ -177,7 +178,7 @@ async def matches_the_golden_model(dut: Any, op: str, stall: float) -> None:
     await bench.observer.check()
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 @cocotb.parametrize(stall=[0.0, 0.3])
 async def runs_mixed_commands(dut: Any, stall: float) -> None:
     bench = _Bench(dut, idle=stall, stall=stall)
@@ -190,7 +191,7 @@ async def runs_mixed_commands(dut: Any, stall: float) -> None:
     await bench.observer.check()
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def counts_every_cycle_and_byte(dut: Any) -> None:
     bench = _Bench(dut, idle=0.3, stall=0.3)
     await bench.start()
@@ -211,7 +212,7 @@ async def counts_every_cycle_and_byte(dut: Any) -> None:
         assert got == (bench.memories.accesses[port] - accesses[port]) * size * bench.sizes.lanes
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def reads_each_entry_once(dut: Any) -> None:
     bench = _Bench(dut, idle=0, stall=0.5)
     await bench.start()
@@ -222,7 +223,7 @@ async def reads_each_entry_once(dut: Any) -> None:
         assert bench.memories.accesses[name] - before[name] == command.rows * command.tiles
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def takes_rows_from_outside_while_it_writes_others(dut: Any) -> None:
     bench = _Bench(dut, idle=0, stall=0)
     await bench.start()
@@ -265,7 +266,7 @@ _OVERHEAD = {
 """Cycles of a lone command besides one or two per tile, from taken to done."""
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 @cocotb.parametrize(op=[op.name for op in _OVERHEAD])
 async def takes_a_tile_per_cycle(dut: Any, op: str) -> None:
     bench = _Bench(dut, idle=0, stall=0)

@@ -27,14 +27,18 @@ def test_tokens_equal_the_golden_model(mesh):
 
 
 CHECKPOINTS = [0, 1, 2, 16, 499, 999, 1499, 1999, 2999, 3999, 4999, 5499, 5999, 7000]
+MESHES = {(2, 2): (None, 1, 2, 3), (3, 5): (None, 1, 2), (4, 4): (3,), (8, 8): (1,)}
+"""Seeds of random loads on each mesh; None: a decode."""
 
 
+# Larger meshes cost more a cycle, and have no tile that smaller ones have not.
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [None, 1, 2, 3])
-@pytest.mark.parametrize("mesh", [(2, 2), (3, 5), (4, 4), (8, 8)])
+@pytest.mark.parametrize(
+    ("mesh", "seed"), [(mesh, seed) for mesh, seeds in MESHES.items() for seed in seeds]
+)
 def test_state_equals_verilator(mesh, seed):
     load = decode_job(mesh)[0] if seed is None else random_job(mesh, seed)
-    done = compare(mesh, load, CHECKPOINTS)
+    done = compare(mesh, load, CHECKPOINTS if mesh < (8, 8) else CHECKPOINTS[:8])
     assert str(done.first) == "None"
     assert done.registers + done.memories > 240
     assert done.memories > 2
@@ -45,7 +49,7 @@ def test_state_equals_verilator(mesh, seed):
     "job", [lambda mesh: decode_job(mesh)[0], lambda mesh: random_job(mesh, 1)]
 )
 def test_state_equals_verilator_on_16x16(job):
-    assert str(compare((16, 16), job((16, 16)), [100, 1000, 2500]).first) == "None"
+    assert str(compare((16, 16), job((16, 16)), [100, 600]).first) == "None"
 
 
 def _emitted(change):

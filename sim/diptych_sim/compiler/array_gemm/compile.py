@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.config import DEFAULTS, MachineConfig
 from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.isa import Modes, Queue, Start, StoreOp, Target
 from diptych_sim.compiler.array.commands import CommandList, PrefillProgram, pack_fields
@@ -330,13 +331,9 @@ def gemm_candidates(
     x: NDArray[np.int8],
     w: NDArray[np.int8],
     bias: NDArray[np.int32] | None,
-    *,
-    rows: int,
-    columns: int,
-    weight_rows: int = 1,
-    bytes_per_cycle: int = 64,
+    machine: MachineConfig = DEFAULTS,
 ) -> Iterator[GemmCandidate]:
-    """Yield ways to compute ``x @ w + bias`` on an array of ``rows`` x ``columns``.
+    """Yield ways to compute ``x @ w + bias`` on a prefill panel.
 
     Parameters
     ----------
@@ -346,8 +343,9 @@ def gemm_candidates(
         int8 [K, N].
     bias : array, optional
         int32 [N].
-    weight_rows, bytes_per_cycle : int
-        Of the panel and its HBM, for the plans; any program runs on any.
+    machine : MachineConfig
+        Its array; its weight rows and its HBM's bandwidth are for the plans alone: any program
+        runs with any.
 
     Raises
     ------
@@ -362,9 +360,11 @@ def gemm_candidates(
             f"Product must fit into {MAX_HBM_BYTES} bytes of HBM, and {m}x{k}x{n} needs {needed}"
         )
     operand_bytes = x.size + w.size + (0 if bias is None else 4 * n)
-    for tiles in tilings(m, k, n, rows=rows, columns=columns, weight_rows=weight_rows):
+    rows, columns = machine.array
+    for tiles in tilings(m, k, n, rows=rows, columns=columns, weight_rows=machine.weight_rows):
         image = _layout(x, w, bias, tiles)
         result = _result_address(image)
-        for chunks in plans(tiles, bytes_per_cycle) if tiles.resident else [streamed(tiles)]:
+        rate = machine.hbm_bytes_per_cycle
+        for chunks in plans(tiles, rate) if tiles.resident else [streamed(tiles)]:
             commands = _emit(tiles, chunks, image, result, pitch, bias is not None)
             yield GemmCandidate(commands, image, m, pitch, operand_bytes)

@@ -182,7 +182,7 @@ class DistributedMesh(LaneMesh):
         failures = [f for f in self.communicator.allgather(failure) if f is not None]
         return min(failures) if failures else None
 
-    def _whole(self, part: np.ndarray) -> np.ndarray:
+    def whole(self, part: np.ndarray) -> np.ndarray:
         out = np.zeros((self.rows, self.columns, *part.shape[2:]), part.dtype)
         for place, values in zip(self.parts, self.communicator.allgather(part), strict=True):
             row, column, rows, columns = place

@@ -287,7 +287,7 @@ class LaneMesh:
         """Return the first failure of all that happened anywhere."""
         return failure
 
-    def _whole(self, part: np.ndarray) -> np.ndarray:
+    def whole(self, part: np.ndarray) -> np.ndarray:
         """Return an array of the whole mesh, given those of the tiles here (rows, columns, ...)."""
         return part
 
@@ -409,7 +409,7 @@ class LaneMesh:
         value = np.zeros(self.part.rows * self.part.columns, dtype=kind)
         for place, low in places:
             value |= self.element(place).astype(kind) << (low if wide else np.uint64(low))
-        return self._whole(value.reshape(self.part.rows, self.part.columns))
+        return self.whole(value.reshape(self.part.rows, self.part.columns))
 
     def registers(self) -> dict[str, np.ndarray]:
         """Return every register of every tile, by name."""
@@ -436,31 +436,8 @@ class LaneMesh:
             for place, low in zip(places, memory.lows, strict=True):
                 for row in range(memory.depth):
                     words[:, row] |= self.element(place, row).astype(object) << low
-            out[memory.name] = self._whole(words.reshape(shape))
+            out[memory.name] = self.whole(words.reshape(shape))
         return out
-
-    def read_sram(self, tiles: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Return parts of the SRAM of some tiles: pairs of an address and a size, joined.
-
-        Both are multiples of 8. Tiles are numbered row by row.
-        """
-        banks = {}
-        for index, places in self.tile.layout.memories.items():
-            memory = self.tile.interface.memories[index]
-            if memory.name.startswith("core.sram.bank_"):
-                banks[int(memory.name.rpartition("_")[2])] = (places, memory.lows)
-        words = []
-        for word in (n for at, size in spans for n in range(at // 8, (at + size) // 8)):
-            places, lows = banks[word % len(banks)]
-            value = np.zeros(self.part.rows * self.part.columns, np.uint64)
-            for place, low in zip(places, lows, strict=True):
-                element = self.element(place, word // len(banks)).astype(np.uint64)
-                value |= element << np.uint64(low)
-            words.append(value)
-        here = np.array(words, "<u8").reshape(len(words), self.part.rows, self.part.columns)
-        whole = self._whole(np.ascontiguousarray(here.transpose(1, 2, 0)))
-        flat = whole.reshape(self.rows * self.columns, -1)
-        return [flat[tile].tobytes() for tile in tiles]
 
     def close(self) -> None:
         """Free the memory."""

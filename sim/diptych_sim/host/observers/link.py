@@ -4,11 +4,15 @@
 from collections import deque
 from typing import Any
 
+from cocotb.triggers import First, RisingEdge, ValueChange
+
 from diptych.link.frames import LinkWord
 from diptych.link.link import LINK_CAUSES
 from diptych.systolic.isa import Handoff, HandoffKind
 from diptych_sim.host.fields import Fields
-from diptych_tb.cause_observer import CauseObserver
+
+from .cause import CauseObserver
+from .ports import stream_handles
 
 __all__ = ["LinkObserver"]
 
@@ -25,17 +29,34 @@ class LinkObserver(CauseObserver):
     ----------
     dut : handle
         The link, with ``o`` of its transmitter public.
+    clk : handle
+        Its clock.
     rows, latency : int
         Parameters of the link.
     heads : int
         KV heads of a position.
     activates : bool
         Whether tokens are sent to the mesh.
+    limit : int, optional
+        As of :class:`.CauseObserver`.
     """
 
-    def __init__(self, dut: Any, *, rows: int, latency: int, heads: int, activates: bool) -> None:
-        super().__init__(dut.clk, {c: getattr(dut, f"count_link_{c}") for c in LINK_CAUSES})
-        self._dut = dut
+    def __init__(
+        self,
+        dut: Any,
+        clk: Any,
+        *,
+        rows: int,
+        latency: int,
+        heads: int,
+        activates: bool,
+        limit: int | None = None,
+    ) -> None:
+        counters = {c: getattr(dut, f"count_link_{c}") for c in LINK_CAUSES}
+        super().__init__(clk, counters, name="the link", limit=limit)
+        self._valid, self._ready, self._payload = stream_handles(dut, "i")
+        self._word, self._token = dut.transmitter.o, dut.token_valid
+        self._begins = RisingEdge(self._valid), ValueChange(self._word)
         self._rows, self._answer, self._heads = rows, latency + 3, heads
         self._activates = activates
         self._outs = [
@@ -55,18 +76,26 @@ class LinkObserver(CauseObserver):
         """Frames of which the transmitter does not know that they are delivered."""
 
     def observe(self) -> None:
-        dut = self._dut
         if self._delivered and self._delivered[0] == self.cycle:
             self._delivered.popleft()
             self._unknown -= 1
-        offered = bool(dut.i__valid.value)
-        if self._unpack_word(int(dut.transmitter.o.value))["valid"]:
+        offered = bool(self._valid.value)
+        if self._on_wires():
             self.blame("sending")
         else:
             self.blame("waiting" if offered or self._words or self._unknown else "idle")
         self._deliver()
-        if offered and dut.i__ready.value:
-            self._hand_off(self._unpack(int(dut.i__payload.value)))
+        if offered and self._ready.value:
+            self._hand_off(self._unpack(int(self._payload.value)))
+
+    def rest(self) -> Any:
+        if self._words or self._unknown or self._valid.value or self._on_wires():
+            return None
+        # A frame that is sent again may follow when all are delivered.
+        return First(*self._begins)
+
+    def _on_wires(self) -> bool:
+        return bool(self._unpack_word(int(self._word.value))["valid"])
 
     def _hand_off(self, beat: dict[str, Any]) -> None:
         self._words += 1
@@ -82,7 +111,7 @@ class LinkObserver(CauseObserver):
     def _deliver(self) -> None:
         ends = False
         if self._frames and not self._frames[0]:
-            ends = bool(self._dut.token_valid.value)
+            ends = bool(self._token.value)
         elif any(valid.value and ready.value for valid, ready in self._outs):
             self._leaving += 1
             ends = self._leaving == self._frames[0]

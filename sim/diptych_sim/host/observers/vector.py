@@ -3,10 +3,14 @@
 
 from typing import Any
 
+from cocotb.triggers import RisingEdge
+
 from diptych.systolic.isa import VECTOR, VectorOp
 from diptych.systolic.vector_control import VectorSizes
 from diptych_sim.host.fields import Fields
-from diptych_tb.cause_observer import CauseObserver
+
+from .cause import CauseObserver
+from .ports import CommandPorts
 
 __all__ = ["CAUSES", "VectorObserver"]
 
@@ -39,11 +43,35 @@ class VectorObserver(CauseObserver):
 
     The cycle after a command is taken starts it; when all its steps are done, it drains until
     ``done``.
+
+    Parameters
+    ----------
+    dut : handle
+        The vector unit.
+    clk : handle
+        Its clock.
+    commands : CommandPorts
+        Where its commands are seen.
+    sizes : VectorSizes
+        Sizes of its memories.
+    limit : int, optional
+        As of :class:`.CauseObserver`.
     """
 
-    def __init__(self, dut: Any, sizes: VectorSizes) -> None:
-        super().__init__(dut.clk, {c: dut[f"count_{c}"] for c in CAUSES})
-        self._dut, self._sizes = dut, sizes
+    def __init__(
+        self,
+        dut: Any,
+        clk: Any,
+        commands: CommandPorts,
+        sizes: VectorSizes,
+        *,
+        limit: int | None = None,
+    ) -> None:
+        counters = {c: dut[f"count_{c}"] for c in CAUSES}
+        super().__init__(clk, counters, name="the vector unit", limit=limit)
+        self._commands = commands
+        self._sizes = sizes
+        self._begins = RisingEdge(commands.valid)
         self._unpack = Fields(VECTOR).unpack
         self._ports = {
             cause: [(dut[f"{port}__en"], dut[f"{port}__ready"]) for port in ports]
@@ -54,11 +82,11 @@ class VectorObserver(CauseObserver):
         """Steps of the command that runs; None while none does."""
 
     def observe(self) -> None:
-        dut = self._dut
+        commands = self._commands
         if self._left is None:
             self.blame("idle")
-            if dut.i__valid.value and dut.i__ready.value:
-                self._left = self._steps(self._unpack(int(dut.i__payload.value)))
+            if commands.valid.value and commands.ready.value:
+                self._left = self._steps(self._unpack(int(commands.payload.value)))
                 self._starts = True
             return
         if self._starts:
@@ -73,9 +101,12 @@ class VectorObserver(CauseObserver):
             self.blame("computing")
         else:
             self.blame("draining")
-        if dut.done.value:
+        if commands.done.value:
             assert not self._left, f"done with {self._left} steps left"
             self._left = None
+
+    def rest(self) -> Any:
+        return None if self._left is not None or self._commands.valid.value else self._begins
 
     def _waits(self) -> str | None:
         for cause, ports in self._ports.items():
