@@ -34,6 +34,7 @@ COMMANDS = (
     "gemv",
     "generate",
     "program",
+    "project",
     "report",
     "verilog",
 )

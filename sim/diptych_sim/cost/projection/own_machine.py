@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Our own machine at a clock: cycles of both panels in closed form, from shapes and sizes alone.
+
+Decode: products of the fullest tile, 8 a cycle, and nine dependent reductions a layer, each with
+its way and with the steps of the vector pipe around it. Prefill: folds of the array, or the bytes
+of HBM where those take longer. Nothing is fitted to published systems.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from diptych.config import TILE_MACS, MachineConfig
+from diptych_sim.cost.array_gemm import gemm_bound
+from diptych_sim.cost.models.shape import ModelShape
+from diptych_sim.cost.projection.job import Job, Phase
+from diptych_sim.cost.projection.parameters import Parameters
+from diptych_sim.cost.systems.schema import System
+
+__all__ = [
+    "DecodeCycles",
+    "decode_cycles",
+    "decode_pass",
+    "machine_of",
+    "prefill_cycles",
+    "prefill_pass",
+]
+
+_COLUMN_REDUCTIONS = 6
+"""Norm, queries and keys, largest score, powers and values, norm, gate and up."""
+_ROW_REDUCTIONS = 3
+"""Output, largest of the gated, down."""
+_ENDS = 10
+"""Cycles of a reduction beside its way: ramps and receiver."""
+_STEPS = 20
+"""Cycles of the pipe and the scalar instructions between two reductions."""
+_KEY_PLANES = 3
+"""Products of planes in a score: keys and queries have 16 bits."""
+
+
+def machine_of(system: System) -> MachineConfig:
+    """Return the machine that a system of kind ``diptych`` describes.
+
+    Raises
+    ------
+    ValueError
+        If the machine cannot be built.
+    """
+
+    def number(field: str) -> int:
+        return int(system.need(field))
+
+    return MachineConfig(
+        array=(number("array_rows"), number("array_columns")),
+        weight_rows=number("weight_rows"),
+        hbm_bytes_per_cycle=number("hbm_bytes_per_cycle"),
+        hbm_latency=number("hbm_latency"),
+        link_bytes_per_cycle=number("link_bytes_per_cycle"),
+        mesh=(number("mesh_rows"), number("mesh_columns")),
+        hop_cycles=number("hop_cycles"),
+        sram_bytes=number("sram_bytes"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeCycles:
+    """Cycles of a token on the mesh: of products, and of waiting for the next."""
+
+    products: int
+    waits: int
+
+
+def decode_cycles(model: ModelShape, machine: MachineConfig, position: float) -> DecodeCycles:
+    """Return the cycles of a token at ``position``, of one sequence."""
+    rows, columns = machine.mesh
+
+    def product(inputs: int, outputs: int) -> int:
+        return outputs * ceil(inputs / TILE_MACS)
+
+    def way(side: int) -> int:
+        return 2 * max(side // 2, side - 1 - side // 2) * machine.hop_cycles + _ENDS
+
+    dim, hidden = ceil(model.dim / rows), ceil(model.hidden / columns)
+    heads = ceil(model.heads / columns)
+    queries, keys = heads * model.head_dim, ceil(model.kv_heads / columns) * model.head_dim
+    used = model.experts_per_token
+    layer = product(dim, queries + 2 * keys) + product(queries, dim)
+    layer += used * (product(dim, 2 * hidden) + product(hidden, dim))
+    local = ceil(model.seen(position) / model.layers / rows)
+    scores = heads * local * ceil(model.head_dim / TILE_MACS) * _KEY_PLANES
+    layer += scores + heads * model.head_dim * ceil(local / TILE_MACS)
+    waits = _COLUMN_REDUCTIONS * (way(rows) + _STEPS) + _ROW_REDUCTIONS * (way(columns) + _STEPS)
+    waits += hidden * used + dim
+    head = product(dim, ceil(model.vocab / columns))
+    return DecodeCycles(
+        products=model.layers * layer + head,
+        waits=model.layers * waits + way(rows) + way(columns),
+    )
+
+
+def prefill_cycles(model: ModelShape, machine: MachineConfig, tokens: int) -> tuple[int, int]:
+    """Return the cycles of the array and of HBM for a prompt; the longer one counts."""
+    rows, columns = machine.array
+
+    def folds(m: int, k: int, n: int) -> int:
+        # Bytes are counted apart, as activations stay in the scratchpad.
+        return gemm_bound(
+            m, k, n, rows, columns, weight_rows=machine.weight_rows, bytes_per_cycle=2**62
+        )
+
+    queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
+    layer = folds(tokens, model.dim, queries + 2 * keys) + folds(tokens, queries, model.dim)
+    routed = max(1, ceil(tokens * model.experts_per_token / model.experts))
+    experts = ceil(model.experts_used(tokens))
+    layer += experts * folds(routed, model.dim, 2 * model.hidden)
+    layer += experts * folds(routed, model.hidden, model.dim)
+    # Causal: the mean token sees half of the prompt.
+    half = max(1, tokens // 2)
+    layer += model.heads * _KEY_PLANES * folds(half, model.head_dim, tokens)
+    layer += model.heads * folds(half, tokens, model.head_dim)
+    array = model.layers * layer + folds(1, model.dim, model.vocab)
+    read = model.layers * (
+        model.attention_weights + model.router_weights + experts * model.expert_weights
+    )
+    hbm = ceil((read + model.head_weights) / machine.hbm_bytes_per_cycle) + machine.hbm_latency
+    return array, hbm
+
+
+def decode_pass(system: System, job: Job, _chips: int, _p: Parameters, position: float) -> Phase:
+    """Return a round: a token of every request, one sequence after the other."""
+    cycles = decode_cycles(job.model, machine_of(system), position)
+    read = job.model.weight_bytes(job.form, job.batch)
+    read += job.batch * job.model.kv_bytes(job.form, position)
+    flops = 2 * job.batch * (job.model.token_macs + job.model.attention_macs(position))
+    second = 1e6 * system.need("clock_mhz")
+    return Phase(
+        bandwidth=0.0,
+        arithmetic=job.batch * cycles.products / second,
+        latency=job.batch * cycles.waits / second,
+        bytes=read,
+        flops=flops,
+        cycles=job.batch * (cycles.products + cycles.waits),
+    )
+
+
+def prefill_pass(system: System, job: Job, _chips: int, _p: Parameters) -> Phase:
+    """Return the prompts, one after the other."""
+    model, prompt = job.model, job.prompt_tokens
+    array, hbm = prefill_cycles(model, machine_of(system), prompt)
+    second = 1e6 * system.need("clock_mhz")
+    macs = prompt * model.layers * model.layer_macs + model.head_weights
+    macs += model.prefill_attention_macs(prompt)
+    # What overlaps counts once: the time beyond the products is that of the bytes.
+    return Phase(
+        bandwidth=job.batch * max(0, hbm - array) / second,
+        arithmetic=job.batch * array / second,
+        latency=0.0,
+        bytes=job.batch * model.weight_bytes(job.form, prompt),
+        flops=2 * job.batch * macs,
+        cycles=job.batch * max(array, hbm),
+    )

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Projections on the terminal, and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["CSV_COLUMNS", "check_table", "print_projection", "projection_csv", "short_time"]
+
+CSV_COLUMNS = (
+    "system",
+    "name",
+    "published",
+    "calibrated",
+    "chips",
+    "fits",
+    "ttft_ms",
+    "tpot_ms",
+    "tokens_per_second_user",
+    "tokens_per_second",
+    "bytes_per_token",
+    "joules_per_token",
+)
+"""Columns of the CSV; then ``prefill_bound`` and ``decode_bound``."""
+
+
+def short_time(milliseconds: float) -> str:
+    """Return a time with three digits, in the unit that suits it."""
+    for unit, size in (("s", 1e3), ("ms", 1.0), ("us", 1e-3)):
+        if milliseconds >= size or unit == "us":
+            return (
+                f"{milliseconds / size:,.3g} {unit}"
+                if milliseconds < 1e6
+                else f"{milliseconds / 1e3:,.0f} s"
+            )
+    raise AssertionError
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def print_projection(console: Console, result: Mapping[str, Any]) -> None:
+    """Print a table of all systems, and of a split."""
+    model = result["model"]
+    console.print(
+        f"{model['name']}: {model['parameters'] / 1e9:,.2f} G parameters in {result['dtype']}, batch "
+        f"{result['batch']}, {result['prompt_tokens']:,} tokens of a prompt, {result['tokens']:,} of an answer",
+        soft_wrap=True,
+    )
+    table = Table()
+    table.add_column("system")
+    for heading in ("chips", "TTFT", "TPOT", "tokens/s a user", "in all", "J a token"):
+        table.add_column(heading, justify="right")
+    for heading in ("prefill, decode bound by", "from"):
+        table.add_column(heading)
+    for row in result["systems"]:
+        if not row["published"]:
+            table.add_row(row["system"], *[""] * 7, "nothing published")
+            continue
+        joules = row["joules_per_token"]
+        table.add_row(
+            row["system"],
+            f"{row['chips']}{'' if row['fits'] else ', does not fit'}",
+            short_time(row["ttft_ms"]),
+            short_time(row["tpot_ms"]),
+            _rate(row["tokens_per_second_user"]),
+            _rate(row["tokens_per_second"]),
+            "" if joules is None else f"{joules:.3g}",
+            f"{row['prefill']['bound']}, {row['decode']['bound']}",
+            "calibrated" if row["calibrated"] else "not calibrated",
+        )
+    console.print(table)
+    if result["split"] is not None:
+        _print_split(console, result["split"])
+
+
+def _print_split(console: Console, split: Mapping[str, Any]) -> None:
+    request, wait = split["request_ms"], split["handoff_ms"]
+    console.print(
+        f"Split: prefill on {split['prefill_chips']} {split['prefill']}, decode on {split['decode_chips']} "
+        f"{split['decode']}, {split['kv_bytes'] / 1e6:,.1f} MB of KV over {split['link_gbps']:,.0f} Gbit/s; "
+        f"{'calibrated' if split['calibrated'] else 'not calibrated'}",
+        soft_wrap=True,
+    )
+    table = Table("way", "request", "of it hand-off")
+    for name, words, key in (
+        ("prefill_system_alone", f"{split['prefill']} alone", None),
+        ("decode_system_alone", f"{split['decode']} alone", None),
+        ("split_serial", "split, KV after prefill", "serial"),
+        ("split_layer_wise", "split, KV layer by layer", "layer_wise"),
+    ):
+        table.add_row(words, short_time(request[name]), short_time(wait[key]) if key else "")
+    console.print(table)
+    console.print(
+        f"{split['prefill_systems_per_decode_system']:.3g} prefill systems keep one decode system busy",
+        soft_wrap=True,
+    )
+
+
+def projection_csv(result: Mapping[str, Any]) -> str:
+    """Return a row for each system; a figure that there is not is empty."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow([*CSV_COLUMNS, "prefill_bound", "decode_bound"])
+    for row in result["systems"]:
+        bounds = [row[phase]["bound"] if phase in row else "" for phase in ("prefill", "decode")]
+        cells = [row.get(name) for name in CSV_COLUMNS]
+        table.writerow([*("" if cell is None else cell for cell in cells), *bounds])
+    return out.getvalue()
+
+
+def check_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of predicted beside published figures."""
+    table = Table("system", "model", "setting", "metric")
+    for heading in ("published", "predicted", "error"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for row in rows:
+        setting = f"{row['chips']} x, {row['dtype']}, batch {row['batch']}, {row['prompt_tokens']} in, {row['output_tokens']} out"
+        table.add_row(
+            row["system"],
+            row["model"],
+            setting,
+            row["metric"],
+            f"{row['value']:,.5g}",
+            f"{row['predicted']:,.5g}",
+            f"{row['error']:+.1%}",
+            "" if row["calibrated"] else "not calibrated",
+        )
+    return table
