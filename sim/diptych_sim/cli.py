@@ -36,6 +36,7 @@ COMMANDS = (
     "program",
     "project",
     "report",
+    "serve",
     "verilog",
 )
 

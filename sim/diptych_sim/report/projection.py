@@ -8,6 +8,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -54,29 +55,33 @@ def print_projection(console: Console, result: Mapping[str, Any]) -> None:
         f"{result['batch']}, {result['prompt_tokens']:,} tokens of a prompt, {result['tokens']:,} of an answer",
         soft_wrap=True,
     )
-    table = Table()
-    table.add_column("system")
-    for heading in ("chips", "TTFT", "TPOT", "tokens/s a user", "in all", "J a token"):
-        table.add_column(heading, justify="right")
-    for heading in ("prefill, decode bound by", "from"):
-        table.add_column(heading)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("system", no_wrap=True)
+    for heading in ("chips", "TTFT", "TPOT", "tokens/s", "in all", "J/tok"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("decode by", no_wrap=True)
     for row in result["systems"]:
         if not row["published"]:
-            table.add_row(row["system"], *[""] * 7, "nothing published")
+            table.add_row(row["system"], *[""] * 6, "unpublished")
             continue
         joules = row["joules_per_token"]
+        marks = f"{'' if row['calibrated'] else ' *'}{'' if row['fits'] else ' +'}"
         table.add_row(
-            row["system"],
-            f"{row['chips']}{'' if row['fits'] else ', does not fit'}",
+            f"{row['system']}{marks}",
+            f"{row['chips']}",
             short_time(row["ttft_ms"]),
             short_time(row["tpot_ms"]),
             _rate(row["tokens_per_second_user"]),
             _rate(row["tokens_per_second"]),
-            "" if joules is None else f"{joules:.3g}",
-            f"{row['prefill']['bound']}, {row['decode']['bound']}",
-            "calibrated" if row["calibrated"] else "not calibrated",
+            "" if joules is None else f"{joules:,.3g}",
+            row["decode"]["bound"],
         )
     console.print(table)
+    shown = [row for row in result["systems"] if row["published"]]
+    if not all(row["calibrated"] for row in shown):
+        console.print("* not calibrated: no measurement of this system took part in the fit")
+    if not all(row["fits"] for row in shown):
+        console.print("+ the memory of these chips does not hold the model")
     if result["split"] is not None:
         _print_split(console, result["split"])
 
@@ -89,7 +94,7 @@ def _print_split(console: Console, split: Mapping[str, Any]) -> None:
         f"{'calibrated' if split['calibrated'] else 'not calibrated'}",
         soft_wrap=True,
     )
-    table = Table("way", "request", "of it hand-off")
+    table = Table("way", "request", "of it hand-off", box=SIMPLE_HEAD, pad_edge=False)
     for name, words, key in (
         ("prefill_system_alone", f"{split['prefill']} alone", None),
         ("decode_system_alone", f"{split['decode']} alone", None),
@@ -118,20 +123,19 @@ def projection_csv(result: Mapping[str, Any]) -> str:
 
 def check_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return a table of predicted beside published figures."""
-    table = Table("system", "model", "setting", "metric")
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("system", "model", "batch/in/out", "metric"):
+        table.add_column(heading, no_wrap=heading != "model")
     for heading in ("published", "predicted", "error"):
-        table.add_column(heading, justify="right")
-    table.add_column("")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        setting = f"{row['chips']} x, {row['dtype']}, batch {row['batch']}, {row['prompt_tokens']} in, {row['output_tokens']} out"
         table.add_row(
-            row["system"],
-            row["model"],
-            setting,
+            f"{row['chips']} {row['system']}{'' if row['calibrated'] else ' *'}",
+            f"{row['model']} {row['dtype']}",
+            f"{row['batch']}/{row['prompt_tokens']}/{row['output_tokens']}",
             row["metric"],
-            f"{row['value']:,.5g}",
-            f"{row['predicted']:,.5g}",
+            f"{row['value']:.4g}",
+            f"{row['predicted']:.4g}",
             f"{row['error']:+.1%}",
-            "" if row["calibrated"] else "not calibrated",
         )
     return table

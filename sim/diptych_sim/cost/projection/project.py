@@ -11,7 +11,17 @@ from diptych_sim.cost.projection.job import Job, Phase, ProjectionError
 from diptych_sim.cost.projection.parameters import Parameters
 from diptych_sim.cost.systems.schema import System
 
-__all__ = ["Projection", "decode_pass", "least_chips", "metric", "prefill_pass", "project"]
+__all__ = [
+    "METRICS",
+    "Projection",
+    "decode_pass",
+    "least_chips",
+    "memory_bytes",
+    "metric",
+    "prefill_pass",
+    "prepared",
+    "project",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +65,24 @@ class Projection:
         return None if watts is None else watts * self.chips * self.tpot / self.job.batch
 
 
-def check_system(system: System) -> None:
-    """Refuse a system that lacks a figure.
+def prepared(system: System, job: Job) -> Job:
+    """Return the job as a system runs it: our machine has a number format of its own.
 
     Raises
     ------
     ProjectionError
-        That names the missing figures.
+        That names the figures that nobody publishes, or what our machine cannot be.
     """
     if system.kind == "unpublished" or system.missing:
         what = ", ".join(system.missing) or "anything"
         raise ProjectionError(f"{system.name} ({system.id}): nobody publishes {what}")
+    if system.kind != "diptych":
+        return job
+    try:
+        own_machine.machine_of(system)
+    except ValueError as error:
+        raise ProjectionError(f"{system.name} ({system.id}): {error}") from None
+    return replace(job, dtype="own")
 
 
 _ROOMS = {"accelerator": accelerator, "wafer": wafer, "diptych": own_machine}
@@ -106,13 +123,7 @@ def project(system: System, job: Job, p: Parameters, chips: int | None = None) -
     ProjectionError
         If nobody publishes what it takes.
     """
-    check_system(system)
-    if system.kind == "diptych":
-        try:
-            own_machine.machine_of(system)
-        except ValueError as error:
-            raise ProjectionError(f"{system.name} ({system.id}): {error}") from None
-        job = replace(job, dtype="own")  # our machine has one
+    job = prepared(system, job)
     count = chips if chips is not None else least_chips(system, job)
     return Projection(
         system=system,
