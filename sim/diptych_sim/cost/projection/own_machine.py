@@ -20,6 +20,7 @@ from diptych_sim.cost.systems.schema import System
 
 __all__ = [
     "DecodeCycles",
+    "Sizes",
     "decode_cycles",
     "decode_pass",
     "machine_of",
@@ -64,6 +65,52 @@ def machine_of(system: System) -> MachineConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Sizes of a machine that may be larger than our hardware can be built: as :class:`MachineConfig`.
+
+    ``tile_macs`` are products that a tile computes in a cycle.
+    """
+
+    array: tuple[int, int] = (16, 16)
+    weight_rows: int = 1
+    hbm_bytes_per_cycle: int = 64
+    hbm_latency: int = 100
+    link_bytes_per_cycle: int = 4
+    mesh: tuple[int, int] = (8, 8)
+    hop_cycles: int = 1
+    sram_bytes: int = 24576
+    tile_macs: int = TILE_MACS
+
+    @property
+    def pes(self) -> int:
+        """Processing elements of the array."""
+        return self.array[0] * self.array[1]
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of the mesh."""
+        return self.mesh[0] * self.mesh[1]
+
+    @property
+    def buildable(self) -> bool:
+        """Whether our hardware can be built so."""
+        try:
+            MachineConfig(
+                array=self.array,
+                weight_rows=self.weight_rows,
+                hbm_bytes_per_cycle=self.hbm_bytes_per_cycle,
+                hbm_latency=self.hbm_latency,
+                link_bytes_per_cycle=self.link_bytes_per_cycle,
+                mesh=self.mesh,
+                hop_cycles=self.hop_cycles,
+                sram_bytes=self.sram_bytes,
+            )
+        except ValueError:
+            return False
+        return self.tile_macs == TILE_MACS
+
+
+@dataclass(frozen=True, kw_only=True)
 class DecodeCycles:
     """Cycles of a token on the mesh: of products, and of waiting for the next."""
 
@@ -71,12 +118,15 @@ class DecodeCycles:
     waits: int
 
 
-def decode_cycles(model: ModelShape, machine: MachineConfig, position: float) -> DecodeCycles:
+def decode_cycles(
+    model: ModelShape, machine: MachineConfig | Sizes, position: float
+) -> DecodeCycles:
     """Return the cycles of a token at ``position``, of one sequence."""
     rows, columns = machine.mesh
+    macs = machine.tile_macs if isinstance(machine, Sizes) else TILE_MACS
 
     def product(inputs: int, outputs: int) -> int:
-        return outputs * ceil(inputs / TILE_MACS)
+        return outputs * ceil(inputs / macs)
 
     def way(side: int) -> int:
         return 2 * max(side // 2, side - 1 - side // 2) * machine.hop_cycles + _ENDS
@@ -88,8 +138,8 @@ def decode_cycles(model: ModelShape, machine: MachineConfig, position: float) ->
     layer = product(dim, queries + 2 * keys) + product(queries, dim)
     layer += used * (product(dim, 2 * hidden) + product(hidden, dim))
     local = ceil(model.seen(position) / model.layers / rows)
-    scores = heads * local * ceil(model.head_dim / TILE_MACS) * _KEY_PLANES
-    layer += scores + heads * model.head_dim * ceil(local / TILE_MACS)
+    scores = heads * local * ceil(model.head_dim / macs) * _KEY_PLANES
+    layer += scores + heads * model.head_dim * ceil(local / macs)
     waits = _COLUMN_REDUCTIONS * (way(rows) + _STEPS) + _ROW_REDUCTIONS * (way(columns) + _STEPS)
     waits += hidden * used + dim
     head = product(dim, ceil(model.vocab / columns))
@@ -99,7 +149,9 @@ def decode_cycles(model: ModelShape, machine: MachineConfig, position: float) ->
     )
 
 
-def prefill_cycles(model: ModelShape, machine: MachineConfig, tokens: int) -> tuple[int, int]:
+def prefill_cycles(
+    model: ModelShape, machine: MachineConfig | Sizes, tokens: int
+) -> tuple[int, int]:
     """Return the cycles of the array and of HBM for a prompt; the longer one counts."""
     rows, columns = machine.array
 
