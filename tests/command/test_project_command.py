@@ -84,7 +84,27 @@ def test_checks_rows(capsys, monkeypatch, tmp_path):
     assert "Mean error" in err
 
 
+def test_compares_with_another_system(capsys, monkeypatch):
+    words = ("project", "--model", "llama-3.1-8b", "--against", "h100:2", "--json", "-")
+    status, out, err = command(capsys, monkeypatch, *words)
+    assert status == 0
+    result = json.loads(out)
+    valid(result, "project")
+    assert result["against"]["chips"] == 2
+    for row in result["systems"]:
+        if row["published"]:
+            ratio = row["tokens_per_second_user"] / result["against"]["tokens_per_second_user"]
+            assert row["ratio"]["tokens_per_second_user"] == pytest.approx(ratio)
+    assert "x 2 h100" in err
+
+
 MISTAKES = [
+    (["--against", "h900"], "System must be one of a100, .*, not 'h900'"),
+    (
+        ["--against", "h100:0"],
+        r"Other system \(--against\) must be SYSTEM or SYSTEM:CHIPS, .*'h100:0'",
+    ),
+    (["--against", "broadcom"], r"Broadcom \(broadcom\): nobody publishes anything"),
     (["--model", "gpt-9"], "Model must be one of .*, not 'gpt-9'"),
     (["--system", "h900"], "System must be one of a100, .*, not 'h900'"),
     (["--systems", "/nowhere"], r"Systems \(--systems\) must be a folder, not missing: /nowhere"),

@@ -11,16 +11,24 @@ from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.load import load_model
 
 PARAMETERS = {
+    "codellama-34b": 33.74e9,
     "gpt-oss-120b": 116.83e9,
+    "gpt-oss-20b": 20.91e9,
     "llama-2-13b": 13.02e9,
     "llama-2-70b": 68.98e9,
     "llama-2-7b": 6.74e9,
+    "llama-3-70b": 70.55e9,
     "llama-3-8b": 8.03e9,
     "llama-3.1-405b": 405.85e9,
     "llama-3.1-70b": 70.55e9,
     "llama-3.1-8b": 8.03e9,
+    "llama-3.2-1b": 1.236e9,
+    "llama-3.2-3b": 3.213e9,
     "llama-3.3-70b": 70.55e9,
+    "mistral-7b": 7.24e9,
+    "mixtral-8x7b": 46.7e9,
     "qwen2-72b": 72.71e9,
+    "qwen3-32b": 32.76e9,
     "qwen3-4b": 4.02e9,
     "qwen3-8b": 8.19e9,
     "smollm2-135m": 134.5e6,
@@ -38,6 +46,23 @@ SIZES = {
 @pytest.mark.parametrize("name", model_names())
 def test_models_have_the_published_number_of_weights(name):
     assert load_shape(name).parameters == pytest.approx(PARAMETERS[name], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("Llama-2-7B", "llama-2-7b"),
+        ("meta-llama/Llama-2-7b-chat-hf", "llama-2-7b"),
+        ("meta-llama/Meta-Llama-3-8B", "llama-3-8b"),
+        ("meta-llama/Llama-3.3-70B-Instruct", "llama-3.3-70b"),
+        ("openai/gpt-oss-120b", "gpt-oss-120b"),
+        ("Llama3.1-8B", "llama-3.1-8b"),
+        ("Qwen/Qwen3-4B", "qwen3-4b"),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2-135m"),
+    ],
+)
+def test_models_by_the_names_of_their_makers(spec, name):
+    assert load_shape(spec).name == name
 
 
 def test_only_the_experts_of_a_token_are_used():

@@ -116,6 +116,8 @@ def test_metrics():
     assert metric(done, "tokens_per_second") == pytest.approx(4 * 11 / (done.ttft + 10 * done.tpot))
     alone = project(SYSTEMS["a100"], job(tokens=11), P, 1)
     assert metric(alone, "tokens_per_second") == pytest.approx(1 / alone.tpot)
+    prompt = project(SYSTEMS["a100"], job(batch=4, tokens=0), P, 1)
+    assert metric(prompt, "tokens_per_second") == pytest.approx(4 * 1024 / prompt.ttft)
     wafer = project(SYSTEMS["wse3"], job(tokens=1), P, 1)
     assert metric(wafer, "cycles_per_token") == pytest.approx(wafer.tpot * 1.1e9)
     with pytest.raises(
@@ -197,7 +199,7 @@ def test_refuses_other_rows(before, after, message, tmp_path):
 
 def test_reads_rows(tmp_path):
     path = tmp_path / "rows.csv"
-    path.write_text("\ufeff" + HEAD + ROW)
+    path.write_text("\ufeff" + HEAD + ROW.replace("bf16", "BFloat16"))
     (row,) = read_rows(str(path), SYSTEMS)
     assert predict(row, P) == pytest.approx(row.value, rel=0.05)
     assert math.isfinite(row.value)

@@ -20,6 +20,7 @@ from diptych_sim.cost.projection.result import (
     is_calibrated,
     job_json,
     projection_json,
+    ratios_json,
     split_json,
     unpublished_json,
 )
@@ -64,6 +65,7 @@ class _Pair(NamedTuple):
 @click.option("--batch", default=1, show_default=True, type=COUNT)
 @click.option("--prompt-tokens", default=1024, show_default=True, type=COUNT)
 @click.option("--tokens", default=256, show_default=True, type=COUNT, help="Of an answer.")
+@click.option("--against", default=None, help="SYSTEM or SYSTEM:CHIPS; how many times its figures.")
 @click.option("--prefill", "prefill_name", default=None, help="System that reads the prompts.")
 @click.option("--decode", "decode_name", default=None, help="System that writes the answers.")
 @click.option("--prefill-chips", type=COUNT, help="Chips of the former; else as few as hold it.")
@@ -82,6 +84,7 @@ def project(
     batch: int,
     prompt_tokens: int,
     tokens: int,
+    against: str | None,
     prefill_name: str | None,
     decode_name: str | None,
     prefill_chips: int | None,
@@ -102,6 +105,7 @@ def project(
             for name, value in (
                 ("--model", model),
                 ("--system", system),
+                ("--against", against),
                 ("--prefill", prefill_name),
                 ("--decode", decode_name),
                 ("--csv", csv_file),
@@ -135,11 +139,13 @@ def project(
             prompt_tokens=prompt_tokens,
             tokens=tokens,
         )
-        result = job_json(job)
+        result = job_json(job) | {"against": None}
         if pair is None:
             result |= {"systems": _rows(systems, job, system, chips), "split": None}
         else:
             result |= _split(systems, job, pair)
+        if against is not None:
+            _compare(result, systems, job, against)
     print_projection(console(stderr=json_file == "-"), result)
     if csv_file is not None:
         write_whole(Path(csv_file), projection_csv(result))
@@ -162,6 +168,21 @@ def _rows(
         else projection_json(project_job(system, job, p, chips), p)
         for system in chosen
     ]
+
+
+def _compare(result: dict[str, Any], systems: Mapping[str, System], job: Job, against: str) -> None:
+    """Add to each row how many times the figures of another system its own are."""
+    name, _, chips = against.partition(":")
+    if ":" in against and not (chips.isascii() and chips.isdigit() and 0 < int(chips) <= _MOST):
+        raise Refused(
+            f"Other system (--against) must be SYSTEM or SYSTEM:CHIPS, as h100:8, not {against!r:.60}"
+        )
+    p = fitted()
+    done = project_job(find_system(systems, name), job, p, int(chips) if chips else None)
+    other = projection_json(done, p)
+    result["against"] = other
+    for row in result["systems"]:
+        row["ratio"] = ratios_json(row, other) if row["published"] else None
 
 
 def _split(systems: Mapping[str, System], job: Job, pair: _Pair) -> dict[str, Any]:

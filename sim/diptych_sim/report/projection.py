@@ -59,7 +59,12 @@ def print_projection(console: Console, result: Mapping[str, Any]) -> None:
     table.add_column("system", no_wrap=True)
     for heading in ("chips", "TTFT", "TPOT", "tokens/s", "in all", "J/tok"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("decode by", no_wrap=True)
+    other = result["against"]
+    if other is not None:
+        name = f"x {other['chips']} {other['system']}"
+        table.add_column(name, justify="right", no_wrap=True)
+    else:
+        table.add_column("decode by", no_wrap=True)
     for row in result["systems"]:
         if not row["published"]:
             table.add_row(row["system"], *[""] * 6, "unpublished")
@@ -74,7 +79,9 @@ def print_projection(console: Console, result: Mapping[str, Any]) -> None:
             _rate(row["tokens_per_second_user"]),
             _rate(row["tokens_per_second"]),
             "" if joules is None else f"{joules:,.3g}",
-            row["decode"]["bound"],
+            row["decode"]["bound"]
+            if other is None
+            else f"{row['ratio']['tokens_per_second_user']:.3g}",
         )
     console.print(table)
     shown = [row for row in result["systems"] if row["published"]]

@@ -31,13 +31,18 @@ def model_names() -> list[str]:
 def load_shape(spec: str) -> ModelShape:
     """Return the shape of a model by name, or of a config.json or its folder by path.
 
+    Names are also those of their makers, as ``meta-llama/Llama-2-7b-chat-hf``.
+
     Raises
     ------
     ModelFileError
         If there is no such model, or the file is none or lacks a size.
     """
+    known = {_plain(name): name for name in model_names()}
     name = spec.lower()
-    if name in model_names():
+    # A folder of that name is asked for by a path: ./llama-2-7b.
+    if _plain(name) in known:
+        name = known[_plain(name)]
         text = (
             resources.files(__name__.rpartition(".")[0])
             .joinpath(f"{name}.json")
@@ -60,6 +65,14 @@ def load_shape(spec: str) -> ModelShape:
     if not isinstance(settings, dict):
         raise ModelFileError(f"Model config {path} must be an object, not {settings!r:.40}")
     return read_shape(settings, path.resolve().parent.name or path.stem, f"Model config {path}")
+
+
+def _plain(name: str) -> str:
+    """Return a name without its maker, what the model was tuned for, and signs."""
+    name = name.rpartition("/")[2].removeprefix("meta-")
+    for tuned in ("-hf", "-chat", "-instruct"):
+        name = name.removesuffix(tuned)
+    return name.replace("-", "").replace("_", "")
 
 
 def read_shape(settings: Mapping[str, Any], name: str, where: str) -> ModelShape:

@@ -139,8 +139,8 @@ def metric(projection: Projection, name: str) -> float:
     """Return a metric as it is published.
 
     ``tokens_per_second`` of one request is the rate of decode; of a batch, all tokens over the
-    whole time, prompts included. ``cycles_per_token`` without tokens of an answer is that of a
-    token of the prompt.
+    whole time, prompts included. Without tokens of an answer it is the rate of the prompt, and
+    ``cycles_per_token`` those of a token of the prompt.
 
     Raises
     ------
@@ -152,6 +152,8 @@ def metric(projection: Projection, name: str) -> float:
         return 1e3 * projection.tpot
     if name == "ttft_ms":
         return 1e3 * projection.ttft
+    if name == "tokens_per_second" and not job.tokens:
+        return job.batch * job.prompt_tokens / projection.ttft
     if name == "tokens_per_second":
         return projection.user_rate if job.batch == 1 else projection.total_rate
     phase = projection.decode if job.tokens else projection.prefill

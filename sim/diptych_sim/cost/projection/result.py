@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from diptych_sim.cost.projection.job import Job, Phase
@@ -12,7 +13,14 @@ from diptych_sim.cost.projection.roof import phase_roof
 from diptych_sim.cost.projection.split import Split
 from diptych_sim.cost.systems.schema import FIELDS, System
 
-__all__ = ["is_calibrated", "job_json", "projection_json", "split_json", "unpublished_json"]
+__all__ = [
+    "is_calibrated",
+    "job_json",
+    "projection_json",
+    "ratios_json",
+    "split_json",
+    "unpublished_json",
+]
 
 
 def is_calibrated(system: System, p: Parameters) -> bool:
@@ -89,6 +97,16 @@ def projection_json(done: Projection, p: Parameters) -> dict[str, Any]:
             }
             for name, field in system.fields.items()
         },
+    }
+
+
+def ratios_json(row: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how many times the figures of another row those of a row are; more is better."""
+    joules = row["joules_per_token"], other["joules_per_token"]
+    return {
+        "tokens_per_second_user": row["tokens_per_second_user"] / other["tokens_per_second_user"],
+        "tokens_per_second": row["tokens_per_second"] / other["tokens_per_second"],
+        "tokens_per_joule": None if None in joules else joules[1] / joules[0],
     }
 
 

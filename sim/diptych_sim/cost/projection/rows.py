@@ -33,7 +33,8 @@ COLUMNS = (
     "value",
     "source",
 )
-_DEFAULTS = {"chips": 1, "batch": 1, "prompt_tokens": 1, "output_tokens": 1}
+_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16"}
+"""Further names of number formats."""
 _MOST = 10**9
 
 
@@ -111,6 +112,7 @@ def _row(record: Mapping[str, str | None], systems: Mapping[str, System], where:
         model = load_shape(text["model"])
     except (SystemFileError, ModelFileError) as error:
         raise RowError(f"{where}: {error}") from None
+    text["dtype"] = _DTYPES.get(text["dtype"].lower(), text["dtype"].lower())
     for name, allowed in (("dtype", FORMATS), ("metric", METRICS)):
         if text[name] not in allowed:
             raise RowError(
