@@ -196,8 +196,10 @@ def _split(systems: Mapping[str, System], job: Job, pair: _Pair) -> dict[str, An
         decode_chips=pair.decode_chips,
         link_gbps=pair.link_gbps,
     )
-    sides = [projection_json(one, p) for one in (done.prefill, done.decode)]
-    return {"systems": sides, "split": split_json(done, p)}
+    sides = {
+        (one.system.id, one.chips): projection_json(one, p) for one in (done.prefill, done.decode)
+    }
+    return {"systems": list(sides.values()), "split": split_json(done, p)}
 
 
 def _check(path: str, folder: str | None, json_file: str | None) -> None:

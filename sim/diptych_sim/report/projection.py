@@ -101,7 +101,9 @@ def _print_split(console: Console, split: Mapping[str, Any]) -> None:
         f"{'calibrated' if split['calibrated'] else 'not calibrated'}",
         soft_wrap=True,
     )
-    table = Table("way", "request", "of it hand-off", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        "way", "request", "of it hand-off", box=SIMPLE_HEAD, show_edge=False, pad_edge=False
+    )
     for name, words, key in (
         ("prefill_system_alone", f"{split['prefill']} alone", None),
         ("decode_system_alone", f"{split['decode']} alone", None),

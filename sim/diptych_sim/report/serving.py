@@ -44,7 +44,7 @@ def print_served(console: Console, result: Mapping[str, Any]) -> None:
     if theory is not None:
         console.print(
             f"{theory['model']} at {theory['use']:.0%}: mean wait {short_time(theory['wait_ms'])}, by theory "
-            f"{short_time(theory['theory_wait_ms'])} ({theory['error']:+.1%})",
+            f"{short_time(theory['theory_wait_ms'])} ({theory['error']:+.1%}, standard error {theory['standard_error']:.1%})",
             soft_wrap=True,
         )
 

@@ -77,6 +77,7 @@ def projection_json(done: Projection, p: Parameters) -> dict[str, Any]:
         "name": system.name,
         "published": True,
         "calibrated": is_calibrated(system, p),
+        "dtype": job.dtype,
         "chips": done.chips,
         "fits": done.fits,
         "ttft_ms": 1e3 * done.ttft,

@@ -96,5 +96,5 @@ def split(
         prefill=first,
         decode=second,
         link_gbps=link_of(prefill, first.chips, link_gbps),
-        kv_bytes=job.batch * job.model.kv_bytes(job.form, job.prompt_tokens),
+        kv_bytes=job.batch * job.model.kv_bytes(first.job.form, job.prompt_tokens),
     )

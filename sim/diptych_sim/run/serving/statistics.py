@@ -15,6 +15,9 @@ from diptych_sim.run.serving.machines import Fleet, Served
 __all__ = ["ConservationError", "Limits", "check_conserved", "queueing", "summary"]
 
 
+_BATCHES = 20
+
+
 class ConservationError(Exception):
     """Requests, tokens or bytes were lost or made up: a fault of the simulation."""
 
@@ -61,6 +64,7 @@ def queueing(done: Served, fleet: Fleet, rate: float | None) -> dict[str, Any] |
 
     They hold for Poisson arrivals at one machine that serves one request after the other: a
     unified one with a batch of 1, or the only prefill machine. ``W = rate E[S^2] / 2 (1 - rho)``.
+    ``standard_error`` is that of ``error``: so far off it is by the number of requests alone.
     """
     one = fleet.prefill_machines == 1 and (not fleet.unified or fleet.batch == 1)
     if rate is None or not one:
@@ -72,7 +76,8 @@ def queueing(done: Served, fleet: Fleet, rate: float | None) -> dict[str, Any] |
     if use >= 1:
         return None
     theory = rate * float((services**2).mean()) / 2 / (1 - use)
-    wait = float(np.mean([r.started - r.arrival for r in done.requests]))
+    waits = np.array([r.started - r.arrival for r in done.requests])
+    wait = float(waits.mean())
     fixed = float(np.ptp(services)) <= 1e-9 * float(services.mean())
     return {
         "model": "M/D/1" if fixed else "M/G/1",
@@ -80,7 +85,17 @@ def queueing(done: Served, fleet: Fleet, rate: float | None) -> dict[str, Any] |
         "theory_wait_ms": 1e3 * theory,
         "wait_ms": 1e3 * wait,
         "error": wait / theory - 1,
+        "standard_error": _standard_error(waits) / theory,
     }
+
+
+def _standard_error(waits: np.ndarray) -> float:
+    """Return the standard error of the mean of waits, by means of batches: neighbors are alike."""
+    count = min(_BATCHES, len(waits))
+    if count < 2:
+        return 0.0
+    means = np.array([part.mean() for part in np.array_split(waits, count)])
+    return float(means.std(ddof=1) / math.sqrt(count))
 
 
 def _good(ttft: np.ndarray, tpot: Sequence[float], limits: Limits) -> int:
