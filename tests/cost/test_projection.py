@@ -142,6 +142,14 @@ def test_a_split_adds_up():
         split(SYSTEMS["h100"], SYSTEMS["wse3"], job(), P)
 
 
+def test_the_link_of_our_machine():
+    ours = SYSTEMS["diptych"]
+    done = split(ours, ours, job("smollm2-135m", prompt_tokens=5), P)
+    assert done.link_gbps == 32  # 4 bytes a cycle at 1,000 MHz
+    assert done.kv_bytes == 5 * 30 * 2 * 3 * 64 * 1.5  # keys of 2 bytes, values of 1
+    assert done.transfer == pytest.approx(done.kv_bytes / (4e9 * 0.8))
+
+
 STORIES = ModelShape(
     name="x", layers=5, dim=64, heads=8, kv_heads=4, head_dim=8, hidden=172, vocab=512, tied=True
 )

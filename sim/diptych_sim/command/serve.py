@@ -16,7 +16,7 @@ from diptych_sim.cost.models.load import load_shape
 from diptych_sim.cost.projection.job import Job, ProjectionError
 from diptych_sim.cost.projection.parameters import fitted
 from diptych_sim.cost.projection.result import is_calibrated
-from diptych_sim.cost.projection.split import LINK_SHARE, link_of
+from diptych_sim.cost.projection.split import link_of, link_share
 from diptych_sim.cost.systems.load import SystemFileError, find_system, load_systems
 from diptych_sim.report.console import console
 from diptych_sim.report.progress import ProgressLine
@@ -209,7 +209,7 @@ def _fleet(options: dict[str, Any], requests: list[Request]) -> tuple[Fleet, boo
         decode_machines=options["decode_machines"],
         link=Link(
             count=options["links"],
-            bytes_per_second=gbps / 8 * 1e9 * LINK_SHARE,
+            bytes_per_second=gbps / 8 * 1e9 * link_share(pair[0]),
             layers=shape.layers,
             layer_wise=options["hand_off"] == "layer-wise",
         ),

@@ -10,11 +10,13 @@ from diptych_sim.cost.projection.parameters import Parameters
 from diptych_sim.cost.projection.project import Projection, project
 from diptych_sim.cost.systems.schema import System
 
-__all__ = ["LINK_SHARE", "Split", "link_of", "split"]
+__all__ = ["LINK_SHARE", "Split", "link_of", "link_share", "split"]
 
 LINK_SHARE = 0.49
 """Share of a network that a hand-off reaches: 146 MB in 1.50 ms over 8 x 200 Gb/s (Mooncake with
 vLLM, Qwen3-8B, 1,024 tokens)."""
+OWN_LINK_SHARE = 0.8
+"""The same of our KV link: 2,404 bytes of KV and 612 of framing, as measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class Split:
     @property
     def transfer(self) -> float:
         """Seconds of the whole KV cache on the link."""
-        return self.kv_bytes / (self.link_gbps / 8 * 1e9 * LINK_SHARE)
+        return self.kv_bytes / (self.link_gbps / 8 * 1e9 * link_share(self.prefill.system))
 
     @property
     def serial(self) -> float:
@@ -55,8 +57,15 @@ class Split:
         return self.prefill.ttft / answer
 
 
+def link_share(prefill: System) -> float:
+    """Return the share of its link that a system reaches."""
+    return OWN_LINK_SHARE if prefill.kind == "diptych" else LINK_SHARE
+
+
 def link_of(prefill: System, chips: int, gbps: float | None) -> float:
     """Return the link in Gbit/s: as given, or the network of all chips of the prefill system.
+
+    That of our machine is its KV link.
 
     Raises
     ------
@@ -65,6 +74,8 @@ def link_of(prefill: System, chips: int, gbps: float | None) -> float:
     """
     if gbps is not None:
         return gbps
+    if prefill.kind == "diptych":
+        return 8e-3 * prefill.need("link_bytes_per_cycle") * prefill.need("clock_mhz")
     out = prefill.get("scale_out_gbps")
     if out is None:
         raise ProjectionError(

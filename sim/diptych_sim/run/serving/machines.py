@@ -8,6 +8,7 @@ of any number of steps is a closed form, so that a request costs a few events ho
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -95,7 +96,10 @@ class _Machine:
     ) -> None:
         self.env, self.costs, self.batch, self.queue, self.done = env, costs, batch, queue, done
         self.prefills, self.leaves = prefills, leaves
-        self.active: list[Request] = []
+        self.active: list[tuple[int, int, Request]] = []
+        """Heap of what is decoded, by the step after which a request is done."""
+        self.made = self.order = self.positions = 0
+        """Steps so far, requests so far, and positions of all that is decoded."""
         self.free_bytes = costs.kv_capacity
         self.prefixes: set[str] | None = set() if prefix_cache else None
         self.idle: simpy.Event | None = None
@@ -145,7 +149,6 @@ class _Machine:
             yield self.env.timeout(request.service)
             self.done.prefill_busy += request.service
             request.first = self.env.now
-            request.made = 1
             self.done.tokens += 1
             if request.tokens == 1:
                 request.finished = self.env.now
@@ -153,15 +156,17 @@ class _Machine:
             if self.leaves is not None:
                 return
         self.free_bytes -= self._bytes(request)
-        self.active.append(request)
+        self.positions += request.prompt + 1
+        self.order += 1
+        end = self.made + request.tokens - 1
+        heapq.heappush(self.active, (end, self.order, request))
 
     def _steps(self) -> _Process:
         """Make tokens until a request is done, or a new one may begin."""
         env, active = self.env, self.active
         batch = len(active)
-        count = min(r.tokens - r.made for r in active)
-        positions = sum(r.prompt + r.made for r in active)
-        first, more = self.costs.step(batch, positions)
+        count = active[0][0] - self.made
+        first, more = self.costs.step(batch, self.positions)
         start = env.now
         self.in_steps = True
         try:
@@ -175,16 +180,14 @@ class _Machine:
         self.done.tokens += count * batch
         self.done.batch_steps += count * batch
         self.done.steps += count
-        left = []
-        for request in active:
-            request.made += count
-            if request.made == request.tokens:
-                request.finished = env.now
-                self.free_bytes += self._bytes(request)
-            else:
-                left.append(request)
-        self.active = left
-        if not left:
+        self.made += count
+        self.positions += count * batch
+        while active and active[0][0] == self.made:
+            _, _, request = heapq.heappop(active)
+            request.finished = env.now
+            self.positions -= request.prompt + request.tokens
+            self.free_bytes += self._bytes(request)
+        if not active:
             self.free_bytes = self.costs.kv_capacity  # without what rounding has left
 
 

@@ -43,8 +43,6 @@ class Request:
     arrived: float = math.nan
     """KV cache on the decode side."""
     finished: float = math.nan
-    made: int = 0
-    """Tokens so far."""
 
 
 def poisson_requests(
