@@ -159,7 +159,7 @@ def check_file(file: SystemFile) -> str | None:
 
 
 def _contradiction(file: SystemFile) -> str | None:
-    """Return which two fields of a file cannot both be true."""
+    """Return which two fields of a file cannot both be true, or which one must be there."""
     values = {name: field.value for name, field in file.fields.items() if field.value is not None}
     for wider, narrower in (("bf16_tflops", "fp8_tflops"), ("fp8_tflops", "fp4_tflops")):
         if values.get(narrower, 1e99) < values.get(wider, 0):
@@ -169,6 +169,12 @@ def _contradiction(file: SystemFile) -> str | None:
     if values.get("layer_tiles", 0) > values.get("tiles", 1e99):
         return (
             f"layer_tiles must be at most tiles, {values['tiles']:g}, not {values['layer_tiles']:g}"
+        )
+    absent = [name for name in REQUIRED[file.kind] if name not in values]
+    if absent:
+        return (
+            f"a system of kind {file.kind} must have values of {', '.join(REQUIRED[file.kind])}, "
+            f"not none of {', '.join(absent)}"
         )
     if file.kind == "unpublished" and values:
         return f"kind must be accelerator or wafer where there are values, not {file.kind!r}"
