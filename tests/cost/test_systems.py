@@ -98,8 +98,10 @@ def test_a_folder_adds_systems(tmp_path):
         (
             'value = 2, status = "derived", source = "from pins"',
             'status = "unknown"',
-            "a system of kind accelerator must have values of bf16_tflops, memory_gb, memory_tbps, "
-            "not none of memory_tbps",
+            (
+                "a system of kind accelerator must have values of bf16_tflops, memory_gb, memory_tbps, "
+                "not none of memory_tbps"
+            ),
         ),
         ('"my-chip"', '"H100"', "name 'H100' must be that of one system, not also of h100.toml"),
         (
