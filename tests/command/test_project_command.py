@@ -98,7 +98,29 @@ def test_compares_with_another_system(capsys, monkeypatch):
     assert "x 2 h100" in err
 
 
+def test_the_border_has_both_sides(capsys, monkeypatch, tmp_path):
+    words = ("project", "--prefill", "trn2", "--prefill-chips", "4", "--decode", "wse3", "--border")
+    page = tmp_path / "x.html"
+    status, out, err = command(capsys, monkeypatch, *words, "--json", "-", "--html", str(page))
+    assert status == 0
+    result = json.loads(out)
+    valid(result, "project")
+    best = {(point["prompt_tokens"], point["tokens"]): point for point in result["border"]}
+    assert best[32, 256]["best"] == "decode_system_alone"
+    assert best[32768, 256]["best"] == "split_layer_wise"
+    for point in best.values():
+        assert point["request_ms"][point["best"]] == min(point["request_ms"].values())
+    # A point of the border is the split at its lengths.
+    lengths = ("--prompt-tokens", "2048", "--tokens", "64")
+    status, out, _ = command(capsys, monkeypatch, *words, *lengths, "--json", "-")
+    times = json.loads(out)["split"]["request_ms"]
+    assert best[2048, 64]["request_ms"]["split_layer_wise"] == times["split_layer_wise"]
+    assert re.search(r"^ *256 +D ", err, re.MULTILINE), err
+    assert "Fastest way" in page.read_text()
+
+
 MISTAKES = [
+    (["--border"], "--prefill, --decode, .* require both --prefill and --decode"),
     (["--against", "h900"], "System must be one of a100, .*, not 'h900'"),
     (
         ["--against", "h100:0"],

@@ -13,6 +13,7 @@ from diptych_sim.command.options import Refused, check_file, write_json
 from diptych_sim.command.running import running
 from diptych_sim.cost.models.load import load_shape
 from diptych_sim.cost.models.shape import FORMATS, ModelShape
+from diptych_sim.cost.projection.border import border as find_border
 from diptych_sim.cost.projection.job import Job, ProjectionError
 from diptych_sim.cost.projection.parameters import fitted
 from diptych_sim.cost.projection.project import project as project_job
@@ -54,6 +55,7 @@ class _Pair(NamedTuple):
     prefill_chips: int | None
     decode_chips: int | None
     link_gbps: float | None
+    border: bool
 
 
 @click.command()
@@ -71,6 +73,7 @@ class _Pair(NamedTuple):
 @click.option("--prefill-chips", type=COUNT, help="Chips of the former; else as few as hold it.")
 @click.option("--decode-chips", type=COUNT, help="Chips of the latter.")
 @click.option("--link-gbps", type=float, help="Link between both, Gbit/s.")
+@click.option("--border", is_flag=True, help="Which way is fastest, by lengths (with --prefill).")
 @click.option("--check", "rows_file", default=None, help="CSV of published figures to predict.")
 @click.option("--csv", "csv_file", default=None, help="Write the table as CSV.")
 @click.option("--html", "html_file", default=None, help="Write the projection as a page.")
@@ -90,6 +93,7 @@ def project(
     prefill_chips: int | None,
     decode_chips: int | None,
     link_gbps: float | None,
+    border: bool,
     rows_file: str | None,
     csv_file: str | None,
     html_file: str | None,
@@ -119,15 +123,15 @@ def project(
         return
     pair = None
     if prefill_name is not None and decode_name is not None:
-        pair = _Pair(prefill_name, decode_name, prefill_chips, decode_chips, link_gbps)
+        pair = _Pair(prefill_name, decode_name, prefill_chips, decode_chips, link_gbps, border)
         if system is not None or chips is not None:
             raise Refused("--prefill and --decode exclude --system and --chips")
         if link_gbps is not None and not 0 < link_gbps < 1e9:
             raise Refused(f"Link (--link-gbps) must be above 0 Gbit/s, not {link_gbps:g}")
-    elif {prefill_name, decode_name, prefill_chips, decode_chips, link_gbps} != {None}:
+    elif border or {prefill_name, decode_name, prefill_chips, decode_chips, link_gbps} != {None}:
         raise Refused(
-            "--prefill, --decode, --prefill-chips, --decode-chips and --link-gbps require both "
-            "--prefill and --decode"
+            "--prefill, --decode, --prefill-chips, --decode-chips, --link-gbps and --border require "
+            "both --prefill and --decode"
         )
     with running(SystemFileError, ProjectionError):
         systems = load_systems(folder)
@@ -141,7 +145,8 @@ def project(
         )
         result = job_json(job) | {"against": None}
         if pair is None:
-            result |= {"systems": _rows(systems, job, system, chips), "split": None}
+            rows = _rows(systems, job, system, chips)
+            result |= {"systems": rows, "split": None, "border": None}
         else:
             result |= _split(systems, job, pair)
         if against is not None:
@@ -199,7 +204,11 @@ def _split(systems: Mapping[str, System], job: Job, pair: _Pair) -> dict[str, An
     sides = {
         (one.system.id, one.chips): projection_json(one, p) for one in (done.prefill, done.decode)
     }
-    return {"systems": list(sides.values()), "split": split_json(done, p)}
+    return {
+        "systems": list(sides.values()),
+        "split": split_json(done, p),
+        "border": find_border(done, job, p) if pair.border else None,
+    }
 
 
 def _check(path: str, folder: str | None, json_file: str | None) -> None:

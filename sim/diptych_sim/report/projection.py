@@ -12,7 +12,14 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["CSV_COLUMNS", "check_table", "print_projection", "projection_csv", "short_time"]
+__all__ = [
+    "CSV_COLUMNS",
+    "border_rows",
+    "check_table",
+    "print_projection",
+    "projection_csv",
+    "short_time",
+]
 
 CSV_COLUMNS = (
     "system",
@@ -91,6 +98,8 @@ def print_projection(console: Console, result: Mapping[str, Any]) -> None:
         console.print("+ the memory of these chips does not hold the model")
     if result["split"] is not None:
         _print_split(console, result["split"])
+    if result["border"] is not None:
+        _print_border(console, result["border"], result["split"])
 
 
 def _print_split(console: Console, split: Mapping[str, Any]) -> None:
@@ -116,6 +125,33 @@ def _print_split(console: Console, split: Mapping[str, Any]) -> None:
         f"{split['prefill_systems_per_decode_system']:.3g} prefill systems keep one decode system busy",
         soft_wrap=True,
     )
+
+
+def border_rows(border: Sequence[Mapping[str, Any]]) -> dict[int, dict[int, str]]:
+    """Return the letter of the fastest way by tokens of an answer and of a prompt."""
+    letters = {"prefill_system_alone": "P", "decode_system_alone": "D", "split_layer_wise": "S"}
+    rows: dict[int, dict[int, str]] = {}
+    for point in border:
+        rows.setdefault(point["tokens"], {})[point["prompt_tokens"]] = letters[point["best"]]
+    return rows
+
+
+def _print_border(
+    console: Console, border: Sequence[Mapping[str, Any]], split: Mapping[str, Any]
+) -> None:
+    rows = border_rows(border)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("answer", justify="right")
+    for prompt in next(iter(rows.values())):
+        table.add_column(str(prompt), justify="right")
+    for tokens, letters in rows.items():
+        table.add_row(str(tokens), *letters.values())
+    console.print(
+        f"Fastest by tokens of prompt and answer: P {split['prefill']} alone, D {split['decode']} "
+        "alone, S split, KV layer by layer",
+        soft_wrap=True,
+    )
+    console.print(table)
 
 
 def projection_csv(result: Mapping[str, Any]) -> str:

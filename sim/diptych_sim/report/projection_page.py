@@ -12,7 +12,7 @@ import altair
 import jinja2
 
 from diptych_sim.report.charts import INK, draw, page_svg
-from diptych_sim.report.projection import short_time
+from diptych_sim.report.projection import border_rows, short_time
 from diptych_sim.report.roofline import ACCENT, NEAR
 
 __all__ = ["projection_page"]
@@ -29,7 +29,10 @@ def projection_page(result: Mapping[str, Any]) -> str:
     )
     page.filters["time"] = short_time
     return page.get_template("projection.html").render(
-        result=result, style=_file("report.css"), scatter=_scatter(result)
+        result=result,
+        style=_file("report.css"),
+        scatter=_scatter(result),
+        border=border_rows(result["border"] or ()),
     )
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "job_json",
     "projection_json",
     "ratios_json",
+    "request_ms",
     "split_json",
     "unpublished_json",
 ]
@@ -122,13 +123,22 @@ def unpublished_json(system: System) -> dict[str, Any]:
     }
 
 
-def split_json(done: Split, p: Parameters) -> dict[str, Any]:
-    """Return a split beside each of its systems alone."""
-    job = done.decode.job
+def request_ms(done: Split) -> dict[str, float]:
+    """Return milliseconds of a whole request: on each system alone, and split."""
 
     def alone(one: Projection) -> float:
-        return one.ttft + max(0, job.tokens - 1) * one.tpot
+        return one.ttft + max(0, one.job.tokens - 1) * one.tpot
 
+    return {
+        "prefill_system_alone": 1e3 * alone(done.prefill),
+        "decode_system_alone": 1e3 * alone(done.decode),
+        "split_serial": 1e3 * done.request(done.serial),
+        "split_layer_wise": 1e3 * done.request(done.layer_wise),
+    }
+
+
+def split_json(done: Split, p: Parameters) -> dict[str, Any]:
+    """Return a split beside each of its systems alone."""
     return {
         "prefill": done.prefill.system.id,
         "decode": done.decode.system.id,
@@ -140,11 +150,6 @@ def split_json(done: Split, p: Parameters) -> dict[str, Any]:
         "ttft_ms": 1e3 * done.prefill.ttft,
         "tpot_ms": 1e3 * done.decode.tpot,
         "handoff_ms": {"serial": 1e3 * done.serial, "layer_wise": 1e3 * done.layer_wise},
-        "request_ms": {
-            "prefill_system_alone": 1e3 * alone(done.prefill),
-            "decode_system_alone": 1e3 * alone(done.decode),
-            "split_serial": 1e3 * done.request(done.serial),
-            "split_layer_wise": 1e3 * done.request(done.layer_wise),
-        },
+        "request_ms": request_ms(done),
         "prefill_systems_per_decode_system": done.prefill_per_decode,
     }
