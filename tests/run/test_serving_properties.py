@@ -7,6 +7,7 @@ seen to fail.
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,10 @@ class Plain:
 
     def step(self, batch, positions):
         return self.fixed + self.each * batch + positions / 64, batch / 64
+
+
+def plain(**settings: Any) -> Any:
+    return Plain(**settings)
 
 
 REQUESTS = st.lists(
@@ -76,7 +81,7 @@ def served_in_order(requests):
 @settings(max_examples=150, deadline=None)
 @given(REQUESTS, st.integers(1, 3), st.integers(1, 5), st.booleans())
 def test_unified(requests, machines, batch, cache):
-    fleet = Fleet(prefill=Plain(), prefill_machines=machines, batch=batch, prefix_cache=cache)
+    fleet = Fleet(prefill=plain(), prefill_machines=machines, batch=batch, prefix_cache=cache)
     done = serve(requests, fleet)
     check_conserved(done, fleet)
     assert overlap([(r.started, r.started + r.service) for r in requests]) <= machines
@@ -91,9 +96,9 @@ def test_unified(requests, machines, batch, cache):
 @given(REQUESTS, st.integers(1, 3), st.integers(1, 3), st.integers(1, 5), LINKS)
 def test_split(requests, prefills, decodes, batch, link):
     fleet = Fleet(
-        prefill=Plain(),
+        prefill=plain(),
         prefill_machines=prefills,
-        decode=Plain(each=2),
+        decode=plain(each=2),
         decode_machines=decodes,
         link=link,
         batch=batch,
