@@ -72,4 +72,4 @@ def test_closed_form_is_near_the_program():
         errors.append((found.products + found.waits) / expected - 1)
     assert np.median(np.abs(errors)) < 0.035, f"seed {seed()}"
     assert abs(np.mean(errors)) < 0.02, f"seed {seed()}"  # nothing is left out of all
-    assert np.abs(errors).max() < 0.12, f"seed {seed()}"
+    assert np.abs(errors).max() < 0.16, f"seed {seed()}"
