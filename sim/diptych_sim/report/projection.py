@@ -96,10 +96,11 @@ def print_projection(console: Console, result: Mapping[str, Any]) -> None:
         console.print("* not calibrated: no measurement of this system took part in the fit")
     if not all(row["fits"] for row in shown):
         console.print("+ the memory of these chips does not hold the model")
-    if result["split"] is not None:
-        _print_split(console, result["split"])
-    if result["border"] is not None:
-        _print_border(console, result["border"], result["split"])
+    split = result["split"]
+    if split is not None:
+        _print_split(console, split)
+        if result["border"] is not None:
+            _print_border(console, result["border"], split)
 
 
 def _print_split(console: Console, split: Mapping[str, Any]) -> None:
