@@ -127,6 +127,7 @@ MISTAKES = [
         r"Other system \(--against\) must be SYSTEM or SYSTEM:CHIPS, .*'h100:0'",
     ),
     (["--against", "broadcom"], r"Broadcom \(broadcom\): nobody publishes anything"),
+    (["--model", ""], "Model must be one of .*, not ''"),
     (["--model", "gpt-9"], "Model must be one of .*, not 'gpt-9'"),
     (["--system", "h900"], "System must be one of a100, .*, not 'h900'"),
     (["--systems", "/nowhere"], r"Systems \(--systems\) must be a folder, not missing: /nowhere"),

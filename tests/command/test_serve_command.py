@@ -45,6 +45,17 @@ def test_finds_the_best_ratio(capsys, monkeypatch):
     assert result["best"]["prefill_machines"] > 1
 
 
+def test_our_prefill_panel_needs_no_sram(capsys, monkeypatch):
+    words = ("serve", "--model", "smollm2-135m", "--prefill", "diptych", "--decode", "diptych-128")
+    options = ("--rate", "1", "--requests", "20", "--prompt-tokens", "64", "--tokens", "8")
+    status, out, _ = command(capsys, monkeypatch, *words, *options, "--json", "-")
+    assert status == 0
+    result = json.loads(out)
+    valid(result, "serve")
+    assert not result["calibrated"]
+    assert result["config"]["link_gbps"] == 32
+
+
 MISTAKES = [
     ([], "Either --system or both of --prefill and --decode must be given"),
     (["--system", "h100"], "Either --rate or --trace must be given"),
@@ -52,7 +63,7 @@ MISTAKES = [
     (["--system", "h900", "--rate", "1"], "System must be one of .*, not 'h900'"),
     (
         ["--system", "h100", "--rate", "-1"],
-        r"Rate \(--rate\) must be above 0 requests a second, not -1",
+        r"Rate \(--rate\) must be above 0 requests a second and below 1e12, not -1",
     ),
     (["--system", "h100", "--rate", "nan"], r"Rate \(--rate\) must be above 0 .*, not nan"),
     (["--system", "h100", "--rate", "1", "--batch", "0"], ".*--batch.*"),
@@ -72,6 +83,10 @@ MISTAKES = [
     (
         ["--system", "h100", "--rate", "1", "--chips", "1", "--prompt-tokens", "1000000"],
         "1 x h100 has .* GB beside the weights, and a request of 1,000,256 positions needs 131",
+    ),
+    (
+        ["--system", "diptych", "--rate", "1"],
+        "1 x diptych has 0 GB beside the weights, and a request of 1,280 positions needs 0.126",
     ),
     (
         ["--prefill", "h100", "--decode", "wse3", "--rate", "1"],

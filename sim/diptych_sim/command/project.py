@@ -135,7 +135,7 @@ def project(
         )
     with running(SystemFileError, ProjectionError):
         systems = load_systems(folder)
-        shape = load_shape(model or "llama-3.1-8b")
+        shape = load_shape("llama-3.1-8b" if model is None else model)
         job = Job(
             model=shape,
             dtype=dtype_of(shape, dtype),

@@ -150,7 +150,7 @@ def _refuse(options: dict[str, Any]) -> None:
         value = options[name]
         if value is not None and not 0 < value < 1e12:
             raise Refused(
-                f"{words} (--{name.replace('_', '-')}) must be above 0 {unit}, not {value:g}"
+                f"{words} (--{name.replace('_', '-')}) must be above 0 {unit} and below 1e12, not {value:g}"
             )
 
 
@@ -221,10 +221,11 @@ def _fleet(options: dict[str, Any], requests: list[Request]) -> tuple[Fleet, boo
 
 def _refuse_too_long(fleet: Fleet, requests: list[Request]) -> None:
     """Refuse a request that no machine could ever hold."""
-    for side, costs in (("prefill", fleet.prefill), ("decode", fleet.decode)):
-        if costs is None or (costs.system.kind == "diptych" and side == "prefill"):
-            continue
-        longest = max(r.prompt + r.tokens for r in requests)
+    sides = [(fleet.decode or fleet.prefill, max(r.prompt + r.tokens for r in requests))]
+    # The HBM of our prefill panel is as large as a run needs it.
+    if not fleet.unified and fleet.prefill.system.kind != "diptych":
+        sides.append((fleet.prefill, max(r.prompt for r in requests)))
+    for costs, longest in sides:
         needed, there = costs.kv_bytes(longest), costs.kv_capacity
         if needed > there:
             raise Refused(

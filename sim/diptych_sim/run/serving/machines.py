@@ -100,7 +100,8 @@ class _Machine:
         """Heap of what is decoded, by the step after which a request is done."""
         self.made = self.order = self.positions = 0
         """Steps so far, requests so far, and positions of all that is decoded."""
-        self.free_bytes = costs.kv_capacity
+        # A machine that hands over has one request at a time.
+        self.free_bytes = costs.kv_capacity if leaves is None else math.inf
         self.prefixes: set[str] | None = set() if prefix_cache else None
         self.idle: simpy.Event | None = None
         self.in_steps = False
