@@ -169,9 +169,9 @@ def test_decode_of_our_machine(mesh, position, cycles):
     ("tokens", "weight_rows", "cycles"), [(5, 1, 22269), (5, 4, 11164), (64, 1, 75116)]
 )
 def test_prefill_of_our_machine(tokens, weight_rows, cycles):
-    """As measured; attention is bounded from above, as folds before the diagonal are skipped."""
+    """As measured."""
     found = max(prefill_cycles(STORIES, MachineConfig(weight_rows=weight_rows), tokens))
-    assert found == pytest.approx(cycles, rel=0.2)
+    assert found == pytest.approx(cycles, rel=0.08)
 
 
 @pytest.mark.parametrize(

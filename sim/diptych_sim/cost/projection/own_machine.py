@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from math import ceil
 
 from diptych.config import TILE_MACS, MachineConfig
-from diptych_sim.cost.array_gemm import gemm_bound
 from diptych_sim.cost.models.shape import ModelShape
 from diptych_sim.cost.projection.job import Job, Phase
 from diptych_sim.cost.projection.parameters import Parameters
@@ -39,6 +38,8 @@ _STEPS = 12
 """Cycles of the pipe and the scalar instructions between two reductions, about."""
 _TOKEN = 130
 """Cycles of a token outside of layers: embedding, last norm and choice of the token, about."""
+_LAYER, _LAYER_TOKEN, _PREFILL = 400, 15, 620
+"""Cycles of prefill beside folds: of a layer, of a token in a layer, and once, about."""
 _KEY_PLANES = 3
 """Products of planes in a score: keys and queries have 16 bits."""
 
@@ -156,31 +157,58 @@ def decode_cycles(
 def prefill_cycles(
     model: ModelShape, machine: MachineConfig | Sizes, tokens: int
 ) -> tuple[int, int]:
-    """Return the cycles of the array and of HBM for a prompt; the longer one counts."""
+    """Return the cycles of the array and of HBM for a prompt; the longer one counts.
+
+    Array: each fold as long as its rows or its weights take, causal attention without the folds
+    behind the diagonal, the last layer beyond keys and values for the last token only; and what the
+    vector unit and waits add.
+    """
     rows, columns = machine.array
-
-    def folds(m: int, k: int, n: int) -> int:
-        # Bytes are counted apart, as activations stay in the scratchpad.
-        return gemm_bound(
-            m, k, n, rows, columns, weight_rows=machine.weight_rows, bytes_per_cycle=2**62
-        )
-
-    queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
-    layer = folds(tokens, model.dim, queries + 2 * keys) + folds(tokens, queries, model.dim)
-    routed = max(1, ceil(tokens * model.experts_per_token / model.experts))
     experts = ceil(model.experts_used(tokens))
-    layer += experts * folds(routed, model.dim, 2 * model.hidden)
-    layer += experts * folds(routed, model.hidden, model.dim)
-    # Causal: the mean token sees half of the prompt.
-    half = max(1, tokens // 2)
-    layer += model.heads * _KEY_PLANES * folds(half, model.head_dim, tokens)
-    layer += model.heads * folds(half, tokens, model.head_dim)
-    array = model.layers * layer + folds(1, model.dim, model.vocab)
+    array = (model.layers - 1) * _layer_cycles(model, machine, tokens, tokens)
+    array += _layer_cycles(model, machine, tokens, 1)
+    array += ceil(model.dim / rows) * ceil(model.vocab / columns) * ceil(rows / machine.weight_rows)
+    waits = _LAYER + _LAYER_TOKEN * tokens + 2 * model.heads * (rows + columns)
+    array += model.layers * waits + _PREFILL
     read = model.layers * (
         model.attention_weights + model.router_weights + experts * model.expert_weights
     )
     hbm = ceil((read + model.head_weights) / machine.hbm_bytes_per_cycle) + machine.hbm_latency
     return array, hbm
+
+
+def _layer_cycles(
+    model: ModelShape, machine: MachineConfig | Sizes, tokens: int, onward: int
+) -> int:
+    """Return the folds of a layer for ``tokens`` tokens, of which ``onward``, all or one, go on."""
+    rows, columns = machine.array
+    loads = ceil(rows / machine.weight_rows)
+
+    def folds(count: int, inputs: int, outputs: int) -> int:
+        return ceil(inputs / rows) * ceil(outputs / columns) * max(count, loads)
+
+    def causal(step: int, least: int) -> int:
+        """Folds every ``step`` positions, each of the tokens from there on."""
+        number = ceil(tokens / step)
+        if onward < tokens:
+            return number * max(onward, least)
+        longer = min(number, max(0, (tokens - least - 1) // step + 1)) if tokens > least else 0
+        return longer * tokens - step * longer * (longer - 1) // 2 + (number - longer) * least
+
+    queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
+    cycles = folds(onward, model.dim, queries) + 2 * folds(tokens, model.dim, keys)
+    cycles += folds(onward, queries, model.dim)
+    experts = ceil(model.experts_used(onward))
+    routed = ceil(onward * model.experts_per_token / experts)
+    cycles += experts * 2 * folds(routed, model.dim, model.hidden)
+    cycles += experts * folds(routed, model.hidden, model.dim)
+    lanes = min(model.head_dim, rows)
+    # Planes of two heads lie side by side where both fit into the rows.
+    planes = [lanes, 2 * lanes] if 2 * model.head_dim <= rows else [lanes] * _KEY_PLANES
+    scores = sum(causal(columns, ceil(lane / machine.weight_rows)) for lane in planes)
+    head = max(1, model.head_dim // rows) * scores
+    head += max(1, model.head_dim // columns) * causal(rows, loads)
+    return cycles + model.heads * head
 
 
 def decode_pass(system: System, job: Job, _chips: int, _p: Parameters, position: float) -> Phase:
@@ -205,8 +233,10 @@ def prefill_pass(system: System, job: Job, _chips: int, _p: Parameters) -> Phase
     model, prompt = job.model, job.prompt_tokens
     array, hbm = prefill_cycles(model, machine_of(system), prompt)
     second = 1e6 * system.need("clock_mhz")
-    macs = prompt * model.layers * model.layer_macs + model.head_weights
-    macs += model.prefill_attention_macs(prompt)
+    keys = 2 * model.dim * model.kv_heads * model.head_dim
+    macs = prompt * ((model.layers - 1) * model.layer_macs + keys) + model.layer_macs - keys
+    macs += model.head_weights
+    macs += model.prefill_attention_macs(prompt) * (model.layers - 1) / model.layers
     # What overlaps counts once: the time beyond the products is that of the bytes.
     return Phase(
         bandwidth=job.batch * max(0, hbm - array) / second,
