@@ -34,7 +34,10 @@ COMMANDS = (
     "gemv",
     "generate",
     "program",
+    "project",
     "report",
+    "serve",
+    "sweep",
     "verilog",
 )
 

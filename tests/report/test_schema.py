@@ -16,6 +16,10 @@ COMMANDS = {
     "mesh_gemm": "gemm 24 24 24 --mesh 3x3",
     "gemv": "gemv 40 7 --mesh 2x2 --engine lanes",
     "collective": "collective reduce --mesh 3x5 --words 6 --algorithm tree",
+    "project": "project --prefill trn2 --decode wse3",
+    "sweep": "sweep --array 8x8,16x16 --mesh 8x8",
+    "serve_ratios": "serve --prefill trn2 --decode wse3 --rate 1 --requests 20 --best-of 3",
+    "serve": "serve --prefill trn2 --decode wse3 --rate 1 --requests 20 --tokens 8",
 }
 
 

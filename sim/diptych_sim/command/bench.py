@@ -14,8 +14,10 @@ from diptych_sim.bench import (
     decode,
     engines,
     mesh,
+    projection,
     roofline,
     scalesim,
+    serving,
     trace,
     wafer,
 )
@@ -33,6 +35,8 @@ MEASURES: dict[str, Callable[[Console, int], None]] = {
     "mesh": mesh.measure,
     "engines": engines.measure,
     "batch": batch.measure,
+    "projection": projection.measure,
+    "serving": serving.measure,
     "wafer": wafer.measure,
     "trace": trace.measure,
 }

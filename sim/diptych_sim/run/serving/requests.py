@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Requests: drawn at random, or read from a trace."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["LENGTHS", "Request", "TraceError", "poisson_requests", "read_trace"]
+
+LENGTHS = ("fixed", "geometric")
+"""How lengths are drawn: all the mean, or geometric with that mean."""
+_REQUIRED = ("arrival", "prompt_tokens", "output_tokens")
+_OPTIONAL = ("prefix", "prefix_tokens")
+_MOST = 10**7
+
+
+class TraceError(ValueError):
+    """A trace cannot be used: one line that names file, line and column."""
+
+
+@dataclass(slots=True)
+class Request:
+    """A request, and when what happened to it; times in seconds from the start."""
+
+    arrival: float
+    prompt: int
+    tokens: int
+    prefix: str = ""
+    prefix_tokens: int = 0
+    started: float = math.nan
+    """When a machine took it."""
+    service: float = 0.0
+    """Seconds of its prefill."""
+    first: float = math.nan
+    """First token."""
+    arrived: float = math.nan
+    """KV cache on the decode side."""
+    finished: float = math.nan
+
+
+def poisson_requests(
+    count: int,
+    rate: float,
+    seed: int,
+    *,
+    prompt: int,
+    tokens: int,
+    lengths: str = "fixed",
+    prefix_tokens: int = 0,
+) -> list[Request]:
+    """Return requests of a Poisson process of ``rate`` a second.
+
+    Gaps and lengths are stratified: their distribution holds within ``1 / count`` and they are
+    shuffled, so that means come near to those of far more requests. With ``prefix_tokens`` all
+    prompts begin with the same text, as far as they are longer.
+    """
+    rng = np.random.default_rng(seed)
+
+    def even() -> NDArray[np.float64]:
+        """Numbers from 0 to 1, one in each of ``count`` equal parts, shuffled."""
+        drawn = (np.arange(count) + rng.random(count)) / count
+        rng.shuffle(drawn)
+        return drawn
+
+    arrivals = np.cumsum(-np.log1p(-even()) / rate)
+
+    def draw(mean: int) -> NDArray[np.int64]:
+        if lengths == "fixed" or mean == 1:
+            return np.full(count, mean)
+        drawn = np.ceil(np.log1p(-even()) / np.log1p(-1 / mean))
+        return np.maximum(1, drawn).astype(np.int64)
+
+    prompts, answers = draw(prompt).tolist(), draw(tokens).tolist()
+    return [
+        Request(at, n, m, "shared" if 0 < prefix_tokens < n else "", min(prefix_tokens, n - 1))
+        for at, n, m in zip(arrivals.tolist(), prompts, answers, strict=True)
+    ]
+
+
+def read_trace(path: str) -> list[Request]:
+    """Return the requests of a CSV file, in the order of their arrival.
+
+    Columns: ``arrival`` in seconds, ``prompt_tokens``, ``output_tokens``; and, for a prefix cache,
+    ``prefix``, a name that prompts with the same beginning share, and its ``prefix_tokens``.
+
+    Raises
+    ------
+    TraceError
+        If a column or value is missing, negative or no number.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or "it is not text"
+        raise TraceError(f"Trace (--trace) {path} must be a CSV file, not: {said}") from None
+    reader = csv.DictReader(lines, strict=True)
+    try:
+        names = [name.strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = names
+        if not set(_REQUIRED) <= set(names) or not set(names) <= {*_REQUIRED, *_OPTIONAL}:
+            raise TraceError(
+                f"Trace {path}: columns must be {', '.join(_REQUIRED)}, and may be "
+                f"{' and '.join(_OPTIONAL)}, not {', '.join(names) or 'none'}"
+            )
+        found = [_request(record, f"Trace {path}, line {reader.line_num}") for record in reader]
+    except csv.Error as error:
+        raise TraceError(f"Trace {path}, line {reader.line_num}: must be CSV: {error}") from None
+    if not found:
+        raise TraceError(f"Trace {path} must have at least one request, not none")
+    return sorted(found, key=lambda request: request.arrival)
+
+
+def _request(record: Mapping[str, str | None], where: str) -> Request:
+    if None in record or None in record.values():
+        raise TraceError(f"{where}: must have as many values as there are columns")
+    text = {name: (value or "").strip() for name, value in record.items()}
+
+    def number(name: str, least: int) -> int:
+        said = text[name]
+        value = int(said) if said.isascii() and said.isdigit() and len(said) < 9 else -1
+        if not least <= value <= _MOST:
+            raise TraceError(
+                f"{where}: {name} must be a whole number from {least} to {_MOST}, not {said!r:.40}"
+            )
+        return value
+
+    try:
+        arrival = float(text["arrival"])
+    except ValueError:
+        arrival = math.nan
+    if not 0 <= arrival < math.inf:
+        raise TraceError(f"{where}: arrival must be at least 0 s, not {text['arrival']!r:.40}")
+    prompt = number("prompt_tokens", 1)
+    shared = number("prefix_tokens", 0) if text.get("prefix_tokens") else 0
+    if shared >= prompt:
+        raise TraceError(f"{where}: prefix_tokens must be below {prompt}, the prompt, not {shared}")
+    prefix = text.get("prefix", "") if shared else ""
+    return Request(arrival, prompt, number("output_tokens", 1), prefix, shared)
