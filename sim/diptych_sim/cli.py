@@ -35,6 +35,7 @@ COMMANDS = (
     "generate",
     "program",
     "report",
+    "silicon",
     "verilog",
 )
 
