@@ -43,7 +43,7 @@ from diptych.systolic.array import SystolicArray
 from diptych.systolic.dma_load import LoadEngine
 from diptych.systolic.dma_store import StoreEngine
 from diptych.systolic.matrix import MatrixEngine
-from diptych.systolic.panel import panel_sizes
+from diptych.systolic.panel import PrefillPanel, panel_sizes
 from diptych.systolic.pe import ProcessingRow
 from diptych.systolic.queues import CommandQueues
 from diptych.systolic.row_statistics import RowStatistics
@@ -89,6 +89,14 @@ _NARROW = replace(panel_sizes(4, 4), scratchpad=2**16)
 _MATRIX = partial(MatrixEngine, scratchpad=_SIZES.scratchpad, accumulators=_SIZES.accumulators)
 _COLORS = DEFAULTS.colors
 
+
+def _panel() -> PrefillPanel:
+    """Return a prefill panel with memories that fit beside the rest of it."""
+    panel = PrefillPanel(4, 4)
+    panel.sizes = replace(_NARROW, accumulators=2**10, vectors=2**11, parameters=2**9, rows=2**9)
+    return panel
+
+
 _LIST = (
     Block("stream_buffer", "", partial(StreamBuffer, 32), "32 bits wide"),
     Block("dot", "arith", Dot8),
@@ -113,6 +121,7 @@ _LIST = (
         "dma_store", "systolic", partial(StoreEngine, _SIZES, line_shape=_LINE, sums_shape=_SUMS)
     ),
     Block("queues", "systolic", CommandQueues),
+    Block("prefill_panel", "systolic", _panel, "4x4 array, 64 KiB of scratchpad"),
     Block("arbiter", "memory", ReadArbiter),
     Block(
         "hbm", "memory", partial(Hbm, size=2**16), "64 KiB of 1 MiB: stands for memory elsewhere"
