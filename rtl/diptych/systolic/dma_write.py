@@ -18,7 +18,7 @@ from .vector_control import VectorSizes
 __all__ = ["WriteEngine"]
 
 BEAT_BITS = ceil_log2(BEAT_BYTES)
-DEPTH = 4
+DEPTH = 5
 """Beats that wait to be sent."""
 COMMANDS = 2
 BURSTS = 8
@@ -164,7 +164,8 @@ class WriteEngine(wiring.Component):
             unit.eq(Mux(sums, min(entry, BEAT_BYTES), min(line, BEAT_BYTES))),
             following.eq(offset + unit),
             ends_row.eq(following >= command.bytes),
-            reads.eq(busy & lengths.r_rdy & (beats.level <= DEPTH - 2)),
+            # Two chunks may be on their way.
+            reads.eq(busy & lengths.r_rdy & (beats.level <= DEPTH - 3)),
             self.scratchpad.en.eq(reads & ~sums),
             self.scratchpad.address.eq((source + offset) >> ceil_log2(line)),
             self.accumulators.en.eq(reads & sums),
@@ -222,26 +223,30 @@ class WriteEngine(wiring.Component):
         beat = Signal(8 * BEAT_BYTES)
         m.d.comb += beat.eq(gathered)
         line, entry = self.sizes.line, 4 * self.sizes.lanes
+        # Memories show their answers late in a cycle, so biases are added in the next one.
+        now = Signal(_Chunk())
+        m.d.sync += now.eq(came)
         for is_sums, port, width in ((0, self.scratchpad, line), (1, self.accumulators, entry)):
             bits = 8 * min(width, BEAT_BYTES)
-            value = _chunk_of(port, came, bits)
+            value = Signal(bits, name=f"value_{is_sums}", reset_less=True)
+            m.d.sync += value.eq(_chunk_of(port, came, bits))
+            total = Signal(bits, name=f"total_{is_sums}")
+            m.d.comb += total.eq(value)
             if is_sums:
-                biases = _chunk_of(self.biases, came, bits)
-                total = Signal(bits)
+                biases = Signal(bits, reset_less=True)
+                m.d.sync += biases.eq(Mux(came.biased, _chunk_of(self.biases, came, bits), 0))
                 for n in range(0, bits, 32):
-                    bias = Mux(came.biased, biases[n : n + 32], 0)
-                    m.d.comb += total[n : n + 32].eq(value[n : n + 32] + bias)
-                value = total
-            with m.If(came.sums == is_sums):
+                    m.d.comb += total[n : n + 32].eq(value[n : n + 32] + biases[n : n + 32])
+            with m.If(now.sums == is_sums):
                 for n in range(8 * BEAT_BYTES // bits):
-                    with m.If(came.place >> ceil_log2(bits // 8) == n):
-                        m.d.comb += beat[bits * n : bits * (n + 1)].eq(value)
-        strobe = (Const(1, BEAT_BYTES + 1) << came.bytes) - 1
-        with m.If(came.valid):
+                    with m.If(now.place >> ceil_log2(bits // 8) == n):
+                        m.d.comb += beat[bits * n : bits * (n + 1)].eq(total)
+        strobe = (Const(1, BEAT_BYTES + 1) << now.bytes) - 1
+        with m.If(now.valid):
             m.d.sync += gathered.eq(beat)
         m.d.comb += [
-            beats.w_en.eq(came.valid & came.ends_beat),
-            beats.w_data.eq(Cat(beat, strobe[:BEAT_BYTES], came.last)),
+            beats.w_en.eq(now.valid & now.ends_beat),
+            beats.w_data.eq(Cat(beat, strobe[:BEAT_BYTES], now.last)),
             w.valid.eq(beats.r_rdy),
             w.payload.eq(beats.r_data),
             beats.r_en.eq(w.ready),

@@ -11,6 +11,7 @@ from rich.table import Table
 from diptych_sim.command.options import Refused, check_file, write_json
 from diptych_sim.command.running import running
 from diptych_sim.report.console import console
+from diptych_sim.silicon.baseline import BASELINE, merged
 from diptych_sim.silicon.blocks import BLOCKS
 from diptych_sim.silicon.measure import TARGETS, measure
 
@@ -21,8 +22,9 @@ __all__ = ["silicon"]
 @click.option("--target", default="ecp5", show_default=True, type=click.Choice(list(TARGETS)))
 @click.option("--block", default="all", show_default=True, help="A block of the docs, or all.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(1, 2**31 - 1))
+@click.option("--baseline", is_flag=True, help="Write the results into the committed baseline.")
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
-def silicon(target: str, block: str, seed: int, json_file: str | None) -> None:
+def silicon(target: str, block: str, seed: int, baseline: bool, json_file: str | None) -> None:
     """Synthesize and route blocks with open tools: clock, area and critical path."""
     if block != "all" and block not in BLOCKS:
         raise Refused(f"Block (--block) must be all or one of {' '.join(BLOCKS)}, not {block!r}")
@@ -34,6 +36,11 @@ def silicon(target: str, block: str, seed: int, json_file: str | None) -> None:
             results.append(measure(BLOCKS[name], target, seed, progress))
             progress.stop()
             terminal.print(_line(results[-1]), soft_wrap=True)
+    if baseline:
+        try:
+            BASELINE.write_text(merged(BASELINE.read_text("utf-8"), results), "utf-8")
+        except ValueError as error:
+            raise Refused(str(error)) from None
     if block == "all":
         write_json(json_file, {"target": target, "seed": seed, "blocks": results})
         return

@@ -15,7 +15,7 @@ from .blocks import Block
 from .paths import critical_path
 from .tools import NEXTPNR, YOSYS, run_tool, versions
 
-__all__ = ["TARGETS", "measure"]
+__all__ = ["TARGETS", "Progress", "measure", "silicon_folder"]
 
 TARGETS = {"ecp5": "Lattice ECP5-85, speed grade 6", "xc7": "Xilinx 7 series, not routed"}
 """What a block can be synthesized for."""
@@ -94,13 +94,13 @@ def _netlist(
 
     def synthesize() -> str:
         progress(f"{name}: synthesis for {target}")
-        with temporary_folder(_folder() / f"{name}-{key}") as work:
+        with temporary_folder(silicon_folder() / f"{name}-{key}") as work:
             for file, text in sources:
                 (work / file).write_text(text)
             run_tool(YOSYS, ["-p", "; ".join(script)], work, lambda _line: None)
             return (work / "netlist.json").read_text()
 
-    text = cached_text(_folder() / f"{name}-{key}.json", synthesize)
+    text = cached_text(silicon_folder() / f"{name}-{key}.json", synthesize)
     cells = json.loads(text)["modules"][name]["cells"]
     return {"text": text, "key": key, "types": {n: cell["type"] for n, cell in cells.items()}}
 
@@ -114,16 +114,17 @@ def _routed(
 
     def route() -> str:
         progress(f"{name}: placement and routing, seed {seed}")
-        with temporary_folder(_folder() / f"{name}-{key}") as work:
+        with temporary_folder(silicon_folder() / f"{name}-{key}") as work:
             (work / "netlist.json").write_text(netlist["text"])
             files = ["--json", "netlist.json", "--report", "report.json"]
             run_tool(NEXTPNR, [*options, *files], work, lambda _line: None)
             return (work / "report.json").read_text()
 
-    return json.loads(cached_text(_folder() / f"{name}-{key}.json", route))
+    return json.loads(cached_text(silicon_folder() / f"{name}-{key}.json", route))
 
 
-def _folder() -> Path:
+def silicon_folder() -> Path:
+    """Return the folder of the build cache for what the tools made."""
     folder = cache_root() / "silicon"
     folder.mkdir(exist_ok=True)
     return folder
