@@ -148,9 +148,9 @@ class _Loads:
     def run(self, start: int, beats: int, moving: int, *, gathers: bool) -> tuple[int, int]:
         """Return when a load is done, and when the engine takes the next one."""
         asks = max(start, self._ask_free)
-        came = asks + self._latency + 4
+        came = asks + self._latency + 5
         if gathers:  # token numbers come first
-            asks, came = came, came + self._latency + 6
+            asks, came = came, came + self._latency + 7
         self._ask_free = asks + -(-beats // MAX_BEATS)
         self._beats_free = max(came, self._beats_free) + moving + 1
         done = self._beats_free + 1
