@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Assert, Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -26,9 +26,8 @@ class Accumulators(wiring.Component):
     """Entries of int32 in two banks, by the top address bit.
 
     One entry of sums per cycle, without backpressure, is in memory 3 cycles later: the old entry is
-    read, then added to, then written. A read in the third cycle after returns it, and sums of that
-    cycle may add to it; those of the two cycles between must be for other entries, or overwrite. A
-    read waits while sums that need the old entry access the same bank.
+    read, then chosen, then added to. A read in the third cycle after returns it; sums of the next
+    cycle already add to it. A read waits while sums that need the old entry access the same bank.
 
     Each cycle in which the reader waits is counted in ``conflicts_read`` (32 bits).
 
@@ -111,11 +110,13 @@ class Accumulators(wiring.Component):
                 stages[0].start.eq(sums.start),
                 stages[0].addends.eq(Value.cast(sums.data)),
             ]
-        busy = [valid[n] & (stages[n].address == sums.address) for n in range(2)]
-        m.d.sync += Assert(
-            ~needs_old | ~(busy[0] | busy[1]),
-            "Sums must not add to an entry of the 2 cycles before",
-        )
+        # Sums of the two cycles before are not in memory yet when the old entry is read.
+        follows, follows_second = Signal(reset_less=True), Signal(reset_less=True)
+        recent = Signal(width, reset_less=True)
+        m.d.sync += [
+            follows.eq(valid[0] & (stages[0].address == sums.address)),
+            follows_second.eq(valid[1] & (stages[1].address == sums.address)),
+        ]
 
         adding, writing = stages
         entries = []
@@ -140,8 +141,15 @@ class Accumulators(wiring.Component):
         m.d.sync += source.eq(read.address[low])
         m.d.comb += [
             Value.cast(read.data).eq(Mux(source, entries[1], entries[0])),
-            old.eq(Mux(adding.address[low], entries[1], entries[0])),
+            old.eq(
+                Mux(
+                    follows,
+                    new,
+                    Mux(follows_second, recent, Mux(adding.address[low], entries[1], entries[0])),
+                )
+            ),
         ]
+        m.d.sync += recent.eq(new)
         for n in range(self.columns):
             part = slice(32 * n, 32 * n + 32)
             m.d.sync += base[part].eq(
