@@ -95,14 +95,13 @@ class PieceWriter(wiring.Component):
         have = Signal()
         begin = Signal(BITS)  # first byte of the buffered beat that is not written yet
         left = Signal(32)
-        row = Signal(16)
+        rows_left = Signal(16)
         at = Signal(32)
         next_at = Signal(32)  # of the piece after this one
 
         # --- how much goes now ---
         offset = Signal(BITS)
-        room = Signal(BITS + 1)
-        count = Signal(BITS + 1)
+        count = Signal(BITS + 1)  # a register, as is whether it is all that is left
         end = Signal(BITS + 2)
         ends_piece, last, writes, fires = Signal(), Signal(), Signal(), Signal()
         free = Signal()  # the register of the write
@@ -110,11 +109,8 @@ class PieceWriter(wiring.Component):
         beat = self.beats
         m.d.comb += [
             offset.eq(at),
-            room.eq(BEAT_BYTES - offset),
-            count.eq(Mux(left < room, left, room)),
             end.eq(begin + count),
-            ends_piece.eq(left <= room),
-            last.eq(ends_piece & (row == command.rows - 1)),
+            last.eq(ends_piece & (rows_left == 1)),
             writes.eq(~ended & have & ((end <= BEAT_BYTES) | beat.valid)),
             free.eq(~self.port.en | self.port.ready),
             fires.eq(writes & free),
@@ -173,11 +169,14 @@ class PieceWriter(wiring.Component):
             m.d.sync += [kept.eq(beat.payload), have.eq(1)]
         with m.Elif(empties):
             m.d.sync += have.eq(0)
+        after = Signal(32)
+        m.d.comb += after.eq(left - count)
         with m.If(fires):
             m.d.sync += [
                 begin.eq(end),
                 at.eq(at + count),
-                left.eq(left - count),
+                left.eq(after),
+                *self._next(count, ends_piece, after, Const(0, BITS)),
             ]
             with m.If(ends_piece):
                 m.d.sync += turn.eq(end - next_at)
@@ -188,7 +187,8 @@ class PieceWriter(wiring.Component):
                     m.d.sync += have.eq(0)
             with m.If(ends_piece):
                 m.d.sync += [
-                    row.eq(row + 1),
+                    rows_left.eq(rows_left - 1),
+                    *self._next(count, ends_piece, command.bytes, next_at[:BITS]),
                     left.eq(command.bytes),
                     at.eq(next_at),
                     next_at.eq(next_at + command.target_pitch),
@@ -203,8 +203,16 @@ class PieceWriter(wiring.Component):
                 begin.eq(self.pieces.skip),
                 turn.eq(self.pieces.skip - self.pieces.target),
                 left.eq(self.pieces.bytes),
-                row.eq(0),
+                rows_left.eq(self.pieces.rows),
+                *self._next(count, ends_piece, self.pieces.bytes, self.pieces.target[:BITS]),
                 at.eq(self.pieces.target),
                 next_at.eq(self.pieces.target + self.pieces.target_pitch),
             ]
         return m
+
+    @staticmethod
+    def _next(count: Signal, ends_piece: Signal, left: Value, offset: Value) -> list[Any]:
+        """Assign how many of the bytes that are left go into the block, and whether all do."""
+        room = BEAT_BYTES - offset
+        ends = left <= room
+        return [ends_piece.eq(ends), count.eq(Mux(ends, left[: BITS + 1], room))]
