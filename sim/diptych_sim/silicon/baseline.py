@@ -85,7 +85,7 @@ def worse(result: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
 def table(blocks: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a table of blocks: clock and counts of the ECP5-85, and counts of the 7 series."""
     head = ("block", "MHz", "LUTs", "FFs", "RAMs", "DSPs", "xc7: LUTs", "FFs", "RAMs", "DSPs")
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     for name, block in blocks.items():
         clock = block["clock_mhz"]
         other = block.get("xc7", {})
