@@ -84,7 +84,19 @@ def worse(result: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
 
 def table(blocks: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a table of blocks: clock and counts of the ECP5-85, and counts of the 7 series."""
-    head = ("block", "MHz", "LUTs", "FFs", "RAMs", "DSPs", "xc7: LUTs", "FFs", "RAMs", "DSPs")
+    head = (
+        "block",
+        "MHz",
+        "LUTs",
+        "FFs",
+        "RAMs",
+        "DSPs",
+        "xc7: LUTs",
+        "FFs",
+        "RAMs",
+        "DSPs",
+        "note",
+    )
     rows: list[tuple[str, ...]] = [head]
     for name, block in blocks.items():
         clock = block["clock_mhz"]
@@ -95,12 +107,13 @@ def table(blocks: Mapping[str, Mapping[str, Any]]) -> str:
                 "-" if clock is None else f"{clock:.1f}",
                 *(f"{block[key]:,}" for key in _SIZES),
                 *(f"{other[key]:,}" if key in other else "" for key in _SIZES),
+                block["note"],
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(
-            cell.ljust(width) if n == 0 else cell.rjust(width)
+            cell.ljust(width) if n in (0, len(head) - 1) else cell.rjust(width)
             for n, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
