@@ -49,6 +49,7 @@ class _Signals:
         self.commands = fifo.SyncFIFO(width=LOAD.size, depth=COMMANDS)
         # Position in the command: entries, and beats of an entry.
         self.row = Signal(16)
+        self.all_rows = Signal()  # are written
         self.bytes_left = Signal(32)
         self.at = Signal(32)
         self.row_at = Signal(32)
@@ -303,13 +304,14 @@ class LoadEngine(wiring.Component):
                     self.dynamic.en.eq(s.picked),
                 ]
                 m.d.sync += s.picked.eq(
-                    s.busy
-                    & s.has_ids
-                    & ~(s.picked & self.dynamic.ready)
-                    & (s.row != s.command.rows)
+                    s.busy & s.has_ids & ~(s.picked & self.dynamic.ready) & ~s.all_rows
                 )
                 with m.If(s.picked & self.dynamic.ready):
-                    m.d.sync += [s.row.eq(s.row + 1), s.at.eq(s.at + s.command.target_pitch)]
+                    m.d.sync += [
+                        s.row.eq(s.row + 1),
+                        s.all_rows.eq(s.row + 1 == s.command.rows),
+                        s.at.eq(s.at + s.command.target_pitch),
+                    ]
             with m.Default():
                 self._write_entry(m, s, self.dynamic, 4, 1)
                 m.d.comb += self.dynamic.mask.eq(1)
@@ -319,7 +321,7 @@ class LoadEngine(wiring.Component):
         r = self.axi.r
         beat = self.axi.r.payload.data
         m.d.comb += r.ready.eq(s.takes_ids | (s.receives & s.ready) | s.early)
-        m.d.comb += self.done.eq(s.busy & Mux(s.to_lines, s.pieces.done, s.row == s.command.rows))
+        m.d.comb += self.done.eq(s.busy & Mux(s.to_lines, s.pieces.done, s.all_rows))
         with m.If(s.taken):
             m.d.sync += s.part.eq(Mux(s.ready, 0, s.part + 1))
             with m.If(~s.complete):
@@ -336,6 +338,7 @@ class LoadEngine(wiring.Component):
                 with m.If(s.bytes_left <= s.entry_bytes):
                     m.d.sync += [
                         s.row.eq(s.row + 1),
+                        s.all_rows.eq(s.row + 1 == s.command.rows),
                         s.bytes_left.eq(s.command.bytes),
                         s.at.eq(s.row_at + s.command.target_pitch),
                         s.row_at.eq(s.row_at + s.command.target_pitch),
@@ -371,6 +374,7 @@ class LoadEngine(wiring.Component):
                 s.busy.eq(1),
                 s.has_ids.eq(0),
                 s.row.eq(0),
+                s.all_rows.eq(0),
                 s.part.eq(0),
                 s.gathered.eq(0),
                 s.bytes_left.eq(new.bytes),
