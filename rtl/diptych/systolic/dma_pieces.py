@@ -123,13 +123,12 @@ class PieceWriter(wiring.Component):
         turned = Signal(8 * BEAT_BYTES)
         shown = Signal(8 * BEAT_BYTES)
         turn = Signal(BITS)  # from the buffered beat's bytes to those of the block
-        from_kept = Signal(BEAT_BYTES)
+        from_kept = Signal(BEAT_BYTES)  # ``begin`` and above
         valid, mask = Signal(BEAT_BYTES), Signal(BEAT_BYTES)
         ones = Const(2**BEAT_BYTES - 1, BEAT_BYTES)
         line_bits = min(BITS, ceil_log2(self.line))
         filled = Signal(BITS + 1)  # end of the last line of the piece
         m.d.comb += [
-            from_kept.eq(ones << begin),
             turned.eq(Cat(window, window) >> Cat(Const(0, 3), turn)),
             valid.eq(~(ones << (offset + count))[:BEAT_BYTES]),
             filled.eq(
@@ -174,6 +173,7 @@ class PieceWriter(wiring.Component):
         with m.If(fires):
             m.d.sync += [
                 begin.eq(end),
+                from_kept.eq(ones << end[:BITS]),
                 at.eq(at + count),
                 left.eq(after),
                 *self._next(count, ends_piece, after, Const(0, BITS)),
@@ -181,7 +181,7 @@ class PieceWriter(wiring.Component):
             with m.If(ends_piece):
                 m.d.sync += turn.eq(end - next_at)
             with m.If(drops):
-                m.d.sync += [begin.eq(0), turn.eq(-next_at)]
+                m.d.sync += [begin.eq(0), from_kept.eq(-1), turn.eq(-next_at)]
                 # This write used the rest of its beat.
                 with m.If(end > BEAT_BYTES):
                     m.d.sync += have.eq(0)
@@ -201,6 +201,7 @@ class PieceWriter(wiring.Component):
                 ended.eq(0),
                 have.eq(beat.valid),
                 begin.eq(self.pieces.skip),
+                from_kept.eq(ones << self.pieces.skip),
                 turn.eq(self.pieces.skip - self.pieces.target),
                 left.eq(self.pieces.bytes),
                 rows_left.eq(self.pieces.rows),
