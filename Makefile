@@ -43,7 +43,7 @@ options = $(if $(PROMPT),--prompt "$$PROMPT") $(if $(TOKENS),--tokens "$$TOKENS"
 	$(if $(ARRAY),--array "$$ARRAY") $(if $(ENGINE),--engine "$$ENGINE") \
 	$(if $(OUT),--out "$$OUT") $(ARGS)
 
-.PHONY: help setup sim sim-prefill sim-decode report waves test test-slow tb mutants lint format docs verilog \
+.PHONY: help setup sim sim-prefill sim-decode report waves test test-slow tb mutants lint format docs verilog silicon \
 	model bench clean distclean
 
 help: ## List the targets
@@ -127,6 +127,9 @@ docs: $(DOCS) ## Write the documentation as HTML to build/docs, with API and ISA
 verilog: $(READY) ## Write the Verilog of both panels to build/verilog
 	@$(BIN)/diptych verilog --out build/verilog $(if $(MESH),--mesh "$$MESH") \
 		$(if $(ARRAY),--array "$$ARRAY") $(ARGS)
+
+silicon: $(DEV) ## Clock and area of BLOCK=router, or of all blocks, on an ECP5
+	@$(BIN)/diptych silicon $(if $(BLOCK),--block "$$BLOCK") $(ARGS)
 
 model: $(READY) ## Train the bundled model again (installs torch)
 	@$(pip_install) -e '.[train]'

@@ -37,6 +37,7 @@ COMMANDS = (
     "project",
     "report",
     "serve",
+    "silicon",
     "sweep",
     "verilog",
 )

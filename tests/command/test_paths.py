@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Paths with what shells, make, rich and URLs take apart: they work, and messages keep them whole.
-
-Seen to fail: names printed as rich's markup.
-"""
+"""Paths with what shells, make, rich and URLs take apart: they work, and messages keep them whole."""
 
 import json
 import subprocess

@@ -47,6 +47,7 @@ TESTED_WITH = {
     "vector_pipe": [TILE.format("vector_pipe")],
     "word_queue": [TILE.format("receiver"), TILE.format("vector_pipe")],
     # systolic
+    "dma_bursts": ["systolic/test_dma_load.py", "systolic/test_dma_store.py"],
     "dma_pieces": ["systolic/test_dma_load.py"],
     "dma_write": ["systolic/test_dma_store.py"],
     "matrix_fetch": ["systolic/test_matrix.py"],

@@ -5,7 +5,7 @@ A scale word is the positive real number ``mantissa * 2**-shift``. Its 22 bits a
 of the 32-bit word in which it travels.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, ValueLike, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, ValueLike
 from amaranth.lib import data
 
 __all__ = ["MANTISSA_BITS", "SHIFT_BITS", "UNITY", "ScaleWord", "combine", "round_clamp"]
@@ -47,31 +47,37 @@ def round_clamp(
     """Add a rounded and saturated product to a module; return it, and whether it saturated.
 
     Combinational: ``(product + (1 << shift >> 1)) >> shift``, clamped to ``+-limit``, in ``width``
-    bits, signed as the product is. The shift is 0 to 63.
+    bits, signed as the product is. The shift is 0 to 63. The limit is ``2**n - 1`` for an ``n`` of
+    at least 1, so that no comparison has a carry.
     """
     shape = Shape.cast(product.shape())
     result = Signal(Shape(width, shape.signed), name=name)
     clamped = Signal(name=f"{name}_clamped")
     # One fraction bit is kept, and added to round half up. Saturation is decided before that
-    # addition, because wide sums are slow in simulation.
+    # addition: beside it in hardware, and because wide sums are slow in simulation.
     halves = Signal(Shape(shape.width + 1, shape.signed), name=f"{name}_halves")
-    above = Signal(name=f"{name}_above")
-    below = Signal(name=f"{name}_below")
+    negative = Signal(name=f"{name}_negative")
+    distance = Signal(shape.width + 1, name=f"{name}_distance")  # from 0, or from -1 down
+    edge = Signal(len(Value.cast(limit)) + 1, name=f"{name}_edge")
     doubled = Cat(Const(0, 1), product)
-    most = Cat(Const(0, 1), limit)
     m.d.comb += [
         halves.eq((doubled.as_signed() if shape.signed else doubled) >> shift),
-        above.eq(halves > most),
-        clamped.eq(above | below),
+        negative.eq(halves[-1] if shape.signed else 0),
+        distance.eq(Mux(negative, ~halves, halves)),
+        edge.eq(Cat(Const(1, 1), limit)),
+        # At least ``edge``, whose bits are ones: more bits, or all of its bits.
+        clamped.eq((distance & ~_wide(edge, len(distance))).any() | ((distance & edge) == edge)),
+        result.eq(
+            Mux(
+                clamped,
+                Mux(negative, ~_wide(Value.cast(limit), width) | 1, limit),
+                halves[1 : width + 1] + halves[0],
+            )
+        ),
     ]
-    inside = halves[1 : width + 1] + halves[0]
-    if shape.signed:
-        least = Signal(signed(len(most) + 1), name=f"{name}_least")
-        m.d.comb += [
-            least.eq(-Cat(Const(1, 1), limit)),
-            below.eq(halves < least),
-            result.eq(Mux(above, limit, Mux(below, -Value.cast(limit), inside))),
-        ]
-    else:
-        m.d.comb += result.eq(Mux(above, limit, inside))
     return result, clamped
+
+
+def _wide(value: Value, width: int) -> Value:
+    """Return an unsigned value with zeros above it."""
+    return Cat(value, Const(0, width - len(value)))

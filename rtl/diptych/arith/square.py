@@ -55,7 +55,8 @@ class Square(wiring.Component):
         exact = Signal(31)
         m.d.comb += [
             magnitude.eq(Mux(self.value[15], -self.value, self.value)),
-            exact.eq(magnitude * magnitude),
+            # Of the value itself, so that the multiplier does not wait for its magnitude.
+            exact.eq(self.value * self.value),
         ]
         square_register = Signal(31, reset_less=True)
         magnitude_register = Signal(16, reset_less=True)

@@ -54,7 +54,8 @@ def add_table(
     ``enable`` is low.
     """
     init: Any = rows  # the stubs know of initial values of plain shapes only
-    rom = memory.Memory(shape=Segment, depth=len(rows), init=init)
+    # In logic, as it is small: a block RAM shows its output much later than a register.
+    rom = memory.Memory(shape=Segment, depth=len(rows), init=init, attrs={"rom_style": "logic"})
     m.submodules[name] = rom
     port = rom.read_port()
     m.d.comb += [port.addr.eq(address), port.en.eq(enable)]

@@ -39,14 +39,20 @@ class Delay(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        width = len(Value.cast(self.i))
+        word = Value.cast(self.i)
+        if self.latency == 2:
+            before = Signal(len(word))
+            m.d.sync += [before.eq(word), Value.cast(self.o).eq(before)]
+            return m
+        # The last cycle is a register: the memory shows a word late in a cycle.
+        depth = self.latency - 1
         m.submodules.storage = storage = memory.Memory(
-            shape=unsigned(width), depth=self.latency, init=[]
+            shape=unsigned(len(word)), depth=depth, init=[]
         )
         # Read the word of one round ago, in the cycle before it is overwritten.
-        place = Signal(range(self.latency))
-        following = Signal(range(self.latency))
-        wrap = place == self.latency - 1
+        place = Signal(range(depth))
+        following = Signal(range(depth))
+        wrap = place == depth - 1
         # The memory holds words from before the reset until it has been written once.
         filled = Signal()
         m.d.sync += place.eq(0)
@@ -60,8 +66,8 @@ class Delay(wiring.Component):
         m.d.comb += [
             write.en.eq(1),
             write.addr.eq(place),
-            write.data.eq(Value.cast(self.i)),
+            write.data.eq(word),
             read.addr.eq(following),
-            Value.cast(self.o).eq(Mux(filled, read.data, 0)),
         ]
+        m.d.sync += Value.cast(self.o).eq(Mux(filled, read.data, 0))
         return m

@@ -113,30 +113,34 @@ class LayoutChange(wiring.Component):
         keys = Signal()
         is_token, starts = Signal(), Signal()
         count = Signal(16)
-        base = Signal(32)
         columns, key_place, value_place = (Array(place)[kv_head] for place in places)
-        offset = Signal(16)
         m.d.comb += [
             keys.eq(self.head.kind == HandoffKind.KEYS),
             is_token.eq(self.head.kind == HandoffKind.TOKEN),
             starts.eq(self.head.prompt == last_prompt[:8]),
             count.eq(Mux(is_token, 1, Mux(keys, words << 1, words))),
-            base.eq(
-                self.head.layer * layer_stride[:16]
-                + self.head.prompt * prompt_stride[:16]
-                + Mux(keys, key_place + (slot << 3) * words[:8], value_place + slot)
-            ),
             self.row.eq(row),
-            offset.eq(index),
         ]
-        # Low planes of all heads follow the high planes of all heads.
-        with m.If(index >= words[:16]):
-            m.d.comb += offset.eq(index - words + words * heads[:8])
-        m.d.comb += self.address.eq(at_head + offset)
+        # Two header words go out between a change of the head or the slot and the use of ``base``.
+        of_layer, of_prompt, of_slot, place, base = (
+            Signal(32, name=name, reset_less=True)
+            for name in ("of_layer", "of_prompt", "of_slot", "place", "base")
+        )
+        m.d.sync += [
+            of_layer.eq(self.head.layer * layer_stride[:16]),
+            of_prompt.eq(self.head.prompt * prompt_stride[:16]),
+            of_slot.eq(Mux(keys, (slot << 3) * words[:8], slot)),
+            place.eq(Mux(keys, key_place, value_place)),
+            base.eq((of_layer + of_prompt) + (place + of_slot)),
+        ]
+        # The word that is read next. Low planes of all heads follow the high planes of all heads.
+        word, at_low = Signal.like(self.address), Signal.like(self.address, reset_less=True)
+        m.d.sync += at_low.eq(at_head + words * heads[:8])
+        m.d.comb += self.address.eq(word)
 
         with m.FSM():
             with m.State("idle"), m.If(self.valid):
-                m.d.sync += [kv_head.eq(0), at_head.eq(0), index.eq(0)]
+                m.d.sync += [kv_head.eq(0), at_head.eq(0), index.eq(0), word.eq(0)]
                 with m.If(is_token):
                     m.d.sync += row.eq(0)
                     m.next = "read"
@@ -176,8 +180,8 @@ class LayoutChange(wiring.Component):
                 with m.If(self.o.ready):
                     m.next = "address"
             with m.State("address"):
-                place = Mux(starts, 0, tokens + (self.head.prompt << 2))
-                m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(Mux(is_token, place, base))]
+                at = Mux(starts, 0, tokens + (self.head.prompt << 2))
+                m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(Mux(is_token, at, base))]
                 with m.If(self.o.ready):
                     m.next = "fetch"
             with m.State("fetch"):
@@ -185,17 +189,26 @@ class LayoutChange(wiring.Component):
             with m.State("payload"):
                 m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(self.data)]
                 with m.If(self.o.ready):
-                    m.d.sync += index.eq(index + 1)
+                    m.d.sync += [
+                        index.eq(index + 1),
+                        word.eq(Mux(index + 1 == words[:16], at_low, word + 1)),
+                    ]
                     m.next = "fetch"
                     with m.If(index == count - 1):
                         m.d.sync += [
                             index.eq(0),
                             kv_head.eq(kv_head + 1),
                             at_head.eq(at_head + words),
+                            word.eq(at_head + words),
                         ]
                         m.next = "kind"
                         with m.If(is_token):
-                            m.d.sync += [row.eq(row + 1), at_head.eq(0), kv_head.eq(0)]
+                            m.d.sync += [
+                                row.eq(row + 1),
+                                at_head.eq(0),
+                                word.eq(0),
+                                kv_head.eq(0),
+                            ]
                             with m.If(row == rows - 1):
                                 m.d.comb += self.delivered.eq(1)
                                 m.next = "next"

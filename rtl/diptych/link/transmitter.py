@@ -163,15 +163,20 @@ class LinkTransmitter(wiring.Component):
         may = Signal()
         following = Signal(FrameHead())
         now = Signal(FrameHead())  # of the frame being sent, whose buffer may be reused
-        index = Signal(16)
+        # Words are read two ahead: one is in a register, before the CRC, the next one behind it.
+        index, place = Signal(16), Signal(ceil_log2(SLOT_WORDS))
+        payload = Signal(32, reset_less=True)
+        reads = Signal()
         word = Signal(32)
+        checked = Signal(32)
         goes = Signal()
         m.d.comb += [
             head_read.addr.eq(s.sent[: s.slot_bits]),
             following.eq(head_read.data),
-            read.addr.eq(Cat(index[: ceil_log2(SLOT_WORDS)], s.sent[: s.slot_bits])),
+            read.addr.eq(Cat(place, s.sent[: s.slot_bits])),
+            read.en.eq(reads),
             may.eq(credit >= WORD_BYTES),
-            check.data.eq(word),
+            check.data.eq(checked),
         ]
         behind = Signal()
         ahead = Signal(SEQUENCE_BITS)
@@ -186,8 +191,11 @@ class LinkTransmitter(wiring.Component):
             self.o.first.eq(0),
             self.o.data.eq(word),
         ]
+        with m.If(reads):
+            m.d.sync += [place.eq(place + 1), payload.eq(read.data)]
         with m.FSM():
             with m.State("idle"):
+                m.d.sync += place.eq(0)
                 with m.If(s.go_back):
                     m.d.sync += [
                         s.go_back.eq(0),
@@ -207,27 +215,26 @@ class LinkTransmitter(wiring.Component):
                     m.next = "feed"
             with m.State("feed"):
                 # The CRC takes the word a cycle later, because its start takes a cycle.
-                m.d.comb += [word.eq(now.as_value()[:32]), check.valid.eq(1)]
+                m.d.comb += [
+                    checked.eq(now.as_value()[:32]),
+                    check.valid.eq(1),
+                    reads.eq(1),
+                ]
                 m.d.sync += index.eq(0)
                 m.next = "head"
             with m.State("head"):
-                m.d.comb += word.eq(now.as_value()[32:])
+                m.d.comb += [word.eq(now.as_value()[32:]), checked.eq(now.as_value()[32:])]
                 with m.If(may):
                     m.d.comb += [goes.eq(1), check.valid.eq(1)]
                     m.d.sync += self.count_link_framing.eq(self.count_link_framing + 12)
                     m.next = "fetch"
             with m.State("fetch"):
+                m.d.comb += reads.eq(1)
                 m.next = "payload"
             with m.State("payload"):
-                m.d.comb += word.eq(read.data)
+                m.d.comb += [word.eq(payload), checked.eq(payload)]
                 with m.If(may):
-                    m.d.comb += [
-                        goes.eq(1),
-                        check.valid.eq(1),
-                        read.addr.eq(
-                            Cat((index + 1)[: ceil_log2(SLOT_WORDS)], s.sent[: s.slot_bits])
-                        ),
-                    ]
+                    m.d.comb += [goes.eq(1), check.valid.eq(1), reads.eq(1)]
                     m.d.sync += [
                         index.eq(index + 1),
                         self.count_link_payload.eq(self.count_link_payload + 4),

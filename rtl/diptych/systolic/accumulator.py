@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -15,12 +15,19 @@ from .memory_ports import ReadPort, SumPort
 __all__ = ["Accumulators"]
 
 
+class _Stage(data.StructLayout):
+    """Sums on their way to memory."""
+
+    def __init__(self, depth: int, width: int) -> None:
+        super().__init__({"address": ceil_log2(depth), "start": 2, "addends": width})
+
+
 class Accumulators(wiring.Component):
     """Entries of int32 in two banks, by the top address bit.
 
-    One entry of sums per cycle, without backpressure, is in memory 2 cycles later: a read in the
-    second cycle after returns it, and sums of the next cycle already add to it. A read waits while
-    sums that need the old entry access the same bank.
+    One entry of sums per cycle, without backpressure, is in memory 3 cycles later: the old entry is
+    read, then chosen, then added to. A read in the third cycle after returns it; sums of the next
+    cycle already add to it. A read waits while sums that need the old entry access the same bank.
 
     Each cycle in which the reader waits is counted in ``conflicts_read`` (32 bits).
 
@@ -91,23 +98,31 @@ class Accumulators(wiring.Component):
             self.count_accumulator_write.eq(self.count_accumulator_write + sums.en * size),
         ]
 
-        # One cycle later, beside the old entry.
-        valid = Signal()
-        address = Signal(low + 1, reset_less=True)
-        start = Signal(2, reset_less=True)
-        addends = Signal(width, reset_less=True)
-        m.d.sync += valid.eq(sums.en)
+        # One cycle later, beside the old entry; two cycles later, with what is added to.
+        stages = [
+            Signal(_Stage(self.depth, width), name=f"stage_{n}", reset_less=True) for n in (1, 2)
+        ]
+        valid = Signal(2)
+        m.d.sync += [valid.eq(Cat(sums.en, valid)), stages[1].eq(stages[0])]
         with m.If(sums.en):
             m.d.sync += [
-                address.eq(sums.address),
-                start.eq(sums.start),
-                addends.eq(Value.cast(sums.data)),
+                stages[0].address.eq(sums.address),
+                stages[0].start.eq(sums.start),
+                stages[0].addends.eq(Value.cast(sums.data)),
             ]
+        # Sums of the two cycles before are not in memory yet when the old entry is read.
+        follows, follows_second = Signal(reset_less=True), Signal(reset_less=True)
+        recent = Signal(width, reset_less=True)
+        m.d.sync += [
+            follows.eq(valid[0] & (stages[0].address == sums.address)),
+            follows_second.eq(valid[1] & (stages[1].address == sums.address)),
+        ]
 
+        adding, writing = stages
         entries = []
-        new = Signal(width)
+        base, new = Signal(width, reset_less=True), Signal(width)
         for bank in range(2):
-            storage = BankedMemory(width=width, depth=self.depth // 2, transparent=True)
+            storage = BankedMemory(width=width, depth=self.depth // 2)
             m.submodules[f"bank_{bank}"] = storage
             write, port = storage.write, storage.reads[0]
             adds = Signal(name=f"adds_{bank}")
@@ -115,8 +130,8 @@ class Accumulators(wiring.Component):
                 adds.eq(needs_old & (sums.address[low] == bank)),
                 port.en.eq(1),
                 port.addr.eq(Mux(adds, sums.address[:low], read.address[:low])),
-                write.en.eq(valid & (address[low] == bank)),
-                write.addr.eq(address[:low]),
+                write.en.eq(valid[1] & (writing.address[low] == bank)),
+                write.addr.eq(writing.address[:low]),
                 write.data.eq(new),
             ]
             entries.append(port.data)
@@ -126,13 +141,19 @@ class Accumulators(wiring.Component):
         m.d.sync += source.eq(read.address[low])
         m.d.comb += [
             Value.cast(read.data).eq(Mux(source, entries[1], entries[0])),
-            old.eq(Mux(address[low], entries[1], entries[0])),
+            old.eq(
+                Mux(
+                    follows,
+                    new,
+                    Mux(follows_second, recent, Mux(adding.address[low], entries[1], entries[0])),
+                )
+            ),
         ]
+        m.d.sync += recent.eq(new)
         for n in range(self.columns):
             part = slice(32 * n, 32 * n + 32)
-            base = Signal(32, name=f"base_{n}")
-            m.d.comb += [
-                base.eq(Mux(start[1], old[part] << 8, Mux(start[0], old[part], 0))),
-                new[part].eq(base + addends[part]),
-            ]
+            m.d.sync += base[part].eq(
+                Mux(adding.start[1], old[part] << 8, Mux(adding.start[0], old[part], 0))
+            )
+            m.d.comb += new[part].eq(base[part] + writing.addends[part])
         return m

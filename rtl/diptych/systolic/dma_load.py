@@ -9,8 +9,9 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from diptych.arith.scale import ScaleWord
-from diptych.memory.axi import BEAT_BYTES, MAX_BEATS, PAGE_BYTES, ReadChannels
+from diptych.memory.axi import BEAT_BYTES, ReadChannels
 
+from .dma_bursts import BurstSplitter
 from .dma_pieces import Pieces, PieceWriter
 from .isa import LOAD, TABLE_WORDS, Target
 from .memory_ports import WritePort
@@ -23,7 +24,6 @@ LOAD_CAUSES = ("writing", "waiting_hbm", "waiting_memory", "idle")
 COMMANDS = 8
 """Commands whose beats are pending."""
 BEAT_BITS = ceil_log2(BEAT_BYTES)
-PAGE_BEATS = PAGE_BYTES // BEAT_BYTES
 IN_LINES = (Target.SCRATCHPAD, Target.GATHER, Target.DENSE)
 """Targets that are lines of the scratchpad."""
 
@@ -44,11 +44,12 @@ class _Signals:
         self.ask = Signal(LOAD)
         self.ask_gathers, self.ask_picks = Signal(), Signal()
         self.ask_dense = Signal()
-        self.ask_has_ids, self.asked_ids = Signal(), Signal()
+        self.ask_has_ids, self.asked_ids, self.asked_all = Signal(), Signal(), Signal()
         self.asking = Signal()
         self.commands = fifo.SyncFIFO(width=LOAD.size, depth=COMMANDS)
         # Position in the command: entries, and beats of an entry.
         self.row = Signal(16)
+        self.all_rows = Signal()  # are written
         self.bytes_left = Signal(32)
         self.at = Signal(32)
         self.row_at = Signal(32)
@@ -160,61 +161,84 @@ class LoadEngine(wiring.Component):
         ]
 
     def _request(self, m: Module, s: _Signals) -> None:
-        """Request the bursts of a command: its token numbers, then its rows."""
+        """Find the rows of a command, after the token numbers of a gather; one per cycle."""
         ask_row = Signal(16)
         ask_base = Signal(32)
-        ask_beat = Signal(16)
-        dense_bytes = Signal(32)
-        ask_size = Signal(32)
-        beats_in_row = Signal(16)
-        address = Signal(32)
-        left = Signal(16)
-        length = Signal(8)
-        to_page = Signal(8)
-        identity = Signal(32)
+        row_bytes = Signal(16 + BEAT_BITS)
+        row_beats = Signal(16)
         m.d.comb += [
-            dense_bytes.eq(Mux(s.ask.total == 0, s.ask.bytes, s.ask.total)),
-            ask_size.eq(Mux(s.ask_dense, dense_bytes + s.ask.hbm[:BEAT_BITS], s.ask.bytes)),
-            beats_in_row.eq((ask_size + BEAT_BYTES - 1) >> BEAT_BITS),
-            identity.eq(s.ids.word_select(ask_row[:4], 32)),
-            address.eq(
-                Mux(s.ask_gathers, s.ask.hbm + identity[:16] * s.ask.pitch[:16], ask_base)
-                + (ask_beat << BEAT_BITS)
+            row_bytes.eq(Mux(s.ask_dense & s.ask.total.any(), s.ask.total, s.ask.bytes)),
+            row_beats.eq(
+                (row_bytes + (BEAT_BYTES - 1 + Mux(s.ask_dense, s.ask.hbm[:BEAT_BITS], 0)))
+                >> BEAT_BITS
             ),
-            left.eq(beats_in_row - ask_beat),
-            to_page.eq(PAGE_BEATS - address[6:12]),
-            length.eq(Mux(left < MAX_BEATS, left, MAX_BEATS)),
         ]
-        beats = Signal(8)
-        m.d.comb += beats.eq(Mux(length < to_page, length, to_page))
-        ar = self.axi.ar
-        asked, asked_beats = Signal(32), Signal(8)
-        m.d.comb += ar.payload.eq(Cat(asked, (asked_beats - 1)[:8]))
-        with m.If(s.asking & s.ask_gathers & ~s.ask_has_ids):
-            m.d.comb += [ar.valid.eq(~s.asked_ids), asked.eq(s.ask.ids), asked_beats.eq(1)]
-            with m.If(ar.valid & ar.ready):
-                m.d.sync += [s.asked_ids.eq(1), s.asking.eq(~s.ask_picks)]
-        with m.Elif(s.asking):
-            m.d.comb += [ar.valid.eq(1), asked.eq(address), asked_beats.eq(beats)]
-            with m.If(ar.ready):
-                m.d.sync += ask_beat.eq(ask_beat + beats)
-                with m.If(left == beats):
-                    m.d.sync += [
-                        ask_beat.eq(0),
-                        ask_row.eq(ask_row + 1),
-                        ask_base.eq(ask_base + s.ask.pitch),
-                    ]
-                    with m.If(s.ask_dense | (ask_row == s.ask.rows - 1)):
-                        m.d.sync += s.asking.eq(0)
+        # A gather's token number is selected, then multiplied, then added.
+        identity, distance = Signal(16, reset_less=True), Signal(32, reset_less=True)
+        selected, multiplied = Signal(), Signal()
+        selected_last, multiplied_last = Signal(), Signal()
+        selects, multiplies = Signal(), Signal()
+        last_row = Signal()
+        m.submodules.bursts = bursts = BurstSplitter()
+        row, takes_row = bursts.i, Signal()
+        wants_ids = Signal()
+        m.d.comb += [
+            last_row.eq(s.ask_dense | (ask_row == s.ask.rows - 1)),
+            wants_ids.eq(s.ask_gathers & ~s.ask_has_ids),
+            multiplies.eq(~multiplied | takes_row),
+            selects.eq(~selected | multiplies),
+            row.p.at.eq(ask_base),
+            row.p.beats.eq(row_beats),
+            row.p.last.eq(last_row),
+            row.valid.eq(s.asking),
+            takes_row.eq(row.valid & row.ready),
+            self.axi.ar.payload.addr.eq(bursts.o.p.at),
+            self.axi.ar.payload.len.eq(bursts.o.p.length),
+            self.axi.ar.valid.eq(bursts.o.valid),
+            bursts.o.ready.eq(self.axi.ar.ready),
+        ]
+        with m.If(wants_ids):
+            m.d.comb += [
+                row.p.at.eq(s.ask.ids),
+                row.p.beats.eq(1),
+                row.p.last.eq(s.ask_picks),
+                row.valid.eq(s.asking & ~s.asked_ids),
+            ]
+        with m.Elif(s.ask_gathers):
+            m.d.comb += [
+                row.p.at.eq(s.ask.hbm + distance),
+                row.p.last.eq(multiplied_last),
+                row.valid.eq(multiplied),
+            ]
+        with m.If(multiplies):
+            m.d.sync += [
+                distance.eq(identity * s.ask.pitch[:16]),
+                multiplied.eq(selected),
+                multiplied_last.eq(selected_last),
+            ]
+        with m.If(selects):
+            m.d.sync += [
+                identity.eq(s.ids.word_select(ask_row[:4], 32)),
+                selected.eq(s.asking & s.ask_gathers & s.ask_has_ids & ~s.asked_all),
+                selected_last.eq(last_row),
+            ]
+        with m.If(Mux(s.ask_gathers, selects & s.ask_has_ids, takes_row)):
+            m.d.sync += [ask_row.eq(ask_row + 1), ask_base.eq(ask_base + s.ask.pitch)]
+            with m.If(last_row):
+                m.d.sync += s.asked_all.eq(1)
+        with m.If(takes_row):
+            m.d.sync += s.asked_ids.eq(1)
+            with m.If(row.p.last):
+                m.d.sync += s.asking.eq(0)
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [
                 s.ask.eq(self.i.payload),
                 s.asking.eq(1),
                 s.asked_ids.eq(0),
+                s.asked_all.eq(0),
                 s.ask_has_ids.eq(0),
                 ask_row.eq(0),
                 ask_base.eq(Cat(Const(0, BEAT_BITS), self.i.payload.hbm[BEAT_BITS:])),
-                ask_beat.eq(0),
             ]
 
     def _receive(self, m: Module, s: _Signals) -> None:
@@ -280,13 +304,14 @@ class LoadEngine(wiring.Component):
                     self.dynamic.en.eq(s.picked),
                 ]
                 m.d.sync += s.picked.eq(
-                    s.busy
-                    & s.has_ids
-                    & ~(s.picked & self.dynamic.ready)
-                    & (s.row != s.command.rows)
+                    s.busy & s.has_ids & ~(s.picked & self.dynamic.ready) & ~s.all_rows
                 )
                 with m.If(s.picked & self.dynamic.ready):
-                    m.d.sync += [s.row.eq(s.row + 1), s.at.eq(s.at + s.command.target_pitch)]
+                    m.d.sync += [
+                        s.row.eq(s.row + 1),
+                        s.all_rows.eq(s.row + 1 == s.command.rows),
+                        s.at.eq(s.at + s.command.target_pitch),
+                    ]
             with m.Default():
                 self._write_entry(m, s, self.dynamic, 4, 1)
                 m.d.comb += self.dynamic.mask.eq(1)
@@ -296,7 +321,7 @@ class LoadEngine(wiring.Component):
         r = self.axi.r
         beat = self.axi.r.payload.data
         m.d.comb += r.ready.eq(s.takes_ids | (s.receives & s.ready) | s.early)
-        m.d.comb += self.done.eq(s.busy & Mux(s.to_lines, s.pieces.done, s.row == s.command.rows))
+        m.d.comb += self.done.eq(s.busy & Mux(s.to_lines, s.pieces.done, s.all_rows))
         with m.If(s.taken):
             m.d.sync += s.part.eq(Mux(s.ready, 0, s.part + 1))
             with m.If(~s.complete):
@@ -313,6 +338,7 @@ class LoadEngine(wiring.Component):
                 with m.If(s.bytes_left <= s.entry_bytes):
                     m.d.sync += [
                         s.row.eq(s.row + 1),
+                        s.all_rows.eq(s.row + 1 == s.command.rows),
                         s.bytes_left.eq(s.command.bytes),
                         s.at.eq(s.row_at + s.command.target_pitch),
                         s.row_at.eq(s.row_at + s.command.target_pitch),
@@ -348,6 +374,7 @@ class LoadEngine(wiring.Component):
                 s.busy.eq(1),
                 s.has_ids.eq(0),
                 s.row.eq(0),
+                s.all_rows.eq(0),
                 s.part.eq(0),
                 s.gathered.eq(0),
                 s.bytes_left.eq(new.bytes),

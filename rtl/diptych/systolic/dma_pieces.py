@@ -41,9 +41,9 @@ class Pieces(data.StructLayout):
 class PieceWriter(wiring.Component):
     """Shifts pieces by bytes to their addresses: up to 64 bytes a cycle.
 
-    A cycle writes the bytes of a piece in one aligned block of 64 bytes. The first write is a cycle
+    A cycle writes the bytes of a piece in one aligned block of 64 bytes. The first write is 2 cycles
     after the first beat, then one per cycle while beats arrive and the memory grants the writes.
-    The first beat may arrive with ``start``.
+    The first beat may arrive with ``start``. Writes leave from a register.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class PieceWriter(wiring.Component):
             {
                 "start": In(1),
                 "pieces": In(Pieces()),
-                "done": Out(1, init=1),  # pyright: ignore[reportCallIssue]
+                "done": Out(1),
                 "beats": In(stream.Signature(8 * BEAT_BYTES)),
                 "offers": Out(1),
                 "port": Out(WritePort(data.ArrayLayout(8, BEAT_BYTES), size // BEAT_BYTES)),
@@ -95,42 +95,40 @@ class PieceWriter(wiring.Component):
         have = Signal()
         begin = Signal(BITS)  # first byte of the buffered beat that is not written yet
         left = Signal(32)
-        row = Signal(16)
+        rows_left = Signal(16)
         at = Signal(32)
-        row_at = Signal(32)
+        next_at = Signal(32)  # of the piece after this one
 
         # --- how much goes now ---
         offset = Signal(BITS)
-        room = Signal(BITS + 1)
-        count = Signal(BITS + 1)
+        count = Signal(BITS + 1)  # a register, as is whether it is all that is left
         end = Signal(BITS + 2)
         ends_piece, last, writes, fires = Signal(), Signal(), Signal(), Signal()
+        free = Signal()  # the register of the write
+        ended = Signal(init=1)
         beat = self.beats
         m.d.comb += [
             offset.eq(at),
-            room.eq(BEAT_BYTES - offset),
-            count.eq(Mux(left < room, left, room)),
             end.eq(begin + count),
-            ends_piece.eq(left <= room),
-            last.eq(ends_piece & (row == command.rows - 1)),
-            writes.eq(~self.done & have & ((end <= BEAT_BYTES) | beat.valid)),
-            fires.eq(writes & self.port.ready),
-            self.offers.eq(writes),
+            last.eq(ends_piece & (rows_left == 1)),
+            writes.eq(~ended & have & ((end <= BEAT_BYTES) | beat.valid)),
+            free.eq(~self.port.en | self.port.ready),
+            fires.eq(writes & free),
+            self.offers.eq(self.port.en),
+            self.done.eq(ended & ~self.port.en),
         ]
 
         # --- bytes: of the buffered beat from ``begin`` on, then of the next one ---
         window = Signal(8 * BEAT_BYTES)
         turned = Signal(8 * BEAT_BYTES)
         shown = Signal(8 * BEAT_BYTES)
-        turn = Signal(BITS)
-        from_kept = Signal(BEAT_BYTES)
+        turn = Signal(BITS)  # from the buffered beat's bytes to those of the block
+        from_kept = Signal(BEAT_BYTES)  # ``begin`` and above
         valid, mask = Signal(BEAT_BYTES), Signal(BEAT_BYTES)
         ones = Const(2**BEAT_BYTES - 1, BEAT_BYTES)
         line_bits = min(BITS, ceil_log2(self.line))
         filled = Signal(BITS + 1)  # end of the last line of the piece
         m.d.comb += [
-            from_kept.eq(ones << begin),
-            turn.eq(begin - offset),
             turned.eq(Cat(window, window) >> Cat(Const(0, 3), turn)),
             valid.eq(~(ones << (offset + count))[:BEAT_BYTES]),
             filled.eq(
@@ -147,12 +145,13 @@ class PieceWriter(wiring.Component):
                 window[byte].eq(Mux(from_kept[n], kept[byte], beat.payload[byte])),
                 shown[byte].eq(Mux(valid[n], turned[byte], 0)),
             ]
-        m.d.comb += [
-            self.port.en.eq(writes),
-            self.port.address.eq(at >> BITS),
-            self.port.mask.eq(mask & (ones << offset)[:BEAT_BYTES]),
-            Value.cast(self.port.data).eq(shown),
-        ]
+        with m.If(free):
+            m.d.sync += [
+                self.port.en.eq(writes),
+                self.port.address.eq(at >> BITS),
+                self.port.mask.eq(mask & (ones << offset)[:BEAT_BYTES]),
+                Value.cast(self.port.data).eq(shown),
+            ]
 
         # --- beats ---
         drops = Signal()  # the rest of the beat is discarded
@@ -162,42 +161,59 @@ class PieceWriter(wiring.Component):
             empties.eq(fires & ((end >= BEAT_BYTES) | drops)),
             # A beat that this write does not use is taken if the buffer is free.
             beat.ready.eq(
-                self.start | (~self.done & (~have | Mux(end > BEAT_BYTES, fires, empties & ~last)))
+                self.start | (~ended & (~have | Mux(end > BEAT_BYTES, fires, empties & ~last)))
             ),
         ]
         with m.If(beat.valid & beat.ready):
             m.d.sync += [kept.eq(beat.payload), have.eq(1)]
         with m.Elif(empties):
             m.d.sync += have.eq(0)
+        after = Signal(32)
+        m.d.comb += after.eq(left - count)
         with m.If(fires):
             m.d.sync += [
                 begin.eq(end),
+                from_kept.eq(ones << end[:BITS]),
                 at.eq(at + count),
-                left.eq(left - count),
+                left.eq(after),
+                *self._next(count, ends_piece, after, Const(0, BITS)),
             ]
+            with m.If(ends_piece):
+                m.d.sync += turn.eq(end - next_at)
             with m.If(drops):
-                m.d.sync += begin.eq(0)
+                m.d.sync += [begin.eq(0), from_kept.eq(-1), turn.eq(-next_at)]
                 # This write used the rest of its beat.
                 with m.If(end > BEAT_BYTES):
                     m.d.sync += have.eq(0)
             with m.If(ends_piece):
                 m.d.sync += [
-                    row.eq(row + 1),
+                    rows_left.eq(rows_left - 1),
+                    *self._next(count, ends_piece, command.bytes, next_at[:BITS]),
                     left.eq(command.bytes),
-                    at.eq(row_at + command.target_pitch),
-                    row_at.eq(row_at + command.target_pitch),
+                    at.eq(next_at),
+                    next_at.eq(next_at + command.target_pitch),
                 ]
             with m.If(last):
-                m.d.sync += self.done.eq(1)
+                m.d.sync += ended.eq(1)
         with m.If(self.start):
             m.d.sync += [
                 command.eq(self.pieces),
-                self.done.eq(0),
+                ended.eq(0),
                 have.eq(beat.valid),
                 begin.eq(self.pieces.skip),
+                from_kept.eq(ones << self.pieces.skip),
+                turn.eq(self.pieces.skip - self.pieces.target),
                 left.eq(self.pieces.bytes),
-                row.eq(0),
+                rows_left.eq(self.pieces.rows),
+                *self._next(count, ends_piece, self.pieces.bytes, self.pieces.target[:BITS]),
                 at.eq(self.pieces.target),
-                row_at.eq(self.pieces.target),
+                next_at.eq(self.pieces.target + self.pieces.target_pitch),
             ]
         return m
+
+    @staticmethod
+    def _next(count: Signal, ends_piece: Signal, left: Value, offset: Value) -> list[Any]:
+        """Assign how many of the bytes that are left go into the block, and whether all do."""
+        room = BEAT_BYTES - offset
+        ends = left <= room
+        return [ends_piece.eq(ends), count.eq(Mux(ends, left[: BITS + 1], room))]

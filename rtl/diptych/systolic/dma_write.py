@@ -8,8 +8,9 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from diptych.memory.axi import BEAT_BYTES, MAX_BEATS, PAGE_BYTES, WriteChannels, WriteData
+from diptych.memory.axi import BEAT_BYTES, WriteChannels, WriteData
 
+from .dma_bursts import BurstSplitter
 from .isa import STORE, StoreOp
 from .memory_ports import ReadPort
 from .vector_control import VectorSizes
@@ -17,7 +18,7 @@ from .vector_control import VectorSizes
 __all__ = ["WriteEngine"]
 
 BEAT_BITS = ceil_log2(BEAT_BYTES)
-DEPTH = 4
+DEPTH = 5
 """Beats that wait to be sent."""
 COMMANDS = 2
 BURSTS = 8
@@ -98,54 +99,47 @@ class WriteEngine(wiring.Component):
     def _add_addresses(self, m: Module, commands: Any, lengths: Any) -> None:
         """Request bursts, and signal ``done`` when all responses to a command have arrived."""
         aw, b = self.axi.aw, self.axi.b
-        m.submodules.marks = marks = fifo.SyncFIFO(width=16, depth=ANSWERS)
+        # Up to three commands may have been taken whose last burst was not requested.
+        m.submodules.marks = marks = fifo.SyncFIFO(width=16, depth=ANSWERS + 3)
+        m.submodules.bursts = bursts = BurstSplitter()
         ask = Signal(STORE)
         asking = Signal()
         row = Signal(16)
-        offset = Signal(32)
         address = Signal(32)  # of the row in HBM
-        at = Signal(32)
-        left = Signal(32)
-        to_page = Signal(8)
-        length = Signal(8)
-        beats_now = Signal(8)
         asked, answered = Signal(16), Signal(16)
         takes, asks = Signal(), Signal()
         m.d.comb += [
-            self.i.ready.eq(~asking & commands.w_rdy & marks.w_rdy),
+            self.i.ready.eq(~asking & commands.w_rdy & (marks.w_level < ANSWERS)),
             takes.eq(self.i.valid & self.i.ready),
             commands.w_en.eq(takes),
             commands.w_data.eq(self.i.payload),
-            at.eq(address + offset),
-            left.eq((ask.bytes - offset + BEAT_BYTES - 1) >> BEAT_BITS),
-            to_page.eq(PAGE_BYTES // BEAT_BYTES - at[BEAT_BITS : ceil_log2(PAGE_BYTES)]),
-            length.eq(Mux(left < MAX_BEATS, left, MAX_BEATS)),
-            beats_now.eq(Mux(length < to_page, length, to_page)),
-            aw.valid.eq(asking & lengths.w_rdy),
-            aw.payload.addr.eq(at),
-            aw.payload.len.eq(beats_now - 1),
+            bursts.i.valid.eq(asking),
+            bursts.i.p.at.eq(address),
+            bursts.i.p.beats.eq((ask.bytes[: 16 + BEAT_BITS] + BEAT_BYTES - 1) >> BEAT_BITS),
+            bursts.i.p.last.eq(row == ask.rows - 1),
+            aw.valid.eq(bursts.o.valid & lengths.w_rdy),
+            aw.payload.addr.eq(bursts.o.p.at),
+            aw.payload.len.eq(bursts.o.p.length),
+            bursts.o.ready.eq(aw.ready & lengths.w_rdy),
             asks.eq(aw.valid & aw.ready),
             lengths.w_en.eq(asks),
-            lengths.w_data.eq(beats_now),
+            lengths.w_data.eq(bursts.o.p.length),
+            marks.w_en.eq(asks & bursts.o.p.last),
             marks.w_data.eq(asked + 1),
             b.ready.eq(1),
             self.done.eq(marks.r_rdy & (marks.r_data == answered)),
             marks.r_en.eq(self.done),
         ]
         m.d.sync += [asked.eq(asked + asks), answered.eq(answered + (b.valid & b.ready))]
-        with m.If(asks):
-            m.d.sync += offset.eq(offset + (beats_now << BEAT_BITS))
-            with m.If(left == beats_now):
-                m.d.sync += [row.eq(row + 1), offset.eq(0), address.eq(address + ask.pitch)]
-                with m.If(row == ask.rows - 1):
-                    m.d.sync += asking.eq(0)
-                    m.d.comb += marks.w_en.eq(1)
+        with m.If(asking & bursts.i.ready):
+            m.d.sync += [row.eq(row + 1), address.eq(address + ask.pitch)]
+            with m.If(bursts.i.p.last):
+                m.d.sync += asking.eq(0)
         with m.If(takes):
             m.d.sync += [
                 ask.eq(self.i.payload),
                 asking.eq(1),
                 row.eq(0),
-                offset.eq(0),
                 address.eq(self.i.payload.hbm),
             ]
 
@@ -170,7 +164,8 @@ class WriteEngine(wiring.Component):
             unit.eq(Mux(sums, min(entry, BEAT_BYTES), min(line, BEAT_BYTES))),
             following.eq(offset + unit),
             ends_row.eq(following >= command.bytes),
-            reads.eq(busy & lengths.r_rdy & (beats.level <= DEPTH - 2)),
+            # Two chunks may be on their way.
+            reads.eq(busy & lengths.r_rdy & (beats.level <= DEPTH - 3)),
             self.scratchpad.en.eq(reads & ~sums),
             self.scratchpad.address.eq((source + offset) >> ceil_log2(line)),
             self.accumulators.en.eq(reads & sums),
@@ -183,7 +178,7 @@ class WriteEngine(wiring.Component):
             chunk.within.eq(Mux(sums, offset[: ceil_log2(entry)], offset[: ceil_log2(line)])),
             chunk.ends_beat.eq(ends_row | (following[:BEAT_BITS] == 0)),
             chunk.bytes.eq(Mux(ends_row, (command.bytes - 1)[:BEAT_BITS] + 1, Const(BEAT_BYTES))),
-            chunk.last.eq(sent + 1 == lengths.r_data),
+            chunk.last.eq(sent == lengths.r_data),
             chunk.sums.eq(sums),
             chunk.biased.eq(biased),
             new.eq(commands.r_data),
@@ -228,26 +223,30 @@ class WriteEngine(wiring.Component):
         beat = Signal(8 * BEAT_BYTES)
         m.d.comb += beat.eq(gathered)
         line, entry = self.sizes.line, 4 * self.sizes.lanes
+        # Memories show their answers late in a cycle, so biases are added in the next one.
+        now = Signal(_Chunk())
+        m.d.sync += now.eq(came)
         for is_sums, port, width in ((0, self.scratchpad, line), (1, self.accumulators, entry)):
             bits = 8 * min(width, BEAT_BYTES)
-            value = _chunk_of(port, came, bits)
+            value = Signal(bits, name=f"value_{is_sums}", reset_less=True)
+            m.d.sync += value.eq(_chunk_of(port, came, bits))
+            total = Signal(bits, name=f"total_{is_sums}")
+            m.d.comb += total.eq(value)
             if is_sums:
-                biases = _chunk_of(self.biases, came, bits)
-                total = Signal(bits)
+                biases = Signal(bits, reset_less=True)
+                m.d.sync += biases.eq(Mux(came.biased, _chunk_of(self.biases, came, bits), 0))
                 for n in range(0, bits, 32):
-                    bias = Mux(came.biased, biases[n : n + 32], 0)
-                    m.d.comb += total[n : n + 32].eq(value[n : n + 32] + bias)
-                value = total
-            with m.If(came.sums == is_sums):
+                    m.d.comb += total[n : n + 32].eq(value[n : n + 32] + biases[n : n + 32])
+            with m.If(now.sums == is_sums):
                 for n in range(8 * BEAT_BYTES // bits):
-                    with m.If(came.place >> ceil_log2(bits // 8) == n):
-                        m.d.comb += beat[bits * n : bits * (n + 1)].eq(value)
-        strobe = (Const(1, BEAT_BYTES + 1) << came.bytes) - 1
-        with m.If(came.valid):
+                    with m.If(now.place >> ceil_log2(bits // 8) == n):
+                        m.d.comb += beat[bits * n : bits * (n + 1)].eq(total)
+        strobe = (Const(1, BEAT_BYTES + 1) << now.bytes) - 1
+        with m.If(now.valid):
             m.d.sync += gathered.eq(beat)
         m.d.comb += [
-            beats.w_en.eq(came.valid & came.ends_beat),
-            beats.w_data.eq(Cat(beat, strobe[:BEAT_BYTES], came.last)),
+            beats.w_en.eq(now.valid & now.ends_beat),
+            beats.w_data.eq(Cat(beat, strobe[:BEAT_BYTES], now.last)),
             w.valid.eq(beats.r_rdy),
             w.payload.eq(beats.r_data),
             beats.r_en.eq(w.ready),

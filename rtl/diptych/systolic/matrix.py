@@ -94,8 +94,8 @@ class MatrixEngine(wiring.Component):
     i : :py:`In(stream.Signature(MATRIX))`
         Commands.
     done : :py:`Out(1)`
-        For one cycle per command, in order: its last sum is being written; a read in the next
-        cycle returns it.
+        For one cycle per command, in order: its last sum is being added; a read in the second
+        cycle after returns it, and no engine reads earlier after a semaphore.
     waits : :py:`In(4)`
         Cause while no command runs: reads from HBM, the vector unit, writes to HBM, the link; for
         the counters.

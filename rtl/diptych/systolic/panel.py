@@ -9,7 +9,8 @@ from amaranth.lib.wiring import In, Out
 
 from diptych.arith.scale import ScaleWord
 from diptych.memory.arbiter import ReadArbiter
-from diptych.memory.axi import Channels
+from diptych.memory.axi import Channels, ReadData
+from diptych.stream_buffer import StreamBuffer
 
 from .accumulator import Accumulators
 from .dma_load import LoadEngine
@@ -205,7 +206,11 @@ class PrefillPanel(wiring.Component):
         # --- HBM: commands first ---
         m.submodules.arbiter = arbiter = ReadArbiter()
         wiring.connect(m, queues.axi, arbiter.first)
-        wiring.connect(m, load.axi, arbiter.second)
+        wiring.connect(m, load.axi.ar, arbiter.second.ar)
+        # The load engine decides late in a cycle whether it takes a beat, and shifts its bytes.
+        m.submodules.load_beats = load_beats = StreamBuffer(ReadData())
+        wiring.connect(m, arbiter.second.r, load_beats.i)
+        wiring.connect(m, load_beats.o, load.axi.r)
         port: Any = wiring.flipped(self.axi)
         for source, names in ((arbiter.axi, ("ar", "r")), (store.axi, ("aw", "w", "b"))):
             for name in names:

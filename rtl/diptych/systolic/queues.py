@@ -35,6 +35,9 @@ class _Signals:
         self.removes = Signal()
         self.shown = Signal()  # a request stays valid until accepted, even after the last command
         self.at = Signal(range(BEAT_BYTES // 4))
+        # The next word, in a register: choosing it from a beat takes most of a cycle.
+        self.word = Signal(32, reset_less=True)
+        self.ready, self.loads = Signal(), Signal()
         self.now = Signal(Packed(), reset_less=True)
         self.takes, self.dispatching, self.dispatch, self.ended = (Signal() for _ in range(4))
         # Fields that were not written since the start of the program read as 0.
@@ -134,7 +137,7 @@ class CommandQueues(wiring.Component):
 
     def _unpack(self, m: Module, s: _Signals) -> Value:
         """Unpack a word per cycle; return the command. The rest of the last beat is dropped."""
-        word = Signal(32)
+        word = s.word
         packed = Signal(Packed())
         missing = Signal(FIELDS + 1)  # semaphores come first
         first = Signal(FIELDS + 1)
@@ -150,7 +153,7 @@ class CommandQueues(wiring.Component):
         wide = Signal(2)
         extended, value = Signal(signed(32)), Signal(32)
         m.d.comb += [
-            word.eq(s.fetched.r_data.word_select(s.at, 32)),
+            s.loads.eq(s.fetched.r_rdy & ~s.ended & (~s.ready | s.takes)),
             packed.eq(word),
             place.eq(Cat(s.now.set, s.now.queue)),
             first.eq(missing & (~missing + 1)),
@@ -161,16 +164,17 @@ class CommandQueues(wiring.Component):
             write.data.eq(Cat(*[value] * FIELDS)),
             read.addr.eq(place),
             read.en.eq(1),
-            s.removes.eq((s.takes & (s.at == BEAT_BYTES // 4 - 1)) | (s.ended & s.fetched.r_rdy)),
+            s.removes.eq((s.loads & (s.at == BEAT_BYTES // 4 - 1)) | (s.ended & s.fetched.r_rdy)),
         ]
         for n in range(FIELDS):
             part = slice(32 * n, 32 * n + 32)
             m.d.comb += values[part].eq(Mux(known[n], read.data[part], 0))
-        with m.If(s.takes):
-            m.d.sync += s.at.eq(s.at + 1)
+        with m.If(s.loads):
+            m.d.sync += [s.at.eq(s.at + 1), word.eq(s.fetched.r_data.word_select(s.at, 32))]
+        m.d.sync += s.ready.eq(~s.ended & (s.loads | (s.ready & ~s.takes)))
         with m.FSM():
             with m.State("head"):
-                m.d.comb += s.takes.eq(s.fetched.r_rdy & ~s.ended)
+                m.d.comb += s.takes.eq(s.ready & ~s.ended)
                 with m.If(s.takes):
                     m.d.sync += [
                         s.now.eq(packed),
@@ -180,7 +184,7 @@ class CommandQueues(wiring.Component):
                     m.next = "fields"
             with m.State("fields"):
                 m.d.comb += [
-                    s.have.eq(s.fetched.r_rdy & missing.any()),
+                    s.have.eq(s.ready & missing.any()),
                     s.short.eq(s.now.short & ~first[0]),
                     s.is_escape.eq(s.short & (wide == 0) & (half_word == ESCAPE)),
                     s.completes.eq(s.have & ~s.is_escape & (wide != 2)),
@@ -268,7 +272,7 @@ class CommandQueues(wiring.Component):
                 missing_ones = waits & ~available
                 for n, other in enumerate((Queue.LOAD, Queue.VECTOR, Queue.STORE)):
                     bit = other.value * 4 + q
-                    awaited = s.active & ~s.ended & ~s.fetched.r_rdy if n == 0 else Const(0)
+                    awaited = s.active & ~s.ended & ~s.ready if n == 0 else Const(0)
                     m.d.comb += self.matrix_waits[n].eq(
                         Mux(commands.r_rdy, missing_ones[bit], runs[other.value] | awaited)
                     )

@@ -30,8 +30,9 @@ class RowStatistics(wiring.Component):
 
     The ``total`` of a row is not stored: it stays in the reducer until its reciprocal is taken.
 
-    A read returns the row one cycle later, and holds it. A scale is written four cycles after its
-    request; one per cycle may be requested, and ``busy`` is high while some are pending.
+    A read returns the row one cycle later, or statistics two enabled cycles later, and holds it. A
+    scale is written six cycles after its request; one per cycle may be requested, and ``busy`` is
+    high while some are pending.
 
     Parameters
     ----------
@@ -44,10 +45,12 @@ class RowStatistics(wiring.Component):
         Reads ``dynamic``, ``inverse`` and ``top`` of a row.
     dynamic, inverse, top : :py:`Out(ScaleWord)`, :py:`Out(ScaleWord)`, :py:`Out(signed(32))`
         The scales of the row and its largest score, one cycle later.
+    enable : :py:`In(1)`
+        While low, ``largest`` and ``squares`` hold.
     read_statistics, statistics_row : :py:`In(1)`, :py:`In(ceil_log2(depth))`
-        Reads ``largest`` and ``squares`` of a row.
+        Reads ``largest`` and ``squares`` of a row; only while enabled.
     largest, squares : :py:`Out(32)`
-        The largest magnitude and the sum of squares, one cycle later.
+        The largest magnitude and the sum of squares, two enabled cycles later.
     write_largest, write_squares, write_top : :py:`In(1)`
         Writes these fields of the row ``write_row``.
     write_row, best, total : :py:`In(ceil_log2(depth))`, :py:`In(signed(32))`, :py:`In(32)`
@@ -69,6 +72,7 @@ class RowStatistics(wiring.Component):
     dynamic: data.View
     inverse: data.View
     top: Signal
+    enable: Signal
     read_statistics: Signal
     statistics_row: Signal
     largest: Signal
@@ -102,6 +106,7 @@ class RowStatistics(wiring.Component):
                 "dynamic": Out(ScaleWord),
                 "inverse": Out(ScaleWord),
                 "top": Out(signed(32)),
+                "enable": In(1),
                 "read_statistics": In(1),
                 "statistics_row": In(number),
                 "largest": Out(32),
@@ -144,19 +149,25 @@ class RowStatistics(wiring.Component):
                 writer.data.eq(value),
             ]
 
+        # A register before the function, and one behind it.
         m.submodules.scales = scales = ScaleFunction()
-        valid = Signal(ScaleFunction.latency + 1)
+        latency = ScaleFunction.latency + 2
+        valid = Signal(latency + 1)
         m.d.sync += valid.eq(valid << 1 | self.ask)
         purposes = [self.purpose]
         rows = [self.ask_row]
-        for stage in range(ScaleFunction.latency):
+        for stage in range(latency):
             purposes.append(Signal(Purpose, name=f"purpose_{stage}", reset_less=True))
             rows.append(Signal.like(self.ask_row, name=f"row_{stage}", reset_less=True))
             m.d.sync += [purposes[-1].eq(purposes[-2]), rows[-1].eq(rows[-2])]
+        function = Signal(Function, reset_less=True)
+        value = Signal(32, reset_less=True)
+        word = Signal(ScaleWord, reset_less=True)
+        m.d.sync += [function.eq(self.function), value.eq(self.value), word.eq(scales.word)]
         m.d.comb += [
             scales.enable.eq(1),
-            scales.select.eq(self.function),
-            scales.value.eq(self.value),
+            scales.select.eq(function),
+            scales.value.eq(value),
             self.busy.eq(valid.any()),
         ]
 
@@ -165,19 +176,19 @@ class RowStatistics(wiring.Component):
         write_inverse = Signal()
         write_dynamic = Signal()
         written = Signal(ScaleWord)
-        product = combine(m, scales.word, factor)
+        product = combine(m, word, factor)
         purpose = purposes[-1]
         m.d.comb += [
-            finished.eq(valid[ScaleFunction.latency - 1]),
+            finished.eq(valid[latency - 1]),
             write_inverse.eq(finished & (purpose == Purpose.INVERSE)),
             write_dynamic.eq(
                 finished & ((purpose == Purpose.DYNAMIC) | (purpose == Purpose.PRODUCT))
             ),
-            written.eq(Mux(purpose == Purpose.PRODUCT, product, scales.word)),
+            written.eq(Mux(purpose == Purpose.PRODUCT, product, word)),
             self.load_ready.eq(~write_dynamic),
         ]
         with m.If(finished & (purpose == Purpose.FACTOR)):
-            m.d.sync += factor.eq(scales.word)
+            m.d.sync += factor.eq(word)
 
         store(
             "dynamics",
@@ -195,12 +206,15 @@ class RowStatistics(wiring.Component):
             self.row,
             write_inverse,
             rows[-1],
-            Value.cast(scales.word),
+            Value.cast(word),
         )
         store("tops", self.top, self.read, self.row, self.write_top, self.write_row, self.best)
+        largest, squares = Signal(32), Signal(32)
+        with m.If(self.enable):
+            m.d.sync += [self.largest.eq(largest), self.squares.eq(squares)]
         store(
             "largests",
-            self.largest,
+            largest,
             self.read_statistics,
             self.statistics_row,
             self.write_largest,
@@ -209,7 +223,7 @@ class RowStatistics(wiring.Component):
         )
         store(
             "squares_sums",
-            self.squares,
+            squares,
             self.read_statistics,
             self.statistics_row,
             self.write_squares,

@@ -56,9 +56,9 @@ class VectorUnit(wiring.Component):
     A command is a pass over rows and, inside them, column tiles: one tile of ``lanes`` elements
     per cycle, or one per two cycles for ROTATE (two planes are written) and GATE (two sums are
     read). The first tile is requested 2 cycles after the command was taken. After the last one was
-    granted the pipeline drains: ``done`` comes 6 cycles later for TOP and the ops on rows, 7 for
-    BYTES and QUANTIZE, 9 for ROTATE, ADD, EMBED and ARGMAX, 14 for EXPONENTIAL, and 15 for GATE.
-    A read that is not granted delays the beats behind it; a write that is not granted stalls the
+    granted the pipeline drains: ``done`` comes 7 cycles later for BYTES and QUANTIZE, 9 for ROTATE
+    and the ops on rows; and, with N = log2(``lanes``) for the reduction, N + 5 for TOP, N + 8 for
+    ADD, EMBED and ARGMAX, N + 14 for GATE, and N + 16 for EXPONENTIAL. A read that is not granted delays the beats behind it; a write that is not granted stalls the
     pipeline. The ops on rows take 2 (HIDDEN_SCALES) or 3 cycles a row.
 
     In addition to :class:`.VectorOp`: statistics and the sum of EXPONENTIAL are over
@@ -145,13 +145,17 @@ class VectorUnit(wiring.Component):
             leaving=Signal(beat, name="leaving"),
             finished=Signal(beat, name="finished", reset_less=True),
             finished_valid=Signal(name="finished_valid"),
-            reduced=[Signal(beat, name=f"reduced_{n}", reset_less=True) for n in range(2)],
-            reduced_valid=Signal(2, name="reduced_valid"),
-            in_range=Signal(lanes, name="in_range"),
+            reduced=[
+                Signal(beat, name=f"reduced_{n}", reset_less=True)
+                for n in range(1 + reducer.latency)
+            ],
+            reduced_valid=Signal(1 + reducer.latency, name="reduced_valid"),
+            in_range=Signal(lanes, name="in_range", reset_less=True),
             lanes=[],
         )
         ones = Const(2**lanes - 1, lanes)
-        m.d.comb += parts.in_range.eq(
+        # Constant during a command, from before its first result on.
+        m.d.sync += parts.in_range.eq(
             (ones << sequencer.flags.first_lane)[:lanes] & ~(ones << sequencer.flags.end_lane)
         )
         self._add_pipeline(m, parts)
@@ -201,7 +205,7 @@ class VectorUnit(wiring.Component):
                     m.d.comb += [
                         p.leaving.eq(p.beats[stage]),
                         leaves.eq(p.valid[stage]),
-                        travels.eq(Mux(p.op.rows_only, 0, 2**stage - 1)),
+                        travels.eq(Mux(p.op.rows_only, 1, 2**stage - 1)),
                     ]
         with m.If(p.enable):
             m.d.sync += [
@@ -216,7 +220,7 @@ class VectorUnit(wiring.Component):
                 p.finished.eq(p.leaving),
                 p.finished_valid.eq(leaves & ~nothing),
                 p.reduced[0].eq(p.finished),
-                p.reduced[1].eq(p.reduced[0]),
+                *(after.eq(before) for before, after in pairwise(p.reduced)),
                 p.reduced_valid.eq(Cat(p.finished_valid & p.op.reduces, p.reduced_valid)),
             ]
 
@@ -275,6 +279,7 @@ class VectorUnit(wiring.Component):
         live = Signal(lanes)
         written = Signal(lanes)
         dynamic = Signal(ScaleWord, reset_less=True)
+        top = Signal(signed(32), reset_less=True)
         m.d.comb += [
             load.eq(p.valid[0]),
             # The second phase is kept, too, when the gate has already taken the first.
@@ -283,6 +288,7 @@ class VectorUnit(wiring.Component):
             written.eq(Mux(op.searches, ones, p.in_range)),
         ]
         with m.If(p.enable & load):
+            m.d.sync += top.eq(rows.top)
             with m.If(op.quantizes):
                 m.d.sync += dynamic.eq(rows.inverse)
             with m.Elif(op.uses_dynamic):
@@ -302,7 +308,7 @@ class VectorUnit(wiring.Component):
                 lane.byte.eq(piece[8 * n : 8 * n + 8]),
                 lane.half.eq(halves[n]),
                 lane.word.eq(words[n]),
-                lane.top.eq(rows.top),
+                lane.top.eq(top),
                 lane.dynamic.eq(dynamic),
                 lane.bits.eq(op.bits),
                 lane.scale.eq(p.sequencer.scale),
@@ -334,7 +340,7 @@ class VectorUnit(wiring.Component):
     def _add_pairs(self, m: Module, p: _Parts, rotated: list[Any]) -> None:
         """Hand rotated elements to their lanes, or in pairs to those of both planes."""
         flags = p.sequencer.flags
-        phase = p.leaving.phase[0]
+        phase = p.beats[LATENCY[Kind.ROTATED] - 1].phase[0]
         for n, lane in enumerate(p.lanes):
             other = Signal(signed(16), name=f"other_{n}")
             with m.Switch(flags.pair):
@@ -352,19 +358,20 @@ class VectorUnit(wiring.Component):
     def _add_rows(self, m: Module, p: _Parts) -> None:
         """Read and write row states, reduce rows, and ask for their scales."""
         rows, reducer, op = p.rows, p.reducer, p.op
-        phase = p.beats[0].phase
-        here = p.reduced[1]
+        phase = p.beats[1].phase
+        here = p.reduced[-1]
         starts_at_zero = Signal()
         ends = Signal()
         m.d.comb += [
             starts_at_zero.eq(p.sequencer.flags.restart | op.exponential),
-            ends.eq(p.enable & p.reduced_valid[1] & here.last),
+            ends.eq(p.enable & p.reduced_valid[-1] & here.last),
             rows.read.eq(p.step),
             rows.row.eq(p.sequencer.beat.row),
-            rows.read_statistics.eq(Mux(op.rows_only, p.step, p.enable & p.reduced_valid[0])),
-            rows.statistics_row.eq(Mux(op.rows_only, p.sequencer.beat.row, p.reduced[0].row)),
+            rows.enable.eq(p.enable),
+            rows.read_statistics.eq(Mux(op.rows_only, p.step, p.enable & p.reduced_valid[-3])),
+            rows.statistics_row.eq(Mux(op.rows_only, p.sequencer.beat.row, p.reduced[-3].row)),
             reducer.enable.eq(p.enable),
-            reducer.valid.eq(p.reduced_valid[1]),
+            reducer.valid.eq(p.reduced_valid[-1]),
             reducer.first.eq(here.first),
             reducer.tile.eq(here.tile),
             reducer.start_best.eq(
@@ -381,8 +388,8 @@ class VectorUnit(wiring.Component):
             rows.write_largest.eq(ends & op.to_vector),
             rows.write_squares.eq(ends & op.squares),
             rows.write_top.eq(ends & op.tops),
-            rows.ask.eq((ends & op.exponential) | (p.enable & p.valid[0] & op.rows_only)),
-            rows.ask_row.eq(Mux(op.exponential, here.row, p.beats[0].row)),
+            rows.ask.eq((ends & op.exponential) | (p.enable & p.valid[1] & op.rows_only)),
+            rows.ask_row.eq(Mux(op.exponential, here.row, p.beats[1].row)),
             rows.load_en.eq(self.load_dynamic.en),
             rows.load_row.eq(self.load_dynamic.address),
             rows.load_word.eq(self.load_dynamic.data),

@@ -51,7 +51,7 @@ LATENCY = {
     Kind.ADDED: _SCALED,
     Kind.ROTATED: _SCALED + Rotate.latency,
     Kind.GATED: _SCALED + SiluGate.latency,
-    Kind.POWER: _OPERAND + Exponential.latency,
+    Kind.POWER: _OPERAND + 1 + Exponential.latency,
     Kind.SUM: _OPERAND,
 }
 """Stage at whose end the result is taken; memories are read in stage 1."""
@@ -71,10 +71,10 @@ class VectorLane(wiring.Component):
         Stage 1: takes new operands (held otherwise), and their source.
     total, byte, half : :py:`In(signed(32))`, :py:`In(signed(8))`, :py:`In(signed(16))`
         Stage 1: outputs of the accumulators, the scratchpad and the vector memory.
-    word, top : :py:`In(ScaleWord)`, :py:`In(signed(32))`
-        Stage 1: output of the parameters; the largest score of the row.
-    dynamic : :py:`In(ScaleWord)`
-        Stage 2: the row's scale.
+    word : :py:`In(ScaleWord)`
+        Stage 1: output of the parameters.
+    dynamic, top : :py:`In(ScaleWord)`, :py:`In(signed(32))`
+        Stage 2: the row's scale; its largest score.
     bits, scale, kind : :py:`In(6)`, :py:`In(ScaleWord)`, :py:`In(Kind)`
         Constant during a command: width of re-quantized values, scale of the gate or of the
         exponential, choice of the result.
@@ -169,7 +169,7 @@ class VectorLane(wiring.Component):
             for stage in range(_OPERAND, _SCALED + 1)
         ]
         with m.If(self.enable & self.load):
-            m.d.sync += [distance.eq(self.top - self.total), halves[0].eq(self.half)]
+            m.d.sync += halves[0].eq(self.half)
             with m.Switch(self.source):
                 with m.Case(Source.SUM):
                     m.d.sync += [value.eq(self.total), word.eq(self.word)]
@@ -181,6 +181,7 @@ class VectorLane(wiring.Component):
         kept = Signal(signed(16), reset_less=True)
         half = halves[-1]
         with m.If(self.enable):
+            m.d.sync += distance.eq(self.top - value)
             for source, target in pairwise(halves):
                 m.d.sync += target.eq(source)
             with m.If(self.keep):
@@ -209,7 +210,13 @@ class VectorLane(wiring.Component):
         ]
 
         added = Signal(signed(33))
-        m.d.comb += added.eq(requantizer.result + half)
+        beyond = Signal(33)  # distance from 0, or from -1 down
+        clamped = Signal()
+        m.d.comb += [
+            added.eq(requantizer.result + half),
+            beyond.eq(Mux(added[-1], ~added, added)),
+            clamped.eq(beyond[15:].any() | beyond[:15].all()),
+        ]
         high, low = planes(m, self.rotated)
         chosen = Signal(signed(32))
         with m.Switch(self.kind):
@@ -218,9 +225,9 @@ class VectorLane(wiring.Component):
             with m.Case(Kind.ADDED):
                 m.d.comb += chosen.eq(
                     Mux(
-                        added > 32767,
-                        32767,
-                        Mux(added < -32767, Const(-32767, 16), added[:16].as_signed()),
+                        clamped,
+                        Mux(added[-1], Const(-32767, signed(16)), 32767),
+                        added[:16].as_signed(),
                     )
                 )
             with m.Case(Kind.ROTATED):
@@ -233,22 +240,22 @@ class VectorLane(wiring.Component):
                 m.d.comb += chosen.eq(value)
 
         result = Signal(signed(32), reset_less=True)
-        counted = Signal(signed(32))
+        counts = Signal(reset_less=True)  # beside what is reduced
         reduced = Signal(signed(32), reset_less=True)
         with m.If(self.enable):
             m.d.sync += [
                 result.eq(
                     Mux(self.live, chosen, Mux(self.fill, Const(-(2**31), 32), Const(0, 32)))
                 ),
-                reduced.eq(counted),
+                reduced.eq(result),
+                counts.eq(self.written),
             ]
         m.d.comb += [
-            counted.eq(Mux(self.written, result, 0)),
             square.enable.eq(self.enable & self.statistics),
-            square.value.eq(counted),
+            square.value.eq(result),
             square.shift.eq(self.square_shift),
             self.result.eq(result),
-            self.score.eq(Mux(self.statistics, square.magnitude, reduced)),
-            self.addend.eq(Mux(self.statistics, square.square, reduced)),
+            self.score.eq(Mux(counts, Mux(self.statistics, square.magnitude, reduced), 0)),
+            self.addend.eq(Mux(counts, Mux(self.statistics, square.square, reduced), 0)),
         ]
         return m

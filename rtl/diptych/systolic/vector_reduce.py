@@ -3,9 +3,10 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 __all__ = ["Reducer"]
 
@@ -13,8 +14,9 @@ __all__ = ["Reducer"]
 class Reducer(wiring.Component):
     """Finds the largest score of a row with its position, and sums the row's addends.
 
-    The latency is one enabled cycle: ``best``, ``where`` and ``total`` include the tile that was
-    presented in the last enabled cycle. The throughput is one tile per enabled cycle.
+    The latency is :attr:`latency` enabled cycles, one for each level of the trees: ``best``,
+    ``where`` and ``total`` include the tile that was presented so many enabled cycles ago. The
+    throughput is one tile per enabled cycle.
 
     Parameters
     ----------
@@ -30,7 +32,7 @@ class Reducer(wiring.Component):
     addends : :py:`In(ArrayLayout(32, lanes))`
         Addends of the tile.
     valid, first, tile : :py:`In(1)`, :py:`In(1)`, :py:`In(16)`
-        A stage after the tile: it was valid; it is the first of its row; its number.
+        :attr:`latency` stages after the tile: it was valid; it is the first of its row; its number.
     start_best, start_total : :py:`In(signed(32))`, :py:`In(32)`
         In the same stage, with the first tile: initial values of the row.
     best : :py:`Out(signed(32))`
@@ -55,6 +57,7 @@ class Reducer(wiring.Component):
 
     def __init__(self, *, lanes: int) -> None:
         self.lanes = lanes
+        self.latency = ceil_log2(lanes)
         super().__init__(
             {
                 "enable": In(1),
@@ -74,13 +77,8 @@ class Reducer(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        tile_best = Signal(signed(32), reset_less=True)
-        tile_where = Signal(range(self.lanes), reset_less=True)
-        tile_total = Signal(32, reset_less=True)
-        best, where = self._largest(m)
-        total = self._sum(m)
-        with m.If(self.enable):
-            m.d.sync += [tile_best.eq(best), tile_where.eq(where), tile_total.eq(total)]
+        tile_best, tile_where = self._largest(m)
+        tile_total = self._sum(m)
 
         row_best = Signal(signed(32), reset_less=True)
         row_where = Signal(32, reset_less=True)
@@ -99,7 +97,7 @@ class Reducer(wiring.Component):
         return m
 
     def _largest(self, m: Module) -> tuple[Value, Value]:
-        """Add a balanced tree; of equals the lower lane wins."""
+        """Add a balanced tree, a register for each level; of equals the lower lane wins."""
         values: list[Value] = [self.scores[n] for n in range(self.lanes)]
         places: list[Value] = []
         while len(values) > 1:
@@ -108,25 +106,26 @@ class Reducer(wiring.Component):
             for n in range(len(values) // 2):
                 a, b = values[2 * n : 2 * n + 2]
                 upper = Signal(name=f"upper_{len(values)}_{n}")
-                winner = Signal(signed(32), name=f"winner_{len(values)}_{n}")
-                m.d.comb += [upper.eq(b > a), winner.eq(Mux(upper, b, a))]
-                place: Value = upper
-                if places:
-                    place = Signal(len(places[0]) + 1, name=f"place_{len(values)}_{n}")
-                    m.d.comb += place.eq(Cat(Mux(upper, places[2 * n + 1], places[2 * n]), upper))
+                winner = Signal(signed(32), name=f"winner_{len(values)}_{n}", reset_less=True)
+                below = Mux(upper, places[2 * n + 1], places[2 * n]) if places else Const(0, 0)
+                place = Signal(len(below) + 1, name=f"place_{len(values)}_{n}", reset_less=True)
+                m.d.comb += upper.eq(b > a)
+                with m.If(self.enable):
+                    m.d.sync += [winner.eq(Mux(upper, b, a)), place.eq(Cat(below, upper))]
                 winners.append(winner)
                 where.append(place)
             values, places = winners, where
         return values[0], places[0]
 
     def _sum(self, m: Module) -> Value:
-        """Add a balanced tree of 32-bit sums."""
+        """Add a balanced tree of 32-bit sums, a register for each level."""
         terms: list[Value] = [self.addends[n] for n in range(self.lanes)]
         while len(terms) > 1:
             sums: list[Value] = []
             for n, (a, b) in enumerate(zip(terms[::2], terms[1::2], strict=True)):
-                both = Signal(32, name=f"sum_{len(terms)}_{n}")
-                m.d.comb += both.eq(a + b)
+                both = Signal(32, name=f"sum_{len(terms)}_{n}", reset_less=True)
+                with m.If(self.enable):
+                    m.d.sync += both.eq(a + b)
                 sums.append(both)
             terms = sums
         return terms[0]

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from amaranth.utils import ceil_log2
+
 from diptych.memory.axi import BEAT_BYTES, MAX_BEATS
 from diptych.systolic.isa import Causal, Modes, Queue, Start, StoreOp, Target, VectorOp
 from diptych_sim.compiler.array.commands import PrefillProgram, field_of
@@ -18,18 +20,22 @@ __all__ = ["PrefillCost", "load_work", "matrix_tiles", "prefill_cost"]
 _STARTS = 2
 """Cycles from a VECTOR command to its first beat, as of :class:`.VectorUnit`."""
 _DRAINS = {
-    VectorOp.TOP: 6,
-    VectorOp.NORM_SCALES: 6,
-    VectorOp.HIDDEN_SCALES: 6,
     VectorOp.BYTES: 7,
     VectorOp.QUANTIZE: 7,
     VectorOp.ROTATE: 9,
-    VectorOp.ADD: 9,
-    VectorOp.EMBED: 9,
-    VectorOp.ARGMAX: 9,
-    VectorOp.EXPONENTIAL: 14,
-    VectorOp.GATE: 15,
+    VectorOp.NORM_SCALES: 9,
+    VectorOp.HIDDEN_SCALES: 9,
 }
+"""Cycles from a VECTOR command's last beat to its end, as of :class:`.VectorUnit`."""
+_REDUCED_DRAINS = {
+    VectorOp.TOP: 5,
+    VectorOp.ADD: 8,
+    VectorOp.EMBED: 8,
+    VectorOp.ARGMAX: 8,
+    VectorOp.GATE: 14,
+    VectorOp.EXPONENTIAL: 16,
+}
+"""The same without the levels of the reduction over the lanes."""
 _PHASES = {
     VectorOp.ROTATE: 2,
     VectorOp.GATE: 2,
@@ -142,9 +148,9 @@ class _Loads:
     def run(self, start: int, beats: int, moving: int, *, gathers: bool) -> tuple[int, int]:
         """Return when a load is done, and when the engine takes the next one."""
         asks = max(start, self._ask_free)
-        came = asks + self._latency + 2
+        came = asks + self._latency + 5
         if gathers:  # token numbers come first
-            asks, came = came, came + self._latency + 2
+            asks, came = came, came + self._latency + 7
         self._ask_free = asks + -(-beats // MAX_BEATS)
         self._beats_free = max(came, self._beats_free) + moving + 1
         done = self._beats_free + 1
@@ -162,7 +168,7 @@ class _Stores:
     def run(self, start: int, moving: int) -> tuple[int, int]:
         """Return when a store is done, and when the engine takes the next one."""
         self._free = max(start, self._free) + moving
-        return self._free + self._latency + 6, self._free
+        return self._free + self._latency + 8, self._free
 
 
 def prefill_cost(
@@ -208,7 +214,8 @@ def prefill_cost(
             bound += sum(max(tile, load) for tile in tiles)
         elif command.queue is Queue.VECTOR:
             op = VectorOp(command.op)
-            done = start + _STARTS + _vector_beats(op, fields, columns, line) + _DRAINS[op]
+            drains = _DRAINS.get(op) or _REDUCED_DRAINS[op] + ceil_log2(columns)
+            done = start + _STARTS + _vector_beats(op, fields, columns, line) + drains
             free[command.queue] = done
         elif command.queue is Queue.LOAD:
             target = Target(command.op)

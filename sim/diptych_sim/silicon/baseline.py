@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The committed clock and area of each block, which changes are compared with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .blocks import BLOCKS
+
+__all__ = ["BASELINE", "TOLERANCE", "load_baseline", "load_levels", "merged", "table", "worse"]
+
+BASELINE = Path(__file__).with_name("baseline.json")
+"""The file, a folder of this package."""
+TOLERANCE = 0.1
+"""Part by which a clock may be lower, or an area larger."""
+_SIZES = {"luts": 64, "flip_flops": 64, "block_rams": 0, "dsps": 0}
+"""Counts, and how much more of each is always allowed: a tenth of few is little."""
+
+
+def load_baseline() -> dict[str, dict[str, Any]]:
+    """Return the measured blocks by name, in the order of the file.
+
+    Each has ``clock_mhz``, the counts of the ECP5-85, ``path`` (kinds and names of its slowest
+    path), and, if it was measured, ``xc7`` (counts).
+    """
+    return json.loads(BASELINE.read_text("utf-8"))["blocks"]
+
+
+def load_levels() -> dict[str, int]:
+    """Return how deep the logic of blocks may be, in levels as of :func:`.depth`."""
+    return json.loads(BASELINE.read_text("utf-8"))["levels"]
+
+
+def merged(content: str, results: Iterable[Mapping[str, Any]]) -> str:
+    """Return the text of a baseline with new results of :func:`.measure` in it.
+
+    The baseline is that of one seed; results of another are refused with ValueError.
+    """
+    baseline = json.loads(content)
+    for result in results:
+        if result["target"] == "ecp5" and result["seed"] != baseline["seed"]:
+            raise ValueError(
+                f"Seed must be the baseline's {baseline['seed']}, not {result['seed']}"
+            )
+        counts = {key: result[key] for key in _SIZES}
+        block = baseline["blocks"].setdefault(result["block"], {})
+        if result["target"] == "xc7":
+            block["xc7"] = counts
+        else:
+            block |= {"clock_mhz": result["clock_mhz"], **counts, "path": _path(result)}
+        block["note"] = result["note"]
+        baseline["tools"] |= result["tools"]
+    known = baseline["blocks"]
+    baseline["blocks"] = {name: known[name] for name in BLOCKS if name in known}
+    return json.dumps(baseline, indent=2) + "\n"
+
+
+def _path(result: Mapping[str, Any]) -> list[str]:
+    """Return the steps of a path by name, each once, without routing."""
+    names = [
+        step["name"]
+        if step["kind"] in ("logic", "register")
+        else f"{step['name']} ({step['kind']})"
+        for step in result["critical_path"]
+        if step["kind"] != "routing" and not step["name"].startswith("$")
+    ]
+    return list(dict.fromkeys(names))
+
+
+def worse(result: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
+    """Return in words what of a result is worse than the baseline by more than the tolerance."""
+    found = []
+    clock, before = result["clock_mhz"], known["clock_mhz"]
+    if before is not None and (clock is None or clock < before * (1 - TOLERANCE)):
+        found.append(f"clock {clock} MHz, was {before}")
+    for key, spare in _SIZES.items():
+        if result[key] > known[key] * (1 + TOLERANCE) + spare:
+            found.append(f"{result[key]} {key}, was {known[key]}")
+    return found
+
+
+def table(blocks: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a table of blocks: clock and counts of the ECP5-85, and counts of the 7 series."""
+    head = (
+        "block",
+        "MHz",
+        "LUTs",
+        "FFs",
+        "RAMs",
+        "DSPs",
+        "xc7: LUTs",
+        "FFs",
+        "RAMs",
+        "DSPs",
+        "note",
+    )
+    rows: list[tuple[str, ...]] = [head]
+    for name, block in blocks.items():
+        clock = block["clock_mhz"]
+        other = block.get("xc7", {})
+        rows.append(
+            (
+                name,
+                "-" if clock is None else f"{clock:.1f}",
+                *(f"{block[key]:,}" for key in _SIZES),
+                *(f"{other[key]:,}" if key in other else "" for key in _SIZES),
+                block["note"],
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(
+            cell.ljust(width) if n in (0, len(head) - 1) else cell.rjust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)

