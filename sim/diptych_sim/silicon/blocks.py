@@ -25,12 +25,15 @@ from diptych.link.receiver import LinkReceiver
 from diptych.link.transmitter import LinkTransmitter
 from diptych.memory.arbiter import ReadArbiter
 from diptych.memory.hbm import Hbm
-from diptych.mesh.color_buffers import ColorBuffers
+from diptych.mesh.color_arbiter import ColorArbiter
+from diptych.mesh.combiner import Combiner
 from diptych.mesh.core import Core
 from diptych.mesh.credits import Credits
+from diptych.mesh.input_port import InputPort
 from diptych.mesh.loader import Loader
 from diptych.mesh.operand_sequencer import OperandSequencer
 from diptych.mesh.receiver import Receiver
+from diptych.mesh.route_table import RouteTable
 from diptych.mesh.router import Router
 from diptych.mesh.sram import Sram
 from diptych.mesh.tasks import TaskScheduler
@@ -131,7 +134,10 @@ _LIST = (
     Block("layout", "link", LayoutChange),
     Block("link", "link", partial(KvLink, DEFAULTS.mesh[0])),
     Block("credits", "mesh", partial(Credits, colors=_COLORS)),
-    Block("color_buffers", "mesh", partial(ColorBuffers, colors=_COLORS)),
+    Block("input_port", "mesh", partial(InputPort, colors=_COLORS)),
+    Block("color_arbiter", "mesh", partial(ColorArbiter, colors=_COLORS)),
+    Block("route_table", "mesh", partial(RouteTable, colors=_COLORS, positions=DEFAULTS.positions)),
+    Block("combiner", "mesh", partial(Combiner, colors=_COLORS)),
     Block("router", "mesh", Router),
     Block("loader", "mesh", Loader),
     Block("operand_sequencer", "mesh", OperandSequencer),
