@@ -373,11 +373,13 @@ class VectorSequencer(wiring.Component):
             m.d.comb += self.beat.count.eq(self.sizes.lanes)
         with m.Elif(s.remaining > 0):
             m.d.comb += self.beat.count.eq(s.remaining)
-        rotates_now = Signal()
+        rotates_now, some_remain = Signal(), Signal()
         m.d.comb += [
+            some_remain.eq(~s.remaining[-1] & s.remaining.any()),
             rotates_now.eq(s.rotates & begins),
             self.reads.accumulator.eq(
-                s.read_sums | rotates_now | (s.exponential & self.beat.count.any())
+                # Not ``count``, which is known late: it is not 0 while some lanes remain.
+                s.read_sums | rotates_now | (s.exponential & some_remain)
             ),
             self.reads.parameter.eq(s.read_words | rotates_now),
             self.reads.vector.eq(s.read_vector | rotates_now),
