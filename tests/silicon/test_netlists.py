@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Netlists pass the testbenches of their sources.
-
-Seen to fail: a netlist in which one AND was made an OR.
-"""
+"""Netlists pass the testbenches of their sources."""
 
 from functools import partial
 

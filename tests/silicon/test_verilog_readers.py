@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Other tools read the Verilog: Verilator's lint but for the rules in docs/silicon.md, and Yosys.
-
-Seen to fail: a rule taken out of the page, a rule in it that nothing breaks, a module without its
-file.
-"""
+"""Other tools read the Verilog: Verilator's lint but for the rules in docs/silicon.md, and Yosys."""
 
 import re
 import subprocess

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The accumulators: sums in place, back to back, and reads beside them.
-
-Mutations that were tried by hand, each seen to fail: sums of the cycle before, or of
-the one before it, left out; 128 instead
-of 256 times the old sum; a read that does not wait; halves by the lowest bit.
-"""
+"""The accumulators: sums in place, back to back, and reads beside them."""
 
 from functools import partial
 

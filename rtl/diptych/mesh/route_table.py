@@ -67,8 +67,10 @@ class RouteTable(wiring.Component):
         Changes a route. After reset only :data:`.LOAD_COLOR` has one: from west to ramp and east.
     turned : :py:`In(colors)`
         A bit per color: a control wavelet has been chosen in this cycle.
-    source_<port>, target_<port> : :py:`Out(colors)`
-        A bit per color: the color comes from there; goes there.
+    source_north, source_east, source_south, source_west, source_ramp : :py:`Out(colors)`
+        A bit per color: it comes from there.
+    target_north, target_east, target_south, target_west, target_ramp : :py:`Out(colors)`
+        A bit per color: it goes there.
     sent_as_<n> : :py:`Out(colors)`
         The color that leaves when color ``n`` does, as one bit.
     combines, compares, pairs : :py:`Out(colors)`

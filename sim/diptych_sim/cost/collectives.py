@@ -24,7 +24,7 @@ _TO_RAMP = 3
 _NEXT = 1
 """From the last element of a MOVE to the issue of the next."""
 _KEEP = 2
-"""From a wavelet to its element in memory."""
+"""From a wavelet to its element in memory, for MOVE; RECEIVE takes a cycle more."""
 _COMBINE = 1
 """More than a hop where a router combines wavelets, or sends them as another color."""
 _Times = NDArray[np.int64]
@@ -158,7 +158,7 @@ class _Model:
     def last_word(self) -> int:
         """The last cycle in which a result is written."""
         return max(
-            int(self.send_times(place, index)[-1]) + _KEEP
+            int(self.send_times(place, index)[-1]) + _KEEP + move.background
             for place, moves in self.plan.moves.items()
             for index, move in enumerate(moves)
             if move.store
