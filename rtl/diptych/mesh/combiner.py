@@ -63,9 +63,11 @@ class Combiner(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         # So that the largest unsigned number wins: the sign of keys, all bits of indices.
-        compares, is_index = Signal(), Signal()
+        compares = Signal()
+        is_index = Signal()
         now = Signal(self.colors)
-        turns_sign, turns_rest = Signal(), Signal()
+        turns_sign = Signal()
+        turns_rest = Signal()
         second = Signal(self.colors)
         second_next = Signal(self.colors)
         index_next = Signal()

@@ -156,7 +156,8 @@ class Core(wiring.Component):
     def _load(self, m: Module, s: CoreSignals) -> None:
         """Pass words of load packets to the loader; those that it does not accept are kept."""
         m.submodules.load_words = words = WordQueue()
-        coming, left = Signal(), Signal(3)
+        coming = Signal()
+        left = Signal(3)
         m.d.sync += [coming.eq(s.buffers.pop[LOADER].any()), words.comes.eq(coming)]
         m.d.comb += [
             words.word.eq(s.buffers.head[LOADER]),
@@ -266,8 +267,10 @@ class Core(wiring.Component):
     def _send_to_ramp(self, m: Module, s: CoreSignals) -> None:
         """Send a wavelet: results of the vector pipe first, then SEND, then TRANSMIT."""
         link = self.ramp_o
-        announced, coming = Signal(Wavelet()), Signal(Wavelet())
-        sends, comes = Signal(), Signal()
+        announced = Signal(Wavelet())
+        coming = Signal(Wavelet())
+        sends = Signal()
+        comes = Signal()
         credited = Signal(self.colors)
         m.d.sync += credited.eq(s.credits.two)
         m.d.comb += [

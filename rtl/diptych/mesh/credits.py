@@ -88,7 +88,8 @@ class Credits(wiring.Component):
         four = after[2]
         for next_bit in after[3:]:
             four = four | next_bit
-        draining, drains = Signal(self.colors), Signal(self.colors)
+        draining = Signal(self.colors)
+        drains = Signal(self.colors)
         m.d.comb += [
             drains.eq((draining | Mux(self.control, self.send, 0)) & ~after[-1]),
             self.two.eq((four | after[1]) & ~drains),

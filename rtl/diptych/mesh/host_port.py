@@ -67,7 +67,8 @@ class HostPort(wiring.Component):
         send = Signal()
         sends_word = Signal()
         available = Signal()
-        word, coming = Signal(DATA_BITS), Signal(DATA_BITS)
+        word = Signal(DATA_BITS)
+        coming = Signal(DATA_BITS)
         comes = Signal()
         m.d.sync += available.eq(credits.two[LOAD_COLOR])
         m.d.comb += [

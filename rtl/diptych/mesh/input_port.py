@@ -106,7 +106,8 @@ class InputPort(wiring.Component):
                 m.d.sync += bit.eq(bit ^ carry)
                 carry = carry & bit
         # The last one in follows the last one out; there is room for no more.
-        one, same = Signal(colors), Signal(colors)
+        one = Signal(colors)
+        same = Signal(colors)
         differs: Any = 0
         unequal: Any = 0
         carry = ~0

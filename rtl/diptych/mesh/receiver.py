@@ -257,7 +257,8 @@ class Receiver(wiring.Component):
         """Take an element through its stages: requantize it, add its partner from memory."""
         accumulates = s.now.tail.accumulate
         # --- an element on its way: taken, combined, multiplied, rounded, added, measured ---
-        taken, coming = Signal(Tag()), Signal(Tag())
+        taken = Signal(Tag())
+        coming = Signal(Tag())
         scales = [Signal(Scales(), name=name, reset_less=True) for name in ("coming", "scales")]
         now = s.now
         m.submodules.values = values = WordQueue()
@@ -280,7 +281,8 @@ class Receiver(wiring.Component):
             taken.offset.eq(s.now.offset - s.index),
         ]
         # The wavelet comes two cycles after the pop, and waits while the element does.
-        comes, fetched = Signal(), Signal()
+        comes = Signal()
+        fetched = Signal()
         value = values.oldest.as_signed()
         m.d.sync += [comes.eq(self.pop), values.comes.eq(comes), fetched.eq(self.pop)]
         m.d.comb += [values.word.eq(self.value), values.take.eq(s.tags[0].valid & ~s.stays)]

@@ -179,7 +179,8 @@ class RouteTable(wiring.Component):
                 *((following[bit], route.next[bit]) for bit in range(POSITION_BITS)),
             ):
                 m.d.sync += stored.eq(Mux(new, stored | changes, stored & ~changes))
-        moving, waiting = Signal(colors), Signal(colors)
+        moving = Signal(colors)
+        waiting = Signal(colors)
         first = Signal(colors)
         m.d.comb += [
             waiting.eq(moving & ~changes),

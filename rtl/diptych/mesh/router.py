@@ -233,7 +233,8 @@ class Router(wiring.Component):
         table, chosen, combining = s.table, s.arbiter.chosen, s.combining
         m.d.sync += combining.eq(chosen & table.combines)
         # One color at most is combined: what leaves as, and its control bit.
-        sent_as, control = Signal(self.colors), Signal()
+        sent_as = Signal(self.colors)
+        control = Signal()
         m.d.comb += sent_as.eq(select(combining, table.sent_as))
         m.d.sync += control.eq((chosen & table.combines & s.controls).any())
         for p in Port:
