@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 # SPDX-License-Identifier: BSD-2-Clause
 """Credit counters: none is lost, none is used twice, and control wavelets drain the buffer."""
 

@@ -7,6 +7,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out, Signature
 
+from diptych.config import DEFAULTS
+
 from .fabric import (
     COLOR_BITS,
     LOAD_COLOR,
@@ -97,7 +99,7 @@ class RouteTable(wiring.Component):
     stopped: Signal
     changes: Signal
 
-    def __init__(self, *, colors: int, positions: int) -> None:
+    def __init__(self, *, colors: int, positions: int = DEFAULTS.positions) -> None:
         self.colors = colors
         self.positions = positions
         loads = 1 << LOAD_COLOR

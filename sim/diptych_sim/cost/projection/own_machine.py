@@ -32,13 +32,15 @@ _COLUMN_REDUCTIONS = 6
 """Norm, queries and keys, largest score, powers and values, norm, gate and up."""
 _ROW_REDUCTIONS = 3
 """Output, largest of the gated, down."""
-_ENDS = 10
+_COMBINE = 1
+"""Cycles more than a hop where a router combines."""
+_ENDS = 12
 """Cycles of a reduction beside its way: ramps and receiver."""
 _STEPS = 12
 """Cycles of the pipe and the scalar instructions between two reductions, about."""
 _TOKEN = 130
 """Cycles of a token outside of layers: embedding, last norm and choice of the token, about."""
-_LAYER, _LAYER_TOKEN, _PREFILL = 400, 15, 620
+_LAYER, _LAYER_TOKEN, _PREFILL = 440, 15, 620
 """Cycles of prefill beside folds: of a layer, of a token in a layer, and once, about."""
 _KEY_PLANES = 3
 """Products of planes in a score: keys and queries have 16 bits."""
@@ -133,7 +135,8 @@ def decode_cycles(
         return outputs * ceil(inputs / macs)
 
     def way(side: int) -> int:
-        return 2 * max(side // 2, side - 1 - side // 2) * machine.hop_cycles + _ENDS
+        hops = max(side // 2, side - 1 - side // 2)
+        return hops * (2 * machine.hop_cycles + _COMBINE) + _COMBINE + _ENDS
 
     dim, hidden = ceil(model.dim / rows), ceil(model.hidden / columns)
     heads = ceil(model.heads / columns)
