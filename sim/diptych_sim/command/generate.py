@@ -231,6 +231,9 @@ def _machine_fields(machine: MachineConfig) -> dict[str, Any]:
         "weight_rows": machine.weight_rows,
         "link_bytes_per_cycle": machine.link_bytes_per_cycle,
         "link_latency": machine.link_latency,
+        "hop_cycles": machine.hop_cycles,
+        "colors": machine.colors,
+        "positions": machine.positions,
     }
 
 
