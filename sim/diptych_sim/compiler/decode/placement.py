@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from diptych.mesh.fabric import BUFFER_DEPTH
 from diptych.mesh.operand_sequencer import HELD_WORDS
 from diptych_sim.llm.model import ModelConfig
 
@@ -24,8 +23,9 @@ __all__ = [
 
 MAX_SEQUENCES = 8
 """Sequences that a mesh decodes at once, at most."""
-AT_ONCE = BUFFER_DEPTH
-"""Heads whose scores are on their way at once: as many maxima as a buffer of the fabric holds."""
+AT_ONCE = 4
+"""Heads whose scores are on their way at once: as many as registers for their reciprocals. A buffer
+of the fabric must hold as many maxima."""
 WORD_BYTES = 4
 
 
