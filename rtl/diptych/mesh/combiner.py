@@ -62,12 +62,9 @@ class Combiner(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        # So that the largest unsigned number wins: the sign of keys, all bits of indices.
         compares = Signal()
         is_index = Signal()
         now = Signal(self.colors)
-        turns_sign = Signal()
-        turns_rest = Signal()
         second = Signal(self.colors)
         second_next = Signal(self.colors)
         index_next = Signal()
@@ -76,6 +73,7 @@ class Combiner(wiring.Component):
             index_next.eq((self.next & self.pairs & second_next).any()),
         ]
         m.d.sync += [second.eq(second_next), now.eq(self.next)]
+        # So that the largest unsigned number wins: the sign of keys, all bits of indices.
         flips = Signal(DATA_BITS)
         compares_next = Signal()
         m.d.comb += [
@@ -89,13 +87,11 @@ class Combiner(wiring.Component):
                 taken.eq(self.takes),
                 compares.eq(compares_next),
                 is_index.eq(index_next),
-                turns_sign.eq(flips[-1]),
-                turns_rest.eq(flips[0]),
             ]
             for p, term in zip(Port, terms, strict=True):
                 m.d.sync += term.eq(Mux(self.takes[p], self.operands[p] ^ flips, 0))
         largest = self._compare(m, terms, taken, now, is_index)
-        turned = Cat(turns_rest.replicate(DATA_BITS - 1), turns_sign)
+        turned = Cat(is_index.replicate(DATA_BITS - 1), compares)
         m.d.comb += self.result.eq(Mux(compares, largest ^ turned, self._add(m, terms)))
         return m
 

@@ -13,7 +13,7 @@ from .core_monitor import count_cycles, watch_waits
 from .core_signals import CoreSignals
 from .fabric import LOAD_COLOR, LinkSignature, Wavelet
 from .isa import INSTRUCTION_WORDS, RECEIVED_MAXIMUM, RECEIVED_SQUARES, STATISTIC, Op
-from .router import RouteWrite
+from .route_table import RouteWrite
 from .scalar_instructions import execute_scalar
 from .word_queue import WordQueue
 

@@ -111,7 +111,7 @@ class Function(enum.Enum, shape=unsigned(5)):
     """Send ``a + imm`` on ``color``; waits for a credit. After vector results of the same color.
     With ``control`` the wavelet carries the control bit."""
     TAKE = 16
-    """``d`` = next wavelet of ``color``; waits for it."""
+    """``d`` = next wavelet of ``color``; waits for it. 3 cycles."""
     BRANCH = 17
     """Continue at instruction ``imm`` if ``a`` is not 0."""
     ACTIVATE = 18

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, Signature
 
 from .fabric import COLOR_BITS, DATA_BITS, Load, Route
 from .isa import INSTRUCTION_WORDS, REGISTERS, TASKS
-from .router import RouteWrite
+from .route_table import RouteWrite
 from .sram import WritePort
 
 __all__ = ["TASK_BITS", "Activation", "Loader", "ProgramWrite", "RegisterWrite", "TaskWrite"]

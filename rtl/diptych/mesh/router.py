@@ -25,7 +25,7 @@ from .fabric import (
 from .input_port import InputPort, encode, select
 from .route_table import RouteTable, RouteWrite
 
-__all__ = ["ROUTER_COUNTERS", "RouteWrite", "Router"]
+__all__ = ["ROUTER_COUNTERS", "Router"]
 
 ROUTER_COUNTERS = (*PORT_NAMES, "blocked")
 """Names of the router's counters, each a register ``count_<name>``."""

@@ -16,7 +16,7 @@ __all__ = ["CosimulatedMesh"]
 
 _WEST = (
     *(f"credits_west.{name}" for name in ("free_1", "free_2", "free_4", "free_8", "draining")),
-    *(f"input_west.{name}" for name in ("held", "link__credit")),
+    *(f"input_west.{name}" for name in ("held", "link__credit", "passes_0")),
     *(f"west_o__{name}" for name in ("announced", "valid")),
 )
 """Registers of a router that are as at reset when its west links are at rest."""

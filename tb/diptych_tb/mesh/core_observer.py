@@ -12,7 +12,7 @@ from diptych.mesh.isa import Function, Op
 from diptych.mesh.operation import VectorOperation
 from diptych_sim.compiler.tile.assembler import disassemble
 from diptych_sim.host.fields import Fields
-from diptych_tb.cause_observer import CauseObserver
+from diptych_sim.host.observers.cause import CauseObserver
 from diptych_tb.mesh.pipe_model import PipeModel
 
 __all__ = ["PUBLIC", "CoreObserver"]

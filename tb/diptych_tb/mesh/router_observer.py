@@ -8,7 +8,7 @@ from typing import Any
 
 from diptych.mesh.fabric import PORT_NAMES, Combine, Port, buffer_depth
 from diptych.mesh.router import ROUTER_COUNTERS
-from diptych_tb.cause_observer import CauseObserver
+from diptych_sim.host.observers.cause import CauseObserver
 
 __all__ = ["Path", "RouterObserver"]
 
