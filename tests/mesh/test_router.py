@@ -2,11 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The router: nothing lost, doubled, reordered or misled; rate, latency, fairness, switches.
 
-Mutations that were tried by hand, each seen to fail: a credit that is not taken; a combining color
-that fires with one source missing; the maximum of unsigned numbers; an arg-max that takes indices of
-keys that lost; a maximum that is the core's word if it has one; a sum without that word; a credit
-that is not taken while another comes back; one that is available a cycle later; a buffer that is read one further; turns that are not
-taken; the mesh's edge ignored.
+Mutations that were tried by hand, each seen to fail: conflicts among announcements ignored; turns
+reversed; a port that the combiner has taken given to another color; data read in the cycle in which
+they are written; a control bit of another wavelet; a color that does not wait behind a control
+wavelet, or goes on before that is announced; indices of keys that lost; ties that lose; no credits.
 """
 
 from functools import partial

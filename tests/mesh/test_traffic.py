@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Random routes with forks, combines and switches: every wavelet where it belongs, in order.
-
-Mutations that were tried by hand, each seen to fail: a color that passes wavelets while it moves;
-a switch that moves to another position, or though its route says that it stays.
-"""
+"""Random routes with forks, combines and switches: every wavelet where it belongs, in order."""
 
 import random
 
