@@ -33,7 +33,7 @@ TESTS = {
     ],
     "vector_pipe": [
         "vector_operations_equal_the_golden_model",
-        "a_joined_wavelet_leaves_five_cycles_after_it_came",
+        "a_joined_wavelet_leaves_seven_cycles_after_it_came",
     ],
 }
 

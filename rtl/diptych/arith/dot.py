@@ -32,7 +32,7 @@ class Dot8(wiring.Component):
     weights : :py:`In(data.ArrayLayout(signed(8), lanes))`
         Weights.
     total : :py:`Out(signed(32))`
-        Sum of the products.
+        Sum of the products: combinational, of registered sums of four.
 
     Raises
     ------
@@ -83,17 +83,25 @@ class Dot8(wiring.Component):
             ]
             terms.append(product)
 
-        while len(terms) > 1:
+        # Sums of four products at most before the registers, the rest behind them.
+        terms = self._add(m, terms, "sum", rounds=2)
+        sums = [Signal(signed(32), name=f"part_{n}", reset_less=True) for n in range(len(terms))]
+        with m.If(self.enable):
+            m.d.sync += [part.eq(term) for part, term in zip(sums, terms, strict=True)]
+        m.d.comb += self.total.eq(self._add(m, sums, "total")[0])
+        return m
+
+    @staticmethod
+    def _add(
+        m: Module, terms: list[Signal], name: str, *, rounds: int | None = None
+    ) -> list[Signal]:
+        """Add pairs, and pairs of sums, in some rounds or until one is left."""
+        while len(terms) > 1 and rounds != 0:
+            rounds = None if rounds is None else rounds - 1
             pairs = []
             for index in range(0, len(terms) - 1, 2):
-                pair = Signal(signed(32), name=f"sum_{len(terms)}_{index}")
+                pair = Signal(signed(32), name=f"{name}_{len(terms)}_{index}")
                 m.d.comb += pair.eq(terms[index] + terms[index + 1])
                 pairs.append(pair)
             terms = pairs + terms[len(terms) & ~1 :]
-
-        total = Signal(signed(32), reset_less=True)
-        with m.If(self.enable):
-            m.d.sync += total.eq(terms[0])
-
-        m.d.comb += self.total.eq(total)
-        return m
+        return terms

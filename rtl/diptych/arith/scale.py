@@ -8,7 +8,15 @@ of the 32-bit word in which it travels.
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, ValueLike
 from amaranth.lib import data
 
-__all__ = ["MANTISSA_BITS", "SHIFT_BITS", "UNITY", "ScaleWord", "combine", "round_clamp"]
+__all__ = [
+    "MANTISSA_BITS",
+    "SHIFT_BITS",
+    "UNITY",
+    "ScaleWord",
+    "combine",
+    "combined",
+    "round_clamp",
+]
 
 MANTISSA_BITS = 16
 SHIFT_BITS = 6
@@ -27,15 +35,24 @@ def combine(m: Module, a: data.View, b: data.View, *, name: str = "combined") ->
     Combinational: ``mantissa = (a.mantissa * b.mantissa + 2**15) >> 16`` and
     ``shift = clamp(a.shift + b.shift - 16, 0, 63)``.
     """
-    word = Signal(ScaleWord, name=name)
     product = Signal(2 * MANTISSA_BITS, name=f"{name}_product")
+    m.d.comb += product.eq(a.mantissa * b.mantissa)
+    return combined(m, product, a.shift, b.shift, name=name)
+
+
+def combined(
+    m: Module, product: Value, a_shift: Value, b_shift: Value, *, name: str = "combined"
+) -> data.View:
+    """Add :func:`combine` to a module and return its word, from the product of the mantissas."""
+    word = Signal(ScaleWord, name=name)
+    rounded = Signal(2 * MANTISSA_BITS, name=f"{name}_rounded")
     total = Signal(SHIFT_BITS + 1, name=f"{name}_total")
     less = Signal(SHIFT_BITS + 1, name=f"{name}_less")
     m.d.comb += [
-        product.eq(a.mantissa * b.mantissa + 2**15),
-        total.eq(a.shift + b.shift),
+        rounded.eq(product + 2**15),
+        total.eq(a_shift + b_shift),
         less.eq(total - 16),
-        word.mantissa.eq(product[16:]),
+        word.mantissa.eq(rounded[16:]),
         word.shift.eq(Mux(total < 16, 0, Mux(less > _MAX_SHIFT, _MAX_SHIFT, less))),
     ]
     return word

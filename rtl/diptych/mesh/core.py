@@ -4,7 +4,7 @@
 from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal, unsigned
-from amaranth.lib import memory, wiring
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from diptych.config import DEFAULTS
@@ -12,7 +12,7 @@ from diptych.config import DEFAULTS
 from .core_monitor import count_cycles, watch_waits
 from .core_signals import CoreSignals
 from .fabric import LOAD_COLOR, LinkSignature, Wavelet
-from .isa import INSTRUCTION_WORDS, RECEIVED_MAXIMUM, RECEIVED_SQUARES, STATISTIC, Op
+from .isa import INSTRUCTION_WORDS, RECEIVED_MAXIMUM, RECEIVED_SQUARES, STATISTIC, Op, Tail
 from .route_table import RouteWrite
 from .scalar_instructions import execute_scalar
 from .word_queue import WordQueue
@@ -42,9 +42,11 @@ RECEIVER, PIPE, LOADER = range(3)
 class Core(wiring.Component):
     """Runs tasks: instructions of :mod:`.isa`, in order.
 
-    A scalar instruction takes a cycle, and its successor follows at once, also after a branch;
-    LOAD takes 2, TAKE 3 and scale functions 4. A vector instruction takes a cycle to issue when its
-    engine is free.
+    An instruction is fetched in one cycle, reads its registers in the next, and executes in the
+    third. A scalar instruction takes a cycle, STORE, MULTIPLY and COMBINE 2, TAKE 3, LOAD 4, scale
+    functions 5; its successor follows at once, or a cycle later after a branch that is taken. A
+    vector instruction takes a cycle to issue when its engine has room. One for the vector pipe
+    waits there for its fences, unless it reads a register that an engine writes.
 
     Parameters
     ----------
@@ -136,14 +138,17 @@ class Core(wiring.Component):
         wiring.connect(m, s.loader.task_write, s.tasks.write)
         wiring.connect(m, s.loader.activation, s.tasks.load_activation)
         wiring.connect(m, s.loader.route_write, wiring.flipped(self.route_write))
+        m.d.sync += [head.eq(s.buffers.head[n]) for n, head in enumerate(s.heads)]
         m.d.comb += [
             s.loader.column.eq(self.column),
             s.waiting.eq(s.buffers.held | s.buffers.link.announced),
             s.receiver.waiting.eq(s.waiting),
             s.receiver.write_waits.eq(s.pipe.write_waits),
-            s.receiver.value.eq(s.buffers.head[RECEIVER]),
+            s.receiver.value.eq(s.heads[RECEIVER]),
+            s.pipe.receiving.eq(s.receiver.busy),
+            s.pipe.transmitting.eq(s.transmitter.busy),
             s.pipe.waiting.eq(s.waiting.bit_select(s.pipe.color, 1)),
-            s.pipe.value.eq(s.buffers.head[PIPE]),
+            s.pipe.value.eq(s.heads[PIPE]),
             s.tasks.waiting.eq(s.buffers.held),
             s.tasks.controls.eq(s.buffers.controls),
             s.buffers.pop[RECEIVER].eq(Mux(s.receiver.pop, 1 << s.receiver.color, 0)),
@@ -155,112 +160,151 @@ class Core(wiring.Component):
 
     def _load(self, m: Module, s: CoreSignals) -> None:
         """Pass words of load packets to the loader; those that it does not accept are kept."""
-        m.submodules.load_words = words = WordQueue()
-        coming = Signal()
+        m.submodules.load_words = words = WordQueue(depth=4)
+        coming = [Signal(name=f"coming_{n}") for n in range(2)]
         left = Signal(3)
-        m.d.sync += [coming.eq(s.buffers.pop[LOADER].any()), words.comes.eq(coming)]
+        m.d.sync += [
+            coming[0].eq(s.buffers.pop[LOADER].any()),
+            coming[1].eq(coming[0]),
+            words.comes.eq(coming[1]),
+        ]
         m.d.comb += [
-            words.word.eq(s.buffers.head[LOADER]),
+            words.word.eq(s.heads[LOADER]),
             s.loader.i.valid.eq(words.valid),
             s.loader.i.payload.eq(words.oldest),
             words.take.eq(words.valid & s.loader.i.ready),
-            # Kept, coming now and in the next cycle, without the one that is accepted.
-            left.eq(words.count + words.comes + coming - words.take),
+            # Kept and coming; the one that is accepted would make the path longer.
+            left.eq(words.count + words.comes + coming[0] + coming[1]),
         ]
-        with m.If(s.waiting[LOAD_COLOR] & (left < 2)):
+        with m.If(s.waiting[LOAD_COLOR] & (left < words.depth)):
             m.d.comb += s.buffers.pop[LOADER].eq(1 << LOAD_COLOR)
 
     def _fetch(self, m: Module, s: CoreSignals) -> None:
-        """Fetch the next instruction when one completes, or the first of a ready task."""
+        """Fetch instructions one ahead, or the first of a ready task."""
         m.submodules.program = program = memory.Memory(
             shape=unsigned(32 * INSTRUCTION_WORDS), depth=self.program_depth, init=[]
         )
         program_write = program.write_port(granularity=32)
         fetch = program.read_port()
+        goes_on, next_pc = Signal(), Signal(16)
         m.d.comb += [
             program_write.addr.eq(s.loader.program_write.address),
             program_write.data.eq(s.loader.program_write.data.replicate(INSTRUCTION_WORDS)),
             program_write.en.eq(
                 Mux(s.loader.program_write.valid, 1 << s.loader.program_write.word, 0)
             ),
-            s.instruction.eq(fetch.data),
+            s.coming.eq(fetch.data),
             s.tail.eq(s.instruction.tail),
-            s.next_pc.eq(s.pc + 1),
-            fetch.addr.eq(s.next_pc),
-            fetch.en.eq(s.done & ~s.ends),
+            s.tasks.start.eq(~s.running & s.tasks.ready),
+            goes_on.eq(s.done & ~s.ends & ~s.branches),
+            s.moves.eq(s.fetched & (~s.executing | goes_on)),
+            next_pc.eq(s.fetched_pc + 1),
+            fetch.en.eq(s.moves | s.branches | s.tasks.start),
+            fetch.addr.eq(next_pc),
         ]
         with m.If(s.done):
             m.d.sync += [
-                s.pc.eq(s.next_pc),
+                s.executing.eq(0),
                 self.count_instructions.eq(self.count_instructions + 1),
             ]
+        with m.If(s.moves):
+            m.d.sync += [
+                s.executing.eq(1),
+                s.instruction.eq(s.coming),
+                s.pc.eq(s.fetched_pc),
+                s.fetched_pc.eq(next_pc),
+            ]
+        with m.If(s.branches):
+            m.d.comb += fetch.addr.eq(s.tail)
+            m.d.sync += s.fetched_pc.eq(s.tail)
         with m.If(s.ends):
-            m.d.sync += s.running.eq(0)
-        with m.If(~s.running & s.tasks.ready):
-            m.d.comb += [s.tasks.start.eq(1), fetch.addr.eq(s.tasks.pc), fetch.en.eq(1)]
-            m.d.sync += [s.running.eq(1), s.pc.eq(s.tasks.pc), s.task.eq(s.tasks.task)]
+            m.d.sync += [s.running.eq(0), s.fetched.eq(0)]
+        with m.If(s.tasks.start):
+            m.d.comb += fetch.addr.eq(s.tasks.pc)
+            m.d.sync += [
+                s.running.eq(1),
+                s.fetched.eq(1),
+                s.fetched_pc.eq(s.tasks.pc),
+                s.task.eq(s.tasks.task),
+            ]
 
     def _read_and_write_registers(self, m: Module, s: CoreSignals) -> None:
-        """Read the operands of the instruction; write results, statistics and loaded values."""
-        with m.If(s.receiver.done):
-            m.d.sync += s.stored[RECEIVED_MAXIMUM - 1].eq(s.receiver.maximum)
-            with m.If(s.receiver.has_squares):
-                m.d.sync += s.stored[RECEIVED_SQUARES - 1].eq(s.receiver.squares)
-        with m.If(s.pipe.statistic_valid):
-            m.d.sync += s.stored[STATISTIC - 1].eq(s.pipe.statistic)
-        with m.If(s.loader.register_write.valid):
-            self._write(m, s.stored, s.loader.register_write.address, s.loader.register_write.data)
-        with m.If(s.writes):
-            self._write(m, s.stored, s.instruction.d_reg, s.result)
-
-        with m.If(s.running):
-            m.d.comb += [
-                s.a.eq(s.registers[s.instruction.a_reg]),
-                s.b.eq(s.registers[s.instruction.b_reg]),
-                s.chosen.eq(s.registers[s.instruction.dynamic]),
-            ]
+        """Read the operands of the next instruction; write results, statistics, loaded values."""
+        m.submodules.registers = registers = s.registers
+        coming: Any = s.coming
+        tail = data.View(Tail(), coming.tail)
+        m.d.comb += [
+            registers.load.eq(s.moves),
+            registers.number["a"].eq(coming.a_reg),
+            registers.number["b"].eq(coming.b_reg),
+            registers.number["dynamic"].eq(coming.dynamic),
+            registers.number["d"].eq(coming.d_reg),
+            registers.number["count"].eq(tail.count_reg),
+            registers.number["inner"].eq(tail.inner_reg),
+            registers.write.eq(s.writes),
+            registers.target.eq(s.instruction.d_reg),
+            registers.data.eq(s.result),
+            s.loader.register_write.ready.eq(registers.load_ready),
+            registers.loads.eq(s.loader.register_write.valid),
+            registers.load_target.eq(s.loader.register_write.address),
+            registers.load_data.eq(s.loader.register_write.data),
+            registers.engine_write[STATISTIC].eq(s.pipe.statistic_valid),
+            registers.engine_data[STATISTIC].eq(s.pipe.statistic),
+            registers.engine_write[RECEIVED_MAXIMUM].eq(s.receiver.done),
+            registers.engine_data[RECEIVED_MAXIMUM].eq(s.receiver.maximum),
+            registers.engine_write[RECEIVED_SQUARES].eq(s.receiver.done & s.receiver.has_squares),
+            registers.engine_data[RECEIVED_SQUARES].eq(s.receiver.squares),
+        ]
 
     def _issue(self, m: Module, s: CoreSignals) -> None:
         """Issue the instruction when its fences allow, a vector instruction to its engine."""
+        instruction: Any = s.instruction
+        goes_to_pipe, waits_there = Signal(), Signal()
+        value = s.registers.value
         m.d.comb += [
+            s.is_vector.eq(instruction.op != Op.SCALAR),
+            s.is_receive.eq(instruction.op == Op.RECEIVE),
+            s.is_transmit.eq(instruction.op == Op.TRANSMIT),
+            goes_to_pipe.eq(s.is_vector & ~s.is_receive & ~s.is_transmit),
+            waits_there.eq(goes_to_pipe & ~s.registers.reads_engine),
             s.fenced.eq(
-                (s.instruction.fence_pipe & s.pipe.busy)
-                | (s.instruction.fence_receive & s.receiver.busy)
-                | (s.instruction.fence_transmit & s.transmitter.busy)
+                ~waits_there
+                & (
+                    (instruction.fence_pipe & s.pipe.busy)
+                    | (instruction.fence_receive & s.receiver.busy)
+                    | (instruction.fence_transmit & s.transmitter.busy)
+                )
             ),
-            s.go.eq(s.running & ~s.fenced),
-        ]
-        m.d.comb += [
-            s.is_vector.eq(s.instruction.op != Op.SCALAR),
-            s.is_receive.eq(s.instruction.op == Op.RECEIVE),
-            s.is_transmit.eq(s.instruction.op == Op.TRANSMIT),
+            s.go.eq(s.executing & ~s.fenced),
             s.pipe.i.payload.eq(s.operation),
             s.receiver.i.payload.eq(s.operation),
             s.transmitter.i.payload.eq(s.operation),
+            s.operation.op.eq(instruction.op),
+            s.operation.a.eq(instruction.a_base + s.a),
+            s.operation.b.eq(instruction.b_base + s.b),
+            s.operation.d.eq(instruction.d_base + value["d"]),
+            s.operation.stride.eq(instruction.stride),
+            s.operation.count.eq(instruction.count + value["count"]),
+            s.operation.inner.eq(instruction.inner + value["inner"]),
+            s.operation.scalar.eq(s.b),
+            s.operation.offset.eq(s.a),
+            s.operation.dynamic.eq(s.chosen),
+            s.operation.control.eq(instruction.control),
+            s.operation.fence_pipe.eq(instruction.fence_pipe & waits_there),
+            s.operation.fence_receive.eq(instruction.fence_receive & waits_there),
+            s.operation.fence_transmit.eq(instruction.fence_transmit & waits_there),
+            s.operation.tail.eq(s.tail),
         ]
         with m.If(s.go & s.is_vector):
             m.d.comb += [
-                s.operation.op.eq(s.instruction.op),
-                s.operation.a.eq(s.instruction.a_base + s.a),
-                s.operation.b.eq(s.instruction.b_base + s.b),
-                s.operation.d.eq(s.instruction.d_base + s.registers[s.instruction.d_reg]),
-                s.operation.stride.eq(s.instruction.stride),
-                s.operation.count.eq(s.instruction.count + s.registers[s.tail.count_reg]),
-                s.operation.inner.eq(s.instruction.inner + s.registers[s.tail.inner_reg]),
-                s.operation.scalar.eq(s.b),
-                s.operation.offset.eq(s.a),
-                s.operation.dynamic.eq(s.chosen),
-                s.operation.control.eq(s.instruction.control),
-                s.operation.tail.eq(s.tail),
-                s.pipe.i.valid.eq(~s.is_receive & ~s.is_transmit),
-                s.receiver.i.valid.eq(s.is_receive),
-                s.transmitter.i.valid.eq(s.is_transmit),
+                s.pipe.i.valid.eq(goes_to_pipe),
+                # What waits in the pipe for an engine must not wait for an instruction behind it.
+                s.receiver.i.valid.eq(s.is_receive & ~s.pipe.holds_receive),
+                s.transmitter.i.valid.eq(s.is_transmit & ~s.pipe.holds_transmit),
                 s.done.eq(
-                    Mux(
-                        s.is_transmit,
-                        s.transmitter.i.ready,
-                        Mux(s.is_receive, s.receiver.i.ready, s.pipe.i.ready),
-                    )
+                    (s.pipe.i.valid & s.pipe.i.ready)
+                    | (s.receiver.i.valid & s.receiver.i.ready)
+                    | (s.transmitter.i.valid & s.transmitter.i.ready)
                 ),
             ]
 
@@ -311,10 +355,3 @@ class Core(wiring.Component):
         with m.If(sends):
             m.d.sync += announced.eq(sent)
         m.d.sync += [coming.eq(announced), link.wavelet.eq(coming)]
-
-    @staticmethod
-    def _write(m: Module, stored: list[Signal], number: Any, value: Signal) -> None:
-        with m.Switch(number):
-            for index, register in enumerate(stored, start=1):
-                with m.Case(index):
-                    m.d.sync += register.eq(value)

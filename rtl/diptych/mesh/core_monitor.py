@@ -19,7 +19,7 @@ def count_cycles(m: Module, core: Any, s: CoreSignals) -> None:
         counter = getattr(core, f"count_{name}")
         m.d.sync += counter.eq(counter + 1)
 
-    m.d.comb += s.waits.eq(s.running & ~s.done)
+    m.d.comb += s.waits.eq(s.executing & ~s.done)
     with m.If(s.pipe.steps):
         count("computing")
     with m.Elif(s.pipe.starved):

@@ -3,17 +3,18 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Const, Signal
+from amaranth.hdl import Signal
 
 from diptych.arith.functions import ScaleFunction
 
 from .credits import Credits
 from .fabric import COLOR_BITS
 from .input_port import InputPort
-from .isa import REGISTERS, Instruction, Tail
+from .isa import Instruction, Tail
 from .loader import TASK_BITS, Loader
 from .operation import VectorOperation
 from .receiver import Receiver
+from .register_file import OPERANDS, RegisterFile
 from .sram import Sram
 from .tasks import TaskScheduler
 from .transmitter import Transmitter
@@ -34,6 +35,8 @@ class CoreSignals:
     def __init__(self, *, colors: int, sram_bytes: int) -> None:
         # Wavelets that arrive, for the receiver, for the vector pipe and TAKE, for the loader.
         self.buffers: Any = InputPort(colors=colors, readers=3)
+        # Their data, a cycle later than the buffers show them.
+        self.heads = [Signal(32, name=f"head_{n}", reset_less=True) for n in range(3)]
         self.credits = Credits(colors=colors)
         self.loader = Loader()
         self.sram: Any = Sram(size=sram_bytes)
@@ -46,31 +49,35 @@ class CoreSignals:
         self.waiting = Signal(colors)
         self.sendable = Signal(colors)
 
-        # Program: the instruction at ``pc``; ``done`` when it completes, ``ends`` when it is END.
-        self.instruction = Signal(Instruction())
-        self.tail = Signal(Tail())
+        # Program: the instruction that was fetched, from ``fetched_pc``, and the one that executes,
+        # while ``executing``, from ``pc``. ``moves`` when the first becomes the second, ``done``
+        # when the second completes, ``ends`` when it is END, ``branches`` to its immediate.
+        self.fetched, self.fetched_pc = Signal(), Signal(16)
+        self.coming: Any = Signal(Instruction())
+        self.executing = Signal()
+        self.instruction: Any = Signal(Instruction())
+        self.tail: Any = Signal(Tail())
         self.running = Signal(name="watch_running")
         self.task = Signal(TASK_BITS, name="watch_task")
         self.pc = Signal(16, name="watch_pc")
-        self.next_pc = Signal(16)
-        self.done = Signal()
-        self.ends = Signal()
+        self.moves, self.done, self.ends, self.branches = (
+            Signal(name=name) for name in ("moves", "done", "ends", "branches")
+        )
 
-        # Registers: ``result`` is written when ``writes``; operands A, B and the dynamic register.
-        self.stored = [Signal(32, name=f"register_{n}") for n in range(1, REGISTERS)]
-        self.registers = Array([Const(0, 32), *self.stored])
+        # Registers of the program, and their values for the instruction that executes.
+        self.registers = RegisterFile()
+        self.a, self.b, self.chosen = (self.registers.value[name] for name in OPERANDS[:3])
+        # ``result`` is written when ``writes``.
         self.result = Signal(32)
         self.writes = Signal()
-        self.a, self.b = Signal(32), Signal(32)
-        self.chosen = Signal(32)
 
-        # Issue: ``go`` while a task runs and no fence holds its instruction.
+        # Issue: ``go`` while no fence holds the instruction.
         self.fenced = Signal()
         self.go = Signal()
-        self.operation = Signal(VectorOperation())
-        self.is_vector = Signal()
-        is_receive, is_transmit = Signal(), Signal()
-        self.is_receive, self.is_transmit = is_receive, is_transmit
+        self.operation: Any = Signal(VectorOperation())
+        self.is_vector, self.is_receive, self.is_transmit = (
+            Signal(name=name) for name in ("is_vector", "is_receive", "is_transmit")
+        )
 
         # Ramp: who sends in this cycle, TAKE's pop, and the color of SEND and TAKE.
         self.send = Signal()

@@ -61,7 +61,7 @@ class InputPort(wiring.Component):
     popped : :py:`Out(colors).array(readers)`
         ``pop`` of the cycle before.
     head : :py:`Out(32).array(readers)`
-        Per reader, data of the wavelet popped two cycles ago.
+        Per reader, data of the wavelet popped two cycles ago: late in the cycle.
     """
 
     link: Any

@@ -40,10 +40,19 @@ class RegisterWrite(Signature):
     -------
     valid, address, data : :py:`Out(1)`, :py:`Out(REGISTER_BITS)`, :py:`Out(32)`
         Writes register ``address``.
+    ready : :py:`In(1)`
+        The write is granted.
     """
 
     def __init__(self) -> None:
-        super().__init__({"valid": Out(1), "address": Out(REGISTER_BITS), "data": Out(DATA_BITS)})
+        super().__init__(
+            {
+                "valid": Out(1),
+                "address": Out(REGISTER_BITS),
+                "data": Out(DATA_BITS),
+                "ready": In(1),
+            }
+        )
 
 
 class TaskWrite(Signature):
@@ -76,7 +85,7 @@ class Loader(wiring.Component):
     """Executes the load packets (:class:`.Load`) whose columns include this tile's.
 
     A word per cycle, except 4 cycles for each word of a BYTES packet and the cycles in which the
-    SRAM does not take a write.
+    SRAM or the registers do not take a write.
 
     Members
     -------
@@ -87,7 +96,7 @@ class Loader(wiring.Component):
     sram_write : :py:`Out(WritePort())`
         Writes the SRAM.
     program_write, register_write : :py:`Out(ProgramWrite())`, :py:`Out(RegisterWrite())`
-        Writes the program memory and the registers, without backpressure, as the next ones.
+        Writes the program memory, without backpressure, as the next ones; and the registers.
     task_write, activation : :py:`Out(TaskWrite())`, :py:`Out(Activation())`
         Writes the task table, and activates a task.
     route_write : :py:`Out(RouteWrite())`
@@ -216,8 +225,11 @@ class Loader(wiring.Component):
                 m.d.comb += self.route_write.valid.eq(valid)
                 m.d.sync += address.eq(address + valid)
             with m.Case(Load.REGISTER):
-                m.d.comb += self.register_write.valid.eq(valid)
-                m.d.sync += address.eq(address + valid)
+                m.d.comb += [
+                    self.register_write.valid.eq(valid),
+                    self.i.ready.eq(~mine | self.register_write.ready),
+                ]
+                m.d.sync += address.eq(address + (valid & self.i.ready))
             with m.Case(Load.TASK):
                 m.d.comb += self.task_write.valid.eq(valid)
                 m.d.sync += address.eq(address + valid)
@@ -225,6 +237,7 @@ class Loader(wiring.Component):
                 # The first word is the argument; the task starts when it has been written.
                 m.d.comb += [
                     self.register_write.valid.eq(valid & ~part[0]),
-                    self.activation.valid.eq(valid & (left == 1)),
+                    self.i.ready.eq(~mine | part[0] | self.register_write.ready),
+                    self.activation.valid.eq(valid & self.i.ready & (left == 1)),
                 ]
-                m.d.sync += part.eq(part | valid)
+                m.d.sync += part.eq(part | (valid & self.i.ready))

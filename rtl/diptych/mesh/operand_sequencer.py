@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Operand sequencer of the vector pipe: loop counters and operand reads."""
+"""Operand sequencer of the vector pipe: loop counters and operand reads.
+
+What a step needs is found in the cycle in which the step before it is made, so that the requests of
+operands come from registers.
+"""
 
 from typing import Any
 
@@ -35,13 +39,15 @@ class Step(data.StructLayout):
     d, type : 16 bits, :class:`.Type`
         Address and type of the result.
     begins : 1 bit
-        The step is the first of its instruction.
+        The step's result is the first one of its instruction.
     held, slot : 1 bit, 3 bits
         Operand B is in this slot of the buffer, not on the port.
     keep : 1 bit
         Operand B is on the port, and is written to the buffer.
     accumulate, to_color, color, statistic, control
         As of the instruction.
+    writes : 1 bit
+        The result goes to memory.
     """
 
     def __init__(self) -> None:
@@ -66,48 +72,49 @@ class Step(data.StructLayout):
                 "color": 5,
                 "statistic": 1,
                 "control": 1,
+                "writes": 1,
             }
         )
 
 
 class _Signals:
-    """Loop counters, addresses and conditions of a step."""
+    """Registers that describe the step, and what follows it."""
 
     def __init__(self) -> None:
-        self.is_op = {o: Signal(name=f"is_{o.name.lower()}") for o in Op if o is not Op.SCALAR}
-        # Loop counters: rows, words in a row, passes over a word; then the addresses.
-        self.rows = Signal(16)
-        self.words = Signal(16)
+        self.kinds = {o: Signal(name=f"is_{o.name.lower()}") for o in Op if o is not Op.SCALAR}
+        # Elements or rows that are left, words that are left of a row, passes over a word.
+        self.left, self.words_left = Signal(16), Signal(16)
         self.phase = Signal(2)
+        # EXPONENTIAL: elements that are left before the padding.
+        self.elements = Signal(16)
+        # The step is in the first row; first and last of its row; of the last row; no row is left.
+        names = ("first_row", "words_last", "row_last", "phase_last", "none", "short")
+        self.first_row, self.words_last, self.row_last, self.phase_last, self.none, self.short = (
+            Signal(name=name) for name in names
+        )
+        self.first, self.begins, self.zero = (Signal(name=n) for n in ("first", "begins", "zero"))
+        # Addresses of the word, of the row, and of the step.
         self.a, self.b, self.d = (Signal(ADDRESS_BITS, name=name) for name in "abd")
-        a_row, d_row = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
-        self.a_row, self.d_row = a_row, d_row
-        self.total = Signal(16)
+        self.a_row, self.d_row = (Signal(ADDRESS_BITS, name=f"{n}_row") for n in "ad")
         self.a_now, self.b_now, self.d_now = (
             Signal(ADDRESS_BITS, name=f"{name}_now") for name in "abd"
         )
-        self.zero = Signal()
-        self.words_last, self.phase_last = Signal(), Signal()
-        self.row_last = Signal()
-        # Operands: which are needed, which are on the ports, which are requested and granted.
-        self.uses_b, self.buffers_b = Signal(), Signal()
-        self.held = Signal()
-        self.asks_b, self.asks_sums = Signal(), Signal()
+        # Operands that the step still has to read; B is read at all, or held in the buffer.
+        self.needs_a, self.needs_b, self.uses_b, self.held = (
+            Signal(name=name) for name in ("needs_a", "needs_b", "uses_b", "held")
+        )
+        self.buffers_b, self.no_a, self.reads_b = (
+            Signal(name=name) for name in ("buffers_b", "no_a", "reads_b")
+        )
+        # The sums that the step's result is added to have been read.
         self.has_sums = Signal()
-        self.kept = Signal(HELD_WORDS)
-        self.slot = Signal(range(HELD_WORDS))
-        sums_known, sums_word = Signal(), Signal(ADDRESS_BITS - 3)
-        self.sums_known, self.sums_word = sums_known, sums_word
-        self.emit = Signal()
-        a_known, b_known = Signal(), Signal()
-        self.a_known, self.b_known = a_known, b_known
-        has_a, has_b = Signal(), Signal()
-        self.has_a, self.has_b = has_a, has_b
-        self.active = Signal()
-        # Last step of the instruction; bytes from an element to the next.
-        self.last = Signal()
-        self.size_d = Signal(3)
-        self.size_a = Signal(3)
+        self.needs_sums, self.asks_b = Signal(name="needs_sums"), Signal(name="asks_b")
+        self.emit, self.last, self.fire = (Signal(name=n) for n in ("emit", "last", "fire"))
+        # Bytes from an element to the next, and from a plane to the other.
+        self.size_a, self.size_d = Signal(3, name="size_a"), Signal(3, name="size_d")
+        self.plane = Signal(ADDRESS_BITS)
+        # Earlier results must be in memory before the first read.
+        self.settling = Signal()
 
 
 class OperandSequencer(wiring.Component):
@@ -127,6 +134,8 @@ class OperandSequencer(wiring.Component):
         While low, every register holds.
     fed : :py:`In(1)`
         The step needs no wavelet, or its wavelet is there.
+    unsettled : :py:`In(1)`
+        Earlier results are not in memory yet; an instruction with ``fence_pipe`` waits for them.
     read_a, read_b : :py:`Out(ReadPort())`
         Reads the SRAM.
     step : :py:`Out(Step())`
@@ -135,8 +144,10 @@ class OperandSequencer(wiring.Component):
         ``read_b`` reads two int32 sums, for the next results that accumulate.
     busy : :py:`Out(1)`
         Steps are left.
-    first_cycle, empty : :py:`Out(1)`
-        The first cycle of an instruction; of one without steps, which ends in it.
+    asks : :py:`Out(1)`
+        A step is due in this cycle.
+    empty : :py:`Out(1)`
+        The first cycle of an instruction without steps, which ends in it.
     """
 
     start: Signal
@@ -144,12 +155,13 @@ class OperandSequencer(wiring.Component):
     operation: Any
     enable: Signal
     fed: Signal
+    unsettled: Signal
     read_a: Any
     read_b: Any
     step: Any
     reads_sums: Signal
     busy: Signal
-    first_cycle: Signal
+    asks: Signal
     empty: Signal
 
     def __init__(self) -> None:
@@ -160,12 +172,13 @@ class OperandSequencer(wiring.Component):
                 "operation": In(VectorOperation()),
                 "enable": In(1),
                 "fed": In(1),
+                "unsettled": In(1),
                 "read_a": Out(ReadPort()),
                 "read_b": Out(ReadPort()),
                 "step": Out(Step()),
                 "reads_sums": Out(1),
                 "busy": Out(1),
-                "first_cycle": Out(1),
+                "asks": Out(1),
                 "empty": Out(1),
             }
         )
@@ -173,202 +186,236 @@ class OperandSequencer(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         s = _Signals()
-        self._locate(m, s)
         self._read_operands(m, s)
         self._describe(m, s)
         self._advance(m, s)
+        self._start(m, s)
         return m
-
-    def _locate(self, m: Module, s: _Signals) -> None:
-        """Addresses and position of the step, from the loop counters."""
-        op = self.operation
-        tail = op.tail
-        for o, flag in s.is_op.items():
-            m.d.comb += flag.eq(op.op == o)
-
-        m.d.sync += self.first_cycle.eq(self.start)
-
-        m.d.comb += s.total.eq(op.count)
-        with m.If(s.is_op[Op.EXPONENTIAL]):
-            m.d.comb += s.total.eq((op.count + 7) & 0xFFF8)
-        m.d.comb += self.empty.eq(self.first_cycle & (s.total == 0))
-
-        plane = Signal(ADDRESS_BITS)
-        phases = Signal(2)
-        m.d.comb += [
-            plane.eq(op.inner << 3),
-            s.a_now.eq(s.a),
-            s.b_now.eq(s.b),
-            s.d_now.eq(s.d),
-            s.words_last.eq(1),
-            s.row_last.eq(s.rows == s.total - 1),
-            s.phase_last.eq(s.phase == phases),
-        ]
-        with m.If(s.is_op[Op.MATVEC]):
-            # High by high, high by low, low by high: only the first needs two words of memory.
-            m.d.comb += [
-                phases.eq(Mux(tail.planes, 2, 0)),
-                s.zero.eq(op.inner == 0),
-                s.words_last.eq(s.zero | (s.words == op.inner - 1)),
-            ]
-            with m.If(s.phase == 1):
-                m.d.comb += s.b_now.eq(s.b + plane)
-            with m.If(s.phase == 2):
-                m.d.comb += s.a_now.eq(s.a + plane)
-        with m.If(s.is_op[Op.ROTATE]):
-            m.d.comb += [phases.eq(1), s.words_last.eq(s.words == op.inner - 1)]
-            with m.If(s.phase == 1):
-                m.d.comb += s.d_now.eq(s.d + (op.inner << 1))
-        with m.If(s.is_op[Op.EXPONENTIAL]):
-            m.d.comb += s.zero.eq(s.rows >= op.count)
 
     def _read_operands(self, m: Module, s: _Signals) -> None:
         """Request the operands; a granted one is kept until the other is granted, too."""
-        op = self.operation
-        tail = op.tail
-        step = self.step
-        # --- operands; a granted one is kept until the other is granted, too ---
-        needs_a, needs_b, needs_sums = Signal(), Signal(), Signal()
-        a_word, b_word = Signal(ADDRESS_BITS - 3), Signal(ADDRESS_BITS - 3)
-        no_a = Signal()
+        has_a, has_b, has_sums = (Signal(name=f"gets_{n}") for n in ("a", "b", "sums"))
         m.d.comb += [
-            no_a.eq(s.zero | (s.is_op[Op.MOVE] & (tail.a_type == Type.NONE))),
-            needs_a.eq(~no_a & ~(s.a_known & (a_word == s.a_now[3:]))),
-            s.emit.eq(~s.is_op[Op.MATVEC] | (s.words_last & s.phase_last)),
-            s.slot.eq(s.b_now[3:]),
-            s.buffers_b.eq(
-                s.is_op[Op.MATVEC] & (op.inner <= Mux(tail.planes, HELD_WORDS // 2, HELD_WORDS))
-            ),
-            s.held.eq(s.buffers_b & s.kept.bit_select(s.slot, 1)),
-            s.uses_b.eq(
-                ~s.zero
-                & (
-                    s.is_op[Op.MATVEC]
-                    | s.is_op[Op.ROTATE]
-                    | (s.is_op[Op.REQUANTIZE] & tail.static_memory)
-                )
-                & ~s.held
-            ),
-            needs_b.eq(s.uses_b & ~(s.b_known & (b_word == s.b_now[3:]))),
+            self.empty.eq(self.busy & s.none),
+            self.asks.eq(self.busy & ~s.none & self.enable & ~(s.settling & self.unsettled)),
+            s.emit.eq(~s.kinds[Op.MATVEC] | (s.words_last & s.phase_last)),
             # Sums come ahead while B's port is free; else they take its turn before a row ends.
-            needs_sums.eq(
-                s.is_op[Op.MATVEC]
-                & tail.accumulate
-                & ~(s.sums_known & (s.sums_word == s.d_now[3:]))
+            s.needs_sums.eq(
+                s.kinds[Op.MATVEC]
+                & self.operation.tail.accumulate
+                & ~s.has_sums
                 & (s.emit | ~s.uses_b)
             ),
-            s.asks_sums.eq(s.active & self.enable & needs_sums),
-            s.asks_b.eq(s.active & self.enable & needs_b & ~needs_sums),
-            self.reads_sums.eq(s.asks_sums & self.read_b.ready),
-            s.active.eq(self.busy & (s.total != 0)),
-            self.read_a.valid.eq(s.active & self.enable & needs_a),
-            self.read_b.valid.eq(s.asks_b | s.asks_sums),
+            s.asks_b.eq(s.needs_b & ~s.needs_sums),
+            self.read_a.valid.eq(self.asks & s.needs_a),
+            self.read_b.valid.eq(self.asks & (s.needs_b | s.needs_sums)),
             self.read_a.address.eq(s.a_now[3:]),
-            self.read_b.address.eq(Mux(needs_sums, s.d_now[3:], s.b_now[3:])),
-            s.has_a.eq(~needs_a | self.read_a.ready),
-            s.has_b.eq(~needs_b | (s.asks_b & self.read_b.ready)),
-            s.has_sums.eq(~needs_sums | (~s.uses_b & (self.read_b.ready | ~s.emit))),
+            self.read_b.address.eq(Mux(s.needs_sums, s.d_now[3:], s.b_now[3:])),
+            self.reads_sums.eq(self.asks & s.needs_sums & self.read_b.ready),
+            has_a.eq(~s.needs_a | self.read_a.ready),
+            has_b.eq(~s.needs_b | (~s.needs_sums & self.read_b.ready)),
+            has_sums.eq(~s.needs_sums | (~s.uses_b & (self.read_b.ready | ~s.emit))),
+            s.fire.eq(self.asks & self.fed & has_a & has_b & has_sums),
         ]
+        with m.If(~self.unsettled):
+            m.d.sync += s.settling.eq(0)
         with m.If(self.read_a.valid & self.read_a.ready):
-            m.d.sync += [s.a_known.eq(1), a_word.eq(s.a_now[3:])]
-        with m.If(s.asks_b & self.read_b.ready):
-            m.d.sync += [s.b_known.eq(1), b_word.eq(s.b_now[3:])]
-        with m.If(self.reads_sums):
-            m.d.sync += [s.b_known.eq(0), s.sums_known.eq(1), s.sums_word.eq(s.d_now[3:])]
-        with m.If(step.valid & step.keep):
-            m.d.sync += s.kept.eq(s.kept | (1 << s.slot))
+            m.d.sync += s.needs_a.eq(0)
+        with m.If(self.read_b.valid & self.read_b.ready):
+            # Behind sums the port shows B no more.
+            m.d.sync += s.needs_b.eq(s.needs_sums & s.uses_b)
 
     def _describe(self, m: Module, s: _Signals) -> None:
         """Describe the step for the stages that follow."""
-        op = self.operation
+        op, step, kinds = self.operation, self.step, s.kinds
         tail = op.tail
-        step = self.step
         m.d.comb += [
-            s.last.eq(s.row_last & (s.is_op[Op.ROTATE] | s.words_last) & s.phase_last),
-            step.valid.eq(s.active & self.enable & self.fed & s.has_a & s.has_b & s.has_sums),
-            step.first.eq((s.words == 0) & (s.phase == 0)),
+            s.last.eq(s.row_last & (kinds[Op.ROTATE] | s.words_last) & s.phase_last),
+            step.valid.eq(s.fire),
+            step.first.eq(s.first),
             step.emit.eq(s.emit),
-            step.begins.eq((s.rows == 0) & (s.words == 0) & (s.phase == 0)),
+            step.begins.eq(s.begins),
             step.held.eq(s.held),
-            step.slot.eq(s.slot),
+            step.slot.eq(s.b_now[3:]),
             step.keep.eq(s.buffers_b & ~s.held & ~s.zero),
-            step.accumulate.eq(s.is_op[Op.MATVEC] & tail.accumulate),
+            step.accumulate.eq(kinds[Op.MATVEC] & tail.accumulate),
             step.to_color.eq(tail.to_color),
             step.color.eq(tail.color),
             step.statistic.eq(tail.statistic),
             step.control.eq(op.control),
             step.last.eq(s.last),
             step.zero.eq(s.zero),
-            step.high.eq((s.phase == 0) & (s.is_op[Op.ROTATE] | tail.planes)),
+            step.high.eq((s.phase == 0) & (kinds[Op.ROTATE] | tail.planes)),
             step.a_place.eq(s.a_now[:3]),
             step.b_place.eq(s.b_now[:3]),
             step.d.eq(s.d_now),
             step.type.eq(tail.d_type),
+            step.writes.eq((~tail.to_color | kinds[Op.MOVE]) & (step.type != Type.NONE)),
         ]
-        m.d.comb += s.size_d.eq(4)
-        with m.Switch(op.op):
-            with m.Case(Op.ROTATE, Op.GATE):
-                m.d.comb += [step.type.eq(Type.INT16), s.size_d.eq(2)]
-            with m.Case(Op.EXPONENTIAL):
-                m.d.comb += [step.type.eq(Type.INT8), s.size_d.eq(1)]
-            with m.Case(Op.REQUANTIZE, Op.MOVE):
-                m.d.comb += s.size_d.eq(1 << tail.d_type.as_value())
-            with m.Case(Op.MATVEC):
-                m.d.comb += step.type.eq(Type.INT32)
-        typed = s.is_op[Op.REQUANTIZE] | s.is_op[Op.MOVE]
-        m.d.comb += s.size_a.eq(Mux(typed, 1 << tail.a_type.as_value(), 4))
+        with m.If(kinds[Op.ROTATE] | kinds[Op.GATE]):
+            m.d.comb += step.type.eq(Type.INT16)
+        with m.If(kinds[Op.EXPONENTIAL]):
+            m.d.comb += step.type.eq(Type.INT8)
+        with m.If(kinds[Op.MATVEC]):
+            m.d.comb += step.type.eq(Type.INT32)
 
     def _advance(self, m: Module, s: _Signals) -> None:
-        """Advance the loop counters and addresses after a step."""
-        op = self.operation
-        step = self.step
-        with m.If(step.valid):
-            m.d.sync += s.phase.eq(s.phase + 1)
+        """Find what follows a step: counters, addresses, and operands that have to be read."""
+        op, kinds = self.operation, s.kinds
+        matvec, rotate = kinds[Op.MATVEC], kinds[Op.ROTATE]
+        row_ends, to_second, to_third = (
+            Signal(name=name) for name in ("row_ends", "to_second", "to_third")
+        )
+        m.d.comb += [
+            row_ends.eq(s.phase_last & (~matvec | s.words_last)),
+            # High by high, high by low, low by high: only the first needs two words of memory.
+            to_second.eq(~s.phase_last & (s.phase == 0)),
+            to_third.eq(~s.phase_last & (s.phase == 1)),
+        ]
+        by = {n: Signal(ADDRESS_BITS, name=f"{n}_by") for n in "abd"}
+        new = {n: Signal(ADDRESS_BITS, name=f"{n}_new") for n in "abd"}
+        a_from, d_from = (Signal(ADDRESS_BITS, name=f"{n}_from") for n in "ad")
+        wraps = Signal()
+        m.d.comb += [
+            wraps.eq(s.phase_last & s.words_last & (matvec | rotate)),
+            a_from.eq(Mux(matvec & row_ends, s.a_row, s.a)),
+            d_from.eq(Mux(rotate & wraps, s.d_row, s.d)),
+            new["a"].eq(a_from + by["a"]),
+            new["b"].eq(Mux(wraps, op.b, s.b + by["b"])),
+            new["d"].eq(d_from + by["d"]),
+        ]
+        with m.If(matvec):
+            m.d.comb += [
+                by["a"].eq(
+                    Mux(s.phase_last, Mux(s.words_last, op.stride, 8), Mux(to_third, s.plane, 0))
+                ),
+                by["b"].eq(Mux(s.phase_last, 8, Mux(to_second, s.plane, 0))),
+                by["d"].eq(Mux(row_ends, 4, 0)),
+            ]
+        with m.Else():
+            m.d.comb += [
+                by["a"].eq(Mux(s.phase_last, s.size_a, 0)),
+                by["b"].eq(Mux(s.phase_last, 4, 0)),
+                by["d"].eq(
+                    Mux(
+                        s.phase_last,
+                        Mux(wraps, op.stride, s.size_d),
+                        op.inner << 1,
+                    )
+                ),
+            ]
+        zero, held, uses_b = (Signal(name=f"{n}_new") for n in ("zero", "held", "uses_b"))
+        m.d.comb += [
+            zero.eq(s.zero | (kinds[Op.EXPONENTIAL] & (s.elements == 1))),
+            held.eq(s.buffers_b & (~s.first_row | row_ends | to_third)),
+            uses_b.eq(s.reads_b & ~zero & ~held),
+        ]
+        with m.If(s.fire):
+            m.d.sync += [
+                s.begins.eq(s.begins & ~s.emit),
+                s.phase.eq(Mux(s.phase_last, 0, s.phase + 1)),
+                s.phase_last.eq(self._ends_phases(s)),
+                s.first.eq(row_ends),
+                s.first_row.eq(s.first_row & ~row_ends),
+                *(now.eq(new[n]) for n, now in (("a", s.a_now), ("b", s.b_now), ("d", s.d_now))),
+                s.zero.eq(zero),
+                s.held.eq(held),
+                s.uses_b.eq(uses_b),
+                # What the port shows is not read again.
+                s.needs_a.eq(~zero & ~s.no_a & ~((new["a"][3:] == s.a_now[3:]) & ~s.zero)),
+                s.needs_b.eq(uses_b & ~((new["b"][3:] == s.b_now[3:]) & s.uses_b)),
+            ]
             with m.If(s.phase_last):
                 m.d.sync += [
-                    s.phase.eq(0),
-                    s.words.eq(s.words + 1),
-                    s.a.eq(s.a + 8),
-                    s.b.eq(s.b + 8),
+                    s.a.eq(new["a"]),
+                    s.b.eq(new["b"]),
+                    s.words_left.eq(Mux(s.words_last, op.inner, s.words_left - 1)),
+                    s.words_last.eq(Mux(s.words_last, s.short, s.words_left == 2)),
                 ]
-                with m.If(~s.is_op[Op.MATVEC]):
-                    m.d.sync += [
-                        s.rows.eq(s.rows + 1),
-                        s.a.eq(s.a + s.size_a),
-                        s.b.eq(s.b + 4),
-                        s.d.eq(s.d + s.size_d),
-                    ]
-                with m.If(s.words_last):
-                    m.d.sync += s.words.eq(0)
-                    with m.If(s.is_op[Op.MATVEC]):
-                        m.d.sync += [
-                            s.rows.eq(s.rows + 1),
-                            s.a.eq(s.a_row + op.stride),
-                            s.a_row.eq(s.a_row + op.stride),
-                            s.b.eq(op.b),
-                            s.d.eq(s.d + s.size_d),
-                        ]
-                    with m.If(s.is_op[Op.ROTATE]):
-                        m.d.sync += [
-                            s.b.eq(op.b),
-                            s.d.eq(s.d_row + op.stride),
-                            s.d_row.eq(s.d_row + op.stride),
-                        ]
-        with m.If((step.valid & s.last) | self.empty):
+            with m.If(row_ends):
+                m.d.sync += [
+                    s.d.eq(new["d"]),
+                    s.a_row.eq(new["a"]),
+                    s.left.eq(s.left - 1),
+                    s.elements.eq(s.elements - 1),
+                    s.row_last.eq(s.left == 2),
+                ]
+            with m.If(wraps):
+                m.d.sync += s.d_row.eq(new["d"])
+            with m.If(s.last):
+                m.d.sync += self.busy.eq(0)
+        with m.If(self.reads_sums):
+            m.d.sync += s.has_sums.eq(1)
+        with m.If(s.fire & row_ends & s.d_now[2]):
+            m.d.sync += s.has_sums.eq(0)
+        with m.If(self.empty):
             m.d.sync += self.busy.eq(0)
+
+    def _ends_phases(self, s: _Signals) -> Any:
+        """Return whether the step after this one is the last pass over its word."""
+        two, three = s.kinds[Op.ROTATE], s.kinds[Op.MATVEC] & self.operation.tail.planes
+        return Mux(s.phase_last, ~(two | three), Mux(three, s.phase == 1, 1))
+
+    def _start(self, m: Module, s: _Signals) -> None:
+        """Begin an instruction with its first step."""
+        op = self.starting
+        tail = op.tail
+        is_op = {o: op.op == o for o in s.kinds}
+        matvec, rotate = is_op[Op.MATVEC], is_op[Op.ROTATE]
+        padded = Signal(16)
+        zero, no_a, reads_b, short = (
+            Signal(name=f"starting_{n}") for n in ("zero", "no_a", "reads_b", "short")
+        )
+        size_a = Signal(3, name="starting_size_a")
+        size_d = Signal(3, name="starting_size_d")
+        typed = is_op[Op.REQUANTIZE] | is_op[Op.MOVE]
+        m.d.comb += [
+            padded.eq((op.count + 7) & 0xFFF8),
+            zero.eq(matvec & (op.inner == 0)),
+            no_a.eq(is_op[Op.MOVE] & (tail.a_type == Type.NONE)),
+            reads_b.eq(matvec | rotate | (is_op[Op.REQUANTIZE] & tail.static_memory)),
+            short.eq((op.inner == 1) | zero | ~(matvec | rotate)),
+            size_a.eq(Mux(typed, 1 << tail.a_type.as_value(), 4)),
+            size_d.eq(4),
+        ]
+        with m.If(rotate | is_op[Op.GATE]):
+            m.d.comb += size_d.eq(2)
+        with m.If(is_op[Op.EXPONENTIAL]):
+            m.d.comb += size_d.eq(1)
+        with m.If(typed):
+            m.d.comb += size_d.eq(1 << tail.d_type.as_value())
         with m.If(self.start):
             m.d.sync += [
                 self.busy.eq(1),
-                s.rows.eq(0),
-                s.words.eq(0),
+                *(kind.eq(is_op[o]) for o, kind in s.kinds.items()),
+                s.none.eq(op.count == 0),
+                s.settling.eq(op.fence_pipe & self.unsettled),
+                s.left.eq(Mux(is_op[Op.EXPONENTIAL], padded, op.count)),
+                s.row_last.eq((op.count == 1) & ~is_op[Op.EXPONENTIAL]),
+                s.elements.eq(op.count),
+                s.words_left.eq(op.inner),
+                s.short.eq(short),
+                s.words_last.eq(short),
                 s.phase.eq(0),
-                s.a.eq(self.starting.a),
-                s.a_row.eq(self.starting.a),
-                s.b.eq(self.starting.b),
-                s.d.eq(self.starting.d),
-                s.d_row.eq(self.starting.d),
-                s.a_known.eq(0),
-                s.b_known.eq(0),
-                s.sums_known.eq(0),
-                s.kept.eq(0),
+                s.phase_last.eq(~(rotate | (matvec & tail.planes))),
+                s.first.eq(1),
+                s.first_row.eq(1),
+                s.begins.eq(1),
+                s.zero.eq(zero),
+                s.no_a.eq(no_a),
+                s.reads_b.eq(reads_b),
+                s.buffers_b.eq(
+                    matvec & (op.inner <= Mux(tail.planes, HELD_WORDS // 2, HELD_WORDS))
+                ),
+                s.held.eq(0),
+                s.uses_b.eq(reads_b & ~zero),
+                s.needs_a.eq(~no_a & ~zero),
+                s.needs_b.eq(reads_b & ~zero),
+                s.has_sums.eq(0),
+                *(now.eq(op.a) for now in (s.a, s.a_row, s.a_now)),
+                *(now.eq(op.b) for now in (s.b, s.b_now)),
+                *(now.eq(op.d) for now in (s.d, s.d_row, s.d_now)),
+                s.size_a.eq(size_a),
+                s.size_d.eq(size_d),
+                s.plane.eq(op.inner << 3),
             ]

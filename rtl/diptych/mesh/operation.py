@@ -34,6 +34,9 @@ class VectorOperation(data.StructLayout):
         ``R[dynamic]``.
     control : 1 bit
         The last wavelet carries the control bit.
+    fence_pipe, fence_receive, fence_transmit : 1 bit
+        The vector pipe reads no operand before its earlier results are in memory; before the
+        receiver, the transmitter has nothing to do.
     tail : :class:`.Tail`
         The last word of the instruction.
     """
@@ -52,6 +55,9 @@ class VectorOperation(data.StructLayout):
                 "offset": signed(32),
                 "dynamic": ScaleWord,
                 "control": 1,
+                "fence_pipe": 1,
+                "fence_receive": 1,
+                "fence_transmit": 1,
                 "tail": Tail(),
             }
         )

@@ -66,6 +66,13 @@ class _Signals:
         # ``coming`` becomes the current instruction.
         self.load = Signal()
         self.coming = Signal(VectorOperation())
+        # Elements that wavelets are added to: read ahead, their number, the next read.
+        self.ahead = [Signal(16, name=f"ahead_{n}", reset_less=True) for n in range(3)]
+        self.partners = Signal(2)
+        self.partner_address = Signal(ADDRESS_BITS)
+        self.asks_partner, self.partner_granted = (
+            Signal(name=name) for name in ("asks_partner", "partner_granted")
+        )
         # The scale word of the element.
         self.word = Signal(32)
         # Elements that are stored unchanged skip the stages, but overtake no earlier element.
@@ -82,8 +89,9 @@ class _Signals:
 class Receiver(wiring.Component):
     """Executes RECEIVE (:class:`.Op`), with a queue of two instructions.
 
-    A wavelet per cycle, unless the read of its scale word or of its addend waits for the SRAM. An
-    element is in memory 6 cycles after its wavelet was taken, or 3 if it is stored unchanged;
+    A wavelet per cycle, unless the read of its scale word or of its addend waits for the SRAM;
+    both are read ahead, addends when the elements of the instruction before are in memory. An
+    element is in memory 7 cycles after its wavelet was taken, or 4 if it is stored unchanged;
     the statistics of the instruction are valid 2 cycles later. An unchanged element waits while
     the vector pipe writes.
 
@@ -101,7 +109,7 @@ class Receiver(wiring.Component):
     color : :py:`Out(5)`
         Color of the instruction.
     value : :py:`In(signed(32))`
-        The wavelet that was taken two cycles ago.
+        The wavelet that was taken three cycles ago.
     pop : :py:`Out(1)`
         The wavelet is taken.
     read, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
@@ -204,8 +212,6 @@ class Receiver(wiring.Component):
             has_word.eq(~with_words | (held != 0)),
             used_pair.eq(self.pop & with_words & half),
         ]
-        accumulates = s.now.tail.accumulate
-        operand = Signal()
         fetch = Signal()
         take = Signal()
         m.d.comb += [
@@ -218,11 +224,11 @@ class Receiver(wiring.Component):
                 & self.waiting.bit_select(s.now.tail.color, 1)
                 & has_word
             ),
-            operand.eq(take & accumulates),
-            fetch.eq(s.active & with_words & ~operand & (held + fetching < 2)),
-            self.read.valid.eq(operand | fetch),
-            self.read.address.eq(Mux(operand, s.address[3:], next_pair)),
-            self.pop.eq(take & (~accumulates | self.read.ready)),
+            fetch.eq(s.active & with_words & (held + fetching < 2)),
+            self.read.valid.eq(fetch | s.asks_partner),
+            self.read.address.eq(Mux(fetch, next_pair, s.partner_address[3:])),
+            s.partner_granted.eq(s.asks_partner & ~fetch & self.read.ready),
+            self.pop.eq(take & (~s.now.tail.accumulate | (s.partners != 0))),
         ]
         m.d.sync += fetching.eq(fetch & self.read.ready)
         with m.If(fetch & self.read.ready):
@@ -252,22 +258,66 @@ class Receiver(wiring.Component):
                 s.left.eq(s.coming.count),
                 s.index.eq(0),
             ]
+        self._fetch_partners(m, s)
+
+    def _fetch_partners(self, m: Module, s: _Signals) -> None:
+        """Read the elements that wavelets are added to, a few ahead."""
+        left = Signal(16, name="partners_left")
+        settled, comes = Signal(), Signal(name="partner_comes")
+        place = Signal(2, name="partner_place")
+        m.d.comb += s.asks_partner.eq(
+            s.active
+            & s.now.tail.accumulate
+            & settled
+            & (left != 0)
+            & (s.partners + comes < len(s.ahead))
+        )
+        m.d.sync += [
+            comes.eq(s.partner_granted),
+            s.partners.eq(s.partners + comes - (self.pop & s.now.tail.accumulate)),
+            # Elements of the instruction before are in memory.
+            settled.eq(settled | ~s.under_way),
+        ]
+        partner = self.read.data.word_select(place, 16)
+        takes = self.pop
+        for n, word in enumerate(s.ahead):
+            behind = s.ahead[n + 1] if n + 1 < len(s.ahead) else partner
+            with m.If(takes):
+                m.d.sync += word.eq(Mux(s.partners > n + 1, behind, partner))
+            with m.Elif(s.partners <= n):
+                m.d.sync += word.eq(partner)
+        with m.If(s.partner_granted):
+            m.d.sync += [
+                place.eq(s.partner_address[1:3]),
+                s.partner_address.eq(s.partner_address + s.now.stride),
+                left.eq(left - 1),
+            ]
+        with m.If(s.load):
+            m.d.sync += [
+                settled.eq(~s.under_way & ~self.pop),
+                comes.eq(0),
+                s.partners.eq(0),
+                s.partner_address.eq(s.coming.d),
+                left.eq(s.coming.count),
+            ]
 
     def _requantize(self, m: Module, s: _Signals) -> None:
         """Take an element through its stages: requantize it, add its partner from memory."""
         accumulates = s.now.tail.accumulate
         # --- an element on its way: taken, combined, multiplied, rounded, added, measured ---
         taken = Signal(Tag())
-        coming = Signal(Tag())
-        scales = [Signal(Scales(), name=name, reset_less=True) for name in ("coming", "scales")]
+        coming = [Signal(Tag(), name=f"coming_{n}") for n in range(2)]
+        scales = [Signal(Scales(), name=f"scales_{n}", reset_less=True) for n in range(3)]
+        # Of the element in each of these stages, and in the four behind them.
+        partner = [Signal(signed(16), name=f"partner_{n}", reset_less=True) for n in range(6)]
         now = s.now
         m.submodules.values = values = WordQueue()
         m.d.comb += [
             s.overtakes.eq(
-                s.keeps & Cat(tag.valid & ~tag.kept for tag in (coming, *s.tags[:2])).any()
+                s.keeps & Cat(tag.valid & ~tag.kept for tag in (*coming, s.tags[0])).any()
             ),
             s.stays.eq(s.tags[4].valid & s.tags[4].kept & self.write_waits),
-            s.under_way.eq(Cat(tag.valid for tag in (coming, *s.tags)).any()),
+            s.under_way.eq(Cat(tag.valid for tag in (*coming, *s.tags)).any()),
             taken.valid.eq(self.pop),
             taken.kept.eq(s.keeps),
             taken.last.eq(s.left == 1),
@@ -280,43 +330,35 @@ class Receiver(wiring.Component):
             taken.shift.eq(s.now.inner),
             taken.offset.eq(s.now.offset - s.index),
         ]
-        # The wavelet comes two cycles after the pop, and waits while the element does.
-        comes = Signal()
-        fetched = Signal()
+        # The wavelet comes three cycles after the pop, and waits while the element does.
+        came = [Signal(name=f"came_{n}") for n in range(2)]
         value = values.oldest.as_signed()
-        m.d.sync += [comes.eq(self.pop), values.comes.eq(comes), fetched.eq(self.pop)]
+        m.d.sync += [came[0].eq(self.pop), came[1].eq(came[0]), values.comes.eq(came[1])]
         m.d.comb += [values.word.eq(self.value), values.take.eq(s.tags[0].valid & ~s.stays)]
-        # The partner was read when the wavelet was taken.
-        partner = [Signal(signed(16), name=f"partner_{n}", reset_less=True) for n in range(5)]
-        read = Signal(signed(16), reset_less=True)
-        m.d.comb += partner[0].eq(
-            Mux(fetched, self.read.data.word_select(coming.address[1:3], 16).as_signed(), read)
-        )
-        m.d.sync += read.eq(partner[0])
+        stages = (taken, *coming, *s.tags)
         with m.If(~s.stays):
             m.d.sync += [
-                coming.eq(taken),
-                s.tags[0].eq(coming),
+                *(behind.eq(before) for before, behind in pairwise(stages)),
                 scales[0].eq(Cat(s.word[:22], now.dynamic, now.tail.bits)),
-                scales[1].eq(scales[0]),
+                *(behind.eq(before) for before, behind in pairwise(scales)),
+                partner[0].eq(s.ahead[0]),
                 *(behind.eq(before) for before, behind in pairwise(partner)),
-                *(behind.eq(before) for before, behind in pairwise(s.tags)),
             ]
             with m.If(s.tags[0].kept):
                 m.d.sync += s.tags[1].valid.eq(0)
         m.d.comb += [
             s.requantizer.enable.eq(Cat(tag.valid for tag in s.tags[:3]).any() & ~s.stays),
             s.requantizer.value.eq(value),
-            s.requantizer.word.eq(scales[1].word),
-            s.requantizer.dynamic.eq(scales[1].dynamic),
-            s.requantizer.bits.eq(scales[1].bits),
+            s.requantizer.word.eq(scales[2].word),
+            s.requantizer.dynamic.eq(scales[2].dynamic),
+            s.requantizer.bits.eq(scales[2].bits),
         ]
 
         done_tag, result = s.tags[3], s.requantizer.result
         total = Signal(signed(33))
         stored = Signal(signed(32))
         m.d.comb += [
-            total.eq(result + Mux(done_tag.accumulate, partner[4], 0)),
+            total.eq(result + Mux(done_tag.accumulate, partner[5], 0)),
             stored.eq(
                 Mux(
                     done_tag.accumulate,

@@ -6,7 +6,7 @@ from amaranth.lib import data
 
 from diptych.arith.functions import Function as ScaleFunctions
 from diptych.arith.functions import ScaleFunction
-from diptych.arith.scale import ScaleWord, combine
+from diptych.arith.scale import ScaleWord, combined
 
 from .core_signals import CoreSignals
 from .isa import Function
@@ -26,35 +26,54 @@ SCALE_FUNCTIONS = {
 def execute_scalar(m: Module, s: CoreSignals) -> None:
     """Execute the scalar instruction that the core has issued.
 
-    LOAD takes 2 cycles, TAKE 3 and the scale functions 4; others take one, or wait for the SRAM, a credit
-    or a wavelet.
+    STORE, MULTIPLY and COMBINE take 2 cycles, TAKE 3, LOAD 4 and the scale functions 5; others
+    take one, or wait for a credit. All wait for the SRAM, or for a wavelet.
     """
     imm = Signal(signed(32))
     moved = Signal(32)
-    phase = Signal(2)
+    phase = Signal(3)
+    # Registers between the cycles of an instruction: an address or an operand, a product.
+    address, product = (Signal(32, name=name, reset_less=True) for name in ("address", "product"))
+    combines = s.instruction.function == Function.COMBINE
+    factor = Mux(combines, s.b[:16], imm[:16])
+    word = combined(
+        m, product, data.View(ScaleWord, s.a[:22]).shift, data.View(ScaleWord, s.b[:22]).shift
+    )
+    # Borrows of ``a - (b + imm)`` in two parts, of which none waits for the other.
+    wide_difference, wide_sum = Signal(34), Signal(33)
     m.d.comb += [
         imm.eq(s.instruction.tail),
         moved.eq(s.a + imm),
-        s.scale.value.eq(moved),
-        s.sram.scalar.address.eq(moved[3:]),
-        s.sram.scalar_write.address.eq(moved[3:]),
+        wide_sum.eq(s.b + imm.as_unsigned()),
+        wide_difference.eq(s.a - s.b - imm.as_unsigned()),
+        s.scale.value.eq(address),
+        s.sram.scalar.address.eq(address[3:]),
+        s.sram.scalar_write.address.eq(address[3:]),
         s.sram.scalar_write.data.eq(Cat(s.b, s.b)),
-        s.sram.scalar_write.mask.eq(Mux(moved[2], 0xF0, 0x0F)),
+        s.sram.scalar_write.mask.eq(Mux(address[2], 0xF0, 0x0F)),
         s.tasks.activate.task.eq(imm),
         s.tasks.block.task.eq(imm),
         s.tasks.unblock.task.eq(imm),
     ]
+    m.d.sync += [address.eq(moved), product.eq(s.a[:16] * factor)]
+
+    def takes(cycles: int) -> None:
+        """Complete in the last of some cycles."""
+        m.d.comb += [s.done.eq(phase == cycles - 1), s.writes.eq(s.done)]
+        m.d.sync += phase.eq(Mux(s.done, 0, phase + 1))
+
     with m.If(s.go & ~s.is_vector):
         m.d.comb += [s.done.eq(1), s.writes.eq(1)]
         with m.Switch(s.instruction.function):
             with m.Case(Function.END):
                 m.d.comb += [s.ends.eq(1), s.writes.eq(0)]
             with m.Case(Function.ADD):
-                m.d.comb += s.result.eq(moved + s.b)
+                m.d.comb += s.result.eq(s.a + imm + s.b)
             with m.Case(Function.SUBTRACT):
-                m.d.comb += s.result.eq(moved - s.b)
+                m.d.comb += s.result.eq(s.a + imm - s.b)
             with m.Case(Function.MULTIPLY):
-                m.d.comb += s.result.eq(s.a[:16] * imm[:16] + s.b)
+                takes(2)
+                m.d.comb += s.result.eq(product + s.b)
             with m.Case(Function.AND):
                 m.d.comb += s.result.eq(s.a & (s.b | imm))
             with m.Case(Function.SHIFT_LEFT):
@@ -62,35 +81,40 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
             with m.Case(Function.SHIFT_RIGHT):
                 m.d.comb += s.result.eq(s.a >> imm[:5])
             with m.Case(Function.LESS_THAN):
-                m.d.comb += s.result.eq(s.a < (s.b + imm)[:32])
+                # Negative, with what the sum is wrapped by added.
+                carry, borrow = wide_sum[32], wide_difference[32:]
+                m.d.comb += s.result.eq(Mux(carry, borrow == 2, borrow != 0))
             with m.Case(Function.SELECT):
                 m.d.comb += s.result.eq(Mux(s.chosen.any(), moved, s.b))
             with m.Case(Function.LOAD):
                 m.d.comb += [
-                    s.sram.scalar.valid.eq(phase == 0),
-                    s.done.eq(phase == 1),
+                    s.sram.scalar.valid.eq(phase == 1),
+                    s.done.eq(phase == 3),
                     s.writes.eq(s.done),
-                    s.result.eq(s.sram.scalar.data.word_select(moved[2], 32)),
+                    s.result.eq(product),
                 ]
-                m.d.sync += phase.eq((phase == 0) & s.sram.scalar.ready)
+                m.d.sync += phase.eq(Mux(s.done, 0, phase + 1))
+                with m.If((phase == 1) & ~s.sram.scalar.ready):
+                    m.d.sync += phase.eq(1)
+                with m.If(phase == 2):
+                    m.d.sync += product.eq(s.sram.scalar.data.word_select(address[2], 32))
             with m.Case(Function.STORE):
                 m.d.comb += [
-                    s.sram.scalar_write.valid.eq(1),
-                    s.done.eq(s.sram.scalar_write.ready),
+                    s.sram.scalar_write.valid.eq(phase == 1),
+                    s.done.eq(s.sram.scalar_write.valid & s.sram.scalar_write.ready),
                     s.writes.eq(0),
                 ]
+                m.d.sync += phase.eq(~s.done)
             for function, select in SCALE_FUNCTIONS.items():
                 with m.Case(function):
+                    takes(ScaleFunction.latency + 2)
                     m.d.comb += [
                         s.scale.enable.eq(1),
                         s.scale.select.eq(select),
-                        s.done.eq(phase == ScaleFunction.latency),
-                        s.writes.eq(s.done),
                         s.result.eq(s.scale.word.as_value()),
                     ]
-                    m.d.sync += phase.eq(Mux(s.done, 0, phase + 1))
             with m.Case(Function.COMBINE):
-                word = combine(m, data.View(ScaleWord, s.a[:22]), data.View(ScaleWord, s.b[:22]))
+                takes(2)
                 m.d.comb += s.result.eq(word.as_value())
             with m.Case(Function.SEND):
                 m.d.comb += [
@@ -110,9 +134,7 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
                 ]
                 m.d.sync += phase.eq(Mux(phase == 0, s.take, Mux(s.done, 0, 2)))
             with m.Case(Function.BRANCH):
-                m.d.comb += s.writes.eq(0)
-                with m.If(s.a.any()):
-                    m.d.comb += s.next_pc.eq(imm)
+                m.d.comb += [s.writes.eq(0), s.branches.eq(s.a.any())]
             with m.Case(Function.ACTIVATE):
                 m.d.comb += [s.tasks.activate.valid.eq(1), s.writes.eq(0)]
             with m.Case(Function.BLOCK):

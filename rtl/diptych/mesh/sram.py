@@ -132,35 +132,30 @@ class Sram(wiring.Component):
         # --- two reads, of different banks ---
         bank_addresses = [Signal(ADDRESS_BITS - 2, name=f"address_{bank}") for bank in range(BANKS)]
         bank_reads = Signal(BANKS)
-        used = Const(0, BANKS)
-        full = Const(0, 1)
-        one = Const(0, 1)
-        grants = []
-        for name in self.READERS:
+        grants: list[Signal] = []
+        # Reads granted to the ports before: one or two, two.
+        one, two = Const(0, 1), Const(0, 1)
+        for number, name in enumerate(self.READERS):
             port = getattr(self, name)
-            wanted = Signal(BANKS, name=f"{name}_bank")
             granted = Signal(name=f"{name}_granted")
+            clashes = Signal(max(1, number), name=f"{name}_clashes")
+            for bit, (other, grant) in enumerate(zip(self.READERS, grants, strict=False)):
+                same = getattr(self, other).address[:2] == port.address[:2]
+                m.d.comb += clashes[bit].eq(grant & same)
             m.d.comb += [
-                wanted.eq(1 << port.address[:2]),
-                port.ready.eq(~full & ~(used & wanted).any()),
+                port.ready.eq(~two & ~clashes.any()),
                 granted.eq(port.valid & port.ready),
             ]
-            used_now = Signal(BANKS, name=f"{name}_used")
-            one_now = Signal(name=f"{name}_one")
-            full_now = Signal(name=f"{name}_full")
-            m.d.comb += [
-                used_now.eq(used | Mux(granted, wanted, 0)),
-                one_now.eq(one | granted),
-                full_now.eq(full | (one & granted)),
-            ]
-            used, one, full = used_now, one_now, full_now
-            for bank in range(BANKS):
-                with m.If(granted & wanted[bank]):
-                    m.d.comb += bank_addresses[bank].eq(port.address[2:])
+            one_now, two_now = Signal(name=f"{name}_one"), Signal(name=f"{name}_two")
+            m.d.comb += [one_now.eq(one | granted), two_now.eq(two | (one & granted))]
+            one, two = one_now, two_now
             grants.append(granted)
-        m.d.comb += bank_reads.eq(used)
+            # In the order of the ports, as at most one is granted a bank.
+            for bank in range(BANKS):
+                with m.If(granted & (port.address[:2] == bank)):
+                    m.d.comb += [bank_addresses[bank].eq(port.address[2:]), bank_reads[bank].eq(1)]
         with m.If(one):
-            m.d.sync += self.count_sram_read.eq(self.count_sram_read + Mux(full, 16, 8))
+            m.d.sync += self.count_sram_read.eq(self.count_sram_read + Mux(two, 16, 8))
 
         rows = self.size // (WORD_BITS // 8) // BANKS
         outputs = []

@@ -32,7 +32,8 @@ class TaskScheduler(wiring.Component):
     load_activation, activate, block, unblock : :py:`In(Activation())`
         Activates a task (from the loader, from an instruction), blocks it, unblocks it.
     waiting, controls : :py:`In(colors)`
-        A bit per color: a wavelet is in the buffer; it is a control wavelet.
+        A bit per color: a wavelet is in the buffer; it is a control wavelet. Calls a task in the
+        next cycle.
     ready, task, pc : :py:`Out(1)`, :py:`Out(3)`, :py:`Out(16)`
         A task is ready; its number; its first instruction.
     start : :py:`In(1)`
@@ -86,11 +87,10 @@ class TaskScheduler(wiring.Component):
         ready = Signal(TASKS)
         first = Signal(TASKS)
         called = Signal(TASKS)
-        with m.If(bound.any()):
-            calls = [self.waiting & ~self.controls, self.waiting & self.controls]
-            for task in range(TASKS):
-                call = Mux(by_control[task], calls[1], calls[0]).bit_select(colors[task], 1)
-                m.d.comb += called[task].eq(bound[task] & call)
+        calls = [self.waiting & ~self.controls, self.waiting & self.controls]
+        for task in range(TASKS):
+            call = Mux(by_control[task], calls[1], calls[0]).bit_select(colors[task], 1)
+            m.d.sync += called[task].eq(bound[task] & call)
         m.d.comb += [
             ready.eq((active | called) & ~blocked),
             first.eq(ready & (~ready + 1)),

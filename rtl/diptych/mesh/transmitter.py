@@ -7,7 +7,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .fabric import COLOR_BITS, Wavelet
+from .fabric import COLOR_BITS, DATA_BITS, Wavelet
 from .operation import ADDRESS_BITS, VectorOperation
 from .sram import ReadPort
 
@@ -56,28 +56,36 @@ class Transmitter(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        now, after = Signal(Span()), Signal(Span())
-        active, queued = Signal(), Signal()
-        # The read port shows the word at the address.
-        shown = Signal()
-        sends, last, ends, word_ends = Signal(), Signal(), Signal(), Signal()
+        now, after = Signal(Span(), name="now"), Signal(Span(), name="after")
+        active, queued = Signal(name="active"), Signal(name="queued")
+        # The read port shows the word at the address; its second half is kept, so that the next
+        # word may be read.
+        shown, kept = Signal(name="shown"), Signal(name="kept")
+        second = Signal(DATA_BITS, reset_less=True)
+        sends, last, ends = Signal(name="sends"), Signal(name="last"), Signal(name="ends")
+        half = now.address[2]
         m.d.comb += [
             self.busy.eq(active | queued),
             self.i.ready.eq(~queued),
-            self.o.valid.eq(active & shown & (now.left != 0)),
-            self.o.payload.data.eq(self.read.data.word_select(now.address[2], 32)),
+            self.o.valid.eq(active & (shown | kept) & (now.left != 0)),
+            self.o.payload.data.eq(Mux(kept, second, self.read.data.word_select(half, DATA_BITS))),
             self.o.payload.color.eq(now.color),
             sends.eq(self.o.valid & self.o.ready),
             last.eq(now.left == 1),
             ends.eq(active & ((now.left == 0) | (sends & last))),
-            word_ends.eq(sends & now.address[2]),
-            self.read.valid.eq(active & (now.left != 0) & ~(sends & last) & (~shown | word_ends)),
-            self.read.address.eq(now.address[3:] + shown),
+            # While the second half is kept, the word behind it.
+            self.read.valid.eq(active & ~shown & (now.left > kept)),
+            self.read.address.eq(now.address[3:] + kept),
         ]
-        m.d.sync += shown.eq((self.read.valid & self.read.ready) | (shown & ~word_ends))
+        m.d.sync += [
+            shown.eq((self.read.valid & self.read.ready) | (shown & (kept | ~sends))),
+            kept.eq(Mux(kept, ~sends, sends & ~half)),
+        ]
+        with m.If(~kept):
+            m.d.sync += second.eq(self.read.data[DATA_BITS:])
         with m.If(sends):
             m.d.sync += [now.address.eq(now.address + 4), now.left.eq(now.left - 1)]
-        load, coming = Signal(), Signal(Span())
+        load, coming = Signal(name="load"), Signal(Span(), name="coming")
         m.d.comb += load.eq((~active | ends) & (queued | self.i.valid))
         m.d.comb += [
             coming.address.eq(Mux(queued, after.address, self.i.payload.a)),
@@ -85,7 +93,7 @@ class Transmitter(wiring.Component):
             coming.color.eq(Mux(queued, after.color, self.i.payload.tail.color)),
         ]
         with m.If(ends):
-            m.d.sync += [active.eq(0), shown.eq(0)]
+            m.d.sync += [active.eq(0), shown.eq(0), kept.eq(0)]
         with m.If(load):
             m.d.sync += [now.eq(coming), active.eq(1), queued.eq(0)]
         with m.Elif(self.i.valid & self.i.ready):

@@ -4,34 +4,67 @@
 from itertools import pairwise
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import memory, stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from diptych.arith.dot import Dot8
 from diptych.arith.exponential import Exponential
 from diptych.arith.requantize import Requantizer
 from diptych.arith.rope import Rotate, planes
+from diptych.arith.scale import ScaleWord
 from diptych.arith.silu import SiluGate
+from diptych.stream_buffer import StreamBuffer
 
 from .fabric import Wavelet
 from .isa import Op, Type
 from .operand_sequencer import HELD_WORDS, OperandSequencer, Step
-from .operation import VectorOperation
+from .operation import ADDRESS_BITS, VectorOperation
 from .sram import ReadPort, WritePort
 from .word_queue import WordQueue
 
 __all__ = ["VectorPipe"]
 
 STAGES = {
-    Op.MATVEC: 1 + Dot8.latency,
-    Op.REQUANTIZE: 1 + Requantizer.latency,
-    Op.ROTATE: 1 + Rotate.latency,
-    Op.EXPONENTIAL: 1 + Exponential.latency,
-    Op.GATE: 1 + SiluGate.latency,
-    Op.MOVE: 2,
+    Op.MATVEC: 2 + Dot8.latency,
+    Op.REQUANTIZE: 2 + Requantizer.latency,
+    Op.ROTATE: 2 + Rotate.latency,
+    Op.EXPONENTIAL: 2 + Exponential.latency,
+    Op.GATE: 2 + SiluGate.latency,
+    Op.MOVE: 3,
 }
-"""Cycles from the read of an element's operands to its result."""
+"""Cycles from the read of an element's operands to its result, which leaves a cycle later."""
+
+
+class Result(data.StructLayout):
+    """A result that leaves the pipe.
+
+    Members
+    -------
+    value : 32 bits, signed
+        The result.
+    d, type, color, control : 16 bits, :class:`.Type`, 5 bits, 1 bit
+        Address, type in memory, color, control bit.
+    writes, sends : 1 bit
+        It goes to memory; to the color.
+    begins, ends : 1 bit
+        It is the first one of its instruction; the last.
+    statistic, signed_maximum, adds : 1 bit
+        The instruction has a statistic; which is the maximum, or the sum.
+    """
+
+    def __init__(self) -> None:
+        flags = ("writes", "sends", "begins", "ends", "statistic", "signed_maximum", "adds")
+        super().__init__(
+            {
+                "value": signed(32),
+                "d": ADDRESS_BITS,
+                "type": Type,
+                "color": 5,
+                "control": 1,
+                **dict.fromkeys(flags, 1),
+            }
+        )
 
 
 class _Signals:
@@ -44,11 +77,17 @@ class _Signals:
         self.rotate = Rotate()
         self.exponential = Exponential()
         self.gate = SiluGate()
-        self.now = Signal(VectorOperation())
+        self.results: Any = StreamBuffer(Result())
+        # The instruction whose steps are made, and the one behind it.
+        self.now, self.queue = Signal(VectorOperation()), Signal(VectorOperation())
+        self.queued = Signal()
+        self.kinds = {op: Signal(name=f"now_{op.name.lower()}") for op in STAGES}
         # The step in each stage.
         self.tags = [Signal(Step(), name=f"tag_{n}") for n in range(max(STAGES.values()) + 1)]
         self.enable = Signal()
         self.travelling = Signal()
+        # Results that have not left are in the buffer.
+        self.unsettled = Signal()
         # Result of MOVE.
         self.joined = Signal(signed(32))
         # Two sums that results are added to.
@@ -56,21 +95,26 @@ class _Signals:
         # The step that ends, and its result.
         self.out = Signal(Step())
         self.value = Signal(signed(32))
-        self.leaves = Signal()
 
 
 class VectorPipe(wiring.Component):
     """Executes all vector instructions (:class:`.Op`) except RECEIVE and TRANSMIT.
 
-    A step per cycle. The next instruction is taken in the cycle after the last step, if it is of
-    the same kind and not empty, and otherwise when the last result has left; its first step comes
-    a cycle later. The latency from the read of the operands to the result is given by
-    :data:`STAGES`. The whole pipe stalls while its result cannot be sent or written.
+    A step per cycle. An instruction starts when it is issued, or waits in a queue of one until the
+    steps of the one before it are made: if it is of the same kind, not empty and without a fence it
+    starts in the cycle after the last step, and otherwise when no step is under way in the stages.
+    Its first step comes a cycle later; with ``fence_pipe`` not before the cycle after the last result has left. The
+    latency from the read of the operands to the result is given by :data:`STAGES`. The whole pipe
+    stalls while two results cannot be sent or written.
 
     Members
     -------
     i : :py:`In(stream.Signature(VectorOperation()))`
-        Instructions.
+        Instructions; ``ready`` is a register.
+    receiving, transmitting : :py:`In(1)`
+        The receiver, the transmitter has something to do: an instruction with their fences waits.
+    holds_receive, holds_transmit : :py:`Out(1)`
+        An instruction with such a fence waits: nothing must be issued that it would wait for.
     read_a, read_b, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
         Ports of the SRAM.
     write_waits : :py:`Out(1)`
@@ -78,12 +122,10 @@ class VectorPipe(wiring.Component):
     o : :py:`Out(stream.Signature(Wavelet()))`
         Results that are sent on a color.
     color, waiting, value, pop : :py:`Out(5)`, :py:`In(1)`, :py:`In(signed(32))`, :py:`Out(1)`
-        Color of the operand; its wavelet may be taken; the wavelet taken two cycles ago; it is
+        Color of the operand; its wavelet may be taken; the wavelet taken three cycles ago; it is
         taken.
-    asks : :py:`Out(1)`
-        An operand is a wavelet.
     busy : :py:`Out(1)`
-        An instruction is active.
+        An instruction is active or queued, or a result has not left.
     statistic_valid, statistic : :py:`Out(1)`, :py:`Out(32)`
         Statistic of the instruction that ends in this cycle.
     steps : :py:`Out(1)`
@@ -95,7 +137,7 @@ class VectorPipe(wiring.Component):
     blocked : :py:`Out(1)`
         The result cannot be sent or written.
     macs : :py:`Out(4)`
-        Products of the step in stage 1.
+        Products of the step in stage 2.
     """
 
     i: stream.Interface
@@ -108,7 +150,10 @@ class VectorPipe(wiring.Component):
     waiting: Signal
     value: Signal
     pop: Signal
-    asks: Signal
+    receiving: Signal
+    transmitting: Signal
+    holds_receive: Signal
+    holds_transmit: Signal
     busy: Signal
     statistic_valid: Signal
     statistic: Signal
@@ -131,7 +176,10 @@ class VectorPipe(wiring.Component):
                 "waiting": In(1),
                 "value": In(signed(32)),
                 "pop": Out(1),
-                "asks": Out(1),
+                "receiving": In(1),
+                "transmitting": In(1),
+                "holds_receive": Out(1),
+                "holds_transmit": Out(1),
                 "busy": Out(1),
                 "statistic_valid": Out(1),
                 "statistic": Out(32),
@@ -162,108 +210,166 @@ class VectorPipe(wiring.Component):
         m.submodules.rotate = s.rotate
         m.submodules.exponential = s.exponential
         m.submodules.gate = s.gate
+        m.submodules.results = s.results
         wiring.connect(m, wiring.flipped(self.read_a), s.steps.read_a)
         wiring.connect(m, wiring.flipped(self.read_b), s.steps.read_b)
+        self._start(m, s)
 
-        # --- instructions ---
+        asks, joins = Signal(), Signal()
         m.d.comb += [
+            *(kind.eq(s.now.op == op) for op, kind in s.kinds.items()),
+            s.enable.eq(s.results.i.ready),
             s.travelling.eq(Cat(tag.valid for tag in s.tags[1:]).any()),
-            self.busy.eq(s.steps.busy | s.travelling),
-            # Stage 1 uses the instruction: operands of earlier steps must have left it.
-            self.i.ready.eq(
-                ~s.steps.busy
-                & (
-                    ~s.travelling
-                    | (s.enable & (self.i.payload.op == s.now.op) & (self.i.payload.count != 0))
-                )
-            ),
+            s.unsettled.eq(s.results.o.valid | ~s.results.i.ready),
+            self.busy.eq(s.queued | s.steps.busy | s.travelling | s.unsettled),
             s.steps.operation.eq(s.now),
-            s.steps.start.eq(self.i.valid & self.i.ready),
-            s.steps.starting.eq(self.i.payload),
             s.steps.enable.eq(s.enable),
+            s.steps.unsettled.eq(s.unsettled),
+            asks.eq(s.steps.asks),
+            joins.eq((s.now.op == Op.MOVE) & s.now.tail.accumulate),
             self.steps.eq(s.steps.step.valid),
-            self.starved.eq(
-                s.steps.busy & s.enable & s.steps.fed & ~s.steps.step.valid & ~s.steps.empty
-            ),
-            self.unfed.eq(s.steps.busy & s.enable & ~s.steps.fed & ~s.steps.empty),
-            self.asks.eq(s.steps.busy & (s.now.op == Op.MOVE) & s.now.tail.accumulate),
+            self.starved.eq(asks & s.steps.fed & ~s.steps.step.valid),
+            self.unfed.eq(asks & ~s.steps.fed),
             self.color.eq(s.now.tail.bits),
-            self.pop.eq(self.asks & s.steps.step.valid),
-            s.steps.fed.eq(~self.asks | self.waiting),
+            self.pop.eq(joins & s.steps.step.valid),
+            s.steps.fed.eq(~joins | self.waiting),
             s.tags[0].eq(s.steps.step),
         ]
-        with m.If(s.steps.start):
-            m.d.sync += s.now.eq(self.i.payload)
         with m.If(s.enable & (s.steps.step.valid | s.travelling)):
-            for before, behind in pairwise(s.tags):
-                m.d.sync += behind.eq(before)
+            for stage, (before, behind) in enumerate(pairwise(s.tags)):
+                ends = Cat(s.kinds[op] for op, last in STAGES.items() if last == stage).any()
+                m.d.sync += [behind.eq(before), behind.valid.eq(before.valid & ~ends)]
+
+    def _start(self, m: Module, s: _Signals) -> None:
+        """Queue an instruction, and start it when those before it and its fences allow."""
+        follows, fenced, waits = Signal(), Signal(), Signal()
+        starting: Any = Signal(VectorOperation())
+        m.d.comb += [
+            starting.eq(Mux(s.queued, s.queue.as_value(), self.i.payload.as_value())),
+            self.i.ready.eq(~s.queued),
+            self.holds_receive.eq(s.queued & s.queue.fence_receive),
+            self.holds_transmit.eq(s.queued & s.queue.fence_transmit),
+            # Stage 1 uses the instruction: operands of earlier steps must leave it.
+            follows.eq(
+                s.enable & (starting.op == s.now.op) & (starting.count != 0) & ~starting.fence_pipe
+            ),
+            fenced.eq(
+                (starting.fence_receive & self.receiving)
+                | (starting.fence_transmit & self.transmitting)
+                # Its statistic must not come before that of an earlier instruction.
+                | ((starting.count == 0) & s.unsettled)
+            ),
+            waits.eq(s.steps.busy | fenced | (s.travelling & ~follows)),
+            s.steps.start.eq((s.queued | self.i.valid) & ~waits),
+            s.steps.starting.eq(starting),
+        ]
+        with m.If(s.steps.start):
+            m.d.sync += [s.now.eq(starting), s.queued.eq(0)]
+        with m.Elif(self.i.valid & self.i.ready):
+            m.d.sync += [s.queue.eq(self.i.payload), s.queued.eq(1)]
 
     def _feed(self, m: Module, s: _Signals) -> None:
-        """Feed the engines with the operands of the step in stage 1."""
-        at = s.tags[1]
-        a = Signal(64)
-        b = Signal(32)
-        a_value = Signal(signed(32))
+        """Register the operands of the step in stage 1, and feed them to the engines."""
+        at, now = s.tags[1], s.now
         m.submodules.held = held = memory.Memory(shape=unsigned(64), depth=HELD_WORDS, init=[])
         held_write, held_read = held.write_port(), held.read_port(domain="comb")
-        activations = Signal(64)
+        word_a, word_b = self.read_a.data, self.read_b.data
+        weights, activations = (
+            Signal(64, name=name, reset_less=True) for name in ("weights", "activations")
+        )
+        a, b = (Signal(32, name=f"operand_{name}", reset_less=True) for name in "ab")
+        scale, dynamic = (
+            Signal(ScaleWord, name=name, reset_less=True) for name in ("scale", "dynamic")
+        )
+        kinds = s.kinds
         m.d.comb += [
             held_write.en.eq(s.enable & at.valid & at.keep),
             held_write.addr.eq(at.slot),
-            held_write.data.eq(self.read_b.data),
+            held_write.data.eq(word_b),
             held_read.addr.eq(at.slot),
-            activations.eq(Mux(at.held, held_read.data, self.read_b.data)),
-            a.eq(self.read_a.data >> Cat(Const(0, 3), at.a_place)),
-            b.eq(Mux(at.b_place[2], self.read_b.data[32:], self.read_b.data[:32])),
         ]
-        with m.Switch(s.now.tail.a_type):
+        half_b = word_b.word_select(at.b_place[2], 32)
+        with m.If(s.enable & at.valid):
+            m.d.sync += [
+                weights.eq(word_a),
+                activations.eq(Mux(at.held, held_read.data, word_b)),
+                a.eq(word_a.word_select(at.a_place[2], 32)),
+                b.eq(half_b),
+                scale.eq(Mux(now.tail.static_memory, half_b, now.scalar)[:22]),
+                dynamic.eq(now.dynamic),
+            ]
+        # Stage 2; what is of the instruction is the same for all steps that are under way, or was
+        # registered with the operands.
+        is_unsigned, bits = Signal(reset_less=True), Signal(6, reset_less=True)
+        a_type = Signal(Type, reset_less=True)
+        scalar = Signal(32, reset_less=True)
+        with m.If(s.enable & at.valid):
+            m.d.sync += [
+                is_unsigned.eq(now.tail.unsigned),
+                bits.eq(now.tail.bits),
+                a_type.eq(now.tail.a_type),
+                scalar.eq(now.scalar),
+            ]
+        here = s.tags[2]
+        a_value = Signal(signed(32))
+        byte = a.word_select(here.a_place[:2], 8).as_signed()
+        pair = a.word_select(here.a_place[1], 16).as_signed()
+        with m.Switch(a_type):
             with m.Case(Type.INT8):
-                m.d.comb += a_value.eq(a[:8].as_signed())
+                m.d.comb += a_value.eq(byte)
             with m.Case(Type.INT16):
-                m.d.comb += a_value.eq(a[:16].as_signed())
+                m.d.comb += a_value.eq(pair)
             with m.Default():
-                m.d.comb += a_value.eq(a[:32].as_signed())
+                m.d.comb += a_value.eq(a.as_signed())
+        runs = s.enable & s.travelling
         m.d.comb += [
-            s.dot.enable.eq(s.enable & at.valid & (s.now.op == Op.MATVEC)),
-            s.dot.is_unsigned.eq(s.now.tail.unsigned),
-            s.dot.weights.eq(self.read_a.data),
+            s.dot.enable.eq(s.enable & here.valid & kinds[Op.MATVEC]),
+            s.dot.is_unsigned.eq(is_unsigned),
+            s.dot.weights.eq(weights),
             s.dot.activations.eq(activations),
-            self.macs.eq(Mux(s.dot.enable & ~at.zero, 8, 0)),
-            s.requantizer.enable.eq(s.enable & (s.now.op == Op.REQUANTIZE) & s.travelling),
+            self.macs.eq(Mux(s.dot.enable & ~here.zero, 8, 0)),
+            s.requantizer.enable.eq(runs & kinds[Op.REQUANTIZE]),
             s.requantizer.value.eq(a_value),
-            s.requantizer.word.eq(Mux(s.now.tail.static_memory, b, s.now.scalar)[:22]),
-            s.requantizer.dynamic.eq(s.now.dynamic),
-            s.requantizer.bits.eq(s.now.tail.bits),
-            s.rotate.enable.eq(s.enable & (s.now.op == Op.ROTATE) & s.travelling),
+            s.requantizer.word.eq(scale),
+            s.requantizer.dynamic.eq(dynamic),
+            s.requantizer.bits.eq(bits),
+            s.rotate.enable.eq(runs & kinds[Op.ROTATE]),
             s.rotate.a.eq(a[:16]),
-            s.rotate.b.eq(a[16:32]),
+            s.rotate.b.eq(a[16:]),
             s.rotate.cosine.eq(b[:16]),
             s.rotate.sine.eq(b[16:]),
-            s.exponential.enable.eq(s.enable & (s.now.op == Op.EXPONENTIAL) & s.travelling),
-            s.exponential.distance.eq(s.now.scalar - a[:32].as_signed()),
-            s.exponential.word.eq(s.now.dynamic),
-            s.gate.enable.eq(s.enable & (s.now.op == Op.GATE) & s.travelling),
+            s.exponential.enable.eq(runs & kinds[Op.EXPONENTIAL]),
+            s.exponential.distance.eq(scalar - a),
+            s.exponential.word.eq(dynamic),
+            s.gate.enable.eq(runs & kinds[Op.GATE]),
             s.gate.gate.eq(a[:16]),
-            s.gate.up.eq(a[16:32]),
-            s.gate.word.eq(s.now.dynamic),
+            s.gate.up.eq(a[16:]),
+            s.gate.word.eq(dynamic),
         ]
+        self._join(m, s, a_value)
 
-        # A wavelet comes two cycles after its step, and waits while the pipe stalls.
+    def _join(self, m: Module, s: _Signals, a_value: Signal) -> None:
+        """Join the element in stage 3 with its wavelet, which has come by then."""
         m.submodules.wavelets = wavelets = WordQueue()
-        came = Signal()
+        came = [Signal(name=f"came_{n}") for n in range(2)]
         wavelet = wavelets.oldest.as_signed()
         element = Signal(signed(32), reset_less=True)
-        joins, alone, largest = (
-            Signal(name=name, reset_less=True) for name in ("joins", "alone", "largest")
-        )
+        flags = ("joins", "alone", "largest")
+        early = [Signal(name=f"{name}_early", reset_less=True) for name in flags]
+        joins, alone, largest = late = [Signal(name=name, reset_less=True) for name in flags]
+        tail = s.now.tail
         with m.If(s.enable):
             m.d.sync += [
                 element.eq(a_value),
-                joins.eq(s.now.tail.accumulate),
-                alone.eq(s.now.tail.a_type == Type.NONE),
-                largest.eq(s.now.tail.argmax),
+                *(
+                    flag.eq(value)
+                    for flag, value in zip(
+                        early, (tail.accumulate, tail.a_type == Type.NONE, tail.argmax), strict=True
+                    )
+                ),
+                *(behind.eq(before) for before, behind in zip(early, late, strict=True)),
             ]
-        m.d.sync += [came.eq(self.pop), wavelets.comes.eq(came)]
+        m.d.sync += [came[0].eq(self.pop), came[1].eq(came[0]), wavelets.comes.eq(came[1])]
         m.d.comb += [
             wavelets.word.eq(self.value),
             wavelets.take.eq(
@@ -278,24 +384,28 @@ class VectorPipe(wiring.Component):
 
     def _read_sums(self, m: Module, s: _Signals) -> None:
         """Keep the two sums that ``read_b`` showed for results that accumulate."""
-        sums_shown = Signal()
+        shown, early = Signal(name="sums_shown"), Signal(64, name="sums_early", reset_less=True)
+        came = Signal(name="sums_came")
         with m.If(s.enable):
-            m.d.sync += sums_shown.eq(s.steps.reads_sums)
-            with m.If(sums_shown):
-                m.d.sync += s.pair.eq(self.read_b.data)
+            m.d.sync += [shown.eq(s.steps.reads_sums), came.eq(shown)]
+            with m.If(shown):
+                m.d.sync += early.eq(self.read_b.data)
+            with m.If(came):
+                m.d.sync += s.pair.eq(early)
 
     def _select(self, m: Module, s: _Signals) -> None:
         """Select the result of the instruction's engine."""
         sums = Signal(signed(32), reset_less=True)
-        term = Signal(signed(32))
-        row = Signal(signed(32))
+        before, term = Signal(32), Signal(32)
+        added = Signal(32)
         last_dot = s.tags[STAGES[Op.MATVEC]]
         m.d.comb += [
             term.eq(Mux(last_dot.zero, 0, Mux(last_dot.high, s.dot.total << 8, s.dot.total))),
-            row.eq(Mux(last_dot.first, term, sums + term)),
+            before.eq(Mux(last_dot.first, 0, sums)),
+            added.eq(Mux(last_dot.accumulate, s.pair.word_select(last_dot.d[2], 32), 0)),
         ]
         with m.If(s.enable & last_dot.valid & (s.now.op == Op.MATVEC)):
-            m.d.sync += sums.eq(row)
+            m.d.sync += sums.eq(before + term)
         rotated_a = planes(m, s.rotate.rotated_a, name="plane_a")
         rotated_b = planes(m, s.rotate.rotated_b, name="plane_b")
         with m.Switch(s.now.op):
@@ -304,9 +414,7 @@ class VectorPipe(wiring.Component):
                     m.d.comb += s.out.eq(s.tags[stage])
         with m.Switch(s.now.op):
             with m.Case(Op.MATVEC):
-                m.d.comb += s.value.eq(row)
-                with m.If(s.out.accumulate):
-                    m.d.comb += s.value.eq(row + s.pair.word_select(s.out.d[2], 32))
+                m.d.comb += s.value.eq(_sum_of_three(m, before, term, added))
             with m.Case(Op.REQUANTIZE):
                 m.d.comb += s.value.eq(s.requantizer.result)
             with m.Case(Op.ROTATE):
@@ -319,77 +427,91 @@ class VectorPipe(wiring.Component):
                 m.d.comb += s.value.eq(s.gate.result)
             with m.Case(Op.MOVE):
                 m.d.comb += s.value.eq(s.joined)
+        result = s.results.i.payload
+        m.d.comb += [
+            s.results.i.valid.eq(s.out.valid & s.out.emit),
+            result.value.eq(s.value),
+            result.d.eq(s.out.d),
+            result.type.eq(s.out.type),
+            result.color.eq(s.out.color),
+            result.control.eq(s.out.last & s.out.control),
+            result.writes.eq(s.out.writes),
+            result.sends.eq(s.out.to_color),
+            result.begins.eq(s.out.begins),
+            result.ends.eq(s.out.last),
+            result.statistic.eq(s.out.statistic),
+            result.signed_maximum.eq(s.now.op == Op.MATVEC),
+            result.adds.eq(s.now.op == Op.EXPONENTIAL),
+        ]
 
     def _write_back(self, m: Module, s: _Signals) -> None:
         """Send the result to a color, write it to the SRAM, or both at once."""
-        sends = Signal()
-        writes = Signal()
+        result = s.results.o.payload
+        sends, writes = Signal(), Signal()
         m.d.comb += [
-            sends.eq(s.out.valid & s.out.emit & s.out.to_color),
-            writes.eq(
-                s.out.valid
-                & s.out.emit
-                & (~s.out.to_color | (s.now.op == Op.MOVE))
-                & (s.out.type != Type.NONE)
-            ),
-            self.blocked.eq((sends & ~self.o.ready) | (writes & ~self.write.ready)),
-            s.enable.eq(~self.blocked),
-            s.leaves.eq(s.out.valid & s.enable),
+            sends.eq(s.results.o.valid & result.sends),
+            writes.eq(s.results.o.valid & result.writes),
+            s.results.o.ready.eq((~sends | self.o.ready) & (~writes | self.write.ready)),
+            self.blocked.eq(s.results.o.valid & ~s.results.o.ready),
             # A result for memory and a color goes to both in one cycle.
             self.o.valid.eq(sends & (~writes | self.write.ready)),
-            self.o.payload.control.eq(s.out.last & s.out.control),
-            self.o.payload.data.eq(s.value),
-            self.o.payload.color.eq(s.out.color),
-            self.write_waits.eq(writes & ~s.out.to_color),
+            self.o.payload.control.eq(result.control),
+            self.o.payload.data.eq(result.value),
+            self.o.payload.color.eq(result.color),
+            self.write_waits.eq(writes & ~sends),
             self.write.valid.eq(writes & (~sends | self.o.ready)),
-            self.write.address.eq(s.out.d[3:]),
+            self.write.address.eq(result.d[3:]),
         ]
-        place = s.out.d[:3]
-        with m.Switch(s.out.type):
+        place, value = result.d[:3], result.value
+        with m.Switch(result.type):
             with m.Case(Type.INT8):
                 m.d.comb += [
-                    self.write.data.eq(Cat(s.value[:8] for _ in range(8))),
+                    self.write.data.eq(value[:8].replicate(8)),
                     self.write.mask.eq(1 << place),
                 ]
             with m.Case(Type.INT16):
                 m.d.comb += [
-                    self.write.data.eq(Cat(s.value[:16] for _ in range(4))),
+                    self.write.data.eq(value[:16].replicate(4)),
                     self.write.mask.eq(3 << (place & 6)),
                 ]
             with m.Default():
                 m.d.comb += [
-                    self.write.data.eq(Cat(s.value, s.value)),
+                    self.write.data.eq(value.replicate(2)),
                     self.write.mask.eq(Mux(place[2], 0xF0, 0x0F)),
                 ]
 
     def _measure(self, m: Module, s: _Signals) -> None:
-        """Update the statistic of the instruction with the result."""
+        """Update the statistic of the instruction with the result that leaves."""
+        result = s.results.o.payload
         statistic = Signal(signed(32))
-        before = Signal(signed(32))
-        start_value = Signal(signed(32))
-        magnitude = Signal(32)
-        result = Signal(signed(32))
+        before, start_value, magnitude, now = (
+            Signal(signed(32), name=name)
+            for name in ("before", "start_value", "magnitude", "final")
+        )
+        least = -(2**31)
         m.d.comb += [
-            start_value.eq(Mux(s.now.op == Op.MATVEC, -(2**31), 0)),
-            before.eq(Mux(s.out.begins, start_value, statistic)),
-            magnitude.eq(Mux(s.value < 0, -s.value, s.value)),
-        ]
-        with m.Switch(s.now.op):
-            with m.Case(Op.MATVEC):
-                m.d.comb += result.eq(Mux(s.value > before, s.value, before))
-            with m.Case(Op.EXPONENTIAL):
-                m.d.comb += result.eq(before + s.value)
-            with m.Default():
-                m.d.comb += result.eq(Mux(magnitude.as_signed() > before, magnitude, before))
-        ending = Signal()
-        final = Signal(signed(32))
-        m.d.comb += [
-            ending.eq(s.leaves & s.out.last),
-            final.eq(Mux(s.out.emit, result, before)),
-            self.statistic_valid.eq(
-                (ending & s.out.statistic) | (s.steps.empty & s.now.tail.statistic)
+            start_value.eq(Mux(result.signed_maximum, least, 0)),
+            before.eq(Mux(result.begins, start_value, statistic)),
+            magnitude.eq(
+                Mux((result.value < 0) & ~result.signed_maximum, -result.value, result.value)
             ),
-            self.statistic.eq(Mux(s.steps.empty, start_value, final)),
+            now.eq(Mux(magnitude > before, magnitude, before)),
         ]
-        with m.If(s.leaves):
-            m.d.sync += statistic.eq(final)
+        with m.If(result.adds):
+            m.d.comb += now.eq(before + result.value)
+        leaves = s.results.o.valid & s.results.o.ready
+        m.d.comb += [
+            self.statistic_valid.eq(
+                (leaves & result.ends & result.statistic) | (s.steps.empty & s.now.tail.statistic)
+            ),
+            self.statistic.eq(Mux(s.steps.empty, Mux(s.now.op == Op.MATVEC, least, 0), now)),
+        ]
+        with m.If(leaves):
+            m.d.sync += statistic.eq(now)
+
+
+def _sum_of_three(m: Module, a: Signal, b: Signal, c: Signal) -> Any:
+    """Return the sum of three words: two words without a carry first, then one addition."""
+    bits, carries = Signal(32, name="sum_bits"), Signal(32, name="sum_carries")
+    m.d.comb += [bits.eq(a ^ b ^ c), carries.eq(((a & b) | (a & c) | (b & c)) << 1)]
+    return bits + carries

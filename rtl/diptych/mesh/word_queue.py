@@ -11,19 +11,24 @@ __all__ = ["WordQueue"]
 
 
 class WordQueue(wiring.Component):
-    """Keeps up to two words for a consumer that is not ready when they come.
+    """Keeps words for a consumer that is not ready when they come.
 
     A word that comes to an empty queue is offered in the same cycle.
+
+    Parameters
+    ----------
+    depth : :class:`int`
+        Words that are kept: as many as may be under way when the consumer stalls.
 
     Members
     -------
     comes, word : :py:`In(1)`, :py:`In(32)`
-        A word comes; only where ``count`` is below 2, or one is taken.
+        A word comes; only where ``count`` is below the depth, or one is taken.
     valid, oldest : :py:`Out(1)`, :py:`Out(32)`
         A word is offered.
     take : :py:`In(1)`
         It is taken; only while ``valid``.
-    count : :py:`Out(2)`
+    count : :py:`Out(range(depth + 1))`
         Words kept from earlier cycles.
     """
 
@@ -34,7 +39,8 @@ class WordQueue(wiring.Component):
     take: Signal
     count: Signal
 
-    def __init__(self) -> None:
+    def __init__(self, *, depth: int = 3) -> None:
+        self.depth = depth
         super().__init__(
             {
                 "comes": In(1),
@@ -42,25 +48,28 @@ class WordQueue(wiring.Component):
                 "valid": Out(1),
                 "oldest": Out(DATA_BITS),
                 "take": In(1),
-                "count": Out(2),
+                "count": Out(range(depth + 1)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        first, second = (
-            Signal(DATA_BITS, name=name, reset_less=True) for name in ("first", "second")
-        )
+        kept = [Signal(DATA_BITS, name=f"kept_{n}", reset_less=True) for n in range(self.depth)]
+        holds = Signal()
         m.d.comb += [
-            self.valid.eq(self.comes | (self.count != 0)),
-            self.oldest.eq(Mux(self.count != 0, first, self.word)),
+            holds.eq(self.count != 0),
+            self.valid.eq(self.comes | holds),
+            self.oldest.eq(Mux(holds, kept[0], self.word)),
         ]
         m.d.sync += self.count.eq(self.count + self.comes - self.take)
-        with m.If(self.take | (self.count == 0)):
-            m.d.sync += first.eq(Mux(self.count == 2, second, self.word))
-        with m.If(self.comes):
-            m.d.sync += second.eq(self.word)
+        for n, word in enumerate(kept):
+            behind = kept[n + 1] if n + 1 < self.depth else self.word
+            with m.If(self.take):
+                m.d.sync += word.eq(Mux(self.count > n + 1, behind, self.word))
+            with m.Elif(self.count <= n):
+                m.d.sync += word.eq(self.word)
         m.d.sync += Assert(
-            ~(self.comes & ~self.take & (self.count == 2)), "A word must not come to a full queue"
+            ~(self.comes & ~self.take & (self.count == self.depth)),
+            "A word must not come to a full queue",
         )
         return m

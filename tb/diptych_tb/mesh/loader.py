@@ -23,17 +23,19 @@ PORTS = {
     "activation": ("task",),
     "route_write": ("color", "position", "route"),
 }
+WITH_READY = ("sram_write", "register_write")
 Effect = tuple[str, tuple[int, ...]]
 
 
 class _Effects:
-    """Collects what the loader does, in order; the SRAM does not always take a write."""
+    """Collects what the loader does, in order; SRAM and registers do not always take a write."""
 
     def __init__(self, dut: Any, pause: Any) -> None:
         self.seen: list[Effect] = []
         self._dut, self._pause = dut, pause
-        self._ready = dut.sram_write__ready
-        self._ready.value = 0
+        self._ready = {name: getattr(dut, f"{name}__ready") for name in WITH_READY}
+        for ready in self._ready.values():
+            ready.value = 0
         self._ports = [
             (name, getattr(dut, f"{name}__valid"), [getattr(dut, f"{name}__{f}") for f in fields])
             for name, fields in PORTS.items()
@@ -41,11 +43,12 @@ class _Effects:
 
     async def run(self) -> None:
         while True:
-            ready = not (self._pause and self._pause())
-            self._ready.value = ready
+            readies = {name: not (self._pause and self._pause()) for name in WITH_READY}
+            for name, ready in self._ready.items():
+                ready.value = readies[name]
             await RisingEdge(self._dut.clk)
             for name, valid, fields in self._ports:
-                if valid.value and (name != "sram_write" or ready):
+                if valid.value and readies.get(name, True):
                     self.seen.append((name, tuple(int(f.value) for f in fields)))
 
 

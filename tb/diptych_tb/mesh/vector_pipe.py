@@ -223,7 +223,7 @@ async def vector_operations_equal_the_golden_model(
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")
-async def a_joined_wavelet_leaves_five_cycles_after_it_came(dut: Any) -> None:
+async def a_joined_wavelet_leaves_seven_cycles_after_it_came(dut: Any) -> None:
     """MOVE from a color to a color, with what is in memory: full rate, control on the last."""
     bench = await start_bench(dut)
     count = 16
@@ -252,6 +252,6 @@ async def a_joined_wavelet_leaves_five_cycles_after_it_came(dut: Any) -> None:
     sent = current_cycle()
     await bench.receive(count + 2)
     got = bench.east.wavelets[OUT]
-    assert [w["cycle"] - sent for w in got[:count]] == list(range(5, 5 + count))
+    assert [w["cycle"] - sent for w in got[:count]] == list(range(7, 7 + count))
     assert [w["control"] for w in got] == [0] * (count - 1) + [1, 1, 0]
     await check_causes(bench)

@@ -109,11 +109,10 @@ class LayerWriter:
         A product may start before its RECEIVE: the results wait in the fabric, and
         whoever comes first needs nothing of them.
         """
-        first, *others = self.active
-        receive(first)
-        launch(first)
-        for n in others:
-            launch(n)
+        for n in self.active:
+            # A single sequence's product was launched with its norm.
+            if self.batched:
+                launch(n)
             receive(n)
 
     def measured(self, receive: Piece, launch: Piece, between: Callable[[], None]) -> None:
@@ -123,8 +122,8 @@ class LayerWriter:
         received. Those of the last sequence leave with the norm.
         """
         first, *others = self.active
-        receive(first)
         launch(first)
+        receive(first)
         for before, n in pairwise([first, *others]):
             launch(n)
             for saved, source in zip(SAVED_REGISTERS, (Reg.SQUARES, Reg.MAXIMUM), strict=True):
@@ -136,8 +135,14 @@ class LayerWriter:
         between()
 
     # --- pieces of a layer ---------------------------------------------------------------------
-    def norm(self, *, last: bool = False) -> None:
-        """RMSNorm: ``normed`` and its dynamic scale; without the scale after the last layer."""
+    def norm(self, launch: Piece | None) -> None:
+        """RMSNorm: ``normed`` and its dynamic scale; without the scale after the last layer.
+
+        ``launch`` is the product that follows, None after the last layer. That of a single sequence
+        begins here, while its scale is computed: it must not wait in the pipe for a RECEIVE that
+        comes behind another sequence's norm.
+        """
+        last = launch is None
         p, s = self.place, self.out.scalar
         if not last:
             self.send(Reg.SQUARES, Color.COLUMN_ADD, "sum of squares of x", fence_receive=True)
@@ -147,6 +152,8 @@ class LayerWriter:
             self._quantize(n, "x", "normed", p.chunk, Color.COLUMN_TOP)
             if last and n == self.active[-1]:
                 return
+            if launch is not None and not self.batched:
+                launch(n)
             self.take(Reg.B, Color.COLUMN_SUM, "sum of squares of all rows")
             if last:
                 continue
@@ -173,6 +180,14 @@ class LayerWriter:
             d_type=Type.INT8,
             comment=f"{target} = 127 {source} / largest",
         )
+
+    def launch_projection(self, n: int) -> None:
+        """Start the product for Q, K and V."""
+        if n == self.active[0]:
+            what = "q, k, v = normed Wq, normed Wk, normed Wv; RoPE of q and k"
+            self.out.note(what, "queries, keys, values")
+        rows = (self.place.heads + 2 * self.place.kv_heads) * self.head_dim
+        self.product_of_norm(n, "qkv", "[q k v] = normed Wqkv", a_reg=Reg.LAYER, count=rows)
 
     def project(self) -> None:
         """Q, K and V of the column's heads, rotated; K and V go to the cache."""
@@ -209,10 +224,7 @@ class LayerWriter:
                 **self.scaled("qkv_scale", first=qk),
             )
 
-        def launch(n: int) -> None:
-            self.product_of_norm(n, "qkv", "[q k v] = normed Wqkv", a_reg=Reg.LAYER, count=qk + v)
-
-        self.overlapped(receive, launch)
+        self.overlapped(receive, self.launch_projection)
         for n in self.active:
             self._rotate(n)
 
@@ -396,9 +408,23 @@ class LayerWriter:
                 a_reg=Reg.LAYER,
                 count=p.chunk,
                 width=width,
+                # Of contexts, which are received; it waits in the pipe.
+                fence_receive=not down,
             )
 
         self.measured(receive, launch, between)
+
+    def launch_gate(self, n: int) -> None:
+        """Start the product for SwiGLU's gate and up."""
+        if n == self.active[0]:
+            self.out.note("hidden = SiLU(normed Wgate) (normed Wup)", "gate and up")
+        self.product_of_norm(
+            n,
+            "w_gate_up",
+            "[gate up] = normed [Wgate Wup]",
+            a_reg=Reg.LAYER,
+            count=2 * self.place.hidden,
+        )
 
     def gate(self) -> None:
         """SwiGLU's hidden elements as int8, and their largest magnitude as a scale."""
@@ -415,16 +441,7 @@ class LayerWriter:
                 **INT16,
             )
 
-        def launch(n: int) -> None:
-            self.product_of_norm(
-                n,
-                "w_gate_up",
-                "[gate up] = normed [Wgate Wup]",
-                a_reg=Reg.LAYER,
-                count=2 * p.hidden,
-            )
-
-        self.overlapped(receive, launch)
+        self.overlapped(receive, self.launch_gate)
         at = p.at("constants") + 8
         s(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="hidden scale")
         s(Function.ADD, d=Reg.T, imm=STEPS, comment="scale word of 127")

@@ -69,15 +69,13 @@ class _Writer(LayerWriter):
         self.measured(self._receive_embedding, self._embed, between)
         self.out.label(f"layer{suffix}")
         note("normed = RMSNorm(x)", "norm")
-        self.norm()
-        note("q, k, v = normed Wq, normed Wk, normed Wv; RoPE of q and k", "queries, keys, values")
+        self.norm(self.launch_projection)
         self.project()
         self.attend()
         note("x += context Wo", "output")
         self.residual("wo", lambda: None)
         note("normed = RMSNorm(x)", "norm")
-        self.norm()
-        note("hidden = SiLU(normed Wgate) (normed Wup)", "gate and up")
+        self.norm(self.launch_gate)
         self.gate()
         note("x += hidden Wdown", "down")
 
@@ -95,7 +93,7 @@ class _Writer(LayerWriter):
 
         self.residual("w_down", next_layer)
         note("normed = RMSNorm(x)", "norm")
-        self.norm(last=True)
+        self.norm(None)
         note("token = arg-max(normed Woutput)", "best token")
         self._logits()
         self._best_tokens()
@@ -121,10 +119,7 @@ class _Writer(LayerWriter):
         self.out.scalar(Function.ADD, d=Reg.UNITY, imm=numbers.UNITY, comment="scale word of 1")
 
     def _receive_embedding(self, n: int) -> None:
-        p, s = self.place, self.out.scalar
-        if not self.batched:
-            self._look_up(n)
-            s(Function.ADD, d=Reg.UNITY, imm=numbers.UNITY, comment="scale word of 1")
+        p = self.place
         self.receive(
             Color.ROW_SUM,
             "x as int16",
@@ -161,8 +156,10 @@ class _Writer(LayerWriter):
     def _embed(self, n: int) -> None:
         """The owner of the token sends its row's part of the embedding; the others send zeros."""
         p = self.place
-        if self.batched:
-            self._look_up(n)
+        self._look_up(n)
+        if not self.batched:
+            unity = numbers.UNITY
+            self.out.scalar(Function.ADD, d=Reg.UNITY, imm=unity, comment="scale word of 1")
         self.out.vector(
             Op.REQUANTIZE,
             a_base=p.at("embedding"),

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Registers of a core."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from .isa import RECEIVED_MAXIMUM, RECEIVED_SQUARES, REGISTERS, STATISTIC
+
+__all__ = ["ENGINE_REGISTERS", "OPERANDS", "RegisterFile"]
+
+OPERANDS = ("a", "b", "dynamic", "d", "count", "inner")
+"""What an instruction reads: the first three in full, of the others 16 bits."""
+ENGINE_REGISTERS = (STATISTIC, RECEIVED_SQUARES, RECEIVED_MAXIMUM)
+"""Registers that engines write, beside the program; they are apart from the others."""
+_WIDTH = {name: 32 if name in OPERANDS[:3] else 16 for name in OPERANDS}
+_BITS = (REGISTERS - 1).bit_length()
+
+
+class RegisterFile(wiring.Component):
+    """Sixteen registers of 32 bits, of which register 0 is 0; six are read at once.
+
+    Members
+    -------
+    number : :py:`In(4)` by operand
+        Registers of the next instruction.
+    load : :py:`In(1)`
+        It becomes the one that executes, in the next cycle.
+    value : :py:`Out(32)` or :py:`Out(16)` by operand
+        Values for the instruction that executes. Those of :data:`ENGINE_REGISTERS` are as of this
+        cycle, the others as of ``load``.
+    reads_engine : :py:`Out(1)`
+        The instruction that executes reads one of :data:`ENGINE_REGISTERS`.
+    write, target, data : :py:`In(1)`, :py:`In(4)`, :py:`In(32)`
+        Result of the instruction that executes; the next one reads it.
+    loads, load_target, load_data : :py:`In(1)`, :py:`In(4)`, :py:`In(32)`
+        A write of the loader, which is done in the next cycle without a ``write``.
+    load_ready : :py:`Out(1)`
+        It is accepted. A register.
+    engine_write, engine_data : :py:`In(1)`, :py:`In(32)` by register
+        Writes one of :data:`ENGINE_REGISTERS`.
+    """
+
+    load: Signal
+    reads_engine: Signal
+    write: Signal
+    target: Signal
+    data: Signal
+    loads: Signal
+    load_target: Signal
+    load_data: Signal
+    load_ready: Signal
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                **{f"number_{name}": In(_BITS) for name in OPERANDS},
+                **{f"value_{name}": Out(_WIDTH[name]) for name in OPERANDS},
+                "load": In(1),
+                "reads_engine": Out(1),
+                "write": In(1),
+                "target": In(_BITS),
+                "data": In(32),
+                "loads": In(1),
+                "load_target": In(_BITS),
+                "load_data": In(32),
+                "load_ready": Out(1),
+                **{f"engine_write_{n}": In(1) for n in ENGINE_REGISTERS},
+                **{f"engine_data_{n}": In(32) for n in ENGINE_REGISTERS},
+            }
+        )
+        self.number = {name: getattr(self, f"number_{name}") for name in OPERANDS}
+        self.value = {name: getattr(self, f"value_{name}") for name in OPERANDS}
+        self.engine_write = {n: getattr(self, f"engine_write_{n}") for n in ENGINE_REGISTERS}
+        self.engine_data = {n: getattr(self, f"engine_data_{n}") for n in ENGINE_REGISTERS}
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.stored = stored = memory.Memory(shape=unsigned(32), depth=REGISTERS, init=[])
+        port = stored.write_port()
+        writes = Signal()
+        waits = Signal(name="load_waits")
+        target = Signal(_BITS, name="waiting_target")
+        loaded = Signal(32, name="waiting_data", reset_less=True)
+        m.d.comb += [
+            self.load_ready.eq(~waits),
+            writes.eq(self.write | waits),
+            port.addr.eq(Mux(self.write, self.target, target)),
+            port.data.eq(Mux(self.write, self.data, loaded)),
+            port.en.eq(writes & (port.addr != 0)),
+        ]
+        with m.If(~waits):
+            m.d.sync += [waits.eq(self.loads), target.eq(self.load_target), loaded.eq(self.load_data)]
+        with m.Elif(~self.write):
+            m.d.sync += waits.eq(0)
+        engines = {n: Signal(32, name=f"register_{n}") for n in ENGINE_REGISTERS}
+        for n, register in engines.items():
+            with m.If(self.engine_write[n]):
+                m.d.sync += register.eq(self.engine_data[n])
+            with m.If(writes & (port.addr == n)):
+                m.d.sync += register.eq(port.data)
+        engine_bits = []
+        for name in OPERANDS:
+            number, width = self.number[name], _WIDTH[name]
+            read = stored.read_port(domain="comb")
+            kept = Signal(width, name=f"kept_{name}", reset_less=True)
+            chosen = Signal(len(engines), name=f"engine_{name}")
+            is_new = Signal(name=f"new_{name}")
+            m.d.comb += [
+                read.addr.eq(number),
+                is_new.eq(self.write & (self.target == number) & (number != 0)),
+            ]
+            with m.If(self.load):
+                m.d.sync += [
+                    kept.eq(Mux(is_new, self.data, read.data)),
+                    chosen.eq(Cat(number == n for n in engines)),
+                ]
+            value: Any = Mux(chosen.any(), 0, kept)
+            for bit, register in zip(chosen, engines.values(), strict=True):
+                value = value | Mux(bit, register[:width], 0)
+            m.d.comb += self.value[name].eq(value)
+            engine_bits.append(chosen)
+        m.d.comb += self.reads_engine.eq(Cat(engine_bits).any())
+        return m
