@@ -258,22 +258,35 @@ class Core(wiring.Component):
 
     def _issue(self, m: Module, s: CoreSignals) -> None:
         """Issue the instruction when its fences allow, a vector instruction to its engine."""
-        instruction: Any = s.instruction
-        goes_to_pipe, waits_there = Signal(), Signal()
+        instruction, coming = s.instruction, s.coming
         value = s.registers.value
+        is_pipe, is_receive, is_transmit, waits_there = (
+            Signal(name=f"coming_{name}") for name in ("pipe", "receive", "transmit", "waits_there")
+        )
         m.d.comb += [
-            s.is_vector.eq(instruction.op != Op.SCALAR),
-            s.is_receive.eq(instruction.op == Op.RECEIVE),
-            s.is_transmit.eq(instruction.op == Op.TRANSMIT),
-            goes_to_pipe.eq(s.is_vector & ~s.is_receive & ~s.is_transmit),
-            waits_there.eq(goes_to_pipe & ~s.registers.reads_engine),
+            is_receive.eq(coming.op == Op.RECEIVE),
+            is_transmit.eq(coming.op == Op.TRANSMIT),
+            is_pipe.eq((coming.op != Op.SCALAR) & ~is_receive & ~is_transmit),
+            waits_there.eq(is_pipe & ~s.registers.reads_engine),
+        ]
+        with m.If(s.moves):
+            m.d.sync += [
+                s.is_vector.eq(coming.op != Op.SCALAR),
+                s.is_pipe.eq(is_pipe),
+                s.is_receive.eq(is_receive),
+                s.is_transmit.eq(is_transmit),
+                s.fence_pipe.eq(coming.fence_pipe & ~waits_there),
+                s.fence_receive.eq(coming.fence_receive & ~waits_there),
+                s.fence_transmit.eq(coming.fence_transmit & ~waits_there),
+                s.operation.fence_pipe.eq(coming.fence_pipe & waits_there),
+                s.operation.fence_receive.eq(coming.fence_receive & waits_there),
+                s.operation.fence_transmit.eq(coming.fence_transmit & waits_there),
+            ]
+        m.d.comb += [
             s.fenced.eq(
-                ~waits_there
-                & (
-                    (instruction.fence_pipe & s.pipe.busy)
-                    | (instruction.fence_receive & s.receiver.busy)
-                    | (instruction.fence_transmit & s.transmitter.busy)
-                )
+                (s.fence_pipe & s.pipe.busy)
+                | (s.fence_receive & s.receiver.busy)
+                | (s.fence_transmit & s.transmitter.busy)
             ),
             s.go.eq(s.executing & ~s.fenced),
             s.pipe.i.payload.eq(s.operation),
@@ -290,23 +303,18 @@ class Core(wiring.Component):
             s.operation.offset.eq(s.a),
             s.operation.dynamic.eq(s.chosen),
             s.operation.control.eq(instruction.control),
-            s.operation.fence_pipe.eq(instruction.fence_pipe & waits_there),
-            s.operation.fence_receive.eq(instruction.fence_receive & waits_there),
-            s.operation.fence_transmit.eq(instruction.fence_transmit & waits_there),
             s.operation.tail.eq(s.tail),
+            s.pipe.i.valid.eq(s.go & s.is_pipe),
+            # What waits in the pipe for an engine must not wait for an instruction behind it.
+            s.receiver.i.valid.eq(s.go & s.is_receive & ~s.pipe.holds_receive),
+            s.transmitter.i.valid.eq(s.go & s.is_transmit & ~s.pipe.holds_transmit),
+            s.accepted.eq(
+                (s.is_pipe & s.pipe.i.ready)
+                | (s.is_receive & s.receiver.i.ready & ~s.pipe.holds_receive)
+                | (s.is_transmit & s.transmitter.i.ready & ~s.pipe.holds_transmit)
+            ),
+            s.done.eq(s.go & (s.accepted | s.completes)),
         ]
-        with m.If(s.go & s.is_vector):
-            m.d.comb += [
-                s.pipe.i.valid.eq(goes_to_pipe),
-                # What waits in the pipe for an engine must not wait for an instruction behind it.
-                s.receiver.i.valid.eq(s.is_receive & ~s.pipe.holds_receive),
-                s.transmitter.i.valid.eq(s.is_transmit & ~s.pipe.holds_transmit),
-                s.done.eq(
-                    (s.pipe.i.valid & s.pipe.i.ready)
-                    | (s.receiver.i.valid & s.receiver.i.ready)
-                    | (s.transmitter.i.valid & s.transmitter.i.ready)
-                ),
-            ]
 
     def _send_to_ramp(self, m: Module, s: CoreSignals) -> None:
         """Send a wavelet: results of the vector pipe first, then SEND, then TRANSMIT."""

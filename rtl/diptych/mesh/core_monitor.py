@@ -30,7 +30,7 @@ def count_cycles(m: Module, core: Any, s: CoreSignals) -> None:
         count("waiting_receive")
     with m.Elif(s.pipe.busy & (~s.running | s.waits)):
         count("draining")
-    with m.Elif(s.waits & (s.is_transmit | (s.instruction.fence_transmit & s.transmitter.busy))):
+    with m.Elif(s.waits & (s.is_transmit | (s.fence_transmit & s.transmitter.busy))):
         count("backpressure")
     with m.Elif(s.no_wavelet | (s.waits & s.fenced) | (s.waits & s.is_receive)):
         count("waiting_receive")
@@ -65,7 +65,7 @@ def watch_waits(m: Module, s: CoreSignals) -> None:
     with m.Elif(s.no_wavelet):
         m.d.sync += waits_for.eq(Wait.WAVELET)
     with m.Elif(
-        (s.waits & (s.is_receive | (s.instruction.fence_receive & s.receiver.busy)))
+        (s.waits & (s.is_receive | (s.fence_receive & s.receiver.busy)))
         | (~s.running & s.receiver.busy)
     ):
         m.d.sync += [waits_for.eq(Wait.RECEIVE), waits_color.eq(s.receiver.color)]

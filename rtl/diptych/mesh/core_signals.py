@@ -71,16 +71,22 @@ class CoreSignals:
         self.result = Signal(32)
         self.writes = Signal()
 
-        # Issue: ``go`` while no fence holds the instruction.
+        # Issue: ``go`` while no fence holds the instruction; fences that hold it here.
+        self.fence_pipe, self.fence_receive, self.fence_transmit = (
+            Signal(name=f"fence_{name}") for name in ("pipe", "receive", "transmit")
+        )
         self.fenced = Signal()
         self.go = Signal()
         self.operation: Any = Signal(VectorOperation())
-        self.is_vector, self.is_receive, self.is_transmit = (
-            Signal(name=name) for name in ("is_vector", "is_receive", "is_transmit")
+        self.is_vector, self.is_pipe, self.is_receive, self.is_transmit = (
+            Signal(name=f"is_{name}") for name in ("vector", "pipe", "receive", "transmit")
         )
+        # The vector instruction is accepted; the scalar one completes.
+        self.accepted, self.completes = Signal(), Signal()
 
         # Ramp: who sends in this cycle, TAKE's pop, and the color of SEND and TAKE.
         self.send = Signal()
+        self.can_send = Signal()
         self.take = Signal()
         self.sends_pipe = Signal()
         self.transmitted = Signal()

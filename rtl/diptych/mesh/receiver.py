@@ -37,6 +37,7 @@ class Tag(data.StructLayout):
                 "statistic": 1,
                 "argmax": 1,
                 "kept": 1,
+                "stored": 1,
                 "shift": 5,
                 "offset": signed(32),
             }
@@ -317,7 +318,6 @@ class Receiver(wiring.Component):
                 s.keeps & Cat(tag.valid & ~tag.kept for tag in (*coming, s.tags[0])).any()
             ),
             s.stays.eq(s.tags[4].valid & s.tags[4].kept & self.write_waits),
-            s.under_way.eq(Cat(tag.valid for tag in (*coming, *s.tags)).any()),
             taken.valid.eq(self.pop),
             taken.kept.eq(s.keeps),
             taken.last.eq(s.left == 1),
@@ -325,6 +325,7 @@ class Receiver(wiring.Component):
             taken.address.eq(s.address),
             taken.type.eq(s.now.tail.d_type),
             taken.accumulate.eq(accumulates),
+            taken.stored.eq(~s.now.tail.argmax & (s.now.tail.d_type != Type.NONE)),
             taken.statistic.eq(s.now.tail.statistic),
             taken.argmax.eq(s.now.tail.argmax),
             taken.shift.eq(s.now.inner),
@@ -338,6 +339,7 @@ class Receiver(wiring.Component):
         stages = (taken, *coming, *s.tags)
         with m.If(~s.stays):
             m.d.sync += [
+                s.under_way.eq(Cat(tag.valid for tag in stages[:-1]).any()),
                 *(behind.eq(before) for before, behind in pairwise(stages)),
                 scales[0].eq(Cat(s.word[:22], now.dynamic, now.tail.bits)),
                 *(behind.eq(before) for before, behind in pairwise(scales)),
@@ -377,7 +379,7 @@ class Receiver(wiring.Component):
         write = s.tags[4]
         place = write.address[:3]
         m.d.comb += [
-            self.write.valid.eq(write.valid & ~s.stays & ~write.argmax & (write.type != Type.NONE)),
+            self.write.valid.eq(write.valid & ~s.stays & write.stored),
             self.write.address.eq(write.address[3:]),
         ]
         with m.Switch(write.type):

@@ -32,7 +32,7 @@ class RegisterFile(wiring.Component):
         Values for the instruction that executes. Those of :data:`ENGINE_REGISTERS` are as of this
         cycle, the others as of ``load``.
     reads_engine : :py:`Out(1)`
-        The instruction that executes reads one of :data:`ENGINE_REGISTERS`.
+        The next instruction reads one of :data:`ENGINE_REGISTERS`.
     write, target, data : :py:`In(1)`, :py:`In(4)`, :py:`In(32)`
         Result of the instruction that executes; the next one reads it.
     loads, load_target, load_data : :py:`In(1)`, :py:`In(4)`, :py:`In(32)`
@@ -92,14 +92,18 @@ class RegisterFile(wiring.Component):
             port.en.eq(writes & (port.addr != 0)),
         ]
         with m.If(~waits):
-            m.d.sync += [waits.eq(self.loads), target.eq(self.load_target), loaded.eq(self.load_data)]
+            m.d.sync += [
+                waits.eq(self.loads),
+                target.eq(self.load_target),
+                loaded.eq(self.load_data),
+            ]
         with m.Elif(~self.write):
             m.d.sync += waits.eq(0)
         engines = {n: Signal(32, name=f"register_{n}") for n in ENGINE_REGISTERS}
         for n, register in engines.items():
             with m.If(self.engine_write[n]):
                 m.d.sync += register.eq(self.engine_data[n])
-            with m.If(writes & (port.addr == n)):
+            with m.If((self.write & (self.target == n)) | (~self.write & waits & (target == n))):
                 m.d.sync += register.eq(port.data)
         engine_bits = []
         for name in OPERANDS:
@@ -108,19 +112,18 @@ class RegisterFile(wiring.Component):
             kept = Signal(width, name=f"kept_{name}", reset_less=True)
             chosen = Signal(len(engines), name=f"engine_{name}")
             is_new = Signal(name=f"new_{name}")
+            engine = Signal(len(engines), name=f"is_engine_{name}")
             m.d.comb += [
+                engine.eq(Cat(number == n for n in engines)),
                 read.addr.eq(number),
                 is_new.eq(self.write & (self.target == number) & (number != 0)),
             ]
             with m.If(self.load):
-                m.d.sync += [
-                    kept.eq(Mux(is_new, self.data, read.data)),
-                    chosen.eq(Cat(number == n for n in engines)),
-                ]
+                m.d.sync += [kept.eq(Mux(is_new, self.data, read.data)), chosen.eq(engine)]
             value: Any = Mux(chosen.any(), 0, kept)
             for bit, register in zip(chosen, engines.values(), strict=True):
                 value = value | Mux(bit, register[:width], 0)
             m.d.comb += self.value[name].eq(value)
-            engine_bits.append(chosen)
+            engine_bits.append(engine)
         m.d.comb += self.reads_engine.eq(Cat(engine_bits).any())
         return m

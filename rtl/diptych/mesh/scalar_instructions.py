@@ -9,7 +9,7 @@ from diptych.arith.functions import ScaleFunction
 from diptych.arith.scale import ScaleWord, combined
 
 from .core_signals import CoreSignals
-from .isa import Function
+from .isa import Function, Op
 
 __all__ = ["execute_scalar"]
 
@@ -23,6 +23,17 @@ SCALE_FUNCTIONS = {
 }
 
 
+_WAIT = {Function.SEND, Function.STORE}
+_COMPLETES = {
+    "in_second": (Function.MULTIPLY, Function.COMBINE),
+    "in_third": (Function.TAKE,),
+    "in_fourth": (Function.LOAD,),
+    "in_last": tuple(SCALE_FUNCTIONS),
+}
+_COMPLETES["at_once"] = tuple(f for f in Function if f not in _WAIT.union(*_COMPLETES.values()))
+"""In which of its cycles a function completes, but for those that wait to be sent or stored."""
+
+
 def execute_scalar(m: Module, s: CoreSignals) -> None:
     """Execute the scalar instruction that the core has issued.
 
@@ -32,6 +43,9 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
     imm = Signal(signed(32))
     moved = Signal(32)
     phase = Signal(3)
+    is_now = {
+        f: s.instruction.function == f for f in (Function.LOAD, Function.STORE, Function.SEND)
+    }
     # Registers between the cycles of an instruction: an address or an operand, a product.
     address, product = (Signal(32, name=name, reset_less=True) for name in ("address", "product"))
     combines = s.instruction.function == Function.COMBINE
@@ -56,14 +70,40 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
         s.tasks.unblock.task.eq(imm),
     ]
     m.d.sync += [address.eq(moved), product.eq(s.a[:16] * factor)]
+    # Requests of instructions in their second cycle, which no fence holds any more.
+    no_credit = Signal(name="lacks_credit")
+    m.d.comb += [
+        s.sram.scalar.valid.eq(is_now[Function.LOAD] & (phase == 1)),
+        s.sram.scalar_write.valid.eq(is_now[Function.STORE] & (phase == 1)),
+    ]
 
-    def takes(cycles: int) -> None:
-        """Complete in the last of some cycles."""
-        m.d.comb += [s.done.eq(phase == cycles - 1), s.writes.eq(s.done)]
-        m.d.sync += phase.eq(Mux(s.done, 0, phase + 1))
+    # How the instruction completes: at once, in a phase, when it is sent or stored.
+    flags = {name: Signal(name=name) for name in ("at_once", "in_second", "in_third", "in_fourth")}
+    flags["in_last"] = Signal(name="in_last")
+    for name, functions in _COMPLETES.items():
+        now = (s.coming.op == Op.SCALAR) & Cat(s.coming.function == f for f in functions).any()
+        with m.If(s.moves):
+            m.d.sync += flags[name].eq(now)
+    stored = s.sram.scalar_write.valid & s.sram.scalar_write.ready
+    m.d.comb += [
+        s.completes.eq(
+            flags["at_once"]
+            | (flags["in_second"] & (phase == 1))
+            | (flags["in_third"] & (phase == 2))
+            | (flags["in_fourth"] & (phase == 3))
+            | (flags["in_last"] & (phase == ScaleFunction.latency + 1))
+            | s.can_send
+            | stored
+        ),
+        s.send.eq(s.go & s.can_send),
+        s.can_send.eq(is_now[Function.SEND] & ~s.is_vector & ~s.pipe.busy & ~no_credit),
+        no_credit.eq(~s.sendable.bit_select(s.color, 1)),
+    ]
 
     with m.If(s.go & ~s.is_vector):
-        m.d.comb += [s.done.eq(1), s.writes.eq(1)]
+        # Phases go on, but for those that wait.
+        m.d.sync += phase.eq(Mux(s.done, 0, phase + 1))
+        m.d.comb += s.writes.eq(s.done)
         with m.Switch(s.instruction.function):
             with m.Case(Function.END):
                 m.d.comb += [s.ends.eq(1), s.writes.eq(0)]
@@ -72,7 +112,6 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
             with m.Case(Function.SUBTRACT):
                 m.d.comb += s.result.eq(s.a + imm - s.b)
             with m.Case(Function.MULTIPLY):
-                takes(2)
                 m.d.comb += s.result.eq(product + s.b)
             with m.Case(Function.AND):
                 m.d.comb += s.result.eq(s.a & (s.b | imm))
@@ -87,52 +126,34 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
             with m.Case(Function.SELECT):
                 m.d.comb += s.result.eq(Mux(s.chosen.any(), moved, s.b))
             with m.Case(Function.LOAD):
-                m.d.comb += [
-                    s.sram.scalar.valid.eq(phase == 1),
-                    s.done.eq(phase == 3),
-                    s.writes.eq(s.done),
-                    s.result.eq(product),
-                ]
-                m.d.sync += phase.eq(Mux(s.done, 0, phase + 1))
+                m.d.comb += s.result.eq(product)
                 with m.If((phase == 1) & ~s.sram.scalar.ready):
                     m.d.sync += phase.eq(1)
                 with m.If(phase == 2):
                     m.d.sync += product.eq(s.sram.scalar.data.word_select(address[2], 32))
             with m.Case(Function.STORE):
-                m.d.comb += [
-                    s.sram.scalar_write.valid.eq(phase == 1),
-                    s.done.eq(s.sram.scalar_write.valid & s.sram.scalar_write.ready),
-                    s.writes.eq(0),
-                ]
-                m.d.sync += phase.eq(~s.done)
+                m.d.comb += s.writes.eq(0)
+                m.d.sync += phase.eq(~stored)
             for function, select in SCALE_FUNCTIONS.items():
                 with m.Case(function):
-                    takes(ScaleFunction.latency + 2)
                     m.d.comb += [
                         s.scale.enable.eq(1),
                         s.scale.select.eq(select),
                         s.result.eq(s.scale.word.as_value()),
                     ]
             with m.Case(Function.COMBINE):
-                takes(2)
                 m.d.comb += s.result.eq(word.as_value())
             with m.Case(Function.SEND):
-                m.d.comb += [
-                    s.result.eq(moved),
-                    s.writes.eq(0),
-                    s.no_credit.eq(~s.sendable.bit_select(s.color, 1)),
-                    s.send.eq(~s.pipe.busy & ~s.no_credit),
-                    s.done.eq(s.send),
-                ]
+                m.d.comb += [s.writes.eq(0), s.no_credit.eq(no_credit)]
+                m.d.sync += phase.eq(0)
             with m.Case(Function.TAKE):
                 m.d.comb += [
                     s.result.eq(s.buffers.head[READER]),
                     s.no_wavelet.eq((phase == 0) & ~s.waiting.bit_select(s.color, 1)),
                     s.take.eq((phase == 0) & ~s.no_wavelet & ~s.pipe.pop),
-                    s.done.eq(phase == 2),
-                    s.writes.eq(s.done),
                 ]
-                m.d.sync += phase.eq(Mux(phase == 0, s.take, Mux(s.done, 0, 2)))
+                with m.If((phase == 0) & ~s.take):
+                    m.d.sync += phase.eq(0)
             with m.Case(Function.BRANCH):
                 m.d.comb += [s.writes.eq(0), s.branches.eq(s.a.any())]
             with m.Case(Function.ACTIVATE):

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out, Signature
 
@@ -83,7 +83,7 @@ class Sram(wiring.Component):
     receiver_write, pipe_write, scalar_write, loader_write : :py:`In(WritePort())`
         Writers.
     count_sram_read, count_sram_write : :py:`Out(32)`
-        Bytes.
+        Bytes, up to the cycle before the last one.
 
     Raises
     ------
@@ -126,8 +126,11 @@ class Sram(wiring.Component):
             with m.If(port.valid & ~busy):
                 m.d.comb += [address.eq(port.address), word.eq(port.data), mask.eq(port.mask)]
             busy = now
-        with m.If(busy):
-            m.d.sync += self.count_sram_write.eq(self.count_sram_write + sum(mask[1:], mask[0]))
+        written = Signal(8)
+        m.d.sync += [
+            written.eq(Mux(busy, mask, 0)),
+            self.count_sram_write.eq(self.count_sram_write + sum(written[1:], written[0])),
+        ]
 
         # --- two reads, of different banks ---
         bank_addresses = [Signal(ADDRESS_BITS - 2, name=f"address_{bank}") for bank in range(BANKS)]
@@ -154,8 +157,11 @@ class Sram(wiring.Component):
             for bank in range(BANKS):
                 with m.If(granted & (port.address[:2] == bank)):
                     m.d.comb += [bank_addresses[bank].eq(port.address[2:]), bank_reads[bank].eq(1)]
-        with m.If(one):
-            m.d.sync += self.count_sram_read.eq(self.count_sram_read + Mux(two, 16, 8))
+        reads = Signal(2)
+        m.d.sync += [
+            reads.eq(Cat(one & ~two, two)),
+            self.count_sram_read.eq(self.count_sram_read + Cat(Const(0, 3), reads)),
+        ]
 
         rows = self.size // (WORD_BITS // 8) // BANKS
         outputs = []

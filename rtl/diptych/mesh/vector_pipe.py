@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Vector pipe of a tile: executes the vector instructions on memory."""
 
-from itertools import pairwise
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
@@ -100,10 +99,10 @@ class _Signals:
 class VectorPipe(wiring.Component):
     """Executes all vector instructions (:class:`.Op`) except RECEIVE and TRANSMIT.
 
-    A step per cycle. An instruction starts when it is issued, or waits in a queue of one until the
-    steps of the one before it are made: if it is of the same kind, not empty and without a fence it
-    starts in the cycle after the last step, and otherwise when no step is under way in the stages.
-    Its first step comes a cycle later; with ``fence_pipe`` not before the cycle after the last result has left. The
+    A step per cycle. An instruction that is issued to an idle pipe starts at once. Others wait in a
+    queue of one until the steps of the one before are made: one of the same kind, not empty and
+    without a fence starts in the cycle after the last step, and otherwise when no step is under way
+    in the stages. Its first step comes a cycle after the start; with ``fence_pipe`` not before the cycle after the last result has left. The
     latency from the read of the operands to the result is given by :data:`STAGES`. The whole pipe
     stalls while two results cannot be sent or written.
 
@@ -219,8 +218,7 @@ class VectorPipe(wiring.Component):
         m.d.comb += [
             *(kind.eq(s.now.op == op) for op, kind in s.kinds.items()),
             s.enable.eq(s.results.i.ready),
-            s.travelling.eq(Cat(tag.valid for tag in s.tags[1:]).any()),
-            s.unsettled.eq(s.results.o.valid | ~s.results.i.ready),
+            s.unsettled.eq(s.results.o.valid),
             self.busy.eq(s.queued | s.steps.busy | s.travelling | s.unsettled),
             s.steps.operation.eq(s.now),
             s.steps.enable.eq(s.enable),
@@ -235,32 +233,44 @@ class VectorPipe(wiring.Component):
             s.steps.fed.eq(~joins | self.waiting),
             s.tags[0].eq(s.steps.step),
         ]
-        with m.If(s.enable & (s.steps.step.valid | s.travelling)):
-            for stage, (before, behind) in enumerate(pairwise(s.tags)):
-                ends = Cat(s.kinds[op] for op, last in STAGES.items() if last == stage).any()
-                m.d.sync += [behind.eq(before), behind.valid.eq(before.valid & ~ends)]
+        moved = [Signal(name=f"moved_{n}") for n in range(1, len(s.tags))]
+        for stage, (tag, valid) in enumerate(zip(s.tags, moved, strict=False)):
+            ends = Cat(s.kinds[op] for op, last in STAGES.items() if last == stage).any()
+            m.d.comb += valid.eq(tag.valid & ~ends)
+        with m.If(s.enable):
+            m.d.sync += s.travelling.eq(Cat(moved).any())
+            for before, behind, valid in zip(s.tags, s.tags[1:], moved, strict=False):
+                m.d.sync += behind.valid.eq(valid)
+                with m.If(before.valid):
+                    m.d.sync += [behind.eq(before), behind.valid.eq(valid)]
 
     def _start(self, m: Module, s: _Signals) -> None:
         """Queue an instruction, and start it when those before it and its fences allow."""
-        follows, fenced, waits = Signal(), Signal(), Signal()
+        follows, at_once = Signal(), Signal()
         starting: Any = Signal(VectorOperation())
+        queue: Any = s.queue
         m.d.comb += [
-            starting.eq(Mux(s.queued, s.queue.as_value(), self.i.payload.as_value())),
+            starting.eq(Mux(s.queued, queue.as_value(), self.i.payload.as_value())),
             self.i.ready.eq(~s.queued),
-            self.holds_receive.eq(s.queued & s.queue.fence_receive),
-            self.holds_transmit.eq(s.queued & s.queue.fence_transmit),
-            # Stage 1 uses the instruction: operands of earlier steps must leave it.
+            self.holds_receive.eq(s.queued & queue.fence_receive),
+            self.holds_transmit.eq(s.queued & queue.fence_transmit),
+            # Stage 1 uses the instruction: operands of earlier steps must leave it. The statistic
+            # of one without elements must not come before that of an earlier instruction.
             follows.eq(
-                s.enable & (starting.op == s.now.op) & (starting.count != 0) & ~starting.fence_pipe
+                Mux(
+                    queue.count == 0,
+                    ~s.travelling & ~s.unsettled,
+                    ~s.travelling | (s.enable & (queue.op == s.now.op) & ~queue.fence_pipe),
+                )
             ),
-            fenced.eq(
-                (starting.fence_receive & self.receiving)
-                | (starting.fence_transmit & self.transmitting)
-                # Its statistic must not come before that of an earlier instruction.
-                | ((starting.count == 0) & s.unsettled)
+            # Counts and kinds of instructions that are issued in this cycle are known late in it.
+            at_once.eq(~s.travelling & ~s.unsettled),
+            s.steps.start.eq(
+                ~s.steps.busy
+                & ~(starting.fence_receive & self.receiving)
+                & ~(starting.fence_transmit & self.transmitting)
+                & Mux(s.queued, follows, self.i.valid & at_once)
             ),
-            waits.eq(s.steps.busy | fenced | (s.travelling & ~follows)),
-            s.steps.start.eq((s.queued | self.i.valid) & ~waits),
             s.steps.starting.eq(starting),
         ]
         with m.If(s.steps.start):

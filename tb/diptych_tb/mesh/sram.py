@@ -58,7 +58,8 @@ async def reads_what_was_written(dut: Any, reads: float, writes: float, span: in
         writer.data.value, writer.mask.value = 0, 255
         await RisingEdge(dut.clk)
     writer.valid.value = 0
-    await RisingEdge(dut.clk)
+    for _ in range(2):
+        await RisingEdge(dut.clk)
     read_bytes, written_bytes = int(dut.count_sram_read.value), int(dut.count_sram_write.value)
     assert written_bytes == 8 * span
     conflicts = 0
@@ -103,6 +104,7 @@ async def reads_what_was_written(dut: Any, reads: float, writes: float, span: in
     assert conflicts > CYCLES // 10, "the stimulus must make conflicts"
     for port in (*readers, *writers):
         port.valid.value = 0
-    await RisingEdge(dut.clk)
+    for _ in range(2):
+        await RisingEdge(dut.clk)
     assert int(dut.count_sram_read.value) == read_bytes
     assert int(dut.count_sram_write.value) == written_bytes
