@@ -8,13 +8,15 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from diptych.config import DEFAULTS
+from diptych.stream_buffer import StreamBuffer
 
 from .core_monitor import count_cycles, watch_waits
 from .core_signals import CoreSignals
-from .fabric import LOAD_COLOR, LinkSignature, Wavelet
+from .fabric import COLOR_BITS, DATA_BITS, LOAD_COLOR, LinkSignature, Wavelet
 from .isa import INSTRUCTION_WORDS, RECEIVED_MAXIMUM, RECEIVED_SQUARES, STATISTIC, Op, Tail
 from .route_table import RouteWrite
 from .scalar_instructions import execute_scalar
+from .sram import WORD_ADDRESS_BITS
 from .word_queue import WordQueue
 
 __all__ = ["CAUSES", "CORE_COUNTERS", "Core"]
@@ -39,11 +41,18 @@ RECEIVER, PIPE, LOADER = range(3)
 """Readers of the wavelets that arrive; TAKE shares one with the vector pipe."""
 
 
+class LoadedWord(data.StructLayout):
+    """A write of the loader: word address, either half of the word, bytes."""
+
+    def __init__(self) -> None:
+        super().__init__({"address": WORD_ADDRESS_BITS, "data": DATA_BITS, "mask": 8})
+
+
 class Core(wiring.Component):
     """Runs tasks: instructions of :mod:`.isa`, in order.
 
     An instruction is fetched in one cycle, reads its registers in the next, and executes in the
-    third. A scalar instruction takes a cycle, STORE, MULTIPLY and COMBINE 2, TAKE 3, LOAD 4, scale
+    third. A scalar instruction takes a cycle, MULTIPLY and COMBINE 2, STORE and TAKE 3, LOAD 4, scale
     functions 5; its successor follows at once, or a cycle later after a branch that is taken. A
     vector instruction takes a cycle to issue when its engine has room. One for the vector pipe
     waits there for its fences, unless it reads a register that an engine writes.
@@ -128,7 +137,6 @@ class Core(wiring.Component):
         m.submodules.transmitter = s.transmitter
         m.submodules.scale_function = s.scale
         wiring.connect(m, s.buffers.link, wiring.flipped(self.ramp_i))
-        wiring.connect(m, s.loader.sram_write, s.sram.loader_write)
         wiring.connect(m, s.pipe.read_a, s.sram.pipe_a)
         wiring.connect(m, s.pipe.read_b, s.sram.pipe_b)
         wiring.connect(m, s.pipe.write, s.sram.pipe_write)
@@ -147,14 +155,13 @@ class Core(wiring.Component):
             s.receiver.value.eq(s.heads[RECEIVER]),
             s.pipe.receiving.eq(s.receiver.busy),
             s.pipe.transmitting.eq(s.transmitter.busy),
-            s.pipe.waiting.eq(s.waiting.bit_select(s.pipe.color, 1)),
+            s.pipe.waiting.eq(s.waiting),
+            s.pipe.overtaken.eq(s.take),
             s.pipe.value.eq(s.heads[PIPE]),
             s.tasks.waiting.eq(s.buffers.held),
             s.tasks.controls.eq(s.buffers.controls),
-            s.buffers.pop[RECEIVER].eq(Mux(s.receiver.pop, 1 << s.receiver.color, 0)),
-            s.buffers.pop[PIPE].eq(
-                Mux(s.pipe.pop, 1 << s.pipe.color, 0) | Mux(s.take, 1 << s.color, 0)
-            ),
+            s.buffers.pop[RECEIVER].eq(s.receiver.pop),
+            s.buffers.pop[PIPE].eq(s.pipe.pop | Mux(s.take, s.color_bit, 0)),
         ]
         self._load(m, s)
 
@@ -178,6 +185,24 @@ class Core(wiring.Component):
         ]
         with m.If(s.waiting[LOAD_COLOR] & (left < words.depth)):
             m.d.comb += s.buffers.pop[LOADER].eq(1 << LOAD_COLOR)
+
+        # The loader is the last to write: what it waits for is known late.
+        m.submodules.load_writes = writes = StreamBuffer(LoadedWord())
+        stored, granted = s.loader.sram_write, s.sram.loader_write
+        m.d.comb += [
+            writes.i.valid.eq(stored.valid),
+            writes.i.payload.address.eq(stored.address),
+            # Both halves of its words are alike.
+            writes.i.payload.data.eq(stored.data),
+            writes.i.payload.mask.eq(stored.mask),
+            stored.ready.eq(writes.i.ready),
+            s.loader.unsettled.eq(writes.o.valid),
+            granted.valid.eq(writes.o.valid),
+            granted.address.eq(writes.o.payload.address),
+            granted.data.eq(writes.o.payload.data.replicate(2)),
+            granted.mask.eq(writes.o.payload.mask),
+            writes.o.ready.eq(granted.ready),
+        ]
 
     def _fetch(self, m: Module, s: CoreSignals) -> None:
         """Fetch instructions one ahead, or the first of a ready task."""
@@ -211,6 +236,7 @@ class Core(wiring.Component):
             m.d.sync += [
                 s.executing.eq(1),
                 s.instruction.eq(s.coming),
+                s.color_bit.eq(1 << s.coming.count[:COLOR_BITS]),
                 s.pc.eq(s.fetched_pc),
                 s.fetched_pc.eq(next_pc),
             ]
@@ -332,11 +358,11 @@ class Core(wiring.Component):
             s.credits.control.eq(link.announced_control),
             # A control wavelet that is announced in this cycle is not counted yet.
             s.sendable.eq(credited & ~Mux(link.announced_control, link.announced, 0)),
-            s.sends_pipe.eq(s.pipe.o.valid & s.sendable.bit_select(s.pipe.o.payload.color, 1)),
+            s.sends_pipe.eq(s.pipe.o.valid & (s.sendable & s.pipe.sends_as).any()),
             s.pipe.o.ready.eq(s.sends_pipe),
             s.transmitted.eq(
                 s.transmitter.o.valid
-                & s.sendable.bit_select(s.transmitter.o.payload.color, 1)
+                & (s.sendable & s.transmitter.sends_as).any()
                 & ~s.sends_pipe
                 & ~s.send
             ),
@@ -344,22 +370,21 @@ class Core(wiring.Component):
             sends.eq(s.sends_pipe | s.send | s.transmitted),
         ]
         sent = Signal(Wavelet())
-        with m.If(s.transmitted):
-            m.d.comb += sent.eq(s.transmitter.o.payload)
+        sent_as = Signal(self.colors)
+        m.d.comb += [sent.eq(s.transmitter.o.payload), sent_as.eq(s.transmitter.sends_as)]
         with m.If(s.sends_pipe):
-            m.d.comb += sent.eq(s.pipe.o.payload)
+            m.d.comb += [sent.eq(s.pipe.o.payload), sent_as.eq(s.pipe.sends_as)]
         with m.If(s.send):
             m.d.comb += [
-                sent.data.eq(s.result),
+                sent.data.eq(s.sent),
                 sent.color.eq(s.color),
                 sent.control.eq(s.instruction.control),
+                sent_as.eq(s.color_bit),
             ]
         m.d.sync += [
-            link.announced.eq(Mux(sends, 1 << sent.color, 0)),
+            link.announced.eq(Mux(sends, sent_as, 0)),
             link.announced_control.eq(sends & sent.control),
             comes.eq(link.announced.any()),
             link.valid.eq(comes),
         ]
-        with m.If(sends):
-            m.d.sync += announced.eq(sent)
-        m.d.sync += [coming.eq(announced), link.wavelet.eq(coming)]
+        m.d.sync += [announced.eq(sent), coming.eq(announced), link.wavelet.eq(coming)]

@@ -41,9 +41,9 @@ class CoreSignals:
         self.loader = Loader()
         self.sram: Any = Sram(size=sram_bytes)
         self.tasks = TaskScheduler(colors=colors)
-        self.pipe = VectorPipe()
+        self.pipe = VectorPipe(colors=colors)
         self.receiver = Receiver(colors=colors)
-        self.transmitter = Transmitter()
+        self.transmitter = Transmitter(colors=colors)
         self.scale = ScaleFunction()
         # A bit per color: a wavelet may be taken; may be sent.
         self.waiting = Signal(colors)
@@ -84,13 +84,14 @@ class CoreSignals:
         # The vector instruction is accepted; the scalar one completes.
         self.accepted, self.completes = Signal(), Signal()
 
-        # Ramp: who sends in this cycle, TAKE's pop, and the color of SEND and TAKE.
+        # Ramp: who sends in this cycle, SEND's data, TAKE's pop, and the color of both.
         self.send = Signal()
         self.can_send = Signal()
+        self.sent = Signal(32)
         self.take = Signal()
         self.sends_pipe = Signal()
         self.transmitted = Signal()
-        self.color = Signal(COLOR_BITS)
+        self.color, self.color_bit = Signal(COLOR_BITS), Signal(colors)
         self.no_credit = Signal()
         self.no_wavelet = Signal()
 

@@ -94,7 +94,9 @@ class Loader(wiring.Component):
     column : :py:`In(16)`
         Column of the tile; constant once the first packet arrives.
     sram_write : :py:`Out(WritePort())`
-        Writes the SRAM.
+        Writes the SRAM; both halves of a word are alike.
+    unsettled : :py:`In(1)`
+        Words that it has written are not in the SRAM yet: no task is activated before they are.
     program_write, register_write : :py:`Out(ProgramWrite())`, :py:`Out(RegisterWrite())`
         Writes the program memory, without backpressure, as the next ones; and the registers.
     task_write, activation : :py:`Out(TaskWrite())`, :py:`Out(Activation())`
@@ -106,6 +108,7 @@ class Loader(wiring.Component):
     i: stream.Interface
     column: Signal
     sram_write: Any
+    unsettled: Signal
     program_write: Any
     register_write: Any
     task_write: Any
@@ -118,6 +121,7 @@ class Loader(wiring.Component):
                 "i": In(stream.Signature(DATA_BITS)),
                 "column": In(16),
                 "sram_write": Out(WritePort()),
+                "unsettled": In(1),
                 "program_write": Out(ProgramWrite()),
                 "register_write": Out(RegisterWrite()),
                 "task_write": Out(TaskWrite()),
@@ -149,10 +153,10 @@ class Loader(wiring.Component):
                     m.d.sync += mine.eq((word[:16] <= self.column) & (self.column <= word[16:]))
                     m.next = "address"
             with m.State("address"):
-                m.d.comb += self.i.ready.eq(1)
-                with m.If(self.i.valid):
+                activates = mine & (kind == Load.ACTIVATE) & (left == 0)
+                m.d.comb += self.i.ready.eq(~activates | ~self.unsettled)
+                with m.If(self.i.valid & self.i.ready):
                     m.d.sync += [address.eq(word), part.eq(0)]
-                    activates = mine & (kind == Load.ACTIVATE) & (left == 0)
                     m.d.comb += [self.activation.valid.eq(activates), self.activation.task.eq(word)]
                     m.next = "payload"
                     with m.If(left == 0):
@@ -236,8 +240,10 @@ class Loader(wiring.Component):
             with m.Case(Load.ACTIVATE):
                 # The first word is the argument; the task starts when it has been written.
                 m.d.comb += [
-                    self.register_write.valid.eq(valid & ~part[0]),
-                    self.i.ready.eq(~mine | part[0] | self.register_write.ready),
+                    self.register_write.valid.eq(valid & ~part[0] & ~self.unsettled),
+                    self.i.ready.eq(
+                        ~mine | (~self.unsettled & (part[0] | self.register_write.ready))
+                    ),
                     self.activation.valid.eq(valid & self.i.ready & (left == 1)),
                 ]
                 m.d.sync += part.eq(part | (valid & self.i.ready))

@@ -115,6 +115,8 @@ class _Signals:
         self.plane = Signal(ADDRESS_BITS)
         # Earlier results must be in memory before the first read.
         self.settling = Signal()
+        # Steps are left; results are added to what is in memory.
+        self.active, self.accumulates = Signal(), Signal()
 
 
 class OperandSequencer(wiring.Component):
@@ -197,14 +199,11 @@ class OperandSequencer(wiring.Component):
         has_a, has_b, has_sums = (Signal(name=f"gets_{n}") for n in ("a", "b", "sums"))
         m.d.comb += [
             self.empty.eq(self.busy & s.none),
-            self.asks.eq(self.busy & ~s.none & self.enable & ~(s.settling & self.unsettled)),
+            self.asks.eq(s.active & self.enable & ~(s.settling & self.unsettled)),
             s.emit.eq(~s.kinds[Op.MATVEC] | (s.words_last & s.phase_last)),
             # Sums come ahead while B's port is free; else they take its turn before a row ends.
             s.needs_sums.eq(
-                s.kinds[Op.MATVEC]
-                & self.operation.tail.accumulate
-                & ~s.has_sums
-                & (s.emit | ~s.uses_b)
+                s.accumulates & ~s.has_sums & ((s.words_last & s.phase_last) | ~s.uses_b)
             ),
             s.asks_b.eq(s.needs_b & ~s.needs_sums),
             self.read_a.valid.eq(self.asks & s.needs_a),
@@ -238,7 +237,7 @@ class OperandSequencer(wiring.Component):
             step.held.eq(s.held),
             step.slot.eq(s.b_now[3:]),
             step.keep.eq(s.buffers_b & ~s.held & ~s.zero),
-            step.accumulate.eq(kinds[Op.MATVEC] & tail.accumulate),
+            step.accumulate.eq(s.accumulates),
             step.to_color.eq(tail.to_color),
             step.color.eq(tail.color),
             step.statistic.eq(tail.statistic),
@@ -343,7 +342,7 @@ class OperandSequencer(wiring.Component):
             with m.If(wraps):
                 m.d.sync += s.d_row.eq(new["d"])
             with m.If(s.last):
-                m.d.sync += self.busy.eq(0)
+                m.d.sync += [self.busy.eq(0), s.active.eq(0)]
         with m.If(self.reads_sums):
             m.d.sync += s.has_sums.eq(1)
         with m.If(s.fire & row_ends & s.d_now[2]):
@@ -389,6 +388,8 @@ class OperandSequencer(wiring.Component):
                 self.busy.eq(1),
                 *(kind.eq(is_op[o]) for o, kind in s.kinds.items()),
                 s.none.eq(op.count == 0),
+                s.active.eq(op.count != 0),
+                s.accumulates.eq(matvec & tail.accumulate),
                 s.settling.eq(op.fence_pipe & self.unsettled),
                 s.left.eq(Mux(is_op[Op.EXPONENTIAL], padded, op.count)),
                 s.row_last.eq((op.count == 1) & ~is_op[Op.EXPONENTIAL]),

@@ -64,6 +64,8 @@ class _Signals:
         self.left = Signal(16)
         self.address = Signal(ADDRESS_BITS)
         self.index = Signal(16)
+        # A wavelet is taken.
+        self.takes = Signal()
         # ``coming`` becomes the current instruction.
         self.load = Signal()
         self.coming = Signal(VectorOperation())
@@ -107,12 +109,12 @@ class Receiver(wiring.Component):
         Instructions.
     waiting : :py:`In(colors)`
         A bit per color: a wavelet may be taken.
-    color : :py:`Out(5)`
-        Color of the instruction.
+    color, color_bit : :py:`Out(5)`, :py:`Out(colors)`
+        Color of the instruction, and its bit.
     value : :py:`In(signed(32))`
         The wavelet that was taken three cycles ago.
-    pop : :py:`Out(1)`
-        The wavelet is taken.
+    pop : :py:`Out(colors)`
+        A bit per color: the wavelet is taken.
     read, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
         Ports of the SRAM; the write port is always ready.
     write_waits : :py:`In(1)`
@@ -128,6 +130,7 @@ class Receiver(wiring.Component):
     i: stream.Interface
     waiting: Signal
     color: Signal
+    color_bit: Signal
     value: Signal
     pop: Signal
     read: Any
@@ -140,13 +143,15 @@ class Receiver(wiring.Component):
     maximum: Signal
 
     def __init__(self, *, colors: int) -> None:
+        self.colors = colors
         super().__init__(
             {
                 "i": In(stream.Signature(VectorOperation())),
                 "waiting": In(colors),
                 "color": Out(5),
+                "color_bit": Out(colors),
                 "value": In(signed(32)),
-                "pop": Out(1),
+                "pop": Out(colors),
                 "read": Out(ReadPort()),
                 "write": Out(WritePort()),
                 "write_waits": In(1),
@@ -178,7 +183,7 @@ class Receiver(wiring.Component):
         ends = Signal()
         m.d.comb += [
             self.i.ready.eq(~s.queued),
-            ends.eq(s.active & ((s.left == 0) | (self.pop & (s.left == 1)))),
+            ends.eq(s.active & ((s.left == 0) | (s.takes & (s.left == 1)))),
             self.color.eq(s.now.tail.color),
         ]
         m.d.comb += s.load.eq((~s.active | ends) & (s.queued | self.i.valid))
@@ -188,6 +193,7 @@ class Receiver(wiring.Component):
         with m.If(s.load):
             m.d.sync += [
                 s.now.eq(s.coming),
+                self.color_bit.eq(1 << s.coming.tail.color),
                 s.active.eq(1),
                 s.queued.eq(0),
                 s.left.eq(s.coming.count),
@@ -211,7 +217,7 @@ class Receiver(wiring.Component):
         m.d.comb += [
             s.word.eq(Mux(with_words, Mux(half, pairs[0][32:], pairs[0][:32]), s.now.scalar)),
             has_word.eq(~with_words | (held != 0)),
-            used_pair.eq(self.pop & with_words & half),
+            used_pair.eq(s.takes & with_words & half),
         ]
         fetch = Signal()
         take = Signal()
@@ -222,14 +228,15 @@ class Receiver(wiring.Component):
                 & ~s.stays
                 & s.active
                 & (s.left != 0)
-                & self.waiting.bit_select(s.now.tail.color, 1)
+                & (self.waiting & self.color_bit).any()
                 & has_word
             ),
             fetch.eq(s.active & with_words & (held + fetching < 2)),
             self.read.valid.eq(fetch | s.asks_partner),
             self.read.address.eq(Mux(fetch, next_pair, s.partner_address[3:])),
             s.partner_granted.eq(s.asks_partner & ~fetch & self.read.ready),
-            self.pop.eq(take & (~s.now.tail.accumulate | (s.partners != 0))),
+            s.takes.eq(take & (~s.now.tail.accumulate | (s.partners != 0))),
+            self.pop.eq(Mux(s.takes, self.color_bit, 0)),
         ]
         m.d.sync += fetching.eq(fetch & self.read.ready)
         with m.If(fetch & self.read.ready):
@@ -242,7 +249,7 @@ class Receiver(wiring.Component):
         with m.If(used_pair & (held == 2)):
             m.d.sync += pairs[0].eq(pairs[1])
         m.d.sync += held.eq(held + fetching - used_pair)
-        with m.If(self.pop):
+        with m.If(s.takes):
             m.d.sync += [
                 half.eq(~half),
                 s.left.eq(s.left - 1),
@@ -264,26 +271,21 @@ class Receiver(wiring.Component):
     def _fetch_partners(self, m: Module, s: _Signals) -> None:
         """Read the elements that wavelets are added to, a few ahead."""
         left = Signal(16, name="partners_left")
-        settled, comes = Signal(), Signal(name="partner_comes")
+        settled, comes, more = Signal(), Signal(name="partner_comes"), Signal()
         place = Signal(2, name="partner_place")
         m.d.comb += s.asks_partner.eq(
-            s.active
-            & s.now.tail.accumulate
-            & settled
-            & (left != 0)
-            & (s.partners + comes < len(s.ahead))
+            s.active & s.now.tail.accumulate & settled & more & (s.partners + comes < len(s.ahead))
         )
         m.d.sync += [
             comes.eq(s.partner_granted),
-            s.partners.eq(s.partners + comes - (self.pop & s.now.tail.accumulate)),
+            s.partners.eq(s.partners + comes - (s.takes & s.now.tail.accumulate)),
             # Elements of the instruction before are in memory.
             settled.eq(settled | ~s.under_way),
         ]
         partner = self.read.data.word_select(place, 16)
-        takes = self.pop
         for n, word in enumerate(s.ahead):
             behind = s.ahead[n + 1] if n + 1 < len(s.ahead) else partner
-            with m.If(takes):
+            with m.If(s.takes):
                 m.d.sync += word.eq(Mux(s.partners > n + 1, behind, partner))
             with m.Elif(s.partners <= n):
                 m.d.sync += word.eq(partner)
@@ -292,10 +294,12 @@ class Receiver(wiring.Component):
                 place.eq(s.partner_address[1:3]),
                 s.partner_address.eq(s.partner_address + s.now.stride),
                 left.eq(left - 1),
+                more.eq(left != 1),
             ]
         with m.If(s.load):
             m.d.sync += [
-                settled.eq(~s.under_way & ~self.pop),
+                more.eq(s.coming.count != 0),
+                settled.eq(~s.under_way & ~s.takes),
                 comes.eq(0),
                 s.partners.eq(0),
                 s.partner_address.eq(s.coming.d),
@@ -318,7 +322,7 @@ class Receiver(wiring.Component):
                 s.keeps & Cat(tag.valid & ~tag.kept for tag in (*coming, s.tags[0])).any()
             ),
             s.stays.eq(s.tags[4].valid & s.tags[4].kept & self.write_waits),
-            taken.valid.eq(self.pop),
+            taken.valid.eq(s.takes),
             taken.kept.eq(s.keeps),
             taken.last.eq(s.left == 1),
             taken.first.eq(s.index == 0),
@@ -334,7 +338,7 @@ class Receiver(wiring.Component):
         # The wavelet comes three cycles after the pop, and waits while the element does.
         came = [Signal(name=f"came_{n}") for n in range(2)]
         value = values.oldest.as_signed()
-        m.d.sync += [came[0].eq(self.pop), came[1].eq(came[0]), values.comes.eq(came[1])]
+        m.d.sync += [came[0].eq(s.takes), came[1].eq(came[0]), values.comes.eq(came[1])]
         m.d.comb += [values.word.eq(self.value), values.take.eq(s.tags[0].valid & ~s.stays)]
         stages = (taken, *coming, *s.tags)
         with m.If(~s.stays):

@@ -23,21 +23,22 @@ SCALE_FUNCTIONS = {
 }
 
 
-_WAIT = {Function.SEND, Function.STORE}
 _COMPLETES = {
     "in_second": (Function.MULTIPLY, Function.COMBINE),
-    "in_third": (Function.TAKE,),
+    "in_third": (Function.TAKE, Function.STORE),
     "in_fourth": (Function.LOAD,),
     "in_last": tuple(SCALE_FUNCTIONS),
 }
-_COMPLETES["at_once"] = tuple(f for f in Function if f not in _WAIT.union(*_COMPLETES.values()))
-"""In which of its cycles a function completes, but for those that wait to be sent or stored."""
+_COMPLETES["at_once"] = tuple(
+    f for f in Function if f not in {Function.SEND}.union(*_COMPLETES.values())
+)
+"""In which of its cycles a function completes, but for SEND."""
 
 
 def execute_scalar(m: Module, s: CoreSignals) -> None:
     """Execute the scalar instruction that the core has issued.
 
-    STORE, MULTIPLY and COMBINE take 2 cycles, TAKE 3, LOAD 4 and the scale functions 5; others
+    MULTIPLY and COMBINE take 2 cycles, STORE and TAKE 3, LOAD 4 and the scale functions 5; others
     take one, or wait for a credit. All wait for the SRAM, or for a wavelet.
     """
     imm = Signal(signed(32))
@@ -58,6 +59,7 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
     m.d.comb += [
         imm.eq(s.instruction.tail),
         moved.eq(s.a + imm),
+        s.sent.eq(moved),
         wide_sum.eq(s.b + imm.as_unsigned()),
         wide_difference.eq(s.a - s.b - imm.as_unsigned()),
         s.scale.value.eq(address),
@@ -77,14 +79,13 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
         s.sram.scalar_write.valid.eq(is_now[Function.STORE] & (phase == 1)),
     ]
 
-    # How the instruction completes: at once, in a phase, when it is sent or stored.
+    # How the instruction completes: at once, in a phase, or when it is sent.
     flags = {name: Signal(name=name) for name in ("at_once", "in_second", "in_third", "in_fourth")}
     flags["in_last"] = Signal(name="in_last")
     for name, functions in _COMPLETES.items():
         now = (s.coming.op == Op.SCALAR) & Cat(s.coming.function == f for f in functions).any()
         with m.If(s.moves):
             m.d.sync += flags[name].eq(now)
-    stored = s.sram.scalar_write.valid & s.sram.scalar_write.ready
     m.d.comb += [
         s.completes.eq(
             flags["at_once"]
@@ -93,12 +94,15 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
             | (flags["in_fourth"] & (phase == 3))
             | (flags["in_last"] & (phase == ScaleFunction.latency + 1))
             | s.can_send
-            | stored
         ),
         s.send.eq(s.go & s.can_send),
         s.can_send.eq(is_now[Function.SEND] & ~s.is_vector & ~s.pipe.busy & ~no_credit),
-        no_credit.eq(~s.sendable.bit_select(s.color, 1)),
+        no_credit.eq(~(s.sendable & s.color_bit).any()),
     ]
+
+    # A wavelet is the last one to be known.
+    computed = Signal(32)
+    m.d.comb += s.result.eq(Mux(flags["in_third"], s.buffers.head[READER], computed))
 
     with m.If(s.go & ~s.is_vector):
         # Phases go on, but for those that wait.
@@ -108,49 +112,49 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
             with m.Case(Function.END):
                 m.d.comb += [s.ends.eq(1), s.writes.eq(0)]
             with m.Case(Function.ADD):
-                m.d.comb += s.result.eq(s.a + imm + s.b)
+                m.d.comb += computed.eq(s.a + imm + s.b)
             with m.Case(Function.SUBTRACT):
-                m.d.comb += s.result.eq(s.a + imm - s.b)
+                m.d.comb += computed.eq(s.a + imm - s.b)
             with m.Case(Function.MULTIPLY):
-                m.d.comb += s.result.eq(product + s.b)
+                m.d.comb += computed.eq(product + s.b)
             with m.Case(Function.AND):
-                m.d.comb += s.result.eq(s.a & (s.b | imm))
+                m.d.comb += computed.eq(s.a & (s.b | imm))
             with m.Case(Function.SHIFT_LEFT):
-                m.d.comb += s.result.eq(s.a << imm[:5])
+                m.d.comb += computed.eq(s.a << imm[:5])
             with m.Case(Function.SHIFT_RIGHT):
-                m.d.comb += s.result.eq(s.a >> imm[:5])
+                m.d.comb += computed.eq(s.a >> imm[:5])
             with m.Case(Function.LESS_THAN):
                 # Negative, with what the sum is wrapped by added.
                 carry, borrow = wide_sum[32], wide_difference[32:]
-                m.d.comb += s.result.eq(Mux(carry, borrow == 2, borrow != 0))
+                m.d.comb += computed.eq(Mux(carry, borrow == 2, borrow != 0))
             with m.Case(Function.SELECT):
-                m.d.comb += s.result.eq(Mux(s.chosen.any(), moved, s.b))
+                m.d.comb += computed.eq(Mux(s.chosen.any(), moved, s.b))
             with m.Case(Function.LOAD):
-                m.d.comb += s.result.eq(product)
+                m.d.comb += computed.eq(product)
                 with m.If((phase == 1) & ~s.sram.scalar.ready):
                     m.d.sync += phase.eq(1)
                 with m.If(phase == 2):
                     m.d.sync += product.eq(s.sram.scalar.data.word_select(address[2], 32))
             with m.Case(Function.STORE):
                 m.d.comb += s.writes.eq(0)
-                m.d.sync += phase.eq(~stored)
+                with m.If((phase == 1) & ~s.sram.scalar_write.ready):
+                    m.d.sync += phase.eq(1)
             for function, select in SCALE_FUNCTIONS.items():
                 with m.Case(function):
                     m.d.comb += [
                         s.scale.enable.eq(1),
                         s.scale.select.eq(select),
-                        s.result.eq(s.scale.word.as_value()),
+                        computed.eq(s.scale.word.as_value()),
                     ]
             with m.Case(Function.COMBINE):
-                m.d.comb += s.result.eq(word.as_value())
+                m.d.comb += computed.eq(word.as_value())
             with m.Case(Function.SEND):
                 m.d.comb += [s.writes.eq(0), s.no_credit.eq(no_credit)]
                 m.d.sync += phase.eq(0)
             with m.Case(Function.TAKE):
                 m.d.comb += [
-                    s.result.eq(s.buffers.head[READER]),
-                    s.no_wavelet.eq((phase == 0) & ~s.waiting.bit_select(s.color, 1)),
-                    s.take.eq((phase == 0) & ~s.no_wavelet & ~s.pipe.pop),
+                    s.no_wavelet.eq((phase == 0) & ~(s.waiting & s.color_bit).any()),
+                    s.take.eq((phase == 0) & ~s.no_wavelet),
                 ]
                 with m.If((phase == 0) & ~s.take):
                     m.d.sync += phase.eq(0)

@@ -9,12 +9,12 @@ from amaranth.lib.wiring import In, Out, Signature
 
 from diptych.config import DEFAULTS
 
-__all__ = ["BANKS", "ReadPort", "Sram", "WritePort"]
+__all__ = ["BANKS", "WORD_ADDRESS_BITS", "ReadPort", "Sram", "WritePort"]
 
 BANKS = 4
 """Banks, by the low bits of the word address."""
 WORD_BITS = 64
-ADDRESS_BITS = 13
+WORD_ADDRESS_BITS = 13
 """Bits of a word address: up to 64 KiB."""
 
 
@@ -26,7 +26,7 @@ class ReadPort(Signature):
 
     Members
     -------
-    valid, address : :py:`Out(1)`, :py:`Out(ADDRESS_BITS)`
+    valid, address : :py:`Out(1)`, :py:`Out(WORD_ADDRESS_BITS)`
         Request of a word, by word address.
     ready, data : :py:`In(1)`, :py:`In(64)`
         The request is granted; the word.
@@ -34,7 +34,12 @@ class ReadPort(Signature):
 
     def __init__(self) -> None:
         super().__init__(
-            {"valid": Out(1), "address": Out(ADDRESS_BITS), "ready": In(1), "data": In(WORD_BITS)}
+            {
+                "valid": Out(1),
+                "address": Out(WORD_ADDRESS_BITS),
+                "ready": In(1),
+                "data": In(WORD_BITS),
+            }
         )
 
 
@@ -45,7 +50,7 @@ class WritePort(Signature):
 
     Members
     -------
-    valid, address : :py:`Out(1)`, :py:`Out(ADDRESS_BITS)`
+    valid, address : :py:`Out(1)`, :py:`Out(WORD_ADDRESS_BITS)`
         Request of a write, by word address.
     data, mask : :py:`Out(64)`, :py:`Out(8)`
         The word, and the bytes of it that are written.
@@ -57,7 +62,7 @@ class WritePort(Signature):
         super().__init__(
             {
                 "valid": Out(1),
-                "address": Out(ADDRESS_BITS),
+                "address": Out(WORD_ADDRESS_BITS),
                 "data": Out(WORD_BITS),
                 "mask": Out(8),
                 "ready": In(1),
@@ -114,7 +119,7 @@ class Sram(wiring.Component):
         m = Module()
 
         # --- one write ---
-        address = Signal(ADDRESS_BITS)
+        address = Signal(WORD_ADDRESS_BITS)
         word = Signal(WORD_BITS)
         mask = Signal(8)
         busy = Const(0, 1)
@@ -133,7 +138,9 @@ class Sram(wiring.Component):
         ]
 
         # --- two reads, of different banks ---
-        bank_addresses = [Signal(ADDRESS_BITS - 2, name=f"address_{bank}") for bank in range(BANKS)]
+        bank_addresses = [
+            Signal(WORD_ADDRESS_BITS - 2, name=f"address_{bank}") for bank in range(BANKS)
+        ]
         bank_reads = Signal(BANKS)
         grants: list[Signal] = []
         # Reads granted to the ports before: one or two, two.

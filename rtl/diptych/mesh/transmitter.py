@@ -27,14 +27,19 @@ class Transmitter(wiring.Component):
     A word per cycle, unless it waits for the SRAM, the ramp or a credit; the first word is sent
     2 cycles after the instruction was taken.
 
+    Parameters
+    ----------
+    colors : :class:`int`
+        Number of colors.
+
     Members
     -------
     i : :py:`In(stream.Signature(VectorOperation()))`
         Instructions.
     read : :py:`Out(ReadPort())`
         Reads the SRAM.
-    o : :py:`Out(stream.Signature(Wavelet()))`
-        Wavelets.
+    o, sends_as : :py:`Out(stream.Signature(Wavelet()))`, :py:`Out(colors)`
+        Wavelets; the bit of their color.
     busy : :py:`Out(1)`
         An instruction is active or queued.
     """
@@ -42,14 +47,16 @@ class Transmitter(wiring.Component):
     i: stream.Interface
     read: Any
     o: stream.Interface
+    sends_as: Signal
     busy: Signal
 
-    def __init__(self) -> None:
+    def __init__(self, *, colors: int) -> None:
         super().__init__(
             {
                 "i": In(stream.Signature(VectorOperation())),
                 "read": Out(ReadPort()),
                 "o": Out(stream.Signature(Wavelet())),
+                "sends_as": Out(colors),
                 "busy": Out(1),
             }
         )
@@ -95,7 +102,12 @@ class Transmitter(wiring.Component):
         with m.If(ends):
             m.d.sync += [active.eq(0), shown.eq(0), kept.eq(0)]
         with m.If(load):
-            m.d.sync += [now.eq(coming), active.eq(1), queued.eq(0)]
+            m.d.sync += [
+                now.eq(coming),
+                self.sends_as.eq(1 << coming.color),
+                active.eq(1),
+                queued.eq(0),
+            ]
         with m.Elif(self.i.valid & self.i.ready):
             m.d.sync += [
                 queued.eq(1),

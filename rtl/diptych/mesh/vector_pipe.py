@@ -42,8 +42,10 @@ class Result(data.StructLayout):
     -------
     value : 32 bits, signed
         The result.
-    d, type, color, control : 16 bits, :class:`.Type`, 5 bits, 1 bit
-        Address, type in memory, color, control bit.
+    d, type : 16 bits, :class:`.Type`
+        Address and type in memory.
+    color, color_bit, control : 5 bits, a bit per color, 1 bit
+        Color, its bit, control bit.
     writes, sends : 1 bit
         It goes to memory; to the color.
     begins, ends : 1 bit
@@ -52,7 +54,7 @@ class Result(data.StructLayout):
         The instruction has a statistic; which is the maximum, or the sum.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, colors: int) -> None:
         flags = ("writes", "sends", "begins", "ends", "statistic", "signed_maximum", "adds")
         super().__init__(
             {
@@ -60,6 +62,7 @@ class Result(data.StructLayout):
                 "d": ADDRESS_BITS,
                 "type": Type,
                 "color": 5,
+                "color_bit": colors,
                 "control": 1,
                 **dict.fromkeys(flags, 1),
             }
@@ -69,17 +72,19 @@ class Result(data.StructLayout):
 class _Signals:
     """Blocks of a :class:`VectorPipe`, and the signals between its parts."""
 
-    def __init__(self) -> None:
+    def __init__(self, colors: int) -> None:
         self.steps = OperandSequencer()
         self.dot = Dot8()
         self.requantizer = Requantizer()
         self.rotate = Rotate()
         self.exponential = Exponential()
         self.gate = SiluGate()
-        self.results: Any = StreamBuffer(Result())
+        self.results: Any = StreamBuffer(Result(colors))
         # The instruction whose steps are made, and the one behind it.
         self.now, self.queue = Signal(VectorOperation()), Signal(VectorOperation())
         self.queued = Signal()
+        # Its steps take wavelets.
+        self.joins = Signal()
         self.kinds = {op: Signal(name=f"now_{op.name.lower()}") for op in STAGES}
         # The step in each stage.
         self.tags = [Signal(Step(), name=f"tag_{n}") for n in range(max(STAGES.values()) + 1)]
@@ -106,6 +111,11 @@ class VectorPipe(wiring.Component):
     latency from the read of the operands to the result is given by :data:`STAGES`. The whole pipe
     stalls while two results cannot be sent or written.
 
+    Parameters
+    ----------
+    colors : :class:`int`
+        Number of colors.
+
     Members
     -------
     i : :py:`In(stream.Signature(VectorOperation()))`
@@ -118,11 +128,14 @@ class VectorPipe(wiring.Component):
         Ports of the SRAM.
     write_waits : :py:`Out(1)`
         A result is written to memory only, and is not held up by a color.
-    o : :py:`Out(stream.Signature(Wavelet()))`
-        Results that are sent on a color.
-    color, waiting, value, pop : :py:`Out(5)`, :py:`In(1)`, :py:`In(signed(32))`, :py:`Out(1)`
-        Color of the operand; its wavelet may be taken; the wavelet taken three cycles ago; it is
-        taken.
+    o, sends_as : :py:`Out(stream.Signature(Wavelet()))`, :py:`Out(colors)`
+        Results that are sent on a color; its bit.
+    waiting, pop : :py:`In(colors)`, :py:`Out(colors)`
+        A bit per color: a wavelet may be taken; it is taken.
+    overtaken : :py:`In(1)`
+        No wavelet may be taken: somebody else takes one.
+    color, value : :py:`Out(5)`, :py:`In(signed(32))`
+        Color of the operand; the wavelet taken three cycles ago.
     busy : :py:`Out(1)`
         An instruction is active or queued, or a result has not left.
     statistic_valid, statistic : :py:`Out(1)`, :py:`Out(32)`
@@ -145,8 +158,10 @@ class VectorPipe(wiring.Component):
     write: Any
     write_waits: Signal
     o: stream.Interface
+    sends_as: Signal
     color: Signal
     waiting: Signal
+    overtaken: Signal
     value: Signal
     pop: Signal
     receiving: Signal
@@ -162,7 +177,8 @@ class VectorPipe(wiring.Component):
     blocked: Signal
     macs: Signal
 
-    def __init__(self) -> None:
+    def __init__(self, *, colors: int) -> None:
+        self.colors = colors
         super().__init__(
             {
                 "i": In(stream.Signature(VectorOperation())),
@@ -171,10 +187,12 @@ class VectorPipe(wiring.Component):
                 "write": Out(WritePort()),
                 "write_waits": Out(1),
                 "o": Out(stream.Signature(Wavelet())),
+                "sends_as": Out(colors),
                 "color": Out(5),
-                "waiting": In(1),
+                "waiting": In(colors),
+                "overtaken": In(1),
                 "value": In(signed(32)),
-                "pop": Out(1),
+                "pop": Out(colors),
                 "receiving": In(1),
                 "transmitting": In(1),
                 "holds_receive": Out(1),
@@ -192,7 +210,7 @@ class VectorPipe(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        s = _Signals()
+        s = _Signals(self.colors)
         self._issue(m, s)
         self._feed(m, s)
         self._read_sums(m, s)
@@ -214,7 +232,9 @@ class VectorPipe(wiring.Component):
         wiring.connect(m, wiring.flipped(self.read_b), s.steps.read_b)
         self._start(m, s)
 
-        asks, joins = Signal(), Signal()
+        asks = Signal()
+        # Color of the operand; no bit, if there is none.
+        color_bit = Signal(self.colors)
         m.d.comb += [
             *(kind.eq(s.now.op == op) for op, kind in s.kinds.items()),
             s.enable.eq(s.results.i.ready),
@@ -224,15 +244,18 @@ class VectorPipe(wiring.Component):
             s.steps.enable.eq(s.enable),
             s.steps.unsettled.eq(s.unsettled),
             asks.eq(s.steps.asks),
-            joins.eq((s.now.op == Op.MOVE) & s.now.tail.accumulate),
             self.steps.eq(s.steps.step.valid),
             self.starved.eq(asks & s.steps.fed & ~s.steps.step.valid),
             self.unfed.eq(asks & ~s.steps.fed),
             self.color.eq(s.now.tail.bits),
-            self.pop.eq(joins & s.steps.step.valid),
-            s.steps.fed.eq(~joins | self.waiting),
+            self.pop.eq(Mux(s.steps.step.valid, color_bit, 0)),
+            s.steps.fed.eq(~s.joins | ((self.waiting & color_bit).any() & ~self.overtaken)),
             s.tags[0].eq(s.steps.step),
         ]
+        starting = s.steps.starting
+        joins = (starting.op == Op.MOVE) & starting.tail.accumulate
+        with m.If(s.steps.start):
+            m.d.sync += [s.joins.eq(joins), color_bit.eq(Mux(joins, 1 << starting.tail.bits, 0))]
         moved = [Signal(name=f"moved_{n}") for n in range(1, len(s.tags))]
         for stage, (tag, valid) in enumerate(zip(s.tags, moved, strict=False)):
             ends = Cat(s.kinds[op] for op, last in STAGES.items() if last == stage).any()
@@ -379,7 +402,11 @@ class VectorPipe(wiring.Component):
                 ),
                 *(behind.eq(before) for before, behind in zip(early, late, strict=True)),
             ]
-        m.d.sync += [came[0].eq(self.pop), came[1].eq(came[0]), wavelets.comes.eq(came[1])]
+        m.d.sync += [
+            came[0].eq(s.joins & s.steps.step.valid),
+            came[1].eq(came[0]),
+            wavelets.comes.eq(came[1]),
+        ]
         m.d.comb += [
             wavelets.word.eq(self.value),
             wavelets.take.eq(
@@ -444,6 +471,7 @@ class VectorPipe(wiring.Component):
             result.d.eq(s.out.d),
             result.type.eq(s.out.type),
             result.color.eq(s.out.color),
+            result.color_bit.eq(1 << s.out.color),
             result.control.eq(s.out.last & s.out.control),
             result.writes.eq(s.out.writes),
             result.sends.eq(s.out.to_color),
@@ -468,6 +496,7 @@ class VectorPipe(wiring.Component):
             self.o.payload.control.eq(result.control),
             self.o.payload.data.eq(result.value),
             self.o.payload.color.eq(result.color),
+            self.sends_as.eq(result.color_bit),
             self.write_waits.eq(writes & ~sends),
             self.write.valid.eq(writes & (~sends | self.o.ready)),
             self.write.address.eq(result.d[3:]),

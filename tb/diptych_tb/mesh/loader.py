@@ -36,6 +36,8 @@ class _Effects:
         self._ready = {name: getattr(dut, f"{name}__ready") for name in WITH_READY}
         for ready in self._ready.values():
             ready.value = 0
+        self._unsettled = dut.unsettled
+        self._unsettled.value = 0
         self._ports = [
             (name, getattr(dut, f"{name}__valid"), [getattr(dut, f"{name}__{f}") for f in fields])
             for name, fields in PORTS.items()
@@ -46,8 +48,11 @@ class _Effects:
             readies = {name: not (self._pause and self._pause()) for name in WITH_READY}
             for name, ready in self._ready.items():
                 ready.value = readies[name]
+            unsettled = bool(self._pause and self._pause())
+            self._unsettled.value = unsettled
             await RisingEdge(self._dut.clk)
             for name, valid, fields in self._ports:
+                assert not (name == "activation" and valid.value and unsettled)
                 if valid.value and readies.get(name, True):
                     self.seen.append((name, tuple(int(f.value) for f in fields)))
 
@@ -115,7 +120,7 @@ def _packet(rng: random.Random, column: int) -> tuple[list[int], list[Effect]]:
     return words, effects
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=100, timeout_unit="us")
 @cocotb.parametrize(idle=[0.0, 0.6], stall=[0.0, 0.6])
 async def carries_out_packets(dut: Any, idle: float, stall: float) -> None:
     rng = random.Random(f"{cocotb.RANDOM_SEED} {idle} {stall}")
