@@ -10,6 +10,7 @@ from diptych.mesh.core import CAUSES
 from diptych.mesh.fabric import BUFFER_DEPTH
 from diptych.mesh.isa import Function, Op
 from diptych.mesh.operation import VectorOperation
+from diptych.mesh.register_file import ENGINE_REGISTERS
 from diptych_sim.compiler.tile.assembler import disassemble
 from diptych_sim.host.fields import Fields
 from diptych_sim.host.observers.cause import CauseObserver
@@ -20,7 +21,7 @@ __all__ = ["PUBLIC", "CoreObserver"]
 _AMOUNTS = ("macs", "instructions")
 PUBLIC = (
     *(("tile.core", f"count_{name}") for name in (*CAUSES, *_AMOUNTS)),
-    *(("tile.core", f"fetch__{part}") for part in ("en", "data")),
+    *(("tile.core", f"fetch__{part}") for part in ("en", "addr", "data")),
     *(("tile.core.sram", f"pipe_{p}__{part}") for p in "ab" for part in ("valid", "ready")),
     ("tile.core.sram", "pipe_write__ready"),
     *((f"tile.core.{engine}", "i__payload") for engine in ("pipe", "receiver", "transmitter")),
@@ -33,13 +34,35 @@ PUBLIC = (
 )
 """What the observer looks at: ports of memories, of engines and of the ramp."""
 
-_STAGES = 6
+_STAGES = 7
 """Stages of a received word that is requantized, before that of its statistics."""
+_KEPT = 2
+"""Stage from which a word that is kept as it is goes to the last one."""
+_OPERANDS = ("a_reg", "b_reg", "dynamic", "d_reg", "count_reg", "inner_reg")
+
+
+@dataclass(frozen=True)
+class _Instruction:
+    """An instruction, and whether it waits for its fences in the pipe."""
+
+    op: Op
+    function: Function
+    fields: dict[str, int]
+    waits_in_pipe: bool
+
+    def is_function(self, function: Function) -> bool:
+        return self.op is Op.SCALAR and self.function is function
 
 
 @cache
-def _decode(word: int) -> tuple[Op, Function, dict[str, int]]:
-    return disassemble(word)
+def _decode(word: int) -> _Instruction:
+    op, function, fields = disassemble(word)
+    for_pipe = op not in (Op.SCALAR, Op.RECEIVE, Op.TRANSMIT)
+    reads = {fields[name] for name in _OPERANDS} if for_pipe else set()
+    return _Instruction(op, function, fields, for_pipe and not reads & set(ENGINE_REGISTERS))
+
+
+_NOTHING = _decode(0)
 
 
 @dataclass
@@ -78,10 +101,10 @@ class _Transfers:
 class CoreObserver(CauseObserver):
     """Follows a core's program by what it fetches, and its engines by what they take and give.
 
-    An instruction is the current one from its fetch to the next fetch; END is over in the first
-    cycle in which no fence holds it. A vector instruction is taken by its engine in the cycle in
-    which it is over. Steps, and results that cannot leave, follow from :class:`.PipeModel`, the
-    grants of the SRAM, and the credits and wavelets of the ramp.
+    An instruction executes from the cycle after that in which the next one was fetched to the next
+    fetch; END is over in the first cycle in which no fence holds it. A vector instruction is taken
+    by its engine in the cycle in which it is over. Steps, and results that cannot leave, follow
+    from :class:`.PipeModel`, the grants of the SRAM, and the credits and wavelets of the ramp.
 
     Parameters
     ----------
@@ -102,9 +125,11 @@ class CoreObserver(CauseObserver):
         self._sendable = [True] * colors
         self._waiting = [0] * colors
         self._running = False
+        # The instruction that was fetched, from an address, and the one that executes.
         self._fetched = False
-        self._op, self._function = Op.SCALAR, Function.END
-        self._fields: dict[str, int] = {}
+        self._address = 0
+        self._coming, self._now = 0, _NOTHING
+        self._executing = False
         self._pipe = PipeModel()
         self._receives, self._sends = _Transfers(), _Transfers()
         self._issued: dict[str, Any] | None = None
@@ -121,32 +146,55 @@ class CoreObserver(CauseObserver):
         popped = self._look_at_ramp()
         self._advance_receiver(popped)
         if self._fetched:
-            self._op, self._function, self._fields = _decode(int(self._core.fetch__data.value))
+            self._coming = int(self._core.fetch__data.value)
         fetches = bool(self._core.fetch__en.value)
-        fenced = self._running and self._is_fenced()
-        is_end = self._op is Op.SCALAR and self._function is Function.END
-        over = self._running and not fenced and (is_end or fetches)
-        assert not (fetches and fenced), "a fence was ignored"
+        fenced = self._executing and self._is_fenced()
+        ends = self._executing and self._now.is_function(Function.END) and not fenced
+        over = ends or (self._executing and fetches)
+        assert not (self._executing and fetches and fenced), "a fence was ignored"
+        assert not (ends and fetches), "an instruction was fetched behind the last one"
 
         self._others = set()
+        lacks = self._lacks_wavelet(fenced)
         blocked, steps, unfed, starved = self._step()
         busy = self._pipe.busy
-        cause = self._cause(steps, starved, blocked, unfed, busy, fenced, over, fetches)
-        self._take(fenced)
+        cause = self._find_cause(steps, starved, blocked, unfed, busy, fenced, over, fetches, lacks)
         self._advance(blocked, steps, over)
         self.blame(cause)
-        self._fetched = fetches
-        self._running = fetches or (self._running and not over)
+        self._follow(fetches, ends)
 
-    def _take(self, fenced: bool) -> None:
-        """Follow TAKE: it shares its way with the pipe's wavelets, and ends when its own is there."""
-        color = self._fields.get("color", 0)
-        takes = self._op is Op.SCALAR and self._function is Function.TAKE
+    def _follow(self, fetches: bool, ends: bool) -> None:
+        """Go on to the next instruction."""
+        address = int(self._core.fetch__addr.value)
+        self._fetched = fetches
+        if not self._running:
+            self._running = fetches
+        elif ends:
+            self._running = self._executing = False
+        elif fetches:
+            is_branch = self._executing and self._now.is_function(Function.BRANCH)
+            # A branch to the next instruction is not told from one that is not taken.
+            self._executing = not (is_branch and address != (self._address + 1) % 2**16)
+            if self._executing:
+                # What lies behind a program is fetched, too, and is none.
+                self._now = _decode(self._coming)
+        else:
+            assert self._executing, "nothing executes, and nothing is fetched"
+        if fetches:
+            self._address = address
+
+    def _lacks_wavelet(self, fenced: bool) -> bool:
+        """Follow TAKE, which goes before the pipe's wavelets; return whether it has none."""
+        color = self._now.fields.get("color", 0)
+        takes = self._executing and self._now.is_function(Function.TAKE)
         if self._taken:
             self._taken = (self._taken + 1) % 3
-        elif self._running and not fenced and takes and not self._others and self._waiting[color]:
+        elif takes and not fenced:
+            if not self._waiting[color]:
+                return True
             self._taken = 1
             self._others.add(color)
+        return False
 
     def _look_at_ramp(self) -> int:
         """Follow credits and wavelets of the ramp; return the colors popped a cycle before."""
@@ -174,15 +222,11 @@ class CoreObserver(CauseObserver):
         stages = self._stages
         self._measured = False
         if not self._stayed:
-            self._measured = stages[5] is not None
-            kept = stages[1] == "kept"
-            self._stages = stages = [
-                None,
-                stages[0],
-                None if kept else stages[1],
-                *stages[2:4],
-                stages[1] if kept else stages[4],
-            ]
+            self._measured = stages[-1] is not None
+            kept = stages[_KEPT] == "kept"
+            self._stages = stages = [None, *stages[:-1]]
+            if kept:
+                stages[_KEPT + 1], stages[-1] = None, "kept"
         if took and now is not None:
             stages[0] = "kept" if now.kept else "rounded"
         self._receives.advance(moved=took)
@@ -191,18 +235,18 @@ class CoreObserver(CauseObserver):
             self._issued = None
         due = self._pipe.due
         writes = due is not None and due.writes and not due.sends
-        self._stayed = stages[5] == "kept" and writes
+        self._stayed = stages[-1] == "kept" and writes
 
     def _is_fenced(self) -> bool:
-        fields = self._fields
-        return bool(
+        fields = self._now.fields
+        return not self._now.waits_in_pipe and bool(
             (fields["fence_pipe"] and self._pipe.busy)
-            or (
-                fields["fence_receive"]
-                and (self._receives.now or any(self._stages) or self._measured)
-            )
+            or (fields["fence_receive"] and self._is_receiving())
             or (fields["fence_transmit"] and self._sends.now)
         )
+
+    def _is_receiving(self) -> bool:
+        return bool(self._receives.now or any(self._stages) or self._measured)
 
     def _step(self) -> tuple[bool, bool, bool, bool]:
         """Return whether a result is held up, a step is made, misses a wavelet, or operands."""
@@ -212,9 +256,10 @@ class CoreObserver(CauseObserver):
             (due.sends and not self._sendable[due.color])
             or (due.writes and not sram.pipe_write__ready.value)
         )
-        if blocked or pipe.step is None:
+        if not pipe.asks:
             return blocked, False, False, False
-        fed = pipe.joins is None or self._waiting[pipe.joins] > 0
+        # TAKE shares the way of wavelets to the pipe.
+        fed = pipe.joins is None or (self._waiting[pipe.joins] > 0 and self._taken != 1)
         has_operands = pipe.grant(
             a=bool(sram.pipe_a__valid.value and sram.pipe_a__ready.value),
             b=bool(sram.pipe_b__valid.value and sram.pipe_b__ready.value),
@@ -222,9 +267,9 @@ class CoreObserver(CauseObserver):
         steps = fed and has_operands
         if steps and pipe.joins is not None:
             self._others.add(pipe.joins)
-        return False, steps, not fed, fed and not steps
+        return blocked, steps, not fed, fed and not steps
 
-    def _cause(
+    def _find_cause(
         self,
         steps: bool,
         starved: bool,
@@ -234,12 +279,14 @@ class CoreObserver(CauseObserver):
         fenced: bool,
         over: bool,
         fetches: bool,
+        lacks: bool,
     ) -> str:
-        waits = self._running and not over
-        issues = self._running and not fenced and self._op is Op.SCALAR
-        sends = issues and self._function is Function.SEND
-        takes = issues and self._function is Function.TAKE
-        color = self._fields.get("color", 0)
+        now = self._now
+        waits = self._executing and not over
+        issues = self._executing and not fenced
+        sends = issues and now.is_function(Function.SEND)
+        color = now.fields.get("color", 0)
+        transmits = not now.waits_in_pipe and now.fields["fence_transmit"] and self._sends.now
         if steps:
             return "computing"
         if starved:
@@ -250,12 +297,9 @@ class CoreObserver(CauseObserver):
             return "waiting_receive"
         if busy and (waits or not self._running):
             return "draining"
-        if waits and (
-            self._op is Op.TRANSMIT or (self._fields["fence_transmit"] and self._sends.now)
-        ):
+        if waits and (now.op is Op.TRANSMIT or transmits):
             return "backpressure"
-        lacks = takes and not self._taken and not self._waiting[color]
-        if lacks or (waits and (fenced or self._op is Op.RECEIVE)):
+        if lacks or (waits and (fenced or now.op is Op.RECEIVE)):
             return "waiting_receive"
         if not self._running and not fetches:
             return "idle"
@@ -263,21 +307,27 @@ class CoreObserver(CauseObserver):
 
     def _advance(self, blocked: bool, steps: bool, over: bool) -> None:
         """Go on to the next cycle: pipe, transmitter, and the instruction that is over."""
-        core = self._core
-        if not blocked:
-            self.add("macs", self._pipe.advance(steps=steps))
+        core, op = self._core, self._now.op
+        issued = None
+        if over:
+            self.add("instructions", 1)
+        if over and op not in (Op.SCALAR, Op.RECEIVE, Op.TRANSMIT):
+            issued = self._operation(int(core.pipe.i__payload.value))
+        self.add(
+            "macs",
+            self._pipe.advance(
+                steps=steps,
+                leaves=self._pipe.due is not None and not blocked,
+                issued=issued,
+                receiving=self._is_receiving(),
+                transmitting=self._sends.now is not None,
+            ),
+        )
         sent = self._sends.now is not None and bool(
             core.transmitter.o__valid.value and core.transmitter.o__ready.value
         )
         self._sends.advance(moved=sent)
-        if not over:
-            return
-        self.add("instructions", 1)
-        if self._op is Op.SCALAR:
-            return
-        if self._op is Op.RECEIVE:
+        if over and op is Op.RECEIVE:
             self._issued = self._operation(int(core.receiver.i__payload.value))
-        elif self._op is Op.TRANSMIT:
+        elif over and op is Op.TRANSMIT:
             self._sends.start(self._operation(int(core.transmitter.i__payload.value)))
-        else:
-            self._pipe.start(self._operation(int(core.pipe.i__payload.value)))

@@ -11,7 +11,8 @@ from diptych.mesh.vector_pipe import STAGES
 
 __all__ = ["PipeModel", "Step", "steps_of"]
 
-_LAST_STAGE = max(STAGES.values())
+_PRODUCTS = 2
+"""Stage of the multipliers."""
 _MATVEC_PHASES = {0: 1, 1: 3}
 
 
@@ -63,8 +64,11 @@ def steps_of(operation: dict[str, Any]) -> Iterator[Step]:
 
 
 @dataclass
-class _Result:
+class Result:
+    """A result in a stage of the pipe, or in the buffer behind it."""
+
     stage: int
+    emits: bool
     writes: bool
     sends: bool
     color: int
@@ -77,11 +81,15 @@ class PipeModel:
     def __init__(self) -> None:
         self.operation: dict[str, Any] = {}
         self.op = Op.MATVEC
+        self.queued: dict[str, Any] | None = None
+        """The instruction that waits for those before it and its fences."""
         self.step: Step | None = None
         self.empty = False
         """The operation in the pipe has no steps; it ends in this cycle."""
         self._steps: Iterator[Step] = iter(())
-        self._results: list[_Result] = []
+        self._results: list[Result] = []
+        self._buffer: list[Result] = []
+        self._settling = False
         self._a: int | None = None
         self._b: int | None = None
         self._sums: int | None = None
@@ -90,16 +98,21 @@ class PipeModel:
 
     @property
     def busy(self) -> bool:
-        """Whether steps are left, or results under way."""
-        return self.step is not None or self.empty or bool(self._results)
+        """Whether an instruction is queued, steps are left, or results have not left."""
+        return bool(
+            self.queued or self.step is not None or self.empty or self._results or self._buffer
+        )
 
     @property
-    def due(self) -> _Result | None:
+    def due(self) -> Result | None:
         """The result that leaves in this cycle, unless it is held up."""
-        for result in self._results:
-            if result.stage == STAGES[self.op]:
-                return result
-        return None
+        return self._buffer[0] if self._buffer else None
+
+    @property
+    def asks(self) -> bool:
+        """Whether a step may be made in this cycle."""
+        settles = self._settling and bool(self._buffer)
+        return self.step is not None and self._enabled and not settles
 
     @property
     def joins(self) -> int | None:
@@ -108,17 +121,9 @@ class PipeModel:
             return None
         return self.operation["tail"]["bits"]
 
-    def start(self, operation: dict[str, Any]) -> None:
-        """Take an operation, whose first step may come in the next cycle."""
-        assert self.step is None, "an instruction was taken while steps are left"
-        self.operation, self.op = operation, Op(operation["op"])
-        self._steps = steps_of(operation)
-        self.step = next(self._steps, None)
-        self.empty = self.step is None
-        self._a = self._b = self._sums = None
-        self._kept = set()
-        held = HELD_WORDS // 2 if operation["tail"]["planes"] else HELD_WORDS
-        self._keeps = self.op is Op.MATVEC and operation["inner"] <= held
+    @property
+    def _enabled(self) -> bool:
+        return len(self._buffer) < 2
 
     def grant(self, *, a: bool, b: bool) -> bool:
         """Note reads that the memory granted; return whether the step has its operands."""
@@ -141,27 +146,93 @@ class PipeModel:
             self._b = step.b
         return has_a and has_b and has_sums
 
-    def advance(self, *, steps: bool) -> int:
-        """Move everything by a stage, and take the step if it was made; return the products."""
-        self.empty = False
-        macs = 0
-        for result in self._results:
-            macs += result.macs if result.stage == 1 else 0
-            result.stage += 1
-        self._results = [r for r in self._results if r.stage <= _LAST_STAGE]
-        step = self.step
-        if not steps or step is None:
+    def advance(
+        self,
+        *,
+        steps: bool,
+        leaves: bool,
+        issued: dict[str, Any] | None,
+        receiving: bool,
+        transmitting: bool,
+    ) -> int:
+        """Go on to the next cycle; return the products of this one.
+
+        Parameters
+        ----------
+        steps, leaves : bool
+            The step is made; the result that is due leaves.
+        issued : dict, optional
+            The instruction that the core issues in this cycle.
+        receiving, transmitting : bool
+            What fences wait for is busy in this cycle.
+        """
+        starts = self._starting(issued, receiving=receiving, transmitting=transmitting)
+        if not self._buffer:
+            self._settling = False
+        if starts is not None:
+            self._settling = bool(starts["fence_pipe"] and self._buffer)
+        enabled, self.empty = self._enabled, False
+        if leaves:
+            self._buffer.pop(0)
+        macs = self._move(steps=steps) if enabled else 0
+        if starts is None:
+            self.queued = self.queued or issued
             return macs
-        if self._keeps and step.b is not None:
-            self._kept.add(step.b % HELD_WORDS)
-        self._results.append(self._result(step))
-        self.step = next(self._steps, None)
+        self.queued = None
+        self._begin(starts)
         return macs
 
-    def _result(self, step: Step) -> _Result:
+    def _starting(
+        self, issued: dict[str, Any] | None, *, receiving: bool, transmitting: bool
+    ) -> dict[str, Any] | None:
+        """Return the instruction that starts in this cycle."""
+        operation = self.queued or issued
+        if operation is None or self.step is not None or self.empty:
+            return None
+        if (operation["fence_receive"] and receiving) or (
+            operation["fence_transmit"] and transmitting
+        ):
+            return None
+        idle = not self._results and not self._buffer
+        follows = not self._results or (
+            self._enabled and Op(operation["op"]) is self.op and not operation["fence_pipe"]
+        )
+        if self.queued is None or operation["count"] == 0:
+            follows = idle
+        return operation if follows else None
+
+    def _begin(self, operation: dict[str, Any]) -> None:
+        self.operation, self.op = operation, Op(operation["op"])
+        self._steps = steps_of(operation)
+        self.step = next(self._steps, None)
+        self.empty = self.step is None
+        self._a = self._b = self._sums = None
+        self._kept = set()
+        held = HELD_WORDS // 2 if operation["tail"]["planes"] else HELD_WORDS
+        self._keeps = self.op is Op.MATVEC and operation["inner"] <= held
+
+    def _move(self, *, steps: bool) -> int:
+        """Move everything by a stage, and take the step if it was made; return the products."""
+        macs = 0
+        last = STAGES[self.op]
+        for result in self._results:
+            macs += result.macs if result.stage == _PRODUCTS else 0
+            if result.stage == last and result.emits:
+                self._buffer.append(result)
+            result.stage += 1
+        self._results = [r for r in self._results if r.stage <= last]
+        step = self.step
+        if steps and step is not None:
+            if self._keeps and step.b is not None:
+                self._kept.add(step.b % HELD_WORDS)
+            self._results.append(self._result(step))
+            self.step = next(self._steps, None)
+        return macs
+
+    def _result(self, step: Step) -> Result:
         tail = self.operation["tail"]
         to_color = bool(tail["to_color"])
         stored = self.op not in (Op.REQUANTIZE, Op.MOVE) or tail["d_type"] != Type.NONE.value
         writes = step.emits and stored and (not to_color or self.op is Op.MOVE)
         sends = step.emits and to_color
-        return _Result(1, writes, sends, tail["color"], step.macs)
+        return Result(1, step.emits, writes, sends, tail["color"], step.macs)

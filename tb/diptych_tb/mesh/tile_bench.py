@@ -75,7 +75,7 @@ class Bench:
     async def start(self) -> None:
         """Reset, and set the routes: ``OUT`` from the ramp to the east, ``IN`` to the ramp."""
         await start_clock_and_reset(self.dut)
-        #OBS self.observer.start()
+        self.observer.start()
         self.west.start()
         self.east.start()
         ramp, west, east = 1 << Port.RAMP.value, 1 << Port.WEST.value, 1 << Port.EAST.value
@@ -151,7 +151,6 @@ def send_registers(program: Assembler, registers: list[int]) -> None:
 
 async def check_causes(bench: Bench, *causes: str) -> None:
     """Check the counters of the core against its observer, and that some causes occurred."""
-    return #OBS
     found = await bench.observer.check()
     missing = [cause for cause in causes if not found.get(cause)]
     assert not missing, f"no cycle of {missing} in {found}"
