@@ -201,10 +201,6 @@ class OperandSequencer(wiring.Component):
             self.empty.eq(self.busy & s.none),
             self.asks.eq(s.active & self.enable & ~(s.settling & self.unsettled)),
             s.emit.eq(~s.kinds[Op.MATVEC] | (s.words_last & s.phase_last)),
-            # Sums come ahead while B's port is free; else they take its turn before a row ends.
-            s.needs_sums.eq(
-                s.accumulates & ~s.has_sums & ((s.words_last & s.phase_last) | ~s.uses_b)
-            ),
             s.asks_b.eq(s.needs_b & ~s.needs_sums),
             self.read_a.valid.eq(self.asks & s.needs_a),
             self.read_b.valid.eq(self.asks & (s.needs_b | s.needs_sums)),
@@ -303,17 +299,27 @@ class OperandSequencer(wiring.Component):
                     )
                 ),
             ]
-        zero, held, uses_b = (Signal(name=f"{n}_new") for n in ("zero", "held", "uses_b"))
+        names = ("zero", "held", "uses_b", "emit", "has_sums", "words_last")
+        zero, held, uses_b, emit, has_sums, words_last = (Signal(name=f"{n}_new") for n in names)
         m.d.comb += [
             zero.eq(s.zero | (kinds[Op.EXPONENTIAL] & (s.elements == 1))),
             held.eq(s.buffers_b & (~s.first_row | row_ends | to_third)),
             uses_b.eq(s.reads_b & ~zero & ~held),
+            words_last.eq(
+                Mux(s.phase_last, Mux(s.words_last, s.short, s.words_left == 2), s.words_last)
+            ),
+            emit.eq(words_last & self._ends_phases(s)),
+            has_sums.eq((s.has_sums | self.reads_sums) & ~(row_ends & s.d_now[2])),
         ]
+        with m.If(self.reads_sums):
+            m.d.sync += [s.has_sums.eq(1), s.needs_sums.eq(0)]
         with m.If(s.fire):
             m.d.sync += [
                 s.begins.eq(s.begins & ~s.emit),
                 s.phase.eq(Mux(s.phase_last, 0, s.phase + 1)),
                 s.phase_last.eq(self._ends_phases(s)),
+                s.words_last.eq(words_last),
+                s.has_sums.eq(has_sums),
                 s.first.eq(row_ends),
                 s.first_row.eq(s.first_row & ~row_ends),
                 *(now.eq(new[n]) for n, now in (("a", s.a_now), ("b", s.b_now), ("d", s.d_now))),
@@ -323,13 +329,14 @@ class OperandSequencer(wiring.Component):
                 # What the port shows is not read again.
                 s.needs_a.eq(~zero & ~s.no_a & ~((new["a"][3:] == s.a_now[3:]) & ~s.zero)),
                 s.needs_b.eq(uses_b & ~((new["b"][3:] == s.b_now[3:]) & s.uses_b)),
+                # Sums come ahead while B's port is free; else they take its turn before a row ends.
+                s.needs_sums.eq(s.accumulates & ~has_sums & (emit | ~uses_b)),
             ]
             with m.If(s.phase_last):
                 m.d.sync += [
                     s.a.eq(new["a"]),
                     s.b.eq(new["b"]),
                     s.words_left.eq(Mux(s.words_last, op.inner, s.words_left - 1)),
-                    s.words_last.eq(Mux(s.words_last, s.short, s.words_left == 2)),
                 ]
             with m.If(row_ends):
                 m.d.sync += [
@@ -343,10 +350,6 @@ class OperandSequencer(wiring.Component):
                 m.d.sync += s.d_row.eq(new["d"])
             with m.If(s.last):
                 m.d.sync += [self.busy.eq(0), s.active.eq(0)]
-        with m.If(self.reads_sums):
-            m.d.sync += s.has_sums.eq(1)
-        with m.If(s.fire & row_ends & s.d_now[2]):
-            m.d.sync += s.has_sums.eq(0)
         with m.If(self.empty):
             m.d.sync += self.busy.eq(0)
 
@@ -413,6 +416,7 @@ class OperandSequencer(wiring.Component):
                 s.needs_a.eq(~no_a & ~zero),
                 s.needs_b.eq(reads_b & ~zero),
                 s.has_sums.eq(0),
+                s.needs_sums.eq(matvec & tail.accumulate & ((short & ~tail.planes) | zero)),
                 *(now.eq(op.a) for now in (s.a, s.a_row, s.a_now)),
                 *(now.eq(op.b) for now in (s.b, s.b_now)),
                 *(now.eq(op.d) for now in (s.d, s.d_row, s.d_now)),

@@ -103,53 +103,48 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
     # A wavelet is the last one to be known.
     computed = Signal(32)
     m.d.comb += s.result.eq(Mux(flags["in_third"], s.buffers.head[READER], computed))
+    carry, borrow = wide_sum[32], wide_difference[32:]
+    results = {
+        Function.ADD: s.a + imm + s.b,
+        Function.SUBTRACT: s.a + imm - s.b,
+        Function.MULTIPLY: product + s.b,
+        Function.AND: s.a & (s.b | imm),
+        Function.SHIFT_LEFT: s.a << imm[:5],
+        Function.SHIFT_RIGHT: s.a >> imm[:5],
+        # Negative, with what the sum is wrapped by added.
+        Function.LESS_THAN: Mux(carry, borrow == 2, borrow != 0),
+        Function.SELECT: Mux(s.chosen.any(), moved, s.b),
+        Function.LOAD: product,
+        Function.COMBINE: word.as_value(),
+        **dict.fromkeys(SCALE_FUNCTIONS, s.scale.word.as_value()),
+    }
+    with m.Switch(s.instruction.function):
+        for function, result in results.items():
+            with m.Case(function):
+                m.d.comb += computed.eq(result)
+    stores = Signal()
+    with m.If(s.moves):
+        m.d.sync += stores.eq(Cat(s.coming.function == f for f in (*results, Function.TAKE)).any())
 
     with m.If(s.go & ~s.is_vector):
         # Phases go on, but for those that wait.
         m.d.sync += phase.eq(Mux(s.done, 0, phase + 1))
-        m.d.comb += s.writes.eq(s.done)
+        m.d.comb += s.writes.eq(s.done & stores)
         with m.Switch(s.instruction.function):
             with m.Case(Function.END):
-                m.d.comb += [s.ends.eq(1), s.writes.eq(0)]
-            with m.Case(Function.ADD):
-                m.d.comb += computed.eq(s.a + imm + s.b)
-            with m.Case(Function.SUBTRACT):
-                m.d.comb += computed.eq(s.a + imm - s.b)
-            with m.Case(Function.MULTIPLY):
-                m.d.comb += computed.eq(product + s.b)
-            with m.Case(Function.AND):
-                m.d.comb += computed.eq(s.a & (s.b | imm))
-            with m.Case(Function.SHIFT_LEFT):
-                m.d.comb += computed.eq(s.a << imm[:5])
-            with m.Case(Function.SHIFT_RIGHT):
-                m.d.comb += computed.eq(s.a >> imm[:5])
-            with m.Case(Function.LESS_THAN):
-                # Negative, with what the sum is wrapped by added.
-                carry, borrow = wide_sum[32], wide_difference[32:]
-                m.d.comb += computed.eq(Mux(carry, borrow == 2, borrow != 0))
-            with m.Case(Function.SELECT):
-                m.d.comb += computed.eq(Mux(s.chosen.any(), moved, s.b))
+                m.d.comb += s.ends.eq(1)
             with m.Case(Function.LOAD):
-                m.d.comb += computed.eq(product)
                 with m.If((phase == 1) & ~s.sram.scalar.ready):
                     m.d.sync += phase.eq(1)
                 with m.If(phase == 2):
                     m.d.sync += product.eq(s.sram.scalar.data.word_select(address[2], 32))
             with m.Case(Function.STORE):
-                m.d.comb += s.writes.eq(0)
                 with m.If((phase == 1) & ~s.sram.scalar_write.ready):
                     m.d.sync += phase.eq(1)
-            for function, select in SCALE_FUNCTIONS.items():
-                with m.Case(function):
-                    m.d.comb += [
-                        s.scale.enable.eq(1),
-                        s.scale.select.eq(select),
-                        computed.eq(s.scale.word.as_value()),
-                    ]
-            with m.Case(Function.COMBINE):
-                m.d.comb += computed.eq(word.as_value())
+            with m.Case(*SCALE_FUNCTIONS):
+                m.d.comb += s.scale.enable.eq(1)
             with m.Case(Function.SEND):
-                m.d.comb += [s.writes.eq(0), s.no_credit.eq(no_credit)]
+                m.d.comb += s.no_credit.eq(no_credit)
                 m.d.sync += phase.eq(0)
             with m.Case(Function.TAKE):
                 m.d.comb += [
@@ -159,10 +154,14 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
                 with m.If((phase == 0) & ~s.take):
                     m.d.sync += phase.eq(0)
             with m.Case(Function.BRANCH):
-                m.d.comb += [s.writes.eq(0), s.branches.eq(s.a.any())]
+                m.d.comb += s.branches.eq(s.a.any())
             with m.Case(Function.ACTIVATE):
-                m.d.comb += [s.tasks.activate.valid.eq(1), s.writes.eq(0)]
+                m.d.comb += s.tasks.activate.valid.eq(1)
             with m.Case(Function.BLOCK):
-                m.d.comb += [s.tasks.block.valid.eq(1), s.writes.eq(0)]
+                m.d.comb += s.tasks.block.valid.eq(1)
             with m.Case(Function.UNBLOCK):
-                m.d.comb += [s.tasks.unblock.valid.eq(1), s.writes.eq(0)]
+                m.d.comb += s.tasks.unblock.valid.eq(1)
+    with m.Switch(s.instruction.function):
+        for function, selected in SCALE_FUNCTIONS.items():
+            with m.Case(function):
+                m.d.comb += s.scale.select.eq(selected)

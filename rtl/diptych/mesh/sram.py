@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The memory of a tile."""
 
+from itertools import combinations
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
@@ -8,6 +9,8 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out, Signature
 
 from diptych.config import DEFAULTS
+
+from .input_port import select
 
 __all__ = ["BANKS", "WORD_ADDRESS_BITS", "ReadPort", "Sram", "WritePort"]
 
@@ -73,8 +76,9 @@ class WritePort(Signature):
 class Sram(wiring.Component):
     """64-bit words in four banks: two reads and one write per cycle.
 
-    Two reads of one bank conflict: the port that comes later in :attr:`READERS` waits. The port
-    that comes first in :attr:`WRITERS` writes.
+    Of the ports that ask, one is granted a read if at most one that comes before it in
+    :attr:`READERS` asks, and that for another bank. The port that comes first in :attr:`WRITERS`
+    writes.
 
     Parameters
     ----------
@@ -138,32 +142,37 @@ class Sram(wiring.Component):
         ]
 
         # --- two reads, of different banks ---
-        bank_addresses = [
-            Signal(WORD_ADDRESS_BITS - 2, name=f"address_{bank}") for bank in range(BANKS)
-        ]
+        bank_addresses = [Signal(WORD_ADDRESS_BITS - 2, name=f"address_{b}") for b in range(BANKS)]
         bank_reads = Signal(BANKS)
         grants: list[Signal] = []
-        # Reads granted to the ports before: one or two, two.
-        one, two = Const(0, 1), Const(0, 1)
-        for number, name in enumerate(self.READERS):
+        before: list[Any] = []
+        for name in self.READERS:
             port = getattr(self, name)
-            granted = Signal(name=f"{name}_granted")
-            clashes = Signal(max(1, number), name=f"{name}_clashes")
-            for bit, (other, grant) in enumerate(zip(self.READERS, grants, strict=False)):
-                same = getattr(self, other).address[:2] == port.address[:2]
-                m.d.comb += clashes[bit].eq(grant & same)
+            granted, crowded = Signal(name=f"{name}_granted"), Signal(name=f"{name}_crowded")
+            clashes = Signal(max(1, len(before)), name=f"{name}_clashes")
+            for bit, other in enumerate(before):
+                m.d.comb += clashes[bit].eq(other.valid & (other.address[:2] == port.address[:2]))
+            # By what is asked for, not by what is granted: grants need not wait for each other.
+            two = [a.valid & b.valid for a, b in combinations(before, 2)]
             m.d.comb += [
-                port.ready.eq(~two & ~clashes.any()),
+                crowded.eq(Cat(two).any()),
+                port.ready.eq(~crowded & ~clashes.any()),
                 granted.eq(port.valid & port.ready),
             ]
-            one_now, two_now = Signal(name=f"{name}_one"), Signal(name=f"{name}_two")
-            m.d.comb += [one_now.eq(one | granted), two_now.eq(two | (one & granted))]
-            one, two = one_now, two_now
+            before.append(port)
             grants.append(granted)
-            # In the order of the ports, as at most one is granted a bank.
-            for bank in range(BANKS):
-                with m.If(granted & (port.address[:2] == bank)):
-                    m.d.comb += [bank_addresses[bank].eq(port.address[2:]), bank_reads[bank].eq(1)]
+        for bank in range(BANKS):
+            chosen = Signal(len(grants), name=f"bank_{bank}_chosen")
+            ports = [getattr(self, name) for name in self.READERS]
+            m.d.comb += [
+                chosen.eq(
+                    Cat(g & (p.address[:2] == bank) for g, p in zip(grants, ports, strict=True))
+                ),
+                bank_reads[bank].eq(chosen.any()),
+                bank_addresses[bank].eq(select(chosen, [port.address[2:] for port in ports])),
+            ]
+        one = Cat(grants).any()
+        two = Cat(a & b for a, b in combinations(grants, 2)).any()
         reads = Signal(2)
         m.d.sync += [
             reads.eq(Cat(one & ~two, two)),
