@@ -207,7 +207,11 @@ class Core(wiring.Component):
     def _fetch(self, m: Module, s: CoreSignals) -> None:
         """Fetch instructions one ahead, or the first of a ready task."""
         m.submodules.program = program = memory.Memory(
-            shape=unsigned(32 * INSTRUCTION_WORDS), depth=self.program_depth, init=[]
+            shape=unsigned(32 * INSTRUCTION_WORDS),
+            depth=self.program_depth,
+            init=[],
+            # What runs is not loaded meanwhile.
+            attrs={"no_rw_check": True},
         )
         program_write = program.write_port(granularity=32)
         fetch = program.read_port()

@@ -16,11 +16,11 @@ __all__ = ["InputPort", "encode", "select"]
 
 def select(one_hot: Value, values: list[Value]) -> Value:
     """Return the OR of those values whose bit of ``one_hot`` is set."""
-    total: Any = None
-    for bit, value in zip(one_hot, values, strict=True):
-        masked = Mux(bit, value, 0)
-        total = masked if total is None else total | masked
-    return total
+    masked: list[Any] = [Mux(bit, value, 0) for bit, value in zip(one_hot, values, strict=True)]
+    while len(masked) > 1:
+        rest = masked[len(masked) & ~1 :]
+        masked = [a | b for a, b in zip(masked[::2], masked[1::2], strict=False)] + rest
+    return masked[0]
 
 
 def encode(one_hot: Value) -> Value:

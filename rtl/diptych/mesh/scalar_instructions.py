@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Scalar instructions of a core."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 
 from diptych.arith.functions import Function as ScaleFunctions
@@ -9,6 +9,7 @@ from diptych.arith.functions import ScaleFunction
 from diptych.arith.scale import ScaleWord, combined
 
 from .core_signals import CoreSignals
+from .input_port import select
 from .isa import Function, Op
 
 __all__ = ["execute_scalar"]
@@ -23,16 +24,15 @@ SCALE_FUNCTIONS = {
 }
 
 
-_COMPLETES = {
-    "in_second": (Function.MULTIPLY, Function.COMBINE),
-    "in_third": (Function.TAKE, Function.STORE),
-    "in_fourth": (Function.LOAD,),
-    "in_last": tuple(SCALE_FUNCTIONS),
+_LAST = {
+    Function.MULTIPLY: 1,
+    Function.COMBINE: 1,
+    Function.TAKE: 2,
+    Function.STORE: 2,
+    Function.LOAD: 3,
+    **dict.fromkeys(SCALE_FUNCTIONS, ScaleFunction.latency + 1),
 }
-_COMPLETES["at_once"] = tuple(
-    f for f in Function if f not in {Function.SEND}.union(*_COMPLETES.values())
-)
-"""In which of its cycles a function completes, but for SEND."""
+"""Last phase of a function that has more than one."""
 
 
 def execute_scalar(m: Module, s: CoreSignals) -> None:
@@ -44,65 +44,86 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
     imm = Signal(signed(32))
     moved = Signal(32)
     phase = Signal(3)
-    is_now = {
-        f: s.instruction.function == f for f in (Function.LOAD, Function.STORE, Function.SEND)
-    }
+    # A flag per function, found with the operands.
+    now = {f: Signal(name=f"is_{f.name.lower()}") for f in Function}
+    phases = {n: Signal(name=f"ends_in_{n}") for n in (0, *sorted(set(_LAST.values())))}
+    with m.If(s.moves):
+        for f, flag in now.items():
+            m.d.sync += flag.eq((s.coming.op == Op.SCALAR) & (s.coming.function == f))
+        for n, flag in phases.items():
+            of = [f for f in Function if f is not Function.SEND and _LAST.get(f, 0) == n]
+            found = Cat(s.coming.function == f for f in of).any()
+            m.d.sync += flag.eq((s.coming.op == Op.SCALAR) & found)
     # Registers between the cycles of an instruction: an address or an operand, a product.
     address, product = (Signal(32, name=name, reset_less=True) for name in ("address", "product"))
-    combines = s.instruction.function == Function.COMBINE
-    factor = Mux(combines, s.b[:16], imm[:16])
-    word = combined(
-        m, product, data.View(ScaleWord, s.a[:22]).shift, data.View(ScaleWord, s.b[:22]).shift
-    )
-    # Borrows of ``a - (b + imm)`` in two parts, of which none waits for the other.
-    wide_difference, wide_sum = Signal(34), Signal(33)
+    factor = Mux(now[Function.COMBINE], s.b[:16], imm[:16])
+    lacks_credit = Signal()
     m.d.comb += [
         imm.eq(s.instruction.tail),
         moved.eq(s.a + imm),
         s.sent.eq(moved),
-        wide_sum.eq(s.b + imm.as_unsigned()),
-        wide_difference.eq(s.a - s.b - imm.as_unsigned()),
         s.scale.value.eq(address),
+        s.scale.enable.eq(s.go & Cat(now[f] for f in SCALE_FUNCTIONS).any()),
         s.sram.scalar.address.eq(address[3:]),
         s.sram.scalar_write.address.eq(address[3:]),
         s.sram.scalar_write.data.eq(Cat(s.b, s.b)),
         s.sram.scalar_write.mask.eq(Mux(address[2], 0xF0, 0x0F)),
-        s.tasks.activate.task.eq(imm),
-        s.tasks.block.task.eq(imm),
-        s.tasks.unblock.task.eq(imm),
-    ]
-    m.d.sync += [address.eq(moved), product.eq(s.a[:16] * factor)]
-    # Requests of instructions in their second cycle, which no fence holds any more.
-    no_credit = Signal(name="lacks_credit")
-    m.d.comb += [
-        s.sram.scalar.valid.eq(is_now[Function.LOAD] & (phase == 1)),
-        s.sram.scalar_write.valid.eq(is_now[Function.STORE] & (phase == 1)),
-    ]
-
-    # How the instruction completes: at once, in a phase, or when it is sent.
-    flags = {name: Signal(name=name) for name in ("at_once", "in_second", "in_third", "in_fourth")}
-    flags["in_last"] = Signal(name="in_last")
-    for name, functions in _COMPLETES.items():
-        now = (s.coming.op == Op.SCALAR) & Cat(s.coming.function == f for f in functions).any()
-        with m.If(s.moves):
-            m.d.sync += flags[name].eq(now)
-    m.d.comb += [
-        s.completes.eq(
-            flags["at_once"]
-            | (flags["in_second"] & (phase == 1))
-            | (flags["in_third"] & (phase == 2))
-            | (flags["in_fourth"] & (phase == 3))
-            | (flags["in_last"] & (phase == ScaleFunction.latency + 1))
-            | s.can_send
-        ),
+        # Requests in the second cycle, which no fence holds any more.
+        s.sram.scalar.valid.eq(now[Function.LOAD] & (phase == 1)),
+        s.sram.scalar_write.valid.eq(now[Function.STORE] & (phase == 1)),
+        lacks_credit.eq(~(s.sendable & s.color_bit).any()),
+        s.can_send.eq(now[Function.SEND] & ~s.pipe.busy & ~lacks_credit),
+        s.completes.eq(Cat(flag & (phase == n) for n, flag in phases.items()).any() | s.can_send),
         s.send.eq(s.go & s.can_send),
-        s.can_send.eq(is_now[Function.SEND] & ~s.is_vector & ~s.pipe.busy & ~no_credit),
-        no_credit.eq(~(s.sendable & s.color_bit).any()),
+        s.no_credit.eq(s.go & now[Function.SEND] & lacks_credit),
+        s.no_wavelet.eq(
+            s.go & now[Function.TAKE] & (phase == 0) & ~(s.waiting & s.color_bit).any()
+        ),
+        s.take.eq(s.go & now[Function.TAKE] & (phase == 0) & (s.waiting & s.color_bit).any()),
+        s.ends.eq(s.go & now[Function.END]),
+        s.branches.eq(s.go & now[Function.BRANCH] & s.a.any()),
     ]
+    for f, port in (
+        (Function.ACTIVATE, s.tasks.activate),
+        (Function.BLOCK, s.tasks.block),
+        (Function.UNBLOCK, s.tasks.unblock),
+    ):
+        m.d.comb += [port.task.eq(imm), port.valid.eq(s.go & now[f])]
+    for f, selected in SCALE_FUNCTIONS.items():
+        with m.If(now[f]):
+            m.d.comb += s.scale.select.eq(selected)
+    m.d.sync += [address.eq(moved), product.eq(s.a[:16] * factor)]
+    with m.If(now[Function.LOAD] & (phase == 2)):
+        m.d.sync += product.eq(s.sram.scalar.data.word_select(address[2], 32))
 
-    # A wavelet is the last one to be known.
-    computed = Signal(32)
-    m.d.comb += s.result.eq(Mux(flags["in_third"], s.buffers.head[READER], computed))
+    # Phases go on, but for those that wait.
+    waits = (
+        s.no_wavelet
+        | (s.sram.scalar.valid & ~s.sram.scalar.ready)
+        | (s.sram.scalar_write.valid & ~s.sram.scalar_write.ready)
+    )
+    with m.If(s.go & ~s.is_vector & ~now[Function.SEND] & ~waits):
+        m.d.sync += phase.eq(Mux(s.done, 0, phase + 1))
+    _find_result(m, s, now, moved, imm, product)
+
+
+def _find_result(
+    m: Module,
+    s: CoreSignals,
+    now: dict[Function, Signal],
+    moved: Signal,
+    imm: Signal,
+    product: Signal,
+) -> None:
+    """Select the result of the function."""
+    a_scale, b_scale = (data.View(ScaleWord, value[:22]) for value in (s.a, s.b))
+    word = combined(m, product, a_scale.shift, b_scale.shift)
+    # Borrows of ``a - (b + imm)`` in two parts, of which none waits for the other.
+    wide_difference, wide_sum = Signal(34), Signal(33)
+    m.d.comb += [
+        wide_sum.eq(s.b + imm.as_unsigned()),
+        wide_difference.eq(s.a - s.b - imm.as_unsigned()),
+    ]
     carry, borrow = wide_sum[32], wide_difference[32:]
     results = {
         Function.ADD: s.a + imm + s.b,
@@ -118,50 +139,11 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
         Function.COMBINE: word.as_value(),
         **dict.fromkeys(SCALE_FUNCTIONS, s.scale.word.as_value()),
     }
-    with m.Switch(s.instruction.function):
-        for function, result in results.items():
-            with m.Case(function):
-                m.d.comb += computed.eq(result)
-    stores = Signal()
-    with m.If(s.moves):
-        m.d.sync += stores.eq(Cat(s.coming.function == f for f in (*results, Function.TAKE)).any())
-
-    with m.If(s.go & ~s.is_vector):
-        # Phases go on, but for those that wait.
-        m.d.sync += phase.eq(Mux(s.done, 0, phase + 1))
-        m.d.comb += s.writes.eq(s.done & stores)
-        with m.Switch(s.instruction.function):
-            with m.Case(Function.END):
-                m.d.comb += s.ends.eq(1)
-            with m.Case(Function.LOAD):
-                with m.If((phase == 1) & ~s.sram.scalar.ready):
-                    m.d.sync += phase.eq(1)
-                with m.If(phase == 2):
-                    m.d.sync += product.eq(s.sram.scalar.data.word_select(address[2], 32))
-            with m.Case(Function.STORE):
-                with m.If((phase == 1) & ~s.sram.scalar_write.ready):
-                    m.d.sync += phase.eq(1)
-            with m.Case(*SCALE_FUNCTIONS):
-                m.d.comb += s.scale.enable.eq(1)
-            with m.Case(Function.SEND):
-                m.d.comb += s.no_credit.eq(no_credit)
-                m.d.sync += phase.eq(0)
-            with m.Case(Function.TAKE):
-                m.d.comb += [
-                    s.no_wavelet.eq((phase == 0) & ~(s.waiting & s.color_bit).any()),
-                    s.take.eq((phase == 0) & ~s.no_wavelet),
-                ]
-                with m.If((phase == 0) & ~s.take):
-                    m.d.sync += phase.eq(0)
-            with m.Case(Function.BRANCH):
-                m.d.comb += s.branches.eq(s.a.any())
-            with m.Case(Function.ACTIVATE):
-                m.d.comb += s.tasks.activate.valid.eq(1)
-            with m.Case(Function.BLOCK):
-                m.d.comb += s.tasks.block.valid.eq(1)
-            with m.Case(Function.UNBLOCK):
-                m.d.comb += s.tasks.unblock.valid.eq(1)
-    with m.Switch(s.instruction.function):
-        for function, selected in SCALE_FUNCTIONS.items():
-            with m.Case(function):
-                m.d.comb += s.scale.select.eq(selected)
+    flags = [now[f] for f in results]
+    computed = Signal(32)
+    m.d.comb += [
+        computed.eq(select(Cat(flags), [Value.cast(result)[:32] for result in results.values()])),
+        # A wavelet is the last one to be known.
+        s.result.eq(Mux(now[Function.TAKE], s.buffers.head[READER], computed)),
+        s.writes.eq(s.done & (Cat(flags).any() | now[Function.TAKE])),
+    ]

@@ -69,19 +69,20 @@ class Transmitter(wiring.Component):
         # word may be read.
         shown, kept = Signal(name="shown"), Signal(name="kept")
         second = Signal(DATA_BITS, reset_less=True)
-        sends, last, ends = Signal(name="sends"), Signal(name="last"), Signal(name="ends")
+        sends, ends = Signal(name="sends"), Signal(name="ends")
+        # None is left; one is.
+        none, last = Signal(name="none"), Signal(name="last")
         half = now.address[2]
         m.d.comb += [
             self.busy.eq(active | queued),
             self.i.ready.eq(~queued),
-            self.o.valid.eq(active & (shown | kept) & (now.left != 0)),
+            self.o.valid.eq(active & (shown | kept) & ~none),
             self.o.payload.data.eq(Mux(kept, second, self.read.data.word_select(half, DATA_BITS))),
             self.o.payload.color.eq(now.color),
             sends.eq(self.o.valid & self.o.ready),
-            last.eq(now.left == 1),
-            ends.eq(active & ((now.left == 0) | (sends & last))),
+            ends.eq(active & (none | (sends & last))),
             # While the second half is kept, the word behind it.
-            self.read.valid.eq(active & ~shown & (now.left > kept)),
+            self.read.valid.eq(active & ~shown & ~none & ~(kept & last)),
             self.read.address.eq(now.address[3:] + kept),
         ]
         m.d.sync += [
@@ -91,7 +92,12 @@ class Transmitter(wiring.Component):
         with m.If(~kept):
             m.d.sync += second.eq(self.read.data[DATA_BITS:])
         with m.If(sends):
-            m.d.sync += [now.address.eq(now.address + 4), now.left.eq(now.left - 1)]
+            m.d.sync += [
+                now.address.eq(now.address + 4),
+                now.left.eq(now.left - 1),
+                none.eq(last),
+                last.eq(now.left == 2),
+            ]
         load, coming = Signal(name="load"), Signal(Span(), name="coming")
         m.d.comb += load.eq((~active | ends) & (queued | self.i.valid))
         m.d.comb += [
@@ -104,6 +110,8 @@ class Transmitter(wiring.Component):
         with m.If(load):
             m.d.sync += [
                 now.eq(coming),
+                none.eq(coming.left == 0),
+                last.eq(coming.left == 1),
                 self.sends_as.eq(1 << coming.color),
                 active.eq(1),
                 queued.eq(0),
