@@ -52,9 +52,9 @@ class Core(wiring.Component):
     """Runs tasks: instructions of :mod:`.isa`, in order.
 
     An instruction is fetched in one cycle, reads its registers in the next, and executes in the
-    third. A scalar instruction takes a cycle, MULTIPLY and COMBINE 2, STORE and TAKE 3, LOAD 4, scale
-    functions 5; its successor follows at once, or a cycle later after a branch that is taken. A
-    vector instruction takes a cycle to issue when its engine has room. One for the vector pipe
+    third. A scalar instruction takes a cycle, MULTIPLY and COMBINE 2, STORE and TAKE 3, LOAD and
+    scale functions 4 (5 with an immediate); its successor follows at once, or a cycle later after a
+    branch that is taken. A vector instruction takes a cycle to issue when its engine has room. One for the vector pipe
     waits there for its fences, unless it reads a register that an engine writes.
 
     Parameters

@@ -30,16 +30,17 @@ _LAST = {
     Function.TAKE: 2,
     Function.STORE: 2,
     Function.LOAD: 3,
-    **dict.fromkeys(SCALE_FUNCTIONS, ScaleFunction.latency + 1),
 }
-"""Last phase of a function that has more than one."""
+"""Last phase of a function that has more than one, but for scale functions."""
+_OTHERS = {Function.SEND, *SCALE_FUNCTIONS}
+"""Functions that complete otherwise."""
 
 
 def execute_scalar(m: Module, s: CoreSignals) -> None:
     """Execute the scalar instruction that the core has issued.
 
-    MULTIPLY and COMBINE take 2 cycles, STORE and TAKE 3, LOAD 4 and the scale functions 5; others
-    take one, or wait for a credit. All wait for the SRAM, or for a wavelet.
+    MULTIPLY and COMBINE take 2 cycles, STORE and TAKE 3, LOAD and the scale functions 4 (5 with an
+    immediate); others take one, or wait for a credit. All wait for the SRAM, or for a wavelet.
     """
     imm = Signal(signed(32))
     moved = Signal(32)
@@ -47,11 +48,18 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
     # A flag per function, found with the operands.
     now = {f: Signal(name=f"is_{f.name.lower()}") for f in Function}
     phases = {n: Signal(name=f"ends_in_{n}") for n in (0, *sorted(set(_LAST.values())))}
+    # A scale function; it adds an immediate first.
+    scales, sums = Signal(), Signal()
     with m.If(s.moves):
         for f, flag in now.items():
             m.d.sync += flag.eq((s.coming.op == Op.SCALAR) & (s.coming.function == f))
+        found = Cat(s.coming.function == f for f in SCALE_FUNCTIONS).any()
+        m.d.sync += [
+            scales.eq((s.coming.op == Op.SCALAR) & found),
+            sums.eq(s.coming.tail.any()),
+        ]
         for n, flag in phases.items():
-            of = [f for f in Function if f is not Function.SEND and _LAST.get(f, 0) == n]
+            of = [f for f in Function if f not in _OTHERS and _LAST.get(f, 0) == n]
             found = Cat(s.coming.function == f for f in of).any()
             m.d.sync += flag.eq((s.coming.op == Op.SCALAR) & found)
     # Registers between the cycles of an instruction: an address or an operand, a product.
@@ -62,8 +70,8 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
         imm.eq(s.instruction.tail),
         moved.eq(s.a + imm),
         s.sent.eq(moved),
-        s.scale.value.eq(address),
-        s.scale.enable.eq(s.go & Cat(now[f] for f in SCALE_FUNCTIONS).any()),
+        s.scale.value.eq(Mux(sums, address, s.a)),
+        s.scale.enable.eq(s.go & scales),
         s.sram.scalar.address.eq(address[3:]),
         s.sram.scalar_write.address.eq(address[3:]),
         s.sram.scalar_write.data.eq(Cat(s.b, s.b)),

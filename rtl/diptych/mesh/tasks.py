@@ -116,5 +116,6 @@ class TaskScheduler(wiring.Component):
                         colors[task].eq(entry[18:23]),
                         by_control[task].eq(entry[23]),
                         active[task].eq(0),
+                        called[task].eq(0),
                     ]
         return m

@@ -37,6 +37,8 @@ class _Task:
     bound: bool = False
     color: int = 0
     by_control: bool = False
+    called: bool = False
+    """A wavelet of its color waited in the cycle before."""
 
 
 class _Table:
@@ -45,14 +47,17 @@ class _Table:
     def __init__(self) -> None:
         self.tasks = [_Task() for _ in range(TASKS)]
 
-    def called(self, task: _Task, waiting: int, controls: int) -> bool:
-        here = waiting >> task.color & 1
-        return task.bound and bool(here and (controls >> task.color & 1) == task.by_control)
+    def call(self, waiting: int, controls: int) -> None:
+        """Note what waits in this cycle."""
+        for task in self.tasks:
+            here = waiting >> task.color & 1
+            by_kind = (controls >> task.color & 1) == task.by_control
+            task.called = task.bound and bool(here and by_kind)
 
-    def ready(self, waiting: int, controls: int) -> int | None:
+    def ready(self) -> int | None:
         """Return the lowest-numbered task that is ready."""
         for number, task in enumerate(self.tasks):
-            if (task.active or self.called(task, waiting, controls)) and not task.blocked:
+            if (task.active or task.called) and not task.blocked:
                 return number
         return None
 
@@ -72,7 +77,7 @@ async def starts_what_is_ready_and_forgets_nothing(dut: Any, busy: float) -> Non
         waiting = rng.getrandbits(COLORS) & rng.getrandbits(COLORS) & rng.getrandbits(COLORS)
         controls = rng.getrandbits(COLORS)
         dut.waiting.value, dut.controls.value = waiting, controls
-        number = table.ready(waiting, controls)
+        number = table.ready()
         starts = number is not None and rng.random() >= busy
         dut.start.value = starts
 
@@ -93,9 +98,10 @@ async def starts_what_is_ready_and_forgets_nothing(dut: Any, busy: float) -> Non
         if number is not None:
             assert (int(dut.task.value), int(dut.pc.value)) == (number, table.tasks[number].pc)
 
-        _cover(covers, table, aimed, number if starts else None, waiting, controls)
+        _cover(covers, table, aimed, number if starts else None)
         if starts and number is not None:
             table.tasks[number].active = False
+        table.call(waiting, controls)
         _carry_out(table, aimed, entry)
     missing = [name for name in COVERS if covers[name] < 10]
     assert not missing, f"the stimulus reached {missing} too rarely: {covers}"
@@ -126,13 +132,11 @@ def _cover(
     table: _Table,
     aimed: dict[str, int],
     started: int | None,
-    waiting: int,
-    controls: int,
 ) -> None:
     """Count what this cycle reaches."""
     written, by_load, by_core = (aimed.get(p) for p in ("write", "load_activation", "activate"))
     for number, task in enumerate(table.tasks):
-        called = table.called(task, waiting, controls)
+        called = task.called
         starts = number == started
         reached = {
             "activated by an instruction as it starts": starts and by_core == number != written,
