@@ -81,7 +81,11 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
         s.sram.scalar_write.valid.eq(now[Function.STORE] & (phase == 1)),
         lacks_credit.eq(~(s.sendable & s.color_bit).any()),
         s.can_send.eq(now[Function.SEND] & ~s.pipe.busy & ~lacks_credit),
-        s.completes.eq(Cat(flag & (phase == n) for n, flag in phases.items()).any() | s.can_send),
+        s.completes.eq(
+            Cat(flag & (phase == n) for n, flag in phases.items()).any()
+            | (scales & (phase == Mux(sums, ScaleFunction.latency + 1, ScaleFunction.latency)))
+            | s.can_send
+        ),
         s.send.eq(s.go & s.can_send),
         s.no_credit.eq(s.go & now[Function.SEND] & lacks_credit),
         s.no_wavelet.eq(
