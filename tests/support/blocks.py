@@ -42,6 +42,7 @@ TESTED_WITH = {
     "host_port": ["run/test_decode.py"],
     "operand_sequencer": [TILE.format("operand_sequencer")],
     "receiver": [TILE.format("receiver")],
+    "register_file": [TILE.format("core")],
     "tasks": [TILE.format("tasks"), "mesh/test_task_scheduler.py"],
     "transmitter": [TILE.format("transmitter")],
     "vector_pipe": [TILE.format("vector_pipe")],

@@ -9,7 +9,9 @@ Vector operands live in the SRAM (byte addresses, elements aligned to their size
 Scale words and ``requantize`` are those of the arithmetic blocks. Instructions issue in order; a
 vector instruction issues while its predecessor still drains, so that a reader of what the
 predecessor writes carries ``fence_pipe`` (wait until the main pipe is empty), ``fence_receive``
-or ``fence_transmit`` (wait until the receiver, the transmitter has nothing to do).
+or ``fence_transmit`` (wait until the receiver, the transmitter has nothing to do). An instruction
+for the main pipe waits for its fences in a queue of one, while the program goes on, unless it reads
+register 12, 13 or 14; a RECEIVE or TRANSMIT behind it waits for it if its fence is of that engine.
 """
 
 from __future__ import annotations
@@ -86,7 +88,7 @@ class Function(enum.Enum, shape=unsigned(5)):
     SUBTRACT = 2
     """``d = a - b + imm``."""
     MULTIPLY = 3
-    """``d = a[15:0] * imm[15:0] + b`` (unsigned factors)."""
+    """``d = a[15:0] * imm[15:0] + b`` (unsigned factors). 2 cycles."""
     AND = 4
     """``d = a & (b | imm)``."""
     SHIFT_LEFT = 5
@@ -98,22 +100,22 @@ class Function(enum.Enum, shape=unsigned(5)):
     SELECT = 8
     """``d = a + imm if R[dynamic] else b``."""
     LOAD = 9
-    """``d`` = 32-bit word at ``a + imm`` (multiple of 4); waits for the SRAM."""
+    """``d`` = 32-bit word at ``a + imm`` (multiple of 4); waits for the SRAM. 4 cycles."""
     STORE = 10
-    """32-bit word at ``a + imm`` = ``b``."""
+    """32-bit word at ``a + imm`` = ``b``; waits for the SRAM. 3 cycles."""
     RECIPROCAL = 11
     RSQRT = 12
     TO_SCALE = 13
-    """``d = f(a + imm)``; few cycles."""
+    """``d = f(a + imm)``; 4 cycles, 5 unless ``imm`` is 0."""
     COMBINE = 14
-    """``d = combine(a, b)``."""
+    """``d = combine(a, b)``. 2 cycles."""
     SEND = 15
     """Send ``a + imm`` on ``color``; waits for a credit. After vector results of the same color.
     With ``control`` the wavelet carries the control bit."""
     TAKE = 16
     """``d`` = next wavelet of ``color``; waits for it. 3 cycles."""
     BRANCH = 17
-    """Continue at instruction ``imm`` if ``a`` is not 0."""
+    """Continue at instruction ``imm`` if ``a`` is not 0; a cycle later than the next one would."""
     ACTIVATE = 18
     """Task ``imm`` becomes active; register 1 is not changed."""
     BLOCK = 19

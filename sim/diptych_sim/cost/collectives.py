@@ -19,12 +19,12 @@ RAMP_CYCLES = 2
 """Cycles of the ramp, T, in the published formulas."""
 _ISSUE = 1
 """From the issue of an instruction to its first element."""
-_TO_RAMP = 3
+_TO_RAMP = 5
 """From an element to the cycle in which its router may choose it."""
 _NEXT = 1
 """From the last element of a MOVE to the issue of the next."""
-_KEEP = 2
-"""From a wavelet to its element in memory, for MOVE; RECEIVE takes a cycle more."""
+_KEEP = 4
+"""From a wavelet to its element in memory, for MOVE and for RECEIVE."""
 _COMBINE = 1
 """More than a hop where a router combines wavelets, or sends them as another color."""
 _Times = NDArray[np.int64]
@@ -158,7 +158,7 @@ class _Model:
     def last_word(self) -> int:
         """The last cycle in which a result is written."""
         return max(
-            int(self.send_times(place, index)[-1]) + _KEEP + move.background
+            int(self.send_times(place, index)[-1]) + _KEEP
             for place, moves in self.plan.moves.items()
             for index, move in enumerate(moves)
             if move.store

@@ -33,6 +33,7 @@ from diptych.mesh.input_port import InputPort
 from diptych.mesh.loader import Loader
 from diptych.mesh.operand_sequencer import OperandSequencer
 from diptych.mesh.receiver import Receiver
+from diptych.mesh.register_file import RegisterFile
 from diptych.mesh.route_table import RouteTable
 from diptych.mesh.router import Router
 from diptych.mesh.sram import Sram
@@ -79,6 +80,11 @@ class Block:
     room: str
     make: Callable[[], wiring.Component]
     note: str = ""
+
+    @property
+    def wide_luts(self) -> bool:
+        """Whether multiplexers are built of joined LUTs: they cost the mesh a third more area."""
+        return self.room != "mesh"
 
 
 _ROWS, _COLUMNS = DEFAULTS.array
@@ -141,9 +147,10 @@ _LIST = (
     Block("router", "mesh", Router),
     Block("loader", "mesh", Loader),
     Block("operand_sequencer", "mesh", OperandSequencer),
-    Block("vector_pipe", "mesh", VectorPipe),
+    Block("vector_pipe", "mesh", partial(VectorPipe, colors=_COLORS)),
     Block("receiver", "mesh", partial(Receiver, colors=_COLORS)),
-    Block("transmitter", "mesh", Transmitter),
+    Block("register_file", "mesh", RegisterFile),
+    Block("transmitter", "mesh", partial(Transmitter, colors=_COLORS)),
     Block("tasks", "mesh", partial(TaskScheduler, colors=_COLORS)),
     Block("sram", "mesh", Sram),
     Block("core", "mesh", Core),

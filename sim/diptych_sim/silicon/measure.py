@@ -63,7 +63,9 @@ def measure(block: Block, target: str, seed: int, progress: Progress) -> Result:
     """
     tools = versions(YOSYS, NEXTPNR) if target == "ecp5" else versions(YOSYS)
     sources = emit_verilog(block.make, block.name, progress)
-    netlist = _netlist(block.name, sources, target, tools[YOSYS], progress)
+    options = "" if block.wide_luts or target != "ecp5" else " -nowidelut"
+    synthesis = _SYNTHESIS[target] + options
+    netlist = _netlist(block.name, sources, target, synthesis, tools[YOSYS], progress)
     found = _routed(block.name, netlist, seed, tools, progress) if target == "ecp5" else None
     area = _area_xc7(netlist) if found is None else _area_ecp5(found["utilization"])
     path = [] if found is None else critical_path(found, netlist["types"])
@@ -81,14 +83,19 @@ def measure(block: Block, target: str, seed: int, progress: Progress) -> Result:
 
 
 def _netlist(
-    name: str, sources: Sequence[Source], target: str, version: str, progress: Progress
+    name: str,
+    sources: Sequence[Source],
+    target: str,
+    synthesis: str,
+    version: str,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Return the netlist's ``text`` (of Yosys, JSON) and the ``types`` of its cells."""
     script = [
         *(f"read_verilog -sv {file}" for file, _ in sources),
         "chformal -remove",
         "delete t:$print",
-        f"{_SYNTHESIS[target]} -top {name} -json netlist.json",
+        f"{synthesis} -top {name} -json netlist.json",
     ]
     key = digest([_LAYOUT, version, *script, *(part for source in sources for part in source)])
 
