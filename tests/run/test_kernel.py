@@ -48,7 +48,7 @@ def test_gemv_takes_little_more_than_its_steps():
     rows, inner = 32, 8
     assert done.matches_golden
     assert account_kernel(done.kernel)["bound_cycles"] == rows * inner
-    assert account_kernel(done.kernel)["cycles"] <= rows * inner + 20
+    assert account_kernel(done.kernel)["cycles"] <= rows * inner + 24
 
 
 def test_a_product_in_a_tile_by_itself_reaches_90_percent_of_peak():

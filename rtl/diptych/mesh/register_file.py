@@ -24,13 +24,15 @@ class RegisterFile(wiring.Component):
 
     Members
     -------
-    number : :py:`In(4)` by operand
+    number_a, number_b, number_dynamic, number_d, number_count, number_inner : :py:`In(4)`
         Registers of the next instruction.
     load : :py:`In(1)`
         It becomes the one that executes, in the next cycle.
-    value : :py:`Out(32)` or :py:`Out(16)` by operand
+    value_a, value_b, value_dynamic : :py:`Out(32)`
         Values for the instruction that executes. Those of :data:`ENGINE_REGISTERS` are as of this
         cycle, the others as of ``load``.
+    value_d, value_count, value_inner : :py:`Out(16)`
+        The others.
     reads_engine : :py:`Out(1)`
         The next instruction reads one of :data:`ENGINE_REGISTERS`.
     write, target, data : :py:`In(1)`, :py:`In(4)`, :py:`In(32)`
@@ -39,8 +41,10 @@ class RegisterFile(wiring.Component):
         A write of the loader, which is done in the next cycle without a ``write``.
     load_ready : :py:`Out(1)`
         It is accepted. A register.
-    engine_write, engine_data : :py:`In(1)`, :py:`In(32)` by register
+    engine_write_12, engine_write_13, engine_write_14 : :py:`In(1)`
         Writes one of :data:`ENGINE_REGISTERS`.
+    engine_data_12, engine_data_13, engine_data_14 : :py:`In(32)`
+        Its value.
     """
 
     load: Signal

@@ -25,6 +25,8 @@ _NEXT = 1
 """From the last element of a MOVE to the issue of the next."""
 _KEEP = 4
 """From a wavelet to its element in memory, for MOVE and for RECEIVE."""
+_COUNTED = 1
+"""From the cycle in which a word is written to the one in which it is counted."""
 _COMBINE = 1
 """More than a hop where a router combines wavelets, or sends them as another color."""
 _Times = NDArray[np.int64]
@@ -168,12 +170,12 @@ class _Model:
 def predict(c: Collective) -> int:
     """Return the cycles of a collective, from its moves and routes alone.
 
-    From the first instruction of the first tile to the last word that is written, both counted.
+    From the first instruction of the first tile to the count of the last word that is written.
     """
     plan = plan_collective(c)
     if not any(move.store for moves in plan.moves.values() for move in moves):
         return 0
-    return _Model(plan, c.words, c.hop_cycles).last_word() + 1
+    return _Model(plan, c.words, c.hop_cycles).last_word() + 1 + _COUNTED
 
 
 def choose(c: Collective) -> Collective:

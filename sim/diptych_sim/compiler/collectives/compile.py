@@ -49,6 +49,8 @@ Over = Literal["mesh", "rows", "columns"]
 ALGORITHMS = ("chain", "tree", "two-phase", "fabric")
 RUN_TASK, GATHER_TASK = 0, 1
 _DELAY = 2
+_TURN = 3
+"""Cycles of a turn of the loop that waits."""
 """Register of the loop that waits for the start."""
 PROGRAM_DEPTH = 256
 COLOR_COUNTS = (10, 16, 24)
@@ -296,7 +298,8 @@ def compile_collective(
         if key in entries:
             continue
         entries[key] = start = len(program.instructions)
-        program.scalar(Function.ADD, comment="waits a cycle")
+        for _ in range(_TURN - 1):
+            program.scalar(Function.ADD, comment="waits a cycle")
         program.label(f"wait_{start}")
         program.scalar(Function.ADD, d=_DELAY, a=_DELAY, imm=-1, comment="waits for all to start")
         program.branch(_DELAY, f"wait_{start}")
@@ -319,9 +322,11 @@ def compile_collective(
             for address, word in table[GATHER].words(GATHER)[1:]:
                 words += packet(Load.ROUTE, address, [word], column)
             wait = 2 + (last - column) * c.hop_cycles
-            entry = entries[tuple(plan.moves[r, column])] + (wait + 1) % 2
-            waited.append(wait)
-            words += packet(Load.REGISTER, _DELAY, [wait // 2], column)
+            # The last turn, which does not go back, is a cycle shorter.
+            turns, more = divmod(wait + 1, _TURN)
+            entry = entries[tuple(plan.moves[r, column])] + _TURN - 1 - more
+            waited.append(more + 2 * turns)
+            words += packet(Load.REGISTER, _DELAY, [turns], column)
             words += packet(Load.TASK, RUN_TASK, [entry, 0], column)
             words += packet(Load.WORDS, 0, vectors[r, column].tolist(), column)
         load.append(words)
