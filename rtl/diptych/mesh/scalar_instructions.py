@@ -130,21 +130,30 @@ def _find_result(
     """Select the result of the function."""
     a_scale, b_scale = (data.View(ScaleWord, value[:22]) for value in (s.a, s.b))
     word = combined(m, product, a_scale.shift, b_scale.shift)
-    # Borrows of ``a - (b + imm)`` in two parts, of which none waits for the other.
-    wide_difference, wide_sum = Signal(34), Signal(33)
+    # a + imm + b, a + imm - b, or a - (b + imm): two words without a carry, then one addition.
+    minus, less = now[Function.SUBTRACT] | now[Function.LESS_THAN], now[Function.LESS_THAN]
+    terms = [Signal(34, name=f"term_{name}") for name in ("a", "b", "imm")]
+    a, b, c = terms
+    bits, carries, total = (Signal(34, name=name) for name in ("bits", "carries", "total"))
+    wide_sum = Signal(33)
     m.d.comb += [
+        a.eq(s.a),
+        b.eq(s.b ^ minus.replicate(34)),
+        c.eq(imm.as_unsigned() ^ less.replicate(34)),
+        bits.eq(a ^ b ^ c),
+        carries.eq(Cat(minus, (a & b) | (a & c) | (b & c))),
+        total.eq(bits + carries + less),
         wide_sum.eq(s.b + imm.as_unsigned()),
-        wide_difference.eq(s.a - s.b - imm.as_unsigned()),
     ]
-    carry, borrow = wide_sum[32], wide_difference[32:]
+    # The borrow of the difference, with what the sum is wrapped by added.
+    carry, borrow = wide_sum[32], total[32:]
     results = {
-        Function.ADD: s.a + imm + s.b,
-        Function.SUBTRACT: s.a + imm - s.b,
+        Function.ADD: total,
+        Function.SUBTRACT: total,
         Function.MULTIPLY: product + s.b,
         Function.AND: s.a & (s.b | imm),
         Function.SHIFT_LEFT: s.a << imm[:5],
         Function.SHIFT_RIGHT: s.a >> imm[:5],
-        # Negative, with what the sum is wrapped by added.
         Function.LESS_THAN: Mux(carry, borrow == 2, borrow != 0),
         Function.SELECT: Mux(s.chosen.any(), moved, s.b),
         Function.LOAD: product,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from diptych.mesh.isa import Function, Instruction, Op, Tail
+from diptych.mesh.register_file import ENGINE_REGISTERS
 from diptych_sim.compiler.array.commands import field_of
 from diptych_sim.compiler.decode.compile import DecodeProgram
 from diptych_sim.compiler.decode.placement import State
@@ -20,17 +21,22 @@ _PIPE = {Op.MATVEC: 3, Op.REQUANTIZE: 5, Op.ROTATE: 4, Op.EXPONENTIAL: 6, Op.GAT
 """Cycles from operands to result, as of the vector pipe; it leaves a cycle later."""
 _CYCLES_PER_ELEMENT = {Op.ROTATE: 2}
 _SCALARS = {
-    Function.LOAD: 2,
+    Function.LOAD: 4,
+    Function.STORE: 3,
     Function.TAKE: 3,
+    Function.MULTIPLY: 2,
+    Function.COMBINE: 2,
+    Function.BRANCH: 2,
     Function.RECIPROCAL: 4,
     Function.RSQRT: 4,
     Function.TO_SCALE: 4,
 }
-_START = 2
-"""Cycles from the issue of a vector instruction to its first operands."""
+"""Cycles of a function; those of a scale have one more with an immediate."""
+_SCALES = (Function.RECIPROCAL, Function.RSQRT, Function.TO_SCALE)
+_OPERANDS = ("a_reg", "b_reg", "dynamic", "d_reg")
 _RAMPS = 4
 """Cycles from a result over the ramp into the router and out of it again, on both ends."""
-_RECEIVE = 8
+_RECEIVE = 9
 """Cycles from a wavelet to its element and its statistics in registers."""
 _REDUCED = {
     Color.COLUMN_ADD: Color.COLUMN_SUM,
@@ -45,8 +51,12 @@ class _Clock:
     """Where a tile is."""
 
     now: int = 0
+    op: Op = Op.MATVEC
+    """What the vector pipe does."""
+    started: int = 0
+    """When its last instruction has left the queue."""
     pipe: int = 0
-    """From when on the vector pipe takes the next instruction."""
+    """From when on it has no step left."""
     piped: int = 0
     """From when on all its results are where they belong."""
     received: int = 0
@@ -162,21 +172,25 @@ def _loads(program: DecodeProgram, round_: int, row: int = 0) -> dict[int | None
 
 def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict[int, int]) -> None:
     op = Op(i["op"])
-    if i["fence_pipe"]:
+    tail = field_of(Tail(), i["tail"])
+    for_pipe = op not in (Op.SCALAR, Op.RECEIVE, Op.TRANSMIT)
+    used = {i[name] for name in _OPERANDS} | {tail["count_reg"], tail["inner_reg"]}
+    # Others for the pipe wait for their fences in its queue.
+    waits = not for_pipe or bool(used & set(ENGINE_REGISTERS))
+    if i["fence_pipe"] and waits:
         clock.now = max(clock.now, clock.piped)
-    if i["fence_receive"]:
+    if i["fence_receive"] and waits:
         clock.now = max(clock.now, clock.received)
     clock.now += 1
     if op is Op.SCALAR:
         function, color = Function(i["function"]), i["count"]
-        clock.now += _SCALARS.get(function, 1) - 1
+        clock.now += _SCALARS.get(function, 1) - 1 + (function in _SCALES and i["tail"] != 0)
         if function is Function.SEND and color in hops:
             result = _REDUCED[Color(color)]
             clock.arrivals[result] = max(clock.arrivals[result], clock.now + hops[color])
         elif function is Function.TAKE:
             clock.now = max(clock.now, clock.arrivals[color])
         return
-    tail = field_of(Tail(), i["tail"])
     count = i["count"] + registers.get(tail["count_reg"], 0)
     if op is Op.RECEIVE:
         # Its wavelets are on their way once the matching instruction has run.
@@ -185,9 +199,13 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
     if op is Op.MATVEC:
         inner = i["inner"] + registers.get(tail["inner_reg"], 0)
         count *= max(1, inner * (3 if tail["planes"] else 1))
-    clock.now = max(clock.now, clock.pipe)
-    clock.pipe = clock.now + count * _CYCLES_PER_ELEMENT.get(op, 1)
-    clock.piped = clock.pipe + _START + _PIPE[op]
+    clock.now = max(clock.now, clock.started + 1)
+    start = max(clock.now, clock.pipe + (0 if op is clock.op else _PIPE[clock.op]))
+    if not waits:
+        start = max(start, i["fence_pipe"] * (clock.piped - 1), i["fence_receive"] * clock.received)
+    clock.op, clock.started = op, start
+    clock.pipe = start + 1 + count * _CYCLES_PER_ELEMENT.get(op, 1)
+    clock.piped = clock.pipe + _PIPE[op] + 1
     if tail["to_color"] and tail["color"] in hops:
         result = _REDUCED[Color(tail["color"])]
         clock.arrivals[result] = clock.piped + hops[tail["color"]]
