@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -62,6 +62,11 @@ class _Clock:
     received: int = 0
     arrivals: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     """When the last wavelet of a color comes."""
+    singles: dict[int, deque[int]] = field(default_factory=lambda: defaultdict(deque))
+    """When those of SEND come that have not been taken."""
+    results: dict[int, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+    """Of a color's vector results: when the last one comes, and how many have no RECEIVE yet; less
+    than none if a RECEIVE waits for them."""
 
 
 def decode_cost(program: DecodeProgram) -> int:
@@ -188,14 +193,19 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
         if function is Function.SEND and color in hops:
             result = _REDUCED[Color(color)]
             clock.arrivals[result] = max(clock.arrivals[result], clock.now + hops[color])
-        elif function is Function.TAKE:
-            clock.now = max(clock.now, clock.arrivals[color])
+            clock.singles[result].append(clock.arrivals[result])
+        elif function is Function.TAKE and clock.singles[color]:
+            clock.now = max(clock.now, clock.singles[color].popleft())
         return
     count = i["count"] + registers.get(tail["count_reg"], 0)
     if op is Op.RECEIVE:
-        # Its wavelets are on their way once the matching instruction has run.
+        results = clock.results[tail["color"]]
+        if results[1] > 0:
+            clock.received = max(clock.received, results[0] + _RECEIVE)
+        results[1] -= count
         clock.received = max(clock.received, clock.now + count)
         return
+    elements = count
     if op is Op.MATVEC:
         inner = i["inner"] + registers.get(tail["inner_reg"], 0)
         count *= max(1, inner * (3 if tail["planes"] else 1))
@@ -209,4 +219,7 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
     if tail["to_color"] and tail["color"] in hops:
         result = _REDUCED[Color(tail["color"])]
         clock.arrivals[result] = clock.piped + hops[tail["color"]]
-        clock.received = max(clock.received, clock.arrivals[result] + _RECEIVE)
+        results = clock.results[result]
+        if results[1] < 0:
+            clock.received = max(clock.received, clock.arrivals[result] + _RECEIVE)
+        results[0], results[1] = clock.arrivals[result], results[1] + elements

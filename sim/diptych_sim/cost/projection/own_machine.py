@@ -36,9 +36,9 @@ _COMBINE = 1
 """Cycles more than a hop where a router combines."""
 _ENDS = 12
 """Cycles of a reduction beside its way: ramps and receiver."""
-_STEPS = 12
+_STEPS = 11
 """Cycles of the pipe and the scalar instructions between two reductions, about."""
-_TOKEN = 130
+_TOKEN = 100
 """Cycles of a token outside of layers: embedding, last norm and choice of the token, about."""
 _LAYER, _LAYER_TOKEN, _PREFILL = 440, 15, 620
 """Cycles of prefill beside folds: of a layer, of a token in a layer, and once, about."""
