@@ -251,3 +251,6 @@ def test_records_waves(sources, tmp_path, suffix, magic):
 def test_builds_in_a_path_with_spaces(sources, tmp_path, monkeypatch):
     monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "a b"))
     assert measure(sources, SHARED)[0]["total"] > 0
+    # Cells, which Verilator compiles apart, and a flat ring with random starts take the same runtime.
+    assert measure(sources, BuildOptions(random_start=True))[0]["total"] > 0
+    assert len([path for path in (tmp_path / "a b").glob("runtime-*") if path.is_dir()]) == 1
