@@ -155,8 +155,14 @@ def test_logic_is_no_deeper(name):
     assert len(path) <= load_levels()[name], path
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", load_baseline())
+def _all_blocks():
+    """Yield the blocks of the baseline; the large ones, each of some minutes, are for `routing`."""
+    for name, row in load_baseline().items():
+        large = [pytest.mark.routing] if row["luts"] > 2500 else []
+        yield pytest.param(name, marks=[pytest.mark.slow, *large])
+
+
+@pytest.mark.parametrize("name", _all_blocks())
 def test_no_block_is_worse(name):
     result = measure(BLOCKS[name], "ecp5", 1, _quiet)
     assert worse(result, load_baseline()[name]) == [], result["critical_path"]
