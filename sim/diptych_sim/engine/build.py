@@ -22,6 +22,7 @@ from .runtime_library import make_simulator_command, take_runtime
 from .shared_modules import SharedModule, split
 from .toolchain import Toolchain, find_toolchain, has_header
 from .waves import readable, recording_main, single_out
+from .zeroed_memories import zeroed_by_loops
 
 __all__ = ["Build", "BuildOptions", "Progress", "Public", "build", "control_file"]
 
@@ -150,6 +151,7 @@ def build(
     if options.random_start:
         design = [without_initial_values(source) for source in design]
         options = replace(options, arguments=(*BUILD_ARGUMENTS, *options.arguments))
+    design = [zeroed_by_loops(source) for source in design]
     shells: list[Source] = []
     if options.blackbox is not None:
         design, module = replace_by_shell(design, name, options.blackbox)
