@@ -155,14 +155,15 @@ def test_logic_is_no_deeper(name):
     assert len(path) <= load_levels()[name], path
 
 
-def _all_blocks():
-    """Yield the blocks of the baseline; the large ones, each of some minutes, are for `routing`."""
-    for name, row in load_baseline().items():
-        large = [pytest.mark.routing] if row["luts"] > 2500 else []
-        yield pytest.param(name, marks=[pytest.mark.slow, *large])
+def _marked(name, luts):
+    """Return a block of the baseline; large ones, each of some minutes, are for `routing`."""
+    large = [pytest.mark.routing] if luts > 2500 else []
+    return pytest.param(name, marks=[pytest.mark.slow, *large])
 
 
-@pytest.mark.parametrize("name", _all_blocks())
+@pytest.mark.parametrize(
+    "name", [_marked(name, row["luts"]) for name, row in load_baseline().items()]
+)
 def test_no_block_is_worse(name):
     result = measure(BLOCKS[name], "ecp5", 1, _quiet)
     assert worse(result, load_baseline()[name]) == [], result["critical_path"]
