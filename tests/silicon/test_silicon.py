@@ -46,6 +46,7 @@ def test_the_steps_of_a_path_are_its_period(row):
     assert "sums" in names  # the adder and its register
 
 
+@pytest.mark.slow
 def test_memories_are_block_rams():
     result = measure(BLOCKS["link_receiver"], "ecp5", 1, _quiet)
     assert result["block_rams"] == 4  # 8 frames of 256 words
