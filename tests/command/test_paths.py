@@ -16,7 +16,7 @@ NAMES = {
 }
 DECODE = (
     *("generate", "--stage", "decode", "--engine", "lanes", "--no-trace"),
-    *("--mesh", "2x2", "--sram-bytes", "65536", "--prompt", "the", "--tokens", "2"),
+    *("--mesh", "2x2", "--prompt", "the", "--tokens", "2"),
 )
 
 

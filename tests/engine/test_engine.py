@@ -5,6 +5,8 @@
 Mutation tried by hand and seen to fail: leaving out the falling edge in the glue of a shared module.
 """
 
+import shlex
+import subprocess
 from typing import Any
 
 import pytest
@@ -13,10 +15,12 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from diptych.precompiled import Precompiled
+from diptych_sim.cache.store import cache_root
 from diptych_sim.engine.build import BuildOptions, build, control_file
 from diptych_sim.engine.emit import emit_verilog
 from diptych_sim.engine.errors import BuildError, SimulationError
 from diptych_sim.engine.simulate import run, simulate
+from diptych_sim.engine.toolchain import find_toolchain
 from diptych_sim.engine.waves import WavePlan
 
 
@@ -176,6 +180,25 @@ def test_builds_once(sources):
     assert "--public-flat-rw" not in (first.folder / "build.log").read_text()
 
 
+@pytest.mark.skipif("clang" in find_toolchain().cxx_version, reason="says it otherwise")
+def test_compilers_read_compiled_headers(sources, tmp_path):
+    # Seen to fail: headers compiled with another macro, which compilers pass over without a word.
+    log = (build(sources, name="ring").folder / "build.log").read_text()
+    (command,) = (
+        line for line in log.splitlines() if line.endswith(" -o Vtop__ALL.o Vtop__ALL.cpp")
+    )
+    (tmp_path / "Vtop__ALL.cpp").touch()
+    (tmp_path / "verilator_root").symlink_to(find_toolchain().root)
+    seen = []
+    for runtime in cache_root().glob("runtime-*/pch.h"):
+        (tmp_path / "runtime").unlink(missing_ok=True)
+        (tmp_path / "runtime").symlink_to(runtime.parent)
+        words = [*shlex.split(command), "-H"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+        seen.append(done.stderr.splitlines()[0])
+    assert "! ./runtime/pch.h.fast.gch" in seen
+
+
 def test_shared_modules_change_nothing(sources):
     flat, shared = measure(sources), measure(sources, SHARED)
     assert flat == shared
@@ -251,3 +274,6 @@ def test_records_waves(sources, tmp_path, suffix, magic):
 def test_builds_in_a_path_with_spaces(sources, tmp_path, monkeypatch):
     monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "a b"))
     assert measure(sources, SHARED)[0]["total"] > 0
+    # Cells, which Verilator compiles apart, and a flat ring with random starts take the same runtime.
+    assert measure(sources, BuildOptions(random_start=True))[0]["total"] > 0
+    assert len([path for path in (tmp_path / "a b").glob("runtime-*") if path.is_dir()]) == 1

@@ -4,7 +4,8 @@
 
 Mutations that were tried by hand, each seen to fail: a damaged frame accepted; a head that changes while its frame is sent; rows
 counted one short; low planes beside the high ones of their head; a frame delivered before its
-turn; a credit for bandwidth too many; waiting counted as sending, or as idle; wires that carry words from before the reset.
+turn; a credit for bandwidth too many; waiting counted as sending, or as idle; wires that carry words from before the reset;
+no reset of the receiver's state.
 """
 
 import re

@@ -94,7 +94,7 @@ def test_several_sequences_end_each_at_its_own_length(mesh, lengths, tokens, eng
         model,
         prompts,
         tokens,
-        machine=MachineConfig(mesh=mesh, sram_bytes=32768),
+        machine=MachineConfig(mesh=mesh),
         stage="decode",
         engine=engine,
     )

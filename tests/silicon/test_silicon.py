@@ -46,6 +46,7 @@ def test_the_steps_of_a_path_are_its_period(row):
     assert "sums" in names  # the adder and its register
 
 
+@pytest.mark.slow
 def test_memories_are_block_rams():
     result = measure(BLOCKS["link_receiver"], "ecp5", 1, _quiet)
     assert result["block_rams"] == 4  # 8 frames of 256 words
@@ -155,8 +156,15 @@ def test_logic_is_no_deeper(name):
     assert len(path) <= load_levels()[name], path
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", load_baseline())
+def _marked(name, luts):
+    """Return a block of the baseline; large ones, each of some minutes, are for `routing`."""
+    large = [pytest.mark.routing] if luts > 2500 else []
+    return pytest.param(name, marks=[pytest.mark.slow, *large])
+
+
+@pytest.mark.parametrize(
+    "name", [_marked(name, row["luts"]) for name, row in load_baseline().items()]
+)
 def test_no_block_is_worse(name):
     result = measure(BLOCKS[name], "ecp5", 1, _quiet)
     assert worse(result, load_baseline()[name]) == [], result["critical_path"]

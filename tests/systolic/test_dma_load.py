@@ -8,6 +8,8 @@ pieces the beats without those before the first byte, bursts again for each row,
 not skipped, no zeros up to a line's end, bytes of the next piece there; the rest of a beat kept; a
 beat taken before a gather's token numbers. Of causes: waits exchanged; a wait of a pick as a write, or
 a beat of a later command as its wait.
+
+Without its reset ``busy`` is as before: what the others begin with ends a command in the next cycle.
 """
 
 from functools import partial

@@ -90,7 +90,7 @@ def two_phase(size: int) -> Path:
         (work.path / "main.cpp").write_text(main)
         for top in ("host_port", "tile"):
             work.verilate(verilator_command(top, f"V{top}", f"{top}.v"))
-            work.make(make_command(tools, f"V{top}", "OPT_FAST=-O1"))
+            work.make(make_command(tools, f"V{top}.mk", "-O1"))
         include = tools.root / "include"
         archives = [f"libV{top}.a" for top in ("tile", "host_port")]
         command = [

@@ -14,13 +14,15 @@ import cocotb_tools.config
 from diptych_sim.cache.store import cache_root, digest
 
 from .blackbox import replace_by_shell
-from .compile_jobs import Progress, Workplace, keep, make_command, verilator_command
+from .compile_jobs import Progress, Workplace, keep, verilator_command
 from .emit import Source
 from .errors import ToolError
 from .random_start import BUILD_ARGUMENTS, without_initial_values
+from .runtime_library import make_simulator_command, take_runtime
 from .shared_modules import SharedModule, split
 from .toolchain import Toolchain, find_toolchain, has_header
 from .waves import readable, recording_main, single_out
+from .zeroed_memories import zeroed_by_loops
 
 __all__ = ["Build", "BuildOptions", "Progress", "Public", "build", "control_file"]
 
@@ -149,6 +151,7 @@ def build(
     if options.random_start:
         design = [without_initial_values(source) for source in design]
         options = replace(options, arguments=(*BUILD_ARGUMENTS, *options.arguments))
+    design = [zeroed_by_loops(source) for source in design]
     shells: list[Source] = []
     if options.blackbox is not None:
         design, module = replace_by_shell(design, name, options.blackbox)
@@ -174,10 +177,10 @@ def build(
     # The testbench calls a function of the main program by name.
     exported = ["-rdynamic"] if recording or shells else []
     archives = [f"lib{module.top}.a" for module in modules.values()]
-    make = make_command(
+    make = make_simulator_command(
         tools,
         "Vtop",
-        f"OPT_FAST={options.optimize}",
+        options.optimize,
         f"VM_TRACE={int(recording)}",
         f"USER_LDFLAGS={shlex.join(['-Lcocotb_libs', '-L.', *exported])}",
         f"USER_LDLIBS={shlex.join([*archives, '-lcocotbvpi_verilator'])}",
@@ -199,12 +202,11 @@ def build(
         for archive, library in zip(archives, libraries, strict=True):
             shutil.copy(library / archive, work.path / archive)
         if options.waves == "fst" and not has_header(tools.cxx, "lz4.h"):
-            # An encoder of ours in a header, and nothing to link.
-            shutil.copy(Path(__file__).with_name("lz4.h"), work.path / "lz4.h")
+            # The runtime has an encoder of ours, and there is nothing to link.
             (work.path / "liblz4.a").write_bytes(b"!<arch>\n")
         work.verilate(verilate)
-        runtime = [*_versions(tools), str(options.waves), *options.arguments]
-        work.make(make, runtime="\n".join(runtime))
+        take_runtime(work, "Vtop", tools=tools, optimize=options.optimize, progress=progress)
+        work.make(make)
 
     folder = cache_root() / f"{name}-{key}"
     files = [name, *(file for file, _ in [*shells, *design])]
@@ -256,10 +258,10 @@ def _library(
     )
     archive = f"lib{module.top}.a"
     glue = module.glue("")[0].removesuffix(".cpp")
-    make = make_command(
+    make = make_simulator_command(
         tools,
         module.prefix,
-        f"OPT_FAST={options.optimize}",
+        options.optimize,
         f"{module.prefix}__ALL.a",
         f"{glue}.o",
     )
@@ -273,6 +275,7 @@ def _library(
         for file, text in design:
             (work.path / file).write_text(text)
         work.verilate(verilate)
+        take_runtime(work, module.prefix, tools=tools, optimize=options.optimize, progress=progress)
         if module.waves:
             shutil.copy(_WAVES_HEADER, work.path)
             single_out(work.path, module.prefix, module.top)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cocotb_tools.config
 
-from diptych_sim.cache.store import cache_root, digest, locked, temporary_folder
+from diptych_sim.cache.store import locked, temporary_folder
 from diptych_sim.settings import refused
 
 from .environment import tool_environment
@@ -42,14 +42,16 @@ def verilator_command(top: str, prefix: str, *arguments: str) -> list[str]:
     ]
 
 
-def make_command(tools: Toolchain, prefix: str, *arguments: str) -> list[str]:
+def make_command(tools: Toolchain, makefile: str, optimize: str, *arguments: str) -> list[str]:
     """Return the arguments of make, for the directory of Verilator's output.
+
+    ``optimize`` is what the C++ compiler is told for the model itself.
 
     They name nothing of the environment that runs this, so that checkouts may share what is built.
     """
     compiler = _in_recipe(*tools.cxx)
     return [
-        *("-f", f"{prefix}.mk"),
+        *("-f", makefile),
         f"CXX={compiler}",
         f"LINK={compiler}",
         "PYTHON3=./python3",
@@ -58,6 +60,7 @@ def make_command(tools: Toolchain, prefix: str, *arguments: str) -> list[str]:
         "CFG_CXXFLAGS_PCH_I=-include",
         "OPT_SLOW=-O0",
         "OPT_GLOBAL=-O2",
+        f"OPT_FAST={optimize}",
         *arguments,
     ]
 
@@ -96,11 +99,8 @@ class Workplace:
         self._progress(f"{self._label}: Verilog to C++")
         self._call([str(self._tools.verilator), *arguments])
 
-    def make(self, arguments: Sequence[str], runtime: str | None = None) -> None:
-        """Compile; ``runtime`` says on what the objects of Verilator's runtime library depend."""
-        objects = _Runtime(self.path, runtime) if runtime is not None else None
-        if objects is not None:
-            objects.load()
+    def make(self, arguments: Sequence[str]) -> None:
+        """Compile."""
         total = len(list(self.path.glob("*.cpp")))
         compiled = 0
 
@@ -112,8 +112,6 @@ class Workplace:
 
         self._progress(f"{self._label}: compiling, {total} files")
         self._call(["make", f"-j{os.cpu_count() or 1}", *arguments], count)
-        if objects is not None:
-            objects.save()
 
     def archive(self, name: str, base: str, extra: Sequence[str]) -> None:
         """Make an archive of another one and further objects."""
@@ -143,36 +141,6 @@ class Workplace:
 
 
 _ROOT = "verilator_root"
-
-
-class _Runtime:
-    """The objects of Verilator's runtime library, which most builds have in common."""
-
-    def __init__(self, work: Path, identity: str) -> None:
-        self._work = work
-        self._folder = cache_root() / f"runtime-{digest([identity])}"
-
-    def load(self) -> None:
-        for path in self._folder.glob("*.o"):
-            # Not its old time: make compares it with the makefile that was just written.
-            shutil.copyfile(path, self._work / path.name)
-
-    def save(self) -> None:
-        if self._folder.is_dir():
-            return
-        with (
-            locked(self._folder.with_suffix(".lock")),
-            temporary_folder(self._folder) as staging,
-        ):
-            complete = staging / "complete"
-            complete.mkdir()
-            for path in self._work.glob("verilated*.o"):
-                shutil.copyfile(path, complete / path.name)
-            # Another process may have been first; then this one is not needed.
-            try:
-                complete.rename(self._folder)
-            except OSError:
-                return
 
 
 @contextmanager

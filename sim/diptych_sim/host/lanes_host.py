@@ -153,9 +153,9 @@ class LanesHost(MeshHost):
         """Return whether a tile is busy now."""
         return bool(self.mesh.register("core.watch_busy").any())
 
-    def count(self, name: str) -> np.ndarray:
-        """Return a counter of the core of every tile, row by row, as it is now."""
-        return self.mesh.register(f"core.count_{name}").reshape(-1).astype(np.int64)
+    def count(self, name: str, part: str = "core") -> np.ndarray:
+        """Return a counter of a part of every tile, row by row, as it is now."""
+        return self.mesh.register(f"{part}.count_{name}").reshape(-1).astype(np.int64)
 
     def _counters(self) -> Counters:
         names = [("core", name) for name in CORE_COUNTERS]
@@ -321,7 +321,9 @@ class _Patience:
         self._before = self._progress()
 
     def _progress(self) -> np.ndarray:
-        return np.stack([self._host.count(name) for name in ("instructions", "computing")])
+        # An instruction that receives for long computes nothing.
+        signs = [("core", "instructions"), ("core", "computing"), ("router", "ramp")]
+        return np.stack([self._host.count(name, part) for part, name in signs])
 
     def state(self) -> list[Any]:
         """Return what :meth:`restore` takes."""

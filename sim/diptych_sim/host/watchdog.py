@@ -58,10 +58,16 @@ class Watchdog:
     ) -> None:
         self._clk, self._tiles = clk, tiles
         self._lines, self._colors = lines, colors
-        cores = [tile.core for tile in tiles.values()]
-        self._busy = [core.watch_busy for core in cores]
+        self._busy = [tile.core.watch_busy for tile in tiles.values()]
+        # An instruction that receives for long computes nothing.
         self._signs = [
-            sign for core in cores for sign in (core.count_instructions, core.count_computing)
+            sign
+            for tile in tiles.values()
+            for sign in (
+                tile.core.count_instructions,
+                tile.core.count_computing,
+                tile.router.count_ramp,
+            )
         ]
 
     def _progress(self) -> list[int]:

@@ -27,7 +27,7 @@ def test_tokens_equal_the_golden_model(mesh):
 
 
 CHECKPOINTS = [0, 1, 2, 16, 499, 999, 1499, 1999, 2999, 3999, 4999, 5499, 5999, 7000]
-MESHES = {(2, 2): (None, 1, 2, 3), (3, 5): (None, 1, 2), (4, 4): (3,), (8, 8): (1,)}
+MESHES = {(2, 2): (None, 1, 2), (3, 5): (None, 1, 2)}
 """Seeds of random loads on each mesh; None: a decode."""
 
 
@@ -38,18 +38,17 @@ MESHES = {(2, 2): (None, 1, 2, 3), (3, 5): (None, 1, 2), (4, 4): (3,), (8, 8): (
 )
 def test_state_equals_verilator(mesh, seed):
     load = decode_job(mesh)[0] if seed is None else random_job(mesh, seed)
-    done = compare(mesh, load, CHECKPOINTS if mesh < (8, 8) else CHECKPOINTS[:8])
+    done = compare(mesh, load, CHECKPOINTS)
     assert str(done.first) == "None"
     assert done.registers + done.memories > 240
     assert done.memories > 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "job", [lambda mesh: decode_job(mesh)[0], lambda mesh: random_job(mesh, 1)]
-)
-def test_state_equals_verilator_on_16x16(job):
-    assert str(compare((16, 16), job((16, 16)), [100, 600]).first) == "None"
+def test_state_equals_verilator_with_more_tiles_than_lanes(monkeypatch):
+    monkeypatch.setenv("DIPTYCH_LANES", "64")
+    mesh = (5, 13)
+    assert str(compare(mesh, random_job(mesh, 1), [100, 600]).first) == "None"
 
 
 def _emitted(change):
