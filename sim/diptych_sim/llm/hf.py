@@ -13,9 +13,10 @@ import safetensors
 
 from diptych_sim.llm.errors import ModelFileError, file_size
 from diptych_sim.llm.model import Floats, Layer, Model, ModelConfig, layer_shapes
+from diptych_sim.llm.rotary import interleave
 from diptych_sim.llm.tokenizer import HfTokenizer
 
-__all__ = ["interleave", "layer_names", "load_folder", "split_halves"]
+__all__ = ["layer_names", "load_folder"]
 
 _DEFAULT_THETA = 10000.0
 _LONGEST = 2**20
@@ -44,23 +45,6 @@ WEIGHTS = "model.safetensors"
 EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
 OUTPUT = "lm_head.weight"
-
-
-def interleave(matrix: Floats, head_dim: int) -> Floats:
-    """Rows of rotary halves (i, i + head_dim / 2) -> rows of pairs (2i, 2i + 1), in every head.
-
-    ``matrix`` is [heads * head_dim, dim].
-    """
-    rows, width = matrix.shape
-    halves = matrix.reshape(rows // head_dim, 2, head_dim // 2, width)
-    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows, width)
-
-
-def split_halves(matrix: Floats, head_dim: int) -> Floats:
-    """Undo :func:`interleave`."""
-    rows, width = matrix.shape
-    pairs = matrix.reshape(rows // head_dim, head_dim // 2, 2, width)
-    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(rows, width)
 
 
 def load_folder(folder: Path, *, name: str | None = None) -> tuple[Model, HfTokenizer]:

@@ -141,6 +141,12 @@ class Llama2cTokenizer:
         Text of every token: 0 is unknown, 1 begins a text, 2 ends it, 3 to 258 are the bytes.
     scores : sequence of float
         Of every token; of all pairs that can be merged, the one of the best score is.
+    bos_id : int
+        Behind which the model begins to write by itself.
+    eos_ids : sequence of int
+        At which it ends.
+    adds_bos, adds_space : bool
+        Whether the mark, and a space, go before every prompt.
 
     Raises
     ------
@@ -148,13 +154,27 @@ class Llama2cTokenizer:
         If there are no tokens for the bytes, or not as many scores as pieces.
     """
 
-    def __init__(self, pieces: Sequence[bytes], scores: Sequence[float]) -> None:
+    def __init__(
+        self,
+        pieces: Sequence[bytes],
+        scores: Sequence[float],
+        *,
+        bos_id: int = _BOS,
+        eos_ids: Sequence[int] = (_EOS,),
+        adds_bos: bool = True,
+        adds_space: bool = True,
+    ) -> None:
         if len(scores) != len(pieces):
             raise ValueError(f"Scores must be {len(pieces)!r}, not {len(scores)!r}")
         if [*pieces[_FIRST_BYTE:_FIRST_PIECE]] != [_byte_token(byte) for byte in range(256)]:
             raise ValueError("Tokens 3 to 258 must be the bytes <0x00> to <0xFF>")
         self._pieces = tuple(pieces)
         self._scores = tuple(scores)
+        self._bos_id = bos_id
+        # llama2.c's models write the mark of the next text's beginning.
+        self._stop_ids = frozenset((bos_id, *eos_ids))
+        self._prefix = [bos_id] if adds_bos else []
+        self._adds_space = adds_space
         # Without marks and bytes, so that text which looks like one stays text.
         self._numbers: dict[bytes, int] = {}
         for number in range(_FIRST_PIECE, len(pieces)):
@@ -167,27 +187,26 @@ class Llama2cTokenizer:
 
     @property
     def bos_id(self) -> int:
-        return _BOS
+        return self._bos_id
 
     @property
     def prefix(self) -> list[int]:
-        return [_BOS]  # llama2.c adds it to every prompt
+        return list(self._prefix)
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        # llama2.c's models write the mark of the next text's beginning.
-        return frozenset((_BOS, _EOS))
+        return self._stop_ids
 
     def encode(self, text: str, bos: bool = True) -> list[int]:
         tokens: list[int] = []
-        if bos and text and b" " in self._numbers:
+        if bos and text and self._adds_space and b" " in self._numbers:
             # SentencePiece sees a space before every text; piece() takes it away again.
             tokens.append(self._numbers[b" "])
         for character in _characters(to_utf8(text)):
             number = self._numbers.get(character)
             tokens += [_FIRST_BYTE + byte for byte in character] if number is None else [number]
         tokens = self._merge(tokens)
-        return [_BOS, *tokens] if bos else tokens
+        return [*self._prefix, *tokens] if bos else tokens
 
     def _merge(self, tokens: list[int]) -> list[int]:
         """Merge the pair of the best score, the leftmost of equals, until there is none."""
@@ -229,7 +248,9 @@ class Llama2cTokenizer:
         if token < _FIRST_PIECE:
             return bytes([token - _FIRST_BYTE])
         text = self._pieces[token]
-        return text[1:] if previous == _BOS and text.startswith(b" ") else text
+        first = self._prefix[-1] if self._prefix else START
+        strips = self._adds_space and previous == first
+        return text[1:] if strips and text.startswith(b" ") else text
 
 
 def _characters(data: bytes) -> Iterable[bytes]:

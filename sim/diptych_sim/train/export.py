@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from diptych_sim.llm import hf
 from diptych_sim.llm.model import ModelConfig, layer_shapes
+from diptych_sim.llm.rotary import split_halves
 from diptych_sim.train import vocabulary
 from diptych_sim.train.corpus import Corpus
 
@@ -32,7 +33,7 @@ def write_weights(folder: Path, config: ModelConfig, state: Mapping[str, NDArray
             suffix = "gain" if short.endswith("norm") else "weight"
             array = np.asarray(state[f"blocks.{index}.{short}.{suffix}"], np.float32)
             if short in ("wq", "wk"):
-                array = hf.split_halves(array, config.head_dim)
+                array = split_halves(array, config.head_dim)
             assert array.shape == layer_shapes(config)[short]
             arrays[full] = array
     path = folder / "model.safetensors"
