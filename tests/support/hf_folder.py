@@ -126,7 +126,7 @@ def write_folder(
         "model.norm.weight": np.ones(DIM),
     }
     names, shapes = layer_names(0), layer_shapes(shape)
-    arrays |= {full: rng.normal(0, 0.3, shapes[short]) for short, full in names.items()}
+    arrays |= {names[short]: rng.normal(0, 0.3, shape) for short, shape in shapes.items()}
     for name in arrays:
         for part, value in (weights or {}).items():
             if part in name:

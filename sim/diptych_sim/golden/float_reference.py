@@ -242,8 +242,7 @@ class FloatReference:
         yield taken()
         for index in range(self.config.layers):
             streams = [
-                self._layer(index, x, turn, observe)
-                for x, turn in zip(streams, turns, strict=True)
+                self._layer(index, x, turn, observe) for x, turn in zip(streams, turns, strict=True)
             ]
             yield taken()
         for x in streams:

@@ -242,4 +242,3 @@ class GoldenModel:
         for _ in range(count - 1):
             token = self.next_token([token])
             yield token
-

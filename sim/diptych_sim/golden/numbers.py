@@ -225,7 +225,9 @@ def rope_table(positions: int, head_dim: int, theta: float, divisors: ArrayLike 
     Frequencies are ``theta**(-2 i / head_dim) / divisors[i]``. Source: RoFormer, Su et al. 2021,
     equation 15.
     """
-    frequencies = theta ** (-np.arange(0, head_dim, 2) / head_dim) / divisors
+    frequencies = theta ** (-np.arange(0, head_dim, 2) / head_dim) / np.asarray(
+        divisors, np.float64
+    )
     angles = np.outer(np.arange(positions), frequencies)
     return np.round(np.stack([np.cos(angles), np.sin(angles)], -1) * 2.0**14).astype(np.int64)
 

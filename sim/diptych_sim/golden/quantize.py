@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from diptych_sim.golden import numbers
 from diptych_sim.golden.float_reference import Activations
 from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
-from diptych_sim.llm.model import Layer, Model, layer_shapes
+from diptych_sim.llm.model import Model, layer_shapes
 
 Reals = NDArray[np.float64]
 Progress = Callable[[str], None]
@@ -280,9 +280,7 @@ class _Quantizer:
             name=model.name,
             embedding=embedding,
             embedding_scale=_scale(embedding_step / residual, None, "embedding"),
-            layers=tuple(
-                self._layer(i, part, norm, residual) for i, part in enumerate(parts)
-            ),
+            layers=tuple(self._layer(i, part, norm, residual) for i, part in enumerate(parts)),
             output=output,
             output_scale=_scale(scale, None, "final_norm"),
             logit_bits=logit_bits,

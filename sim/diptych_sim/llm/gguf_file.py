@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych_sim.llm.errors import ModelFileError
+from diptych_sim.llm.errors import ModelFileError, file_start
 from diptych_sim.llm.gguf_header import GgufHeader, TensorInfo, read_header
 from diptych_sim.llm.gguf_vocabulary import tokenizer_of
 from diptych_sim.llm.limits import check_size
@@ -16,11 +16,13 @@ from diptych_sim.llm.model import Floats, Layer, Model, ModelConfig, layer_shape
 from diptych_sim.llm.rotary import interleave, linear_divisors
 from diptych_sim.llm.tokenizer import Tokenizer
 
-__all__ = ["layer_names", "load_gguf"]
+__all__ = ["OUTSIDE", "is_gguf", "layer_names", "load_gguf"]
 
 _PAIRED = {"llama": True, "qwen2": False, "qwen3": False}
 """Architectures, and whether rows of queries and keys are in rotary pairs; else in halves."""
 EMBEDDING, FINAL_NORM, OUTPUT = "token_embd.weight", "output_norm.weight", "output.weight"
+OUTSIDE = {"embedding": EMBEDDING, "final_norm": FINAL_NORM, "unembedding": OUTPUT}
+"""Names of arrays outside of the layers, by our names."""
 _ROPE_DIVISORS = "rope_freqs.weight"
 _ROWS = 4096
 """Rows that are turned into floats at once."""
@@ -46,6 +48,11 @@ _ROTATED = ("wq", "wk", "bq", "bk", "q_norm", "k_norm")
 def layer_names(index: int) -> dict[str, str]:
     """Name in a GGUF file of every array of layer ``index``, by our name."""
     return {short: f"blk.{index}.{name}" for short, name in _SHORT.items()}
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a file says that it is a GGUF file, by its name or its first bytes."""
+    return path.suffix == ".gguf" or file_start(path) == b"GGUF"
 
 
 def load_gguf(path: Path) -> tuple[Model, Tokenizer]:

@@ -121,7 +121,9 @@ class _Reader:
         if inner not in _SCALARS:
             raise _DamagedError(f"with arrays of numbers or text, not of type {inner}")
         form = _SCALARS[inner]
-        raw = self._take(self._count("numbers in an array", len(self._data)) * struct.calcsize(form))
+        raw = self._take(
+            self._count("numbers in an array", len(self._data)) * struct.calcsize(form)
+        )
         return np.frombuffer(raw, form)
 
     def header(self) -> GgufHeader:

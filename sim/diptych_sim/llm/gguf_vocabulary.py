@@ -108,7 +108,7 @@ def _byte_level(
             f"Tokenizer (tokenizer.ggml.pre) must be one of {', '.join(_SPLITS)}, not {pre!r:.40}"
         )
     merges = fields.get("tokenizer.ggml.merges", [])
-    if not isinstance(merges, list):
+    if type(merges) is not list:
         raise ValueError("Merges (tokenizer.ggml.merges) must be texts")
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     added = [

@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from diptych_sim.llm import hf, llama2c
-from diptych_sim.llm.errors import ModelFileError
+from diptych_sim.llm import gguf_file, hf, llama2c
+from diptych_sim.llm.errors import ModelFileError, file_start
 from diptych_sim.llm.model import Model
+from diptych_sim.llm.safetensors_files import WEIGHTS
 from diptych_sim.llm.tokenizer import Tokenizer
 
 __all__ = ["BUILTIN", "LoadedModel", "calibration_text", "held_out_text", "load_model"]
@@ -31,9 +32,11 @@ class LoadedModel:
     def weight(self, layer: int | None, name: str) -> str:
         """Return file and name of a weight of :class:`.Model`, or of a layer, as its format has it."""
         if self.source.is_dir():
-            outside = {"embedding": hf.EMBEDDING, "final_norm": hf.FINAL_NORM}
-            full = outside[name] if layer is None else hf.layer_names(layer)[name]
-            return f"Model file {self.source / hf.WEIGHTS}: {full}"
+            full = hf.OUTSIDE[name] if layer is None else hf.layer_names(layer)[name]
+            return f"Model file {self.source / WEIGHTS}: {full}"
+        if gguf_file.is_gguf(self.source):
+            full = gguf_file.OUTSIDE[name] if layer is None else gguf_file.layer_names(layer)[name]
+            return f"Model file {self.source}: {full}"
         place = "" if layer is None else f" of layer {layer}"
         return f"Model file {self.source}: {name}{place}"
 
@@ -49,8 +52,8 @@ def load_model(spec: str, *, tokenizer: str | None = None) -> LoadedModel:
     Parameters
     ----------
     spec : str
-        ``"builtin"``; or the path of a llama2.c file; or of a folder with ``config.json``,
-        ``model.safetensors`` and ``tokenizer.json``.
+        ``"builtin"``; or the path of a GGUF file, or of a llama2.c file; or of a folder with
+        ``config.json``, ``model.safetensors`` and ``tokenizer.json``.
     tokenizer : str, optional
         Path of a llama2.c file's tokenizer; without it, ``tok<vocabulary>.bin`` or
         ``tokenizer.bin`` beside the model.
@@ -82,11 +85,14 @@ def load_model(spec: str, *, tokenizer: str | None = None) -> LoadedModel:
             )
         model, vocabulary = hf.load_folder(source, name=BUILTIN if spec == BUILTIN else None)
         return LoadedModel(model=model, tokenizer=vocabulary, source=source)
-    if source.suffix in (".safetensors", ".json", ".gguf", ".pt", ".pth"):
-        raise ModelFileError(
-            f"Model file {spec} must be a llama2.c file, or the folder of a safetensors file, "
-            f"not a {source.suffix} file"
-        )
+    if gguf_file.is_gguf(source):
+        if tokenizer is not None:
+            raise ModelFileError(
+                f"Tokenizer {tokenizer} must be left out for a GGUF file: it is in it"
+            )
+        model, vocabulary = gguf_file.load_gguf(source)
+        return LoadedModel(model=model, tokenizer=vocabulary, source=source)
+    _refuse_foreign(source, spec)
     if tokenizer == "":
         raise ModelFileError("Tokenizer must be a file, not ''")
     model = llama2c.load_model_file(source)
@@ -94,6 +100,25 @@ def load_model(spec: str, *, tokenizer: str | None = None) -> LoadedModel:
     path = Path(tokenizer) if tokenizer is not None else llama2c.find_tokenizer(source, vocab)
     return LoadedModel(
         model=model, tokenizer=llama2c.load_tokenizer_file(path, vocab), source=source
+    )
+
+
+def _refuse_foreign(path: Path, spec: str) -> None:
+    """Say what a file is that is none of ours."""
+    start = file_start(path)
+    if (
+        path.suffix in (".pt", ".pth", ".pkl", ".ckpt")
+        or start[:1] == b"\x80"
+        or start == b"PK\3\4"
+    ):
+        what = "a pickle, which may run code"
+    elif path.suffix in (".safetensors", ".json"):
+        what = f"a {path.suffix} file"
+    else:
+        return
+    raise ModelFileError(
+        f"Model file {spec} must be a llama2.c file, a GGUF file, or the folder of a safetensors "
+        f"file, not {what}"
     )
 
 

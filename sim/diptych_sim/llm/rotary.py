@@ -33,7 +33,7 @@ def linear_divisors(head_dim: int, factor: float) -> tuple[float, ...]:
 
 
 def llama3_divisors(
-    head_dim: int, theta: float, factor: float, low: float, high: float, original: int
+    head_dim: int, theta: float, factor: float, low: float, high: float, original: float
 ) -> tuple[float, ...]:
     """Slow pairs are divided by ``factor``, fast ones not, those between in part (Llama 3.1).
 
