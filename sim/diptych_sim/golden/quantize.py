@@ -77,27 +77,35 @@ class Rounder:
     def round(self, w: NDArray[np.floating]) -> tuple[NDArray[np.int8], Reals]:
         """Return ``q`` and ``step``, so that ``w ~ q * step[:, None]``; ``w`` is [N, K]."""
         step = np.maximum(np.abs(w).max(-1), 1e-12) / 127
-        out = np.zeros(w.shape, np.int8)
+        out = np.empty(w.shape, np.int8)
         for first in range(0, len(w), _ROWS):
             rows = slice(first, first + _ROWS)
-            self._round(w[rows].astype(np.float64), step[rows], out[rows])
+            # Columns are contiguous, as one after the other is rounded.
+            rest = np.ascontiguousarray(w[rows].T, np.float64)
+            out[rows] = self._round(rest, step[rows]).T
         return out, step
 
-    def _round(self, rest: Reals, step: Reals, out: NDArray[np.int8]) -> None:
-        factor, width = self._factor, rest.shape[1]
+    def _round(self, rest: Reals, step: Reals) -> NDArray[np.int8]:
+        """Round columns ``rest`` [K, N], which are lost."""
+        factor, width = self._factor, len(rest)
+        out = np.empty(rest.shape, np.int8)
         size = _WHOLE if width <= _WHOLE else _BLOCK
+        change = np.empty((min(size, width), rest.shape[1]))
         for start in range(0, width, size):
             end = min(start + size, width)
-            errors = np.empty((len(rest), end - start))
+            errors = np.empty((end - start, rest.shape[1]))
             for k in range(start, end):
-                q = np.clip(np.round(rest[:, k] / step), -127, 127)
-                out[:, k] = q
-                error = errors[:, k - start] = (rest[:, k] - q * step) / factor[k, k]
-                rest[:, k:end] -= np.outer(error, factor[k, k:end])
-            rest[:, end:] -= errors @ factor[start:end, end:]
+                q = np.clip(np.round(rest[k] / step), -127, 127)
+                out[k] = q
+                error = errors[k - start] = (rest[k] - q * step) / factor[k, k]
+                part = change[: end - k]
+                np.multiply.outer(factor[k, k:end], error, out=part)
+                rest[k:end] -= part
+            rest[end:] -= factor[start:end, end:].T @ errors
+        return out
 
 
-_ROWS = 4096
+_ROWS = 1024
 """Rows of a matrix that are rounded at a time."""
 _WHOLE, _BLOCK = 256, 64
 """Columns of a matrix that is rounded as one block, and of the blocks of wider ones."""
