@@ -14,7 +14,8 @@ from diptych_sim.golden.evaluate import compare, windows
 from diptych_sim.golden.float_reference import FloatReference
 from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.llm.errors import ModelFileError
-from diptych_sim.llm.load import BUILTIN_FOLDER, held_out_text, load_model
+from diptych_sim.llm.load import BUILTIN_FOLDER, load_model
+from diptych_sim.llm.texts import held_out_text
 from diptych_sim.llm.tokenizer import decode, to_utf8
 
 DIM, HIDDEN, LAYERS, HEADS, KV_HEADS, CONTEXT = 16, 24, 2, 4, 2, 32

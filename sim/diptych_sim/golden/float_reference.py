@@ -195,6 +195,15 @@ class FloatReference:
         see(f"{index}.hidden", hidden)
         return hidden @ weights["w_down"].T
 
+    def streams(self, tokens: Sequence[int]) -> list[Reals]:
+        """Residual stream of a new sequence ahead of each layer, and behind the last, [T, dim]."""
+        self.reset()
+        turn = self._turn(len(tokens))
+        streams = [self._embedding[np.asarray(tokens)]]
+        for index in range(self.config.layers):
+            streams.append(self._layer(index, streams[-1], turn, lambda name, rows: None))
+        return streams
+
     def generate_greedy(
         self, tokens: Sequence[int], count: int, stop: frozenset[int] = frozenset()
     ) -> list[int]:

@@ -72,6 +72,10 @@ def to_activation(x: Ints, largest: Ints, bits: int = 8) -> Ints:
     return numbers.requantize(x, top, bits, numbers.reciprocal(largest)[..., None])
 
 
+_ROWS = 64
+"""Rows of logits that are computed at a time."""
+
+
 def product(values: Ints, matrix: NDArray[np.float64]) -> Ints:
     """``values @ matrix.T`` exactly: all sums are below 2**53, so float64 holds them.
 
@@ -216,12 +220,19 @@ class GoldenModel:
 
     def _logits(self, values: Ints) -> Ints:
         m = self.model
-        return numbers.requantize(product(values, self._output), m.output_scale, m.logit_bits)
+        out = np.empty((len(values), m.config.vocab), np.int64)
+        for start in range(0, len(values), _ROWS):  # of a vocabulary they take much memory
+            part = slice(start, start + _ROWS)
+            sums = product(values[part], self._output)
+            out[part] = numbers.requantize(sums, m.output_scale, m.logit_bits)
+        return out
 
     def real_logits(self, tokens: ArrayLike) -> NDArray[np.float64]:
         """Logits as real numbers, for perplexity."""
         n = self.hidden_states(tokens)
-        return self._logits(n.values) * self.model.logit_step * numbers.real_of(n.dynamic)[:, None]
+        found = self._logits(n.values) * self.model.logit_step
+        found *= numbers.real_of(n.dynamic)[:, None]
+        return found
 
     def step(self, tokens: ArrayLike) -> tuple[int, Ints]:
         """Append ``tokens``; return the arg-max token and the final norm's output [dim].

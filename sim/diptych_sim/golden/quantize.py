@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from diptych_sim.golden import numbers
 from diptych_sim.golden.float_reference import Activations
 from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
-from diptych_sim.llm.model import Model, layer_shapes
+from diptych_sim.golden.rewrite import balance_hidden, balance_values
+from diptych_sim.llm.model import Layer, Model, layer_shapes
 
 Reals = NDArray[np.float64]
 Progress = Callable[[str], None]
@@ -105,9 +106,9 @@ class Rounder:
         return out
 
 
-_ROWS = 1024
+_ROWS = 4096
 """Rows of a matrix that are rounded at a time."""
-_WHOLE, _BLOCK = 256, 64
+_WHOLE, _BLOCK = 256, 16
 """Columns of a matrix that is rounded as one block, and of the blocks of wider ones."""
 
 
@@ -143,10 +144,15 @@ def _check_finite(model: Model, number: int, acts: Activations) -> None:
         )
 
 
+VALUES, STRENGTH = True, 0.5
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Rounded:
     """A layer's matrices, with what makes scale words of them once all of the model was seen."""
 
+    weights: Layer
+    """What was rounded."""
     matrices: dict[str, NDArray[np.int8]]
     steps: dict[str, Reals]
     """Real value of a unit of each row of a matrix."""
@@ -167,7 +173,7 @@ class _Quantizer:
         self._top = 2 ** (activation_bits - 1) - 1
 
     def _rounded(self, index: int, acts: Activations) -> _Rounded:
-        w = self._model.layers[index]
+        w, acts = self._balanced(index, acts)
         matrices, steps = {}, {}
 
         def largest(name: str, headroom: float) -> float:
@@ -204,10 +210,28 @@ class _Quantizer:
             for name, rows in acts.items()
             if float(np.abs(rows).max()) < _NOTHING
         )
-        return _Rounded(matrices=matrices, steps=steps, units=units, dead=dead)
+        return _Rounded(weights=w, matrices=matrices, steps=steps, units=units, dead=dead)
+
+    def _balanced(self, index: int, acts: Activations) -> tuple[Layer, Activations]:
+        """Return a layer, and its activations, with channels of nearly one range."""
+        w = self._model.layers[index]
+        if not self._wide:
+            return w, acts
+
+        def largest(name: str) -> NDArray[np.floating]:
+            return np.abs(acts[f"{index}.{name}"]).max(0)
+
+        more: Activations = {}
+        if VALUES:
+            w, values, contexts = balance_values(self._model.config, w, largest("v"))
+            more |= {"v": values, "context": contexts}
+        w, hidden = balance_hidden(w, largest("hidden"), STRENGTH)
+        more |= {"up": hidden, "hidden": hidden}
+        scaled = {f"{index}.{n}": acts[f"{index}.{n}"] / scale for n, scale in more.items()}
+        return w, acts | scaled
 
     def _layer(self, i: int, part: _Rounded, norm: float, residual: float) -> QuantizedLayer:
-        c, w, unit, step = self._model.config, self._model.layers[i], part.units, part.steps
+        c, w, unit, step = self._model.config, part.weights, part.units, part.steps
 
         def of_act(name: str, value: ArrayLike) -> ArrayLike:
             """Return a scale to an activation, which may be anything if that is always nothing."""

@@ -112,6 +112,9 @@ class QuantizedModel:
     residual_bits: int = 16
     """Of the residual stream: 16; or up to 32, and rows are wide."""
 
+    rotation: int | None = None
+    """Seed of the rotation that the residual stream was turned by; for reports alone."""
+
     @property
     def wide(self) -> bool:
         """Whether rows of the residual stream and of the gated network have 32 bits."""

@@ -11,9 +11,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych_sim.llm.model import Floats, Layer, Model
+from diptych_sim.llm.model import Floats, Layer, Model, ModelConfig
 
-__all__ = ["balance_hidden", "balance_values", "rotate_residual"]
+__all__ = ["balance_hidden", "balance_values", "rotate_residual", "rotation"]
+
+
+def rotation(dim: int, seed: int) -> NDArray[np.float64]:
+    """Random rotation [dim, dim] of rows, the same for a seed."""
+    turn, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(dim, dim)))
+    return turn
 
 
 def rotate_residual(model: Model, seed: int = 0) -> Model:
@@ -24,7 +30,7 @@ def rotate_residual(model: Model, seed: int = 0) -> Model:
     al. 2024). The output is then no longer tied to the embedding.
     """
     dim = model.config.dim
-    turn, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(dim, dim)))
+    turn = rotation(dim, seed)
     gain = np.ones(dim, np.float32)
 
     def reads(matrix: Floats, norm: Floats) -> Floats:
@@ -69,50 +75,47 @@ def _times(matrix: Floats, turn: NDArray[np.float64], gain: Floats | None = None
     return out
 
 
-def balance_values(model: Model, largest: list[NDArray[np.float64]]) -> Model:
-    """Give all channels of the values of a layer one range; the matrix behind takes it back.
+def balance_values(
+    config: ModelConfig, w: Layer, largest: NDArray[np.floating]
+) -> tuple[Layer, NDArray[np.float64], NDArray[np.float64]]:
+    """Give all channels of a layer's values one range; the matrix behind takes it back.
 
-    ``largest`` is the largest magnitude of each channel [kv_dim], by layer.
+    ``largest`` is the largest magnitude of each channel [kv_dim]. Beside the layer returns what the
+    channels of values [kv_dim], and of contexts [heads * head_dim], are divided by.
     """
-    c = model.config
-    layers = []
-    for w, peak in zip(model.layers, largest, strict=True):
-        scale = _scale(peak)
-        heads = scale.reshape(c.kv_heads, 1, c.head_dim)
-        queries = np.broadcast_to(heads, (c.kv_heads, c.heads // c.kv_heads, c.head_dim))
-        layers.append(
-            replace(
-                w,
-                wv=(w.wv / scale[:, None]).astype(np.float32),
-                bv=None if w.bv is None else (w.bv / scale).astype(np.float32),
-                wo=(w.wo * queries.reshape(-1)).astype(np.float32),
-            )
-        )
-    return replace(model, layers=tuple(layers))
+    c = config
+    scale = _scale(largest)
+    heads = np.broadcast_to(
+        scale.reshape(c.kv_heads, 1, c.head_dim), (c.kv_heads, c.heads // c.kv_heads, c.head_dim)
+    )
+    behind = heads.reshape(-1)
+    layer = replace(
+        w,
+        wv=(w.wv / scale[:, None]).astype(np.float32),
+        bv=None if w.bv is None else (w.bv / scale).astype(np.float32),
+        wo=(w.wo * behind).astype(np.float32),
+    )
+    return layer, scale, behind
 
 
 def balance_hidden(
-    model: Model, largest: list[NDArray[np.float64]], strength: float = 0.5
-) -> Model:
+    w: Layer, largest: NDArray[np.floating], strength: float
+) -> tuple[Layer, NDArray[np.float64]]:
     """Bring channels of the gated network nearer to each other; the matrix behind takes it back.
 
-    ``largest`` is the largest magnitude of each channel [hidden], by layer; with a ``strength`` of
-    1 all have one range, with 0 nothing changes.
+    ``largest`` is the largest magnitude of each channel [hidden]; with a ``strength`` of 1 all have
+    one range, with 0 nothing changes. Beside the layer returns what the channels are divided by.
     """
-    layers = []
-    for w, peak in zip(model.layers, largest, strict=True):
-        scale = _scale(peak) ** strength
-        layers.append(
-            replace(
-                w,
-                w_up=(w.w_up / scale[:, None]).astype(np.float32),
-                w_down=(w.w_down * scale).astype(np.float32),
-            )
-        )
-    return replace(model, layers=tuple(layers))
+    scale = _scale(largest) ** strength
+    layer = replace(
+        w,
+        w_up=(w.w_up / scale[:, None]).astype(np.float32),
+        w_down=(w.w_down * scale).astype(np.float32),
+    )
+    return layer, scale
 
 
-def _scale(peak: NDArray[np.float64]) -> NDArray[np.float64]:
+def _scale(peak: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return factors around 1 in proportion to ``peak``; channels that are nothing count as small."""
     least = max(float(peak.max()) * 1e-3, 1e-9)
     safe = np.maximum(peak.astype(np.float64), least)

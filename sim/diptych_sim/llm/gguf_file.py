@@ -55,8 +55,8 @@ def is_gguf(path: Path) -> bool:
     return path.suffix == ".gguf" or file_start(path) == b"GGUF"
 
 
-def load_gguf(path: Path) -> tuple[Model, Tokenizer]:
-    """Read a GGUF file with its tokenizer.
+def load_gguf(path: Path) -> tuple[Model, Tokenizer, str | None]:
+    """Read a GGUF file with its tokenizer, and its template for chats.
 
     Raises
     ------
@@ -72,7 +72,8 @@ def load_gguf(path: Path) -> tuple[Model, Tokenizer]:
     except ValueError as error:
         message = " ".join(str(error).split())
         raise ModelFileError(f"Model file {path}: {message}") from error
-    return model, tokenizer
+    template = header.fields.get("tokenizer.chat_template")
+    return model, tokenizer, template if isinstance(template, str) else None
 
 
 def _number(fields: dict[str, Any], key: str, default: Any = None, kind: type = int) -> Any:

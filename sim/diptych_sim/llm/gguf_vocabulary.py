@@ -161,4 +161,5 @@ def _sentence_pieces(
         eos_ids=ends,
         adds_bos=_flag(fields, "add_bos_token", True),
         adds_space=_flag(fields, "add_space_prefix", True),
+        marks={tokens[at]: at for at in np.flatnonzero(types == _CONTROL).tolist() if tokens[at]},
     )

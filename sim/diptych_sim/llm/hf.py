@@ -17,7 +17,7 @@ from diptych_sim.llm.rotary import interleave
 from diptych_sim.llm.safetensors_files import WEIGHTS, Arrays, open_arrays
 from diptych_sim.llm.tokenizer import HfTokenizer
 
-__all__ = ["layer_names", "load_folder"]
+__all__ = ["chat_template", "layer_names", "load_folder"]
 
 _IGNORED = ("rotary_emb.inv_freq",)
 _SMALLEST = 2
@@ -83,6 +83,27 @@ def load_folder(folder: Path, *, name: str | None = None) -> tuple[Model, HfToke
         message = " ".join(str(error).split())
         raise ModelFileError(f"Tokenizer file {path}: {message}") from error
     return model, tokenizer
+
+
+def chat_template(folder: Path) -> str | None:
+    """Return the template for chats of a folder, if it has one: a file, or a tokenizer's setting.
+
+    Raises
+    ------
+    ModelFileError
+        If it cannot be read.
+    """
+    path = folder / "chat_template.jinja"
+    if path.exists():
+        return read_text(path, "Template").decode(errors="replace")
+    path = folder / "tokenizer_config.json"
+    if not path.exists():
+        return None
+    found = read_json(path, "Tokenizer config").get("chat_template")
+    if isinstance(found, list):  # several, by name
+        named = {t.get("name"): t.get("template") for t in found if isinstance(t, dict)}
+        found = named.get("default")
+    return found if isinstance(found, str) else None
 
 
 def _read_marks(folder: Path, settings: Mapping[str, Any]) -> tuple[int, list[int]]:

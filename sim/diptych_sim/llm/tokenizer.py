@@ -6,6 +6,7 @@ from __future__ import annotations
 import codecs
 import heapq
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -67,6 +68,21 @@ class Tokenizer(Protocol):
 
         Bytes that are not UTF-8, as lone surrogates (how Python keeps them in an argument of the
         command line), are encoded too.
+
+        Raises
+        ------
+        TextError
+            If the vocabulary has no token for a byte of it.
+        """
+        ...
+
+    @property
+    def mark_texts(self) -> Mapping[str, int]:
+        """Marks by how they are written in a chat's template."""
+        ...
+
+    def encode_marked(self, text: str) -> list[int]:
+        """Tokens of ``text``, in which marks that are written out are marks; none are added.
 
         Raises
         ------
@@ -147,6 +163,8 @@ class Llama2cTokenizer:
         At which it ends.
     adds_bos, adds_space : bool
         Whether the mark, and a space, go before every prompt.
+    marks : mapping, optional
+        Marks by how they are written in a chat's template.
 
     Raises
     ------
@@ -163,6 +181,7 @@ class Llama2cTokenizer:
         eos_ids: Sequence[int] = (_EOS,),
         adds_bos: bool = True,
         adds_space: bool = True,
+        marks: Mapping[str, int] | None = None,
     ) -> None:
         if len(scores) != len(pieces):
             raise ValueError(f"Scores must be {len(pieces)!r}, not {len(scores)!r}")
@@ -175,6 +194,7 @@ class Llama2cTokenizer:
         self._stop_ids = frozenset((bos_id, *eos_ids))
         self._prefix = [bos_id] if adds_bos else []
         self._adds_space = adds_space
+        self._mark_texts = dict(marks or {})
         # Without marks and bytes, so that text which looks like one stays text.
         self._numbers: dict[bytes, int] = {}
         for number in range(_FIRST_PIECE, len(pieces)):
@@ -207,6 +227,19 @@ class Llama2cTokenizer:
             tokens += [_FIRST_BYTE + byte for byte in character] if number is None else [number]
         tokens = self._merge(tokens)
         return [*self._prefix, *tokens] if bos else tokens
+
+    @property
+    def mark_texts(self) -> Mapping[str, int]:
+        return self._mark_texts
+
+    def encode_marked(self, text: str) -> list[int]:
+        names = sorted(self._mark_texts, key=len, reverse=True)
+        parts = re.split(f"({'|'.join(map(re.escape, names))})", text) if names else [text]
+        tokens: list[int] = []
+        for part in parts:
+            number = self._mark_texts.get(part)
+            tokens += self.encode(part, bos=False) if number is None else [number]
+        return tokens
 
     def _merge(self, tokens: list[int]) -> list[int]:
         """Merge the pair of the best score, the leftmost of equals, until there is none."""
@@ -342,6 +375,7 @@ class HfTokenizer:
         self._bos_id = bos_id
         self._stop_ids = frozenset((bos_id, *eos_ids))
         specials = self._tokenizer.get_added_tokens_decoder()
+        self._mark_texts = {token.content: n for n, token in specials.items() if token.special}
         self._marks = self._stop_ids | {n for n, token in specials.items() if token.special}
         unknown = description["model"].get("unk_token")
         if unknown in numbers:
@@ -405,6 +439,21 @@ class HfTokenizer:
         for part in _valid_runs(to_utf8(text)):
             tokens += self._plain_ids(part) if isinstance(part, str) else [self._byte_id(part)]
         return [*self._prefix, *tokens, *self._suffix] if bos else tokens
+
+    @property
+    def mark_texts(self) -> Mapping[str, int]:
+        return self._mark_texts
+
+    def encode_marked(self, text: str) -> list[int]:
+        self._tokenizer.encode_special_tokens = False
+        try:
+            tokens = self._tokenizer.encode(text, add_special_tokens=False).ids
+        finally:
+            self._tokenizer.encode_special_tokens = True
+        lacking = {byte for byte, number in self._byte_ids.items() if number is None}
+        for byte in sorted(lacking.intersection(to_utf8(text))):
+            self._byte_id(byte)  # would be left out
+        return tokens
 
     def _byte_id(self, byte: int) -> int:
         number = self._byte_ids[byte]
