@@ -15,7 +15,9 @@ import pytest
 
 from diptych_sim.golden.float_reference import FloatReference
 from diptych_sim.llm.errors import ModelFileError
+from diptych_sim.llm.hf_config import config_of
 from diptych_sim.llm.load import load_model
+from support.llama2c_file import tiny_llama2c, write_tokenizer
 from support.tiny_models import (
     KINDS,
     RECORDED,
@@ -80,6 +82,31 @@ def test_blocks_of_a_gguf_file_become_floats(tmp_path, name):
     raw = tiny_arrays(tiny_config("llama"))["model.layers.1.mlp.gate_proj.weight"]
     expected = gguf.quants.dequantize(gguf.quants.quantize(raw, kind), kind)
     assert np.array_equal(found.layers[1].w_gate, expected)
+
+
+@pytest.mark.parametrize("version", [0, 1, 2])
+@pytest.mark.parametrize("kind", ["llama", "llama untied"])
+def test_a_llama2c_file_gives_the_logits_of_transformers(tmp_path, kind, version):
+    settings = tiny_config(kind)
+    path = tmp_path / "model.bin"
+    tiny_llama2c(path, tiny_arrays(settings), config_of(settings), version)
+    write_tokenizer(tmp_path / "tokenizer.bin", settings["vocab_size"])
+    if version < 2:
+        assert_recorded(logits(path), kind)
+        return
+    found = load_model(str(path)).model
+    raw = tiny_arrays(settings)
+    for array, name in (
+        (found.layers[1].w_down, "model.layers.1.mlp.down_proj.weight"),
+        (found.layers[0].wv, "model.layers.0.self_attn.v_proj.weight"),
+        (found.output, "model.embed_tokens.weight" if found.config.tied else "lm_head.weight"),
+    ):
+        groups = raw[name].reshape(-1, 16)
+        most = np.abs(groups).max(1, keepdims=True) / 254 * 1.001
+        assert np.all(np.abs(array.reshape(-1, 16) - groups) <= most)
+    assert np.array_equal(
+        found.layers[1].mlp_norm, raw["model.layers.1.post_attention_layernorm.weight"]
+    )
 
 
 REFUSED = [

@@ -34,6 +34,8 @@ __all__ = ["evaluate"]
 
 _LARGEST_TEXT = 2**26
 _SHOWN_LAYERS = 3
+_LAYER_TOKENS = 128
+"""Tokens on which layers are compared one by one."""
 
 
 @click.command()
@@ -55,7 +57,7 @@ _SHOWN_LAYERS = 3
     "--residual-bits",
     default=None,
     type=click.IntRange(16, 32),
-    help="Bits of the residual stream.  [default: 16 with 8, 32 with 12]",
+    help="Bits of the residual stream.  [default: 16 with 8, 24 with 12]",
 )
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
 def evaluate(
@@ -79,7 +81,7 @@ def evaluate(
     if tokens is not None and tokens < 1:
         raise Refused(f"Number of tokens (--tokens) must be at least 1, not {tokens}")
     bits = int(activation_bits)
-    residual = residual_bits or (16 if bits == 8 else 32)
+    residual = residual_bits or (16 if bits == 8 else 24)
     check_file("JSON file", "--json", json_file)
     given = _read(text_file, "--text")
     calibration = _read(calibration_file, "--calibration")
@@ -109,7 +111,7 @@ def evaluate(
         small = loaded.model.config.parameters < LARGE
         reference = FloatReference(loaded.model, np.float64 if small else np.float32)
         found = compare(reference.logits, predict, told(), loaded.tokenizer)
-        layers = layer_errors(reference, golden, rows[0][:WINDOW])
+        layers = layer_errors(reference, golden, rows[0][:_LAYER_TOKENS])
     result = _scores(loaded, found) | {
         "kl": found.divergence,
         "kl_error": found.divergence_error,

@@ -73,7 +73,7 @@ def to_activation(x: Ints, largest: Ints, bits: int = 8) -> Ints:
 
 
 _ROWS = 64
-"""Rows of logits that are computed at a time."""
+"""Rows of scores, and of logits, that are computed at a time."""
 
 
 def product(values: Ints, matrix: NDArray[np.float64]) -> Ints:
@@ -129,11 +129,19 @@ class GoldenModel:
 
         The score drops the product of the two low planes: ``256 qh kh + qh kl + ql kh``.
         """
-        c = self.model.config
         count = q.shape[0]
-        end = start + count
-        group = c.heads // c.kv_heads
         out = np.empty(q.shape, np.int64)
+        for first in range(0, count, _ROWS):  # rows see no keys behind them
+            part = q[first : first + _ROWS]
+            self._attend_rows(layer, cache, part, start + first, out[first : first + _ROWS])
+        return out.reshape(count, -1)
+
+    def _attend_rows(
+        self, layer: QuantizedLayer, cache: KvCache, q: Ints, start: int, out: Ints
+    ) -> None:
+        c = self.model.config
+        end = start + q.shape[0]
+        group = c.heads // c.kv_heads
         causal = np.arange(end)[None] <= np.arange(start, end)[:, None]
         for kv in range(c.kv_heads):  # its queries at once: [group, T, ...]
             mine = slice(kv * group, (kv + 1) * group)
@@ -148,7 +156,6 @@ class GoldenModel:
             inverse = numbers.reciprocal(p.sum(-1))[..., None]
             context = numbers.requantize(sums, layer.context_scale, self._bits, inverse)
             out[:, mine] = context.swapaxes(0, 1)
-        return out.reshape(count, -1)
 
     def _norm(self, x: Ints) -> Normed:
         m = self.model

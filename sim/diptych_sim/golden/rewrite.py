@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from diptych_sim.llm.model import Floats, Layer, Model, ModelConfig
 
-__all__ = ["balance_hidden", "balance_values", "rotate_residual", "rotation"]
+__all__ = ["balance_values", "rotate_residual", "rotation"]
 
 
 def rotation(dim: int, seed: int) -> NDArray[np.float64]:
@@ -96,23 +96,6 @@ def balance_values(
         wo=(w.wo * behind).astype(np.float32),
     )
     return layer, scale, behind
-
-
-def balance_hidden(
-    w: Layer, largest: NDArray[np.floating], strength: float
-) -> tuple[Layer, NDArray[np.float64]]:
-    """Bring channels of the gated network nearer to each other; the matrix behind takes it back.
-
-    ``largest`` is the largest magnitude of each channel [hidden]; with a ``strength`` of 1 all have
-    one range, with 0 nothing changes. Beside the layer returns what the channels are divided by.
-    """
-    scale = _scale(largest) ** strength
-    layer = replace(
-        w,
-        w_up=(w.w_up / scale[:, None]).astype(np.float32),
-        w_down=(w.w_down * scale).astype(np.float32),
-    )
-    return layer, scale
 
 
 def _scale(peak: NDArray[np.floating]) -> NDArray[np.float64]:
