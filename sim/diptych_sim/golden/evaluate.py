@@ -174,6 +174,7 @@ def compare(
             nats += [losses(logits, targets[part]).sum() for logits in pair]
             agreeing += int((pair[0].argmax(-1) == pair[1].argmax(-1)).sum())
             divergences.append(_divergence(*pair))
+        del both, pair  # of a vocabulary they take much memory
         count += len(targets)
         size += _size(tokenizer, targets)
     return Comparison(

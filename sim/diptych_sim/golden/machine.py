@@ -227,19 +227,17 @@ class GoldenModel:
 
     def _logits(self, values: Ints) -> Ints:
         m = self.model
-        out = np.empty((len(values), m.config.vocab), np.int64)
-        for start in range(0, len(values), _ROWS):  # of a vocabulary they take much memory
-            part = slice(start, start + _ROWS)
-            sums = product(values[part], self._output)
-            out[part] = numbers.requantize(sums, m.output_scale, m.logit_bits)
-        return out
+        return numbers.requantize(product(values, self._output), m.output_scale, m.logit_bits)
 
     def real_logits(self, tokens: ArrayLike) -> NDArray[np.float64]:
         """Logits as real numbers, for perplexity."""
         n = self.hidden_states(tokens)
-        found = self._logits(n.values) * self.model.logit_step
-        found *= numbers.real_of(n.dynamic)[:, None]
-        return found
+        steps = numbers.real_of(n.dynamic) * self.model.logit_step
+        out = np.empty((len(steps), self.model.config.vocab))
+        for start in range(0, len(out), _ROWS):  # of a vocabulary they take much memory
+            part = slice(start, start + _ROWS)
+            out[part] = self._logits(n.values[part]) * steps[part, None]
+        return out
 
     def step(self, tokens: ArrayLike) -> tuple[int, Ints]:
         """Append ``tokens``; return the arg-max token and the final norm's output [dim].
