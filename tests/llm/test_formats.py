@@ -8,16 +8,19 @@ Llama 3.1 scalings left out; the embedding as the output of an untied model; BF1
 
 import json
 import struct
+from dataclasses import replace
 
 import gguf
 import numpy as np
 import pytest
 
 from diptych_sim.golden.float_reference import FloatReference
+from diptych_sim.golden.quantize import quantize
 from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.hf_config import config_of
 from diptych_sim.llm.load import load_model
-from support.llama2c_file import tiny_llama2c, write_tokenizer
+from diptych_sim.llm.tokenizer import decode
+from support.llama2c_file import PIECES, tiny_llama2c, write_llama2c, write_tokenizer
 from support.tiny_models import (
     KINDS,
     RECORDED,
@@ -107,6 +110,43 @@ def test_a_llama2c_file_gives_the_logits_of_transformers(tmp_path, kind, version
     assert np.array_equal(
         found.layers[1].mlp_norm, raw["model.layers.1.post_attention_layernorm.weight"]
     )
+
+
+TEXTS = ["a b", " ab", "caf\u00e9", "<s>", "ab\nab", "\U0001f600"]
+
+
+def test_sentence_pieces_of_a_gguf_file_are_those_of_llama2c(tmp_path):
+    expected = load_model(str(write_llama2c(tmp_path))).tokenizer
+    config = tiny_config("llama")
+    pieces = [*PIECES, b"ab", b" a"]
+    assert len(pieces) <= config["vocab_size"]
+    path = write_gguf(tmp_path / "m.gguf", "llama", pieces=pieces)
+    tokenizer = load_model(str(path)).tokenizer
+    assert (tokenizer.prefix, tokenizer.stop_ids) == ([1], {1, 2})
+    for text in TEXTS:
+        tokens = tokenizer.encode(text)
+        assert decode(tokenizer, tokens) == text.encode()
+        if "a" not in text:
+            assert tokens == expected.encode(text)
+    assert tokenizer.encode("bab") == [1, 259, 261, 262]
+    assert tokenizer.mark_texts == {"\n<s>\n": 1, "\n</s>\n": 2}
+    assert tokenizer.encode_marked("\n<s>\nb") == [1, 261]
+
+
+def test_formats_of_one_model_have_the_same_integers(tmp_path):
+    """And so the same tokens on the panels, which equal the golden model's."""
+    paths = [write_tiny(tmp_path / "f", "llama"), write_gguf(tmp_path / "m.gguf", "llama")]
+    settings = tiny_config("llama")
+    paths.append(tmp_path / "model.bin")
+    tiny_llama2c(paths[-1], tiny_arrays(settings), config_of(settings), 0)
+    write_tokenizer(tmp_path / "tokenizer.bin", settings["vocab_size"])
+    found = []
+    for path in paths:
+        model = load_model(str(path)).model
+        steps = FloatReference(model).activations([TOKENS, TOKENS[::-1]])
+        quantized = replace(quantize(model, steps), name="model")
+        found.append(quantized.to_bytes())
+    assert found[0] == found[1] == found[2]
 
 
 REFUSED = [

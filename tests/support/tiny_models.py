@@ -61,7 +61,7 @@ def tiny_config(kind: str) -> dict[str, Any]:
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "vocab_size": len(byte_level()["model"]["vocab"]),
+        "vocab_size": 264,  # more than tokens have texts
         "max_position_embeddings": 64,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
@@ -133,10 +133,13 @@ def coded(array: np.ndarray, dtype: str) -> bytes:
     return array.astype({"F32": "<f4", "F16": "<f2"}[dtype]).tobytes()
 
 
-def write_gguf(path: Path, kind: str, *, quantized: Any = None, **more: Any) -> Path:
+def write_gguf(
+    path: Path, kind: str, *, quantized: Any = None, pieces: Any = None, **more: Any
+) -> Path:
     """Write a GGUF file of a kind by the ``gguf`` library, as llama.cpp's converter does.
 
-    ``quantized`` is a type of the library for matrices; ``more`` are further keys, or others.
+    ``quantized`` is a type of the library for matrices; ``pieces`` are those of SentencePiece, in
+    place of byte-level BPE; ``more`` are further keys.
     """
     import gguf
 
@@ -162,15 +165,10 @@ def write_gguf(path: Path, kind: str, *, quantized: Any = None, **more: Any) -> 
     elif scaling:
         divisors = np.array(config.rope_divisors, np.float32)
         writer.add_tensor("rope_freqs.weight", divisors)
-    vocabulary = byte_level()["model"]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(list(vocabulary["vocab"]))
-    writer.add_token_types([3, 3, *[1] * (len(vocabulary["vocab"]) - 2)])
-    writer.add_token_merges(vocabulary["merges"])
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(1)
-    writer.add_add_bos_token(True)
+    if pieces is not None:
+        _add_pieces(writer, pieces)
+    else:
+        _add_byte_level(writer)
     for key, value in more.items():
         writer.add_key_value(key, value, gguf.GGUFValueType.get_type(value))
     for full, array in _gguf_arrays(settings, config).items():
@@ -183,6 +181,28 @@ def write_gguf(path: Path, kind: str, *, quantized: Any = None, **more: Any) -> 
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _add_pieces(writer: Any, pieces: list[bytes]) -> None:
+    """Add the vocabulary of llama2.c's tokenizer: marks first, then bytes, then words."""
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([piece.decode().replace(" ", "\u2581") for piece in pieces])
+    writer.add_token_scores([-float(number) for number in range(len(pieces))])
+    writer.add_token_types([2, 3, 3, *[6] * 256, *[1] * (len(pieces) - 259)])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+
+
+def _add_byte_level(writer: Any) -> None:
+    vocabulary = byte_level()["model"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(list(vocabulary["vocab"]))
+    writer.add_token_types([3, 3, *[1] * (len(vocabulary["vocab"]) - 2)])
+    writer.add_token_merges(vocabulary["merges"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    writer.add_add_bos_token(True)
 
 
 def _gguf_arrays(settings: dict[str, Any], config: ModelConfig) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from diptych_sim.golden import numbers
 from diptych_sim.golden.float_reference import Activations
 from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
-from diptych_sim.golden.rewrite import balance_values
+from diptych_sim.golden.rewrite import balance_values, positive_gains
 from diptych_sim.llm.model import Layer, Model, layer_shapes
 
 Reals = NDArray[np.float64]
@@ -221,7 +221,7 @@ class _Quantizer:
 
     def _balanced(self, index: int, acts: Activations) -> tuple[Layer, Activations]:
         """Return a layer, and its activations, with channels of values of one range."""
-        w = self._model.layers[index]
+        w = positive_gains(self._model.config, self._model.layers[index])
         if not self._wide:
             return w, acts
 
@@ -249,7 +249,7 @@ class _Quantizer:
         more: dict[str, Any] = {}
         if c.qk_norm:
             for name in "qk":
-                gain = np.abs(getattr(w, f"{name}_norm")) * math.sqrt(c.head_dim) / unit[name]
+                gain = getattr(w, f"{name}_norm") * math.sqrt(c.head_dim) / unit[name]
                 more[f"{name}_norm"] = _scale(of_act(name, gain), i, f"{name}_norm")
                 root = math.sqrt(c.norm_eps * c.head_dim) * _HEAD_TOP / unit[f"{name}_plain"]
                 more[f"{name}_epsilon"] = round(min(root, 2.0**31 - 1))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from diptych_sim.llm.model import Floats, Layer, Model, ModelConfig
 
-__all__ = ["balance_values", "rotate_residual", "rotation"]
+__all__ = ["balance_values", "positive_gains", "rotate_residual", "rotation"]
 
 
 def rotation(dim: int, seed: int) -> NDArray[np.float64]:
@@ -96,6 +96,26 @@ def balance_values(
         wo=(w.wo * behind).astype(np.float32),
     )
     return layer, scale, behind
+
+
+def positive_gains(config: ModelConfig, w: Layer) -> Layer:
+    """Give the norms of queries and keys gains of at least 0; rows in front take their signs.
+
+    A norm does not see the signs of what it normalizes, and scale words have none.
+    """
+    if w.q_norm is None or w.k_norm is None:
+        return w
+    q, k = (np.where(gain < 0, -1, 1).astype(np.float32) for gain in (w.q_norm, w.k_norm))
+    q, k = np.tile(q, config.heads), np.tile(k, config.kv_heads)
+    return replace(
+        w,
+        wq=w.wq * q[:, None],
+        wk=w.wk * k[:, None],
+        bq=None if w.bq is None else w.bq * q,
+        bk=None if w.bk is None else w.bk * k,
+        q_norm=np.abs(w.q_norm),
+        k_norm=np.abs(w.k_norm),
+    )
 
 
 def _scale(peak: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych_sim.llm.tokenizer import HfTokenizer, Llama2cTokenizer, Tokenizer
+from diptych_sim.llm.hf_tokenizer import HfTokenizer
+from diptych_sim.llm.tokenizer import Llama2cTokenizer, Tokenizer
 
 __all__ = ["tokenizer_of"]
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.hf_config import config_of, marks
+from diptych_sim.llm.hf_tokenizer import HfTokenizer
 from diptych_sim.llm.json_files import read_json, read_text
 from diptych_sim.llm.model import Floats, Layer, Model, ModelConfig, layer_shapes
 from diptych_sim.llm.rotary import interleave
 from diptych_sim.llm.safetensors_files import WEIGHTS, Arrays, open_arrays
-from diptych_sim.llm.tokenizer import HfTokenizer
 
 __all__ = ["chat_template", "layer_names", "load_folder"]
 
