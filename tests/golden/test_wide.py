@@ -10,6 +10,7 @@ the stream, but not of what writes it.
 import math
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from diptych_sim.llm.load import load_model
 from support.tiny_models import KINDS, write_tiny
 
 UINT32 = st.integers(0, 2**32 - 1)
-WIDE = {"activation_bits": 12, "residual_bits": 24}
+WIDE: dict[str, Any] = {"activation_bits": 12, "residual_bits": 24}
 
 
 @given(UINT32)
@@ -144,6 +145,24 @@ def test_biases_and_head_norms_are_in_the_integers(tmp_path):
             layer = replace(first, **{name: np.roll(array, 1)})
             other = replace(quantized, layers=(layer, *quantized.layers[1:]))
             assert not np.array_equal(GoldenModel(other).logits(range(2, 20)), before), name
+
+
+@pytest.mark.parametrize(("precision", "top"), [({}, 255), (WIDE, 2047)])
+def test_powers_have_the_bits_of_activations(monkeypatch, tmp_path, precision, top):
+    loaded = load_model(str(write_tiny(tmp_path, "llama")))
+    steps = FloatReference(loaded.model).activations(windows(loaded))
+    golden = GoldenModel(quantize(loaded.model, steps, **precision))
+    seen = set()
+    exponential = numbers.exponential
+
+    def spied(distance, word, top=255):
+        powers = exponential(distance, word, top)
+        seen.add(int(powers.max()))
+        return powers
+
+    monkeypatch.setattr(numbers, "exponential", spied)
+    golden.logits([5, 6, 7])
+    assert seen == {top}
 
 
 def test_gains_of_head_norms_may_be_negative(tmp_path):

@@ -8,6 +8,7 @@ of marks in a prompt; no bounds of time and memory; BOS added ahead of a templat
 import json
 import re
 import time
+from typing import Any
 
 import pytest
 
@@ -110,7 +111,8 @@ def test_a_text_ends_where_the_model_ends_it(tmp_path):
                 self.asked += 1
                 yield token
 
-    golden, prompts = Writer(), Prompts(["x"], [[5, 6]], [4])
+    golden: Any = Writer()
+    prompts = Prompts(["x"], [[5, 6]], [4])
     tokenizer = load_model(folder(tmp_path)).tokenizer
     assert until_end(golden, prompts, {1}, 1).counts == [3]
     assert golden.asked == 3

@@ -26,6 +26,7 @@ from support.tiny_models import safetensors, tiny_arrays, tiny_config, write_ggu
 
 EXTREME = [0, 1, 2, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**64 - 1]
 ODD = [None, True, -1, 0, 1e308, float("nan"), 2**70, "", "x" * 300, [], [[]], {}, "\ud800", "<s>"]
+HEALTH = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 FORMATS = ("folder", "shards", "gguf", "llama2c")
 
 
@@ -146,7 +147,7 @@ def check_damaged(bases, folder, data):
     loads(place(folder, files))
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=300, suppress_health_check=HEALTH)
 @given(data=st.data())
 def test_damaged_files_are_read_or_refused(bases, tmp_path_factory, data):
     check_damaged(bases, tmp_path_factory.getbasetemp() / "damaged", data)
@@ -154,9 +155,7 @@ def test_damaged_files_are_read_or_refused(bases, tmp_path_factory, data):
 
 @pytest.mark.slow
 @seed(20)
-@settings(
-    deadline=None, max_examples=10_000, suppress_health_check=list(HealthCheck), database=None
-)
+@settings(deadline=None, max_examples=10_000, suppress_health_check=HEALTH, database=None)
 @given(data=st.data())
 def test_ten_thousand_damaged_files_are_read_or_refused(bases, tmp_path_factory, data):
     check_damaged(bases, tmp_path_factory.getbasetemp() / "damaged", data)
@@ -249,26 +248,43 @@ def test_values_that_are_no_numbers_are_refused_in_every_format(bases, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "header",
+    ("header", "message"),
     [
-        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "a": 1}',
-        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4], "shape": [1]}}',
-        b'{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}',
-        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}',
-        b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}',
-        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4.0]}}',
-        b'{"a": 1}',
-        b"[]",
-        b"[" * 100_000,
+        (
+            b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "a": 1}',
+            "'a' is there twice",
+        ),
+        (b'{"a": {"dtype": "F32", "shape": [1], "shape": [1]}}', "'shape' is there twice"),
+        (b'{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}', "'a' is not described"),
+        (b'{"a": {"dtype": "U8", "shape": [1], "data_offsets": [4, 0]}}', "'a' begins at byte 4"),
+        (
+            b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}',
+            "'a' is of .2. and 4 bytes",
+        ),
+        (
+            b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4.0]}}',
+            "'a' is not described",
+        ),
+        (
+            (
+                b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},'
+                b'"b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
+            ),
+            "'b' begins at byte 0, not 4",
+        ),
+        (b'{"a": 1}', "'a' is not described"),
+        (b"{}", "bytes for its arrays, not"),
+        (b"[]", "its header is no object"),
+        (b"[" * 100_000, "its header is no JSON"),
     ],
 )
-def test_headers_of_safetensors_that_lie_are_refused(tmp_path, header):
+def test_headers_of_safetensors_that_lie_are_refused(tmp_path, header, message):
     write_tiny(tmp_path, "llama")
     settings = tiny_config("llama")
     whole = safetensors(tiny_arrays(settings))
     content = struct.pack("<Q", len(header)) + header + whole
     (tmp_path / "model.safetensors").write_bytes(content)
-    with pytest.raises(ModelFileError, match=r"must be a complete safetensors file: [^\n]*$"):
+    with pytest.raises(ModelFileError, match=f"must be a complete safetensors file: .*{message}"):
         load_model(str(tmp_path))
 
 

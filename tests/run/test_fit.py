@@ -46,6 +46,10 @@ def test_the_limits_are_those_of_placement(config):
     sram = 6144
     found = fit(config, (3, 2), (8, 8), positions=20, sram_bytes=sram)
     assert sum(found.tile_parts.values()) == found.tile_bytes
+    here = place(config, 3, 2, positions=20, sram_bytes=65536)
+    caches = sum(here.layer[name].size for name in ("keys", "values"))
+    assert found.tile_parts["kv_cache"] == config.layers * caches
+    assert found.tile_parts["rope"] == here.fixed["rope_table"].size
     side = found.smallest_mesh
     assert side is not None
     place(config, side, side, positions=20, sram_bytes=sram)

@@ -168,6 +168,7 @@ def compare(
     for row in rows:
         inputs, targets = row[:-1], row[1:]
         both = [np.asarray(predict(inputs)) for predict in (reference, other)]
+        pair: list[NDArray] = []
         for start in range(0, len(targets), _ROWS):
             part = slice(start, start + _ROWS)
             pair = [logits[part] for logits in both]

@@ -113,7 +113,8 @@ def _inverse_factor(hessian: Reals) -> Reals:
         return np.linalg.cholesky(np.linalg.inv(hessian)).T
     # hessian = r r.T with r upper; its inverse is u. A third of the time of the above.
     upper = np.linalg.cholesky(hessian[::-1, ::-1])[::-1, ::-1]
-    return scipy.linalg.solve_triangular(upper, np.eye(len(upper)), check_finite=False)
+    factor: Any = scipy.linalg.solve_triangular(upper, np.eye(len(upper)), check_finite=False)
+    return factor
 
 
 _ROWS = 4096

@@ -76,7 +76,7 @@ def load_model_file(path: Path) -> Model:
 
 def _config(header: bytes) -> tuple[int, ModelConfig, int]:
     """Return version, shape, and values of a group that have one scale (0: floats)."""
-    version, group = 0, 0
+    version, group, tied = 0, 0, 1
     numbers = _HEADER.unpack_from(header)
     if numbers[0] == _VERSIONED:
         if len(header) < _PADDED:
