@@ -109,11 +109,13 @@ class Rounder:
 
 def _inverse_factor(hessian: Reals) -> Reals:
     """Return upper ``u`` so that ``u.T @ u`` is the inverse."""
+    factor: Any
     if len(hessian) <= _WHOLE:
-        return np.linalg.cholesky(np.linalg.inv(hessian)).T
+        factor = np.linalg.cholesky(np.linalg.inv(hessian)).T
+        return factor
     # hessian = r r.T with r upper; its inverse is u. A third of the time of the above.
     upper = np.linalg.cholesky(hessian[::-1, ::-1])[::-1, ::-1]
-    factor: Any = scipy.linalg.solve_triangular(upper, np.eye(len(upper)), check_finite=False)
+    factor = scipy.linalg.solve_triangular(upper, np.eye(len(upper)), check_finite=False)
     return factor
 
 
