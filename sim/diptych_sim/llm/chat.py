@@ -58,7 +58,7 @@ def chat_prompt(
 
 
 def _render(template: str, values: Mapping[str, Any]) -> str:
-    command = [sys.executable, "-I", "-c", _CHILD]
+    command = [sys.executable, "-P", "-c", _CHILD]
     try:
         done = subprocess.run(
             command,

