@@ -74,7 +74,7 @@ def test_what_panels_cannot_run_is_refused_ahead_of_any_work(capsys, monkeypatch
         (["--text", "{latin}"], r"Text \(--text\) must be UTF-8, not byte 3 of .*"),
         (["--calibration", "/"], r"Text \(--calibration\) / must be a file, not a folder"),
         (["--activation-bits", "9"], r".*'9' is not one of '8', '12'\."),
-        (["--residual-bits", "33"], r".*33 is not in the range 16<=x<=32\."),
+        (["--residual-bits", "27"], r".*27 is not in the range 16<=x<=26\."),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(capsys, monkeypatch, tmp_path, arguments, message):

@@ -56,7 +56,7 @@ _LAYER_TOKENS = 128
 @click.option(
     "--residual-bits",
     default=None,
-    type=click.IntRange(16, 32),
+    type=click.IntRange(16, 26),
     help="Bits of the residual stream.  [default: 16 with 8, 24 with 12]",
 )
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")

@@ -110,7 +110,7 @@ class QuantizedModel:
     activation_bits: int = 8
     """Of what matrices multiply: 8, or 12."""
     residual_bits: int = 16
-    """Of the residual stream: 16; or up to 32, and rows are wide."""
+    """Of the residual stream: 16; or up to 26, and rows are wide. More would leave scale words."""
 
     rotation: int | None = None
     """Seed of the rotation that the residual stream was turned by; for reports alone."""
