@@ -30,6 +30,7 @@ COMMANDS = (
     "collective",
     "compare",
     "evaluate",
+    "fit",
     "gemm",
     "gemv",
     "generate",

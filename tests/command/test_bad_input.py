@@ -38,7 +38,10 @@ MISTAKES = [
     (["--tokens", "-3"], "Number of tokens must be at least 1, not -3"),
     (["--tokens", "many"], ".*--tokens.*'many' is not a valid integer."),
     (["--tokens", "600"], r"Number of tokens must be at most \d+, as the prompt takes \d+ .*600"),
-    (["--model", "/nowhere.bin"], ".*must be 'builtin', a file or a folder, not missing"),
+    (
+        ["--model", "/nowhere.bin"],
+        ".*must be 'builtin', 'smollm2', a file or a folder, not missing",
+    ),
     (["--mesh", "0x4"], ".*--mesh.*must be RxC.*not '0x4'"),
     (["--mesh", "4x"], ".*--mesh.*must be RxC.*not '4x'"),
     (["--mesh", "4x-2"], ".*--mesh.*must be RxC.*not '4x-2'"),

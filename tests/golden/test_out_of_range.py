@@ -23,9 +23,10 @@ COMMANDS = [["evaluate", "--windows", "1"], ["program", *PANEL], ["generate", *P
 
 @pytest.mark.parametrize("value", [0.0, 1e-30])
 @pytest.mark.parametrize("part", ["norm", "proj", "q_proj", "v_proj", "layers", "mlp", "embed"])
-def test_what_is_next_to_nothing_runs(tmp_path, part, value):
+@pytest.mark.parametrize("precision", [{}, {"activation_bits": 12, "residual_bits": 26}])
+def test_what_is_next_to_nothing_runs(tmp_path, part, value, precision):
     loaded = load_model(write_folder(tmp_path, weights={part: value}))
-    quantized = quantize_loaded(loaded)
+    quantized = quantize_loaded(loaded, **precision)
     tokens = [0, 70, 71, 80, 90, 70]
     found = GoldenModel(quantized).real_logits(tokens)
     expected = FloatReference(loaded.model).logits(tokens)

@@ -2,7 +2,6 @@
 """Model files and tokenizers: what is read back, what is refused, and that no text is lost."""
 
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,38 +13,10 @@ from diptych_sim.golden.evaluate import compare, windows
 from diptych_sim.golden.float_reference import FloatReference
 from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.llm.errors import ModelFileError
-from diptych_sim.llm.load import BUILTIN_FOLDER, held_out_text, load_model
+from diptych_sim.llm.load import BUILTIN_FOLDER, load_model
+from diptych_sim.llm.texts import held_out_text
 from diptych_sim.llm.tokenizer import decode, to_utf8
-
-DIM, HIDDEN, LAYERS, HEADS, KV_HEADS, CONTEXT = 16, 24, 2, 4, 2, 32
-PIECES = [
-    b"<unk>",
-    b"\n<s>\n",
-    b"\n</s>\n",
-    *(b"<0x%02X>" % n for n in range(256)),
-    b" ",
-    b"a",
-    b"b",
-]
-VOCAB = len(PIECES)
-
-
-def write_llama2c(folder: Path, seed: int = 1) -> Path:
-    """Write a model of random weights and its tokenizer as llama2.c does."""
-    rng = np.random.default_rng(seed)
-    path = folder / "model.bin"
-    kv_dim = DIM // HEADS * KV_HEADS
-    layer = 2 * DIM * DIM + 2 * kv_dim * DIM + 3 * HIDDEN * DIM + 2 * DIM
-    count = VOCAB * DIM + LAYERS * layer + DIM
-    header = struct.pack("<7i", DIM, HIDDEN, LAYERS, HEADS, KV_HEADS, VOCAB, CONTEXT)
-    weights = rng.normal(0, 0.3, count + CONTEXT * DIM // HEADS).astype("<f4")
-    path.write_bytes(header + weights.tobytes())
-    tokens = b"".join(
-        struct.pack("<fi", -float(number), len(piece)) + piece
-        for number, piece in enumerate(PIECES)
-    )
-    (folder / f"tok{VOCAB}.bin").write_bytes(struct.pack("<i", 8) + tokens)
-    return path
+from support.llama2c_file import DIM, HEADS, HIDDEN, KV_HEADS, LAYERS, VOCAB, write_llama2c
 
 
 def test_a_llama2c_file_is_read(tmp_path):

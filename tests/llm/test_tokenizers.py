@@ -124,10 +124,10 @@ ROPE = "rope_parameters", "rope_scaling"
 @pytest.mark.parametrize(
     ("rope", "message"),
     [
-        ({"type": "linear", "factor": 4.0}, r"of type 'default', not 'linear'"),
-        ({"rope_type": "llama3"}, r"of rope_type 'default', not 'llama3'"),
-        ({"rope_type": "default", "type": "yarn"}, r"of type 'default', not 'yarn'"),
-        ({"rope_type": None}, r"of rope_type 'default', not None"),
+        ({"type": "dynamic", "factor": 4.0}, r"of type 'default', .*, not 'dynamic'"),
+        ({"rope_type": "yarn"}, r"of rope_type 'default', 'linear', 'llama3', not 'yarn'"),
+        ({"rope_type": "default", "type": "yarn"}, r"of one kind, not 'default' and 'yarn'"),
+        ({"rope_type": None}, r"of rope_type 'default', .*, not None"),
         ({"factor": 2.0}, r"default, without factor: 2.0"),
         ({"full_attention": {"rope_type": "default"}}, r"default, without full_attention: .*"),
         ({"partial_rotary_factor": 0.5}, r"must be 1, not 0.5"),

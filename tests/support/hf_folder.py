@@ -10,8 +10,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from diptych_sim.llm.hf import layer_names
+from diptych_sim.llm.hf_tokenizer import ALPHABET
 from diptych_sim.llm.model import ModelConfig, layer_shapes
-from diptych_sim.llm.tokenizer import _ALPHABET
 
 __all__ = ["byte_level", "sentence_pieces", "write_folder"]
 
@@ -32,7 +32,7 @@ def _file(model: Mapping[str, Any], added: list[Any], **more: Any) -> dict[str, 
 
 def byte_level(*, without: bytes = b"", bos: bool = False, **model: Any) -> dict[str, Any]:
     """Return byte-level BPE with marks <bos> and <eos>; ``bos`` adds the first to each prompt."""
-    letters = [text for text, byte in _ALPHABET.items() if byte not in without]
+    letters = [text for text, byte in ALPHABET.items() if byte not in without]
     names = ["<bos>", "<eos>", *letters, "th"]
     template = {
         "type": "TemplateProcessing",
@@ -126,7 +126,7 @@ def write_folder(
         "model.norm.weight": np.ones(DIM),
     }
     names, shapes = layer_names(0), layer_shapes(shape)
-    arrays |= {full: rng.normal(0, 0.3, shapes[short]) for short, full in names.items()}
+    arrays |= {names[short]: rng.normal(0, 0.3, shape) for short, shape in shapes.items()}
     for name in arrays:
         for part, value in (weights or {}).items():
             if part in name:

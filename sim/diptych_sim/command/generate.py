@@ -27,7 +27,7 @@ from diptych_sim.command.options import (
     with_model,
     write_json,
 )
-from diptych_sim.command.prompts import check_texts, encode, written
+from diptych_sim.command.prompts import check_panels, check_texts, encode, until_end, written
 from diptych_sim.command.running import running, size_text
 from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.array.listing import command_listing
@@ -37,6 +37,7 @@ from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.names import Engine
 from diptych_sim.engine.processes import is_first, processes
 from diptych_sim.golden.calibrate import quantize_loaded
+from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.tokenizer import TextStream
 from diptych_sim.report.console import console
@@ -97,6 +98,9 @@ def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: lis
 @click.option(
     "--seed", default=None, type=click.IntRange(0, 2**32 - 1), help="Seed of random draws."
 )
+@click.option("--chat", is_flag=True, help="Prompts are a user's part of a chat of the model.")
+@click.option("--system", default=None, help="Text of a chat's system part.")
+@click.option("--ignore-eos", is_flag=True, help="Go on where the model ends a text.")
 @with_waves
 @with_checkpoint
 @click.option(
@@ -128,6 +132,9 @@ def generate(
     stage: str,
     engine: Engine,
     seed: int | None,
+    chat: bool,
+    system: str | None,
+    ignore_eos: bool,
     waves: str | None,
     first: int | None,
     last: int | None,
@@ -140,6 +147,8 @@ def generate(
 ) -> None:
     """Write text after a prompt, or several at once, every token computed by the RTL."""
     check_texts(texts, counts)
+    if system is not None and not chat:
+        raise Refused("System part (--system) must be used with --chat")
     check_weight_rows(weight_rows, array)
     if sram_bytes not in range(256, 65537, 256):
         raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
@@ -151,14 +160,15 @@ def generate(
     if waves is not None and json_file == waves:
         raise Refused(f"JSON file (--json) must not be the waveform file (--waves), {waves}")
     loaded = load(model, tokenizer)
-    prompts = encode(loaded, texts, counts, stage)
+    check_panels(loaded)
+    prompts = encode(loaded, texts, counts, stage, chat=chat, system=system)
     positions = [len(ids) + n - 1 for ids, n in zip(prompts.ids, prompts.counts, strict=True)]
     _check_mesh(loaded, mesh, sram_bytes, positions)
     single = len(texts) == 1
     terminal = console(stderr=json_file == "-")
     machine = MachineConfig(array=array, mesh=mesh, sram_bytes=sram_bytes, weight_rows=weight_rows)
     streams = [TextStream(loaded.tokenizer, ids[-1]) for ids in prompts.ids]
-    stop_ids = sorted(loaded.tokenizer.stop_ids)
+    stop_ids = [] if ignore_eos else sorted(loaded.tokenizer.stop_ids)
     config = {
         "model": loaded.model.name if hasattr(loaded.model, "name") else model,
         "prompt": prompts.shown[0] if single else list(prompts.shown),
@@ -188,10 +198,13 @@ def generate(
     ):
         options |= {"progress": progress, "on_event": live}
         quantized = quantize_loaded(loaded, progress=progress)
+        prompts = until_end(
+            GoldenModel(quantized), prompts, stop_ids, 2 if stage == "decode" else 1
+        )
         if stage == "decode":
             terminal.print(f"{BACK_DOOR}: a back door")
         done = run_machine(quantized, prompts.ids, prompts.counts, **options)
-        sequences = written(loaded.tokenizer, prompts, done.sequences)
+        sequences = written(loaded.tokenizer, prompts, done.sequences, stop_ids)
         live.finish([sequence["text"] for sequence in sequences], streams[0].finish())
         recorded = read_run(folder) if folder is not None else None
         accounts = account(done, recorded, clock_mhz=clock_mhz)

@@ -94,7 +94,9 @@ ENGINE = click.option(
     help="What runs the mesh.",
 )
 OPTIONS: list[Callable[[Any], Any]] = [
-    click.option("--model", default="builtin", help="builtin, a llama2.c file, or a folder."),
+    click.option(
+        "--model", default="builtin", help="builtin, smollm2, a GGUF or llama2.c file, or a folder."
+    ),
     click.option("--tokenizer", default=None, help="Tokenizer of a llama2.c file."),
 ]
 
@@ -128,7 +130,7 @@ def check_weight_rows(weight_rows: int, array: Size) -> None:
 def load(spec: str, tokenizer: str | None) -> LoadedModel:
     """Load a model, and refuse what is none."""
     try:
-        return load_model(spec, tokenizer=tokenizer)
+        return load_model(spec, tokenizer=tokenizer, tell=lambda line: click.echo(line, err=True))
     except ModelFileError as error:
         raise Refused(str(error)) from None
 

@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from diptych_sim.command.options import Refused
 from diptych_sim.compiler.decode.placement import MAX_SEQUENCES
+from diptych_sim.golden.machine import GoldenModel
+from diptych_sim.llm.chat import ChatError, chat_prompt
 from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.tokenizer import TextError, TextStream, Tokenizer, to_utf8
 from diptych_sim.run.events import Written
 
-__all__ = ["Prompts", "check_texts", "encode", "text_of", "written"]
+__all__ = ["Prompts", "check_panels", "check_texts", "encode", "text_of", "until_end", "written"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,34 @@ def check_texts(texts: Sequence[str], counts: Sequence[int]) -> None:
         )
 
 
-def encode(loaded: LoadedModel, texts: Sequence[str], counts: Sequence[int], stage: str) -> Prompts:
-    """Encode prompts; refuse what does not fit into the model's context."""
+def check_panels(loaded: LoadedModel) -> None:
+    """Refuse a model that the panels cannot run, before any work is done."""
+    config = loaded.model.config
+    what = {
+        "biases of queries, keys and values": config.qkv_bias,
+        "norms of queries and keys": config.qk_norm,
+    }
+    for words, has in what.items():
+        if has:
+            raise Refused(
+                f"Model {loaded.source} must be without {words} to run on the panels "
+                f"(evaluate runs it)"
+            )
+
+
+def encode(
+    loaded: LoadedModel,
+    texts: Sequence[str],
+    counts: Sequence[int],
+    stage: str,
+    *,
+    chat: bool = False,
+    system: str | None = None,
+) -> Prompts:
+    """Encode prompts, as a user's part of a ``chat`` if asked for.
+
+    Refuses what does not fit into the model's context.
+    """
     context = loaded.model.config.context
     each = list(counts) * (len(texts) if len(counts) == 1 else 1)
     if stage == "prefill":
@@ -50,7 +78,13 @@ def encode(loaded: LoadedModel, texts: Sequence[str], counts: Sequence[int], sta
     if stage == "decode" and max(each) < 2:
         raise Refused("Number of tokens must be at least 2 to decode, as prefill writes the first")
     try:
-        prompts = [loaded.tokenizer.encode(text) for text in texts]
+        if chat:
+            template = loaded.chat_template
+            prompts = [chat_prompt(loaded.tokenizer, template, text, system) for text in texts]
+        else:
+            prompts = [loaded.tokenizer.encode(text) for text in texts]
+    except ChatError as error:
+        raise Refused(str(error)) from None
     except TextError as error:
         raise Refused(f"Prompt (--prompt): {error}") from None
     for text, ids, count in zip(texts, prompts, each, strict=True):
@@ -71,19 +105,43 @@ def encode(loaded: LoadedModel, texts: Sequence[str], counts: Sequence[int], sta
     return Prompts(shown, prompts, each)
 
 
-def text_of(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Sequence[int]) -> str:
-    """Return the text of tokens after a prompt, up to the first that ends it."""
+def until_end(
+    golden: GoldenModel, prompts: Prompts, stop_ids: Collection[int], least: int
+) -> Prompts:
+    """Ask for no more tokens than a text has up to its end, at ``least`` for a run.
+
+    The golden model tells where it ends; the panels do not stop by themselves.
+    """
+    counts = []
+    for ids, count in zip(prompts.ids, prompts.counts, strict=True):
+        golden.reset()
+        wanted = 0
+        for token in golden.generate(ids, count):
+            wanted += 1
+            if token in stop_ids:
+                break
+        counts.append(min(count, max(wanted, least)))
+    return replace(prompts, counts=counts)
+
+
+def text_of(
+    tokenizer: Tokenizer, prompt: Sequence[int], tokens: Sequence[int], stop_ids: Collection[int]
+) -> str:
+    """Return the text of tokens after a prompt, up to the first of ``stop_ids``."""
     stream = TextStream(tokenizer, prompt[-1])
     text = []
     for token in tokens:
-        if token in tokenizer.stop_ids:
+        if token in stop_ids:
             break
         text.append(stream.add(token))
     return "".join(text) + stream.finish()
 
 
 def written(
-    tokenizer: Tokenizer, prompts: Prompts, sequences: Sequence[Written]
+    tokenizer: Tokenizer,
+    prompts: Prompts,
+    sequences: Sequence[Written],
+    stop_ids: Collection[int],
 ) -> list[dict[str, Any]]:
     """Return the result's ``sequences``."""
     return [
@@ -91,7 +149,7 @@ def written(
             "prompt": shown,
             "prompt_tokens": len(each.prompt),
             "tokens": each.tokens,
-            "text": text_of(tokenizer, each.prompt, each.tokens),
+            "text": text_of(tokenizer, each.prompt, each.tokens, stop_ids),
             "matches_golden": each.matches_golden,
             "tpot_cycles": each.cycles_per_token,
         }

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,15 +11,20 @@ from diptych_sim.cache.fingerprint import fingerprint
 from diptych_sim.cache.store import cache_root, cached_bytes
 from diptych_sim.golden.evaluate import windows
 from diptych_sim.golden.float_reference import FloatReference
-from diptych_sim.golden.quantize import WeightError, quantize
+from diptych_sim.golden.quantize import Progress, WeightError, quantize
 from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.golden.rewrite import rotate_residual
 from diptych_sim.llm.errors import ModelFileError
-from diptych_sim.llm.load import LoadedModel, calibration_text
+from diptych_sim.llm.load import LoadedModel
+from diptych_sim.llm.texts import LARGE, calibration_text
+from diptych_sim.llm.tokenizer import TextError
 
-Progress = Callable[[str], None]
-"""Is told, in a few words, what is being done, and after a comma how far."""
 WINDOWS = 6
 """Calibration sequences."""
+TEXT_WINDOWS = 8
+"""The same, of a text."""
+ROTATION = 0
+"""Seed of the rotation of a residual stream of more than 16 bits."""
 LENGTH = 256
 """Tokens of a sampled sequence; at most the context."""
 PACKAGES = ("diptych_sim.golden", "diptych_sim.llm")
@@ -43,20 +48,35 @@ def sample(
 
 
 def calibration_windows(
-    loaded: LoadedModel, *, seed: int = 0, progress: Progress | None = None
+    loaded: LoadedModel,
+    *,
+    seed: int = 0,
+    text: str | None = None,
+    progress: Progress | None = None,
 ) -> list[list[int]]:
     """Token sequences like those that the model was trained on.
 
-    The bundled model brings text of its training corpus; any other model writes its own, drawn
-    with ``seed``, so that no data set is needed.
+    They are from ``text``, or else from :func:`.calibration_text`. A small model for which there is
+    none writes its own, drawn with ``seed``, so that no data set is needed.
+
+    Raises
+    ------
+    TextError
+        If the vocabulary has no tokens for the text, or it has fewer than two.
     """
     config = loaded.model.config
-    if loaded.is_builtin:
-        return windows(loaded.tokenizer, calibration_text(), config.context, WINDOWS)
+    length = min(LENGTH, config.context)
+    own = calibration_text(loaded) if text is None else text
+    if own is not None:
+        longest = config.context if loaded.is_builtin and text is None else length
+        count = WINDOWS if loaded.is_builtin and text is None else TEXT_WINDOWS
+        found = windows(loaded.tokenizer, own, longest, count)
+        if not found:
+            raise TextError("Text for calibration must have at least 2 tokens")
+        return found
     reference = FloatReference(loaded.model, np.float32)
     rng = np.random.default_rng(seed)
-    length = min(LENGTH, config.context)
-    found: list[list[int]] = []
+    found = []
     for number in range(WINDOWS):
         if progress is not None:
             progress(f"calibrating the model, {number} of {WINDOWS} texts")
@@ -65,9 +85,15 @@ def calibration_windows(
 
 
 def quantize_loaded(
-    loaded: LoadedModel, *, seed: int = 0, progress: Progress | None = None
+    loaded: LoadedModel,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    activation_bits: int = 8,
+    residual_bits: int = 16,
+    text: str | None = None,
 ) -> QuantizedModel:
-    """Calibrate and quantize a model that was read from its files.
+    """Calibrate, on ``text`` if there is one, and quantize a model that was read from its files.
 
     The result is cached, by the numbers of the model and its calibration. ``progress`` is told
     each step, unless it was.
@@ -76,29 +102,53 @@ def quantize_loaded(
     ------
     ModelFileError
         If integers cannot hold a weight.
+    TextError
+        If ``text`` cannot be used.
     """
-    if loaded.is_builtin:
-        text = tuple(map(tuple, calibration_windows(loaded)))
-    else:
-        text = loaded.tokenizer.bos_id
+
+    def make() -> QuantizedModel:
+        with np.errstate(all="ignore"):  # what overflows is found and named
+            windows = calibration_windows(loaded, seed=seed, text=text, progress=progress)
+            return _quantize(loaded, windows, progress, activation_bits, residual_bits)
+
+    own = calibration_text(loaded) if text is None else text
     # Sums of floats depend on the instructions that NumPy finds.
     processor = np.show_config(mode="dicts")["SIMD Extensions"]
-    values = (loaded.model, text, seed, repr(processor))
+    begin = loaded.tokenizer.bos_id
+    if own is not None:
+        begin = tuple(map(tuple, calibration_windows(loaded, text=text)))
+    values = (loaded.model, begin, seed, activation_bits, residual_bits, repr(processor))
     key = fingerprint(*values, packages=PACKAGES)
     if key is None:
-        return _quantize(loaded, seed, progress)
+        return make()
     path = cache_root() / "models" / f"{key}.npz"
-    return QuantizedModel.from_bytes(
-        cached_bytes(path, lambda: _quantize(loaded, seed, progress).to_bytes())
-    )
+    return QuantizedModel.from_bytes(cached_bytes(path, lambda: make().to_bytes()))
 
 
-def _quantize(loaded: LoadedModel, seed: int, progress: Progress | None) -> QuantizedModel:
-    reference = FloatReference(loaded.model)
-    with np.errstate(all="ignore"):  # what overflows is found and named
-        texts = calibration_windows(loaded, seed=seed, progress=progress)
-        try:
-            return quantize(loaded.model, reference.activations(texts), progress)
-        except WeightError as error:
-            weight = loaded.weight(error.layer, error.name)
-            raise ModelFileError(f"{weight} {error}") from None
+def _quantize(
+    loaded: LoadedModel,
+    windows: list[list[int]],
+    progress: Progress | None,
+    activation_bits: int,
+    residual_bits: int,
+) -> QuantizedModel:
+    model = loaded.model
+    wide = residual_bits > 16
+    if wide:
+        if progress is not None:
+            progress("turning the residual stream")
+        model = rotate_residual(model, ROTATION)
+    small = loaded.model.config.parameters < LARGE
+    reference = FloatReference(model, np.float64 if small else np.float32)
+    try:
+        found = quantize(
+            model,
+            reference.activations(windows),
+            progress,
+            activation_bits=activation_bits,
+            residual_bits=residual_bits,
+        )
+    except WeightError as error:
+        weight = loaded.weight(error.layer, error.name)
+        raise ModelFileError(f"{weight} {error}") from None
+    return replace(found, rotation=ROTATION) if wide else found

@@ -14,6 +14,10 @@ from diptych_sim.llm.tokenizer import Tokenizer
 
 Predict = Callable[[Sequence[int]], NDArray]
 """Tokens [T] of a new sequence -> logits [T, vocab], in real units."""
+WINDOW = 512
+"""Tokens of a window at most."""
+_ROWS = 64
+"""Rows of logits that are compared at a time."""
 
 
 def documents(text: str) -> list[str]:
@@ -22,9 +26,16 @@ def documents(text: str) -> list[str]:
 
 
 def windows(
-    tokenizer: Tokenizer, text: str, context: int, limit: int | None = None
+    tokenizer: Tokenizer,
+    text: str,
+    context: int,
+    limit: int | None = None,
+    *,
+    whole: bool = False,
 ) -> list[list[int]]:
-    """Cut every document of ``text`` into windows of at most ``context`` tokens.
+    """Cut every document of ``text``, or all of it as one, into windows of ``context`` tokens.
+
+    Windows are of fewer tokens at the end of a document.
 
     Each window begins with the marks of a prompt, if there are any, and continues where the last
     one ended; ``limit`` is the largest number of windows, spread evenly over the text. A window has
@@ -33,12 +44,26 @@ def windows(
     found: list[list[int]] = []
     before = tokenizer.prefix
     room = max(context - len(before), 1)
-    for document in documents(text):
+    for document in [text] if whole else documents(text):
         tokens = tokenizer.encode(document)[len(before) :]
         cut = [[*before, *tokens[at : at + room]] for at in range(0, len(tokens), room)]
         found += [window for window in cut if len(window) > 1]
     if limit is not None and limit < len(found):
         found = [found[index * len(found) // limit] for index in range(limit)]
+    return found
+
+
+def cut(rows: Iterable[Sequence[int]], tokens: int) -> list[Sequence[int]]:
+    """Return the first of ``rows``, the last one cut, in which ``tokens`` are predicted.
+
+    Fewer where there are no more.
+    """
+    found: list[Sequence[int]] = []
+    for row in rows:
+        if tokens < 1:
+            break
+        found.append(row[: tokens + 1])
+        tokens -= len(found[-1]) - 1
     return found
 
 
@@ -109,6 +134,8 @@ class Comparison:
     other: Score
     agreeing: int
     """Tokens for which both find the same one likeliest."""
+    divergences: NDArray[np.float64]
+    """Divergence (Kullback-Leibler) of the other's prediction of each token, in nats."""
 
     @property
     def agreement(self) -> float:
@@ -120,6 +147,16 @@ class Comparison:
         """How much larger the other's perplexity is: 0.01 is 1 %."""
         return self.other.perplexity / self.reference.perplexity - 1
 
+    @property
+    def divergence(self) -> float:
+        """Mean divergence, in nats per token."""
+        return float(self.divergences.mean())
+
+    @property
+    def divergence_error(self) -> float:
+        """Standard error of the mean divergence, as if tokens were independent."""
+        return float(self.divergences.std() / math.sqrt(len(self.divergences)))
+
 
 def compare(
     reference: Predict, other: Predict, rows: Iterable[Sequence[int]], tokenizer: Tokenizer
@@ -127,18 +164,35 @@ def compare(
     """Score both on ``rows``, as :func:`score` does; of equal logits the lowest token wins."""
     count, size, agreeing = 0, 0, 0
     nats = np.zeros(2)
+    divergences: list[NDArray[np.float64]] = []
     for row in rows:
         inputs, targets = row[:-1], row[1:]
         both = [np.asarray(predict(inputs)) for predict in (reference, other)]
-        nats += [losses(logits, targets).sum() for logits in both]
-        agreeing += int((both[0].argmax(-1) == both[1].argmax(-1)).sum())
+        pair: list[NDArray] = []
+        for start in range(0, len(targets), _ROWS):
+            part = slice(start, start + _ROWS)
+            pair = [logits[part] for logits in both]
+            nats += [losses(logits, targets[part]).sum() for logits in pair]
+            agreeing += int((pair[0].argmax(-1) == pair[1].argmax(-1)).sum())
+            divergences.append(_divergence(*pair))
+        del both, pair  # of a vocabulary they take much memory
         count += len(targets)
         size += _size(tokenizer, targets)
     return Comparison(
         reference=Score(count, size, float(nats[0])),
         other=Score(count, size, float(nats[1])),
         agreeing=agreeing,
+        divergences=np.concatenate(divergences),
     )
+
+
+def _divergence(reference: NDArray, other: NDArray) -> NDArray[np.float64]:
+    """Divergence of each row of logits [T, vocab] from the reference's."""
+    logs = []
+    for logits in (reference, other):
+        rows = logits - logits.max(-1, keepdims=True).astype(np.float64)
+        logs.append(rows - np.log(np.exp(rows).sum(-1, keepdims=True)))
+    return (np.exp(logs[0]) * (logs[0] - logs[1])).sum(-1)
 
 
 def _size(tokenizer: Tokenizer, tokens: Iterable[int]) -> int:

@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diptych_sim.llm.model import Layer, Model
+from diptych_sim.llm.model import Model, ModelConfig, layer_shapes
 
 Reals = NDArray[Any]
 """float64 or float32, as the reference was asked for."""
+Activations = dict[str, Reals]
+"""Rows of activations by name, [samples, width]."""
 Observer = Callable[[str, Reals], None]
 """Sees the name and the rows of an activation."""
 
@@ -26,10 +28,11 @@ class _Cache:
     values: Reals
 
 
-def rope_angles(positions: ArrayLike, head_dim: int, theta: float) -> NDArray[np.float64]:
+def rope_angles(positions: ArrayLike, config: ModelConfig) -> NDArray[np.float64]:
     """Angle of every rotary pair at ``positions`` [T] -> [T, head_dim / 2], in radians."""
-    exponents = np.arange(0, head_dim, 2) / head_dim
-    return np.multiply.outer(np.asarray(positions, np.float64), theta**-exponents)
+    exponents = np.arange(0, config.head_dim, 2) / config.head_dim
+    frequencies = config.rope_theta**-exponents / (config.rope_divisors or 1.0)
+    return np.multiply.outer(np.asarray(positions, np.float64), frequencies)
 
 
 class FloatReference:
@@ -47,14 +50,14 @@ class FloatReference:
         self.model = model
         self.config = model.config
         self.dtype = dtype
-        names = tuple(Layer.__dataclass_fields__)
+        names = tuple(layer_shapes(model.config))
         self._layers = [
-            {name: getattr(layer, name).astype(self.dtype) for name in names}
+            {name: getattr(layer, name).astype(self.dtype, copy=False) for name in names}
             for layer in model.layers
         ]
-        self._embedding = model.embedding.astype(self.dtype)
-        self._output = model.output.astype(self.dtype)
-        self._final_norm = model.final_norm.astype(self.dtype)
+        self._embedding = model.embedding.astype(self.dtype, copy=False)
+        self._output = model.output.astype(self.dtype, copy=False)
+        self._final_norm = model.final_norm.astype(self.dtype, copy=False)
         self.reset()
 
     def reset(self) -> None:
@@ -83,7 +86,7 @@ class FloatReference:
 
         ``observe`` is called with the name and the rows of every activation: ``embedding``; for
         each layer ``i`` ``{i}.attention_normed`` (without the gain), ``{i}.q`` and ``{i}.k``
-        (rotated, [T, heads, head_dim]), ``{i}.v``, ``{i}.context``, ``{i}.mlp_normed``,
+        (rotated, [T, heads, head_dim]; ``{i}.q_plain``, ``{i}.k_plain`` ahead of a norm), ``{i}.v``, ``{i}.context``, ``{i}.mlp_normed``,
         ``{i}.gate``, ``{i}.up``, ``{i}.hidden``; ``residual`` whenever the residual stream
         changes; ``final_normed``; ``logits``.
 
@@ -101,19 +104,29 @@ class FloatReference:
                 raise ValueError(f"Token must be in range({c.vocab}), not {token!r}")
         see: Observer = observe or (lambda name, rows: None)
 
-        positions = np.arange(self.position, self.position + len(tokens))
-        angles = rope_angles(positions, c.head_dim, c.rope_theta)
-        cosine, sine = np.cos(angles).astype(self.dtype), np.sin(angles).astype(self.dtype)
+        turn = self._turn(len(tokens))
         x = self._embedding[np.asarray(tokens)]
         see("embedding", x)
         see("residual", x)
-        for index, (weights, cache) in enumerate(zip(self._layers, self._caches, strict=True)):
-            x = x + self._attention(x, index, weights, cache, (cosine, sine), see)
-            see("residual", x)
-            x = x + self._gated(x, index, weights, see)
-            see("residual", x)
+        for index in range(c.layers):
+            x = self._layer(index, x, turn, see)
         self.position += len(tokens)
+        return self._logits(x, see)
 
+    def _turn(self, count: int) -> tuple[Reals, Reals]:
+        """Cosines and sines of the next ``count`` positions."""
+        angles = rope_angles(np.arange(self.position, self.position + count), self.config)
+        return np.cos(angles).astype(self.dtype), np.sin(angles).astype(self.dtype)
+
+    def _layer(self, index: int, x: Reals, turn: tuple[Reals, Reals], see: Observer) -> Reals:
+        weights = self._layers[index]
+        x = x + self._attention(x, index, weights, self._caches[index], turn, see)
+        see("residual", x)
+        x = x + self._gated(x, index, weights, see)
+        see("residual", x)
+        return x
+
+    def _logits(self, x: Reals, see: Observer) -> Reals:
         normed = self._norm(x)
         see("final_normed", normed)
         out = (normed * self._final_norm) @ self._output.T
@@ -138,9 +151,17 @@ class FloatReference:
         normed = self._norm(x)
         see(f"{index}.attention_normed", normed)
         gained = normed * weights["attention_norm"]
-        q = _rotate((gained @ weights["wq"].T).reshape(rows, c.heads, c.head_dim), *turn)
-        k = _rotate((gained @ weights["wk"].T).reshape(rows, c.kv_heads, c.head_dim), *turn)
-        v = (gained @ weights["wv"].T).reshape(rows, c.kv_heads, c.head_dim)
+        q, k, v = (gained @ weights[name].T for name in ("wq", "wk", "wv"))
+        if c.qkv_bias:
+            q, k, v = q + weights["bq"], k + weights["bk"], v + weights["bv"]
+        q = q.reshape(rows, c.heads, c.head_dim)
+        k = k.reshape(rows, c.kv_heads, c.head_dim)
+        v = v.reshape(rows, c.kv_heads, c.head_dim)
+        if c.qk_norm:
+            see(f"{index}.q_plain", q)
+            see(f"{index}.k_plain", k)
+            q, k = self._norm(q) * weights["q_norm"], self._norm(k) * weights["k_norm"]
+        q, k = _rotate(q, *turn), _rotate(k, *turn)
         see(f"{index}.q", q)
         see(f"{index}.k", k)
         see(f"{index}.v", v)
@@ -157,7 +178,7 @@ class FloatReference:
         scores = np.where(future, -np.inf, scores)
         weight = np.exp(scores - scores.max(-1, keepdims=True))
         context = (weight / weight.sum(-1, keepdims=True)) @ values
-        context = context.transpose(2, 0, 1, 3).reshape(rows, c.dim).astype(self.dtype)
+        context = context.transpose(2, 0, 1, 3).reshape(rows, c.q_dim).astype(self.dtype)
         see(f"{index}.context", context)
         return context @ weights["wo"].T
 
@@ -173,6 +194,15 @@ class FloatReference:
         see(f"{index}.up", up)
         see(f"{index}.hidden", hidden)
         return hidden @ weights["w_down"].T
+
+    def streams(self, tokens: Sequence[int]) -> list[Reals]:
+        """Residual stream of a new sequence ahead of each layer, and behind the last, [T, dim]."""
+        self.reset()
+        turn = self._turn(len(tokens))
+        streams = [self._embedding[np.asarray(tokens)]]
+        for index in range(self.config.layers):
+            streams.append(self._layer(index, streams[-1], turn, lambda name, rows: None))
+        return streams
 
     def generate_greedy(
         self, tokens: Sequence[int], count: int, stop: frozenset[int] = frozenset()
@@ -194,16 +224,39 @@ class FloatReference:
             rows = self.extend([token])
         return written
 
-    def activations(self, windows: Sequence[Sequence[int]]) -> dict[str, NDArray[np.float64]]:
-        """Every activation that :meth:`extend` shows, over all ``windows``, [samples, width]."""
+    def activations(self, windows: Sequence[Sequence[int]]) -> Iterator[Activations]:
+        """Every activation that :meth:`extend` shows, over all ``windows``, [samples, width].
+
+        First the embedding's, then those of each layer, then those behind the last one, of
+        ``logits`` only the largest magnitude of each row. The sequence so far is forgotten.
+        """
         seen: dict[str, list[Reals]] = {}
 
         def observe(name: str, rows: Reals) -> None:
+            if name == "logits":
+                rows = np.abs(rows).max(-1, keepdims=True)
             seen.setdefault(name, []).append(rows.reshape(len(rows), -1))
 
-        for window in windows:
-            self.logits(window, observe)
-        return {name: np.concatenate(rows).astype(np.float64) for name, rows in seen.items()}
+        def taken() -> Activations:
+            found = {name: np.concatenate(rows) for name, rows in seen.items()}
+            seen.clear()
+            return found
+
+        self.reset()
+        streams = [self._embedding[np.asarray(window)] for window in windows]
+        turns = [self._turn(len(window)) for window in windows]
+        for x in streams:
+            observe("embedding", x)
+            observe("residual", x)
+        yield taken()
+        for index in range(self.config.layers):
+            streams = [
+                self._layer(index, x, turn, observe) for x, turn in zip(streams, turns, strict=True)
+            ]
+            yield taken()
+        for x in streams:
+            self._logits(x, observe)
+        yield taken()
 
 
 def _rotate(x: Reals, cosine: Reals, sine: Reals) -> Reals:

@@ -27,31 +27,61 @@ class KvCache:
 
 @dataclass(frozen=True)
 class Normed:
-    """Output of RMSNorm: int8 rows, and the scale word of each row."""
+    """Output of RMSNorm: rows of activations, and the scale word of each row."""
 
     values: Ints
     dynamic: Ints
 
 
-def rms_norm(x: Ints, *, square_shift: int, epsilon: int) -> Normed:
-    """RMSNorm of residual rows ``x`` [T, dim] without its gain.
+def rms_norm(x: Ints, *, bits: int = 8, square_shift: int, epsilon: int) -> Normed:
+    """RMSNorm of int16 rows ``x`` [T, dim] without its gain.
 
-    ``values = 127 x / max|x|`` rounded, and ``dynamic = max|x| / sqrt(sum of squares)``, so that
+    ``values = top x / max|x|`` rounded, with ``top = 2**(bits - 1) - 1``, and ``dynamic = max|x| / sqrt(sum of squares)``, so that
     ``x / rms = values * dynamic * constant``; the constant stands in the next matrix's scales.
     """
     largest = np.abs(x).max(-1)
     total = numbers.sum_of_squares(x, square_shift) + epsilon
     dynamic = numbers.combine(numbers.to_scale(largest), numbers.rsqrt(total))
-    return Normed(to_int8(x, largest), dynamic)
+    return Normed(to_activation(x, largest, bits), dynamic)
+
+
+def wide_norm(x: Ints, *, bits: int, square_shift: int, epsilon: int) -> Normed:
+    """RMSNorm of rows ``x`` of up to 32 bits, [..., dim], without its gain.
+
+    Rows are scaled by their maximum before they are squared, so that the sum has few bits however
+    large they are: ``values = top x / max|x|`` rounded, with ``top = 2**(bits - 1) - 1``, and
+    ``dynamic = 1 / sqrt(sum(values**2 >> square_shift) + e)``. With ``t = epsilon / max|x|``
+    rounded, at most 65535, ``e = t**2 >> square_shift``. All sums fit into unsigned 32 bits.
+    """
+    largest = np.abs(x).max(-1)
+    values = to_activation(x, largest, bits)
+    small = np.minimum(numbers.multiply(epsilon, numbers.reciprocal(largest)), 65535)
+    total = numbers.sum_of_squares(values, square_shift) + (small * small >> square_shift)
+    return Normed(values, numbers.rsqrt(np.minimum(total, 2**32 - 1)))
 
 
 STEPS = int(numbers.scale_word(127.0))
 """Scale word of 127, the largest int8 that is used."""
+HEAD_BITS = 12
+"""Bits of a query or key while its head is normalized."""
 
 
-def to_int8(x: Ints, largest: Ints) -> Ints:
-    """Rows scaled so that ``largest`` becomes 127."""
-    return numbers.requantize(x, STEPS, 8, numbers.reciprocal(largest)[..., None])
+def to_activation(x: Ints, largest: Ints, bits: int = 8) -> Ints:
+    """Rows scaled so that ``largest`` becomes the largest activation of ``bits``."""
+    top = STEPS if bits == 8 else numbers.scale_word(2 ** (bits - 1) - 1)
+    return numbers.requantize(x, top, bits, numbers.reciprocal(largest)[..., None])
+
+
+_ROWS = 64
+"""Rows of scores, and of logits, that are computed at a time."""
+
+
+def product(values: Ints, matrix: NDArray[np.float64]) -> Ints:
+    """``values @ matrix.T`` exactly: all sums are below 2**53, so float64 holds them.
+
+    Operands of a machine have sums below 2**31 anyway.
+    """
+    return (values.astype(np.float64) @ matrix.T).astype(np.int64)
 
 
 class GoldenModel:
@@ -65,6 +95,14 @@ class GoldenModel:
 
     def __init__(self, model: QuantizedModel) -> None:
         self.model = model
+        self._bits = model.activation_bits
+        self._powers = 255 if self._bits == 8 else 2 ** (self._bits - 1) - 1
+        names = ("wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down")
+        self._weights = [
+            {name: getattr(layer, name).astype(np.float64) for name in names}
+            for layer in model.layers
+        ]
+        self._output = model.output.astype(np.float64)
         self.reset()
 
     def reset(self) -> None:
@@ -87,67 +125,97 @@ class GoldenModel:
         return out
 
     def _attend(self, layer: QuantizedLayer, cache: KvCache, q: Ints, start: int) -> Ints:
-        """Causal attention of rotated queries [T, heads, head_dim] -> int8 [T, heads * head_dim].
+        """Causal attention of rotated queries [T, heads, head_dim] -> [T, heads * head_dim].
 
         The score drops the product of the two low planes: ``256 qh kh + qh kl + ql kh``.
         """
-        c = self.model.config
         count = q.shape[0]
-        end = start + count
-        group = c.heads // c.kv_heads
         out = np.empty(q.shape, np.int64)
-        causal = np.arange(end)[None] <= np.arange(start, end)[:, None]
-        for head in range(c.heads):
-            qh, ql = numbers.planes(q[:, head])
-            kh, kl = numbers.planes(cache.keys[:end, head // group])
-            scores = 256 * (qh @ kh.T) + qh @ kl.T + ql @ kh.T
-            top = np.where(causal, scores, -(2**31)).max(-1, keepdims=True)
-            p = numbers.exponential(np.where(causal, top - scores, 0), layer.score_scale)
-            p = np.where(causal, p, 0)
-            sums = p @ cache.values[:end, head // group].astype(np.int64)
-            inverse = numbers.reciprocal(p.sum(-1))[:, None]
-            out[:, head] = numbers.requantize(sums, layer.context_scale, 8, inverse)
+        for first in range(0, count, _ROWS):  # rows see no keys behind them
+            part = q[first : first + _ROWS]
+            self._attend_rows(layer, cache, part, start + first, out[first : first + _ROWS])
         return out.reshape(count, -1)
 
+    def _attend_rows(
+        self, layer: QuantizedLayer, cache: KvCache, q: Ints, start: int, out: Ints
+    ) -> None:
+        c = self.model.config
+        end = start + q.shape[0]
+        group = c.heads // c.kv_heads
+        causal = np.arange(end)[None] <= np.arange(start, end)[:, None]
+        for kv in range(c.kv_heads):  # its queries at once: [group, T, ...]
+            mine = slice(kv * group, (kv + 1) * group)
+            qh, ql = (part.astype(np.float64) for part in numbers.planes(q[:, mine].swapaxes(0, 1)))
+            kh, kl = (part.astype(np.float64) for part in numbers.planes(cache.keys[:end, kv]))
+            scores = ((256 * qh + ql) @ kh.T + qh @ kl.T).astype(np.int64)
+            top = np.where(causal, scores, -(2**31)).max(-1, keepdims=True)
+            distance = np.where(causal, top - scores, 0)
+            p = numbers.exponential(distance, layer.score_scale, self._powers)
+            p = np.where(causal, p, 0)
+            sums = product(p, cache.values[:end, kv].T.astype(np.float64))
+            inverse = numbers.reciprocal(p.sum(-1))[..., None]
+            context = numbers.requantize(sums, layer.context_scale, self._bits, inverse)
+            out[:, mine] = context.swapaxes(0, 1)
+
     def _norm(self, x: Ints) -> Normed:
-        return rms_norm(x, square_shift=self.model.square_shift, epsilon=self.model.epsilon)
+        m = self.model
+        norm = wide_norm if m.wide else rms_norm
+        return norm(x, bits=self._bits, square_shift=m.square_shift, epsilon=m.epsilon)
+
+    def _heads(self, x: Ints, gain: Ints | None, epsilon: int) -> Ints:
+        """Split queries or keys [T, heads * head_dim] into heads; normalize each if there is a gain."""
+        d = self.model.config.head_dim
+        heads = x.reshape(len(x), -1, d)
+        if gain is None:
+            return heads
+        n = wide_norm(heads, bits=HEAD_BITS, square_shift=0, epsilon=epsilon)
+        return numbers.requantize(n.values, gain, 16, n.dynamic[..., None])
 
     def layer(self, index: int, x: Ints) -> Ints:
         """Run layer ``index`` on residual rows ``x`` [T, dim] at the current position."""
-        c = self.model.config
-        w = self.model.layers[index]
+        m, c = self.model, self.model.config
+        w, matrices = m.layers[index], self._weights[index]
         cache = self.cache[index]
         count = x.shape[0]
         span = slice(self.position, self.position + count)
 
         n = self._norm(x)
         dynamic = n.dynamic[:, None]
-        q = numbers.requantize(n.values @ _wide(w.wq).T, w.q_scale, 16, dynamic)
-        k = numbers.requantize(n.values @ _wide(w.wk).T, w.k_scale, 16, dynamic)
-        v = numbers.requantize(n.values @ _wide(w.wv).T, w.v_scale, 8, dynamic)
-        q = self._rotate(q.reshape(count, c.heads, c.head_dim), self.position)
-        k = self._rotate(k.reshape(count, c.kv_heads, c.head_dim), self.position)
-        cache.keys[span] = k
+
+        def project(name: str, scale: Ints, bias: Ints | None, bits: int) -> Ints:
+            sums = product(n.values, matrices[name])
+            return numbers.add_residual(0 if bias is None else bias, sums, scale, dynamic, bits)
+
+        q = self._heads(project("wq", w.q_scale, w.bq, 16), w.q_norm, w.q_epsilon)
+        k = self._heads(project("wk", w.k_scale, w.bk, 16), w.k_norm, w.k_epsilon)
+        v = project("wv", w.v_scale, w.bv, 8)
+        cache.keys[span] = self._rotate(k, self.position)
         cache.values[span] = v.reshape(count, c.kv_heads, c.head_dim)
-        context = self._attend(w, cache, q, self.position)
-        x = numbers.add_residual(x, context @ _wide(w.wo).T, w.o_scale)
+        context = self._attend(w, cache, self._rotate(q, self.position), self.position)
+        bits = m.residual_bits
+        x = numbers.add_residual(x, product(context, matrices["wo"]), w.o_scale, bits=bits)
 
         n = self._norm(x)
         dynamic = n.dynamic[:, None]
-        g = numbers.requantize(n.values @ _wide(w.w_gate).T, w.gate_scale, 16, dynamic)
-        u = numbers.requantize(n.values @ _wide(w.w_up).T, w.up_scale, 16, dynamic)
-        hidden = numbers.gate(g, u, w.hidden_scale)
+        g = project("w_gate", w.gate_scale, None, 16)
+        u = project("w_up", w.up_scale, None, 16)
+        if m.wide:
+            hidden = numbers.silu(g, w.gate_fraction) * u
+        else:
+            hidden = numbers.gate(g, u, w.hidden_scale)
         largest = np.abs(hidden).max(-1)
-        h = to_int8(hidden, largest)
-        dynamic = numbers.to_scale(largest)[:, None]
-        return numbers.add_residual(x, h @ _wide(w.w_down).T, w.down_scale, dynamic)
+        h = to_activation(hidden, largest, self._bits)
+        dynamic = (numbers.to_scale_high if m.wide else numbers.to_scale)(largest)[:, None]
+        sums = product(h, matrices["w_down"])
+        return numbers.add_residual(x, sums, w.down_scale, dynamic, bits)
 
     # --- whole model ---------------------------------------------------------------------------
     def hidden_states(self, tokens: ArrayLike) -> Normed:
         """Append ``tokens`` [T] to the sequence; return the final norm's output."""
         m = self.model
         ids = np.asarray(tokens, dtype=np.int64)
-        x = numbers.requantize(_wide(m.embedding)[ids], m.embedding_scale[ids, None], 16)
+        rows = m.embedding[ids].astype(np.int64)
+        x = numbers.requantize(rows, m.embedding_scale[ids, None], m.residual_bits)
         for index in range(m.config.layers):
             x = self.layer(index, x)
         self.position += len(ids)
@@ -159,12 +227,17 @@ class GoldenModel:
 
     def _logits(self, values: Ints) -> Ints:
         m = self.model
-        return numbers.requantize(values @ _wide(m.output).T, m.output_scale, m.logit_bits)
+        return numbers.requantize(product(values, self._output), m.output_scale, m.logit_bits)
 
     def real_logits(self, tokens: ArrayLike) -> NDArray[np.float64]:
         """Logits as real numbers, for perplexity."""
         n = self.hidden_states(tokens)
-        return self._logits(n.values) * self.model.logit_step * numbers.real_of(n.dynamic)[:, None]
+        steps = numbers.real_of(n.dynamic) * self.model.logit_step
+        out = np.empty((len(steps), self.model.config.vocab))
+        for start in range(0, len(out), _ROWS):  # of a vocabulary they take much memory
+            part = slice(start, start + _ROWS)
+            out[part] = self._logits(n.values[part]) * steps[part, None]
+        return out
 
     def step(self, tokens: ArrayLike) -> tuple[int, Ints]:
         """Append ``tokens``; return the arg-max token and the final norm's output [dim].
@@ -185,7 +258,3 @@ class GoldenModel:
         for _ in range(count - 1):
             token = self.next_token([token])
             yield token
-
-
-def _wide(matrix: NDArray[np.int8]) -> Ints:
-    return matrix.astype(np.int64)

@@ -98,10 +98,13 @@ def requantize(values: ArrayLike, word: ArrayLike, bits: int, dynamic: ArrayLike
 
 
 def add_residual(
-    x: ArrayLike, values: ArrayLike, word: ArrayLike, dynamic: ArrayLike = UNITY
+    x: ArrayLike, values: ArrayLike, word: ArrayLike, dynamic: ArrayLike = UNITY, bits: int = 16
 ) -> Ints:
-    """``clamp(x + requantize(values, word, 32, dynamic), 16)``: the residual stream's addition."""
-    return clamp(_ints(x) + requantize(values, word, 32, dynamic), 16)
+    """``clamp(x + requantize(values, word, 32, dynamic), bits)``: the residual stream's addition.
+
+    Also that of a bias ``x`` to what is rounded.
+    """
+    return clamp(_ints(x) + requantize(values, word, 32, dynamic), bits)
 
 
 # --- table functions ---------------------------------------------------------------------------
@@ -136,6 +139,17 @@ def to_scale(values: ArrayLike) -> Ints:
     return np.where(v > 0, v << (15 - e) | (15 - e) << 16, 0)
 
 
+def to_scale_high(values: ArrayLike) -> Ints:
+    """Scale word of ``v / 2**16`` for unsigned 32-bit ``v``: its upper 16 bits, rounded half up.
+
+    With ``f = v << (31 - e)``: ``m = min((f + 2**15) >> 16, 65535)``, ``s = 31 - e`` (0 -> 0).
+    """
+    v = _ints(values)
+    e = _exponent(np.maximum(v, 1))
+    mantissa = np.minimum(((v << (31 - e)) + 2**15) >> 16, 65535)
+    return np.where(v > 0, mantissa | (31 - e) << 16, 0)
+
+
 def reciprocal(values: ArrayLike) -> Ints:
     """Scale word of ``1 / v`` for unsigned 32-bit ``v`` (0 counts as 1).
 
@@ -162,31 +176,31 @@ def rsqrt(values: ArrayLike) -> Ints:
     return y | (16 + (e >> 1)) << 16
 
 
-def exponential(distance: ArrayLike, word: ArrayLike) -> Ints:
-    """``255 * 2**-t`` rounded to 0..255, with ``t = multiply(distance, word) / 256``.
+def exponential(distance: ArrayLike, word: ArrayLike, top: int = 255) -> Ints:
+    """``top * 2**-t`` rounded to 0..top, with ``t = multiply(distance, word) / 256``.
 
     ``distance`` is the row maximum minus the score, at least 0. ``t`` saturates at 4095 (p = 0).
     With ``i = t >> 8``, ``f = t & 255`` and ``y`` the table at ``f`` in 15 fraction bits:
-    ``p = (y * 255 + (1 << (14 + i))) >> (15 + i)``.
+    ``p = (y * top + (1 << (14 + i))) >> (15 + i)``.
     """
     t = np.minimum(multiply(distance, word), 4095)
     whole, fraction = t >> 8, t & 255
     y = _interpolate(EXP_TABLE, fraction >> 3, fraction & 7, 3)
-    return (y * 255 + (np.int64(1) << (14 + whole))) >> (15 + whole)
+    return (y * top + (np.int64(1) << (14 + whole))) >> (15 + whole)
 
 
 GATE_FRACTION = 11
 """Fraction bits of a gate value (int16: range +-16)."""
 
 
-def silu(gate: ArrayLike) -> Ints:
-    """SiLU of an int16 with 11 fraction bits, to the same format, rounded half up.
+def silu(gate: ArrayLike, fraction: int = GATE_FRACTION) -> Ints:
+    """SiLU of an int16 with ``fraction`` bits of fraction, at most 11, to the same format.
 
-    ``|g|`` indexes the sigmoid table (bits 13..8; above 8 the last knot) and interpolates with
-    bits 7..0; ``sigmoid(-g) = 2**15 - sigmoid(g)``.
+    ``|g| << (11 - fraction)`` indexes the sigmoid table (bits 13..8; above 8 the last knot) and
+    interpolates with bits 7..0; ``sigmoid(-g) = 2**15 - sigmoid(g)``. Rounded half up.
     """
     g = _ints(gate)
-    a = np.minimum(np.abs(g), 2**14 - 1)
+    a = np.minimum(np.abs(g) << (GATE_FRACTION - fraction), 2**14 - 1)
     y = _interpolate(SIGMOID_TABLE, a >> 8, a & 255, 8)
     y = np.where(g < 0, 2**15 - y, y)
     return (g * y + 2**14) >> 15
@@ -205,12 +219,15 @@ def rotate(a: ArrayLike, b: ArrayLike, cosine: ArrayLike, sine: ArrayLike) -> tu
     return np.clip(first, -LIMIT16, LIMIT16), np.clip(second, -LIMIT16, LIMIT16)
 
 
-def rope_table(positions: int, head_dim: int, theta: float) -> Ints:
-    """Q14 cosine and sine, [positions, head_dim / 2, 2]; frequencies ``theta**(-2 i / head_dim)``.
+def rope_table(positions: int, head_dim: int, theta: float, divisors: ArrayLike = 1.0) -> Ints:
+    """Q14 cosine and sine, [positions, head_dim / 2, 2].
 
-    Source: RoFormer, Su et al. 2021, equation 15.
+    Frequencies are ``theta**(-2 i / head_dim) / divisors[i]``. Source: RoFormer, Su et al. 2021,
+    equation 15.
     """
-    frequencies = theta ** (-np.arange(0, head_dim, 2) / head_dim)
+    frequencies = theta ** (-np.arange(0, head_dim, 2) / head_dim) / np.asarray(
+        divisors, np.float64
+    )
     angles = np.outer(np.arange(positions), frequencies)
     return np.round(np.stack([np.cos(angles), np.sin(angles)], -1) * 2.0**14).astype(np.int64)
 

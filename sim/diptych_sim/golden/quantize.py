@@ -8,16 +8,23 @@ the error passed on to the columns that follow (GPTQ, Frantar et al. 2023).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
 from diptych_sim.golden import numbers
+from diptych_sim.golden.float_reference import Activations
 from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
-from diptych_sim.llm.model import Layer, Model
+from diptych_sim.golden.rewrite import balance_values, positive_gains
+from diptych_sim.llm.model import Layer, Model, layer_shapes
 
 Reals = NDArray[np.float64]
+Progress = Callable[[str], None]
+"""Is told, in a few words, what is being done, and after a comma how far."""
 HEADROOM = 1.5
 """Static int16 ranges reach this far beyond the largest value seen in calibration."""
 HEADROOM8 = 1.1
@@ -60,145 +67,302 @@ _LARGEST = 65535.0
 """The largest scale word, with shift 0."""
 
 
-def quantize_matrix(w: NDArray[np.floating], x: Reals) -> tuple[NDArray[np.int8], Reals]:
-    """Round ``w`` [N, K] to int8 so that ``x @ w.T`` changes least, x [samples, K] -> (q, step).
+class Rounder:
+    """Rounds matrices to int8 so that what they make of ``x`` [samples, K] changes least."""
 
-    ``w ~ q * step[:, None]``.
-    """
-    step = np.maximum(np.abs(w).max(-1), 1e-12) / 127
-    hessian = x.T @ x
-    hessian += np.eye(len(hessian)) * (DAMPING * np.trace(hessian) / len(hessian) + 1e-9)
-    factor = np.linalg.cholesky(np.linalg.inv(hessian)).T
-    rest = w.astype(np.float64).copy()
-    out = np.zeros(w.shape, np.int8)
-    for k in range(w.shape[1]):
-        q = np.clip(np.round(rest[:, k] / step), -127, 127)
-        out[:, k] = q
-        error = (rest[:, k] - q * step) / factor[k, k]
-        rest[:, k:] -= np.outer(error, factor[k, k:])
-    return out, step
+    def __init__(self, x: NDArray[np.floating]) -> None:
+        x = x.astype(np.float64)
+        hessian = x.T @ x
+        hessian += np.eye(len(hessian)) * (DAMPING * np.trace(hessian) / len(hessian) + 1e-9)
+        self._factor = _inverse_factor(hessian)
+
+    def round(self, w: NDArray[np.floating]) -> tuple[NDArray[np.int8], Reals]:
+        """Return ``q`` and ``step``, so that ``w ~ q * step[:, None]``; ``w`` is [N, K]."""
+        step = np.maximum(np.abs(w).max(-1), 1e-12) / 127
+        out = np.empty(w.shape, np.int8)
+        for first in range(0, len(w), _ROWS):
+            rows = slice(first, first + _ROWS)
+            # Columns are contiguous, as one after the other is rounded.
+            rest = np.ascontiguousarray(w[rows].T, np.float64)
+            out[rows] = self._round(rest, step[rows]).T
+        return out, step
+
+    def _round(self, rest: Reals, step: Reals) -> NDArray[np.int8]:
+        """Round columns ``rest`` [K, N], which are lost."""
+        factor, width = self._factor, len(rest)
+        out = np.empty(rest.shape, np.int8)
+        size = _WHOLE if width <= _WHOLE else _BLOCK
+        change = np.empty((min(size, width), rest.shape[1]))
+        for start in range(0, width, size):
+            end = min(start + size, width)
+            errors = np.empty((end - start, rest.shape[1]))
+            for k in range(start, end):
+                q = np.clip(np.round(rest[k] / step), -127, 127)
+                out[k] = q
+                error = errors[k - start] = (rest[k] - q * step) / factor[k, k]
+                part = change[: end - k]
+                np.multiply.outer(factor[k, k:end], error, out=part)
+                rest[k:end] -= part
+            rest[end:] -= factor[start:end, end:].T @ errors
+        return out
+
+
+def _inverse_factor(hessian: Reals) -> Reals:
+    """Return upper ``u`` so that ``u.T @ u`` is the inverse."""
+    factor: Any
+    if len(hessian) <= _WHOLE:
+        factor = np.linalg.cholesky(np.linalg.inv(hessian)).T
+        return factor
+    # hessian = r r.T with r upper; its inverse is u. A third of the time of the above.
+    upper = np.linalg.cholesky(hessian[::-1, ::-1])[::-1, ::-1]
+    factor = scipy.linalg.solve_triangular(upper, np.eye(len(upper)), check_finite=False)
+    return factor
+
+
+_ROWS = 4096
+"""Rows of a matrix that are rounded at a time."""
+_WHOLE, _BLOCK = 256, 16
+"""Columns of a matrix that is rounded as one block, and of the blocks of wider ones."""
 
 
 def largest_weight(model: Model, layer: int | None) -> str:
     """Return the name of the weight with the largest value in a layer, or outside of the layers."""
     if layer is None:
         arrays = {"embedding": model.embedding, "final_norm": model.final_norm}
+        if model.unembedding is not None:
+            arrays["unembedding"] = model.unembedding
     else:
-        arrays = {name: getattr(model.layers[layer], name) for name in Layer.__dataclass_fields__}
+        arrays = {name: getattr(model.layers[layer], name) for name in layer_shapes(model.config)}
     return max(arrays, key=lambda name: float(np.abs(arrays[name]).max()))
 
 
-def _check_finite(model: Model, acts: Mapping[str, Reals]) -> None:
-    """Refuse activations that are no numbers, and name the weight that has made them so."""
+def _check_finite(model: Model, number: int, acts: Activations) -> None:
+    """Refuse activations of a step that are no numbers, and name the weight that has made them so.
+
+    Step 0 is the embedding, then come the layers, then what is behind them.
+    """
     for name, rows in acts.items():
         if name == "residual" or np.isfinite(rows).all():
             continue  # of the residual stream, the norm behind it tells where
-        number, _, part = name.rpartition(".")
-        layer = int(number) if number else None
-        if part == "attention_normed" and layer is not None:
-            layer = layer - 1 if layer else None
-        elif part == "final_normed":
-            layer = model.config.layers - 1
+        layer = number - 1
+        if name.endswith("attention_normed") or name == "final_normed":
+            layer -= 1
+        elif name == "logits":
+            layer = -1
+        which = layer if layer >= 0 else None
         raise WeightError(
-            layer,
-            largest_weight(model, layer),
+            which,
+            largest_weight(model, which),
             "must let the model compute numbers, not NaN or infinity",
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Rounded:
+    """A layer's matrices, with what makes scale words of them once all of the model was seen."""
+
+    weights: Layer
+    """What was rounded."""
+    matrices: dict[str, NDArray[np.int8]]
+    steps: dict[str, Reals]
+    """Real value of a unit of each row of a matrix."""
+    units: dict[str, float]
+    """Real value of a unit of an activation."""
+    dead: frozenset[str]
+    """Activations that are always nothing."""
+
+
+class _Quantizer:
+    """Makes a :class:`QuantizedModel`, one layer after the other."""
+
+    def __init__(self, model: Model, activation_bits: int, residual_bits: int) -> None:
+        self._model = model
+        self._bits = activation_bits
+        self._residual_bits = residual_bits
+        self._wide = residual_bits > 16
+        self._top = 2 ** (activation_bits - 1) - 1
+
+    def _rounded(self, index: int, acts: Activations) -> _Rounded:
+        w, acts = self._balanced(index, acts)
+        matrices, steps = {}, {}
+
+        def largest(name: str, headroom: float) -> float:
+            return max(float(np.abs(acts[f"{index}.{name}"]).max()) * headroom, _NOTHING)
+
+        for names, source, gain in (
+            (("wq", "wk", "wv"), "attention_normed", w.attention_norm),
+            (("wo",), "context", None),
+            (("w_gate", "w_up"), "mlp_normed", w.mlp_norm),
+            (("w_down",), "hidden", None),
+        ):
+            rounder = Rounder(acts[f"{index}.{source}"])
+            for name in names:
+                matrix = getattr(w, name)
+                matrix = matrix if gain is None else matrix * gain
+                matrices[name], steps[name] = rounder.round(matrix)
+        gate = 2.0**-numbers.GATE_FRACTION
+        if self._wide:
+            over = largest("gate", HEADROOM) / (32767 * gate)
+            gate *= 2.0 ** max(0, math.ceil(math.log2(over)))
+        units = {
+            "q": largest("q", HEADROOM) / numbers.LIMIT16,
+            "k": largest("k", HEADROOM) / numbers.LIMIT16,
+            "v": largest("v", HEADROOM8) / 127,
+            "context": largest("context", HEADROOM8) / self._top,
+            "gate": gate,
+            "up": largest("up", HEADROOM) / 32767,
+            "hidden": largest("hidden", 2 * HEADROOM) / 32767,
+        }
+        if self._model.config.qk_norm:
+            units |= {f"{n}_plain": largest(f"{n}_plain", HEADROOM) / 32767 for n in "qk"}
+        dead = frozenset(
+            name.partition(".")[2]
+            for name, rows in acts.items()
+            if float(np.abs(rows).max()) < _NOTHING
+        )
+        return _Rounded(weights=w, matrices=matrices, steps=steps, units=units, dead=dead)
+
+    def _balanced(self, index: int, acts: Activations) -> tuple[Layer, Activations]:
+        """Return a layer, and its activations, with channels of values of one range."""
+        w = positive_gains(self._model.config, self._model.layers[index])
+        if not self._wide:
+            return w, acts
+
+        peak = np.abs(acts[f"{index}.v"]).max(0)
+        w, values, contexts = balance_values(self._model.config, w, peak)
+        more = {"v": values, "context": contexts}
+        scaled = {f"{index}.{n}": acts[f"{index}.{n}"] / scale for n, scale in more.items()}
+        return w, acts | scaled
+
+    def _layer(self, i: int, part: _Rounded, norm: float, residual: float) -> QuantizedLayer:
+        c, w, unit, step = self._model.config, part.weights, part.units, part.steps
+
+        def of_act(name: str, value: ArrayLike) -> ArrayLike:
+            """Return a scale to an activation, which may be anything if that is always nothing."""
+            return np.minimum(value, 2.0**15) if name in part.dead else value
+
+        def bias(name: str, array: NDArray[np.float32] | None) -> NDArray[np.int64] | None:
+            if array is None:
+                return None
+            return np.round(np.clip(array / unit[name], -(2.0**31), 2.0**31)).astype(np.int64)
+
+        q, k = ("q_plain", "k_plain") if c.qk_norm else ("q", "k")
+        hidden = unit["gate"] * unit["up"] * 2.0**16 if self._wide else unit["hidden"]
+        score = 256 * unit["q"] * unit["k"] / math.sqrt(c.head_dim)
+        more: dict[str, Any] = {}
+        if c.qk_norm:
+            for name in "qk":
+                gain = getattr(w, f"{name}_norm") * math.sqrt(c.head_dim) / unit[name]
+                more[f"{name}_norm"] = _scale(of_act(name, gain), i, f"{name}_norm")
+                root = math.sqrt(c.norm_eps * c.head_dim) * _HEAD_TOP / unit[f"{name}_plain"]
+                more[f"{name}_epsilon"] = round(min(root, 2.0**31 - 1))
+        return QuantizedLayer(
+            **part.matrices,
+            q_scale=_scale(of_act(q, step["wq"] * norm / unit[q]), i, "wq"),
+            k_scale=_scale(of_act(k, step["wk"] * norm / unit[k]), i, "wk"),
+            v_scale=_scale(of_act("v", step["wv"] * norm / unit["v"]), i, "wv"),
+            o_scale=_scale(step["wo"] * unit["context"] / residual, i, "wo"),
+            gate_scale=_scale(step["w_gate"] * norm / unit["gate"], i, "w_gate"),
+            up_scale=_scale(of_act("up", step["w_up"] * norm / unit["up"]), i, "w_up"),
+            down_scale=_scale(step["w_down"] * hidden / self._top / residual, i, "w_down"),
+            score_scale=int(_scale(score * math.log2(math.e) * 256, i, "wq")),
+            context_scale=int(_scale(unit["v"] / unit["context"], i, "wv")),
+            hidden_scale=0
+            if self._wide
+            else int(_scale(unit["gate"] * unit["up"] / unit["hidden"], i, "w_up")),
+            gate_fraction=-round(math.log2(unit["gate"])),
+            bq=bias(q, w.bq),
+            bk=bias(k, w.bk),
+            bv=bias("v", w.bv),
+            **more,
+        )
+
+    def quantize(self, steps: Iterable[Activations], progress: Progress) -> QuantizedModel:
+        model, c = self._model, self._model.config
+        parts: list[_Rounded] = []
+        peak, acts = 0.0, {}
+        for number, acts in enumerate(steps):
+            _check_finite(model, number, acts)
+            if "residual" in acts:
+                peak = max(peak, float(np.abs(acts["residual"]).max()))
+            if 1 <= number <= c.layers:
+                progress(f"quantizing the model, {number - 1} of {c.layers} layers")
+                parts.append(self._rounded(number - 1, acts))
+        headroom = _WIDE_HEADROOM if self._wide else HEADROOM
+        residual = max(peak * headroom, _NOTHING) / (2 ** (self._residual_bits - 1) - 1)
+        if self._wide:
+            square_shift = max(0, math.ceil(math.log2(c.dim)) + 2 * self._bits - 2 - 32)
+            norm = math.sqrt(c.dim / 2.0**square_shift)
+            root = math.sqrt(c.norm_eps * c.dim) * self._top / residual
+            epsilon = round(min(root, 2.0**31 - 1))
+        else:
+            square_shift = max(0, math.ceil(math.log2(c.dim)) - 1)
+            # x / rms = values * (max|x| / top) / sqrt(sum / dim), sums counted after dropped bits.
+            norm = math.sqrt(c.dim / 2.0**square_shift) / self._top
+            epsilon = round(c.norm_eps * c.dim / residual**2 / 2.0**square_shift)
+        progress(f"quantizing the model, {c.layers} of {c.layers} layers")
+        rounder = Rounder(acts["final_normed"])
+        output, step = rounder.round(model.output * model.final_norm)
+        logit_bits = 32 - max(1, math.ceil(math.log2(c.vocab)))
+        top = self._largest_logit(acts, norm)
+        logit_step = top / (2 ** (logit_bits - 1) - 1)
+        scale = step * norm / logit_step
+        if float(acts["logits"].max()) < _NOTHING:
+            scale = np.minimum(scale, 2.0**15)
+        embedding_step = np.maximum(np.abs(model.embedding).max(-1), 1e-12) / 127
+        embedding = np.round(model.embedding / embedding_step[:, None]).astype(np.int8)
+        return QuantizedModel(
+            config=c,
+            name=model.name,
+            embedding=embedding,
+            embedding_scale=_scale(embedding_step / residual, None, "embedding"),
+            layers=tuple(self._layer(i, part, norm, residual) for i, part in enumerate(parts)),
+            output=output,
+            output_scale=_scale(scale, None, "final_norm"),
+            logit_bits=logit_bits,
+            rope=numbers.rope_table(c.context, c.head_dim, c.rope_theta, c.rope_divisors or 1.0),
+            square_shift=square_shift,
+            epsilon=epsilon,
+            residual_step=residual,
+            logit_step=logit_step,
+            activation_bits=self._bits,
+            residual_bits=self._residual_bits,
+        )
+
+    def _largest_logit(self, acts: Activations, norm: float) -> float:
+        """Return the largest magnitude of a logit without the norm's dynamic scale."""
+        if not self._wide:
+            # Twice: a logit leaves out `dynamic`, at least 0.7.
+            return max(float(acts["logits"].max()) * 2 * HEADROOM, _NOTHING)
+        rows = acts["final_normed"]
+        dynamic = np.abs(rows).max(-1) / self._top / norm
+        plain = acts["logits"][:, 0] / np.maximum(dynamic, _NOTHING)
+        return max(float(plain.max()) * 2 * HEADROOM, _NOTHING)
+
+
+_WIDE_HEADROOM = 8.0
+"""How far a residual stream of more than 16 bits reaches beyond the largest value seen."""
+_HEAD_TOP = 2**11 - 1
+"""Largest integer of a query or key while its head is normalized."""
+
+
 def quantize(
-    model: Model, acts: Mapping[str, Reals], progress: Callable[[str], None] | None = None
+    model: Model,
+    steps: Iterable[Activations],
+    progress: Progress | None = None,
+    *,
+    activation_bits: int = 8,
+    residual_bits: int = 16,
 ) -> QuantizedModel:
-    """Quantize ``model``; ``acts`` are its float activations on calibration tokens.
+    """Quantize ``model``; ``steps`` are its float activations on calibration tokens.
 
+    They come as :meth:`.FloatReference.activations` gives them; normed values are without gain.
     ``progress`` is told each layer.
-
-    Keys of ``acts`` (each [samples, width]): ``residual``, ``final_normed``, ``logits``, and for
-    each layer ``i``: ``{i}.attention_normed``, ``{i}.q``, ``{i}.k`` (rotated), ``{i}.v``,
-    ``{i}.context``, ``{i}.mlp_normed``, ``{i}.up``, ``{i}.hidden``; normed values without gain.
 
     Raises
     ------
     WeightError
         If a scale of the model does not fit a scale word, or what it computes is no number.
     """
-    c = model.config
-    progress = progress or (lambda _step: None)
-    _check_finite(model, acts)
-
-    def largest(name: str, headroom: float) -> float:
-        return max(float(np.abs(acts[name]).max()) * headroom, _NOTHING)
-
-    def of_act(name: str, value: ArrayLike) -> ArrayLike:
-        """Return a scale to an activation, which may be anything if that is always nothing."""
-        dead = float(np.abs(acts[name]).max()) < _NOTHING
-        return np.minimum(value, 2.0**15) if dead else value
-
-    residual_step = largest("residual", HEADROOM) / 32767
-    square_shift = max(0, math.ceil(math.log2(c.dim)) - 1)
-    # x / rms = values * (max|x| / 127) / sqrt(sum / dim), sums counted after dropped bits.
-    norm_step = math.sqrt(c.dim / 2.0**square_shift) / 127
-    epsilon = round(c.norm_eps * c.dim / residual_step**2 / 2.0**square_shift)
-
-    layers = []
-    for i, w in enumerate(model.layers):
-        progress(f"quantizing the model, {i} of {c.layers} layers")
-        an, mn = acts[f"{i}.attention_normed"], acts[f"{i}.mlp_normed"]
-        wq, sq = quantize_matrix(w.wq * w.attention_norm, an)
-        wk, sk = quantize_matrix(w.wk * w.attention_norm, an)
-        wv, sv = quantize_matrix(w.wv * w.attention_norm, an)
-        wo, so = quantize_matrix(w.wo, acts[f"{i}.context"])
-        wg, sg = quantize_matrix(w.w_gate * w.mlp_norm, mn)
-        wu, su = quantize_matrix(w.w_up * w.mlp_norm, mn)
-        wd, sd = quantize_matrix(w.w_down, acts[f"{i}.hidden"])
-        q_step = largest(f"{i}.q", HEADROOM) / numbers.LIMIT16
-        k_step = largest(f"{i}.k", HEADROOM) / numbers.LIMIT16
-        v_step = largest(f"{i}.v", HEADROOM8) / 127
-        context_step = largest(f"{i}.context", HEADROOM8) / 127
-        up_step = largest(f"{i}.up", HEADROOM) / 32767
-        hidden_step = largest(f"{i}.hidden", 2 * HEADROOM) / 32767
-        gate_step = 2.0**-numbers.GATE_FRACTION
-        score_step = 256 * q_step * k_step / math.sqrt(c.head_dim)
-        layers.append(
-            QuantizedLayer(
-                wq=wq,
-                wk=wk,
-                wv=wv,
-                wo=wo,
-                w_gate=wg,
-                w_up=wu,
-                w_down=wd,
-                q_scale=_scale(of_act(f"{i}.q", sq * norm_step / q_step), i, "wq"),
-                k_scale=_scale(of_act(f"{i}.k", sk * norm_step / k_step), i, "wk"),
-                v_scale=_scale(of_act(f"{i}.v", sv * norm_step / v_step), i, "wv"),
-                o_scale=_scale(so * context_step / residual_step, i, "wo"),
-                gate_scale=_scale(sg * norm_step / gate_step, i, "w_gate"),
-                up_scale=_scale(of_act(f"{i}.up", su * norm_step / up_step), i, "w_up"),
-                down_scale=_scale(sd * hidden_step / 127 / residual_step, i, "w_down"),
-                score_scale=int(_scale(score_step * math.log2(math.e) * 256, i, "wq")),
-                context_scale=int(_scale(v_step / context_step, i, "wv")),
-                hidden_scale=int(_scale(gate_step * up_step / hidden_step, i, "w_up")),
-            )
-        )
-
-    output, so = quantize_matrix(model.output * model.final_norm, acts["final_normed"])
-    logit_bits = 32 - max(1, math.ceil(math.log2(c.vocab)))
-    top = largest("logits", 2 * HEADROOM)  # twice: a logit leaves out `dynamic`, at least 0.7
-    logit_step = top / (2 ** (logit_bits - 1) - 1)
-    embedding_step = np.maximum(np.abs(model.embedding).max(-1), 1e-12) / 127
-    embedding = np.round(model.embedding / embedding_step[:, None]).astype(np.int8)
-    return QuantizedModel(
-        config=c,
-        name=model.name,
-        embedding=embedding,
-        embedding_scale=_scale(embedding_step / residual_step, None, "embedding"),
-        layers=tuple(layers),
-        output=output,
-        output_scale=_scale(of_act("logits", so * norm_step / logit_step), None, "final_norm"),
-        logit_bits=logit_bits,
-        rope=numbers.rope_table(c.context, c.head_dim, c.rope_theta),
-        square_shift=square_shift,
-        epsilon=epsilon,
-        residual_step=residual_step,
-        logit_step=logit_step,
-    )
+    quantizer = _Quantizer(model, activation_bits, residual_bits)
+    return quantizer.quantize(steps, progress or (lambda _step: None))

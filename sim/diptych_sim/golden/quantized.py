@@ -57,7 +57,23 @@ class QuantizedLayer:
     context_scale: int
     """Scale word: sum of exponentials times V to int8; combined with the reciprocal of their sum."""
     hidden_scale: int
-    """Scale word: ``silu(gate) * up`` to int16."""
+    """Scale word: ``silu(gate) * up`` to int16; 0 where rows are wide and the product stays whole."""
+    gate_fraction: int = 11
+    """Fraction bits of the gate's int16, at most 11."""
+    bq: Words | None = None
+    """Bias [heads * head_dim], in units of the result."""
+    bk: Words | None = None
+    """[kv_dim]."""
+    bv: Words | None = None
+    """[kv_dim]."""
+    q_norm: Words | None = None
+    """Scale words [head_dim] of the norm of a query: from its integers to int16."""
+    k_norm: Words | None = None
+    """[head_dim], for keys."""
+    q_epsilon: int = 0
+    """Root of the epsilon of that norm, as ``QuantizedModel.epsilon`` with wide rows."""
+    k_epsilon: int = 0
+    """For keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +101,24 @@ class QuantizedModel:
     square_shift: int
     """Bits dropped from each square in RMSNorm."""
     epsilon: int
-    """RMSNorm's epsilon in units of the sum of squares."""
+    """RMSNorm's epsilon in units of the sum of squares; with wide rows the root of it, in units of
+    the residual stream times the largest activation."""
     residual_step: float
     """Real value of one unit of the residual stream."""
     logit_step: float
     """Real value of one unit of a logit, before the norm's dynamic scale."""
+    activation_bits: int = 8
+    """Of what matrices multiply: 8, or 12."""
+    residual_bits: int = 16
+    """Of the residual stream: 16; or up to 26, and rows are wide. More would leave scale words."""
+
+    rotation: int | None = None
+    """Seed of the rotation that the residual stream was turned by; for reports alone."""
+
+    @property
+    def wide(self) -> bool:
+        """Whether rows of the residual stream and of the gated network have 32 bits."""
+        return self.residual_bits > 16
 
     def to_bytes(self) -> bytes:
         """Return all of it as the content of an ``.npz`` file."""
@@ -118,6 +147,7 @@ class QuantizedModel:
         for name, array in arrays.items():
             number, _, name = name.partition(".")
             about["plain"][int(number)][name] = array
+        about["config"]["rope_divisors"] = tuple(about["config"]["rope_divisors"])
         return cls(
             config=ModelConfig(**about["config"]),
             layers=tuple(QuantizedLayer(**layer) for layer in layers),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["ModelFileError", "file_size"]
+__all__ = ["ModelFileError", "file_size", "file_start"]
 
 
 class ModelFileError(ValueError):
@@ -28,3 +28,16 @@ def file_size(path: Path, words: str) -> int:
             return path.stat().st_size
     except OSError as error:
         raise ModelFileError(f"{words} {path} must be readable, not: {error.strerror}") from error
+
+
+def file_start(path: Path) -> bytes:
+    """Return the first four bytes of a model file, which tell its format.
+
+    Raises
+    ------
+    ModelFileError
+        If it is no file, or cannot be read.
+    """
+    file_size(path, "Model file")
+    with path.open("rb") as file:
+        return file.read(4)

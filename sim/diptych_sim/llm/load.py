@@ -3,20 +3,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from diptych_sim.llm import hf, llama2c
-from diptych_sim.llm.errors import ModelFileError
+from diptych_sim.llm import gguf_file, hf, llama2c
+from diptych_sim.llm.errors import ModelFileError, file_start
 from diptych_sim.llm.model import Model
+from diptych_sim.llm.named import NAMED, fetch
+from diptych_sim.llm.safetensors_files import WEIGHTS
 from diptych_sim.llm.tokenizer import Tokenizer
 
-__all__ = ["BUILTIN", "LoadedModel", "calibration_text", "held_out_text", "load_model"]
+__all__ = ["BUILTIN", "BUILTIN_FOLDER", "LoadedModel", "load_model"]
 
 BUILTIN = "builtin"
 """Name of the bundled model."""
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 """Where the bundled model's files are."""
+_NAMES = ", ".join(map(repr, (BUILTIN, *NAMED)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +31,17 @@ class LoadedModel:
     tokenizer: Tokenizer
     source: Path
     """The file or folder that it was read from."""
+    chat_template: str | None = None
+    """Jinja template of its chats."""
 
     def weight(self, layer: int | None, name: str) -> str:
         """Return file and name of a weight of :class:`.Model`, or of a layer, as its format has it."""
         if self.source.is_dir():
-            outside = {"embedding": hf.EMBEDDING, "final_norm": hf.FINAL_NORM}
-            full = outside[name] if layer is None else hf.layer_names(layer)[name]
-            return f"Model file {self.source / hf.WEIGHTS}: {full}"
+            full = hf.OUTSIDE[name] if layer is None else hf.layer_names(layer)[name]
+            return f"Model file {self.source / WEIGHTS}: {full}"
+        if gguf_file.is_gguf(self.source):
+            full = gguf_file.OUTSIDE[name] if layer is None else gguf_file.layer_names(layer)[name]
+            return f"Model file {self.source}: {full}"
         place = "" if layer is None else f" of layer {layer}"
         return f"Model file {self.source}: {name}{place}"
 
@@ -43,17 +51,21 @@ class LoadedModel:
         return self.source == BUILTIN_FOLDER
 
 
-def load_model(spec: str, *, tokenizer: str | None = None) -> LoadedModel:
+def load_model(
+    spec: str, *, tokenizer: str | None = None, tell: Callable[[str], None] = lambda line: None
+) -> LoadedModel:
     """Read the model ``spec``.
 
     Parameters
     ----------
     spec : str
-        ``"builtin"``; or the path of a llama2.c file; or of a folder with ``config.json``,
-        ``model.safetensors`` and ``tokenizer.json``.
+        ``"builtin"``; or a name of :data:`.NAMED`; or the path of a GGUF file, or of a llama2.c file; or of a folder with
+        ``config.json``, ``model.safetensors`` and ``tokenizer.json``.
     tokenizer : str, optional
         Path of a llama2.c file's tokenizer; without it, ``tok<vocabulary>.bin`` or
         ``tokenizer.bin`` beside the model.
+    tell : callable, optional
+        Is told a line if the model has to be fetched.
 
     Raises
     ------
@@ -62,18 +74,20 @@ def load_model(spec: str, *, tokenizer: str | None = None) -> LoadedModel:
     """
     if spec == BUILTIN:
         source = BUILTIN_FOLDER
+    elif spec in NAMED:
+        source = fetch(spec, tell)
     elif not spec or "\0" in spec:
-        raise ModelFileError(f"Model must be {BUILTIN!r}, a file or a folder, not {spec!r}")
+        raise ModelFileError(f"Model must be {_NAMES}, a file or a folder, not {spec!r}")
     else:
         source = Path(spec)
     try:
         present, is_folder = source.exists(), source.is_dir()
     except OSError as error:
         raise ModelFileError(
-            f"Model {spec} must be {BUILTIN!r}, a file or a folder, not: {error.strerror}"
+            f"Model {spec} must be {_NAMES}, a file or a folder, not: {error.strerror}"
         ) from error
     if not present:
-        raise ModelFileError(f"Model {spec} must be {BUILTIN!r}, a file or a folder, not missing")
+        raise ModelFileError(f"Model {spec} must be {_NAMES}, a file or a folder, not missing")
     if is_folder:
         if tokenizer is not None:
             raise ModelFileError(
@@ -81,12 +95,16 @@ def load_model(spec: str, *, tokenizer: str | None = None) -> LoadedModel:
                 f"it is {source / 'tokenizer.json'}"
             )
         model, vocabulary = hf.load_folder(source, name=BUILTIN if spec == BUILTIN else None)
-        return LoadedModel(model=model, tokenizer=vocabulary, source=source)
-    if source.suffix in (".safetensors", ".json", ".gguf", ".pt", ".pth"):
-        raise ModelFileError(
-            f"Model file {spec} must be a llama2.c file, or the folder of a safetensors file, "
-            f"not a {source.suffix} file"
-        )
+        template = hf.chat_template(source)
+        return LoadedModel(model=model, tokenizer=vocabulary, source=source, chat_template=template)
+    if gguf_file.is_gguf(source):
+        if tokenizer is not None:
+            raise ModelFileError(
+                f"Tokenizer {tokenizer} must be left out for a GGUF file: it is in it"
+            )
+        model, vocabulary, template = gguf_file.load_gguf(source)
+        return LoadedModel(model=model, tokenizer=vocabulary, source=source, chat_template=template)
+    _refuse_foreign(source, spec)
     if tokenizer == "":
         raise ModelFileError("Tokenizer must be a file, not ''")
     model = llama2c.load_model_file(source)
@@ -97,15 +115,20 @@ def load_model(spec: str, *, tokenizer: str | None = None) -> LoadedModel:
     )
 
 
-def held_out_text(loaded: LoadedModel) -> str:
-    """Text that ``loaded`` was not trained on; documents with an empty line between.
-
-    For the bundled model the held-out part of its corpus, for others stories for children.
-    """
-    name = "heldout.txt" if loaded.is_builtin else "stories.txt"
-    return (BUILTIN_FOLDER / name).read_text(encoding="utf-8")
-
-
-def calibration_text() -> str:
-    """Text that the bundled model was trained on; documents with an empty line between."""
-    return (BUILTIN_FOLDER / "calibration.txt").read_text(encoding="utf-8")
+def _refuse_foreign(path: Path, spec: str) -> None:
+    """Say what a file is that is none of ours."""
+    start = file_start(path)
+    if (
+        path.suffix in (".pt", ".pth", ".pkl", ".ckpt")
+        or start[:1] == b"\x80"
+        or start == b"PK\3\4"
+    ):
+        what = "a pickle, which may run code"
+    elif path.suffix in (".safetensors", ".json"):
+        what = f"a {path.suffix} file"
+    else:
+        return
+    raise ModelFileError(
+        f"Model file {spec} must be a llama2.c file, a GGUF file, or the folder of a safetensors "
+        f"file, not {what}"
+    )

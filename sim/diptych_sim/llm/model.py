@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A Llama model in floating point, as loaded from a file."""
+"""A model in floating point, as loaded from a file: Llama and its near relatives."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +14,12 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Shape of a Llama model: RMSNorm, rotary positions, grouped-query attention, SwiGLU.
+    """Shape of a model: RMSNorm, rotary positions, grouped-query attention, SwiGLU.
 
     Parameters
     ----------
     dim : int
-        Width of the residual stream; a multiple of ``heads``.
+        Width of the residual stream; a multiple of ``heads`` without ``head_width``.
     hidden : int
         Width of the gated network; at least 1.
     layers : int
@@ -36,6 +37,16 @@ class ModelConfig:
         position; greater than 0.
     norm_eps : float
         Added to the mean square in RMSNorm; at least 0.
+    head_width : int, optional
+        Width of a head; even. Without it ``dim / heads``.
+    tied : bool
+        Whether the output matrix is the embedding.
+    qkv_bias : bool
+        Whether queries, keys and values have a bias (Qwen2).
+    qk_norm : bool
+        Whether the head of each query and key is normalized ahead of its rotation (Qwen3).
+    rope_divisors : tuple of float, optional
+        Pair ``i`` turns slower by ``rope_divisors[i]``, greater than 0; without them, all by 1.
 
     Raises
     ------
@@ -52,6 +63,11 @@ class ModelConfig:
     context: int
     rope_theta: float = 10000.0
     norm_eps: float = 1e-5
+    head_width: int | None = None
+    tied: bool = True
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    rope_divisors: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for words, value, least in (
@@ -65,12 +81,12 @@ class ModelConfig:
         ):
             if value < least:
                 raise ValueError(f"{words} must be at least {least}, not {value!r}")
-        if self.dim % self.heads:
+        if self.head_width is None and self.dim % self.heads:
             raise ValueError(
                 f"Model width must be a multiple of the number of heads {self.heads!r}, "
                 f"not {self.dim!r}"
             )
-        if self.head_dim % 2:
+        if self.head_dim % 2 or self.head_dim < 2:
             raise ValueError(
                 f"Head width must be even, for rotary pairs, not {self.head_dim!r} "
                 f"(model width {self.dim!r}, {self.heads!r} heads)"
@@ -84,11 +100,24 @@ class ModelConfig:
             raise ValueError(f"Rotary base must be greater than 0, not {self.rope_theta!r}")
         if not 0 <= self.norm_eps < float("inf"):
             raise ValueError(f"Norm epsilon must be at least 0, not {self.norm_eps!r}")
+        if self.rope_divisors and len(self.rope_divisors) != self.head_dim // 2:
+            raise ValueError(
+                f"Number of rotary divisors must be {self.head_dim // 2!r}, "
+                f"not {len(self.rope_divisors)!r}"
+            )
+        for divisor in self.rope_divisors:
+            if not 0 < divisor < float("inf"):
+                raise ValueError(f"Rotary divisor must be greater than 0, not {divisor!r}")
 
     @property
     def head_dim(self) -> int:
         """Width of a head."""
-        return self.dim // self.heads
+        return self.dim // self.heads if self.head_width is None else self.head_width
+
+    @property
+    def q_dim(self) -> int:
+        """Width of all queries of one position in one layer."""
+        return self.heads * self.head_dim
 
     @property
     def kv_dim(self) -> int:
@@ -97,10 +126,10 @@ class ModelConfig:
 
     @property
     def parameters(self) -> int:
-        """Number of weights, the tied embedding counted once."""
-        attention = 2 * self.dim * self.dim + 2 * self.kv_dim * self.dim
-        layer = attention + 3 * self.hidden * self.dim + 2 * self.dim
-        return self.vocab * self.dim + self.layers * layer + self.dim
+        """Number of weights; an embedding that is the output, too, counts once."""
+        layer = sum(math.prod(shape) for shape in layer_shapes(self).values())
+        outside = self.vocab * self.dim * (1 if self.tied else 2)
+        return outside + self.layers * layer + self.dim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,27 +157,42 @@ class Layer:
     """[hidden, dim]."""
     w_down: Floats
     """[dim, hidden]."""
+    bq: Floats | None = None
+    """[heads * head_dim], if there are biases."""
+    bk: Floats | None = None
+    """[kv_dim]."""
+    bv: Floats | None = None
+    """[kv_dim]."""
+    q_norm: Floats | None = None
+    """Gain [head_dim] of the norm of each query, if there is one; in rotary pairs."""
+    k_norm: Floats | None = None
+    """[head_dim], for keys."""
 
 
 def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Shape of every array of a :class:`Layer`, by name."""
-    dim, hidden, kv_dim = config.dim, config.hidden, config.kv_dim
-    return {
+    """Shape of every array that a :class:`Layer` of such a model has, by name."""
+    dim, hidden, q_dim, kv_dim = config.dim, config.hidden, config.q_dim, config.kv_dim
+    shapes: dict[str, tuple[int, ...]] = {
         "attention_norm": (dim,),
-        "wq": (dim, dim),
+        "wq": (q_dim, dim),
         "wk": (kv_dim, dim),
         "wv": (kv_dim, dim),
-        "wo": (dim, dim),
+        "wo": (dim, q_dim),
         "mlp_norm": (dim,),
         "w_gate": (hidden, dim),
         "w_up": (hidden, dim),
         "w_down": (dim, hidden),
     }
+    if config.qkv_bias:
+        shapes |= {"bq": (q_dim,), "bk": (kv_dim,), "bv": (kv_dim,)}
+    if config.qk_norm:
+        shapes |= {"q_norm": (config.head_dim,), "k_norm": (config.head_dim,)}
+    return shapes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """Weights of a model, float32; the output matrix is the embedding.
+    """Weights of a model, float32.
 
     Raises
     ------
@@ -164,6 +208,8 @@ class Model:
     layers: tuple[Layer, ...]
     final_norm: Floats
     """[dim]."""
+    unembedding: Floats | None = None
+    """[vocab, dim], the output matrix of a model that is not tied."""
 
     def __post_init__(self) -> None:
         c = self.config
@@ -171,14 +217,24 @@ class Model:
             raise ValueError(f"Layers must be {c.layers!r}, not {len(self.layers)!r}")
         _check("embedding", self.embedding, (c.vocab, c.dim))
         _check("final_norm", self.final_norm, (c.dim,))
+        if (self.unembedding is None) != c.tied:
+            raise ValueError(f"Output matrix must be {'left out' if c.tied else 'given'}")
+        if self.unembedding is not None:
+            _check("output", self.unembedding, (c.vocab, c.dim))
+        shapes = layer_shapes(c)
         for index, layer in enumerate(self.layers):
-            for name, shape in layer_shapes(c).items():
-                _check(f"layer {index} {name}", getattr(layer, name), shape)
+            for name in Layer.__dataclass_fields__:
+                array = getattr(layer, name)
+                if (array is None) != (name not in shapes):
+                    words = "given" if name in shapes else "left out"
+                    raise ValueError(f"Array {name} of layer {index} must be {words}")
+                if array is not None:
+                    _check(f"layer {index} {name}", array, shapes[name])
 
     @property
     def output(self) -> Floats:
-        """The output matrix [vocab, dim]: the embedding."""
-        return self.embedding
+        """The output matrix [vocab, dim]."""
+        return self.embedding if self.unembedding is None else self.unembedding
 
 
 def _check(name: str, array: Floats, shape: tuple[int, ...]) -> None:

@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Text to tokens and back, for the two kinds of vocabulary that we read."""
+"""Text to tokens and back; the vocabularies of llama2.c and of SentencePiece."""
 
 from __future__ import annotations
 
 import codecs
 import heapq
-import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-import tokenizers
-
 __all__ = [
     "START",
-    "HfTokenizer",
     "Llama2cTokenizer",
     "TextError",
     "TextStream",
@@ -67,6 +64,21 @@ class Tokenizer(Protocol):
 
         Bytes that are not UTF-8, as lone surrogates (how Python keeps them in an argument of the
         command line), are encoded too.
+
+        Raises
+        ------
+        TextError
+            If the vocabulary has no token for a byte of it.
+        """
+        ...
+
+    @property
+    def mark_texts(self) -> Mapping[str, int]:
+        """Marks by how they are written in a chat's template."""
+        ...
+
+    def encode_marked(self, text: str) -> list[int]:
+        """Tokens of ``text``, in which marks that are written out are marks; none are added.
 
         Raises
         ------
@@ -141,6 +153,14 @@ class Llama2cTokenizer:
         Text of every token: 0 is unknown, 1 begins a text, 2 ends it, 3 to 258 are the bytes.
     scores : sequence of float
         Of every token; of all pairs that can be merged, the one of the best score is.
+    bos_id : int
+        Behind which the model begins to write by itself.
+    eos_ids : sequence of int
+        At which it ends.
+    adds_bos, adds_space : bool
+        Whether the mark, and a space, go before every prompt.
+    marks : mapping, optional
+        Marks by how they are written in a chat's template.
 
     Raises
     ------
@@ -148,13 +168,29 @@ class Llama2cTokenizer:
         If there are no tokens for the bytes, or not as many scores as pieces.
     """
 
-    def __init__(self, pieces: Sequence[bytes], scores: Sequence[float]) -> None:
+    def __init__(
+        self,
+        pieces: Sequence[bytes],
+        scores: Sequence[float],
+        *,
+        bos_id: int = _BOS,
+        eos_ids: Sequence[int] = (_EOS,),
+        adds_bos: bool = True,
+        adds_space: bool = True,
+        marks: Mapping[str, int] | None = None,
+    ) -> None:
         if len(scores) != len(pieces):
             raise ValueError(f"Scores must be {len(pieces)!r}, not {len(scores)!r}")
         if [*pieces[_FIRST_BYTE:_FIRST_PIECE]] != [_byte_token(byte) for byte in range(256)]:
             raise ValueError("Tokens 3 to 258 must be the bytes <0x00> to <0xFF>")
         self._pieces = tuple(pieces)
         self._scores = tuple(scores)
+        self._bos_id = bos_id
+        # llama2.c's models write the mark of the next text's beginning.
+        self._stop_ids = frozenset((bos_id, *eos_ids))
+        self._prefix = [bos_id] if adds_bos else []
+        self._adds_space = adds_space
+        self._mark_texts = dict(marks or {})
         # Without marks and bytes, so that text which looks like one stays text.
         self._numbers: dict[bytes, int] = {}
         for number in range(_FIRST_PIECE, len(pieces)):
@@ -167,27 +203,39 @@ class Llama2cTokenizer:
 
     @property
     def bos_id(self) -> int:
-        return _BOS
+        return self._bos_id
 
     @property
     def prefix(self) -> list[int]:
-        return [_BOS]  # llama2.c adds it to every prompt
+        return list(self._prefix)
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        # llama2.c's models write the mark of the next text's beginning.
-        return frozenset((_BOS, _EOS))
+        return self._stop_ids
 
     def encode(self, text: str, bos: bool = True) -> list[int]:
         tokens: list[int] = []
-        if bos and text and b" " in self._numbers:
+        if bos and text and self._adds_space and b" " in self._numbers:
             # SentencePiece sees a space before every text; piece() takes it away again.
             tokens.append(self._numbers[b" "])
         for character in _characters(to_utf8(text)):
             number = self._numbers.get(character)
             tokens += [_FIRST_BYTE + byte for byte in character] if number is None else [number]
         tokens = self._merge(tokens)
-        return [_BOS, *tokens] if bos else tokens
+        return [*self._prefix, *tokens] if bos else tokens
+
+    @property
+    def mark_texts(self) -> Mapping[str, int]:
+        return self._mark_texts
+
+    def encode_marked(self, text: str) -> list[int]:
+        names = sorted(self._mark_texts, key=len, reverse=True)
+        parts = re.split(f"({'|'.join(map(re.escape, names))})", text) if names else [text]
+        tokens: list[int] = []
+        for part in parts:
+            number = self._mark_texts.get(part)
+            tokens += self.encode(part, bos=False) if number is None else [number]
+        return tokens
 
     def _merge(self, tokens: list[int]) -> list[int]:
         """Merge the pair of the best score, the leftmost of equals, until there is none."""
@@ -229,216 +277,12 @@ class Llama2cTokenizer:
         if token < _FIRST_PIECE:
             return bytes([token - _FIRST_BYTE])
         text = self._pieces[token]
-        return text[1:] if previous == _BOS and text.startswith(b" ") else text
+        first = self._prefix[-1] if self._prefix else START
+        strips = self._adds_space and previous == first
+        return text[1:] if strips and text.startswith(b" ") else text
 
 
 def _characters(data: bytes) -> Iterable[bytes]:
     """Characters of ``data``; bytes that are not UTF-8 one by one."""
     for character in data.decode("utf-8", "surrogateescape"):
         yield character.encode("utf-8", "surrogateescape")
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """Byte of every character of byte-level BPE: printable ones are themselves (GPT-2)."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    alphabet = {chr(byte): byte for byte in printable}
-    return alphabet | {chr(256 + index): byte for index, byte in enumerate(others)}
-
-
-_ALPHABET = _byte_alphabet()
-
-
-class HfTokenizer:
-    """A ``tokenizer.json``: byte-level BPE (Llama 3), or BPE with byte fallback (Llama 2).
-
-    Parameters
-    ----------
-    source : str
-        Content of a ``tokenizer.json``.
-    vocab_size : int
-        Tokens of the model; at least those of the file.
-    bos_id : int
-        Behind which the model begins to write by itself, in ``range(vocab_size)``.
-    eos_ids : sequence of int
-        At which it ends, in ``range(vocab_size)``.
-    added : pair of str or None, optional
-        Texts of the marks before and behind a prompt, None for no mark; without it, what the file's
-        post-processor adds.
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be read, is too large, or lacks tokens for bytes. Byte-level BPE may lack
-        them: a text that needs one is refused.
-    """
-
-    def __init__(
-        self,
-        source: str,
-        *,
-        vocab_size: int,
-        bos_id: int,
-        eos_ids: Sequence[int],
-        added: tuple[str | None, str | None] | None = None,
-    ) -> None:
-        for words, number in (("BOS", bos_id), *(("EOS", number) for number in eos_ids)):
-            if number not in range(vocab_size):
-                raise ValueError(f"{words} token must be in range({vocab_size}), not {number!r}")
-        try:
-            self._tokenizer = tokenizers.Tokenizer.from_str(source)
-        except Exception as error:  # tokenizers raises nothing narrower
-            raise ValueError(f"tokenizer.json must be a tokenizer, not this: {error}") from error
-        description = json.loads(source)
-        numbers = self._tokenizer.get_vocab(with_added_tokens=True)
-        if numbers and max(numbers.values()) >= vocab_size:
-            raise ValueError(
-                f"Tokens of tokenizer.json must be in range({vocab_size}) as the model's, "
-                f"not up to {max(numbers.values())}"
-            )
-        self._byte_level = "ByteLevel" in json.dumps(
-            [description.get("pre_tokenizer"), description.get("decoder")]
-        )
-        if self._byte_level:
-            self._byte_ids = {byte: numbers.get(text) for text, byte in _ALPHABET.items()}
-        else:
-            self._byte_ids = {byte: numbers.get(f"<0x{byte:02X}>") for byte in range(256)}
-            absent = [byte for byte, number in self._byte_ids.items() if number is None]
-            if absent:
-                raise ValueError(
-                    f"tokenizer.json must have a token for every byte, not leave out "
-                    f"{len(absent)} of 256"
-                )
-            # Without it, what has no token would become one that says "unknown", and be lost.
-            if description["model"].get("type") in ("BPE", "Unigram"):
-                description["model"]["byte_fallback"] = True
-                self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(description))
-        # A mark written out in a prompt is text, not a mark.
-        self._tokenizer.encode_special_tokens = True
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        self._vocab_size = vocab_size
-        self._bos_id = bos_id
-        self._stop_ids = frozenset((bos_id, *eos_ids))
-        specials = self._tokenizer.get_added_tokens_decoder()
-        self._marks = self._stop_ids | {n for n, token in specials.items() if token.special}
-        unknown = description["model"].get("unk_token")
-        if unknown in numbers:
-            self._marks |= {numbers[unknown]}  # what it stands for would be lost
-        self._pieces: dict[int, bytes] = {
-            number: self._text(token) for token, number in numbers.items() if number not in specials
-        }
-        for number, token in specials.items():
-            self._pieces[number] = token.content.encode()
-        self._numbers = {
-            text: number
-            for number, text in sorted(self._pieces.items(), reverse=True)
-            if number not in self._marks
-        }
-        for number in self._marks:
-            self._pieces[number] = b""
-        self._prefix, self._suffix = self._added(added, numbers)
-        first = self._plain_ids("a")
-        self._strips_space = b"".join(self._pieces.get(n, b"") for n in first) == b" a"
-
-    def _added(
-        self, added: tuple[str | None, str | None] | None, numbers: Mapping[str, int]
-    ) -> tuple[list[int], list[int]]:
-        """Return the marks before and behind every prompt."""
-        if added is not None:
-            for text in added:
-                if text is not None and text not in numbers:
-                    raise ValueError(f"tokenizer.json must have the mark {text!r} to be added")
-            before, behind = ([] if text is None else [numbers[text]] for text in added)
-            return before, behind
-        whole = self._tokenizer.encode("a", add_special_tokens=True)
-        ids, masks = whole.ids, whole.special_tokens_mask
-        plain = [at for at, mask in enumerate(masks) if not mask] or [len(ids)]
-        return ids[: plain[0]], ids[plain[-1] + 1 :]
-
-    def _text(self, token: str) -> bytes:
-        if self._byte_level:
-            return bytes(_ALPHABET[character] for character in token if character in _ALPHABET)
-        if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
-            return bytes([int(token[3:5], 16)])
-        return token.replace("\u2581", " ").encode()
-
-    @property
-    def vocab_size(self) -> int:
-        return self._vocab_size
-
-    @property
-    def bos_id(self) -> int:
-        return self._bos_id
-
-    @property
-    def prefix(self) -> list[int]:
-        return list(self._prefix)
-
-    @property
-    def stop_ids(self) -> frozenset[int]:
-        return self._stop_ids
-
-    def encode(self, text: str, bos: bool = True) -> list[int]:
-        tokens: list[int] = []
-        for part in _valid_runs(to_utf8(text)):
-            tokens += self._plain_ids(part) if isinstance(part, str) else [self._byte_id(part)]
-        return [*self._prefix, *tokens, *self._suffix] if bos else tokens
-
-    def _byte_id(self, byte: int) -> int:
-        number = self._byte_ids[byte]
-        if number is None:
-            raise TextError(
-                f"Text must have bytes that the tokenizer has tokens for, not 0x{byte:02X}"
-            )
-        return number
-
-    def _plain_ids(self, text: str) -> list[int]:
-        """Return the tokens of a text, none of them a mark."""
-        found = self._tokenizer.encode(text, add_special_tokens=False)
-        if self._marks.isdisjoint(found.ids) and "<0x" not in text:
-            tokens = found.ids
-        else:
-            # A vocabulary may hold a mark, or the name of a byte, as if it were a word.
-            tokens = []
-            for number, (start, end) in zip(found.ids, found.offsets, strict=True):
-                part = text[start:end]
-                named = "<0x" in part and number in self._byte_ids.values()
-                tokens += self._spelled(part) if number in self._marks or named else [number]
-        lacking = {byte for byte, number in self._byte_ids.items() if number is None}
-        needed = lacking.intersection(text.encode()) if lacking else ()
-        if needed:
-            written = b"".join(self._pieces.get(number, b"") for number in tokens)
-            if text.encode() not in written:
-                self._byte_id(min(needed))  # would be left out
-        return tokens
-
-    def _spelled(self, text: str) -> list[int]:
-        """Return the tokens of the single characters of a text."""
-        tokens: list[int] = []
-        for character in text:
-            data = character.encode()
-            number = self._numbers.get(data)
-            tokens += map(self._byte_id, data) if number is None else [number]
-        return tokens
-
-    def piece(self, previous: int, token: int) -> bytes:
-        text = self._pieces.get(token, b"")
-        before = self._prefix[-1] if self._prefix else START
-        strips = self._strips_space and previous == before
-        return text[1:] if strips and text.startswith(b" ") else text
-
-
-def _valid_runs(data: bytes) -> Iterable[str | int]:
-    """Runs of UTF-8 as text, and bytes that are none as numbers."""
-    run: list[str] = []
-    for character in data.decode("utf-8", "surrogateescape"):
-        if "\udc80" <= character <= "\udcff":
-            if run:
-                yield "".join(run)
-                run.clear()
-            yield ord(character) - 0xDC00
-        else:
-            run.append(character)
-    if run:
-        yield "".join(run)

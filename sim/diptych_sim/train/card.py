@@ -13,7 +13,8 @@ import numpy as np
 from diptych_sim.golden import evaluate
 from diptych_sim.golden.float_reference import FloatReference
 from diptych_sim.llm import hf
-from diptych_sim.llm.tokenizer import HfTokenizer, decode
+from diptych_sim.llm.hf_tokenizer import HfTokenizer
+from diptych_sim.llm.tokenizer import decode
 from diptych_sim.train import corpus
 
 TEMPLATE = Path(__file__).with_name("card.template.md")

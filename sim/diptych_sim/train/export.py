@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from diptych_sim.llm import hf
 from diptych_sim.llm.model import ModelConfig, layer_shapes
+from diptych_sim.llm.rotary import split_halves
 from diptych_sim.train import vocabulary
 from diptych_sim.train.corpus import Corpus
 
@@ -28,13 +29,14 @@ def write_weights(folder: Path, config: ModelConfig, state: Mapping[str, NDArray
         hf.FINAL_NORM: state["final_norm.gain"],
     }
     for index in range(config.layers):
-        for short, full in hf.layer_names(index).items():
+        names = hf.layer_names(index)
+        for short, shape in layer_shapes(config).items():
             suffix = "gain" if short.endswith("norm") else "weight"
             array = np.asarray(state[f"blocks.{index}.{short}.{suffix}"], np.float32)
             if short in ("wq", "wk"):
-                array = hf.split_halves(array, config.head_dim)
-            assert array.shape == layer_shapes(config)[short]
-            arrays[full] = array
+                array = split_halves(array, config.head_dim)
+            assert array.shape == shape
+            arrays[names[short]] = array
     path = folder / "model.safetensors"
     safetensors.numpy.save_file(
         {name: np.ascontiguousarray(array, np.float16) for name, array in arrays.items()},

@@ -12,7 +12,15 @@ from diptych.systolic.isa import TABLE_WORDS
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.llm.model import ModelConfig
 
-__all__ = ["HbmImage", "Lanes", "PrefillError", "model_image", "packs", "round_up"]
+__all__ = [
+    "HbmImage",
+    "Lanes",
+    "PrefillError",
+    "model_image",
+    "model_sizes",
+    "packs",
+    "round_up",
+]
 
 
 class PrefillError(ValueError):
@@ -157,3 +165,28 @@ def model_image(
     width = max(d, columns)
     image.add("rope", np.tile(factors, (1, width // d)))
     return image, entries
+
+
+def model_sizes(c: ModelConfig, array: tuple[int, int]) -> dict[str, int]:
+    """Return the bytes of each part of the HBM that :func:`model_image` fills, from shapes alone.
+
+    All layers are one part, ``layers``.
+    """
+    (rows, columns), line = array, max(array)
+    d, dim, hidden = c.head_dim, round_up(c.dim, line), round_up(c.hidden, line)
+    queries, contexts = Lanes.of(c, rows, line), Lanes.of(c, columns, line)
+    kv = round_up(c.kv_dim, line)
+    widths = (queries.total, kv, kv, contexts.total, hidden, hidden, hidden)
+    layer = sum(round_up(dim * width, 64) for width in widths)
+    words = round_up(queries.total, line) + 2 * kv + 2 * dim + 2 * hidden + round_up(columns, line)
+    sizes = {
+        "layers": c.layers * layer,
+        "output": dim * round_up(c.vocab, line),
+        "parameters": 4 * (c.layers * words + round_up(c.vocab, line)),
+        "embedding": c.vocab * round_up(c.dim, 64),
+        "embedding_scale": 64 * c.vocab,
+        "rope": 2 * c.context * max(d, columns) // d * d,
+    }
+    if c.vocab <= TABLE_WORDS:
+        sizes["embedding_table"] = 4 * c.vocab
+    return sizes

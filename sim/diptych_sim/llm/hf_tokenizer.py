@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Tokenizers as the library of that name runs them, from a ``tokenizer.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+import tokenizers
+
+from diptych_sim.llm.tokenizer import START, TextError, to_utf8
+
+__all__ = ["ALPHABET", "HfTokenizer"]
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Byte of every character of byte-level BPE: printable ones are themselves (GPT-2)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    alphabet = {chr(byte): byte for byte in printable}
+    return alphabet | {chr(256 + index): byte for index, byte in enumerate(others)}
+
+
+ALPHABET = _byte_alphabet()
+
+
+class HfTokenizer:
+    """A ``tokenizer.json``: byte-level BPE (Llama 3), or BPE with byte fallback (Llama 2).
+
+    Parameters
+    ----------
+    source : str
+        Content of a ``tokenizer.json``.
+    vocab_size : int
+        Tokens of the model; at least those of the file.
+    bos_id : int
+        Behind which the model begins to write by itself, in ``range(vocab_size)``.
+    eos_ids : sequence of int
+        At which it ends, in ``range(vocab_size)``.
+    added : pair of str or None, optional
+        Texts of the marks before and behind a prompt, None for no mark; without it, what the file's
+        post-processor adds.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, is too large, or lacks tokens for bytes. Byte-level BPE may lack
+        them: a text that needs one is refused.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        vocab_size: int,
+        bos_id: int,
+        eos_ids: Sequence[int],
+        added: tuple[str | None, str | None] | None = None,
+    ) -> None:
+        for words, number in (("BOS", bos_id), *(("EOS", number) for number in eos_ids)):
+            if number not in range(vocab_size):
+                raise ValueError(f"{words} token must be in range({vocab_size}), not {number!r}")
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_str(source)
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise ValueError(f"tokenizer.json must be a tokenizer, not this: {error}") from error
+        description = json.loads(source)
+        numbers = self._tokenizer.get_vocab(with_added_tokens=True)
+        if numbers and max(numbers.values()) >= vocab_size:
+            raise ValueError(
+                f"Tokens of tokenizer.json must be in range({vocab_size}) as the model's, "
+                f"not up to {max(numbers.values())}"
+            )
+        self._byte_level = "ByteLevel" in json.dumps(
+            [description.get("pre_tokenizer"), description.get("decoder")]
+        )
+        if self._byte_level:
+            self._byte_ids = {byte: numbers.get(text) for text, byte in ALPHABET.items()}
+        else:
+            self._byte_ids = {byte: numbers.get(f"<0x{byte:02X}>") for byte in range(256)}
+            absent = [byte for byte, number in self._byte_ids.items() if number is None]
+            if absent:
+                raise ValueError(
+                    f"tokenizer.json must have a token for every byte, not leave out "
+                    f"{len(absent)} of 256"
+                )
+            # Without it, what has no token would become one that says "unknown", and be lost.
+            if description["model"].get("type") in ("BPE", "Unigram"):
+                description["model"]["byte_fallback"] = True
+                self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(description))
+        # A mark written out in a prompt is text, not a mark.
+        self._tokenizer.encode_special_tokens = True
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._vocab_size = vocab_size
+        self._bos_id = bos_id
+        self._stop_ids = frozenset((bos_id, *eos_ids))
+        specials = self._tokenizer.get_added_tokens_decoder()
+        self._mark_texts = {token.content: n for n, token in specials.items() if token.special}
+        self._marks = self._stop_ids | {n for n, token in specials.items() if token.special}
+        unknown = description["model"].get("unk_token")
+        if unknown in numbers:
+            self._marks |= {numbers[unknown]}  # what it stands for would be lost
+        self._pieces: dict[int, bytes] = {
+            number: self._text(token) for token, number in numbers.items() if number not in specials
+        }
+        for number, token in specials.items():
+            self._pieces[number] = token.content.encode()
+        self._numbers = {
+            text: number
+            for number, text in sorted(self._pieces.items(), reverse=True)
+            if number not in self._marks
+        }
+        for number in self._marks:
+            self._pieces[number] = b""
+        self._prefix, self._suffix = self._added(added, numbers)
+        first = self._plain_ids("a")
+        self._strips_space = b"".join(self._pieces.get(n, b"") for n in first) == b" a"
+
+    def _added(
+        self, added: tuple[str | None, str | None] | None, numbers: Mapping[str, int]
+    ) -> tuple[list[int], list[int]]:
+        """Return the marks before and behind every prompt."""
+        if added is not None:
+            for text in added:
+                if text is not None and text not in numbers:
+                    raise ValueError(f"tokenizer.json must have the mark {text!r} to be added")
+            before, behind = ([] if text is None else [numbers[text]] for text in added)
+            return before, behind
+        whole = self._tokenizer.encode("a", add_special_tokens=True)
+        ids, masks = whole.ids, whole.special_tokens_mask
+        plain = [at for at, mask in enumerate(masks) if not mask] or [len(ids)]
+        return ids[: plain[0]], ids[plain[-1] + 1 :]
+
+    def _text(self, token: str) -> bytes:
+        if self._byte_level:
+            return bytes(ALPHABET[character] for character in token if character in ALPHABET)
+        if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+            return bytes([int(token[3:5], 16)])
+        return token.replace("\u2581", " ").encode()
+
+    @property
+    def vocab_size(self) -> int:
+        return self._vocab_size
+
+    @property
+    def bos_id(self) -> int:
+        return self._bos_id
+
+    @property
+    def prefix(self) -> list[int]:
+        return list(self._prefix)
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        return self._stop_ids
+
+    def encode(self, text: str, bos: bool = True) -> list[int]:
+        tokens: list[int] = []
+        for part in _valid_runs(to_utf8(text)):
+            tokens += self._plain_ids(part) if isinstance(part, str) else [self._byte_id(part)]
+        return [*self._prefix, *tokens, *self._suffix] if bos else tokens
+
+    @property
+    def mark_texts(self) -> Mapping[str, int]:
+        return self._mark_texts
+
+    def encode_marked(self, text: str) -> list[int]:
+        self._tokenizer.encode_special_tokens = False
+        try:
+            tokens = self._tokenizer.encode(text, add_special_tokens=False).ids
+        finally:
+            self._tokenizer.encode_special_tokens = True
+        lacking = {byte for byte, number in self._byte_ids.items() if number is None}
+        for byte in sorted(lacking.intersection(to_utf8(text))):
+            self._byte_id(byte)  # would be left out
+        return tokens
+
+    def _byte_id(self, byte: int) -> int:
+        number = self._byte_ids[byte]
+        if number is None:
+            raise TextError(
+                f"Text must have bytes that the tokenizer has tokens for, not 0x{byte:02X}"
+            )
+        return number
+
+    def _plain_ids(self, text: str) -> list[int]:
+        """Return the tokens of a text, none of them a mark."""
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        if self._marks.isdisjoint(found.ids) and "<0x" not in text:
+            tokens = found.ids
+        else:
+            # A vocabulary may hold a mark, or the name of a byte, as if it were a word.
+            tokens = []
+            for number, (start, end) in zip(found.ids, found.offsets, strict=True):
+                part = text[start:end]
+                named = "<0x" in part and number in self._byte_ids.values()
+                tokens += self._spelled(part) if number in self._marks or named else [number]
+        lacking = {byte for byte, number in self._byte_ids.items() if number is None}
+        needed = lacking.intersection(text.encode()) if lacking else ()
+        if needed:
+            written = b"".join(self._pieces.get(number, b"") for number in tokens)
+            if text.encode() not in written:
+                self._byte_id(min(needed))  # would be left out
+        return tokens
+
+    def _spelled(self, text: str) -> list[int]:
+        """Return the tokens of the single characters of a text."""
+        tokens: list[int] = []
+        for character in text:
+            data = character.encode()
+            number = self._numbers.get(data)
+            tokens += map(self._byte_id, data) if number is None else [number]
+        return tokens
+
+    def piece(self, previous: int, token: int) -> bytes:
+        text = self._pieces.get(token, b"")
+        before = self._prefix[-1] if self._prefix else START
+        strips = self._strips_space and previous == before
+        return text[1:] if strips and text.startswith(b" ") else text
+
+
+def _valid_runs(data: bytes) -> Iterable[str | int]:
+    """Runs of UTF-8 as text, and bytes that are none as numbers."""
+    run: list[str] = []
+    for character in data.decode("utf-8", "surrogateescape"):
+        if "\udc80" <= character <= "\udcff":
+            if run:
+                yield "".join(run)
+                run.clear()
+            yield ord(character) - 0xDC00
+        else:
+            run.append(character)
+    if run:
+        yield "".join(run)
