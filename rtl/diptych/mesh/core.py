@@ -206,12 +206,13 @@ class Core(wiring.Component):
 
     def _fetch(self, m: Module, s: CoreSignals) -> None:
         """Fetch instructions one ahead, or the first of a ready task."""
+        # What runs is not loaded meanwhile: synthesis need not care for a read beside a write.
+        attributes: Any = {"no_rw_check": 1}
         m.submodules.program = program = memory.Memory(
             shape=unsigned(32 * INSTRUCTION_WORDS),
             depth=self.program_depth,
             init=[],
-            # What runs is not loaded meanwhile.
-            attrs={"no_rw_check": True},
+            attrs=attributes,
         )
         program_write = program.write_port(granularity=32)
         fetch = program.read_port()
