@@ -140,7 +140,7 @@ def test_no_terminal_loses_output(columns, term):
     env = {"COLUMNS": columns, "LINES": columns, "TERM": term}
     status, out, _ = ended(*COLLECTIVE, env=env)
     assert status == 0
-    assert re.search(r"15 cycles; bound 4, .*equal to NumPy\n.*computing 6", out)
+    assert re.search(r"19 cycles; bound 4, .*equal to NumPy\n.*computing 6", out)
 
 
 @pytest.mark.parametrize(
