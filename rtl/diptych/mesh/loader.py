@@ -137,6 +137,8 @@ class Loader(wiring.Component):
         kind = Signal(Load)
         step = Signal(12)
         left = Signal(16)
+        # None is left; one is.
+        none, last = Signal(), Signal()
         mine = Signal()
         address = Signal(32)
         part = Signal(3)
@@ -145,7 +147,11 @@ class Loader(wiring.Component):
             with m.State("kind"):
                 m.d.comb += self.i.ready.eq(1)
                 with m.If(self.i.valid):
-                    m.d.sync += Cat(kind.as_value(), step, left).eq(word)
+                    m.d.sync += [
+                        Cat(kind.as_value(), step, left).eq(word),
+                        none.eq(word[16:] == 0),
+                        last.eq(word[16:] == 1),
+                    ]
                     m.next = "columns"
             with m.State("columns"):
                 m.d.comb += self.i.ready.eq(1)
@@ -153,19 +159,19 @@ class Loader(wiring.Component):
                     m.d.sync += mine.eq((word[:16] <= self.column) & (self.column <= word[16:]))
                     m.next = "address"
             with m.State("address"):
-                activates = mine & (kind == Load.ACTIVATE) & (left == 0)
+                activates = mine & (kind == Load.ACTIVATE) & none
                 m.d.comb += self.i.ready.eq(~activates | ~self.unsettled)
                 with m.If(self.i.valid & self.i.ready):
                     m.d.sync += [address.eq(word), part.eq(0)]
                     m.d.comb += [self.activation.valid.eq(activates), self.activation.task.eq(word)]
                     m.next = "payload"
-                    with m.If(left == 0):
+                    with m.If(none):
                         m.next = "kind"
             with m.State("payload"):
-                self._payload(m, kind, step, left, mine, address, part)
+                self._payload(m, kind, step, last, mine, address, part)
                 with m.If(self.i.valid & self.i.ready):
-                    m.d.sync += left.eq(left - 1)
-                    with m.If(left == 1):
+                    m.d.sync += [left.eq(left - 1), last.eq(left == 2)]
+                    with m.If(last):
                         m.next = "kind"
         return m
 
@@ -174,7 +180,7 @@ class Loader(wiring.Component):
         m: Module,
         kind: Any,
         step: Signal,
-        left: Signal,
+        last: Signal,
         mine: Signal,
         address: Signal,
         part: Signal,
@@ -244,6 +250,6 @@ class Loader(wiring.Component):
                     self.i.ready.eq(
                         ~mine | (~self.unsettled & (part[0] | self.register_write.ready))
                     ),
-                    self.activation.valid.eq(valid & self.i.ready & (left == 1)),
+                    self.activation.valid.eq(valid & self.i.ready & last),
                 ]
                 m.d.sync += part.eq(part | (valid & self.i.ready))

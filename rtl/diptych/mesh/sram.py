@@ -135,8 +135,13 @@ class Sram(wiring.Component):
             with m.If(port.valid & ~busy):
                 m.d.comb += [address.eq(port.address), word.eq(port.data), mask.eq(port.mask)]
             busy = now
+        # It enters its bank a cycle later: who writes is known late.
+        to = Signal(WORD_ADDRESS_BITS, name="written_to", reset_less=True)
+        data = Signal(WORD_BITS, name="written_data", reset_less=True)
         written = Signal(8)
         m.d.sync += [
+            to.eq(address),
+            data.eq(word),
             written.eq(Mux(busy, mask, 0)),
             self.count_sram_write.eq(self.count_sram_write + sum(written[1:], written[0])),
         ]
@@ -180,21 +185,22 @@ class Sram(wiring.Component):
         ]
 
         rows = self.size // (WORD_BITS // 8) // BANKS
+        attributes: Any = {"no_rw_check": 1}
         outputs = []
         for bank in range(BANKS):
             m.submodules[f"bank_{bank}"] = storage = memory.Memory(
-                shape=unsigned(WORD_BITS), depth=rows, init=[]
+                shape=unsigned(WORD_BITS), depth=rows, init=[], attrs=attributes
             )
             write = storage.write_port(granularity=8)
             read = storage.read_port()
             m.d.comb += [
-                write.addr.eq(address[2:]),
-                write.data.eq(word),
-                write.en.eq(Mux(busy & (address[:2] == bank), mask, 0)),
+                write.addr.eq(to[2:]),
+                write.data.eq(data),
+                write.en.eq(Mux(to[:2] == bank, written, 0)),
                 read.addr.eq(bank_addresses[bank]),
                 read.en.eq(bank_reads[bank]),
             ]
-            outputs.append(read.data)
+            outputs.append(self._with_written(m, bank, read, write))
 
         # A bank's output lasts until its next read; each port keeps its own word beyond that.
         for name, granted in zip(self.READERS, grants, strict=True):
@@ -214,3 +220,30 @@ class Sram(wiring.Component):
             with m.Else():
                 m.d.comb += port.data.eq(kept)
         return m
+
+    def _with_written(self, m: Module, bank: int, read: Any, write: Any) -> Signal:
+        """Return a bank's output with the bytes that were written while it was read."""
+        came = Signal(8, name=f"came_{bank}")
+        came_to = Signal.like(write.addr, name=f"came_to_{bank}", reset_less=True)
+        came_data = Signal(WORD_BITS, name=f"came_data_{bank}", reset_less=True)
+        from_ = Signal.like(read.addr, name=f"read_from_{bank}", reset_less=True)
+        # They stay with the output until the next read.
+        with m.If(read.en):
+            m.d.sync += [
+                came.eq(write.en),
+                came_to.eq(write.addr),
+                came_data.eq(write.data),
+                from_.eq(read.addr),
+            ]
+        output = Signal(WORD_BITS, name=f"output_{bank}")
+        same = Signal(name=f"same_{bank}")
+        m.d.comb += same.eq(came_to == from_)
+        for byte in range(8):
+            m.d.comb += output.word_select(byte, 8).eq(
+                Mux(
+                    same & came[byte],
+                    came_data.word_select(byte, 8),
+                    read.data.word_select(byte, 8),
+                )
+            )
+        return output

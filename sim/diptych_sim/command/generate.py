@@ -50,6 +50,7 @@ from diptych_sim.report.whole_file import write_whole
 from diptych_sim.run.folder import FILES, RESULT, read_run
 from diptych_sim.run.generate import Generation
 from diptych_sim.run.generate import generate as run_machine
+from diptych_sim.silicon.baseline import slowest
 
 __all__ = ["generate"]
 
@@ -216,7 +217,7 @@ def generate(
         **accounts,
         "back_doors": [BACK_DOOR] if stage == "decode" else [],
         "wall_seconds": done.run.seconds,
-        "config": config | {"seed": done.run.seed},
+        "config": config | _routed(stage) | {"seed": done.run.seed},
     }
     print_accounts(result, terminal)
     if stage == "prefill":
@@ -231,6 +232,13 @@ def generate(
     if done.difference is not None:
         click.echo(f"error: {done.difference}", err=True)
         sys.exit(1)
+
+
+def _routed(stage: str) -> dict[str, Any]:
+    """Return the slowest block of the panels that run, and its clock on an FPGA."""
+    rooms = {"prefill": ["systolic"], "decode": ["mesh"]}.get(stage, ["systolic", "link", "mesh"])
+    block, clock = slowest(rooms)
+    return {"routed_block": block, "routed_mhz": clock}
 
 
 def _machine_fields(machine: MachineConfig) -> dict[str, Any]:

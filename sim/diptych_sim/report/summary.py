@@ -60,6 +60,7 @@ def time_text(seconds: float | None) -> str:
 def key_figures(result: Mapping[str, Any]) -> list[Figure]:
     """Return the figures of the whole run."""
     clock = result["config"]["clock_mhz"]
+    routed, block = (result["config"].get(f"routed_{key}") for key in ("mhz", "block"))
     figures = [
         Figure("cycles", "whole run, cycles", result["cycles"], text_of_number(result["cycles"])),
     ]
@@ -72,11 +73,20 @@ def key_figures(result: Mapping[str, Any]) -> list[Figure]:
                 ),
                 Figure(
                     f"{short.lower()}_seconds",
-                    f"{short} at {clock:,g} MHz",
+                    f"{short} at {clock:,g} MHz, assumed",
                     seconds,
                     time_text(seconds),
                 ),
             ]
+        if cycles and routed:
+            figures.append(
+                Figure(
+                    f"{short.lower()}_routed_seconds",
+                    f"{short} at {routed:,g} MHz ({block}, routed on an ECP5-85)",
+                    cycles / (1e6 * routed),
+                    time_text(cycles / (1e6 * routed)),
+                )
+            )
     return figures
 
 

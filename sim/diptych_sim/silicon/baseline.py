@@ -10,7 +10,16 @@ from typing import Any
 
 from .blocks import BLOCKS
 
-__all__ = ["BASELINE", "TOLERANCE", "load_baseline", "load_levels", "merged", "table", "worse"]
+__all__ = [
+    "BASELINE",
+    "TOLERANCE",
+    "load_baseline",
+    "load_levels",
+    "merged",
+    "slowest",
+    "table",
+    "worse",
+]
 
 BASELINE = Path(__file__).with_name("baseline.json")
 """The file, a folder of this package."""
@@ -27,6 +36,20 @@ def load_baseline() -> dict[str, dict[str, Any]]:
     path), and, if it was measured, ``xc7`` (counts).
     """
     return json.loads(BASELINE.read_text("utf-8"))["blocks"]
+
+
+def slowest(rooms: Iterable[str]) -> tuple[str, float]:
+    """Return the block with the lowest routed clock of those in some folders of rtl/diptych, in MHz.
+
+    Blocks that were not measured do not count.
+    """
+    wanted = set(rooms)
+    clocks = {
+        name: block["clock_mhz"]
+        for name, block in load_baseline().items()
+        if BLOCKS[name].room in wanted and block.get("clock_mhz")
+    }
+    return min(clocks.items(), key=lambda item: item[1])
 
 
 def load_levels() -> dict[str, int]:
