@@ -142,7 +142,8 @@ def _find_result(
         c.eq(imm.as_unsigned() ^ less.replicate(34)),
         bits.eq(a ^ b ^ c),
         carries.eq(Cat(minus, (a & b) | (a & c) | (b & c))),
-        total.eq(bits + carries + less),
+        # Two bits below carry the one that ``less`` adds.
+        total.eq((Cat(less, bits) + Cat(less, carries))[1:]),
         wide_sum.eq(s.b + imm.as_unsigned()),
     ]
     # The borrow of the difference, with what the sum is wrapped by added.
