@@ -39,6 +39,7 @@ TESTED_WITH = {
     **{name: ["mesh/test_router.py"] for name in ROUTER},
     "core": [TILE.format("core")],
     "decode_panel": ["run/test_decode.py"],
+    "element": [TILE.format("receiver"), TILE.format("vector_pipe")],
     "host_port": ["run/test_decode.py"],
     "operand_sequencer": [TILE.format("operand_sequencer")],
     "receiver": [TILE.format("receiver")],

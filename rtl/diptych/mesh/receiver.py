@@ -12,6 +12,7 @@ from diptych.arith.requantize import Requantizer
 from diptych.arith.scale import ScaleWord
 from diptych.arith.square import Square
 
+from .element import write_element
 from .isa import Type
 from .operation import ADDRESS_BITS, VectorOperation
 from .sram import ReadPort, WritePort
@@ -381,27 +382,8 @@ class Receiver(wiring.Component):
     def _write_back(self, m: Module, s: _Signals) -> None:
         """Write the element to the SRAM."""
         write = s.tags[4]
-        place = write.address[:3]
-        m.d.comb += [
-            self.write.valid.eq(write.valid & ~s.stays & write.stored),
-            self.write.address.eq(write.address[3:]),
-        ]
-        with m.Switch(write.type):
-            with m.Case(Type.INT8):
-                m.d.comb += [
-                    self.write.data.eq(Cat(s.final[:8] for _ in range(8))),
-                    self.write.mask.eq(1 << place),
-                ]
-            with m.Case(Type.INT16):
-                m.d.comb += [
-                    self.write.data.eq(Cat(s.final[:16] for _ in range(4))),
-                    self.write.mask.eq(3 << (place & 6)),
-                ]
-            with m.Default():
-                m.d.comb += [
-                    self.write.data.eq(Cat(s.final, s.final)),
-                    self.write.mask.eq(Mux(place[2], 0xF0, 0x0F)),
-                ]
+        m.d.comb += self.write.valid.eq(write.valid & ~s.stays & write.stored)
+        write_element(m, self.write, s.final, write.type, write.address)
 
     def _measure(self, m: Module, s: _Signals) -> None:
         """Statistics of the elements of an instruction."""

@@ -4,7 +4,7 @@
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from diptych.arith.dot import Dot8
@@ -15,10 +15,11 @@ from diptych.arith.scale import ScaleWord
 from diptych.arith.silu import SiluGate
 from diptych.stream_buffer import StreamBuffer
 
+from .element import Result, write_element
 from .fabric import Wavelet
 from .isa import Op, Type
 from .operand_sequencer import HELD_WORDS, OperandSequencer, Step
-from .operation import ADDRESS_BITS, VectorOperation
+from .operation import VectorOperation
 from .sram import ReadPort, WritePort
 from .word_queue import WordQueue
 
@@ -33,40 +34,6 @@ STAGES = {
     Op.MOVE: 3,
 }
 """Cycles from the read of an element's operands to its result, which leaves a cycle later."""
-
-
-class Result(data.StructLayout):
-    """A result that leaves the pipe.
-
-    Members
-    -------
-    value : 32 bits, signed
-        The result.
-    d, type : 16 bits, :class:`.Type`
-        Address and type in memory.
-    color, color_bit, control : 5 bits, a bit per color, 1 bit
-        Color, its bit, control bit.
-    writes, sends : 1 bit
-        It goes to memory; to the color.
-    begins, ends : 1 bit
-        It is the first one of its instruction; the last.
-    statistic, signed_maximum, adds : 1 bit
-        The instruction has a statistic; which is the maximum, or the sum.
-    """
-
-    def __init__(self, colors: int) -> None:
-        flags = ("writes", "sends", "begins", "ends", "statistic", "signed_maximum", "adds")
-        super().__init__(
-            {
-                "value": signed(32),
-                "d": ADDRESS_BITS,
-                "type": Type,
-                "color": 5,
-                "color_bit": colors,
-                "control": 1,
-                **dict.fromkeys(flags, 1),
-            }
-        )
 
 
 class _Signals:
@@ -499,25 +466,8 @@ class VectorPipe(wiring.Component):
             self.sends_as.eq(result.color_bit),
             self.write_waits.eq(writes & ~sends),
             self.write.valid.eq(writes & (~sends | self.o.ready)),
-            self.write.address.eq(result.d[3:]),
         ]
-        place, value = result.d[:3], result.value
-        with m.Switch(result.type):
-            with m.Case(Type.INT8):
-                m.d.comb += [
-                    self.write.data.eq(value[:8].replicate(8)),
-                    self.write.mask.eq(1 << place),
-                ]
-            with m.Case(Type.INT16):
-                m.d.comb += [
-                    self.write.data.eq(value[:16].replicate(4)),
-                    self.write.mask.eq(3 << (place & 6)),
-                ]
-            with m.Default():
-                m.d.comb += [
-                    self.write.data.eq(value.replicate(2)),
-                    self.write.mask.eq(Mux(place[2], 0xF0, 0x0F)),
-                ]
+        write_element(m, self.write, result.value, result.type, result.d)
 
     def _measure(self, m: Module, s: _Signals) -> None:
         """Update the statistic of the instruction with the result that leaves."""
