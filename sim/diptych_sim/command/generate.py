@@ -237,7 +237,7 @@ def generate(
 def _routed(stage: str) -> dict[str, Any]:
     """Return the slowest block of the panels that run, and its clock on an FPGA."""
     rooms = {"prefill": ["systolic"], "decode": ["mesh"]}.get(stage, ["systolic", "link", "mesh"])
-    block, clock = slowest(rooms)
+    block, clock = slowest(rooms) or (None, None)
     return {"routed_block": block, "routed_mhz": clock}
 
 

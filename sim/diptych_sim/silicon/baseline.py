@@ -38,10 +38,10 @@ def load_baseline() -> dict[str, dict[str, Any]]:
     return json.loads(BASELINE.read_text("utf-8"))["blocks"]
 
 
-def slowest(rooms: Iterable[str]) -> tuple[str, float]:
+def slowest(rooms: Iterable[str]) -> tuple[str, float] | None:
     """Return the block with the lowest routed clock of those in some folders of rtl/diptych, in MHz.
 
-    Blocks that were not measured do not count.
+    Blocks that were not measured do not count; None if none was.
     """
     wanted = set(rooms)
     clocks = {
@@ -49,7 +49,7 @@ def slowest(rooms: Iterable[str]) -> tuple[str, float]:
         for name, block in load_baseline().items()
         if BLOCKS[name].room in wanted and block.get("clock_mhz")
     }
-    return min(clocks.items(), key=lambda item: item[1])
+    return min(clocks.items(), key=lambda item: item[1], default=None)
 
 
 def load_levels() -> dict[str, int]:
