@@ -11,8 +11,16 @@ from click.testing import CliRunner
 from diptych_sim.cli import cli
 from diptych_sim.command.options import Refused
 from diptych_sim.engine.errors import ToolError
+from diptych_sim.report.summary import key_figures
 from diptych_sim.silicon import baseline, tools
-from diptych_sim.silicon.baseline import load_baseline, load_levels, merged, table, worse
+from diptych_sim.silicon.baseline import (
+    load_baseline,
+    load_levels,
+    merged,
+    slowest,
+    table,
+    worse,
+)
 from diptych_sim.silicon.blocks import BLOCKS
 from diptych_sim.silicon.depth import depth
 from diptych_sim.silicon.measure import measure
@@ -168,3 +176,30 @@ def _marked(name, luts):
 def test_no_block_is_worse(name):
     result = measure(BLOCKS[name], "ecp5", 1, _quiet)
     assert worse(result, load_baseline()[name]) == [], result["critical_path"]
+
+
+def test_the_slowest_block_of_rooms():
+    known = load_baseline()
+    mesh = {name: known[name]["clock_mhz"] for name in known if BLOCKS[name].room == "mesh"}
+    assert slowest(["mesh"]) == min(mesh.items(), key=lambda item: item[1])
+    both = slowest(["mesh", "systolic"])
+    assert both is not None
+    assert both[1] <= min(mesh.values())
+    assert slowest(["nowhere"]) is None
+
+
+def test_results_have_times_at_the_routed_clock():
+    result = {
+        "config": {"clock_mhz": 1000.0, "routed_mhz": 50.0, "routed_block": "tile"},
+        "cycles": 10_000,
+        "ttft_cycles": None,
+        "ttft_seconds": None,
+        "tpot_cycles": 2500.0,
+        "tpot_seconds": 2.5e-6,
+    }
+    figures = {figure.key: figure for figure in key_figures(result)}
+    assert figures["tpot_routed_seconds"].value == 5e-5
+    assert "tile" in figures["tpot_routed_seconds"].name
+    assert "ttft_routed_seconds" not in figures
+    del result["config"]["routed_mhz"]
+    assert "tpot_routed_seconds" not in {figure.key for figure in key_figures(result)}
