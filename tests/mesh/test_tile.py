@@ -5,7 +5,8 @@ Mutations that were tried by hand, each seen to fail: TRANSMIT that reads the wo
 sent, or sends at once with SEND; a fence that does not wait for it; received words that do not wait
 while another one writes; a data task that takes control wavelets. Of causes: draining and issuing,
 or backpressure and waiting for wavelets, exchanged; a fence's wait as backpressure; a bank conflict
-as computing; products doubled.
+as computing; products doubled. Of the stages: results that are not forwarded to the next
+instruction; fences that do not hold an instruction in the pipe, for results and for the receiver.
 """
 
 import pytest
@@ -34,6 +35,7 @@ TESTS = {
     "vector_pipe": [
         "vector_operations_equal_the_golden_model",
         "a_joined_wavelet_leaves_seven_cycles_after_it_came",
+        "fences_hold_back_operands",
     ],
 }
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import cocotb
@@ -254,4 +255,62 @@ async def a_joined_wavelet_leaves_seven_cycles_after_it_came(dut: Any) -> None:
     got = bench.east.wavelets[OUT]
     assert [w["cycle"] - sent for w in got[:count]] == list(range(7, 7 + count))
     assert [w["control"] for w in got] == [0] * (count - 1) + [1, 1, 0]
+    await check_causes(bench)
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
+@cocotb.parametrize(idle=[0.0, 0.5])
+async def fences_hold_back_operands(dut: Any, idle: float) -> None:
+    """MOVE of what an instruction before it has just written, of the pipe and of the receiver."""
+    bench = await start_bench(dut, idle=idle)
+    rng = bench.rng
+    copied, received = D + 0x100, D + 0x200
+    for turn in range(16):
+        counts = [rng.randint(1, 4) for _ in range(2)]
+        first, second = ([rng.getrandbits(31) for _ in range(n)] for n in counts)
+        bench.store(A, first, 4)
+        bench.registers({2: numbers.UNITY})
+        # Rounded words are written first: results wait for them in the pipe's buffer.
+        rounded = [rng.randint(0, 1000) for _ in range(24 * (turn % 2))]
+        program = Assembler()
+        words: dict[str, Any] = {"a_type": Type.INT32, "d_type": Type.INT32}
+        program.vector(
+            Op.RECEIVE,
+            color=IN,
+            count=len(rounded),
+            d_base=D + 0x380,
+            stride=4,
+            d_type=Type.INT32,
+            bits=32,
+            b_reg=2,
+            dynamic=2,
+        )
+        program.vector(
+            Op.RECEIVE,
+            color=IN,
+            count=counts[1],
+            d_base=received,
+            stride=4,
+            d_type=Type.INT32,
+        )
+        places = [A, *(D + 0x20 * n for n in range(7 * (turn % 2))), copied]
+        for source, target in pairwise(places):
+            program.vector(
+                Op.MOVE, a_base=source, d_base=target, count=counts[0], fence_pipe=1, **words
+            )
+        program.vector(
+            Op.MOVE,
+            a_base=received,
+            d_base=received + 0x100,
+            count=counts[1],
+            fence_receive=1,
+            **words,
+        )
+        send_memory(program, copied, counts[0], "copied")
+        send_memory(program, received + 0x100, counts[1], "received")
+        program.scalar(Function.END)
+        bench.run(program)
+        bench.send(IN, [*rounded, *second])
+        assert await bench.receive(counts[0]) == first, f"turn {turn}"
+        assert await bench.receive(counts[1]) == second, f"turn {turn}"
     await check_causes(bench)
