@@ -25,6 +25,7 @@ TESTS = {
     "receiver": [
         "received_words_equal_the_golden_model",
         "receiving_takes_no_cycle_of_computing",
+        "elements_are_added_to_what_was_just_received",
     ],
     "tasks": ["tasks_start_block_and_take", "a_control_wavelet_starts_a_control_task"],
     "transmitter": [
@@ -36,6 +37,8 @@ TESTS = {
         "vector_operations_equal_the_golden_model",
         "a_joined_wavelet_leaves_seven_cycles_after_it_came",
         "fences_hold_back_operands",
+        "a_fence_waits_for_nothing_behind_it",
+        "take_goes_before_a_joined_wavelet",
     ],
 }
 

@@ -17,6 +17,7 @@ ROUTER = ("color_arbiter", "combiner", "input_port", "route_table")
 """Parts of the router."""
 TESTED_WITH = {
     # arith
+    "carry_save": [TILE.format("core"), TILE.format("operand_sequencer"), "mesh/test_router.py"],
     "dot": [ARITH.format(f"dot8_of_{lanes}") for lanes in (1, 5, 8)],
     "exponential": [ARITH.format("exponential")],
     "functions": [ARITH.format("scale_function")],
@@ -41,6 +42,7 @@ TESTED_WITH = {
     "decode_panel": ["run/test_decode.py"],
     "element": [TILE.format("receiver"), TILE.format("vector_pipe")],
     "host_port": ["run/test_decode.py"],
+    "one_hot": ["mesh/test_router.py"],
     "operand_sequencer": [TILE.format("operand_sequencer")],
     "receiver": [TILE.format("receiver")],
     "register_file": [TILE.format("core")],

@@ -8,6 +8,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from diptych.arith.carry_save import carry_save
+
 from .fabric import DATA_BITS, Port
 
 __all__ = ["Combiner"]
@@ -99,10 +101,7 @@ class Combiner(wiring.Component):
         """Sum the operands: three become two without a carry, until two are left for an adder."""
         while len(terms) > 2:
             a, b, c, *rest = terms
-            bits = Signal(DATA_BITS, name=f"bits_{len(terms)}")
-            carries = Signal(DATA_BITS, name=f"carries_{len(terms)}")
-            m.d.comb += [bits.eq(a ^ b ^ c), carries.eq(((a & b) | (a & c) | (b & c)) << 1)]
-            terms = [*rest, bits, carries]
+            terms = [*rest, *carry_save(m, a, b, c, name=f"sum_of_{len(terms)}")]
         return terms[0] + terms[1]
 
     def _compare(

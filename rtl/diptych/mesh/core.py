@@ -54,8 +54,9 @@ class Core(wiring.Component):
     An instruction is fetched in one cycle, reads its registers in the next, and executes in the
     third. A scalar instruction takes a cycle, MULTIPLY and COMBINE 2, STORE and TAKE 3, LOAD and
     scale functions 4 (5 with an immediate); its successor follows at once, or a cycle later after a
-    branch that is taken. A vector instruction takes a cycle to issue when its engine has room. One for the vector pipe
-    waits there for its fences, unless it reads a register that an engine writes.
+    branch that is taken. A vector instruction takes a cycle to issue when its engine has room. One
+    for the vector pipe waits there for its fences, unless it reads a register that an engine
+    writes.
 
     Parameters
     ----------
@@ -168,23 +169,15 @@ class Core(wiring.Component):
     def _load(self, m: Module, s: CoreSignals) -> None:
         """Pass words of load packets to the loader; those that it does not accept are kept."""
         m.submodules.load_words = words = WordQueue(depth=4)
-        coming = [Signal(name=f"coming_{n}") for n in range(2)]
-        left = Signal(3)
-        m.d.sync += [
-            coming[0].eq(s.buffers.pop[LOADER].any()),
-            coming[1].eq(coming[0]),
-            words.comes.eq(coming[1]),
-        ]
+        pops = s.waiting[LOAD_COLOR] & words.room
         m.d.comb += [
+            words.popped.eq(pops),
+            s.buffers.pop[LOADER].eq(Mux(pops, 1 << LOAD_COLOR, 0)),
             words.word.eq(s.heads[LOADER]),
             s.loader.i.valid.eq(words.valid),
             s.loader.i.payload.eq(words.oldest),
             words.take.eq(words.valid & s.loader.i.ready),
-            # Kept and coming; the one that is accepted would make the path longer.
-            left.eq(words.count + words.comes + coming[0] + coming[1]),
         ]
-        with m.If(s.waiting[LOAD_COLOR] & (left < words.depth)):
-            m.d.comb += s.buffers.pop[LOADER].eq(1 << LOAD_COLOR)
 
         # The loader is the last to write: what it waits for is known late.
         m.submodules.load_writes = writes = StreamBuffer(LoadedWord())

@@ -5,31 +5,14 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from amaranth.hdl import Assert, Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .fabric import BUFFER_DEPTH, DATA_BITS, LinkSignature
+from .one_hot import encode
 
-__all__ = ["InputPort", "encode", "select"]
-
-
-def select(one_hot: Value, values: list[Value]) -> Value:
-    """Return the OR of those values whose bit of ``one_hot`` is set."""
-    masked: list[Any] = [Mux(bit, value, 0) for bit, value in zip(one_hot, values, strict=True)]
-    while len(masked) > 1:
-        rest = masked[len(masked) & ~1 :]
-        masked = [a | b for a, b in zip(masked[::2], masked[1::2], strict=False)] + rest
-    return masked[0]
-
-
-def encode(one_hot: Value) -> Value:
-    """Return the number of the one bit that is set; 0 if none is."""
-    count = len(one_hot)
-    return Cat(
-        Cat(one_hot[n] for n in range(count) if n >> bit & 1).any()
-        for bit in range(max(1, (count - 1).bit_length()))
-    )
+__all__ = ["InputPort"]
 
 
 class InputPort(wiring.Component):

@@ -197,9 +197,6 @@ class Receiver(wiring.Component):
                 self.color_bit.eq(1 << s.coming.tail.color),
                 s.active.eq(1),
                 s.queued.eq(0),
-                s.left.eq(s.coming.count),
-                s.address.eq(s.coming.d),
-                s.index.eq(0),
             ]
         with m.Elif(self.i.valid & self.i.ready):
             m.d.sync += [after.eq(self.i.payload), s.queued.eq(1)]
@@ -336,11 +333,13 @@ class Receiver(wiring.Component):
             taken.shift.eq(s.now.inner),
             taken.offset.eq(s.now.offset - s.index),
         ]
-        # The wavelet comes three cycles after the pop, and waits while the element does.
-        came = [Signal(name=f"came_{n}") for n in range(2)]
+        # The wavelet waits while the element does.
         value = values.oldest.as_signed()
-        m.d.sync += [came[0].eq(s.takes), came[1].eq(came[0]), values.comes.eq(came[1])]
-        m.d.comb += [values.word.eq(self.value), values.take.eq(s.tags[0].valid & ~s.stays)]
+        m.d.comb += [
+            values.popped.eq(s.takes),
+            values.word.eq(self.value),
+            values.take.eq(s.tags[0].valid & ~s.stays),
+        ]
         stages = (taken, *coming, *s.tags)
         with m.If(~s.stays):
             m.d.sync += [

@@ -22,7 +22,8 @@ from .fabric import (
     Wavelet,
     buffer_depth,
 )
-from .input_port import InputPort, encode, select
+from .input_port import InputPort
+from .one_hot import encode, select
 from .route_table import RouteTable, RouteWrite
 
 __all__ = ["ROUTER_COUNTERS", "Router"]

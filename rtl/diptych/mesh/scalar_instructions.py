@@ -4,13 +4,14 @@
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 
+from diptych.arith.carry_save import carry_save
 from diptych.arith.functions import Function as ScaleFunctions
 from diptych.arith.functions import ScaleFunction
 from diptych.arith.scale import ScaleWord, combined
 
 from .core_signals import CoreSignals
-from .input_port import select
 from .isa import Function, Op
+from .one_hot import select
 
 __all__ = ["execute_scalar"]
 
@@ -130,20 +131,17 @@ def _find_result(
     """Select the result of the function."""
     a_scale, b_scale = (data.View(ScaleWord, value[:22]) for value in (s.a, s.b))
     word = combined(m, product, a_scale.shift, b_scale.shift)
-    # a + imm + b, a + imm - b, or a - (b + imm): two words without a carry, then one addition.
+    # a + imm + b, a + imm - b, or a - (b + imm), by one addition.
     minus, less = now[Function.SUBTRACT] | now[Function.LESS_THAN], now[Function.LESS_THAN]
-    terms = [Signal(34, name=f"term_{name}") for name in ("a", "b", "imm")]
-    a, b, c = terms
-    bits, carries, total = (Signal(34, name=name) for name in ("bits", "carries", "total"))
-    wide_sum = Signal(33)
+    a, b, c = (Signal(34, name=f"term_{name}") for name in ("a", "b", "imm"))
+    total, wide_sum = Signal(34), Signal(33)
+    places, carries = carry_save(m, a, b, c, name="total")
     m.d.comb += [
         a.eq(s.a),
         b.eq(s.b ^ minus.replicate(34)),
         c.eq(imm.as_unsigned() ^ less.replicate(34)),
-        bits.eq(a ^ b ^ c),
-        carries.eq(Cat(minus, (a & b) | (a & c) | (b & c))),
-        # Two bits below carry the one that ``less`` adds.
-        total.eq((Cat(less, bits) + Cat(less, carries))[1:]),
+        # A negated term needs a 1: in the place that has no carry, and as a carry from below.
+        total.eq((Cat(less, places) + Cat(less, carries | minus))[1:]),
         wide_sum.eq(s.b + imm.as_unsigned()),
     ]
     # The borrow of the difference, with what the sum is wrapped by added.

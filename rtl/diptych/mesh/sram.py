@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out, Signature
 
 from diptych.config import DEFAULTS
 
-from .input_port import select
+from .one_hot import select
 
 __all__ = ["BANKS", "WORD_ADDRESS_BITS", "ReadPort", "Sram", "WritePort"]
 

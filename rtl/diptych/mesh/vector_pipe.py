@@ -7,6 +7,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from diptych.arith.carry_save import carry_save
 from diptych.arith.dot import Dot8
 from diptych.arith.exponential import Exponential
 from diptych.arith.requantize import Requantizer
@@ -199,7 +200,6 @@ class VectorPipe(wiring.Component):
         wiring.connect(m, wiring.flipped(self.read_b), s.steps.read_b)
         self._start(m, s)
 
-        asks = Signal()
         # Color of the operand; no bit, if there is none.
         color_bit = Signal(self.colors)
         m.d.comb += [
@@ -210,10 +210,9 @@ class VectorPipe(wiring.Component):
             s.steps.operation.eq(s.now),
             s.steps.enable.eq(s.enable),
             s.steps.unsettled.eq(s.unsettled),
-            asks.eq(s.steps.asks),
             self.steps.eq(s.steps.step.valid),
-            self.starved.eq(asks & s.steps.fed & ~s.steps.step.valid),
-            self.unfed.eq(asks & ~s.steps.fed),
+            self.starved.eq(s.steps.asks & s.steps.fed & ~s.steps.step.valid),
+            self.unfed.eq(s.steps.asks & ~s.steps.fed),
             self.color.eq(s.now.tail.bits),
             self.pop.eq(Mux(s.steps.step.valid, color_bit, 0)),
             s.steps.fed.eq(~s.joins | ((self.waiting & color_bit).any() & ~self.overtaken)),
@@ -236,7 +235,7 @@ class VectorPipe(wiring.Component):
 
     def _start(self, m: Module, s: _Signals) -> None:
         """Queue an instruction, and start it when those before it and its fences allow."""
-        follows, at_once = Signal(), Signal()
+        follows, idle = Signal(), Signal()
         starting: Any = Signal(VectorOperation())
         queue: Any = s.queue
         m.d.comb += [
@@ -249,17 +248,17 @@ class VectorPipe(wiring.Component):
             follows.eq(
                 Mux(
                     queue.count == 0,
-                    ~s.travelling & ~s.unsettled,
+                    idle,
                     ~s.travelling | (s.enable & (queue.op == s.now.op) & ~queue.fence_pipe),
                 )
             ),
-            # Counts and kinds of instructions that are issued in this cycle are known late in it.
-            at_once.eq(~s.travelling & ~s.unsettled),
+            idle.eq(~s.travelling & ~s.unsettled),
             s.steps.start.eq(
                 ~s.steps.busy
                 & ~(starting.fence_receive & self.receiving)
                 & ~(starting.fence_transmit & self.transmitting)
-                & Mux(s.queued, follows, self.i.valid & at_once)
+                # Count and kind of an instruction that is issued in this cycle are known late.
+                & Mux(s.queued, follows, self.i.valid & idle)
             ),
             s.steps.starting.eq(starting),
         ]
@@ -281,6 +280,10 @@ class VectorPipe(wiring.Component):
         scale, dynamic = (
             Signal(ScaleWord, name=name, reset_less=True) for name in ("scale", "dynamic")
         )
+        # Of the instruction: the next one may start while the step goes on.
+        is_unsigned, bits = Signal(reset_less=True), Signal(6, reset_less=True)
+        a_type = Signal(Type, reset_less=True)
+        scalar = Signal(32, reset_less=True)
         kinds = s.kinds
         m.d.comb += [
             held_write.en.eq(s.enable & at.valid & at.keep),
@@ -297,14 +300,6 @@ class VectorPipe(wiring.Component):
                 b.eq(half_b),
                 scale.eq(Mux(now.tail.static_memory, half_b, now.scalar)[:22]),
                 dynamic.eq(now.dynamic),
-            ]
-        # Stage 2; what is of the instruction is the same for all steps that are under way, or was
-        # registered with the operands.
-        is_unsigned, bits = Signal(reset_less=True), Signal(6, reset_less=True)
-        a_type = Signal(Type, reset_less=True)
-        scalar = Signal(32, reset_less=True)
-        with m.If(s.enable & at.valid):
-            m.d.sync += [
                 is_unsigned.eq(now.tail.unsigned),
                 bits.eq(now.tail.bits),
                 a_type.eq(now.tail.a_type),
@@ -351,7 +346,6 @@ class VectorPipe(wiring.Component):
     def _join(self, m: Module, s: _Signals, a_value: Signal) -> None:
         """Join the element in stage 3 with its wavelet, which has come by then."""
         m.submodules.wavelets = wavelets = WordQueue()
-        came = [Signal(name=f"came_{n}") for n in range(2)]
         wavelet = wavelets.oldest.as_signed()
         element = Signal(signed(32), reset_less=True)
         flags = ("joins", "alone", "largest")
@@ -369,12 +363,8 @@ class VectorPipe(wiring.Component):
                 ),
                 *(behind.eq(before) for before, behind in zip(early, late, strict=True)),
             ]
-        m.d.sync += [
-            came[0].eq(s.joins & s.steps.step.valid),
-            came[1].eq(came[0]),
-            wavelets.comes.eq(came[1]),
-        ]
         m.d.comb += [
+            wavelets.popped.eq(s.joins & s.steps.step.valid),
             wavelets.word.eq(self.value),
             wavelets.take.eq(
                 s.enable & s.tags[STAGES[Op.MOVE]].valid & (s.now.op == Op.MOVE) & joins
@@ -416,9 +406,10 @@ class VectorPipe(wiring.Component):
             for op, stage in STAGES.items():
                 with m.Case(op):
                     m.d.comb += s.out.eq(s.tags[stage])
+        places, carries = carry_save(m, before, term, added, name="row")
         with m.Switch(s.now.op):
             with m.Case(Op.MATVEC):
-                m.d.comb += s.value.eq(_sum_of_three(m, before, term, added))
+                m.d.comb += s.value.eq(places + carries)
             with m.Case(Op.REQUANTIZE):
                 m.d.comb += s.value.eq(s.requantizer.result)
             with m.Case(Op.ROTATE):
@@ -497,10 +488,3 @@ class VectorPipe(wiring.Component):
         ]
         with m.If(leaves):
             m.d.sync += statistic.eq(now)
-
-
-def _sum_of_three(m: Module, a: Signal, b: Signal, c: Signal) -> Any:
-    """Return the sum of three words: two words without a carry first, then one addition."""
-    bits, carries = Signal(32, name="sum_bits"), Signal(32, name="sum_carries")
-    m.d.comb += [bits.eq(a ^ b ^ c), carries.eq(((a & b) | (a & c) | (b & c)) << 1)]
-    return bits + carries

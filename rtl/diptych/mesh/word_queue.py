@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Words that come and must wait."""
 
+from itertools import pairwise
+
 from amaranth.hdl import Assert, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -11,9 +13,10 @@ __all__ = ["WordQueue"]
 
 
 class WordQueue(wiring.Component):
-    """Keeps words for a consumer that is not ready when they come.
+    """Keeps words of arriving wavelets for a consumer that is not ready when they come.
 
-    A word that comes to an empty queue is offered in the same cycle.
+    A word comes three cycles after its wavelet was popped. To an empty queue it is offered in the
+    same cycle.
 
     Parameters
     ----------
@@ -22,54 +25,62 @@ class WordQueue(wiring.Component):
 
     Members
     -------
-    comes, word : :py:`In(1)`, :py:`In(32)`
-        A word comes; only where ``count`` is below the depth, or one is taken.
+    popped, word : :py:`In(1)`, :py:`In(32)`
+        A wavelet is popped in this cycle, only while ``room`` or where the consumer takes a word
+        for each cycle; the data of the one that was popped three cycles ago.
     valid, oldest : :py:`Out(1)`, :py:`Out(32)`
         A word is offered.
     take : :py:`In(1)`
         It is taken; only while ``valid``.
-    count : :py:`Out(range(depth + 1))`
-        Words kept from earlier cycles.
+    room : :py:`Out(1)`
+        There is room for one more, whatever is taken.
     """
 
-    comes: Signal
+    popped: Signal
     word: Signal
     valid: Signal
     oldest: Signal
     take: Signal
-    count: Signal
+    room: Signal
 
     def __init__(self, *, depth: int = 3) -> None:
         self.depth = depth
         super().__init__(
             {
-                "comes": In(1),
+                "popped": In(1),
                 "word": In(DATA_BITS),
                 "valid": Out(1),
                 "oldest": Out(DATA_BITS),
                 "take": In(1),
-                "count": Out(range(depth + 1)),
+                "room": Out(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         kept = [Signal(DATA_BITS, name=f"kept_{n}", reset_less=True) for n in range(self.depth)]
+        coming = [Signal(name=f"coming_{n}") for n in range(3)]
+        comes = coming[-1]
+        count = Signal(range(self.depth + 1))
         holds = Signal()
         m.d.comb += [
-            holds.eq(self.count != 0),
-            self.valid.eq(self.comes | holds),
+            holds.eq(count != 0),
+            self.valid.eq(comes | holds),
             self.oldest.eq(Mux(holds, kept[0], self.word)),
+            self.room.eq(count + sum(coming[1:], coming[0]) < self.depth),
         ]
-        m.d.sync += self.count.eq(self.count + self.comes - self.take)
+        m.d.sync += [
+            count.eq(count + comes - self.take),
+            *(behind.eq(before) for before, behind in pairwise((self.popped, *coming))),
+        ]
         for n, word in enumerate(kept):
             behind = kept[n + 1] if n + 1 < self.depth else self.word
             with m.If(self.take):
-                m.d.sync += word.eq(Mux(self.count > n + 1, behind, self.word))
-            with m.Elif(self.count <= n):
+                m.d.sync += word.eq(Mux(count > n + 1, behind, self.word))
+            with m.Elif(count <= n):
                 m.d.sync += word.eq(self.word)
         m.d.sync += Assert(
-            ~(self.comes & ~self.take & (self.count == self.depth)),
+            ~(comes & ~self.take & (count == self.depth)),
             "A word must not come to a full queue",
         )
         return m

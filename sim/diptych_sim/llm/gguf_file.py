@@ -13,7 +13,7 @@ from diptych_sim.llm.gguf_header import GgufHeader, TensorInfo, read_header
 from diptych_sim.llm.gguf_vocabulary import tokenizer_of
 from diptych_sim.llm.limits import check_size
 from diptych_sim.llm.model import Floats, Layer, Model, ModelConfig, layer_shapes
-from diptych_sim.llm.rotary import interleave, linear_divisors
+from diptych_sim.llm.rotary import ROTATED, interleave, linear_divisors
 from diptych_sim.llm.tokenizer import Tokenizer
 
 __all__ = ["OUTSIDE", "is_gguf", "layer_names", "load_gguf"]
@@ -42,7 +42,6 @@ _SHORT = {
     "q_norm": "attn_q_norm.weight",
     "k_norm": "attn_k_norm.weight",
 }
-_ROTATED = ("wq", "wk", "bq", "bk", "q_norm", "k_norm")
 
 
 def layer_names(index: int) -> dict[str, str]:
@@ -185,7 +184,7 @@ def _model(path: Path, header: GgufHeader, config: ModelConfig, paired: bool) ->
     def layer(each: dict[str, str]) -> Layer:
         found = {short: floats(full) for short, full in each.items()}
         if not paired:
-            for short in found.keys() & set(_ROTATED):
+            for short in found.keys() & set(ROTATED):
                 found[short] = interleave(found[short], config.head_dim)
         return Layer(**found)
 

@@ -14,7 +14,7 @@ from diptych_sim.llm.hf_config import config_of, marks
 from diptych_sim.llm.hf_tokenizer import HfTokenizer
 from diptych_sim.llm.json_files import read_json, read_text
 from diptych_sim.llm.model import Floats, Layer, Model, ModelConfig, layer_shapes
-from diptych_sim.llm.rotary import interleave
+from diptych_sim.llm.rotary import ROTATED, interleave
 from diptych_sim.llm.safetensors_files import WEIGHTS, Arrays, open_arrays
 
 __all__ = ["chat_template", "layer_names", "load_folder"]
@@ -43,7 +43,6 @@ _SHORT = {
     "q_norm": "self_attn.q_norm.weight",
     "k_norm": "self_attn.k_norm.weight",
 }
-_ROTATED = ("wq", "wk", "bq", "bk", "q_norm", "k_norm")
 
 
 def layer_names(index: int) -> dict[str, str]:
@@ -179,7 +178,7 @@ def _model(folder: Path, config: ModelConfig, name: str) -> Model:
 
     def layer(each: Mapping[str, str]) -> Layer:
         found = {short: arrays.read(full) for short, full in each.items()}
-        for short in found.keys() & set(_ROTATED):
+        for short in found.keys() & set(ROTATED):
             found[short] = interleave(found[short], config.head_dim)
         return Layer(**found)
 

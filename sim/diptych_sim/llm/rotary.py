@@ -9,7 +9,10 @@ import numpy as np
 
 from diptych_sim.llm.model import Floats
 
-__all__ = ["interleave", "linear_divisors", "llama3_divisors", "split_halves"]
+__all__ = ["ROTATED", "interleave", "linear_divisors", "llama3_divisors", "split_halves"]
+
+ROTATED = ("wq", "wk", "bq", "bk", "q_norm", "k_norm")
+"""Arrays of a layer whose rows rotary positions turn."""
 
 
 def interleave(array: Floats, head_dim: int) -> Floats:

@@ -161,3 +161,44 @@ async def receiving_takes_no_cycle_of_computing(dut: Any) -> None:
     assert rows <= took[0][0] <= rows + 9
     assert int(dut.core.count_bank_conflict.value) == 0
     await check_causes(bench)
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
+async def elements_are_added_to_what_was_just_received(dut: Any) -> None:
+    """RECEIVEs that accumulate into one place, each behind the other: none reads too early."""
+    bench = await start_bench(dut)
+    rng = bench.rng
+    for turn in range(12):
+        count, times = rng.randint(1, 6), 3
+        before = integers(rng, count, 12)
+        values = [np.array([rng.randint(-900, 900) for _ in range(count)]) for _ in range(times)]
+        bench.store(D, before, 2)
+        bench.registers({2: numbers.UNITY})
+        program = Assembler()
+        for _ in range(times):
+            program.vector(
+                Op.RECEIVE,
+                b_reg=2,
+                dynamic=2,
+                d_base=D,
+                count=count,
+                stride=2,
+                d_type=Type.INT16,
+                bits=32,
+                accumulate=1,
+                statistic=1,
+                color=IN,
+            )
+        send_registers(program, [RECEIVED_MAXIMUM])
+        send_memory(program, D, -(-count // 2))
+        program.scalar(Function.END)
+        bench.run(program)
+        bench.send(IN, np.concatenate(values))
+        out = before
+        for each in values:
+            out = numbers.add_residual(out, each, np.array([numbers.UNITY] * count), numbers.UNITY)
+        assert await bench.receive(1) == [int(max(abs(out)))], f"turn {turn}"
+        words = await bench.receive(-(-count // 2))
+        got = np.array(words, "<u4").view("<i2")[:count]
+        assert got.tolist() == out.tolist(), f"turn {turn}"
+    await check_causes(bench)

@@ -11,6 +11,7 @@ import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles, RisingEdge
 
+from diptych.mesh.fabric import Load, Port
 from diptych.mesh.isa import STATISTIC, Function, Op, Type
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.golden import numbers
@@ -313,4 +314,56 @@ async def fences_hold_back_operands(dut: Any, idle: float) -> None:
         bench.send(IN, [*rounded, *second])
         assert await bench.receive(counts[0]) == first, f"turn {turn}"
         assert await bench.receive(counts[1]) == second, f"turn {turn}"
+    await check_causes(bench)
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
+async def a_fence_waits_for_nothing_behind_it(dut: Any) -> None:
+    """A MOVE that waits for the receiver, and a RECEIVE whose words come when it has sent."""
+    bench = await start_bench(dut)
+    words: dict[str, Any] = {"d_type": Type.INT32}
+    program = Assembler()
+    program.vector(Op.RECEIVE, color=IN, count=2, d_base=A, stride=4, **words)
+    program.vector(
+        Op.MOVE, a_base=A, a_type=Type.INT32, d_type=Type.NONE, count=2, to_color=1, color=OUT,
+        fence_receive=1,
+    )  # fmt: skip
+    program.vector(Op.RECEIVE, color=IN, count=2, d_base=B, stride=4, **words)
+    send_memory(program, B, 2)
+    program.scalar(Function.END)
+    bench.run(program)
+    await ClockCycles(dut.clk, 100)
+    bench.send(IN, [5, 6])
+    assert await bench.receive(2) == [5, 6]
+    bench.send(IN, [7, 8])
+    assert await bench.receive(2) == [7, 8]
+    await check_causes(bench)
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
+@cocotb.parametrize(idle=[0.0, 0.5])
+async def take_goes_before_a_joined_wavelet(dut: Any, idle: float) -> None:
+    """TAKE beside a MOVE that joins wavelets of another color: both get their own."""
+    bench = await start_bench(dut, idle=idle)
+    other, ramp, west = 3, 1 << Port.RAMP.value, 1 << Port.WEST.value
+    bench.load(Load.ROUTE, other, [west | ramp << 5 | other << 12])
+    count = 12
+    program = Assembler()
+    program.vector(
+        Op.MOVE, a_type=Type.NONE, d_base=D, d_type=Type.INT32, count=count, accumulate=1, bits=IN
+    )
+    for _ in range(count):
+        program.scalar(Function.TAKE, d=2, color=other)
+        program.scalar(Function.ADD, d=4, a=4, b=2)
+    send_registers(program, [4])
+    send_memory(program, D, count)
+    program.scalar(Function.END)
+    bench.registers({4: 0})
+    bench.run(program)
+    moved, taken = ([bench.rng.getrandbits(31) for _ in range(count)] for _ in range(2))
+    for pair in zip(moved, taken, strict=True):
+        for color, word in zip((IN, other), pair, strict=True):
+            bench.send(color, [word])
+    assert await bench.receive(1) == [sum(taken) % 2**32]
+    assert await bench.receive(count) == moved
     await check_causes(bench)
