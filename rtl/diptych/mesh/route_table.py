@@ -18,7 +18,7 @@ from .fabric import (
     Port,
     Route,
 )
-from .input_port import encode
+from .one_hot import encode
 
 __all__ = ["RouteTable", "RouteWrite"]
 
