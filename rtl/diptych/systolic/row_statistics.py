@@ -30,8 +30,8 @@ class RowStatistics(wiring.Component):
 
     The ``total`` of a row is not stored: it stays in the reducer until its reciprocal is taken.
 
-    A read returns the row one cycle later, or statistics two enabled cycles later, and holds it. A
-    scale is written six cycles after its request; one per cycle may be requested, and ``busy`` is
+    Each enabled cycle reads a row, which shows one enabled cycle later, and the statistics of another,
+    two enabled cycles later. A scale is written six cycles after its request; one per cycle may be requested, and ``busy`` is
     high while some are pending.
 
     Parameters
@@ -41,14 +41,14 @@ class RowStatistics(wiring.Component):
 
     Members
     -------
-    read, row : :py:`In(1)`, :py:`In(ceil_log2(depth))`
-        Reads ``dynamic``, ``inverse`` and ``top`` of a row.
-    dynamic, inverse, top : :py:`Out(ScaleWord)`, :py:`Out(ScaleWord)`, :py:`Out(signed(32))`
-        The scales of the row and its largest score, one cycle later.
     enable : :py:`In(1)`
-        While low, ``largest`` and ``squares`` hold.
-    read_statistics, statistics_row : :py:`In(1)`, :py:`In(ceil_log2(depth))`
-        Reads ``largest`` and ``squares`` of a row; only while enabled.
+        While low, nothing is read, and what was read holds.
+    row : :py:`In(ceil_log2(depth))`
+        Row of ``dynamic``, ``inverse`` and ``top``.
+    dynamic, inverse, top : :py:`Out(ScaleWord)`, :py:`Out(ScaleWord)`, :py:`Out(signed(32))`
+        The scales of the row and its largest score, one enabled cycle later.
+    statistics_row : :py:`In(ceil_log2(depth))`
+        Row of ``largest`` and ``squares``.
     largest, squares : :py:`Out(32)`
         The largest magnitude and the sum of squares, two enabled cycles later.
     write_largest, write_squares, write_top : :py:`In(1)`
@@ -67,13 +67,11 @@ class RowStatistics(wiring.Component):
         The write of the load engine is granted in this cycle.
     """
 
-    read: Signal
+    enable: Signal
     row: Signal
     dynamic: data.View
     inverse: data.View
     top: Signal
-    enable: Signal
-    read_statistics: Signal
     statistics_row: Signal
     largest: Signal
     squares: Signal
@@ -101,13 +99,11 @@ class RowStatistics(wiring.Component):
         number = ceil_log2(depth)
         super().__init__(
             {
-                "read": In(1),
+                "enable": In(1),
                 "row": In(number),
                 "dynamic": Out(ScaleWord),
                 "inverse": Out(ScaleWord),
                 "top": Out(signed(32)),
-                "enable": In(1),
-                "read_statistics": In(1),
                 "statistics_row": In(number),
                 "largest": Out(32),
                 "squares": Out(32),
@@ -134,7 +130,7 @@ class RowStatistics(wiring.Component):
         m = Module()
 
         def store(
-            name: str, output: Any, read: Value, row: Value, write: Value, at: Value, value: Value
+            name: str, output: Any, row: Value, write: Value, at: Value, value: Value
         ) -> None:
             width = Shape.cast(Value.cast(output).shape()).width
             m.submodules[name] = mem = memory.Memory(shape=width, depth=self.depth, init=[])
@@ -142,7 +138,7 @@ class RowStatistics(wiring.Component):
             writer = mem.write_port()
             m.d.comb += [
                 reader.addr.eq(row),
-                reader.en.eq(read),
+                reader.en.eq(self.enable),
                 Value.cast(output).eq(reader.data),
                 writer.addr.eq(at),
                 writer.en.eq(write),
@@ -193,7 +189,6 @@ class RowStatistics(wiring.Component):
         store(
             "dynamics",
             self.dynamic,
-            self.read,
             self.row,
             write_dynamic | self.load_en,
             Mux(write_dynamic, rows[-1], self.load_row),
@@ -202,20 +197,18 @@ class RowStatistics(wiring.Component):
         store(
             "inverses",
             self.inverse,
-            self.read,
             self.row,
             write_inverse,
             rows[-1],
             Value.cast(word),
         )
-        store("tops", self.top, self.read, self.row, self.write_top, self.write_row, self.best)
+        store("tops", self.top, self.row, self.write_top, self.write_row, self.best)
         largest, squares = Signal(32), Signal(32)
         with m.If(self.enable):
             m.d.sync += [self.largest.eq(largest), self.squares.eq(squares)]
         store(
             "largests",
             largest,
-            self.read_statistics,
             self.statistics_row,
             self.write_largest,
             self.write_row,
@@ -224,7 +217,6 @@ class RowStatistics(wiring.Component):
         store(
             "squares_sums",
             squares,
-            self.read_statistics,
             self.statistics_row,
             self.write_squares,
             self.write_row,

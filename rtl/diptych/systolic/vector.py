@@ -365,10 +365,8 @@ class VectorUnit(wiring.Component):
         m.d.comb += [
             starts_at_zero.eq(p.sequencer.flags.restart | op.exponential),
             ends.eq(p.enable & p.reduced_valid[-1] & here.last),
-            rows.read.eq(p.step),
             rows.row.eq(p.sequencer.beat.row),
             rows.enable.eq(p.enable),
-            rows.read_statistics.eq(Mux(op.rows_only, p.step, p.enable & p.reduced_valid[-3])),
             rows.statistics_row.eq(Mux(op.rows_only, p.sequencer.beat.row, p.reduced[-3].row)),
             reducer.enable.eq(p.enable),
             reducer.valid.eq(p.reduced_valid[-1]),

@@ -108,18 +108,19 @@ class _Signals:
 
     def __init__(self, sequencer: "VectorSequencer") -> None:
         self.command = Signal(VECTOR, reset_less=True)
-        # Properties of the operation, set by ``_decode``.
-        self.rows_only: Signal
-        self.rotates: Signal
-        self.gates: Signal
-        self.argmax: Signal
-        self.exponential: Signal
-        self.causal: Signal
-        self.to_vector: Signal
-        self.read_sums: Signal
-        self.read_words: Signal
-        self.read_vector: Signal
-        self.embeds: Signal
+        # Properties of the operation.
+        self.norms = Signal(reset_less=True)
+        self.rows_only = Signal(reset_less=True)
+        self.rotates = Signal(reset_less=True)
+        self.gates = Signal(reset_less=True)
+        self.argmax = Signal(reset_less=True)
+        self.exponential = Signal(reset_less=True)
+        self.causal = Signal(reset_less=True)
+        self.to_vector = Signal(reset_less=True)
+        self.read_sums = Signal(reset_less=True)
+        self.read_words = Signal(reset_less=True)
+        self.read_vector = Signal(reset_less=True)
+        self.embeds = Signal(reset_less=True)
         # Constant during a command.
         self.last_row = Signal(16, reset_less=True)
         self.last_tile = Signal(16, reset_less=True)
@@ -140,6 +141,7 @@ class _Signals:
         self.position = Signal(17, reset_less=True)
         self.remaining = Signal(signed(24), reset_less=True)
         self.stop = Signal(signed(24), reset_less=True)
+        self.some_remain = Signal(reset_less=True)  # ``remaining`` is positive; for EXPONENTIAL
         self.final_phase = Signal()
         self.final_tile = Signal()
         self.final_row = Signal()
@@ -234,14 +236,14 @@ class VectorSequencer(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         s = _Signals(self)
-        self._decode(m, s)
+        self._split(m, s)
         self._find_ends(m, s)
         self._advance(m, s)
         self._present(m, s)
         return m
 
-    def _decode(self, m: Module, s: _Signals) -> None:
-        """Decode the command into the properties of its operation."""
+    def _split(self, m: Module, s: _Signals) -> None:
+        """Split the command into its fields."""
         m.d.comb += [
             self.op.eq(s.command.head.op),
             self.flags.eq(s.command.flags),
@@ -249,20 +251,6 @@ class VectorSequencer(wiring.Component):
             self.scale.eq(s.command.scale),
             self.epsilon.eq(s.command.scale),
         ]
-
-        s.rows_only = self._is_op(m, VectorOp.NORM_SCALES, VectorOp.HIDDEN_SCALES)
-        s.rotates = self._is_op(m, VectorOp.ROTATE)
-        s.gates = self._is_op(m, VectorOp.GATE)
-        s.argmax = self._is_op(m, VectorOp.ARGMAX)
-        s.exponential = self._is_op(m, VectorOp.EXPONENTIAL)
-        s.causal = self._is_op(m, VectorOp.TOP, VectorOp.EXPONENTIAL)
-        s.to_vector = self._is_op(m, VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED)
-        s.read_sums = self._is_op(
-            m, VectorOp.BYTES, VectorOp.ADD, VectorOp.GATE, VectorOp.TOP, VectorOp.ARGMAX
-        )
-        s.read_words = self._is_op(m, VectorOp.BYTES, VectorOp.ADD, VectorOp.GATE, VectorOp.ARGMAX)
-        s.read_vector = self._is_op(m, VectorOp.ADD, VectorOp.QUANTIZE)
-        s.embeds = self._is_op(m, VectorOp.EMBED)
 
     def _find_ends(self, m: Module, s: _Signals) -> None:
         """Find the last phase, tile and row."""
@@ -282,6 +270,7 @@ class VectorSequencer(wiring.Component):
                 m.d.comb += self.i.ready.eq(1)
                 with m.If(self.i.valid):
                     m.d.sync += s.command.eq(self.i.payload)
+                    self._decode(m, s, self.i.payload.head.op)
                     m.next = "START"
             with m.State("START"):
                 m.d.comb += self.busy.eq(1)
@@ -299,7 +288,7 @@ class VectorSequencer(wiring.Component):
                     s.vector.eq(s.command.vector),
                 ]
                 with m.If(s.rows_only):
-                    m.d.sync += s.last_phase.eq(Mux(self.op == VectorOp.NORM_SCALES.value, 2, 1))
+                    m.d.sync += s.last_phase.eq(Mux(s.norms, 2, 1))
                 with m.Else():
                     m.d.sync += s.last_phase.eq(s.rotates | s.gates)
                 with m.If(
@@ -325,6 +314,7 @@ class VectorSequencer(wiring.Component):
                                 s.rope.eq(Mux(s.rope_wraps, 0, s.rope + 1)),
                                 s.parameter.eq(s.parameter + 1),
                                 s.remaining.eq(s.remaining - self.sizes.lanes),
+                                s.some_remain.eq(s.remaining > self.sizes.lanes),
                                 s.stop.eq(s.stop - self.sizes.lanes),
                             ]
                         with m.Elif(~s.final_row):
@@ -373,24 +363,36 @@ class VectorSequencer(wiring.Component):
             m.d.comb += self.beat.count.eq(self.sizes.lanes)
         with m.Elif(s.remaining > 0):
             m.d.comb += self.beat.count.eq(s.remaining)
-        rotates_now, some_remain = Signal(), Signal()
+        rotates_now = Signal()
         m.d.comb += [
-            some_remain.eq(~s.remaining[-1] & s.remaining.any()),
             rotates_now.eq(s.rotates & begins),
             self.reads.accumulator.eq(
-                # Not ``count``, which is known late: it is not 0 while some lanes remain.
-                s.read_sums | rotates_now | (s.exponential & some_remain)
+                # Not ``count``, which is known late.
+                s.read_sums | rotates_now | (s.exponential & s.some_remain)
             ),
             self.reads.parameter.eq(s.read_words | rotates_now),
             self.reads.vector.eq(s.read_vector | rotates_now),
             self.reads.scratchpad.eq(s.embeds),
         ]
 
-    def _is_op(self, m: Module, *ops: VectorOp) -> Signal:
-        """Return whether the operation is one of these."""
-        signal = Signal(name="is_" + "_or_".join(op.name.lower() for op in ops))
-        m.d.comb += signal.eq(Value.cast(self.op).matches(*(op.value for op in ops)))
-        return signal
+    def _decode(self, m: Module, s: _Signals, op: Value) -> None:
+        """Decode the operation of the command that is taken."""
+        sums = (VectorOp.BYTES, VectorOp.ADD, VectorOp.GATE, VectorOp.ARGMAX)
+        for signal, ops in (
+            (s.norms, (VectorOp.NORM_SCALES,)),
+            (s.rows_only, (VectorOp.NORM_SCALES, VectorOp.HIDDEN_SCALES)),
+            (s.rotates, (VectorOp.ROTATE,)),
+            (s.gates, (VectorOp.GATE,)),
+            (s.argmax, (VectorOp.ARGMAX,)),
+            (s.exponential, (VectorOp.EXPONENTIAL,)),
+            (s.causal, (VectorOp.TOP, VectorOp.EXPONENTIAL)),
+            (s.to_vector, (VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED)),
+            (s.read_sums, (*sums, VectorOp.TOP)),
+            (s.read_words, sums),
+            (s.read_vector, (VectorOp.ADD, VectorOp.QUANTIZE)),
+            (s.embeds, (VectorOp.EMBED,)),
+        ):
+            m.d.sync += signal.eq(Value.cast(op).matches(*(each.value for each in ops)))
 
     def _begin_row(self, m: Module, s: _Signals, at: Value) -> None:
         """Start counting tiles for a row whose end position is ``at``."""
@@ -400,6 +402,7 @@ class VectorSequencer(wiring.Component):
             s.parameter.eq(s.command.parameters),
             s.position.eq(at),
             s.remaining.eq(Mux(s.argmax, s.command.extra[:16], at)),
+            s.some_remain.eq(1),
             s.stop.eq(
                 Mux(s.exponential, (at + (self.sizes.line - 1)) & ~(self.sizes.line - 1), at)
             ),

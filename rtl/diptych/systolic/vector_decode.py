@@ -40,7 +40,10 @@ _BITS = {
 
 @dataclass(frozen=True)
 class Decoded:
-    """Control signals of the operation that is running, constant while it runs."""
+    """Control signals of the operation that is running.
+
+    They come from registers, and are constant from the second cycle after its command was taken.
+    """
 
     kind: enum.EnumView[Kind]
     source: enum.EnumView[Source]
@@ -65,24 +68,24 @@ class Decoded:
 
 
 def decode(m: Module, sequencer: VectorSequencer) -> Decoded:
-    """Add the decoder to a module and return its signals. Combinational."""
+    """Add the decoder to a module and return its signals."""
     op = sequencer.op
 
     def is_op(*ops: VectorOp) -> Signal:
-        signal = Signal(name="is_" + "_or_".join(op.name.lower() for op in ops))
-        m.d.comb += signal.eq(op.matches(*(op.value for op in ops)))
+        signal = Signal(name="is_" + "_or_".join(op.name.lower() for op in ops), reset_less=True)
+        m.d.sync += signal.eq(op.matches(*(op.value for op in ops)))
         return signal
 
-    kind = Signal(Kind)
-    source = Signal(Source)
-    bits = Signal(6)
-    m.d.comb += bits.eq(sequencer.bits)
+    kind = Signal(Kind, reset_less=True)
+    source = Signal(Source, reset_less=True)
+    bits = Signal(6, reset_less=True)
+    m.d.sync += bits.eq(sequencer.bits)
     with m.Switch(op):
         for which, value in _KINDS.items():
             with m.Case(which.value):
-                m.d.comb += kind.eq(value)
+                m.d.sync += kind.eq(value)
                 if which in _BITS:
-                    m.d.comb += bits.eq(_BITS[which])
+                    m.d.sync += bits.eq(_BITS[which])
 
     embeds = is_op(VectorOp.EMBED)
     decoded = Decoded(
