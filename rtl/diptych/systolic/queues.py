@@ -279,8 +279,11 @@ class CommandQueues(wiring.Component):
             taken = taken | Mux(starts[q], waits, 0)
             given = given | Mux(done, started.r_data, 0)
         # A semaphore has one queue that signals it and one that waits for it.
-        for n in range(SEMAPHORES):
-            m.d.sync += semaphores[n].eq(semaphores[n] + given[n] - taken[n])
+        for n, semaphore in enumerate(semaphores):
+            more = Signal(COUNT_BITS, name=f"semaphore_{n}_more")
+            m.d.comb += more.eq(semaphore + given[n])
+            # Which command starts is known late.
+            m.d.sync += semaphore.eq(Mux(taken[n], more - 1, more))
         m.d.comb += s.dispatch.eq(s.dispatching & accepts.bit_select(s.now.queue.as_value(), 1))
         # Beats still in flight would be taken for commands of the next program.
         m.d.comb += self.finished.eq(

@@ -2,6 +2,8 @@
 """Memories of the panel: scratchpad, and memories of entries (vectors, parameters, biases)."""
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal, Value
@@ -226,19 +228,17 @@ class Scratchpad(wiring.Component):
             # Every reader wants at most a group of the block.
             chosen = Signal(8 * self.group * self.line, name=f"group_{bank}")
             groups = self.block // self.line // self.group
-            if groups > 1:
-                number = Signal(range(groups), name=f"group_number_{bank}", reset_less=True)
-                m.d.sync += number.eq(line_in_block[group_bits:])
-                m.d.comb += chosen.eq(read.data.word_select(number, len(chosen)))
-            else:
-                m.d.comb += chosen.eq(read.data)
+            parts = [read.data.word_select(n, len(chosen)) for n in range(groups)]
+            m.d.comb += chosen.eq(
+                _choose(m, parts, line_in_block[group_bits:], name=f"group_number_{bank}")
+            )
             outputs.append(chosen)
 
         for ports, counter in (
             (readers, self.count_scratchpad_read),
             (writers, self.count_scratchpad_write),
         ):
-            self._add_arbiter(m, ports, wants)
+            self._add_arbiter(m, ports)
             moved = Signal(16, name=f"{counter.name}_now")
             m.d.comb += moved.eq(
                 sum(
@@ -259,15 +259,7 @@ class Scratchpad(wiring.Component):
                 m.d.sync += counter.eq(counter + moved)
         for name, port in readers:
             shown = Signal(8 * self.group * self.line, name=f"{name}_group")
-            if self.banks == 1:
-                m.d.comb += shown.eq(outputs[0])
-            else:
-                source = Signal(ceil_log2(self.banks), name=f"{name}_source", reset_less=True)
-                m.d.sync += source.eq(port.address[-ceil_log2(self.banks) :])
-                with m.Switch(source):
-                    for bank, output in enumerate(outputs):
-                        with m.Case(bank):
-                            m.d.comb += shown.eq(output)
+            m.d.comb += shown.eq(_choose(m, outputs, self._bank_of(port), name=f"{name}_source"))
             answer = Value.cast(port.data)
             if len(answer) == len(shown):
                 m.d.comb += answer.eq(shown)
@@ -280,30 +272,44 @@ class Scratchpad(wiring.Component):
     def _add_bank_choice(self, m: Module, name: str, port: Any) -> Signal:
         """Say which bank a port wants, one bit each."""
         wanted = Signal(self.banks, name=f"{name}_wants")
-        bits = ceil_log2(self.banks)
-        if bits:
-            m.d.comb += wanted.eq(port.en << port.address[-bits:])
-        else:
-            m.d.comb += wanted.eq(port.en)
+        m.d.comb += wanted.eq(port.en << self._bank_of(port))
         return wanted
 
-    def _add_arbiter(
-        self, m: Module, ports: Sequence[tuple[str, Any]], wants: dict[str, Signal]
-    ) -> None:
+    def _bank_of(self, port: Any) -> Value:
+        """Return the number of the bank that a port addresses."""
+        bits = ceil_log2(self.banks)
+        return port.address[-bits:] if bits else Const(0, 0)
+
+    def _add_arbiter(self, m: Module, ports: Sequence[tuple[str, Any]]) -> None:
         """Let a port wait while one before it wants its bank, and count that."""
-        taken: Value = Const(0, self.banks)
-        for name, port in ports:
-            conflict = Signal(name=f"{name}_conflict")
+        for place, (name, port) in enumerate(ports):
+            # Whether the port itself asks is known late.
+            blocked = Signal(name=f"{name}_blocked")
             conflicts = Signal(32, name=f"conflicts_{name}")
-            after = Signal(self.banks, name=f"{name}_taken")
             m.d.comb += [
-                conflict.eq((wants[name] & taken).any()),
-                port.ready.eq(~conflict),
-                after.eq(taken | wants[name]),
+                blocked.eq(
+                    Cat(
+                        other.en & (self._bank_of(other) == self._bank_of(port))
+                        for _, other in ports[:place]
+                    ).any()
+                ),
+                port.ready.eq(~blocked),
             ]
-            with m.If(conflict):
+            with m.If(port.en & blocked):
                 m.d.sync += conflicts.eq(conflicts + 1)
-            taken = after
+
+
+def _choose(m: Module, values: Sequence[Value], number: Value, *, name: str) -> Value:
+    """Return the value that had the number in the last cycle.
+
+    The number is decoded before its register: the values come late in the cycle.
+    """
+    if len(values) == 1:
+        return values[0]
+    chosen = Signal(len(values), name=name, reset_less=True)
+    m.d.sync += chosen.eq(Const(1, 1) << number)
+    gated = (value & chosen[n].replicate(len(value)) for n, value in enumerate(values))
+    return reduce(or_, gated)
 
 
 def _add_writers(m: Module, write: Any, ports: Sequence[tuple[str, Any]]) -> None:

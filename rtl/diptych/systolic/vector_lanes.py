@@ -242,6 +242,7 @@ class VectorLane(wiring.Component):
         result = Signal(signed(32), reset_less=True)
         counts = Signal(reset_less=True)  # beside what is reduced
         reduced = Signal(signed(32), reset_less=True)
+        shifted = Signal(31)
         with m.If(self.enable):
             m.d.sync += [
                 result.eq(
@@ -253,9 +254,11 @@ class VectorLane(wiring.Component):
         m.d.comb += [
             square.enable.eq(self.enable & self.statistics),
             square.value.eq(result),
-            square.shift.eq(self.square_shift),
+            square.shift.eq(0),
+            # Not in the cycle of the multiplier.
+            shifted.eq(square.square >> self.square_shift),
             self.result.eq(result),
             self.score.eq(Mux(counts, Mux(self.statistics, square.magnitude, reduced), 0)),
-            self.addend.eq(Mux(counts, Mux(self.statistics, square.square, reduced), 0)),
+            self.addend.eq(Mux(counts, Mux(self.statistics, shifted, reduced), 0)),
         ]
         return m
