@@ -4,7 +4,7 @@
 from itertools import pairwise
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -84,8 +84,16 @@ class SiluGate(wiring.Component):
             magnitude.eq(Mux(self.gate[15], -self.gate, self.gate)),
             argument.eq(Mux(magnitude[14:].any(), 2**14 - 1, magnitude[:14])),
         ]
+        # Of negative gates 1 less the sigmoid, so that nothing is subtracted behind the multiplier:
+        # 2**15 - (x >> 8) is ((2**15 << 8) - x + 255) >> 8.
+        rising = segments(SIGMOID)
+        falling = [{"knot": 2**15 - row["knot"], "step": -row["step"]} for row in rising]
         segment = add_table(
-            m, segments(SIGMOID), address=argument[8:], enable=self.enable, name="rom"
+            m,
+            [*rising, *falling],
+            address=Cat(argument[8:], self.gate[15]),
+            enable=self.enable,
+            name="rom",
         )
 
         sigmoid = Signal(16, reset_less=True)
@@ -94,13 +102,13 @@ class SiluGate(wiring.Component):
         product = Signal(signed(48), reset_less=True)
         result = Signal(signed(16), reset_less=True)
         exact = Signal(signed(32))
-        between = interpolate(m, segment, fraction, name="between")
+        between = interpolate(m, segment, fraction, below=gates[1][15].replicate(8), name="between")
         rounded, _ = round_clamp(m, product, shift, Const(2**15 - 1), width=16)
         m.d.comb += exact.eq(gates[2] * sigmoid + 2**14)
         with m.If(self.enable):
             m.d.sync += [
                 fraction.eq(argument[:8]),
-                sigmoid.eq(Mux(gates[1][15], 2**15 - between, between)),
+                sigmoid.eq(between),
                 silu.eq(exact[15:31]),
                 gated.eq(silu * ups[3]),
                 product.eq(gated * words[4].mantissa),

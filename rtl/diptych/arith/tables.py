@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value, ValueLike, signed
+from amaranth.hdl import Cat, Module, Signal, Value, ValueLike, signed
 from amaranth.lib import data, memory
 
 __all__ = [
@@ -62,14 +62,21 @@ def add_table(
     return port.data
 
 
-def interpolate(m: Module, segment: data.View, fraction: Value, *, name: str) -> Signal:
-    """Add ``knot + (step * fraction >> len(fraction))`` to a module and return it (16 bits)."""
+def interpolate(
+    m: Module, segment: data.View, fraction: Value, *, name: str, below: ValueLike = 0
+) -> Signal:
+    """Add ``knot + (step * fraction + below >> len(fraction))`` to a module and return it.
+
+    The result has 16 bits. ``below`` has as many bits as ``fraction``, without a sign.
+    """
     bits = len(fraction)
     total = Signal(16 + bits, name=f"{name}_total")
+    rest = Signal(bits, name=f"{name}_below")
     value = Signal(16, name=name)
     # The knot joins before the shift, which is then a slice of a positive number.
     m.d.comb += [
-        total.eq(Cat(Const(0, bits), segment.knot) + segment.step * fraction),
+        rest.eq(below),
+        total.eq(Cat(rest, segment.knot) + segment.step * fraction),
         value.eq(total[bits:]),
     ]
     return value
