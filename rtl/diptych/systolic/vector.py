@@ -360,10 +360,13 @@ class VectorUnit(wiring.Component):
         rows, reducer, op = p.rows, p.reducer, p.op
         phase = p.beats[1].phase
         here = p.reduced[-1]
-        starts_at_zero = Signal()
+        starts_at_zero = Signal(reset_less=True)
+        found = Signal()  # the reducer holds a result of ARGMAX
+        token = Signal(32)
         ends = Signal()
+        # Constant during a command, as is what it is made of.
+        m.d.sync += starts_at_zero.eq(p.sequencer.flags.restart | op.exponential)
         m.d.comb += [
-            starts_at_zero.eq(p.sequencer.flags.restart | op.exponential),
             ends.eq(p.enable & p.reduced_valid[-1] & here.last),
             rows.row.eq(p.sequencer.beat.row),
             rows.enable.eq(p.enable),
@@ -419,8 +422,12 @@ class VectorUnit(wiring.Component):
                         rows.function.eq(Function.RSQRT),
                         rows.purpose.eq(Purpose.PRODUCT),
                     ]
+        m.d.sync += found.eq(ends & op.argmax)
         with m.If(ends & op.argmax):
-            m.d.sync += [self.token.eq(reducer.where), self.token_valid.eq(1)]
+            m.d.sync += self.token_valid.eq(1)
+        with m.If(found):
+            m.d.sync += token.eq(reducer.held_where)
+        m.d.comb += self.token.eq(Mux(found, reducer.held_where, token))
 
     def _add_writes(self, m: Module, p: _Parts) -> tuple[Signal, Signal]:
         """Write what is finished; return whether the scratchpad, the vector memory refuse it."""

@@ -14,8 +14,8 @@ __all__ = ["Reducer"]
 class Reducer(wiring.Component):
     """Finds the largest score of a row with its position, and sums the row's addends.
 
-    The latency is :attr:`latency` enabled cycles, one for each level of the trees: ``best``,
-    ``where`` and ``total`` include the tile that was presented so many enabled cycles ago. The
+    The latency is :attr:`latency` enabled cycles, one for each level of the trees: ``best``
+    and ``total`` include the tile that was presented so many enabled cycles ago. The
     throughput is one tile per enabled cycle.
 
     Parameters
@@ -37,8 +37,9 @@ class Reducer(wiring.Component):
         In the same stage, with the first tile: initial values of the row.
     best : :py:`Out(signed(32))`
         The largest score, or ``start_best``.
-    where : :py:`Out(32)`
-        Number of the first element that has it; 0 if none exceeds ``start_best``.
+    held_where : :py:`Out(32)`
+        Number of the first element that has it; 0 if none exceeds ``start_best``. A cycle later than
+        ``best``: a register.
     total : :py:`Out(32)`
         Sum of the addends and ``start_total``, modulo 2**32.
     """
@@ -52,7 +53,7 @@ class Reducer(wiring.Component):
     start_best: Signal
     start_total: Signal
     best: Signal
-    where: Signal
+    held_where: Signal
     total: Signal
 
     def __init__(self, *, lanes: int) -> None:
@@ -69,7 +70,7 @@ class Reducer(wiring.Component):
                 "start_best": In(signed(32)),
                 "start_total": In(32),
                 "best": Out(signed(32)),
-                "where": Out(32),
+                "held_where": Out(32),
                 "total": Out(32),
             }
         )
@@ -82,6 +83,7 @@ class Reducer(wiring.Component):
 
         row_best = Signal(signed(32), reset_less=True)
         row_where = Signal(32, reset_less=True)
+        where = Signal(32)
         row_total = Signal(32, reset_less=True)
         so_far = Signal(signed(32))
         exceeds = Signal()
@@ -89,11 +91,12 @@ class Reducer(wiring.Component):
             so_far.eq(Mux(self.first, self.start_best, row_best)),
             exceeds.eq(tile_best > so_far),
             self.best.eq(Mux(exceeds, tile_best, so_far)),
-            self.where.eq(Mux(exceeds, Cat(tile_where, self.tile), Mux(self.first, 0, row_where))),
+            where.eq(Mux(exceeds, Cat(tile_where, self.tile), Mux(self.first, 0, row_where))),
+            self.held_where.eq(row_where),
             self.total.eq(tile_total + Mux(self.first, self.start_total, row_total)),
         ]
         with m.If(self.enable & self.valid):
-            m.d.sync += [row_best.eq(self.best), row_where.eq(self.where), row_total.eq(self.total)]
+            m.d.sync += [row_best.eq(self.best), row_where.eq(where), row_total.eq(self.total)]
         return m
 
     def _largest(self, m: Module) -> tuple[Value, Value]:
