@@ -34,7 +34,7 @@ def test_routes(colors, positions, hop):
         "a_hop_takes_its_cycles_at_full_rate",
         "a_blocked_color_blocks_no_other",
         "colors_take_turns",
-        "switches_take_turns_and_three_cycles_each",
+        "switches_take_turns_at_full_rate",
     )
 
 

@@ -29,15 +29,15 @@ class Combiner(wiring.Component):
     Members
     -------
     next : :py:`In(colors)`
-        A bit per color, at most one: its wavelets come in this cycle.
+        A bit per color, at most one: its wavelets come in the next cycle.
     takes : :py:`In(5)`
-        A bit per port: its operand counts.
+        A bit per port: its operand counts, in the next cycle.
     operands : :py:`In(32).array(5)`
         Data by port.
     compares, pairs : :py:`In(colors)`
-        A bit per color: the maximum, not the sum; wavelets come in pairs.
+        A bit per color: the maximum, not the sum; wavelets come in pairs. Read with ``next``.
     restart : :py:`In(colors)`
-        A bit per color: the wavelets after those in the combiner are the first ones of pairs.
+        A bit per color: the wavelets after those that come are the first ones of pairs.
     result : :py:`Out(32)`
         The result of what came in the cycle before. Combinational.
     """
@@ -75,24 +75,33 @@ class Combiner(wiring.Component):
             index_next.eq((self.next & self.pairs & second_next).any()),
         ]
         m.d.sync += [second.eq(second_next), now.eq(self.next)]
+        # What comes with the operands.
+        comes, compares_next, brings_index = (
+            Signal(name=name) for name in ("comes", "compares_next", "brings_index")
+        )
+        takes = Signal(len(Port), name="takes_now")
+        m.d.sync += [
+            comes.eq(self.next.any()),
+            compares_next.eq((self.next & self.compares).any()),
+            brings_index.eq(index_next),
+            takes.eq(self.takes),
+        ]
         # So that the largest unsigned number wins: the sign of keys, all bits of indices.
         flips = Signal(DATA_BITS)
-        compares_next = Signal()
-        m.d.comb += [
-            compares_next.eq((self.next & self.compares).any()),
-            flips.eq(Cat(index_next.replicate(DATA_BITS - 1), compares_next)),
-        ]
+        m.d.comb += flips.eq(Cat(brings_index.replicate(DATA_BITS - 1), compares_next))
         taken = Signal(len(Port))
+        held = Signal(self.colors)
+        m.d.sync += held.eq(now)
         terms = [Signal(DATA_BITS, name=f"term_{p.label}") for p in Port]
-        with m.If(self.next.any()):
+        with m.If(comes):
             m.d.sync += [
-                taken.eq(self.takes),
+                taken.eq(takes),
                 compares.eq(compares_next),
-                is_index.eq(index_next),
+                is_index.eq(brings_index),
             ]
             for p, term in zip(Port, terms, strict=True):
-                m.d.sync += term.eq(Mux(self.takes[p], self.operands[p] ^ flips, 0))
-        largest = self._compare(m, terms, taken, now, is_index)
+                m.d.sync += term.eq(Mux(takes[p], self.operands[p] ^ flips, 0))
+        largest = self._compare(m, terms, taken, held, is_index)
         turned = Cat(is_index.replicate(DATA_BITS - 1), compares)
         m.d.comb += self.result.eq(Mux(compares, largest ^ turned, self._add(m, terms)))
         return m

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,6 +14,8 @@ from .core_monitor import count_cycles, watch_waits
 from .core_signals import CoreSignals
 from .fabric import COLOR_BITS, DATA_BITS, LOAD_COLOR, LinkSignature, Wavelet
 from .isa import INSTRUCTION_WORDS, RECEIVED_MAXIMUM, RECEIVED_SQUARES, STATISTIC, Op, Tail
+from .one_hot import encode, select
+from .register_file import OPERANDS
 from .route_table import RouteWrite
 from .scalar_instructions import execute_scalar
 from .sram import WORD_ADDRESS_BITS
@@ -52,9 +54,10 @@ class Core(wiring.Component):
     """Runs tasks: instructions of :mod:`.isa`, in order.
 
     An instruction is fetched in one cycle, reads its registers in the next, and executes in the
-    third. A scalar instruction takes a cycle, MULTIPLY and COMBINE 2, STORE and TAKE 3, LOAD and
+    third. A scalar instruction takes a cycle, MULTIPLY and COMBINE 2, STORE 3, LOAD, TAKE and
     scale functions 4 (5 with an immediate); its successor follows at once, or a cycle later after a
-    branch that is taken. A vector instruction takes a cycle to issue when its engine has room. One
+    branch that is taken, or if it reads a register that an engine writes and need not wait for a
+    fence. A vector instruction takes a cycle to issue when its engine has room. One
     for the vector pipe waits there for its fences, unless it reads a register that an engine
     writes.
 
@@ -147,18 +150,16 @@ class Core(wiring.Component):
         wiring.connect(m, s.loader.task_write, s.tasks.write)
         wiring.connect(m, s.loader.activation, s.tasks.load_activation)
         wiring.connect(m, s.loader.route_write, wiring.flipped(self.route_write))
-        m.d.sync += [head.eq(s.buffers.head[n]) for n, head in enumerate(s.heads)]
         m.d.comb += [
             s.loader.column.eq(self.column),
             s.waiting.eq(s.buffers.held | s.buffers.link.announced),
             s.receiver.waiting.eq(s.waiting),
-            s.receiver.write_waits.eq(s.pipe.write_waits),
-            s.receiver.value.eq(s.heads[RECEIVER]),
+            s.receiver.value.eq(s.buffers.head[RECEIVER]),
             s.pipe.receiving.eq(s.receiver.busy),
             s.pipe.transmitting.eq(s.transmitter.busy),
             s.pipe.waiting.eq(s.waiting),
             s.pipe.overtaken.eq(s.take),
-            s.pipe.value.eq(s.heads[PIPE]),
+            s.pipe.value.eq(s.buffers.head[PIPE]),
             s.tasks.waiting.eq(s.buffers.held),
             s.tasks.controls.eq(s.buffers.controls),
             s.buffers.pop[RECEIVER].eq(s.receiver.pop),
@@ -173,7 +174,7 @@ class Core(wiring.Component):
         m.d.comb += [
             words.popped.eq(pops),
             s.buffers.pop[LOADER].eq(Mux(pops, 1 << LOAD_COLOR, 0)),
-            words.word.eq(s.heads[LOADER]),
+            words.word.eq(s.buffers.head[LOADER]),
             s.loader.i.valid.eq(words.valid),
             s.loader.i.payload.eq(words.oldest),
             words.take.eq(words.valid & s.loader.i.ready),
@@ -283,7 +284,8 @@ class Core(wiring.Component):
     def _issue(self, m: Module, s: CoreSignals) -> None:
         """Issue the instruction when its fences allow, a vector instruction to its engine."""
         instruction, coming = s.instruction, s.coming
-        value = s.registers.value
+        value, is_engine = s.registers.value, s.registers.is_engine
+        reads, reads_more = (Signal(name=f"reads_engine_{name}") for name in ("full", "half"))
         is_pipe, is_receive, is_transmit, waits_there = (
             Signal(name=f"coming_{name}") for name in ("pipe", "receive", "transmit", "waits_there")
         )
@@ -291,8 +293,15 @@ class Core(wiring.Component):
             is_receive.eq(coming.op == Op.RECEIVE),
             is_transmit.eq(coming.op == Op.TRANSMIT),
             is_pipe.eq((coming.op != Op.SCALAR) & ~is_receive & ~is_transmit),
-            waits_there.eq(is_pipe & ~s.registers.reads_engine),
+            waits_there.eq(is_pipe & ~(reads | reads_more)),
+            reads.eq(Cat(is_engine[name] for name in OPERANDS[:3]).any()),
+            # In a scalar instruction these fields are its target and its immediate.
+            reads_more.eq(
+                Cat(is_engine[name] for name in OPERANDS[3:]).any() & (coming.op != Op.SCALAR)
+            ),
         ]
+        # What an engine wrote is not among the operands in their first cycle.
+        m.d.sync += s.stale.eq(s.moves & (reads | reads_more))
         with m.If(s.moves):
             m.d.sync += [
                 s.is_vector.eq(coming.op != Op.SCALAR),
@@ -312,7 +321,7 @@ class Core(wiring.Component):
                 | (s.fence_receive & s.receiver.busy)
                 | (s.fence_transmit & s.transmitter.busy)
             ),
-            s.go.eq(s.executing & ~s.fenced),
+            s.go.eq(s.executing & ~s.fenced & ~s.stale),
             s.pipe.i.payload.eq(s.operation),
             s.receiver.i.payload.eq(s.operation),
             s.transmitter.i.payload.eq(s.operation),
@@ -327,6 +336,7 @@ class Core(wiring.Component):
             s.operation.offset.eq(s.a),
             s.operation.dynamic.eq(s.chosen),
             s.operation.control.eq(instruction.control),
+            s.operation.continues.eq(instruction.continues),
             s.operation.tail.eq(s.tail),
             s.pipe.i.valid.eq(s.go & s.is_pipe),
             # What waits in the pipe for an engine must not wait for an instruction behind it.
@@ -343,10 +353,7 @@ class Core(wiring.Component):
     def _send_to_ramp(self, m: Module, s: CoreSignals) -> None:
         """Send a wavelet: results of the vector pipe first, then SEND, then TRANSMIT."""
         link = self.ramp_o
-        announced = Signal(Wavelet())
-        coming = Signal(Wavelet())
         sends = Signal()
-        comes = Signal()
         credited = Signal(self.colors)
         m.d.sync += credited.eq(s.credits.two)
         m.d.comb += [
@@ -355,7 +362,7 @@ class Core(wiring.Component):
             s.credits.send.eq(link.announced),
             s.credits.control.eq(link.announced_control),
             # A control wavelet that is announced in this cycle is not counted yet.
-            s.sendable.eq(credited & ~Mux(link.announced_control, link.announced, 0)),
+            s.sendable.eq(credited & ~link.announced_control),
             s.sends_pipe.eq(s.pipe.o.valid & (s.sendable & s.pipe.sends_as).any()),
             s.pipe.o.ready.eq(s.sends_pipe),
             s.transmitted.eq(
@@ -367,22 +374,39 @@ class Core(wiring.Component):
             s.transmitter.o.ready.eq(s.transmitted),
             sends.eq(s.sends_pipe | s.send | s.transmitted),
         ]
-        sent = Signal(Wavelet())
-        sent_as = Signal(self.colors)
-        m.d.comb += [sent.eq(s.transmitter.o.payload), sent_as.eq(s.transmitter.sends_as)]
+        sent_as, sent_control = Signal(self.colors), Signal()
+        m.d.comb += [sent_as.eq(s.transmitter.sends_as), sent_control.eq(0)]
         with m.If(s.sends_pipe):
-            m.d.comb += [sent.eq(s.pipe.o.payload), sent_as.eq(s.pipe.sends_as)]
-        with m.If(s.send):
             m.d.comb += [
-                sent.data.eq(s.sent),
-                sent.color.eq(s.color),
-                sent.control.eq(s.instruction.control),
-                sent_as.eq(s.color_bit),
+                sent_as.eq(s.pipe.sends_as),
+                sent_control.eq(s.pipe.o.payload.control),
             ]
+        with m.If(s.send):
+            m.d.comb += [sent_as.eq(s.color_bit), sent_control.eq(s.instruction.control)]
         m.d.sync += [
             link.announced.eq(Mux(sends, sent_as, 0)),
-            link.announced_control.eq(sends & sent.control),
-            comes.eq(link.announced.any()),
-            link.valid.eq(comes),
+            link.announced_control.eq(Mux(sends & sent_control, sent_as, 0)),
         ]
-        m.d.sync += [announced.eq(sent), coming.eq(announced), link.wavelet.eq(coming)]
+        # The data need not hurry: each sender's are registered, then one of them is selected.
+        offered = [
+            Signal(DATA_BITS, name=f"offered_{name}", reset_less=True)
+            for name in ("pipe", "send", "transmit")
+        ]
+        by = Signal(3, name="sent_by")
+        selected = Signal(DATA_BITS)
+        coming = [Signal(Wavelet(), name=f"coming_{n}") for n in range(2)]
+        comes = Signal(2)
+        m.d.comb += selected.eq(select(by, offered))
+        m.d.sync += [
+            offered[0].eq(s.pipe.o.payload.data),
+            offered[1].eq(s.sent),
+            offered[2].eq(s.transmitter.o.payload.data),
+            by.eq(Cat(s.sends_pipe, s.send, s.transmitted)),
+            coming[0].data.eq(selected),
+            coming[0].color.eq(encode(link.announced)),
+            coming[0].control.eq(link.announced_control.any()),
+            coming[1].eq(coming[0]),
+            link.wavelet.eq(coming[1]),
+            comes.eq(Cat(link.announced.any(), comes[0])),
+            link.valid.eq(comes[1]),
+        ]

@@ -35,8 +35,6 @@ class CoreSignals:
     def __init__(self, *, colors: int, sram_bytes: int) -> None:
         # Wavelets that arrive, for the receiver, for the vector pipe and TAKE, for the loader.
         self.buffers: Any = InputPort(colors=colors, readers=3)
-        # Their data, a cycle later than the buffers show them.
-        self.heads = [Signal(32, name=f"head_{n}", reset_less=True) for n in range(3)]
         self.credits = Credits(colors=colors)
         self.loader = Loader()
         self.sram: Any = Sram(size=sram_bytes)
@@ -71,11 +69,12 @@ class CoreSignals:
         self.result = Signal(32)
         self.writes = Signal()
 
-        # Issue: ``go`` while no fence holds the instruction; fences that hold it here.
+        # Issue: ``go`` while no fence holds the instruction, and its operands are not ``stale``;
+        # fences that hold it here.
         self.fence_pipe, self.fence_receive, self.fence_transmit = (
             Signal(name=f"fence_{name}") for name in ("pipe", "receive", "transmit")
         )
-        self.fenced = Signal()
+        self.fenced, self.stale = Signal(), Signal()
         self.go = Signal()
         self.operation: Any = Signal(VectorOperation())
         self.is_vector, self.is_pipe, self.is_receive, self.is_transmit = (

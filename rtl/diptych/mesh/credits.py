@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Credit counters of a link's sender."""
 
-from amaranth.hdl import Assert, Module, Mux, Signal
+from typing import Any
+
+from amaranth.hdl import Assert, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -29,8 +31,8 @@ class Credits(wiring.Component):
     -------
     send : :py:`In(colors)`
         A bit per color: a wavelet is announced.
-    control : :py:`In(1)`
-        The one that is announced is a control wavelet.
+    control : :py:`In(colors)`
+        The same, if it is a control wavelet.
     credit : :py:`In(colors)`
         A bit per color: an entry of the receiver's buffer becomes free.
     two, three : :py:`Out(colors)`
@@ -58,7 +60,7 @@ class Credits(wiring.Component):
         super().__init__(
             {
                 "send": In(colors),
-                "control": In(1),
+                "control": In(colors),
                 "credit": In(colors),
                 "two": Out(colors),
                 "three": Out(colors),
@@ -74,32 +76,43 @@ class Credits(wiring.Component):
             Signal(self.colors, name=f"free_{2**n}", init=everywhere * (n == size - 1))
             for n in range(size)
         ]
-        after = [Signal(self.colors, name=f"free_after_{2**n}") for n in range(size)]
-        change = Signal(self.colors)
-        m.d.comb += change.eq(self.send ^ self.credit)
-        carry = change
-        for bit, next_bit in zip(bits, after, strict=True):
-            m.d.comb += next_bit.eq(bit ^ carry)
+        up, down = Signal(self.colors), Signal(self.colors)
+        m.d.comb += [up.eq(self.credit & ~self.send), down.eq(self.send & ~self.credit)]
+        carry = up | down
+        for bit in bits:
+            m.d.sync += bit.eq(bit ^ carry)
             # Up: a carry out of a 1. Down: a borrow out of a 0.
             passed = Signal(self.colors, name=f"{bit.name}_carry")
             m.d.comb += passed.eq(carry & ~(self.credit ^ bit))
             carry = passed
-        m.d.sync += [bit.eq(next_bit) for bit, next_bit in zip(bits, after, strict=True)]
-        four = after[2]
-        for next_bit in after[3:]:
-            four = four | next_bit
+
+        # What is free after this cycle follows from what was free, without those carries.
+        four = bits[2]
+        for bit in bits[3:]:
+            four = four | bit
+        fewer, all_but_one = bits[0], bits[0]
+        for bit in bits[1:-1]:
+            fewer, all_but_one = fewer | bit, all_but_one & bit
+        at_least = [~0, four | bits[1] | bits[0], four | bits[1], four | (bits[1] & bits[0]), four]
         draining = Signal(self.colors)
-        drains = Signal(self.colors)
+        drains, full = Signal(self.colors), Signal(self.colors)
+
+        def after(limit: int) -> Any:
+            """A bit per color: at least so many are free after this cycle."""
+            return (
+                (up & at_least[limit - 1])
+                | (down & at_least[limit + 1])
+                | (~up & ~down & at_least[limit])
+            )
+
         m.d.comb += [
-            drains.eq((draining | Mux(self.control, self.send, 0)) & ~after[-1]),
-            self.two.eq((four | after[1]) & ~drains),
-            self.three.eq((four | (after[1] & after[0])) & ~drains),
+            full.eq((bits[-1] & ~down) | (all_but_one & up)),
+            drains.eq((draining | self.control) & ~full),
+            self.two.eq(after(2) & ~drains),
+            self.three.eq(after(3) & ~drains),
         ]
         m.d.sync += draining.eq(drains)
 
-        fewer = bits[0]
-        for bit in bits[1:-1]:
-            fewer = fewer | bit
         m.d.sync += Assert(
             ~(bits[-1] & fewer).any(), "Credits must not exceed the receiver's buffers"
         )

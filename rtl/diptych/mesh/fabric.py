@@ -141,9 +141,9 @@ class Route(data.StructLayout):
 class LinkSignature(Signature):
     """One direction of a link, as seen by its sender; every member is a register of its driver.
 
-    A wavelet is announced in one cycle, and its data follow two cycles later: the receiver chooses
+    A wavelet is announced in one cycle, and its data follow three cycles later: the receiver chooses
     where it goes, and reads its buffer, while they are still on their way, so that a hop takes one
-    cycle in spite of three stages. A sender holds a credit counter per color, :func:`buffer_depth` after reset, takes one for
+    cycle in spite of four stages. A sender holds a credit counter per color, :func:`buffer_depth` after reset, takes one for
     each wavelet that it announces, and announces a color only while it has one. After a control
     wavelet it announces the color only when it has all its credits back. ``credit`` bit ``k`` is
     high for one cycle for each wavelet of color ``k`` that the receiver has chosen to pass on.
@@ -152,10 +152,10 @@ class LinkSignature(Signature):
     -------
     announced : :py:`Out(colors)`
         A bit per color, at most one: a wavelet of that color comes; the receiver cannot refuse it.
-    announced_control : :py:`Out(1)`
-        Its control bit.
+    announced_control : :py:`Out(colors)`
+        The same, if it is a control wavelet.
     valid, wavelet : :py:`Out(1)`, :py:`Out(Wavelet())`
-        The wavelet that was announced two cycles ago.
+        The wavelet that was announced three cycles ago.
     credit : :py:`In(colors)`
         Credits returned.
     """
@@ -164,7 +164,7 @@ class LinkSignature(Signature):
         super().__init__(
             {
                 "announced": Out(colors),
-                "announced_control": Out(1),
+                "announced_control": Out(colors),
                 "valid": Out(1),
                 "wavelet": Out(Wavelet()),
                 "credit": In(colors),

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -68,8 +68,9 @@ class HostPort(wiring.Component):
         sends_word = Signal()
         available = Signal()
         word = Signal(DATA_BITS)
-        coming = Signal(DATA_BITS)
-        comes = Signal()
+        # Of the two that were announced last.
+        coming = [Signal(DATA_BITS, name=f"coming_{n}") for n in range(2)]
+        comes = Signal(2)
         m.d.sync += available.eq(credits.two[LOAD_COLOR])
         m.d.comb += [
             credits.credit.eq(self.link.credit),
@@ -81,10 +82,11 @@ class HostPort(wiring.Component):
         ]
         m.d.sync += [
             self.link.announced.eq((send | sends_word) << LOAD_COLOR),
-            comes.eq(self.link.announced.any()),
-            coming.eq(word),
-            self.link.valid.eq(comes),
-            self.link.wavelet.data.eq(coming),
+            comes.eq(Cat(self.link.announced.any(), comes[0])),
+            coming[0].eq(word),
+            coming[1].eq(coming[0]),
+            self.link.valid.eq(comes[1]),
+            self.link.wavelet.data.eq(coming[1]),
             self.link.wavelet.color.eq(LOAD_COLOR),
         ]
         with m.If(sends_word):

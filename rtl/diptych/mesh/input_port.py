@@ -19,7 +19,7 @@ class InputPort(wiring.Component):
     """A buffer of ``depth`` wavelets for each color of a link.
 
     A wavelet may be popped from the cycle on in which it is announced. Its data are at the
-    reader's ``head`` two cycles after the pop, from the link if they have just come. The
+    reader's ``head`` three cycles after the pop, from the link if they have just come. The
     throughput is a wavelet per cycle in, and one out for each reader. A credit is returned in the
     cycle after the pop.
 
@@ -36,6 +36,8 @@ class InputPort(wiring.Component):
         The link that arrives.
     held : :py:`Out(colors)`
         A bit per color: a wavelet was announced in an earlier cycle, and not popped. A register.
+    single : :py:`Out(colors)`
+        A bit per color: that wavelet is the only one.
     controls : :py:`Out(colors)`
         A bit per color: control bit of the oldest wavelet, be it the one announced in this cycle.
     pop : :py:`In(colors).array(readers)`
@@ -44,11 +46,12 @@ class InputPort(wiring.Component):
     popped : :py:`Out(colors).array(readers)`
         ``pop`` of the cycle before.
     head : :py:`Out(32).array(readers)`
-        Per reader, data of the wavelet popped two cycles ago: late in the cycle.
+        Per reader, data of the wavelet popped three cycles ago: a register, or the link.
     """
 
     link: Any
     held: Signal
+    single: Signal
     controls: Signal
     pop: Any
     popped: Any
@@ -62,6 +65,7 @@ class InputPort(wiring.Component):
             {
                 "link": In(LinkSignature(colors)),
                 "held": Out(colors),
+                "single": Out(colors),
                 "controls": Out(colors),
                 "pop": In(colors).array(readers),
                 "popped": Out(colors).array(readers),
@@ -89,7 +93,7 @@ class InputPort(wiring.Component):
                 m.d.sync += bit.eq(bit ^ carry)
                 carry = carry & bit
         # The last one in follows the last one out; there is room for no more.
-        one = Signal(colors)
+        one = self.single
         same = Signal(colors)
         differs: Any = 0
         unequal: Any = 0
@@ -103,11 +107,9 @@ class InputPort(wiring.Component):
 
         # A control wavelet is the last one of its color that a buffer holds.
         last_control = Signal(colors)
-        m.d.sync += last_control.eq(
-            (last_control & ~announced) | Mux(self.link.announced_control, announced, 0)
-        )
+        m.d.sync += last_control.eq((last_control & ~announced) | self.link.announced_control)
         m.d.comb += self.controls.eq(
-            (one & last_control) | Mux(self.link.announced_control, ~self.held & announced, 0)
+            (one & last_control) | (self.link.announced_control & ~self.held)
         )
 
         self._keep_data(m, last_in, last_out)
@@ -136,8 +138,11 @@ class InputPort(wiring.Component):
             attrs={"ram_style": "block"},
         )
         write = storage.write_port()
-        place = Signal(len(last_in))
-        m.d.sync += place.eq(Cat((bit & arrives).any() for bit in last_in))
+        next_place, place = (Signal(len(last_in), name=name) for name in ("next_place", "place"))
+        m.d.sync += [
+            next_place.eq(Cat((bit & arrives).any() for bit in last_in)),
+            place.eq(next_place),
+        ]
         m.d.comb += [
             write.en.eq(link.valid),
             write.addr.eq(Cat(place, link.wavelet.color[:color_bits])),
@@ -148,16 +153,26 @@ class InputPort(wiring.Component):
         for n in range(self.readers):
             popped = self.popped[n]
             read = storage.read_port()
-            # Data that come two cycles after the pop, and in the cycle before, which is too late
-            # for the memory: nothing is left behind the one popped but what was announced since.
-            passes, follows = Signal(name=f"passes_{n}"), Signal(name=f"follows_{n}")
-            m.d.comb += read.addr.eq(
-                Cat(((bit & popped).any() for bit in last_out), encode(popped))
+            # Data that come in the cycle of the read, in the next one, or in that of the head are
+            # too late for the memory. Those of the head were announced with the pop: nothing else
+            # was left behind then.
+            with_read, behind_read, coming, passes = (
+                Signal(name=f"{name}_{n}")
+                for name in ("with_read", "behind_read", "coming", "passes")
             )
-            m.d.sync += [
-                passes.eq((popped & arrives & ~self.held).any()),
-                follows.eq(write.en & (write.addr == read.addr)),
+            address = Signal.like(read.addr, name=f"address_{n}")
+            kept = Signal(DATA_BITS, name=f"kept_{n}", reset_less=True)
+            m.d.comb += [
+                read.addr.eq(Cat(((bit & popped).any() for bit in last_out), encode(popped))),
+                behind_read.eq(write.en & (write.addr == address)),
             ]
-            # The memory is late in the cycle: its data pass one multiplexer.
-            recent = Mux(passes, link.wavelet.data, before)
-            m.d.comb += self.head[n].eq(Mux(passes | follows, recent, read.data))
+            # The memory is late in the cycle: its data pass one multiplexer, to a register.
+            recent = Mux(behind_read, link.wavelet.data, before)
+            m.d.sync += [
+                address.eq(read.addr),
+                with_read.eq(write.en & (write.addr == read.addr)),
+                kept.eq(Mux(with_read | behind_read, recent, read.data)),
+                coming.eq((popped & arrives & ~self.held).any()),
+                passes.eq(coming),
+            ]
+            m.d.comb += self.head[n].eq(Mux(passes, link.wavelet.data, kept))

@@ -113,7 +113,7 @@ class Function(enum.Enum, shape=unsigned(5)):
     """Send ``a + imm`` on ``color``; waits for a credit. After vector results of the same color.
     With ``control`` the wavelet carries the control bit."""
     TAKE = 16
-    """``d`` = next wavelet of ``color``; waits for it. 3 cycles."""
+    """``d`` = next wavelet of ``color``; waits for it. 4 cycles."""
     BRANCH = 17
     """Continue at instruction ``imm`` if ``a`` is not 0; a cycle later than the next one would."""
     ACTIVATE = 18
@@ -138,7 +138,8 @@ class Instruction(data.StructLayout):
     """160 bits in five words; loaded low word first.
 
     ``count`` is ``count + R[count_reg]``, ``inner`` is ``inner + R[inner_reg]``. The last word
-    is ``imm`` in a SCALAR, where ``count`` is the color of SEND and TAKE.
+    is ``imm`` in a SCALAR, where ``count`` is the color of SEND and TAKE. With ``continues`` the
+    statistic of the vector pipe is one with that of the instruction before, of the same kind.
     """
 
     def __init__(self) -> None:
@@ -154,7 +155,8 @@ class Instruction(data.StructLayout):
                 "dynamic": 4,
                 "control": 1,
                 "fence_transmit": 1,
-                "spare": 2,
+                "continues": 1,
+                "spare": 1,
                 "a_base": 16,
                 "b_base": 16,
                 "d_base": 16,

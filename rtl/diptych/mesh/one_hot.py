@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Selection by vectors of which one bit at most is set."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from amaranth.hdl import Cat, Mux, Value
@@ -8,7 +9,7 @@ from amaranth.hdl import Cat, Mux, Value
 __all__ = ["encode", "select"]
 
 
-def select(one_hot: Value, values: list[Value]) -> Value:
+def select(one_hot: Value, values: Sequence[Value]) -> Value:
     """Return the OR of those values whose bit of ``one_hot`` is set."""
     masked: list[Any] = [Mux(bit, value, 0) for bit, value in zip(one_hot, values, strict=True)]
     while len(masked) > 1:

@@ -404,7 +404,7 @@ class OperandSequencer(wiring.Component):
                 s.phase_last.eq(~(rotate | (matvec & tail.planes))),
                 s.first.eq(1),
                 s.first_row.eq(1),
-                s.begins.eq(1),
+                s.begins.eq(~op.continues),
                 s.zero.eq(zero),
                 s.no_a.eq(no_a),
                 s.reads_b.eq(reads_b),

@@ -37,6 +37,8 @@ class VectorOperation(data.StructLayout):
     fence_pipe, fence_receive, fence_transmit : 1 bit
         The vector pipe reads no operand before its earlier results are in memory; before the
         receiver, the transmitter has nothing to do.
+    continues : 1 bit
+        Its statistic goes on from that of the instruction before.
     tail : :class:`.Tail`
         The last word of the instruction.
     """
@@ -58,6 +60,7 @@ class VectorOperation(data.StructLayout):
                 "fence_pipe": 1,
                 "fence_receive": 1,
                 "fence_transmit": 1,
+                "continues": 1,
                 "tail": Tail(),
             }
         )

@@ -16,7 +16,6 @@ from .element import write_element
 from .isa import Type
 from .operation import ADDRESS_BITS, VectorOperation
 from .sram import ReadPort, WritePort
-from .word_queue import WordQueue
 
 __all__ = ["Receiver"]
 
@@ -82,8 +81,6 @@ class _Signals:
         # Elements that are stored unchanged skip the stages, but overtake no earlier element.
         self.keeps = Signal()
         self.overtakes = Signal()
-        # An unchanged element waits for another writer; no wavelet is taken meanwhile.
-        self.stays = Signal()
         # Elements in the stages; ``final`` is the value to be stored.
         self.tags = [Signal(Tag(), name=f"tag_{n}") for n in range(5)]
         self.under_way = Signal()
@@ -96,8 +93,7 @@ class Receiver(wiring.Component):
     A wavelet per cycle, unless the read of its scale word or of its addend waits for the SRAM;
     both are read ahead, addends when the elements of the instruction before are in memory. An
     element is in memory 7 cycles after its wavelet was taken, or 4 if it is stored unchanged;
-    the statistics of the instruction are valid 2 cycles later. An unchanged element waits while
-    the vector pipe writes.
+    the statistics of the instruction are valid 2 cycles later.
 
     Parameters
     ----------
@@ -118,8 +114,6 @@ class Receiver(wiring.Component):
         A bit per color: the wavelet is taken.
     read, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
         Ports of the SRAM; the write port is always ready.
-    write_waits : :py:`In(1)`
-        The vector pipe has a write; it has priority over unchanged elements.
     busy : :py:`Out(1)`
         An instruction is active or queued, or its results are not in memory yet.
     done : :py:`Out(1)`
@@ -136,7 +130,6 @@ class Receiver(wiring.Component):
     pop: Signal
     read: Any
     write: Any
-    write_waits: Signal
     busy: Signal
     done: Signal
     has_squares: Signal
@@ -155,7 +148,6 @@ class Receiver(wiring.Component):
                 "pop": Out(colors),
                 "read": Out(ReadPort()),
                 "write": Out(WritePort()),
-                "write_waits": In(1),
                 "busy": Out(1),
                 "done": Out(1),
                 "has_squares": Out(1),
@@ -223,7 +215,6 @@ class Receiver(wiring.Component):
             s.keeps.eq(s.now.tail.bits == 0),
             take.eq(
                 ~s.overtakes
-                & ~s.stays
                 & s.active
                 & (s.left != 0)
                 & (self.waiting & self.color_bit).any()
@@ -270,6 +261,8 @@ class Receiver(wiring.Component):
         """Read the elements that wavelets are added to, a few ahead."""
         left = Signal(16, name="partners_left")
         settled, comes, more = Signal(), Signal(name="partner_comes"), Signal()
+        # The instruction is new: its elements have not been counted.
+        begins = Signal(name="partners_begin")
         place = Signal(2, name="partner_place")
         m.d.comb += s.asks_partner.eq(
             s.active & s.now.tail.accumulate & settled & more & (s.partners + comes < len(s.ahead))
@@ -279,7 +272,10 @@ class Receiver(wiring.Component):
             s.partners.eq(s.partners + comes - (s.takes & s.now.tail.accumulate)),
             # Elements of the instruction before are in memory.
             settled.eq(settled | ~s.under_way),
+            begins.eq(s.load),
         ]
+        with m.If(begins):
+            m.d.sync += more.eq(left != 0)
         partner = self.read.data.word_select(place, 16)
         for n, word in enumerate(s.ahead):
             behind = s.ahead[n + 1] if n + 1 < len(s.ahead) else partner
@@ -296,7 +292,7 @@ class Receiver(wiring.Component):
             ]
         with m.If(s.load):
             m.d.sync += [
-                more.eq(s.coming.count != 0),
+                more.eq(0),
                 settled.eq(~s.under_way & ~s.takes),
                 comes.eq(0),
                 s.partners.eq(0),
@@ -314,12 +310,10 @@ class Receiver(wiring.Component):
         # Of the element in each of these stages, and in the four behind them.
         partner = [Signal(signed(16), name=f"partner_{n}", reset_less=True) for n in range(6)]
         now = s.now
-        m.submodules.values = values = WordQueue()
         m.d.comb += [
             s.overtakes.eq(
                 s.keeps & Cat(tag.valid & ~tag.kept for tag in (*coming, s.tags[0])).any()
             ),
-            s.stays.eq(s.tags[4].valid & s.tags[4].kept & self.write_waits),
             taken.valid.eq(s.takes),
             taken.kept.eq(s.keeps),
             taken.last.eq(s.left == 1),
@@ -333,28 +327,20 @@ class Receiver(wiring.Component):
             taken.shift.eq(s.now.inner),
             taken.offset.eq(s.now.offset - s.index),
         ]
-        # The wavelet waits while the element does.
-        value = values.oldest.as_signed()
-        m.d.comb += [
-            values.popped.eq(s.takes),
-            values.word.eq(self.value),
-            values.take.eq(s.tags[0].valid & ~s.stays),
-        ]
         stages = (taken, *coming, *s.tags)
-        with m.If(~s.stays):
-            m.d.sync += [
-                s.under_way.eq(Cat(tag.valid for tag in stages[:-1]).any()),
-                *(behind.eq(before) for before, behind in pairwise(stages)),
-                scales[0].eq(Cat(s.word[:22], now.dynamic, now.tail.bits)),
-                *(behind.eq(before) for before, behind in pairwise(scales)),
-                partner[0].eq(s.ahead[0]),
-                *(behind.eq(before) for before, behind in pairwise(partner)),
-            ]
-            with m.If(s.tags[0].kept):
-                m.d.sync += s.tags[1].valid.eq(0)
+        m.d.sync += [
+            s.under_way.eq(Cat(tag.valid for tag in stages[:-1]).any()),
+            *(behind.eq(before) for before, behind in pairwise(stages)),
+            scales[0].eq(Cat(s.word[:22], now.dynamic, now.tail.bits)),
+            *(behind.eq(before) for before, behind in pairwise(scales)),
+            partner[0].eq(s.ahead[0]),
+            *(behind.eq(before) for before, behind in pairwise(partner)),
+        ]
+        with m.If(s.tags[0].kept):
+            m.d.sync += s.tags[1].valid.eq(0)
         m.d.comb += [
-            s.requantizer.enable.eq(Cat(tag.valid for tag in s.tags[:3]).any() & ~s.stays),
-            s.requantizer.value.eq(value),
+            s.requantizer.enable.eq(Cat(tag.valid for tag in s.tags[:3]).any()),
+            s.requantizer.value.eq(self.value),
             s.requantizer.word.eq(scales[2].word),
             s.requantizer.dynamic.eq(scales[2].dynamic),
             s.requantizer.bits.eq(scales[2].bits),
@@ -375,13 +361,13 @@ class Receiver(wiring.Component):
         ]
         with m.If(done_tag.valid):
             m.d.sync += s.final.eq(stored)
-        with m.If(s.tags[0].valid & s.tags[0].kept & ~s.stays):
-            m.d.sync += [s.final.eq(value), s.tags[4].eq(s.tags[0])]
+        with m.If(s.tags[0].valid & s.tags[0].kept):
+            m.d.sync += [s.final.eq(self.value), s.tags[4].eq(s.tags[0])]
 
     def _write_back(self, m: Module, s: _Signals) -> None:
         """Write the element to the SRAM."""
         write = s.tags[4]
-        m.d.comb += self.write.valid.eq(write.valid & ~s.stays & write.stored)
+        m.d.comb += self.write.valid.eq(write.valid & write.stored)
         write_element(m, self.write, s.final, write.type, write.address)
 
     def _measure(self, m: Module, s: _Signals) -> None:
@@ -396,7 +382,7 @@ class Receiver(wiring.Component):
         measured = Signal(Tag())
         code = Signal(signed(32), reset_less=True)
         with m.If(write.valid | measured.valid):
-            m.d.sync += [measured.eq(write), measured.valid.eq(write.valid & ~s.stays)]
+            m.d.sync += [measured.eq(write), measured.valid.eq(write.valid)]
         with m.If(write.valid & write.argmax):
             m.d.sync += code.eq((s.final << write.shift) + write.offset)
         squares = Signal(32, reset_less=True)

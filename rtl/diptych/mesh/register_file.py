@@ -8,13 +8,14 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .isa import RECEIVED_MAXIMUM, RECEIVED_SQUARES, REGISTERS, STATISTIC
+from .one_hot import select
 
 __all__ = ["ENGINE_REGISTERS", "OPERANDS", "RegisterFile"]
 
 OPERANDS = ("a", "b", "dynamic", "d", "count", "inner")
 """What an instruction reads: the first three in full, of the others 16 bits."""
 ENGINE_REGISTERS = (STATISTIC, RECEIVED_SQUARES, RECEIVED_MAXIMUM)
-"""Registers that engines write, beside the program; they are apart from the others."""
+"""Registers that engines write, beside the program: what they wrote last is apart from the others."""
 _WIDTH = {name: 32 if name in OPERANDS[:3] else 16 for name in OPERANDS}
 _BITS = (REGISTERS - 1).bit_length()
 
@@ -29,11 +30,12 @@ class RegisterFile(wiring.Component):
     load : :py:`In(1)`
         It becomes the one that executes, in the next cycle.
     value_a, value_b, value_dynamic : :py:`Out(32)`
-        Values for the instruction that executes. Those of :data:`ENGINE_REGISTERS` are as of this
-        cycle, the others as of ``load``.
+        Values for the instruction that executes, registers: as of ``load``. What an engine wrote
+        last is shown a cycle later, and follows when the engine writes again.
     value_d, value_count, value_inner : :py:`Out(16)`
         The others.
-    reads_engine : :py:`Out(1)`
+    is_engine_a, is_engine_b, is_engine_dynamic, is_engine_d, is_engine_count, is_engine_inner : \
+    :py:`Out(1)`
         The next instruction reads one of :data:`ENGINE_REGISTERS`.
     write, target, data : :py:`In(1)`, :py:`In(4)`, :py:`In(32)`
         Result of the instruction that executes; the next one reads it.
@@ -48,7 +50,6 @@ class RegisterFile(wiring.Component):
     """
 
     load: Signal
-    reads_engine: Signal
     write: Signal
     target: Signal
     data: Signal
@@ -63,7 +64,7 @@ class RegisterFile(wiring.Component):
                 **{f"number_{name}": In(_BITS) for name in OPERANDS},
                 **{f"value_{name}": Out(_WIDTH[name]) for name in OPERANDS},
                 "load": In(1),
-                "reads_engine": Out(1),
+                **{f"is_engine_{name}": Out(1) for name in OPERANDS},
                 "write": In(1),
                 "target": In(_BITS),
                 "data": In(32),
@@ -77,6 +78,7 @@ class RegisterFile(wiring.Component):
         )
         self.number = {name: getattr(self, f"number_{name}") for name in OPERANDS}
         self.value = {name: getattr(self, f"value_{name}") for name in OPERANDS}
+        self.is_engine = {name: getattr(self, f"is_engine_{name}") for name in OPERANDS}
         self.engine_write = {n: getattr(self, f"engine_write_{n}") for n in ENGINE_REGISTERS}
         self.engine_data = {n: getattr(self, f"engine_data_{n}") for n in ENGINE_REGISTERS}
 
@@ -104,30 +106,34 @@ class RegisterFile(wiring.Component):
         with m.Elif(~self.write):
             m.d.sync += waits.eq(0)
         engines = {n: Signal(32, name=f"register_{n}") for n in ENGINE_REGISTERS}
-        for n, register in engines.items():
-            with m.If(self.engine_write[n]):
-                m.d.sync += register.eq(self.engine_data[n])
-            with m.If((self.write & (self.target == n)) | (~self.write & waits & (target == n))):
-                m.d.sync += register.eq(port.data)
-        engine_bits = []
+        engine_next = [Signal(32, name=f"next_{n}") for n in ENGINE_REGISTERS]
+        engine_writes = Cat(self.engine_write.values())
+        # Of each, an engine was not the last to write it.
+        stored_last = Signal(len(engines))
+        m.d.sync += stored_last.eq(
+            (stored_last & ~engine_writes) | Cat(port.en & (port.addr == n) for n in engines)
+        )
+        for following, (n, register) in zip(engine_next, engines.items(), strict=True):
+            m.d.comb += following.eq(Mux(self.engine_write[n], self.engine_data[n], register))
+            m.d.sync += register.eq(following)
         for name in OPERANDS:
             number, width = self.number[name], _WIDTH[name]
             read = stored.read_port(domain="comb")
-            kept = Signal(width, name=f"kept_{name}", reset_less=True)
-            chosen = Signal(len(engines), name=f"engine_{name}")
+            kept = Signal(width, name=f"value_of_{name}", reset_less=True)
+            # One of the engines' registers is read.
+            reads = Signal(len(engines), name=f"reads_{name}")
             is_new = Signal(name=f"new_{name}")
-            engine = Signal(len(engines), name=f"is_engine_{name}")
             m.d.comb += [
-                engine.eq(Cat(number == n for n in engines)),
                 read.addr.eq(number),
                 is_new.eq(self.write & (self.target == number) & (number != 0)),
+                self.value[name].eq(kept),
+                self.is_engine[name].eq(Cat(number == n for n in engines).any()),
             ]
             with m.If(self.load):
-                m.d.sync += [kept.eq(Mux(is_new, self.data, read.data)), chosen.eq(engine)]
-            value: Any = Mux(chosen.any(), 0, kept)
-            for bit, register in zip(chosen, engines.values(), strict=True):
-                value = value | Mux(bit, register[:width], 0)
-            m.d.comb += self.value[name].eq(value)
-            engine_bits.append(engine)
-        m.d.comb += self.reads_engine.eq(Cat(engine_bits).any())
+                m.d.sync += [
+                    kept.eq(Mux(is_new, self.data, read.data)),
+                    reads.eq(Cat(number == n for n in engines)),
+                ]
+            with m.Elif((reads & (engine_writes | ~stored_last)).any()):
+                m.d.sync += kept.eq(select(reads, [value[:width] for value in engine_next]))
         return m

@@ -13,13 +13,13 @@ from .color_arbiter import ColorArbiter
 from .combiner import Combiner
 from .credits import Credits
 from .fabric import (
+    COLOR_BITS,
     DATA_BITS,
     MAX_COLORS,
     PORT_NAMES,
     POSITIONS,
     LinkSignature,
     Port,
-    Wavelet,
     buffer_depth,
 )
 from .input_port import InputPort
@@ -57,7 +57,7 @@ class _Leaving:
         name = port.label
         # On the link. Those of them that were chosen in the cycle before, not combined.
         self.announced = Signal(colors, name=f"announced_{name}")
-        self.announced_control = Signal(name=f"announced_control_{name}")
+        self.announced_control = Signal(colors, name=f"announced_control_{name}")
         self.passed = Signal(colors, name=f"passed_{name}")
         # The combiner's result goes onto the link in the next cycle.
         self.takes_result = Signal(name=f"takes_result_{name}")
@@ -71,10 +71,11 @@ class Router(wiring.Component):
     is sent to all targets at once. Colors that compete for a port take turns; a color that waits
     never blocks another one.
 
-    The work of a wavelet takes three stages. The choice, from registered counts, routes and
-    credits, runs two cycles ahead of the data (:class:`.LinkSignature`). In the next cycle the
-    router announces the wavelet to its targets and reads its buffer; then the data pass the
-    crossbar. Operands that are combined have one more stage, for the adder or the comparators.
+    The work of a wavelet takes four stages. The choice, from registered counts, routes and
+    credits, runs three cycles ahead of the data (:class:`.LinkSignature`). In the next cycle the
+    router announces the wavelet to its targets and addresses its buffer; the buffer's data pass a
+    register, then the crossbar. Operands that are combined have one more stage, for the adder or
+    the comparators.
 
     So the latency from link to link is ``hop_cycles``, and one cycle more where wavelets combine.
     The throughput is a wavelet per cycle on every link, also where wavelets fork or combine; a
@@ -198,10 +199,11 @@ class Router(wiring.Component):
             short = short | (table.target[p] & lacks)
         m.d.sync += credited.eq(table.routed & ~short & ~table.changes)
 
-        free = Signal(self.colors)
-        m.d.comb += free.eq(credited & ~table.stopped)
-        held: Any = free
-        met: Any = table.routed & ~table.stopped
+        # All sources have a wavelet: known from the cycle before, whether it was chosen then or not.
+        # It may not be chosen in the first cycle of a new route.
+        complete = Signal(self.colors)
+        present: Any = ~0
+        left: Any = ~0
         announced: Any = 0
         controls: Any = 0
         waits: Any = 0
@@ -209,13 +211,17 @@ class Router(wiring.Component):
             m.d.comb += s.combined[p].eq((s.combining & table.target[p]).any())
             waits = waits | Mux(s.combined[p], table.target[p] & ~table.combines, 0)
             port, source = s.inputs[p], table.source[p]
-            held = held & (port.held | ~source)
-            met = met & (port.held | port.link.announced | ~source)
-            announced = announced | port.link.announced
+            comes = port.link.announced
+            present = present & (port.held | comes | ~source)
+            left = left & ((port.held & (comes | ~port.single)) | ~source)
+            announced = announced | comes
             controls = controls | (source & port.controls)
             m.d.comb += port.pop[0].eq(arbiter.chosen & source)
+        m.d.sync += complete.eq((arbiter.chosen & left) | (~arbiter.chosen & present))
+        met = Signal(self.colors)
         m.d.comb += [
-            arbiter.early.eq(held),
+            met.eq(present & table.routed & ~table.stopped),
+            arbiter.early.eq(complete & credited & ~table.stopped),
             arbiter.late.eq(met & credited),
             arbiter.announced.eq(announced),
             arbiter.waits.eq(waits),
@@ -234,10 +240,13 @@ class Router(wiring.Component):
         table, chosen, combining = s.table, s.arbiter.chosen, s.combining
         m.d.sync += combining.eq(chosen & table.combines)
         # One color at most is combined: what leaves as, and its control bit.
-        sent_as = Signal(self.colors)
-        control = Signal()
-        m.d.comb += sent_as.eq(select(combining, table.sent_as))
-        m.d.sync += control.eq((chosen & table.combines & s.controls).any())
+        sent_as, sent_control = Signal(self.colors), Signal(self.colors)
+        control = Signal(self.colors)
+        m.d.comb += [
+            sent_as.eq(select(combining, table.sent_as)),
+            sent_control.eq(Mux(control.any(), sent_as, 0)),
+        ]
+        m.d.sync += control.eq(chosen & table.combines & s.controls)
         for p in Port:
             out, link = s.leaving[p], getattr(self, f"{p.label}_o")
             count = getattr(self, f"count_{p.label}")
@@ -247,35 +256,39 @@ class Router(wiring.Component):
             m.d.sync += [
                 out.passed.eq(passes),
                 out.announced.eq(passes | Mux(combined, sent_as, 0)),
-                out.announced_control.eq((passes & s.controls).any() | (combined & control)),
+                out.announced_control.eq((passes & s.controls) | Mux(combined, sent_control, 0)),
             ]
             with m.If(out.announced.any()):
                 m.d.sync += count.eq(count + 1)
             announced, announced_control = out.announced, out.announced_control
             if self._has_registers(p):
                 late = Signal(self.colors, name=f"announced_late_{p.label}")
-                late_control = Signal(name=f"announced_late_control_{p.label}")
+                late_control = Signal(self.colors, name=f"announced_late_control_{p.label}")
                 m.d.sync += [late.eq(announced), late_control.eq(announced_control)]
                 announced, announced_control = late, late_control
             m.d.comb += [
                 link.announced.eq(announced),
                 link.announced_control.eq(announced_control),
             ]
-            comes, coming = (
-                Signal(name=f"comes_{p.label}"),
-                Signal(Wavelet(), name=f"coming_{p.label}"),
+            # Of the two that were announced last; the last one is bit 0.
+            comes, control_bits = (
+                Signal(2, name=f"{name}_{p.label}") for name in ("comes", "control_bits")
+            )
+            color, color_before = (
+                Signal(COLOR_BITS, name=f"{name}_{p.label}") for name in ("color", "color_before")
             )
             m.d.sync += [
-                comes.eq(announced.any()),
-                coming.control.eq(announced_control),
-                coming.color.eq(encode(announced)),
-                link.valid.eq(comes),
-                link.wavelet.control.eq(coming.control),
-                link.wavelet.color.eq(coming.color),
+                comes.eq(Cat(announced.any(), comes[0])),
+                control_bits.eq(Cat(announced_control.any(), control_bits[0])),
+                color.eq(encode(announced)),
+                color_before.eq(color),
+                link.valid.eq(comes[1]),
+                link.wavelet.control.eq(control_bits[1]),
+                link.wavelet.color.eq(color_before),
             ]
 
     def _transfer(self, m: Module, s: _Signals) -> None:
-        """Read what was chosen two cycles ago, and send it, or combine it first."""
+        """Send what was chosen three cycles ago, or combine it first."""
         table, combiner, combining = s.table, s.combiner, s.combining
         heads = [s.inputs[p].head[0] for p in Port]
         m.d.sync += [
@@ -289,12 +302,14 @@ class Router(wiring.Component):
         for q in Port:
             out, link = s.leaving[q], getattr(self, f"{q.label}_o")
             data = Signal(DATA_BITS, name=f"data_{q.label}")
-            from_ports = Signal(len(Port), name=f"from_ports_{q.label}")
-            result_next = Signal(name=f"result_next_{q.label}")
+            from_next, from_ports = (
+                Signal(len(Port), name=f"from_{name}_{q.label}") for name in ("next", "ports")
+            )
+            results = Signal(2, name=f"results_{q.label}")
             m.d.sync += [
-                from_ports.eq(Cat((out.passed & s.inputs[p].popped[0]).any() for p in Port)),
-                result_next.eq(s.combined[q]),
-                out.takes_result.eq(result_next),
+                from_next.eq(Cat((out.passed & s.inputs[p].popped[0]).any() for p in Port)),
+                from_ports.eq(from_next),
+                Cat(results, out.takes_result).eq(Cat(s.combined[q], results)),
             ]
             m.d.comb += data.eq(
                 select(from_ports, heads) | Mux(out.takes_result, combiner.result, 0)

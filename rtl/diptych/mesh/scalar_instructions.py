@@ -28,11 +28,13 @@ SCALE_FUNCTIONS = {
 _LAST = {
     Function.MULTIPLY: 1,
     Function.COMBINE: 1,
-    Function.TAKE: 2,
     Function.STORE: 2,
+    Function.TAKE: 3,
     Function.LOAD: 3,
 }
 """Last phase of a function that has more than one, but for scale functions."""
+_LATE = (Function.ADD, Function.SUBTRACT, Function.MULTIPLY, Function.LESS_THAN)
+"""Functions whose results are sums."""
 _OTHERS = {Function.SEND, *SCALE_FUNCTIONS}
 """Functions that complete otherwise."""
 
@@ -40,7 +42,7 @@ _OTHERS = {Function.SEND, *SCALE_FUNCTIONS}
 def execute_scalar(m: Module, s: CoreSignals) -> None:
     """Execute the scalar instruction that the core has issued.
 
-    MULTIPLY and COMBINE take 2 cycles, STORE and TAKE 3, LOAD and the scale functions 4 (5 with an
+    MULTIPLY and COMBINE take 2 cycles, STORE 3, LOAD, TAKE and the scale functions 4 (5 with an
     immediate); others take one, or wait for a credit. All wait for the SRAM, or for a wavelet.
     """
     imm = Signal(signed(32))
@@ -156,14 +158,22 @@ def _find_result(
         Function.LESS_THAN: Mux(carry, borrow == 2, borrow != 0),
         Function.SELECT: Mux(s.chosen.any(), moved, s.b),
         Function.LOAD: product,
+        Function.TAKE: s.buffers.head[READER],
         Function.COMBINE: word.as_value(),
         **dict.fromkeys(SCALE_FUNCTIONS, s.scale.word.as_value()),
     }
     flags = [now[f] for f in results]
-    computed = Signal(32)
+    others, is_sum = Signal(32), Signal()
+    early = {f: Value.cast(result)[:32] for f, result in results.items() if f not in _LATE}
     m.d.comb += [
-        computed.eq(select(Cat(flags), [Value.cast(result)[:32] for result in results.values()])),
-        # A wavelet is the last one to be known.
-        s.result.eq(Mux(now[Function.TAKE], s.buffers.head[READER], computed)),
-        s.writes.eq(s.done & (Cat(flags).any() | now[Function.TAKE])),
+        others.eq(select(Cat(now[f] for f in early), list(early.values()))),
+        is_sum.eq(now[Function.ADD] | now[Function.SUBTRACT]),
+        # What ends with a chain of carries is known last.
+        s.result.eq(
+            others
+            | Mux(is_sum, total[:32], 0)
+            | Mux(now[Function.MULTIPLY], results[Function.MULTIPLY][:32], 0)
+            | (now[Function.LESS_THAN] & results[Function.LESS_THAN])
+        ),
+        s.writes.eq(s.done & Cat(flags).any()),
     ]

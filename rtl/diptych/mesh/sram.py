@@ -123,26 +123,19 @@ class Sram(wiring.Component):
         m = Module()
 
         # --- one write ---
-        address = Signal(WORD_ADDRESS_BITS)
-        word = Signal(WORD_BITS)
-        mask = Signal(8)
-        busy = Const(0, 1)
-        for name in self.WRITERS:
-            port = getattr(self, name)
-            m.d.comb += port.ready.eq(~busy)
-            now = Signal(name=f"{name}_or_before")
-            m.d.comb += now.eq(busy | port.valid)
-            with m.If(port.valid & ~busy):
-                m.d.comb += [address.eq(port.address), word.eq(port.data), mask.eq(port.mask)]
-            busy = now
+        writers = [getattr(self, name) for name in self.WRITERS]
+        writes = Signal(len(writers))
+        for n, port in enumerate(writers):
+            m.d.comb += port.ready.eq(~Cat(other.valid for other in writers[:n]).any())
+            m.d.comb += writes[n].eq(port.valid & port.ready)
         # It enters its bank a cycle later: who writes is known late.
         to = Signal(WORD_ADDRESS_BITS, name="written_to", reset_less=True)
         data = Signal(WORD_BITS, name="written_data", reset_less=True)
         written = Signal(8)
         m.d.sync += [
-            to.eq(address),
-            data.eq(word),
-            written.eq(Mux(busy, mask, 0)),
+            to.eq(select(writes, [port.address for port in writers])),
+            data.eq(select(writes, [port.data for port in writers])),
+            written.eq(select(writes, [port.mask for port in writers])),
             self.count_sram_write.eq(self.count_sram_write + sum(written[1:], written[0])),
         ]
 
@@ -205,20 +198,16 @@ class Sram(wiring.Component):
         # A bank's output lasts until its next read; each port keeps its own word beyond that.
         for name, granted in zip(self.READERS, grants, strict=True):
             port = getattr(self, name)
-            fresh = Signal(name=f"{name}_fresh")
-            bank = Signal(2, name=f"{name}_from")
+            # The bank that was read in the cycle before, and none: the kept word.
+            fresh = Signal(BANKS, name=f"{name}_from")
+            old = Signal(name=f"{name}_old", init=1)
             kept = Signal(WORD_BITS, name=f"{name}_kept", reset_less=True)
-            m.d.sync += fresh.eq(granted)
-            with m.If(granted):
-                m.d.sync += bank.eq(port.address[:2])
-            with m.If(fresh):
-                with m.Switch(bank):
-                    for index in range(BANKS):
-                        with m.Case(index):
-                            m.d.comb += port.data.eq(outputs[index])
-                m.d.sync += kept.eq(port.data)
-            with m.Else():
-                m.d.comb += port.data.eq(kept)
+            m.d.sync += [
+                fresh.eq(Mux(granted, 1 << port.address[:2], 0)),
+                old.eq(~granted),
+                kept.eq(port.data),
+            ]
+            m.d.comb += port.data.eq(select(Cat(fresh, old), [*outputs, kept]))
         return m
 
     def _with_written(self, m: Module, bank: int, read: Any, write: Any) -> Signal:

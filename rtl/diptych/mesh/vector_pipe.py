@@ -94,8 +94,6 @@ class VectorPipe(wiring.Component):
         An instruction with such a fence waits: nothing must be issued that it would wait for.
     read_a, read_b, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
         Ports of the SRAM.
-    write_waits : :py:`Out(1)`
-        A result is written to memory only, and is not held up by a color.
     o, sends_as : :py:`Out(stream.Signature(Wavelet()))`, :py:`Out(colors)`
         Results that are sent on a color; its bit.
     waiting, pop : :py:`In(colors)`, :py:`Out(colors)`
@@ -124,7 +122,6 @@ class VectorPipe(wiring.Component):
     read_a: Any
     read_b: Any
     write: Any
-    write_waits: Signal
     o: stream.Interface
     sends_as: Signal
     color: Signal
@@ -153,7 +150,6 @@ class VectorPipe(wiring.Component):
                 "read_a": Out(ReadPort()),
                 "read_b": Out(ReadPort()),
                 "write": Out(WritePort()),
-                "write_waits": Out(1),
                 "o": Out(stream.Signature(Wavelet())),
                 "sends_as": Out(colors),
                 "color": Out(5),
@@ -455,7 +451,6 @@ class VectorPipe(wiring.Component):
             self.o.payload.data.eq(result.value),
             self.o.payload.color.eq(result.color),
             self.sends_as.eq(result.color_bit),
-            self.write_waits.eq(writes & ~sends),
             self.write.valid.eq(writes & (~sends | self.o.ready)),
         ]
         write_element(m, self.write, result.value, result.type, result.d)

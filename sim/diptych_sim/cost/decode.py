@@ -23,7 +23,7 @@ _CYCLES_PER_ELEMENT = {Op.ROTATE: 2}
 _SCALARS = {
     Function.LOAD: 4,
     Function.STORE: 3,
-    Function.TAKE: 3,
+    Function.TAKE: 4,
     Function.MULTIPLY: 2,
     Function.COMBINE: 2,
     Function.BRANCH: 2,

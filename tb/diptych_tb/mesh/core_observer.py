@@ -43,12 +43,13 @@ _OPERANDS = ("a_reg", "b_reg", "dynamic", "d_reg", "count_reg", "inner_reg")
 
 @dataclass(frozen=True)
 class _Instruction:
-    """An instruction, and whether it waits for its fences in the pipe."""
+    """An instruction; whether its fences hold it in the pipe; whether it reads what engines write."""
 
     op: Op
     function: Function
     fields: dict[str, int]
     waits_in_pipe: bool
+    reads_engine: bool
 
     def is_function(self, function: Function) -> bool:
         return self.op is Op.SCALAR and self.function is function
@@ -58,8 +59,9 @@ class _Instruction:
 def _decode(word: int) -> _Instruction:
     op, function, fields = disassemble(word)
     for_pipe = op not in (Op.SCALAR, Op.RECEIVE, Op.TRANSMIT)
-    reads = {fields[name] for name in _OPERANDS} if for_pipe else set()
-    return _Instruction(op, function, fields, for_pipe and not reads & set(ENGINE_REGISTERS))
+    operands = ("a", "b", "dynamic") if op is Op.SCALAR else _OPERANDS
+    reads = any(fields[name] in ENGINE_REGISTERS for name in operands)
+    return _Instruction(op, function, fields, for_pipe and not reads, reads)
 
 
 _NOTHING = _decode(0)
@@ -130,6 +132,8 @@ class CoreObserver(CauseObserver):
         self._address = 0
         self._coming, self._now = 0, _NOTHING
         self._executing = False
+        # It has just begun, without what an engine wrote.
+        self._stale = False
         self._pipe = PipeModel()
         self._receives, self._sends = _Transfers(), _Transfers()
         self._issued: dict[str, Any] | None = None
@@ -138,9 +142,8 @@ class CoreObserver(CauseObserver):
         self._measured = False
         # Cycles since TAKE took its wavelet.
         self._taken = 0
-        # Colors whose wavelets TAKE and MOVE took in the cycle before, and what held the receiver.
+        # Colors whose wavelets TAKE and MOVE took in the cycle before.
         self._others: set[int] = set()
-        self._stayed = False
 
     def observe(self) -> None:
         popped = self._look_at_ramp()
@@ -149,13 +152,14 @@ class CoreObserver(CauseObserver):
             self._coming = int(self._core.fetch__data.value)
         fetches = bool(self._core.fetch__en.value)
         fenced = self._executing and self._is_fenced()
-        ends = self._executing and self._now.is_function(Function.END) and not fenced
+        held = fenced or self._stale
+        ends = self._executing and self._now.is_function(Function.END) and not held
         over = ends or (self._executing and fetches)
-        assert not (self._executing and fetches and fenced), "a fence was ignored"
+        assert not (self._executing and fetches and held), "a fence was ignored, or an engine"
         assert not (ends and fetches), "an instruction was fetched behind the last one"
 
         self._others = set()
-        lacks = self._lacks_wavelet(fenced)
+        lacks = self._lacks_wavelet(held)
         blocked, steps, unfed, starved = self._step()
         busy = self._pipe.busy
         cause = self._find_cause(steps, starved, blocked, unfed, busy, fenced, over, fetches, lacks)
@@ -167,6 +171,7 @@ class CoreObserver(CauseObserver):
         """Go on to the next instruction."""
         address = int(self._core.fetch__addr.value)
         self._fetched = fetches
+        self._stale = False
         if not self._running:
             self._running = fetches
         elif ends:
@@ -178,18 +183,19 @@ class CoreObserver(CauseObserver):
             if self._executing:
                 # What lies behind a program is fetched, too, and is none.
                 self._now = _decode(self._coming)
+                self._stale = self._now.reads_engine
         else:
             assert self._executing, "nothing executes, and nothing is fetched"
         if fetches:
             self._address = address
 
-    def _lacks_wavelet(self, fenced: bool) -> bool:
+    def _lacks_wavelet(self, held: bool) -> bool:
         """Follow TAKE, which goes before the pipe's wavelets; return whether it has none."""
         color = self._now.fields.get("color", 0)
         takes = self._executing and self._now.is_function(Function.TAKE)
         if self._taken:
-            self._taken = (self._taken + 1) % 3
-        elif takes and not fenced:
+            self._taken = (self._taken + 1) % 4
+        elif takes and not held:
             if not self._waiting[color]:
                 return True
             self._taken = 1
@@ -207,7 +213,7 @@ class CoreObserver(CauseObserver):
         returned, sent = int(router.ramp_i__credit.value), int(router.ramp_i__announced.value)
         for color in range(len(self._credits)):
             self._credits[color] += (returned >> color & 1) - (sent >> color & 1)
-            if sent >> color & 1 and router.ramp_i__announced_control.value:
+            if int(router.ramp_i__announced_control.value) >> color & 1:
                 self._sendable[color], self._drains[color] = False, True
             self._drains[color] &= self._credits[color] < BUFFER_DEPTH
         popped, came = int(router.ramp_o__credit.value), int(router.ramp_o__announced.value)
@@ -220,22 +226,17 @@ class CoreObserver(CauseObserver):
         now = self._receives.now
         took = now is not None and now.color not in self._others and bool(popped >> now.color & 1)
         stages = self._stages
-        self._measured = False
-        if not self._stayed:
-            self._measured = stages[-1] is not None
-            kept = stages[_KEPT] == "kept"
-            self._stages = stages = [None, *stages[:-1]]
-            if kept:
-                stages[_KEPT + 1], stages[-1] = None, "kept"
+        self._measured = stages[-1] is not None
+        kept = stages[_KEPT] == "kept"
+        self._stages = stages = [None, *stages[:-1]]
+        if kept:
+            stages[_KEPT + 1], stages[-1] = None, "kept"
         if took and now is not None:
             stages[0] = "kept" if now.kept else "rounded"
         self._receives.advance(moved=took)
         if self._issued is not None:
             self._receives.start(self._issued)
             self._issued = None
-        due = self._pipe.due
-        writes = due is not None and due.writes and not due.sends
-        self._stayed = stages[-1] == "kept" and writes
 
     def _is_fenced(self) -> bool:
         fields = self._now.fields
@@ -283,7 +284,7 @@ class CoreObserver(CauseObserver):
     ) -> str:
         now = self._now
         waits = self._executing and not over
-        issues = self._executing and not fenced
+        issues = self._executing and not fenced and not self._stale
         sends = issues and now.is_function(Function.SEND)
         color = now.fields.get("color", 0)
         transmits = not now.waits_in_pipe and now.fields["fence_transmit"] and self._sends.now

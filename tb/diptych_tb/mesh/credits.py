@@ -38,8 +38,9 @@ async def counts_what_the_receiver_has_room_for(dut: Any, eager: float, back: fl
             credit |= returned << color
             held[color] -= returned
             free[color] += returned
-        send, control = (1 << chosen[0], chosen[1]) if chosen else (0, False)
-        dut.send.value, dut.control.value, dut.credit.value = send, control, credit
+        send = 1 << chosen[0] if chosen else 0
+        dut.send.value, dut.credit.value = send, credit
+        dut.control.value = send if chosen and chosen[1] else 0
         if chosen:
             color, control = chosen
             assert free[color], "more was chosen than the receiver has room for"

@@ -22,7 +22,7 @@ Pause = Callable[[], bool]
 class LinkSource:
     """Sends wavelets into the link ``prefix`` of a design, as its credits allow.
 
-    Colors are served in a random order, each in its own order. Each wavelet is announced two cycles
+    Colors are served in a random order, each in its own order. Each wavelet is announced three cycles
     ahead; after a control wavelet its color waits until all credits are back.
 
     Parameters
@@ -58,9 +58,9 @@ class LinkSource:
         self._credits = [depth] * colors
         self._drains = [False] * colors
         self._waiting: list[deque[dict[str, int]]] = [deque() for _ in range(colors)]
-        self._coming: deque[dict[str, int] | None] = deque([None, None])
+        self._coming: deque[dict[str, int] | None] = deque([None] * 3)
         self._valid.value = 0
-        self._announced.value = 0
+        self._announced.value = self._control.value = 0
 
     def send(self, wavelets: Iterable[dict[str, int]]) -> None:
         """Add wavelets to what is to be sent."""
@@ -89,15 +89,15 @@ class LinkSource:
             self._valid.value = now is not None
             if now is not None:
                 self._wavelet.value = self._pack(now)
-            announced, wavelet = 0, None
+            announced, control, wavelet = 0, 0, None
             if sends:
                 color = self._rng.choice(able)
                 self._credits[color] -= 1
                 wavelet = self._waiting[color].popleft()
                 announced = 1 << color
-                self._control.value = wavelet["control"]
+                control = announced if wavelet["control"] else 0
                 self._drains[color] = bool(wavelet["control"])
-            self._announced.value = announced
+            self._announced.value, self._control.value = announced, control
             self._coming.append(wavelet)
 
 
@@ -108,7 +108,7 @@ class LinkMonitor:
     ----------
     wavelets : list of list of dict
         What came, by color; each with the ``cycle`` in which it was on the link. It must have been
-        announced two cycles ago, its control bit with it. Credits are given back from the
+        announced three cycles ago, its control bit with it. Credits are given back from the
         announcement on.
     blocked : set of int
         Colors whose credits are kept back.
@@ -143,7 +143,7 @@ class LinkMonitor:
         cocotb.start_soon(self._run())
 
     async def _run(self) -> None:
-        coming = deque([(0, 0), (0, 0)])
+        coming = deque([(0, 0)] * 3)
         while True:
             await self._edge
             now = coming.popleft()
@@ -151,7 +151,8 @@ class LinkMonitor:
             if now[0]:
                 wavelet = self._unpack(int(self._wavelet.value))
                 color = wavelet["color"]
-                assert (1 << color, wavelet["control"]) == now, f"{self._prefix}: {wavelet}"
+                announced = 1 << color, wavelet["control"] << color
+                assert announced == now, f"{self._prefix}: {wavelet}"
                 self.wavelets[color].append(wavelet | {"cycle": current_cycle()})
             announced = int(self._announced.value), int(self._control.value)
             coming.append(announced)
@@ -160,7 +161,7 @@ class LinkMonitor:
                 assert not (announced[0] >> color & 1 and self._drains[color]), (
                     f"{self._prefix}: color {color} was sent behind a control wavelet"
                 )
-                self._drains[color] |= announced == (1 << color, 1)
+                self._drains[color] |= announced == (1 << color, 1 << color)
                 assert self._held[color] <= self._depth, (
                     f"{self._prefix}: color {color} was sent without a credit"
                 )

@@ -91,7 +91,7 @@ class RouterObserver(CauseObserver):
         links = _Links([], [], [], [])
         for announced, control, credit, sent, returned in self._handles:
             bits = int(announced.value)
-            arrives = (bits.bit_length() - 1, int(control.value)) if bits else None
+            arrives = (bits.bit_length() - 1, int(int(control.value) == bits)) if bits else None
             links.arrivals.append(arrives)
             links.popped.append(int(credit.value))
             links.sent.append(int(sent.value))

@@ -136,9 +136,25 @@ def _gate(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expecte
     out = numbers.gate(pairs[:, 0], pairs[:, 1], word)
     bench.store(A, pairs.reshape(-1), 2)
     bench.registers({3: word})
-    program.vector(Op.GATE, a_base=A, d_base=D, dynamic=3, count=count, d_type=Type.INT16)
+    # Of two instructions, whose statistic is one.
+    first = rng.randint(1, count)
+    for begin, end in ((0, first), (first, count)):
+        if end > begin:
+            program.vector(
+                Op.GATE,
+                a_base=A + 4 * begin,
+                d_base=D + 2 * begin,
+                dynamic=3,
+                count=end - begin,
+                d_type=Type.INT16,
+                statistic=1,
+                continues=begin > 0,
+            )
     send_memory(program, D, -(-count // 2))
-    return out.astype(np.int16).tobytes(), -(-count // 2)
+    send_registers(program, [STATISTIC])
+    bench.store(D + 2 * count, [0], 2)
+    stored = np.frombuffer(np.append(out, [0] * (count % 2)).astype("<i2").tobytes(), "<u4")
+    return [*stored.tolist(), int(max(abs(out)))], len(stored) + 1
 
 
 def _rotate(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
+from diptych.mesh.fabric import BUFFER_DEPTH
 from diptych.mesh.isa import Function, Op, Type
 from diptych_sim.compiler.decode.placement import AT_ONCE, Placement, State
 from diptych_sim.compiler.decode.routes import Color
@@ -26,6 +27,9 @@ SAVED_REGISTERS = (Reg.TURN, Reg.SLOT)
 """Registers that keep statistics of one sequence while the next one's are received."""
 RECIPROCALS = (Reg.A, Reg.T, *SAVED_REGISTERS)
 """Registers for the reciprocals of heads that are on their way at once; one sequence has two."""
+WAITING_WAVELETS = 2 * (BUFFER_DEPTH - 1)
+"""Results of a product that a tile's buffers hold until it receives them: those of its core, which
+come back, and of its router, which it has sent; the last entry of each may stay empty."""
 INT16: dict[str, Any] = {"bits": 16, "d_type": Type.INT16, "stride": 2}
 """Fields of what is received as int16, one element behind the other."""
 
@@ -144,9 +148,10 @@ class LayerWriter:
         """
         last = launch is None
         p, s = self.place, self.out.scalar
-        if not last:
-            self.send(Reg.SQUARES, Color.COLUMN_ADD, "sum of squares of x", fence_receive=True)
+        # The maximum first: it is needed first.
         self.send(Reg.MAXIMUM, Color.COLUMN_MAX, "largest magnitude of x", fence_receive=True)
+        if not last:
+            self.send(Reg.SQUARES, Color.COLUMN_ADD, "sum of squares of x")
         s(Function.ADD, d=Reg.T, imm=STEPS, comment="scale word of 127")
         for n in self.active:
             self._quantize(n, "x", "normed", p.chunk, Color.COLUMN_TOP)
@@ -193,8 +198,16 @@ class LayerWriter:
         """Q, K and V of the column's heads, rotated; K and V go to the cache."""
         p, s, d = self.place, self.out.scalar, self.head_dim
         qk, v = (p.heads + p.kv_heads) * d, p.kv_heads * d
+        # A single sequence's k is rotated while v comes, if v may wait in the fabric till then.
+        early = not self.batched and v <= WAITING_WAVELETS
 
         def receive(n: int) -> None:
+            receive_qk(n)
+            if early:
+                self._rotate_k(n)
+            receive_v(n)
+
+        def receive_qk(n: int) -> None:
             self.load_state(n, State.DYNAMIC, Reg.A)
             self.receive(
                 Color.COLUMN_SUM,
@@ -204,6 +217,8 @@ class LayerWriter:
                 **self.scaled("qkv_scale"),
                 **INT16,
             )
+
+        def receive_v(n: int) -> None:
             self.load_state(n, State.SLOT, Reg.SLOT)
             s(
                 Function.ADD,
@@ -226,9 +241,23 @@ class LayerWriter:
 
         self.overlapped(receive, self.launch_projection)
         for n in self.active:
-            self._rotate(n)
+            if not early:
+                self._rotate_k(n)
+            self.out.vector(
+                Op.ROTATE,
+                a_base=p.at("qk", n),
+                count=p.heads * d // 2,
+                d_base=p.at("query", n),
+                stride=2 * d,
+                comment="RoPE of q",
+                **self._rotated(n),
+            )
 
-    def _rotate(self, n: int) -> None:
+    def _rotated(self, n: int) -> dict[str, Any]:
+        """Fields of a ROTATE that rotates heads by the factors of a sequence's position."""
+        return {"b_base": self.place.at("rope", n), "inner": self.head_dim // 2}
+
+    def _rotate_k(self, n: int) -> None:
         p, s, d = self.place, self.out.scalar, self.head_dim
         self.load_state(n, State.SLOT, Reg.SLOT)
         s(
@@ -242,7 +271,6 @@ class LayerWriter:
         if n == self.active[0]:
             at = p.at("constants")
             s(Function.LOAD, d=Reg.T, a=Reg.LAYER, imm=at, comment="score scale")
-        rotated: dict[str, Any] = {"b_base": p.at("rope", n), "inner": d // 2}
         self.out.vector(
             Op.ROTATE,
             a_base=p.at("qk", n) + 2 * p.heads * d,
@@ -252,16 +280,7 @@ class LayerWriter:
             stride=(p.slots + 1) * 2 * d,
             fence_receive=1,
             comment="RoPE of k, into the cache",
-            **rotated,
-        )
-        self.out.vector(
-            Op.ROTATE,
-            a_base=p.at("qk", n),
-            count=p.heads * d // 2,
-            d_base=p.at("query", n),
-            stride=2 * d,
-            comment="RoPE of q",
-            **rotated,
+            **self._rotated(n),
         )
 
     def attend(self) -> None:
@@ -429,33 +448,48 @@ class LayerWriter:
     def gate(self) -> None:
         """SwiGLU's hidden elements as int8, and their largest magnitude as a scale."""
         p, s = self.place, self.out.scalar
+        # A single sequence's last pairs come while the pairs before are computed: as many as need
+        # no more time than those, and may wait in the fabric till then.
+        late = 0 if self.batched else min(p.hidden // 3, WAITING_WAVELETS // 2)
+        spans = [span for span in ((0, p.hidden - late), (p.hidden - late, late)) if span[1]]
 
-        def receive(n: int) -> None:
-            self.load_state(n, State.DYNAMIC, Reg.A)
+        def receive(n: int, first: int = 0, count: int = p.hidden) -> None:
+            if not first:
+                self.load_state(n, State.DYNAMIC, Reg.A)
             self.receive(
                 Color.COLUMN_SUM,
                 "gate and up as int16, in pairs",
-                count=2 * p.hidden,
-                d_base=p.at("gate_up", n),
-                **self.scaled("gate_up_scale"),
+                count=2 * count,
+                d_base=p.at("gate_up", n) + 4 * first,
+                **self.scaled("gate_up_scale", first=2 * first),
                 **INT16,
             )
 
-        self.overlapped(receive, self.launch_gate)
+        def gate(n: int, first: int = 0, count: int = p.hidden) -> None:
+            self.out.vector(
+                Op.GATE,
+                a_base=p.at("gate_up", n) + 4 * first,
+                count=count,
+                dynamic=Reg.B,
+                d_base=p.at("gated", n) + 2 * first,
+                statistic=1,
+                continues=first > 0,
+                fence_receive=1,
+                comment="gated = SiLU(gate) up",
+            )
+
+        if self.batched:
+            self.overlapped(receive, self.launch_gate)
         at = p.at("constants") + 8
         s(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="hidden scale")
         s(Function.ADD, d=Reg.T, imm=STEPS, comment="scale word of 127")
         for n in self.active:
-            self.out.vector(
-                Op.GATE,
-                a_base=p.at("gate_up", n),
-                count=p.hidden,
-                dynamic=Reg.B,
-                d_base=p.at("gated", n),
-                statistic=1,
-                fence_receive=1,
-                comment="gated = SiLU(gate) up",
-            )
+            if self.batched:
+                gate(n)
+            else:
+                for span in spans:
+                    receive(n, *span)
+                    gate(n, *span)
             self.send(Reg.STATISTIC, Color.ROW_MAX, "largest magnitude of gated", fence_pipe=True)
         for n in self.active:
             self._quantize(n, "gated", "hidden", p.hidden, Color.ROW_TOP)

@@ -274,11 +274,11 @@ def partition(design: Design, pairs: list[tuple[str, str]]) -> Partition:
     work = _Partitioner(design)
     wired = []
     for name, output in pairs:
-        first = design.inputs[name].nets[0]
-        key, _ = work.inputs[first]
-        (chunk,) = work.chunks(design.outputs[output].nets)
-        if chunk.cell in work.cuts:
-            wired.append((key, chunk.cell))
+        key, _ = work.inputs[design.inputs[name].nets[0]]
+        # Of a constant there is one for each bit.
+        first, *more = work.chunks(design.outputs[output].nets)
+        if not more and first.cell in work.cuts:
+            wired.append((key, first.cell))
     work.cut(design, wired)
     words = work.kinds()
     return Partition(cuts={k: sorted(v) for k, v in work.cuts.items()}, words=words)
