@@ -155,7 +155,8 @@ class Core(wiring.Component):
             s.waiting.eq(s.buffers.held | s.buffers.link.announced),
             s.receiver.waiting.eq(s.waiting),
             s.receiver.value.eq(s.buffers.head[RECEIVER]),
-            s.pipe.receiving.eq(s.receiver.busy),
+            s.pipe.receives.eq(s.receiver.unfinished),
+            s.pipe.received.eq(s.receiver.finishes),
             s.pipe.transmitting.eq(s.transmitter.busy),
             s.pipe.waiting.eq(s.waiting),
             s.pipe.overtaken.eq(s.take),
@@ -285,37 +286,40 @@ class Core(wiring.Component):
         """Issue the instruction when its fences allow, a vector instruction to its engine."""
         instruction, coming = s.instruction, s.coming
         value, is_engine = s.registers.value, s.registers.is_engine
-        reads, reads_more = (Signal(name=f"reads_engine_{name}") for name in ("full", "half"))
-        is_pipe, is_receive, is_transmit, waits_there = (
-            Signal(name=f"coming_{name}") for name in ("pipe", "receive", "transmit", "waits_there")
+        is_pipe, is_receive, is_transmit, reads, reads_more = (
+            Signal(name=f"coming_{name}")
+            for name in ("pipe", "receive", "transmit", "reads_engine", "reads_more")
         )
+        # Fences hold an instruction in the vector pipe's queue, unless it reads what engines write.
+        reads_engine, waits_there = Signal(), Signal()
         m.d.comb += [
             is_receive.eq(coming.op == Op.RECEIVE),
             is_transmit.eq(coming.op == Op.TRANSMIT),
             is_pipe.eq((coming.op != Op.SCALAR) & ~is_receive & ~is_transmit),
-            waits_there.eq(is_pipe & ~(reads | reads_more)),
-            reads.eq(Cat(is_engine[name] for name in OPERANDS[:3]).any()),
             # In a scalar instruction these fields are its target and its immediate.
             reads_more.eq(
                 Cat(is_engine[name] for name in OPERANDS[3:]).any() & (coming.op != Op.SCALAR)
             ),
+            reads.eq(Cat(is_engine[name] for name in OPERANDS[:3]).any() | reads_more),
+            waits_there.eq(s.is_pipe & ~reads_engine),
         ]
         # What an engine wrote is not among the operands in their first cycle.
-        m.d.sync += s.stale.eq(s.moves & (reads | reads_more))
+        m.d.sync += s.stale.eq(s.moves & reads)
         with m.If(s.moves):
             m.d.sync += [
                 s.is_vector.eq(coming.op != Op.SCALAR),
                 s.is_pipe.eq(is_pipe),
                 s.is_receive.eq(is_receive),
                 s.is_transmit.eq(is_transmit),
-                s.fence_pipe.eq(coming.fence_pipe & ~waits_there),
-                s.fence_receive.eq(coming.fence_receive & ~waits_there),
-                s.fence_transmit.eq(coming.fence_transmit & ~waits_there),
-                s.operation.fence_pipe.eq(coming.fence_pipe & waits_there),
-                s.operation.fence_receive.eq(coming.fence_receive & waits_there),
-                s.operation.fence_transmit.eq(coming.fence_transmit & waits_there),
+                reads_engine.eq(reads),
             ]
         m.d.comb += [
+            s.fence_pipe.eq(instruction.fence_pipe & ~waits_there),
+            s.fence_receive.eq(instruction.fence_receive & ~waits_there),
+            s.fence_transmit.eq(instruction.fence_transmit & ~waits_there),
+            s.operation.fence_pipe.eq(instruction.fence_pipe & waits_there),
+            s.operation.fence_receive.eq(instruction.fence_receive & waits_there),
+            s.operation.fence_transmit.eq(instruction.fence_transmit & waits_there),
             s.fenced.eq(
                 (s.fence_pipe & s.pipe.busy)
                 | (s.fence_receive & s.receiver.busy)
@@ -339,12 +343,12 @@ class Core(wiring.Component):
             s.operation.continues.eq(instruction.continues),
             s.operation.tail.eq(s.tail),
             s.pipe.i.valid.eq(s.go & s.is_pipe),
-            # What waits in the pipe for an engine must not wait for an instruction behind it.
-            s.receiver.i.valid.eq(s.go & s.is_receive & ~s.pipe.holds_receive),
+            s.receiver.i.valid.eq(s.go & s.is_receive),
+            # What waits in the pipe must not wait for an instruction behind it.
             s.transmitter.i.valid.eq(s.go & s.is_transmit & ~s.pipe.holds_transmit),
             s.accepted.eq(
                 (s.is_pipe & s.pipe.i.ready)
-                | (s.is_receive & s.receiver.i.ready & ~s.pipe.holds_receive)
+                | (s.is_receive & s.receiver.i.ready)
                 | (s.is_transmit & s.transmitter.i.ready & ~s.pipe.holds_transmit)
             ),
             s.done.eq(s.go & (s.accepted | s.completes)),

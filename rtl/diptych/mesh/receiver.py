@@ -84,6 +84,8 @@ class _Signals:
         # Elements in the stages; ``final`` is the value to be stored.
         self.tags = [Signal(Tag(), name=f"tag_{n}") for n in range(5)]
         self.under_way = Signal()
+        # The instruction has no elements, and those before it are in memory.
+        self.skips = Signal()
         self.final = Signal(signed(32), reset_less=True)
 
 
@@ -116,6 +118,10 @@ class Receiver(wiring.Component):
         Ports of the SRAM; the write port is always ready.
     busy : :py:`Out(1)`
         An instruction is active or queued, or its results are not in memory yet.
+    unfinished : :py:`Out(4)`
+        Instructions whose elements are not all in memory.
+    finishes : :py:`Out(1)`
+        There is one less from the next cycle on.
     done : :py:`Out(1)`
         The statistics of an instruction are valid.
     has_squares, squares, maximum : :py:`Out(1)`, :py:`Out(32)`, :py:`Out(32)`
@@ -131,6 +137,8 @@ class Receiver(wiring.Component):
     read: Any
     write: Any
     busy: Signal
+    unfinished: Signal
+    finishes: Signal
     done: Signal
     has_squares: Signal
     squares: Signal
@@ -149,6 +157,8 @@ class Receiver(wiring.Component):
                 "read": Out(ReadPort()),
                 "write": Out(WritePort()),
                 "busy": Out(1),
+                "unfinished": Out(4),
+                "finishes": Out(1),
                 "done": Out(1),
                 "has_squares": Out(1),
                 "squares": Out(32),
@@ -176,11 +186,14 @@ class Receiver(wiring.Component):
         ends = Signal()
         m.d.comb += [
             self.i.ready.eq(~s.queued),
-            ends.eq(s.active & ((s.left == 0) | (s.takes & (s.left == 1)))),
+            ends.eq(s.skips | (s.takes & (s.left == 1))),
             self.color.eq(s.now.tail.color),
         ]
         m.d.comb += s.load.eq((~s.active | ends) & (s.queued | self.i.valid))
         m.d.comb += s.coming.eq(Mux(s.queued, after, self.i.payload))
+        m.d.sync += self.unfinished.eq(
+            self.unfinished + (self.i.valid & self.i.ready) - self.finishes
+        )
         with m.If(ends):
             m.d.sync += s.active.eq(0)
         with m.If(s.load):
@@ -328,6 +341,9 @@ class Receiver(wiring.Component):
             taken.offset.eq(s.now.offset - s.index),
         ]
         stages = (taken, *coming, *s.tags)
+        m.d.comb += s.skips.eq(
+            s.active & (s.left == 0) & ~Cat(tag.valid for tag in stages[1:]).any()
+        )
         m.d.sync += [
             s.under_way.eq(Cat(tag.valid for tag in stages[:-1]).any()),
             *(behind.eq(before) for before, behind in pairwise(stages)),
@@ -367,7 +383,10 @@ class Receiver(wiring.Component):
     def _write_back(self, m: Module, s: _Signals) -> None:
         """Write the element to the SRAM."""
         write = s.tags[4]
-        m.d.comb += self.write.valid.eq(write.valid & write.stored)
+        m.d.comb += [
+            self.write.valid.eq(write.valid & write.stored),
+            self.finishes.eq((write.valid & write.last) | s.skips),
+        ]
         write_element(m, self.write, s.final, write.type, write.address)
 
     def _measure(self, m: Module, s: _Signals) -> None:

@@ -88,10 +88,13 @@ class VectorPipe(wiring.Component):
     -------
     i : :py:`In(stream.Signature(VectorOperation()))`
         Instructions; ``ready`` is a register.
-    receiving, transmitting : :py:`In(1)`
-        The receiver, the transmitter has something to do: an instruction with their fences waits.
-    holds_receive, holds_transmit : :py:`Out(1)`
-        An instruction with such a fence waits: nothing must be issued that it would wait for.
+    receives, received : :py:`In(4)`, :py:`In(1)`
+        RECEIVEs that are not over; one is over after this cycle. An instruction with their fence
+        waits for those that were issued before it.
+    transmitting : :py:`In(1)`
+        The transmitter has something to do: an instruction with its fence waits.
+    holds_transmit : :py:`Out(1)`
+        An instruction with that fence waits: no TRANSMIT must be issued, it would wait for it.
     read_a, read_b, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
         Ports of the SRAM.
     o, sends_as : :py:`Out(stream.Signature(Wavelet()))`, :py:`Out(colors)`
@@ -129,9 +132,9 @@ class VectorPipe(wiring.Component):
     overtaken: Signal
     value: Signal
     pop: Signal
-    receiving: Signal
+    receives: Signal
+    received: Signal
     transmitting: Signal
-    holds_receive: Signal
     holds_transmit: Signal
     busy: Signal
     statistic_valid: Signal
@@ -157,9 +160,9 @@ class VectorPipe(wiring.Component):
                 "overtaken": In(1),
                 "value": In(signed(32)),
                 "pop": Out(colors),
-                "receiving": In(1),
+                "receives": In(4),
+                "received": In(1),
                 "transmitting": In(1),
-                "holds_receive": Out(1),
                 "holds_transmit": Out(1),
                 "busy": Out(1),
                 "statistic_valid": Out(1),
@@ -232,12 +235,13 @@ class VectorPipe(wiring.Component):
     def _start(self, m: Module, s: _Signals) -> None:
         """Queue an instruction, and start it when those before it and its fences allow."""
         follows, idle = Signal(), Signal()
+        # RECEIVEs that the queued instruction waits for.
+        awaited = Signal(4)
         starting: Any = Signal(VectorOperation())
         queue: Any = s.queue
         m.d.comb += [
             starting.eq(Mux(s.queued, queue.as_value(), self.i.payload.as_value())),
             self.i.ready.eq(~s.queued),
-            self.holds_receive.eq(s.queued & queue.fence_receive),
             self.holds_transmit.eq(s.queued & queue.fence_transmit),
             # Stage 1 uses the instruction: operands of earlier steps must leave it. The statistic
             # of one without elements must not come before that of an earlier instruction.
@@ -251,7 +255,7 @@ class VectorPipe(wiring.Component):
             idle.eq(~s.travelling & ~s.unsettled),
             s.steps.start.eq(
                 ~s.steps.busy
-                & ~(starting.fence_receive & self.receiving)
+                & ~(starting.fence_receive & Mux(s.queued, awaited, self.receives).any())
                 & ~(starting.fence_transmit & self.transmitting)
                 # Count and kind of an instruction that is issued in this cycle are known late.
                 & Mux(s.queued, follows, self.i.valid & idle)
@@ -261,7 +265,13 @@ class VectorPipe(wiring.Component):
         with m.If(s.steps.start):
             m.d.sync += [s.now.eq(starting), s.queued.eq(0)]
         with m.Elif(self.i.valid & self.i.ready):
-            m.d.sync += [s.queue.eq(self.i.payload), s.queued.eq(1)]
+            m.d.sync += [
+                s.queue.eq(self.i.payload),
+                s.queued.eq(1),
+                awaited.eq(self.receives - self.received),
+            ]
+        with m.Elif(self.received & awaited.any()):
+            m.d.sync += awaited.eq(awaited - 1)
 
     def _feed(self, m: Module, s: _Signals) -> None:
         """Register the operands of the step in stage 1, and feed them to the engines."""
@@ -437,21 +447,26 @@ class VectorPipe(wiring.Component):
         ]
 
     def _write_back(self, m: Module, s: _Signals) -> None:
-        """Send the result to a color, write it to the SRAM, or both at once."""
+        """Send the result to a color, write it to the SRAM, or both; it leaves when that is done."""
         result = s.results.o.payload
         sends, writes = Signal(), Signal()
+        # One of the two has been done.
+        sent, written = Signal(), Signal()
         m.d.comb += [
-            sends.eq(s.results.o.valid & result.sends),
-            writes.eq(s.results.o.valid & result.writes),
+            sends.eq(s.results.o.valid & result.sends & ~sent),
+            writes.eq(s.results.o.valid & result.writes & ~written),
             s.results.o.ready.eq((~sends | self.o.ready) & (~writes | self.write.ready)),
             self.blocked.eq(s.results.o.valid & ~s.results.o.ready),
-            # A result for memory and a color goes to both in one cycle.
-            self.o.valid.eq(sends & (~writes | self.write.ready)),
+            self.o.valid.eq(sends),
             self.o.payload.control.eq(result.control),
             self.o.payload.data.eq(result.value),
             self.o.payload.color.eq(result.color),
             self.sends_as.eq(result.color_bit),
-            self.write.valid.eq(writes & (~sends | self.o.ready)),
+            self.write.valid.eq(writes),
+        ]
+        m.d.sync += [
+            sent.eq(self.blocked & (sent | (sends & self.o.ready))),
+            written.eq(self.blocked & (written | (writes & self.write.ready))),
         ]
         write_element(m, self.write, result.value, result.type, result.d)
 
@@ -459,18 +474,20 @@ class VectorPipe(wiring.Component):
         """Update the statistic of the instruction with the result that leaves."""
         result = s.results.o.payload
         statistic = Signal(signed(32))
-        before, start_value, magnitude, now = (
-            Signal(signed(32), name=name)
-            for name in ("before", "start_value", "magnitude", "final")
+        before, start_value, now = (
+            Signal(signed(32), name=name) for name in ("before", "start_value", "final")
         )
+        # A magnitude is the flipped value and 1 if that was negative: compared without an addition.
+        negates, flipped = Signal(), Signal(32)
         least = -(2**31)
+        signs = [Cat(x, x[-1] & result.signed_maximum).as_signed() for x in (before, flipped)]
+        larger = Cat(0, signs[0]).as_signed() < Cat(negates, signs[1]).as_signed()
         m.d.comb += [
             start_value.eq(Mux(result.signed_maximum, least, 0)),
             before.eq(Mux(result.begins, start_value, statistic)),
-            magnitude.eq(
-                Mux((result.value < 0) & ~result.signed_maximum, -result.value, result.value)
-            ),
-            now.eq(Mux(magnitude > before, magnitude, before)),
+            negates.eq(result.value[-1] & ~result.signed_maximum),
+            flipped.eq(result.value ^ negates.replicate(32)),
+            now.eq(Mux(larger, flipped + negates, before)),
         ]
         with m.If(result.adds):
             m.d.comb += now.eq(before + result.value)

@@ -137,8 +137,9 @@ class CoreObserver(CauseObserver):
         self._pipe = PipeModel()
         self._receives, self._sends = _Transfers(), _Transfers()
         self._issued: dict[str, Any] | None = None
-        # Received words by stage, "kept" as they are or not.
-        self._stages: list[str | None] = [None] * _STAGES
+        # Received words by stage: "kept" as they are or not, and whether they are an instruction's last.
+        self._stages: list[tuple[str, bool] | None] = [None] * _STAGES
+        self._unfinished = 0
         self._measured = False
         # Cycles since TAKE took its wavelet.
         self._taken = 0
@@ -226,14 +227,17 @@ class CoreObserver(CauseObserver):
         now = self._receives.now
         took = now is not None and now.color not in self._others and bool(popped >> now.color & 1)
         stages = self._stages
+        empty = not any(stages)
         self._measured = stages[-1] is not None
-        kept = stages[_KEPT] == "kept"
         self._stages = stages = [None, *stages[:-1]]
-        if kept:
-            stages[_KEPT + 1], stages[-1] = None, "kept"
+        moved = stages[_KEPT + 1]
+        if moved is not None and moved[0] == "kept":
+            stages[_KEPT + 1], stages[-1] = None, moved
         if took and now is not None:
-            stages[0] = "kept" if now.kept else "rounded"
-        self._receives.advance(moved=took)
+            stages[0] = "kept" if now.kept else "rounded", now.left == 1
+        # One without words ends behind the words before it.
+        if now is not None and (now.left or empty):
+            self._receives.advance(moved=took)
         if self._issued is not None:
             self._receives.start(self._issued)
             self._issued = None
@@ -246,6 +250,12 @@ class CoreObserver(CauseObserver):
             or (fields["fence_transmit"] and self._sends.now)
         )
 
+    def _finishes(self) -> bool:
+        """Whether a RECEIVE is over after this cycle."""
+        now, last = self._receives.now, self._stages[-1]
+        skips = now is not None and now.left == 0 and not any(self._stages)
+        return skips or (last is not None and last[1])
+
     def _is_receiving(self) -> bool:
         return bool(self._receives.now or any(self._stages) or self._measured)
 
@@ -253,10 +263,11 @@ class CoreObserver(CauseObserver):
         """Return whether a result is held up, a step is made, misses a wavelet, or operands."""
         pipe, sram = self._pipe, self._core.sram
         due = pipe.due
-        blocked = due is not None and (
-            (due.sends and not self._sendable[due.color])
-            or (due.writes and not sram.pipe_write__ready.value)
-        )
+        blocked = False
+        if due is not None:
+            due.sends = due.sends and not self._sendable[due.color]
+            due.writes = due.writes and not sram.pipe_write__ready.value
+            blocked = due.sends or due.writes
         if not pipe.asks:
             return blocked, False, False, False
         # TAKE shares the way of wavelets to the pipe.
@@ -314,13 +325,15 @@ class CoreObserver(CauseObserver):
             self.add("instructions", 1)
         if over and op not in (Op.SCALAR, Op.RECEIVE, Op.TRANSMIT):
             issued = self._operation(int(core.pipe.i__payload.value))
+        received = self._finishes()
         self.add(
             "macs",
             self._pipe.advance(
                 steps=steps,
                 leaves=self._pipe.due is not None and not blocked,
                 issued=issued,
-                receiving=self._is_receiving(),
+                receives=self._unfinished,
+                received=received,
                 transmitting=self._sends.now is not None,
             ),
         )
@@ -328,6 +341,7 @@ class CoreObserver(CauseObserver):
             core.transmitter.o__valid.value and core.transmitter.o__ready.value
         )
         self._sends.advance(moved=sent)
+        self._unfinished += (over and op is Op.RECEIVE) - received
         if over and op is Op.RECEIVE:
             self._issued = self._operation(int(core.receiver.i__payload.value))
         elif over and op is Op.TRANSMIT:

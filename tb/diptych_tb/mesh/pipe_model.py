@@ -65,7 +65,7 @@ def steps_of(operation: dict[str, Any]) -> Iterator[Step]:
 
 @dataclass
 class Result:
-    """A result in a stage of the pipe, or in the buffer behind it."""
+    """A result in a stage of the pipe, or in the buffer; ``writes``, ``sends`` until it has."""
 
     stage: int
     emits: bool
@@ -83,6 +83,8 @@ class PipeModel:
         self.op = Op.MATVEC
         self.queued: dict[str, Any] | None = None
         """The instruction that waits for those before it and its fences."""
+        self._awaited = 0
+        """RECEIVEs that it waits for."""
         self.step: Step | None = None
         self.empty = False
         """The operation in the pipe has no steps; it ends in this cycle."""
@@ -152,7 +154,8 @@ class PipeModel:
         steps: bool,
         leaves: bool,
         issued: dict[str, Any] | None,
-        receiving: bool,
+        receives: int,
+        received: bool,
         transmitting: bool,
     ) -> int:
         """Go on to the next cycle; return the products of this one.
@@ -163,9 +166,12 @@ class PipeModel:
             The step is made; the result that is due leaves.
         issued : dict, optional
             The instruction that the core issues in this cycle.
-        receiving, transmitting : bool
-            What fences wait for is busy in this cycle.
+        receives : int
+            RECEIVEs that are not over.
+        received, transmitting : bool
+            One of them is over after this cycle; a TRANSMIT is not.
         """
+        receiving = bool(self._awaited if self.queued else receives)
         starts = self._starting(issued, receiving=receiving, transmitting=transmitting)
         if not self._buffer:
             self._settling = False
@@ -176,7 +182,10 @@ class PipeModel:
             self._buffer.pop(0)
         macs = self._move(steps=steps) if enabled else 0
         if starts is None:
-            self.queued = self.queued or issued
+            if self.queued:
+                self._awaited -= received and self._awaited > 0
+            elif issued:
+                self.queued, self._awaited = issued, receives - received
             return macs
         self.queued = None
         self._begin(starts)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from diptych.mesh.fabric import BUFFER_DEPTH
 from diptych.mesh.isa import Function, Op, Type
 from diptych_sim.compiler.decode.placement import AT_ONCE, Placement, State
 from diptych_sim.compiler.decode.routes import Color
@@ -27,9 +26,6 @@ SAVED_REGISTERS = (Reg.TURN, Reg.SLOT)
 """Registers that keep statistics of one sequence while the next one's are received."""
 RECIPROCALS = (Reg.A, Reg.T, *SAVED_REGISTERS)
 """Registers for the reciprocals of heads that are on their way at once; one sequence has two."""
-WAITING_WAVELETS = 2 * (BUFFER_DEPTH - 1)
-"""Results of a product that a tile's buffers hold until it receives them: those of its core, which
-come back, and of its router, which it has sent; the last entry of each may stay empty."""
 INT16: dict[str, Any] = {"bits": 16, "d_type": Type.INT16, "stride": 2}
 """Fields of what is received as int16, one element behind the other."""
 
@@ -198,12 +194,11 @@ class LayerWriter:
         """Q, K and V of the column's heads, rotated; K and V go to the cache."""
         p, s, d = self.place, self.out.scalar, self.head_dim
         qk, v = (p.heads + p.kv_heads) * d, p.kv_heads * d
-        # A single sequence's k is rotated while v comes, if v may wait in the fabric till then.
-        early = not self.batched and v <= WAITING_WAVELETS
 
         def receive(n: int) -> None:
             receive_qk(n)
-            if early:
+            # A single sequence's k is rotated while v comes.
+            if not self.batched:
                 self._rotate_k(n)
             receive_v(n)
 
@@ -241,7 +236,7 @@ class LayerWriter:
 
         self.overlapped(receive, self.launch_projection)
         for n in self.active:
-            if not early:
+            if self.batched:
                 self._rotate_k(n)
             self.out.vector(
                 Op.ROTATE,
@@ -448,9 +443,8 @@ class LayerWriter:
     def gate(self) -> None:
         """SwiGLU's hidden elements as int8, and their largest magnitude as a scale."""
         p, s = self.place, self.out.scalar
-        # A single sequence's last pairs come while the pairs before are computed: as many as need
-        # no more time than those, and may wait in the fabric till then.
-        late = 0 if self.batched else min(p.hidden // 3, WAITING_WAVELETS // 2)
+        # A single sequence's last pairs, two wavelets each, come while those before are computed.
+        late = 0 if self.batched else p.hidden // 3
         spans = [span for span in ((0, p.hidden - late), (p.hidden - late, late)) if span[1]]
 
         def receive(n: int, first: int = 0, count: int = p.hidden) -> None:
