@@ -7,6 +7,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
+from .one_hot import encode, select
 from .scale import SHIFT_BITS, ScaleWord
 from .tables import RECIPROCAL, RSQRT, add_table, interpolate, segments
 
@@ -61,18 +62,19 @@ class ScaleFunction(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        # Halving search for the leading one. Zero ends as if its leading one were in bit 0.
-        aligned = self.value
-        zeros = []
-        for distance in (16, 8, 4, 2, 1):
-            empty = Signal(name=f"empty_{distance}")
-            shifted = Signal(32, name=f"aligned_{distance}")
-            m.d.comb += [
-                empty.eq(aligned[32 - distance :] == 0),
-                shifted.eq(Mux(empty, aligned << distance, aligned)),
-            ]
-            aligned = shifted
-            zeros.insert(0, empty)
+        # The first four bits that are not all 0, then the first one of them. Zero ends as if its
+        # leading one were in bit 0.
+        value = self.value
+        filled, first = Signal(7), Signal(8)
+        coarse, fine, aligned = Signal(32), Signal(2), Signal(32)
+        m.d.comb += [
+            filled.eq(Cat(value[28 - 4 * n : 32 - 4 * n].any() for n in range(7))),
+            first.eq(Cat(Cat(filled, 1)[n] & ~filled[:n].any() for n in range(8))),
+            coarse.eq(select(first, [(value << 4 * n)[:32] for n in range(8)])),
+            fine.eq(Mux(coarse[31], 0, Mux(coarse[30], 1, 2 | ~coarse[29]))),
+            aligned.eq(coarse << fine),
+        ]
+        zeros = Cat(fine, encode(first))
 
         normal = Signal(17, reset_less=True)
         leading = Signal(5, reset_less=True)
@@ -81,7 +83,7 @@ class ScaleFunction(wiring.Component):
         with m.If(self.enable):
             m.d.sync += [
                 normal.eq(aligned[15:]),
-                leading.eq(~Cat(zeros)),
+                leading.eq(~zeros),
                 is_rsqrt.eq(self.select == Function.RSQRT),
                 is_direct.eq(self.select == Function.TO_SCALE),
             ]

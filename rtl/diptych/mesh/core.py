@@ -7,6 +7,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from diptych.arith.one_hot import encode, select
 from diptych.config import DEFAULTS
 from diptych.stream_buffer import StreamBuffer
 
@@ -14,7 +15,6 @@ from .core_monitor import count_cycles, watch_waits
 from .core_signals import CoreSignals
 from .fabric import COLOR_BITS, DATA_BITS, LOAD_COLOR, LinkSignature, Wavelet
 from .isa import INSTRUCTION_WORDS, RECEIVED_MAXIMUM, RECEIVED_SQUARES, STATISTIC, Op, Tail
-from .one_hot import encode, select
 from .register_file import OPERANDS
 from .route_table import RouteWrite
 from .scalar_instructions import execute_scalar

@@ -9,8 +9,9 @@ from amaranth.hdl import Assert, Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from diptych.arith.one_hot import encode
+
 from .fabric import BUFFER_DEPTH, DATA_BITS, LinkSignature
-from .one_hot import encode
 
 __all__ = ["InputPort"]
 

@@ -84,7 +84,7 @@ class _Signals:
         # Elements in the stages; ``final`` is the value to be stored.
         self.tags = [Signal(Tag(), name=f"tag_{n}") for n in range(5)]
         self.under_way = Signal()
-        # The instruction has no elements, and those before it are in memory.
+        # The instruction has no elements, and those before it are in memory: it ends.
         self.skips = Signal()
         self.final = Signal(signed(32), reset_less=True)
 
@@ -341,8 +341,8 @@ class Receiver(wiring.Component):
             taken.offset.eq(s.now.offset - s.index),
         ]
         stages = (taken, *coming, *s.tags)
-        m.d.comb += s.skips.eq(
-            s.active & (s.left == 0) & ~Cat(tag.valid for tag in stages[1:]).any()
+        m.d.sync += s.skips.eq(
+            s.active & (s.left == 0) & ~Cat(tag.valid for tag in stages[1:]).any() & ~s.skips
         )
         m.d.sync += [
             s.under_way.eq(Cat(tag.valid for tag in stages[:-1]).any()),

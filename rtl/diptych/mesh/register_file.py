@@ -7,8 +7,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from diptych.arith.one_hot import select
+
 from .isa import RECEIVED_MAXIMUM, RECEIVED_SQUARES, REGISTERS, STATISTIC
-from .one_hot import select
 
 __all__ = ["ENGINE_REGISTERS", "OPERANDS", "RegisterFile"]
 

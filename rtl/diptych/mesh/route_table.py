@@ -7,6 +7,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out, Signature
 
+from diptych.arith.one_hot import encode
 from diptych.config import DEFAULTS
 
 from .fabric import (
@@ -18,7 +19,6 @@ from .fabric import (
     Port,
     Route,
 )
-from .one_hot import encode
 
 __all__ = ["RouteTable", "RouteWrite"]
 

@@ -7,6 +7,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from diptych.arith.one_hot import encode, select
 from diptych.config import DEFAULTS
 
 from .color_arbiter import ColorArbiter
@@ -23,7 +24,6 @@ from .fabric import (
     buffer_depth,
 )
 from .input_port import InputPort
-from .one_hot import encode, select
 from .route_table import RouteTable, RouteWrite
 
 __all__ = ["ROUTER_COUNTERS", "Router"]

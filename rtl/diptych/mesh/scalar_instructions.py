@@ -7,11 +7,11 @@ from amaranth.lib import data
 from diptych.arith.carry_save import carry_save
 from diptych.arith.functions import Function as ScaleFunctions
 from diptych.arith.functions import ScaleFunction
+from diptych.arith.one_hot import select
 from diptych.arith.scale import ScaleWord, combined
 
 from .core_signals import CoreSignals
 from .isa import Function, Op
-from .one_hot import select
 
 __all__ = ["execute_scalar"]
 

@@ -8,9 +8,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out, Signature
 
+from diptych.arith.one_hot import select
 from diptych.config import DEFAULTS
-
-from .one_hot import select
 
 __all__ = ["BANKS", "WORD_ADDRESS_BITS", "ReadPort", "Sram", "WritePort"]
 

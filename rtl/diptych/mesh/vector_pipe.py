@@ -471,7 +471,7 @@ class VectorPipe(wiring.Component):
         write_element(m, self.write, result.value, result.type, result.d)
 
     def _measure(self, m: Module, s: _Signals) -> None:
-        """Update the statistic of the instruction with the result that leaves."""
+        """Update the statistic of the instruction with the result that is the next to leave."""
         result = s.results.o.payload
         statistic = Signal(signed(32))
         before, start_value, now = (
@@ -491,12 +491,15 @@ class VectorPipe(wiring.Component):
         ]
         with m.If(result.adds):
             m.d.comb += now.eq(before + result.value)
-        leaves = s.results.o.valid & s.results.o.ready
+        # Not again in the cycles in which it is held up.
+        comes, held_up = Signal(), Signal()
+        m.d.sync += held_up.eq(self.blocked)
         m.d.comb += [
+            comes.eq(s.results.o.valid & ~held_up),
             self.statistic_valid.eq(
-                (leaves & result.ends & result.statistic) | (s.steps.empty & s.now.tail.statistic)
+                (comes & result.ends & result.statistic) | (s.steps.empty & s.now.tail.statistic)
             ),
             self.statistic.eq(Mux(s.steps.empty, Mux(s.now.op == Op.MATVEC, least, 0), now)),
         ]
-        with m.If(leaves):
+        with m.If(comes):
             m.d.sync += statistic.eq(now)

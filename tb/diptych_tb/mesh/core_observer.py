@@ -140,6 +140,8 @@ class CoreObserver(CauseObserver):
         # Received words by stage: "kept" as they are or not, and whether they are an instruction's last.
         self._stages: list[tuple[str, bool] | None] = [None] * _STAGES
         self._unfinished = 0
+        # One without words ends in this cycle.
+        self._skips = False
         self._measured = False
         # Cycles since TAKE took its wavelet.
         self._taken = 0
@@ -227,7 +229,8 @@ class CoreObserver(CauseObserver):
         now = self._receives.now
         took = now is not None and now.color not in self._others and bool(popped >> now.color & 1)
         stages = self._stages
-        empty = not any(stages)
+        skipped, empty = self._skips, not any(stages)
+        self._skips = now is not None and not now.left and empty and not skipped
         self._measured = stages[-1] is not None
         self._stages = stages = [None, *stages[:-1]]
         moved = stages[_KEPT + 1]
@@ -235,8 +238,7 @@ class CoreObserver(CauseObserver):
             stages[_KEPT + 1], stages[-1] = None, moved
         if took and now is not None:
             stages[0] = "kept" if now.kept else "rounded", now.left == 1
-        # One without words ends behind the words before it.
-        if now is not None and (now.left or empty):
+        if now is not None and (now.left or skipped):
             self._receives.advance(moved=took)
         if self._issued is not None:
             self._receives.start(self._issued)
@@ -252,9 +254,8 @@ class CoreObserver(CauseObserver):
 
     def _finishes(self) -> bool:
         """Whether a RECEIVE is over after this cycle."""
-        now, last = self._receives.now, self._stages[-1]
-        skips = now is not None and now.left == 0 and not any(self._stages)
-        return skips or (last is not None and last[1])
+        last = self._stages[-1]
+        return self._skips or (last is not None and last[1])
 
     def _is_receiving(self) -> bool:
         return bool(self._receives.now or any(self._stages) or self._measured)
