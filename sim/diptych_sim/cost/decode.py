@@ -33,11 +33,13 @@ _SCALARS = {
 }
 """Cycles of a function; those of a scale have one more with an immediate."""
 _SCALES = (Function.RECIPROCAL, Function.RSQRT, Function.TO_SCALE)
-_OPERANDS = ("a_reg", "b_reg", "dynamic", "d_reg")
+_OPERANDS = ("a_reg", "b_reg", "dynamic")
 _RAMPS = 4
 """Cycles from a result over the ramp into the router and out of it again, on both ends."""
 _RECEIVE = 9
 """Cycles from a wavelet to its element and its statistics in registers."""
+_SCALES_READ = 3
+"""Cycles from the last wavelet of a RECEIVE to the first one of the next."""
 _REDUCED = {
     Color.COLUMN_ADD: Color.COLUMN_SUM,
     Color.COLUMN_MAX: Color.COLUMN_TOP,
@@ -64,9 +66,9 @@ class _Clock:
     """When the last wavelet of a color comes."""
     singles: dict[int, deque[int]] = field(default_factory=lambda: defaultdict(deque))
     """When those of SEND come that have not been taken."""
-    results: dict[int, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
-    """Of a color's vector results: when the last one comes, and how many have no RECEIVE yet; less
-    than none if a RECEIVE waits for them."""
+    results: dict[int, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 1]))
+    """Of a color's vector results: when the last one comes, how many have no RECEIVE yet, less than
+    none if a RECEIVE waits for them, and the cycles from one to the next."""
 
 
 def decode_cost(program: DecodeProgram) -> int:
@@ -179,14 +181,18 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
     op = Op(i["op"])
     tail = field_of(Tail(), i["tail"])
     for_pipe = op not in (Op.SCALAR, Op.RECEIVE, Op.TRANSMIT)
-    used = {i[name] for name in _OPERANDS} | {tail["count_reg"], tail["inner_reg"]}
+    used = {i[name] for name in _OPERANDS}
+    if op is not Op.SCALAR:
+        used |= {i["d_reg"], tail["count_reg"], tail["inner_reg"]}
+    reads_engine = bool(used & set(ENGINE_REGISTERS))
     # Others for the pipe wait for their fences in its queue.
-    waits = not for_pipe or bool(used & set(ENGINE_REGISTERS))
+    waits = not for_pipe or reads_engine
+    loaded = clock.now + reads_engine
     if i["fence_pipe"] and waits:
         clock.now = max(clock.now, clock.piped)
     if i["fence_receive"] and waits:
         clock.now = max(clock.now, clock.received)
-    clock.now += 1
+    clock.now = max(clock.now, loaded) + 1
     if op is Op.SCALAR:
         function, color = Function(i["function"]), i["count"]
         clock.now += _SCALARS.get(function, 1) - 1 + (function in _SCALES and i["tail"] != 0)
@@ -201,7 +207,10 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
     if op is Op.RECEIVE:
         results = clock.results[tail["color"]]
         if results[1] > 0:
-            clock.received = max(clock.received, results[0] + _RECEIVE)
+            later = results[2] * max(0, results[1] - count)
+            # Behind another one its scales are read first.
+            behind = clock.received + _SCALES_READ + count if clock.received > clock.now else 0
+            clock.received = max(behind, results[0] - later + _RECEIVE)
         results[1] -= count
         clock.received = max(clock.received, clock.now + count)
         return
@@ -212,7 +221,9 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
     clock.now = max(clock.now, clock.started + 1)
     start = max(clock.now, clock.pipe + (0 if op is clock.op else _PIPE[clock.op]))
     if not waits:
-        start = max(start, i["fence_pipe"] * (clock.piped - 1), i["fence_receive"] * clock.received)
+        start = max(
+            start, i["fence_pipe"] * (clock.piped - 1), i["fence_receive"] * (clock.received - 1)
+        )
     clock.op, clock.started = op, start
     clock.pipe = start + 1 + count * _CYCLES_PER_ELEMENT.get(op, 1)
     clock.piped = clock.pipe + _PIPE[op] + 1
@@ -222,4 +233,8 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
         results = clock.results[result]
         if results[1] < 0:
             clock.received = max(clock.received, clock.arrivals[result] + _RECEIVE)
-        results[0], results[1] = clock.arrivals[result], results[1] + elements
+        results[:] = (
+            clock.arrivals[result],
+            results[1] + elements,
+            max(1, count // max(1, elements)),
+        )

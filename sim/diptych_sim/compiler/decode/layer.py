@@ -26,6 +26,8 @@ SAVED_REGISTERS = (Reg.TURN, Reg.SLOT)
 """Registers that keep statistics of one sequence while the next one's are received."""
 RECIPROCALS = (Reg.A, Reg.T, *SAVED_REGISTERS)
 """Registers for the reciprocals of heads that are on their way at once; one sequence has two."""
+LATE_PAIRS = 4
+"""Pairs of gate and up that GATE takes in a second instruction."""
 INT16: dict[str, Any] = {"bits": 16, "d_type": Type.INT16, "stride": 2}
 """Fields of what is received as int16, one element behind the other."""
 
@@ -443,8 +445,9 @@ class LayerWriter:
     def gate(self) -> None:
         """SwiGLU's hidden elements as int8, and their largest magnitude as a scale."""
         p, s = self.place, self.out.scalar
-        # A single sequence's last pairs, two wavelets each, come while those before are computed.
-        late = 0 if self.batched else p.hidden // 3
+        # A single sequence's last pairs, two wavelets each, come while those before are computed, and
+        # before the results of those have to be written.
+        late = 0 if self.batched else min(p.hidden // 3, LATE_PAIRS)
         spans = [span for span in ((0, p.hidden - late), (p.hidden - late, late)) if span[1]]
 
         def receive(n: int, first: int = 0, count: int = p.hidden) -> None:

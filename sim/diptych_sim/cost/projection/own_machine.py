@@ -36,7 +36,7 @@ _COMBINE = 1
 """Cycles more than a hop where a router combines."""
 _ENDS = 12
 """Cycles of a reduction beside its way: ramps and receiver."""
-_STEPS = 11
+_STEPS = 8
 """Cycles of the pipe and the scalar instructions between two reductions, about."""
 _TOKEN = 100
 """Cycles of a token outside of layers: embedding, last norm and choice of the token, about."""
