@@ -24,7 +24,7 @@ TESTS = {
     ],
     "receiver": [
         "received_words_equal_the_golden_model",
-        "a_received_word_takes_a_write_of_the_pipe",
+        "receiving_takes_no_cycle_of_computing",
         "elements_are_added_to_what_was_just_received",
     ],
     "tasks": ["tasks_start_block_and_take", "a_control_wavelet_starts_a_control_task"],

@@ -155,6 +155,7 @@ class Core(wiring.Component):
             s.waiting.eq(s.buffers.held | s.buffers.link.announced),
             s.receiver.waiting.eq(s.waiting),
             s.receiver.value.eq(s.buffers.head[RECEIVER]),
+            s.receiver.write_waits.eq(s.pipe.write_waits),
             s.pipe.receives.eq(s.receiver.unfinished),
             s.pipe.received.eq(s.receiver.finishes),
             s.pipe.transmitting.eq(s.transmitter.busy),

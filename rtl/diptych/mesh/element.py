@@ -23,8 +23,8 @@ class Result(data.StructLayout):
         Address and type in memory.
     color, color_bit, control : 5 bits, a bit per color, 1 bit
         Color, its bit, control bit.
-    writes, sends : 1 bit
-        It goes to memory; to the color.
+    writes, sends, only_writes : 1 bit
+        It goes to memory; to the color; to memory only.
     begins, ends : 1 bit
         It is the first one of its instruction; the last.
     statistic, signed_maximum, adds : 1 bit
@@ -32,7 +32,16 @@ class Result(data.StructLayout):
     """
 
     def __init__(self, colors: int) -> None:
-        flags = ("writes", "sends", "begins", "ends", "statistic", "signed_maximum", "adds")
+        flags = (
+            "writes",
+            "sends",
+            "only_writes",
+            "begins",
+            "ends",
+            "statistic",
+            "signed_maximum",
+            "adds",
+        )
         super().__init__(
             {
                 "value": signed(32),

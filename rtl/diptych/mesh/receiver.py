@@ -16,6 +16,7 @@ from .element import write_element
 from .isa import Type
 from .operation import ADDRESS_BITS, VectorOperation
 from .sram import ReadPort, WritePort
+from .word_queue import WordQueue
 
 __all__ = ["Receiver"]
 
@@ -81,6 +82,8 @@ class _Signals:
         # Elements that are stored unchanged skip the stages, but overtake no earlier element.
         self.keeps = Signal()
         self.overtakes = Signal()
+        # An unchanged element waits for another writer; no wavelet is taken meanwhile.
+        self.stays = Signal()
         # Elements in the stages; ``final`` is the value to be stored.
         self.tags = [Signal(Tag(), name=f"tag_{n}") for n in range(5)]
         self.under_way = Signal()
@@ -95,7 +98,8 @@ class Receiver(wiring.Component):
     A wavelet per cycle, unless the read of its scale word or of its addend waits for the SRAM;
     both are read ahead, addends when the elements of the instruction before are in memory. An
     element is in memory 7 cycles after its wavelet was taken, or 4 if it is stored unchanged;
-    the statistics of the instruction are valid 2 cycles later.
+    the statistics of the instruction are valid 2 cycles later. An unchanged element waits while
+    the vector pipe writes.
 
     Parameters
     ----------
@@ -116,6 +120,8 @@ class Receiver(wiring.Component):
         A bit per color: the wavelet is taken.
     read, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
         Ports of the SRAM; the write port is always ready.
+    write_waits : :py:`In(1)`
+        The vector pipe has a write; it has priority over unchanged elements.
     busy : :py:`Out(1)`
         An instruction is active or queued, or its results are not in memory yet.
     unfinished : :py:`Out(4)`
@@ -136,6 +142,7 @@ class Receiver(wiring.Component):
     pop: Signal
     read: Any
     write: Any
+    write_waits: Signal
     busy: Signal
     unfinished: Signal
     finishes: Signal
@@ -156,6 +163,7 @@ class Receiver(wiring.Component):
                 "pop": Out(colors),
                 "read": Out(ReadPort()),
                 "write": Out(WritePort()),
+                "write_waits": In(1),
                 "busy": Out(1),
                 "unfinished": Out(4),
                 "finishes": Out(1),
@@ -228,6 +236,7 @@ class Receiver(wiring.Component):
             s.keeps.eq(s.now.tail.bits == 0),
             take.eq(
                 ~s.overtakes
+                & ~s.stays
                 & s.active
                 & (s.left != 0)
                 & (self.waiting & self.color_bit).any()
@@ -323,10 +332,12 @@ class Receiver(wiring.Component):
         # Of the element in each of these stages, and in the four behind them.
         partner = [Signal(signed(16), name=f"partner_{n}", reset_less=True) for n in range(6)]
         now = s.now
+        m.submodules.values = values = WordQueue()
         m.d.comb += [
             s.overtakes.eq(
                 s.keeps & Cat(tag.valid & ~tag.kept for tag in (*coming, s.tags[0])).any()
             ),
+            s.stays.eq(s.tags[4].valid & s.tags[4].kept & self.write_waits),
             taken.valid.eq(s.takes),
             taken.kept.eq(s.keeps),
             taken.last.eq(s.left == 1),
@@ -344,19 +355,25 @@ class Receiver(wiring.Component):
         m.d.sync += s.skips.eq(
             s.active & (s.left == 0) & ~Cat(tag.valid for tag in stages[1:]).any() & ~s.skips
         )
-        m.d.sync += [
-            s.under_way.eq(Cat(tag.valid for tag in stages[:-1]).any()),
-            *(behind.eq(before) for before, behind in pairwise(stages)),
-            scales[0].eq(Cat(s.word[:22], now.dynamic, now.tail.bits)),
-            *(behind.eq(before) for before, behind in pairwise(scales)),
-            partner[0].eq(s.ahead[0]),
-            *(behind.eq(before) for before, behind in pairwise(partner)),
-        ]
-        with m.If(s.tags[0].kept):
-            m.d.sync += s.tags[1].valid.eq(0)
+        with m.If(~s.stays):
+            m.d.sync += [
+                s.under_way.eq(Cat(tag.valid for tag in stages[:-1]).any()),
+                *(behind.eq(before) for before, behind in pairwise(stages)),
+                scales[0].eq(Cat(s.word[:22], now.dynamic, now.tail.bits)),
+                *(behind.eq(before) for before, behind in pairwise(scales)),
+                partner[0].eq(s.ahead[0]),
+                *(behind.eq(before) for before, behind in pairwise(partner)),
+            ]
+            with m.If(s.tags[0].kept):
+                m.d.sync += s.tags[1].valid.eq(0)
+        # The wavelet waits while the element does.
+        value = values.oldest.as_signed()
         m.d.comb += [
-            s.requantizer.enable.eq(Cat(tag.valid for tag in s.tags[:3]).any()),
-            s.requantizer.value.eq(self.value),
+            values.popped.eq(s.takes),
+            values.word.eq(self.value),
+            values.take.eq(s.tags[0].valid & ~s.stays),
+            s.requantizer.enable.eq(Cat(tag.valid for tag in s.tags[:3]).any() & ~s.stays),
+            s.requantizer.value.eq(value),
             s.requantizer.word.eq(scales[2].word),
             s.requantizer.dynamic.eq(scales[2].dynamic),
             s.requantizer.bits.eq(scales[2].bits),
@@ -377,15 +394,15 @@ class Receiver(wiring.Component):
         ]
         with m.If(done_tag.valid):
             m.d.sync += s.final.eq(stored)
-        with m.If(s.tags[0].valid & s.tags[0].kept):
-            m.d.sync += [s.final.eq(self.value), s.tags[4].eq(s.tags[0])]
+        with m.If(s.tags[0].valid & s.tags[0].kept & ~s.stays):
+            m.d.sync += [s.final.eq(value), s.tags[4].eq(s.tags[0])]
 
     def _write_back(self, m: Module, s: _Signals) -> None:
         """Write the element to the SRAM."""
         write = s.tags[4]
         m.d.comb += [
-            self.write.valid.eq(write.valid & write.stored),
-            self.finishes.eq((write.valid & write.last) | s.skips),
+            self.write.valid.eq(write.valid & ~s.stays & write.stored),
+            self.finishes.eq((write.valid & ~s.stays & write.last) | s.skips),
         ]
         write_element(m, self.write, s.final, write.type, write.address)
 
@@ -401,7 +418,7 @@ class Receiver(wiring.Component):
         measured = Signal(Tag())
         code = Signal(signed(32), reset_less=True)
         with m.If(write.valid | measured.valid):
-            m.d.sync += [measured.eq(write), measured.valid.eq(write.valid)]
+            m.d.sync += [measured.eq(write), measured.valid.eq(write.valid & ~s.stays)]
         with m.If(write.valid & write.argmax):
             m.d.sync += code.eq((s.final << write.shift) + write.offset)
         squares = Signal(32, reset_less=True)

@@ -35,8 +35,7 @@ class RegisterFile(wiring.Component):
         last is shown a cycle later, and follows when the engine writes again.
     value_d, value_count, value_inner : :py:`Out(16)`
         The others.
-    is_engine_a, is_engine_b, is_engine_dynamic, is_engine_d, is_engine_count, is_engine_inner : \
-    :py:`Out(1)`
+    is_engine_<name> : :py:`Out(1)`
         The next instruction reads one of :data:`ENGINE_REGISTERS`.
     write, target, data : :py:`In(1)`, :py:`In(4)`, :py:`In(32)`
         Result of the instruction that executes; the next one reads it.

@@ -97,6 +97,8 @@ class VectorPipe(wiring.Component):
         An instruction with that fence waits: no TRANSMIT must be issued, it would wait for it.
     read_a, read_b, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
         Ports of the SRAM.
+    write_waits : :py:`Out(1)`
+        A result is written to memory only, and is not held up by a color.
     o, sends_as : :py:`Out(stream.Signature(Wavelet()))`, :py:`Out(colors)`
         Results that are sent on a color; its bit.
     waiting, pop : :py:`In(colors)`, :py:`Out(colors)`
@@ -125,6 +127,7 @@ class VectorPipe(wiring.Component):
     read_a: Any
     read_b: Any
     write: Any
+    write_waits: Signal
     o: stream.Interface
     sends_as: Signal
     color: Signal
@@ -153,6 +156,7 @@ class VectorPipe(wiring.Component):
                 "read_a": Out(ReadPort()),
                 "read_b": Out(ReadPort()),
                 "write": Out(WritePort()),
+                "write_waits": Out(1),
                 "o": Out(stream.Signature(Wavelet())),
                 "sends_as": Out(colors),
                 "color": Out(5),
@@ -439,6 +443,7 @@ class VectorPipe(wiring.Component):
             result.control.eq(s.out.last & s.out.control),
             result.writes.eq(s.out.writes),
             result.sends.eq(s.out.to_color),
+            result.only_writes.eq(s.out.writes & ~s.out.to_color),
             result.begins.eq(s.out.begins),
             result.ends.eq(s.out.last),
             result.statistic.eq(s.out.statistic),
@@ -463,6 +468,7 @@ class VectorPipe(wiring.Component):
             self.o.payload.color.eq(result.color),
             self.sends_as.eq(result.color_bit),
             self.write.valid.eq(writes),
+            self.write_waits.eq(s.results.o.valid & result.only_writes),
         ]
         m.d.sync += [
             sent.eq(self.blocked & (sent | (sends & self.o.ready))),

@@ -145,8 +145,9 @@ class CoreObserver(CauseObserver):
         self._measured = False
         # Cycles since TAKE took its wavelet.
         self._taken = 0
-        # Colors whose wavelets TAKE and MOVE took in the cycle before.
+        # Colors whose wavelets TAKE and MOVE took in the cycle before, and what held the receiver.
         self._others: set[int] = set()
+        self._stayed = False
 
     def observe(self) -> None:
         popped = self._look_at_ramp()
@@ -231,11 +232,13 @@ class CoreObserver(CauseObserver):
         stages = self._stages
         skipped, empty = self._skips, not any(stages)
         self._skips = now is not None and not now.left and empty and not skipped
-        self._measured = stages[-1] is not None
-        self._stages = stages = [None, *stages[:-1]]
-        moved = stages[_KEPT + 1]
-        if moved is not None and moved[0] == "kept":
-            stages[_KEPT + 1], stages[-1] = None, moved
+        self._measured = False
+        if not self._stayed:
+            self._measured = stages[-1] is not None
+            self._stages = stages = [None, *stages[:-1]]
+            moved = stages[_KEPT + 1]
+            if moved is not None and moved[0] == "kept":
+                stages[_KEPT + 1], stages[-1] = None, moved
         if took and now is not None:
             stages[0] = "kept" if now.kept else "rounded", now.left == 1
         if now is not None and (now.left or skipped):
@@ -243,6 +246,9 @@ class CoreObserver(CauseObserver):
         if self._issued is not None:
             self._receives.start(self._issued)
             self._issued = None
+        due, last = self._pipe.due, stages[-1]
+        waits = due is not None and due.only_writes
+        self._stayed = last is not None and last[0] == "kept" and waits
 
     def _is_fenced(self) -> bool:
         fields = self._now.fields
@@ -255,7 +261,7 @@ class CoreObserver(CauseObserver):
     def _finishes(self) -> bool:
         """Whether a RECEIVE is over after this cycle."""
         last = self._stages[-1]
-        return self._skips or (last is not None and last[1])
+        return self._skips or (last is not None and last[1] and not self._stayed)
 
     def _is_receiving(self) -> bool:
         return bool(self._receives.now or any(self._stages) or self._measured)

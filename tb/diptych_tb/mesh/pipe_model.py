@@ -73,6 +73,7 @@ class Result:
     sends: bool
     color: int
     macs: int
+    only_writes: bool
 
 
 class PipeModel:
@@ -244,4 +245,4 @@ class PipeModel:
         stored = self.op not in (Op.REQUANTIZE, Op.MOVE) or tail["d_type"] != Type.NONE.value
         writes = step.emits and stored and (not to_color or self.op is Op.MOVE)
         sends = step.emits and to_color
-        return Result(1, step.emits, writes, sends, tail["color"], step.macs)
+        return Result(1, step.emits, writes, sends, tail["color"], step.macs, writes and not sends)
