@@ -12,7 +12,7 @@ import numpy as np
 from cocotb.triggers import RisingEdge
 
 from diptych.mesh.fabric import Load, Port, header
-from diptych.mesh.isa import Function, Type
+from diptych.mesh.isa import STATISTIC, Function, Type
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.host.clocking import start_clock_and_reset
 from diptych_sim.host.streams import sometimes
@@ -192,6 +192,8 @@ async def check_operation(
     bench = await start_bench(dut, name, idle=idle, stall=stall)
     for turn in range(12):
         program = Assembler()
+        # The operation's statistic comes after it, if it has one.
+        program.scalar(Function.ADD, d=STATISTIC, imm=bench.rng.getrandbits(32))
         expected, words = operation(bench, program, bench.rng)
         program.scalar(Function.END)
         bench.run(program)

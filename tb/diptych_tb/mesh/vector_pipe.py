@@ -116,17 +116,40 @@ def _requantize(bench: Bench, program: Assembler, rng: random.Random) -> tuple[E
     return raw, -(-len(raw) // 4)
 
 
+def _receive_beside(bench: Bench, program: Assembler, rng: random.Random) -> None:
+    """Receive words that are written before results: each result must be counted and sent once.
+
+    Register 4 is UNITY.
+    """
+    count = rng.randrange(30)
+    program.vector(
+        Op.RECEIVE,
+        color=IN,
+        count=count,
+        b_reg=4,
+        dynamic=4,
+        bits=32,
+        d_base=D + 0x200,
+        d_type=Type.INT32,
+        stride=4,
+    )
+    bench.send(IN, [0] * count)
+
+
 def _exponential(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
     count = rng.randint(1, 21)
     scores = np.array([rng.randint(-60_000, 60_000) for _ in range(count)])
     top, word = int(scores.max()), scale_word(rng) - (4 << 16)
     out = numbers.exponential(top - scores, word)
     bench.store(A, scores, 4)
-    bench.registers({2: top, 3: word})
-    program.vector(Op.EXPONENTIAL, a_base=A, b_reg=2, d_base=D, dynamic=3, count=count)
+    bench.registers({2: top, 3: word, 4: numbers.UNITY})
+    _receive_beside(bench, program, rng)
+    program.vector(Op.EXPONENTIAL, a_base=A, b_reg=2, d_base=D, dynamic=3, count=count, statistic=1)
     padded = -(-count // 8) * 8
     send_memory(program, D, padded // 4)
-    return bytes([*out.tolist(), *[0] * (padded - count)]), padded // 4
+    send_registers(program, [STATISTIC])
+    stored = np.append(out, [0] * (padded - count)).astype(np.uint8).tobytes()
+    return [*np.frombuffer(stored, "<u4").tolist(), int(out.sum())], padded // 4 + 1
 
 
 def _gate(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
@@ -193,6 +216,9 @@ def _move(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expecte
     elif joins:
         out = np.maximum(out, wavelets) if maximum else out + wavelets
         out = (out + 2**31) % 2**32 - 2**31
+    if not joins:
+        bench.registers({4: numbers.UNITY})
+        _receive_beside(bench, program, rng)
     program.vector(
         Op.MOVE,
         a_base=A,
@@ -323,6 +349,8 @@ async def fences_hold_back_operands(dut: Any, idle: float) -> None:
             fence_receive=1,
             **words,
         )
+        # It has nothing to wait for, and must not stand for the one that the MOVE waits for.
+        program.vector(Op.RECEIVE, color=IN)
         send_memory(program, copied, counts[0], "copied")
         send_memory(program, received + 0x100, counts[1], "received")
         program.scalar(Function.END)
