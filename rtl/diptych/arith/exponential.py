@@ -3,11 +3,11 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .scale import SHIFT_BITS, ScaleWord
+from .scale import SHIFT_BITS, ScaleWord, round_clamp
 from .tables import EXPONENTIAL, add_table, interpolate, segments
 
 __all__ = ["Exponential"]
@@ -52,23 +52,13 @@ class Exponential(wiring.Component):
 
         product = Signal(48, reset_less=True)
         shift = Signal(SHIFT_BITS, reset_less=True)
-        # Of the product, bits that an exponent below 4096 does not have: they need no shift then.
-        beyond = Signal(len(product) - 12, reset_less=True)
         with m.If(self.enable):
             m.d.sync += [
                 product.eq(self.distance * self.word.mantissa),
                 shift.eq(self.word.shift),
-                beyond.eq(Cat(self.word.shift <= bit for bit in range(len(beyond)))),
             ]
 
-        # As round_clamp to 4095; one fraction bit is kept, and added to round half up.
-        halves, exponent = Signal(13), Signal(12)
-        clamped = Signal()
-        m.d.comb += [
-            halves.eq(Cat(Const(0, 1), product) >> shift),
-            clamped.eq((product[12:] & beyond).any() | halves.all()),
-            exponent.eq(Mux(clamped, 4095, halves[1:] + halves[0])),
-        ]
+        exponent, _ = round_clamp(m, product, shift, Const(4095), width=12, name="exponent")
         segment = add_table(
             m,
             segments(EXPONENTIAL),
