@@ -6,6 +6,7 @@ tensors that overlap taken; names of an index that lead out followed; keys of JS
 twice taken; a header of safetensors longer than the file read.
 """
 
+import copy
 import json
 import resource
 import struct
@@ -127,7 +128,9 @@ def damaged_json(data, draw):
                 continue
             kind = draw(st.sampled_from(["odd", "drop", "twin"]))
             if kind == "odd":
-                at[key] = draw(st.sampled_from(ODD) | st.integers(-(2**40), 2**40))
+                # A copy: a later step may change what is inside.
+                odd = draw(st.sampled_from(ODD) | st.integers(-(2**40), 2**40))
+                at[key] = copy.deepcopy(odd)
             elif kind == "drop":
                 del at[key]
             elif isinstance(at, list):
