@@ -6,7 +6,10 @@ sent, or sends at once with SEND; a fence that does not wait for it; received wo
 while another one writes; a data task that takes control wavelets. Of causes: draining and issuing,
 or backpressure and waiting for wavelets, exchanged; a fence's wait as backpressure; a bank conflict
 as computing; products doubled. Of the stages: results that are not forwarded to the next
-instruction; fences that do not hold an instruction in the pipe, for results and for the receiver.
+instruction; fences that do not hold an instruction in the pipe, for results and for the receiver,
+or count the RECEIVEs before it wrongly; a RECEIVE that is over before its words are in memory, or
+whose absence of words counts for another one; registers that show the wrong writer, or the old
+value; results that are counted or sent twice; a statistic that does not go on.
 """
 
 import pytest
