@@ -16,7 +16,7 @@ from diptych.arith.scale import ScaleWord
 from diptych.arith.silu import SiluGate
 from diptych.stream_buffer import StreamBuffer
 
-from .element import Result, write_element
+from .element import LEAST, Result, add_to_statistic, write_element
 from .fabric import Wavelet
 from .isa import Op, Type
 from .operand_sequencer import HELD_WORDS, OperandSequencer, Step
@@ -480,23 +480,7 @@ class VectorPipe(wiring.Component):
         """Update the statistic of the instruction with the result that is the next to leave."""
         result = s.results.o.payload
         statistic = Signal(signed(32))
-        before, start_value, now = (
-            Signal(signed(32), name=name) for name in ("before", "start_value", "final")
-        )
-        # A magnitude is the flipped value and 1 if that was negative: compared without an addition.
-        negates, flipped = Signal(), Signal(32)
-        least = -(2**31)
-        signs = [Cat(x, x[-1] & result.signed_maximum).as_signed() for x in (before, flipped)]
-        larger = Cat(0, signs[0]).as_signed() < Cat(negates, signs[1]).as_signed()
-        m.d.comb += [
-            start_value.eq(Mux(result.signed_maximum, least, 0)),
-            before.eq(Mux(result.begins, start_value, statistic)),
-            negates.eq(result.value[-1] & ~result.signed_maximum),
-            flipped.eq(result.value ^ negates.replicate(32)),
-            now.eq(Mux(larger, flipped + negates, before)),
-        ]
-        with m.If(result.adds):
-            m.d.comb += now.eq(before + result.value)
+        now = add_to_statistic(m, result, statistic)
         # Not again in the cycles in which it is held up.
         comes, held_up = Signal(), Signal()
         m.d.sync += held_up.eq(self.blocked)
@@ -505,7 +489,7 @@ class VectorPipe(wiring.Component):
             self.statistic_valid.eq(
                 (comes & result.ends & result.statistic) | (s.steps.empty & s.now.tail.statistic)
             ),
-            self.statistic.eq(Mux(s.steps.empty, Mux(s.now.op == Op.MATVEC, least, 0), now)),
+            self.statistic.eq(Mux(s.steps.empty, Mux(s.now.op == Op.MATVEC, LEAST, 0), now)),
         ]
         with m.If(comes):
             m.d.sync += statistic.eq(now)
