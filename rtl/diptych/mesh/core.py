@@ -14,7 +14,7 @@ from diptych.stream_buffer import StreamBuffer
 from .core_monitor import count_cycles, watch_waits
 from .core_signals import CoreSignals
 from .fabric import COLOR_BITS, DATA_BITS, LOAD_COLOR, LinkSignature, Wavelet
-from .isa import INSTRUCTION_WORDS, RECEIVED_MAXIMUM, RECEIVED_SQUARES, STATISTIC, Op, Tail
+from .isa import INSTRUCTION_WORDS, RECEIVED_MAXIMUM, STATISTIC, Op, Tail
 from .register_file import OPERANDS
 from .route_table import RouteWrite
 from .scalar_instructions import execute_scalar
@@ -279,8 +279,6 @@ class Core(wiring.Component):
             registers.engine_data[STATISTIC].eq(s.pipe.statistic),
             registers.engine_write[RECEIVED_MAXIMUM].eq(s.receiver.done),
             registers.engine_data[RECEIVED_MAXIMUM].eq(s.receiver.maximum),
-            registers.engine_write[RECEIVED_SQUARES].eq(s.receiver.done & s.receiver.has_squares),
-            registers.engine_data[RECEIVED_SQUARES].eq(s.receiver.squares),
         ]
 
     def _issue(self, m: Module, s: CoreSignals) -> None:

@@ -30,8 +30,8 @@ class Result(data.StructLayout):
         It goes to memory; to the color; to memory only.
     begins, ends : 1 bit
         It is the first one of its instruction; the last.
-    statistic, signed_maximum, adds : 1 bit
-        The instruction has a statistic; which is the maximum, or the sum.
+    statistic, signed_maximum, adds, squares, shift : 1 bit, ..., 5 bits
+        The instruction has a statistic; which is the maximum, or the sum; of squares, shifted right.
     """
 
     def __init__(self, colors: int) -> None:
@@ -44,6 +44,7 @@ class Result(data.StructLayout):
             "statistic",
             "signed_maximum",
             "adds",
+            "squares",
         )
         super().__init__(
             {
@@ -53,6 +54,7 @@ class Result(data.StructLayout):
                 "color": 5,
                 "color_bit": colors,
                 "control": 1,
+                "shift": 5,
                 **dict.fromkeys(flags, 1),
             }
         )

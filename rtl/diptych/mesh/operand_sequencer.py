@@ -7,7 +7,7 @@ operands come from registers.
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,8 +17,8 @@ from .sram import ReadPort
 
 __all__ = ["HELD_WORDS", "OperandSequencer", "Step"]
 
-HELD_WORDS = 8
-"""Words of X that a MATVEC reads once."""
+HELD_WORDS = 16
+"""Words of 8 elements of X that a MATVEC reads once."""
 
 
 class Step(data.StructLayout):
@@ -40,7 +40,7 @@ class Step(data.StructLayout):
         Address and type of the result.
     begins : 1 bit
         The step's result is the first one of its instruction.
-    held, slot : 1 bit, 3 bits
+    held, slot : 1 bit, 4 bits
         Operand B is in this slot of the buffer, not on the port.
     keep : 1 bit
         Operand B is on the port, and is written to the buffer.
@@ -48,6 +48,8 @@ class Step(data.StructLayout):
         As of the instruction.
     writes : 1 bit
         The result goes to memory.
+    shift, is_byte : 5 bits, 1 bit
+        Shift of the squares (REQUANTIZE); powers are bytes (EXPONENTIAL).
     """
 
     def __init__(self) -> None:
@@ -73,6 +75,8 @@ class Step(data.StructLayout):
                 "statistic": 1,
                 "control": 1,
                 "writes": 1,
+                "shift": 5,
+                "is_byte": 1,
             }
         )
 
@@ -107,6 +111,8 @@ class _Signals:
             Signal(name=name) for name in ("buffers_b", "no_a", "reads_b")
         )
         # The sums that the step's result is added to have been read.
+        # X is int16: two words of memory, of which the first is not read yet.
+        self.wide, self.needs_low = Signal(name="wide"), Signal(name="needs_low")
         self.has_sums = Signal()
         self.needs_sums, self.asks_b = Signal(name="needs_sums"), Signal(name="asks_b")
         self.emit, self.last, self.fire = (Signal(name=n) for n in ("emit", "last", "fire"))
@@ -144,6 +150,8 @@ class OperandSequencer(wiring.Component):
         The step whose operand reads have been granted.
     reads_sums : :py:`Out(1)`
         ``read_b`` reads two int32 sums, for the next results that accumulate.
+    reads_low : :py:`Out(1)`
+        ``read_b`` reads the first four of eight int16.
     busy : :py:`Out(1)`
         Steps are left.
     asks : :py:`Out(1)`
@@ -162,6 +170,7 @@ class OperandSequencer(wiring.Component):
     read_b: Any
     step: Any
     reads_sums: Signal
+    reads_low: Signal
     busy: Signal
     asks: Signal
     empty: Signal
@@ -179,6 +188,7 @@ class OperandSequencer(wiring.Component):
                 "read_b": Out(ReadPort()),
                 "step": Out(Step()),
                 "reads_sums": Out(1),
+                "reads_low": Out(1),
                 "busy": Out(1),
                 "asks": Out(1),
                 "empty": Out(1),
@@ -205,10 +215,17 @@ class OperandSequencer(wiring.Component):
             self.read_a.valid.eq(self.asks & s.needs_a),
             self.read_b.valid.eq(self.asks & (s.needs_b | s.needs_sums)),
             self.read_a.address.eq(s.a_now[3:]),
-            self.read_b.address.eq(Mux(s.needs_sums, s.d_now[3:], s.b_now[3:])),
+            self.read_b.address.eq(
+                Mux(
+                    s.needs_sums,
+                    s.d_now[3:],
+                    Cat(Mux(s.wide, ~s.needs_low, s.b_now[3]), s.b_now[4:]),
+                )
+            ),
+            self.reads_low.eq(self.asks & ~s.needs_sums & s.needs_low & self.read_b.ready),
             self.reads_sums.eq(self.asks & s.needs_sums & self.read_b.ready),
             has_a.eq(~s.needs_a | self.read_a.ready),
-            has_b.eq(~s.needs_b | (~s.needs_sums & self.read_b.ready)),
+            has_b.eq(~s.needs_b | (~s.needs_sums & ~s.needs_low & self.read_b.ready)),
             has_sums.eq(~s.needs_sums | (~s.uses_b & (self.read_b.ready | ~s.emit))),
             s.fire.eq(self.asks & self.fed & has_a & has_b & has_sums),
         ]
@@ -218,7 +235,9 @@ class OperandSequencer(wiring.Component):
             m.d.sync += s.needs_a.eq(0)
         with m.If(self.read_b.valid & self.read_b.ready):
             # Behind sums the port shows B no more.
-            m.d.sync += s.needs_b.eq(s.needs_sums & s.uses_b)
+            m.d.sync += s.needs_b.eq(Mux(s.needs_sums, s.uses_b, s.needs_low))
+        with m.If(self.reads_low):
+            m.d.sync += s.needs_low.eq(0)
 
     def _describe(self, m: Module, s: _Signals) -> None:
         """Describe the step for the stages that follow."""
@@ -231,13 +250,15 @@ class OperandSequencer(wiring.Component):
             step.emit.eq(s.emit),
             step.begins.eq(s.begins),
             step.held.eq(s.held),
-            step.slot.eq(s.b_now[3:]),
+            step.slot.eq(Mux(s.wide, s.b_now[4:8], s.b_now[3:7])),
             step.keep.eq(s.buffers_b & ~s.held & ~s.zero),
             step.accumulate.eq(s.accumulates),
             step.to_color.eq(tail.to_color),
             step.color.eq(tail.color),
             step.statistic.eq(tail.statistic),
             step.control.eq(op.control),
+            step.shift.eq(op.inner),
+            step.is_byte.eq(tail.bits == 8),
             step.last.eq(s.last),
             step.zero.eq(s.zero),
             step.high.eq((s.phase == 0) & (kinds[Op.ROTATE] | tail.planes)),
@@ -247,11 +268,9 @@ class OperandSequencer(wiring.Component):
             step.type.eq(tail.d_type),
             step.writes.eq((~tail.to_color | kinds[Op.MOVE]) & (step.type != Type.NONE)),
         ]
-        with m.If(kinds[Op.ROTATE] | kinds[Op.GATE]):
+        with m.If(kinds[Op.ROTATE] | kinds[Op.EXPONENTIAL]):
             m.d.comb += step.type.eq(Type.INT16)
-        with m.If(kinds[Op.EXPONENTIAL]):
-            m.d.comb += step.type.eq(Type.INT8)
-        with m.If(kinds[Op.MATVEC]):
+        with m.If(kinds[Op.MATVEC] | kinds[Op.GATE]):
             m.d.comb += step.type.eq(Type.INT32)
 
     def _advance(self, m: Module, s: _Signals) -> None:
@@ -284,7 +303,7 @@ class OperandSequencer(wiring.Component):
                 by["a"].eq(
                     Mux(s.phase_last, Mux(s.words_last, op.stride, 8), Mux(to_third, s.plane, 0))
                 ),
-                by["b"].eq(Mux(s.phase_last, 8, Mux(to_second, s.plane, 0))),
+                by["b"].eq(Mux(s.phase_last, Mux(s.wide, 16, 8), Mux(to_second, s.plane, 0))),
                 by["d"].eq(Mux(row_ends, 4, 0)),
             ]
         with m.Else():
@@ -299,12 +318,15 @@ class OperandSequencer(wiring.Component):
                     )
                 ),
             ]
-        names = ("zero", "held", "uses_b", "emit", "has_sums", "words_last")
-        zero, held, uses_b, emit, has_sums, words_last = (Signal(name=f"{n}_new") for n in names)
+        names = ("zero", "held", "uses_b", "needs_b", "emit", "has_sums", "words_last")
+        zero, held, uses_b, needs_b, emit, has_sums, words_last = (
+            Signal(name=f"{n}_new") for n in names
+        )
         m.d.comb += [
             zero.eq(s.zero | (kinds[Op.EXPONENTIAL] & (s.elements == 1))),
             held.eq(s.buffers_b & (~s.first_row | row_ends | to_third)),
             uses_b.eq(s.reads_b & ~zero & ~held),
+            needs_b.eq(uses_b & ~((new["b"][3:] == s.b_now[3:]) & s.uses_b)),
             words_last.eq(
                 Mux(s.phase_last, Mux(s.words_last, s.short, s.words_left == 2), s.words_last)
             ),
@@ -328,7 +350,8 @@ class OperandSequencer(wiring.Component):
                 s.uses_b.eq(uses_b),
                 # What the port shows is not read again.
                 s.needs_a.eq(~zero & ~s.no_a & ~((new["a"][3:] == s.a_now[3:]) & ~s.zero)),
-                s.needs_b.eq(uses_b & ~((new["b"][3:] == s.b_now[3:]) & s.uses_b)),
+                s.needs_b.eq(needs_b),
+                s.needs_low.eq(needs_b & s.wide),
                 # Sums come ahead while B's port is free; else they take its turn before a row ends.
                 s.needs_sums.eq(s.accumulates & ~has_sums & (emit | ~uses_b)),
             ]
@@ -365,8 +388,8 @@ class OperandSequencer(wiring.Component):
         is_op = {o: op.op == o for o in s.kinds}
         matvec, rotate = is_op[Op.MATVEC], is_op[Op.ROTATE]
         padded = Signal(16)
-        zero, no_a, reads_b, short = (
-            Signal(name=f"starting_{n}") for n in ("zero", "no_a", "reads_b", "short")
+        zero, no_a, reads_b, short, wide = (
+            Signal(name=f"starting_{n}") for n in ("zero", "no_a", "reads_b", "short", "wide")
         )
         size_a = Signal(3, name="starting_size_a")
         size_d = Signal(3, name="starting_size_d")
@@ -374,16 +397,15 @@ class OperandSequencer(wiring.Component):
         m.d.comb += [
             padded.eq((op.count + 7) & 0xFFF8),
             zero.eq(matvec & (op.inner == 0)),
+            wide.eq(matvec & (tail.a_type == Type.INT16)),
             no_a.eq(is_op[Op.MOVE] & (tail.a_type == Type.NONE)),
             reads_b.eq(matvec | rotate | (is_op[Op.REQUANTIZE] & tail.static_memory)),
             short.eq((op.inner == 1) | zero | ~(matvec | rotate)),
             size_a.eq(Mux(typed, 1 << tail.a_type.as_value(), 4)),
             size_d.eq(4),
         ]
-        with m.If(rotate | is_op[Op.GATE]):
+        with m.If(rotate | is_op[Op.EXPONENTIAL]):
             m.d.comb += size_d.eq(2)
-        with m.If(is_op[Op.EXPONENTIAL]):
-            m.d.comb += size_d.eq(1)
         with m.If(typed):
             m.d.comb += size_d.eq(1 << tail.d_type.as_value())
         with m.If(self.start):
@@ -415,6 +437,8 @@ class OperandSequencer(wiring.Component):
                 s.uses_b.eq(reads_b & ~zero),
                 s.needs_a.eq(~no_a & ~zero),
                 s.needs_b.eq(reads_b & ~zero),
+                s.wide.eq(wide),
+                s.needs_low.eq(wide & ~zero),
                 s.has_sums.eq(0),
                 s.needs_sums.eq(matvec & tail.accumulate & ((short & ~tail.planes) | zero)),
                 *(now.eq(op.a) for now in (s.a, s.a_row, s.a_now)),

@@ -3,17 +3,18 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from diptych.arith.carry_save import carry_save
-from diptych.arith.dot import Dot8
+from diptych.arith.dot import ACTIVATION_BITS, Dot8
 from diptych.arith.exponential import Exponential
 from diptych.arith.requantize import Requantizer
 from diptych.arith.rope import Rotate, planes
 from diptych.arith.scale import ScaleWord
 from diptych.arith.silu import SiluGate
+from diptych.arith.square import Square
 from diptych.stream_buffer import StreamBuffer
 
 from .element import LEAST, Result, add_to_statistic, write_element
@@ -47,6 +48,9 @@ class _Signals:
         self.rotate = Rotate()
         self.exponential = Exponential()
         self.gate = SiluGate()
+        self.square = Square()
+        # A square is not in the statistic yet.
+        self.squared = Signal()
         self.results: Any = StreamBuffer(Result(colors))
         # The instruction whose steps are made, and the one behind it.
         self.now, self.queue = Signal(VectorOperation()), Signal(VectorOperation())
@@ -198,6 +202,7 @@ class VectorPipe(wiring.Component):
         m.submodules.rotate = s.rotate
         m.submodules.exponential = s.exponential
         m.submodules.gate = s.gate
+        m.submodules.square = s.square
         m.submodules.results = s.results
         wiring.connect(m, wiring.flipped(self.read_a), s.steps.read_a)
         wiring.connect(m, wiring.flipped(self.read_b), s.steps.read_b)
@@ -209,7 +214,7 @@ class VectorPipe(wiring.Component):
             *(kind.eq(s.now.op == op) for op, kind in s.kinds.items()),
             s.enable.eq(s.results.i.ready),
             s.unsettled.eq(s.results.o.valid),
-            self.busy.eq(s.queued | s.steps.busy | s.travelling | s.unsettled),
+            self.busy.eq(s.queued | s.steps.busy | s.travelling | s.unsettled | s.squared),
             s.steps.operation.eq(s.now),
             s.steps.enable.eq(s.enable),
             s.steps.unsettled.eq(s.unsettled),
@@ -280,37 +285,36 @@ class VectorPipe(wiring.Component):
     def _feed(self, m: Module, s: _Signals) -> None:
         """Register the operands of the step in stage 1, and feed them to the engines."""
         at, now = s.tags[1], s.now
-        m.submodules.held = held = memory.Memory(shape=unsigned(64), depth=HELD_WORDS, init=[])
+        width = 8 * ACTIVATION_BITS
+        m.submodules.held = held = memory.Memory(shape=unsigned(width), depth=HELD_WORDS, init=[])
         held_write, held_read = held.write_port(), held.read_port(domain="comb")
         word_a, word_b = self.read_a.data, self.read_b.data
-        weights, activations = (
-            Signal(64, name=name, reset_less=True) for name in ("weights", "activations")
-        )
+        weights = Signal(64, reset_less=True)
+        activations = Signal(width, reset_less=True)
         a, b = (Signal(32, name=f"operand_{name}", reset_less=True) for name in "ab")
         scale, dynamic = (
             Signal(ScaleWord, name=name, reset_less=True) for name in ("scale", "dynamic")
         )
         # Of the instruction: the next one may start while the step goes on.
-        is_unsigned, bits = Signal(reset_less=True), Signal(6, reset_less=True)
+        bits = Signal(6, reset_less=True)
         a_type = Signal(Type, reset_less=True)
         scalar = Signal(32, reset_less=True)
         kinds = s.kinds
         m.d.comb += [
             held_write.en.eq(s.enable & at.valid & at.keep),
             held_write.addr.eq(at.slot),
-            held_write.data.eq(word_b),
+            held_write.data.eq(self._activations(m, s, word_b)),
             held_read.addr.eq(at.slot),
         ]
         half_b = word_b.word_select(at.b_place[2], 32)
         with m.If(s.enable & at.valid):
             m.d.sync += [
                 weights.eq(word_a),
-                activations.eq(Mux(at.held, held_read.data, word_b)),
+                activations.eq(Mux(at.held, held_read.data, held_write.data)),
                 a.eq(word_a.word_select(at.a_place[2], 32)),
                 b.eq(half_b),
                 scale.eq(Mux(now.tail.static_memory, half_b, now.scalar)[:22]),
                 dynamic.eq(now.dynamic),
-                is_unsigned.eq(now.tail.unsigned),
                 bits.eq(now.tail.bits),
                 a_type.eq(now.tail.a_type),
                 scalar.eq(now.scalar),
@@ -329,9 +333,8 @@ class VectorPipe(wiring.Component):
         runs = s.enable & s.travelling
         m.d.comb += [
             s.dot.enable.eq(s.enable & here.valid & kinds[Op.MATVEC]),
-            s.dot.is_unsigned.eq(is_unsigned),
             s.dot.weights.eq(weights),
-            s.dot.activations.eq(activations),
+            Value.cast(s.dot.activations).eq(activations),
             self.macs.eq(Mux(s.dot.enable & ~here.zero, 8, 0)),
             s.requantizer.enable.eq(runs & kinds[Op.REQUANTIZE]),
             s.requantizer.value.eq(a_value),
@@ -346,12 +349,26 @@ class VectorPipe(wiring.Component):
             s.exponential.enable.eq(runs & kinds[Op.EXPONENTIAL]),
             s.exponential.distance.eq(scalar - a),
             s.exponential.word.eq(dynamic),
+            s.exponential.is_byte.eq(s.tags[STAGES[Op.EXPONENTIAL] - 1].is_byte),
             s.gate.enable.eq(runs & kinds[Op.GATE]),
             s.gate.gate.eq(a[:16]),
             s.gate.up.eq(a[16:]),
-            s.gate.word.eq(dynamic),
+            s.gate.shift.eq(dynamic.mantissa[:4]),
         ]
         self._join(m, s, a_value)
+
+    def _activations(self, m: Module, s: _Signals, word: Value) -> Value:
+        """Return the eight elements of X that ``read_b`` shows the last, or the only, word of."""
+        shown, low = Signal(name="low_shown"), Signal(64, name="low_word", reset_less=True)
+        with m.If(s.enable):
+            m.d.sync += shown.eq(s.steps.reads_low)
+            with m.If(shown):
+                m.d.sync += low.eq(self.read_b.data)
+        size = ACTIVATION_BITS
+        halves = [x[16 * n : 16 * n + size] for x in (low, word) for n in range(4)]
+        bytes_ = [word[8 * n : 8 * n + 8] for n in range(8)]
+        extended = [Cat(byte, byte[7].replicate(size - 8)) for byte in bytes_]
+        return Mux(s.now.tail.a_type == Type.INT16, Cat(halves), Cat(extended))
 
     def _join(self, m: Module, s: _Signals, a_value: Signal) -> None:
         """Join the element in stage 3 with its wavelet, which has come by then."""
@@ -449,6 +466,8 @@ class VectorPipe(wiring.Component):
             result.statistic.eq(s.out.statistic),
             result.signed_maximum.eq(s.now.op == Op.MATVEC),
             result.adds.eq(s.now.op == Op.EXPONENTIAL),
+            result.squares.eq(s.now.op == Op.REQUANTIZE),
+            result.shift.eq(s.out.shift),
         ]
 
     def _write_back(self, m: Module, s: _Signals) -> None:
@@ -483,13 +502,34 @@ class VectorPipe(wiring.Component):
         now = add_to_statistic(m, result, statistic)
         # Not again in the cycles in which it is held up.
         comes, held_up = Signal(), Signal()
-        m.d.sync += held_up.eq(self.blocked)
+        begins, ends = (Signal(name=f"squares_{n}") for n in ("begin", "end"))
+        total = Signal(32, name="sum_of_squares")
+        m.d.sync += [
+            held_up.eq(self.blocked),
+            s.squared.eq(comes & result.squares & result.statistic),
+            begins.eq(result.begins),
+            ends.eq(result.ends),
+        ]
         m.d.comb += [
             comes.eq(s.results.o.valid & ~held_up),
+            s.square.enable.eq(comes & result.squares),
+            s.square.value.eq(result.value[:16]),
+            s.square.shift.eq(result.shift),
+            total.eq(Mux(begins, 0, statistic) + s.square.square),
             self.statistic_valid.eq(
-                (comes & result.ends & result.statistic) | (s.steps.empty & s.now.tail.statistic)
+                (comes & result.ends & result.statistic & ~result.squares)
+                | (s.squared & ends)
+                | (s.steps.empty & s.now.tail.statistic)
             ),
-            self.statistic.eq(Mux(s.steps.empty, Mux(s.now.op == Op.MATVEC, LEAST, 0), now)),
+            self.statistic.eq(
+                Mux(
+                    s.squared,
+                    total,
+                    Mux(s.steps.empty, Mux(s.now.op == Op.MATVEC, LEAST, 0), now),
+                )
+            ),
         ]
-        with m.If(comes):
+        with m.If(s.squared):
+            m.d.sync += statistic.eq(total)
+        with m.Elif(comes & ~result.squares):
             m.d.sync += statistic.eq(now)

@@ -113,7 +113,9 @@ def inspection(program: DecodeProgram) -> Inspection:
     return Inspection(
         tiles=[n * tiles // count for n in range(count)],
         kv=spans,
-        norms=[_words(p.at("normed", n), p.chunk) for n in range(p.sequences)],
+        norms=[
+            _words(p.at("normed", n), p.chunk * p.activation_bytes) for n in range(p.sequences)
+        ],
     )
 
 
@@ -218,8 +220,9 @@ def _compare_norms(
     counts = [1] * len(golden)  # the first token of each is not the mesh's
     for sequence, content in zip(sequences, norms, strict=True):
         at, _ = spec.norms[sequence]
-        skip = p.at("normed", sequence) - at
-        rows = np.frombuffer(content, np.int8).reshape(p.rows, -1)[:, skip : skip + p.chunk]
+        kind = np.dtype(f"<i{p.activation_bytes}")
+        skip = (p.at("normed", sequence) - at) // kind.itemsize
+        rows = np.frombuffer(content, kind).reshape(p.rows, -1)[:, skip : skip + p.chunk]
         want = golden[sequence].norms[counts[sequence]]
         got = rows.reshape(-1)[: len(want)]
         if not np.array_equal(got, want):

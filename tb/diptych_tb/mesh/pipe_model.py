@@ -18,13 +18,17 @@ _MATVEC_PHASES = {0: 1, 1: 3}
 
 @dataclass(frozen=True)
 class Step:
-    """A step: words that it reads (None: no operand), and what becomes of its result."""
+    """A step: words that it reads (None: no operand), and what becomes of its result.
+
+    Of an int16 X ``low`` is the first word, and ``b`` the second.
+    """
 
     a: int | None
     b: int | None
     sums: int | None = None
     emits: bool = True
     macs: int = 0
+    low: int | None = None
 
 
 def steps_of(operation: dict[str, Any]) -> Iterator[Step]:
@@ -34,12 +38,15 @@ def steps_of(operation: dict[str, Any]) -> Iterator[Step]:
     count, inner = operation["count"], operation["inner"]
     if op is Op.MATVEC:
         plane = 8 * inner
+        wide = tail["a_type"] == Type.INT16.value
         for row in range(count):
             sums = (d + 4 * row) % 2**16 >> 3 if tail["accumulate"] else None
             for at in range(0, 8 * max(1, inner), 8):
                 for phase in range(_MATVEC_PHASES[tail["planes"]]):
                     here = a + row * operation["stride"] + at + (plane if phase == 2 else 0)
                     there = b + at + (plane if phase == 1 else 0)
+                    if wide:
+                        there = (b + 2 * at) | 8
                     last = at + 8 >= plane and phase == _MATVEC_PHASES[tail["planes"]] - 1
                     yield Step(
                         here % 2**16 >> 3 if inner else None,
@@ -47,6 +54,7 @@ def steps_of(operation: dict[str, Any]) -> Iterator[Step]:
                         sums,
                         last,
                         8 if inner else 0,
+                        (there % 2**16 >> 3) - 1 if wide and inner else None,
                     )
         return
     size = 4
@@ -74,6 +82,7 @@ class Result:
     color: int
     macs: int
     only_writes: bool
+    squares: bool
 
 
 class PipeModel:
@@ -92,9 +101,12 @@ class PipeModel:
         self._steps: Iterator[Step] = iter(())
         self._results: list[Result] = []
         self._buffer: list[Result] = []
+        self._squared = self._came = False
+        """A square is added to the statistic; the result that is due was there before."""
         self._settling = False
         self._a: int | None = None
         self._b: int | None = None
+        self._low: int | None = None
         self._sums: int | None = None
         self._kept: set[int] = set()
         self._keeps = False
@@ -103,7 +115,12 @@ class PipeModel:
     def busy(self) -> bool:
         """Whether an instruction is queued, steps are left, or results have not left."""
         return bool(
-            self.queued or self.step is not None or self.empty or self._results or self._buffer
+            self.queued
+            or self.step is not None
+            or self.empty
+            or self._results
+            or self._buffer
+            or self._squared
         )
 
     @property
@@ -132,18 +149,21 @@ class PipeModel:
         """Note reads that the memory granted; return whether the step has its operands."""
         step = self.step
         assert step is not None
-        uses_b = step.b is not None and not (self._keeps and step.b % HELD_WORDS in self._kept)
+        uses_b = step.b is not None and not (self._keeps and self._slot(step) in self._kept)
         needs_b = uses_b and step.b != self._b
+        needs_low = needs_b and step.low is not None and step.low != self._low
         # Sums come while B's port is free, at the latest with the result that they are added to.
         needs_sums = step.sums not in (None, self._sums) and (step.emits or not uses_b)
         has_sums = not needs_sums or (not uses_b and (b or not step.emits))
-        has_b = not needs_b or (b and not needs_sums)
+        has_b = not needs_b or (b and not needs_sums and not needs_low)
         has_a = step.a in (None, self._a) or a
         if a:
             assert step.a not in (None, self._a), "a word was read again"
             self._a = step.a
         if b and needs_sums:
             self._sums, self._b = step.sums, None
+        elif b and needs_low:
+            self._low = step.low
         elif b:
             assert needs_b, "a word was read again"
             self._b = step.b
@@ -179,6 +199,8 @@ class PipeModel:
         if starts is not None:
             self._settling = bool(starts["fence_pipe"] and self._buffer)
         enabled, self.empty = self._enabled, False
+        self._squared = bool(self._buffer) and self._buffer[0].squares and not self._came
+        self._came = bool(self._buffer) and not leaves
         if leaves:
             self._buffer.pop(0)
         macs = self._move(steps=steps) if enabled else 0
@@ -216,7 +238,7 @@ class PipeModel:
         self._steps = steps_of(operation)
         self.step = next(self._steps, None)
         self.empty = self.step is None
-        self._a = self._b = self._sums = None
+        self._a = self._b = self._low = self._sums = None
         self._kept = set()
         held = HELD_WORDS // 2 if operation["tail"]["planes"] else HELD_WORDS
         self._keeps = self.op is Op.MATVEC and operation["inner"] <= held
@@ -234,10 +256,15 @@ class PipeModel:
         step = self.step
         if steps and step is not None:
             if self._keeps and step.b is not None:
-                self._kept.add(step.b % HELD_WORDS)
+                self._kept.add(self._slot(step))
             self._results.append(self._result(step))
             self.step = next(self._steps, None)
         return macs
+
+    @staticmethod
+    def _slot(step: Step) -> int:
+        assert step.b is not None
+        return (step.b if step.low is None else step.b >> 1) % HELD_WORDS
 
     def _result(self, step: Step) -> Result:
         tail = self.operation["tail"]
@@ -245,4 +272,13 @@ class PipeModel:
         stored = self.op not in (Op.REQUANTIZE, Op.MOVE) or tail["d_type"] != Type.NONE.value
         writes = step.emits and stored and (not to_color or self.op is Op.MOVE)
         sends = step.emits and to_color
-        return Result(1, step.emits, writes, sends, tail["color"], step.macs, writes and not sends)
+        return Result(
+            1,
+            step.emits,
+            writes,
+            sends,
+            tail["color"],
+            step.macs,
+            writes and not sends,
+            self.op is Op.REQUANTIZE and bool(tail["statistic"]),
+        )

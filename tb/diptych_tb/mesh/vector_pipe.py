@@ -38,13 +38,16 @@ from diptych_tb.mesh.tile_bench import (
 
 def _matvec(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
     rows, inner = rng.randint(1, 9), rng.randint(1, 5)
-    planes, unsigned = rng.random() < 0.4, rng.random() < 0.4
+    # Up to 20 words of X, of which 16 are held.
+    inner = rng.choice([inner, inner, rng.randint(15, 20)])
+    rows = min(rows, 60 // inner)
+    planes, wide = rng.choice([(True, False), (False, False), (False, True), (False, True)])
     to_color = rng.random() < 0.5
     width = 8 * inner * (2 if planes else 1)
     stride = width + 8 * rng.randrange(3)
     weights = np.array([rng.randint(-127, 127) for _ in range(rows * stride)]).reshape(rows, stride)
-    x = np.array([rng.randint(-127, 127) for _ in range(width)])
-    seen = x & 255 if unsigned and not planes else x
+    most = 2047 if wide else 127
+    x = np.array([rng.choice([rng.randint(-most, most), -most - 1]) for _ in range(width)])
     if planes:
         high, low = slice(0, width // 2), slice(width // 2, width)
         out = (
@@ -53,9 +56,11 @@ def _matvec(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expec
             + weights[:, high] @ x[low]
         )
     else:
-        out = weights[:, :width] @ seen
+        out = weights[:, :width] @ x
     bench.store(A, weights.reshape(-1), 1)
-    bench.store(B, x, 1)
+    # The upper 4 bits of an int16 do not count.
+    stored = [(v & 0xFFF) | rng.getrandbits(4) << 12 for v in x.tolist()]
+    bench.store(B, np.array(stored, "<u2").view("<i2") if wide else x, 2 if wide else 1)
     program.vector(
         Op.MATVEC,
         a_base=A,
@@ -65,7 +70,7 @@ def _matvec(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expec
         inner=inner,
         stride=stride,
         planes=planes,
-        unsigned=unsigned and not planes,
+        a_type=Type.INT16 if wide else Type.INT8,
         to_color=to_color,
         statistic=1,
         color=OUT,
@@ -82,6 +87,8 @@ def _requantize(bench: Bench, program: Assembler, rng: random.Random) -> tuple[E
     a_type, d_type = rng.choice(list(WIDTH)), rng.choice(list(WIDTH))
     bits = {Type.INT8: 8, Type.INT16: 16, Type.INT32: 32}[d_type]
     static, to_color = rng.random() < 0.5, rng.random() < 0.4
+    # Squares are of up to 16 bits.
+    bits, shift = min(bits, 16 if to_color else 32), rng.randrange(20)
     values = integers(rng, count, 8 * WIDTH[a_type])
     words = [scale_word(rng) for _ in range(count)] if static else [scale_word(rng)] * count
     dynamic = scale_word(rng)
@@ -102,6 +109,7 @@ def _requantize(bench: Bench, program: Assembler, rng: random.Random) -> tuple[E
         a_type=a_type,
         d_type=d_type,
         bits=bits,
+        inner=shift,
         static_memory=static,
         to_color=to_color,
         statistic=1,
@@ -109,7 +117,8 @@ def _requantize(bench: Bench, program: Assembler, rng: random.Random) -> tuple[E
     )
     if to_color:
         send_registers(program, [STATISTIC])
-        return [int(v) % 2**32 for v in [*out, max(abs(out))]], count + 1
+        squares = numbers.sum_of_squares(out, shift)
+        return [int(v) % 2**32 for v in [*out, squares]], count + 1
     size = WIDTH[d_type]
     send_memory(program, D, -(-count * size // 4))
     raw = out.astype(SIZE[size]).tobytes()
@@ -140,25 +149,35 @@ def _exponential(bench: Bench, program: Assembler, rng: random.Random) -> tuple[
     count = rng.randint(1, 21)
     scores = np.array([rng.randint(-60_000, 60_000) for _ in range(count)])
     top, word = int(scores.max()), scale_word(rng) - (4 << 16)
-    out = numbers.exponential(top - scores, word)
+    is_byte = rng.random() < 0.5
+    out = numbers.exponential(top - scores, word, 255 if is_byte else 2047)
     bench.store(A, scores, 4)
     bench.registers({2: top, 3: word, 4: numbers.UNITY})
     _receive_beside(bench, program, rng)
-    program.vector(Op.EXPONENTIAL, a_base=A, b_reg=2, d_base=D, dynamic=3, count=count, statistic=1)
+    program.vector(
+        Op.EXPONENTIAL,
+        a_base=A,
+        b_reg=2,
+        d_base=D,
+        dynamic=3,
+        count=count,
+        bits=8 if is_byte else 12,
+        statistic=1,
+    )
     padded = -(-count // 8) * 8
-    send_memory(program, D, padded // 4)
+    send_memory(program, D, padded // 2)
     send_registers(program, [STATISTIC])
-    stored = np.append(out, [0] * (padded - count)).astype(np.uint8).tobytes()
-    return [*np.frombuffer(stored, "<u4").tolist(), int(out.sum())], padded // 4 + 1
+    stored = np.append(out, [0] * (padded - count)).astype("<u2").tobytes()
+    return [*np.frombuffer(stored, "<u4").tolist(), int(out.sum())], padded // 2 + 1
 
 
 def _gate(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
     count = rng.randint(1, 15)
     pairs = integers(rng, 2 * count, 16).reshape(count, 2)
-    word = scale_word(rng)
-    out = numbers.gate(pairs[:, 0], pairs[:, 1], word)
+    shift = rng.randrange(12)
+    out = numbers.gate(pairs[:, 0], pairs[:, 1], numbers.GATE_FRACTION - shift)
     bench.store(A, pairs.reshape(-1), 2)
-    bench.registers({3: word})
+    bench.registers({3: shift})
     # Of two instructions, whose statistic is one.
     first = rng.randint(1, count)
     for begin, end in ((0, first), (first, count)):
@@ -166,18 +185,15 @@ def _gate(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expecte
             program.vector(
                 Op.GATE,
                 a_base=A + 4 * begin,
-                d_base=D + 2 * begin,
+                d_base=D + 4 * begin,
                 dynamic=3,
                 count=end - begin,
-                d_type=Type.INT16,
                 statistic=1,
                 continues=begin > 0,
             )
-    send_memory(program, D, -(-count // 2))
+    send_memory(program, D, count)
     send_registers(program, [STATISTIC])
-    bench.store(D + 2 * count, [0], 2)
-    stored = np.frombuffer(np.append(out, [0] * (count % 2)).astype("<i2").tobytes(), "<u4")
-    return [*stored.tolist(), int(max(abs(out)))], len(stored) + 1
+    return [int(v) % 2**32 for v in [*out, max(abs(out))]], count + 1
 
 
 def _rotate(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:

@@ -17,6 +17,7 @@ from diptych_sim.compiler.decode.program import TOKEN_TASK, Rounds, decode_progr
 from diptych_sim.compiler.decode.routes import Color, route_tables
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.compiler.tile.registers import Register
+from diptych_sim.golden import numbers
 from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
 
 __all__ = ["DecodeProgram", "compile_decode"]
@@ -121,9 +122,12 @@ class DecodeProgram:
         return [self.program.place(name) for name in names]
 
     def _loaded(self) -> list[tuple[int, int]]:
-        """Spans of addresses that are loaded: neither buffers nor KV caches."""
+        """Spans of addresses that are loaded: neither KV caches nor buffers, but for epsilons."""
         p = self.placement
         spans = [(p.at("rope_table"), p.layers_base)]
+        for n in range(p.sequences):
+            end = p.at("x", n) + 4 * p.chunk
+            spans.append((end, end + 4))
         for layer in range(self.model.config.layers):
             base = layer * p.layer_bytes
             spans.append((base + p.at("qkv"), base + p.at("keys")))
@@ -137,6 +141,9 @@ class DecodeProgram:
         def write(address: int, words: list[int]) -> None:
             image[address // 4 : address // 4 + len(words)] = words
 
+        for n in range(p.sequences):
+            # One more element of the row, in one of its parts.
+            write(p.at("x", n) + 4 * p.chunk, [m.epsilon if row == 0 else 0])
         mine = _Part(m, p, row, column)
         tokens = slice(column * p.vocabulary, (column + 1) * p.vocabulary)
         factors = m.rope[row :: p.rows][: p.slots]
@@ -211,7 +218,11 @@ class _Part:
             "gate_up_scale": pair_scale.reshape(-1).tolist(),
             "w_down": pack_bytes(_pad(w.w_down[self.rows, self.hidden], p.chunk, p.hidden)),
             "down_scale": _pad1(w.down_scale[self.rows], p.chunk).tolist(),
-            "constants": [int(w.score_scale), int(w.context_scale), int(w.hidden_scale)],
+            "constants": [
+                int(w.score_scale),
+                int(w.context_scale),
+                numbers.GATE_FRACTION - w.gate_fraction,
+            ],
         }
 
 
@@ -250,7 +261,14 @@ def compile_decode(
     lengths = [prompt_tokens] if isinstance(prompt_tokens, int) else list(prompt_tokens)
     counts = [tokens] if isinstance(tokens, int) else list(tokens)
     positions = [a + b - 1 for a, b in zip(lengths, counts, strict=True)]
-    placement = place(model.config, rows, columns, positions=positions, sram_bytes=sram_bytes)
+    placement = place(
+        model.config,
+        rows,
+        columns,
+        positions=positions,
+        sram_bytes=sram_bytes,
+        activation_bits=model.activation_bits,
+    )
     plan = plan_rounds(counts)
     assert len(Color) <= 10
     return DecodeProgram(

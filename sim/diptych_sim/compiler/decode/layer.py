@@ -17,14 +17,14 @@ from diptych_sim.compiler.decode.placement import AT_ONCE, Placement, State
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.compiler.tile.registers import Register as Reg
-from diptych_sim.golden.machine import STEPS
+from diptych_sim.golden.machine import top_word
 from diptych_sim.golden.quantized import QuantizedModel
 
-__all__ = ["INT16", "SAVED_REGISTERS", "LayerWriter"]
+__all__ = ["INT16", "SAVED", "LayerWriter"]
 
-SAVED_REGISTERS = (Reg.TURN, Reg.SLOT)
-"""Registers that keep statistics of one sequence while the next one's are received."""
-RECIPROCALS = (Reg.A, Reg.T, *SAVED_REGISTERS)
+SAVED = Reg.TURN
+"""Register that keeps the statistic of one sequence while the next one's is received."""
+RECIPROCALS = (Reg.A, Reg.T, SAVED, Reg.SLOT)
 """Registers for the reciprocals of heads that are on their way at once; one sequence has two."""
 LATE_PAIRS = 4
 """Pairs of gate and up that GATE takes in a second instruction."""
@@ -66,6 +66,7 @@ class LayerWriter:
         self.out.vector(
             Op.MATVEC,
             a_base=at(weights),
+            a_type=self.place.activation_type,
             b_base=inputs,
             inner=width // 8,
             stride=width,
@@ -118,22 +119,20 @@ class LayerWriter:
             receive(n)
 
     def measured(self, receive: Piece, launch: Piece, between: Callable[[], None]) -> None:
-        """Do the same where each result has statistics, which leave for the next RMSNorm.
+        """Do the same where each result has a statistic, which leaves for the next RMSNorm.
 
-        The registers of statistics hold one sequence's: they are saved before the next sequence is
-        received. Those of the last sequence leave with the norm.
+        Its register holds one sequence's: it is saved before the next sequence is received. That of
+        the last sequence leaves with the norm.
         """
         first, *others = self.active
         launch(first)
         receive(first)
         for before, n in pairwise([first, *others]):
             launch(n)
-            for saved, source in zip(SAVED_REGISTERS, (Reg.SQUARES, Reg.MAXIMUM), strict=True):
-                what = f"{source.name.lower()} of sequence {before}"
-                self.out.scalar(Function.ADD, d=saved, a=source, fence_receive=True, comment=what)
+            what = f"largest magnitude of sequence {before}"
+            self.out.scalar(Function.ADD, d=SAVED, a=Reg.MAXIMUM, fence_receive=True, comment=what)
             receive(n)
-            self.send(SAVED_REGISTERS[0], Color.COLUMN_ADD, "its sum of squares")
-            self.send(SAVED_REGISTERS[1], Color.COLUMN_MAX, "its largest magnitude")
+            self.send(SAVED, Color.COLUMN_MAX, "its largest magnitude")
         between()
 
     # --- pieces of a layer ---------------------------------------------------------------------
@@ -146,27 +145,31 @@ class LayerWriter:
         """
         last = launch is None
         p, s = self.place, self.out.scalar
-        # The maximum first: it is needed first.
         self.send(Reg.MAXIMUM, Color.COLUMN_MAX, "largest magnitude of x", fence_receive=True)
-        if not last:
-            self.send(Reg.SQUARES, Color.COLUMN_ADD, "sum of squares of x")
-        s(Function.ADD, d=Reg.T, imm=STEPS, comment="scale word of 127")
+        self._load_top()
         for n in self.active:
-            self._quantize(n, "x", "normed", p.chunk, Color.COLUMN_TOP)
-            if last and n == self.active[-1]:
-                return
+            # The epsilon behind x has up to 16 bits, the others never more than their own.
+            fields = {} if last else {"statistic": 1, "inner": self.model.square_shift}
+            self._quantize(n, "x", "normed", p.chunk + 1, Color.COLUMN_TOP, bits=16, **fields)
+            if not last:
+                what = "sum of squares of normed"
+                self.send(Reg.STATISTIC, Color.COLUMN_ADD, what, fence_pipe=True)
             if launch is not None and not self.batched:
                 launch(n)
-            self.take(Reg.B, Color.COLUMN_SUM, "sum of squares of all rows")
-            if last:
-                continue
-            s(Function.RSQRT, d=Reg.B, a=Reg.B, imm=self.model.epsilon)
-            s(Function.TO_SCALE, d=Reg.A, a=Reg.A)
-            s(Function.COMBINE, d=Reg.A, a=Reg.A, b=Reg.B, comment="largest / root mean square")
+        for n in self.active if not last else ():
+            self.take(Reg.A, Color.COLUMN_SUM, "sum of squares of all rows")
+            s(Function.RSQRT, d=Reg.A, a=Reg.A)
             self.store_state(n, State.DYNAMIC, Reg.A)
 
-    def _quantize(self, n: int, source: str, target: str, count: int, largest: Color) -> None:
-        """Write int16 as int8, in 127ths of the ``largest`` magnitude, which stays in A."""
+    def _load_top(self) -> None:
+        bits = self.model.activation_bits
+        comment = f"scale word of {2 ** (bits - 1) - 1}"
+        self.out.scalar(Function.ADD, d=Reg.T, imm=top_word(bits), comment=comment)
+
+    def _quantize(
+        self, n: int, source: str, target: str, count: int, largest: Color, **fields: Any
+    ) -> None:
+        """Write int32 as activations, of which the ``largest`` stays in A, with the scale in T."""
         p = self.place
         lines = "rows" if largest is Color.COLUMN_TOP else "columns"
         self.take(Reg.A, largest, f"largest magnitude of all {lines}")
@@ -174,14 +177,14 @@ class LayerWriter:
         self.out.vector(
             Op.REQUANTIZE,
             a_base=p.at(source, n),
-            a_type=Type.INT16,
+            a_type=Type.INT32,
             count=count,
             b_reg=Reg.T,
             dynamic=Reg.B,
-            bits=8,
             d_base=p.at(target, n),
-            d_type=Type.INT8,
-            comment=f"{target} = 127 {source} / largest",
+            d_type=p.activation_type,
+            comment=f"{target} = {source} / largest",
+            **fields,
         )
 
     def launch_projection(self, n: int) -> None:
@@ -283,7 +286,7 @@ class LayerWriter:
     def attend(self) -> None:
         """Attention of all sequences and heads, as many at once as the fabric can hold."""
         items = [(n, head) for n in self.active for head in range(self.place.heads)]
-        at_once = AT_ONCE if self.batched else len(set(RECIPROCALS) - set(SAVED_REGISTERS))
+        at_once = AT_ONCE if self.batched else len(set(RECIPROCALS) - {Reg.TURN, Reg.SLOT})
         for start in range(0, len(items), at_once):
             if start:
                 at = self.place.at("constants")
@@ -312,7 +315,7 @@ class LayerWriter:
             return p.at("scores") + index * 4 * p.slots
 
         def powers(index: int) -> int:
-            return p.at("powers") + index * -(-p.slots // 16) * 16
+            return p.at("powers") + index * -(-p.slots // 8) * 16
 
         self.out.note("scores = q K^T", "scores")
         for index, n, head in self._loaded(items, State.COUNT):
@@ -342,6 +345,7 @@ class LayerWriter:
                 count_reg=Reg.COUNT,
                 dynamic=Reg.T,
                 d_base=powers(index),
+                bits=self.model.activation_bits,
                 statistic=1,
                 comment="powers = exp(scores - largest)",
             )
@@ -356,7 +360,7 @@ class LayerWriter:
                 count=d,
                 inner_reg=Reg.WORDS,
                 stride=p.value_stride,
-                unsigned=1,
+                a_type=Type.INT16,
                 to_color=1,
                 color=Color.COLUMN_ADD,
                 comment=f"powers V of head {head}",
@@ -380,10 +384,10 @@ class LayerWriter:
                 count=d,
                 b_reg=Reg.B,
                 dynamic=RECIPROCALS[index],
-                bits=8,
-                d_base=p.at("context", n) + head * d,
-                d_type=Type.INT8,
-                stride=1,
+                bits=self.model.activation_bits,
+                d_base=p.at("context", n) + head * d * p.activation_bytes,
+                d_type=p.activation_type,
+                stride=p.activation_bytes,
             )
 
     def residual(self, weights: str, between: Callable[[], None]) -> None:
@@ -404,13 +408,12 @@ class LayerWriter:
                 Color.ROW_SUM,
                 f"x += {inputs} {matrix}",
                 count=p.chunk,
-                bits=32,
+                bits=self.model.residual_bits,
                 d_base=p.at("x", n),
-                d_type=Type.INT16,
-                stride=2,
+                d_type=Type.INT32,
+                stride=4,
                 accumulate=1,
                 statistic=1,
-                inner=self.model.square_shift,
                 fence_receive=1,
                 **self.scaled(scale, dynamic=Reg.A if down else Reg.UNITY),
             )
@@ -443,7 +446,7 @@ class LayerWriter:
         )
 
     def gate(self) -> None:
-        """SwiGLU's hidden elements as int8, and their largest magnitude as a scale."""
+        """SwiGLU's hidden elements as activations, and their largest magnitude as a scale."""
         p, s = self.place, self.out.scalar
         # A single sequence's last pairs, two wavelets each, come while those before are computed, and
         # before the results of those have to be written.
@@ -468,7 +471,7 @@ class LayerWriter:
                 a_base=p.at("gate_up", n) + 4 * first,
                 count=count,
                 dynamic=Reg.B,
-                d_base=p.at("gated", n) + 2 * first,
+                d_base=p.at("gated", n) + 4 * first,
                 statistic=1,
                 continues=first > 0,
                 fence_receive=1,
@@ -478,8 +481,8 @@ class LayerWriter:
         if self.batched:
             self.overlapped(receive, self.launch_gate)
         at = p.at("constants") + 8
-        s(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="hidden scale")
-        s(Function.ADD, d=Reg.T, imm=STEPS, comment="scale word of 127")
+        s(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="fraction bits of gate")
+        self._load_top()
         for n in self.active:
             if self.batched:
                 gate(n)
@@ -489,6 +492,7 @@ class LayerWriter:
                     gate(n, *span)
             self.send(Reg.STATISTIC, Color.ROW_MAX, "largest magnitude of gated", fence_pipe=True)
         for n in self.active:
-            self._quantize(n, "gated", "hidden", p.hidden, Color.ROW_TOP)
+            bits = self.model.activation_bits
+            self._quantize(n, "gated", "hidden", p.hidden, Color.ROW_TOP, bits=bits)
             s(Function.TO_SCALE, d=Reg.A, a=Reg.A, comment="scale of hidden")
             self.store_state(n, State.DYNAMIC, Reg.A)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from diptych.mesh.isa import Type
 from diptych.mesh.operand_sequencer import HELD_WORDS
+from diptych_sim.golden.quantized import ACTIVATION_BITS
 from diptych_sim.llm.model import ModelConfig
 
 __all__ = [
@@ -97,6 +99,8 @@ class Placement:
     """Positions of a row, of the longest sequence. One more slot takes what is of no use."""
     value_stride: int
     """Bytes between elements of a V vector in one slot."""
+    activation_type: Type
+    """Of what matrices multiply, but for powers, which are int16."""
     kv_bytes: int
     """Bytes of a sequence's KV cache in a layer of a tile: the distance to the next one's."""
     fixed: dict[str, Region]
@@ -108,14 +112,19 @@ class Placement:
     """Address of layer 0."""
     used_bytes: int
 
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes of an activation."""
+        return 1 << self.activation_type.value
+
     def at(self, name: str, sequence: int = 0) -> int:
         """Return the address of a region, of a sequence if each has its own."""
         name = _own(name, sequence)
         return (self.fixed.get(name) or self.layer[name]).address
 
 
-_SECOND_OPERANDS = {"normed", "query", "powers", "context", "hidden", "rope"}
-"""Second operands of products and rotations: two words that a step reads are an odd
+_SECOND_OPERANDS = {"query", "rope"}
+"""Second operands of bytes and of rotations: two words that a step reads are an odd
 number of words apart, so that they never lie in the same bank."""
 
 
@@ -145,7 +154,12 @@ def _deal(c: ModelConfig, columns: int) -> tuple[int, int]:
 
 
 def _arrange(
-    c: ModelConfig, rows: int, columns: int, positions: Sequence[int], sram_bytes: int
+    c: ModelConfig,
+    rows: int,
+    columns: int,
+    positions: Sequence[int],
+    sram_bytes: int,
+    activation_bits: int,
 ) -> Placement:
     d = c.head_dim
     sequences = len(positions)
@@ -156,15 +170,18 @@ def _arrange(
     slots = -(-max(positions) // rows)
     value_stride = _row(slots + 1)
     qk = (heads + kv_heads) * d
+    activation_type = Type.INT8 if activation_bits == 8 else Type.INT16
+    each = 1 << activation_type.value
     own = {
-        "x": 2 * chunk,
-        "normed": chunk,
+        # One more: the epsilon of its norm, for which ``normed`` has room, too.
+        "x": 4 * chunk + 4,
+        "normed": each * chunk + 2,
         "qk": 2 * qk,
         "query": 2 * heads * d,
-        "context": heads * d,
+        "context": each * heads * d,
         "gate_up": 4 * hidden,
-        "gated": 2 * hidden,
-        "hidden": hidden,
+        "gated": 4 * hidden,
+        "hidden": each * hidden,
         "rope": 2 * d,
     }
     at_once = min(sequences * heads, AT_ONCE)
@@ -173,7 +190,7 @@ def _arrange(
         for name, size in own.items():
             buffers[_own(name, n)] = size
             if (name, n) == ("query", 0):
-                buffers |= {"scores": 4 * at_once * slots, "powers": at_once * _up(slots, 16)}
+                buffers |= {"scores": 4 * at_once * slots, "powers": 2 * at_once * _up(slots)}
     states = {_own("state", n): WORD_BYTES * len(State) for n in range(sequences)}
     fixed, base = _allocate(
         {
@@ -217,6 +234,7 @@ def _arrange(
         vocabulary=vocabulary,
         slots=slots,
         value_stride=value_stride,
+        activation_type=activation_type,
         kv_bytes=layer["keys.1"].address - layer["keys"].address if sequences > 1 else 0,
         fixed=fixed,
         layer=layer,
@@ -233,6 +251,7 @@ def place(
     *,
     positions: int | Sequence[int],
     sram_bytes: int,
+    activation_bits: int = ACTIVATION_BITS,
 ) -> Placement:
     """Place a model in a mesh, with a KV cache of ``positions``, or one for each of several.
 
@@ -252,13 +271,13 @@ def place(
         raise UnsupportedModelError(
             f"Number of sequences must be at most {MAX_SEQUENCES}, not {len(each)!r}"
         )
-    placement = _arrange(config, rows, columns, each, sram_bytes)
+    placement = _arrange(config, rows, columns, each, sram_bytes, activation_bits)
     missing = placement.used_bytes - sram_bytes
     if missing > 0:
         sizes = (
             n
             for n in range(2, 129)
-            if _arrange(config, n, n, each, sram_bytes).used_bytes <= sram_bytes
+            if _arrange(config, n, n, each, sram_bytes, activation_bits).used_bytes <= sram_bytes
         )
         size = next(sizes, None)
         would = f"{size}x{size} would do" if size else "no mesh up to 128x128 would do"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diptych.mesh.isa import Function, Op, Type
-from diptych_sim.compiler.decode.layer import INT16, SAVED_REGISTERS, LayerWriter
+from diptych_sim.compiler.decode.layer import SAVED, LayerWriter
 from diptych_sim.compiler.decode.placement import Placement, State
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.tile.assembler import Assembler
@@ -62,7 +62,6 @@ class _Writer(LayerWriter):
         if self.batched:
             note("sequences " + ", ".join(map(str, self.active)), "embedding")
             self._find_tokens()
-            # Before the embedding, whose sums of squares travel in the color of RoPE's factors.
             self._positions()
         note("x = embedding[token]", "embedding")
         between = (lambda: None) if self.batched else self._positions
@@ -122,14 +121,15 @@ class _Writer(LayerWriter):
         p = self.place
         self.receive(
             Color.ROW_SUM,
-            "x as int16",
+            "x",
             count=p.chunk,
             b_reg=Reg.UNITY,
             dynamic=Reg.UNITY,
+            bits=self.model.residual_bits,
             d_base=p.at("x", n),
+            d_type=Type.INT32,
+            stride=4,
             statistic=1,
-            inner=self.model.square_shift,
-            **INT16,
         )
 
     def _look_up(self, n: int) -> None:
@@ -168,7 +168,7 @@ class _Writer(LayerWriter):
             count=p.chunk,
             b_reg=Reg.T,
             dynamic=Reg.UNITY,
-            bits=16,
+            bits=self.model.residual_bits,
             to_color=1,
             color=Color.ROW_ADD,
             comment="embedding of the token, from its column",
@@ -269,17 +269,16 @@ class _Writer(LayerWriter):
         launch(first)
         for n in others:
             launch(n)
-            saved = SAVED_REGISTERS[0]
             s(
                 Function.ADD,
-                d=saved,
+                d=SAVED,
                 a=Reg.MAXIMUM,
                 fence_receive=True,
                 comment="best of the column",
             )
             reset()
             receive()
-            self.send(saved, Color.ROW_MAX, "best of the column")
+            self.send(SAVED, Color.ROW_MAX, "best of the column")
         self.send(Reg.MAXIMUM, Color.ROW_MAX, "best of the column", fence_receive=True)
 
     def _best_tokens(self) -> None:

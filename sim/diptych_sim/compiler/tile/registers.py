@@ -35,6 +35,5 @@ class Register(IntEnum):
     A = 10
     B = 11
     STATISTIC = isa.STATISTIC
-    SQUARES = isa.RECEIVED_SQUARES
     MAXIMUM = isa.RECEIVED_MAXIMUM
     T = 15
