@@ -18,7 +18,7 @@ from diptych.systolic.panel import panel_sizes
 from diptych_sim.compiler.array.commands import PrefillProgram, field_of
 from diptych_tb.systolic.vector_model import Command, VectorModel
 
-STATES = ("dynamic", "inverse", "top", "largest", "squares")
+STATES = ("dynamic", "inverse", "top", "largest")
 
 
 class PanelModel:
@@ -116,13 +116,13 @@ class PanelModel:
                         places = (
                             at + np.arange(rows)[:, None] * f["w_row"] + np.arange(columns)[None]
                         )
-                    w = np.where(mask[:, None], pad[places], 0)
+                    # Weights are bytes.
+                    w = np.where(mask[:, None], (pad[places] + 128) % 256 - 128, 0)
                     if modes["end_column"] and j == n_tiles - 1:
                         w[:, modes["end_column"] :] = 0
                     m = np.arange(skip, count)
                     at = f["x"] + x_plane + m[:, None] * f["x_row"] + k * f["x_k"]
                     x = pad[at + np.arange(rows)[None]]
-                    x = x % 256 if modes["unsigned"] else x
                     entries = f["sums"] + j * f["sums_n"] + m
                     old = {0: 0, 1: 1, 2: 256}[start if k == 0 else Start.ADD.value]
                     new = old * sums[entries] + x.astype(np.int64) @ w.astype(np.int64)

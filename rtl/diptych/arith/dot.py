@@ -7,10 +7,9 @@ from amaranth.hdl import Const, Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["ACTIVATION_BITS", "Dot8"]
+from diptych.config import ACTIVATION_BITS
 
-ACTIVATION_BITS = 12
-"""Signed bits of an activation."""
+__all__ = ["Dot8"]
 
 
 class Dot8(wiring.Component):

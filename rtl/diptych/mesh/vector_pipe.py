@@ -8,13 +8,14 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from diptych.arith.carry_save import carry_save
-from diptych.arith.dot import ACTIVATION_BITS, Dot8
+from diptych.arith.dot import Dot8
 from diptych.arith.exponential import Exponential
 from diptych.arith.requantize import Requantizer
 from diptych.arith.rope import Rotate, planes
 from diptych.arith.scale import ScaleWord
 from diptych.arith.silu import SiluGate
 from diptych.arith.square import Square
+from diptych.config import ACTIVATION_BITS
 from diptych.stream_buffer import StreamBuffer
 
 from .element import LEAST, Result, add_to_statistic, write_element

@@ -48,7 +48,7 @@ def connect_program_ports(m: Module, panel: "PrefillPanel", outer: Any) -> None:
 def panel_sizes(rows: int, columns: int) -> VectorSizes:
     """Return the memory sizes of a panel.
 
-    1 MiB of scratchpad, 256 KiB each of accumulators and vectors.
+    1 Mi elements of scratchpad, 256 KiB of accumulators, 512 KiB of vectors.
 
     It has biases for 4096 columns.
 
@@ -122,9 +122,8 @@ class PrefillPanel(wiring.Component):
         line_shape = data.ArrayLayout(signed(8), s.line)
         word_shape = data.ArrayLayout(ScaleWord, s.lanes)
         sums_shape = data.ArrayLayout(signed(32), s.lanes)
-        half_shape = data.ArrayLayout(signed(16), s.lanes)
         m.submodules.queues = queues = CommandQueues()
-        m.submodules.load = load = LoadEngine(s, shapes=(word_shape, half_shape, sums_shape))
+        m.submodules.load = load = LoadEngine(s, shapes=(word_shape, sums_shape))
         m.submodules.matrix = matrix = MatrixEngine(
             rows=self.rows,
             columns=self.columns,
@@ -186,7 +185,7 @@ class PrefillPanel(wiring.Component):
             first.data.eq(read.data),
             second.data.eq(read.data),
         ]
-        vectors: Any = EntryMemory(half_shape, depth=s.vectors)
+        vectors: Any = EntryMemory(sums_shape, depth=s.vectors)
         biases: Any = EntryMemory(sums_shape, depth=s.biases, writers=("l",))
         m.submodules.biases = biases
         parameters: Any = EntryMemory(word_shape, depth=s.parameters, writers=("l",))

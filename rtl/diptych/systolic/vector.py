@@ -13,6 +13,7 @@ from amaranth.utils import ceil_log2
 from diptych.arith.functions import Function
 from diptych.arith.rope import Rotate
 from diptych.arith.scale import UNITY, ScaleWord
+from diptych.config import ACTIVATION_BITS
 from diptych.precompiled import Precompiled
 
 from .isa import VECTOR
@@ -56,14 +57,14 @@ class VectorUnit(wiring.Component):
     A command is a pass over rows and, inside them, column tiles: one tile of ``lanes`` elements
     per cycle, or one per two cycles for ROTATE (two planes are written) and GATE (two sums are
     read). The first tile is requested 2 cycles after the command was taken. After the last one was
-    granted the pipeline drains: ``done`` comes 7 cycles later for BYTES and QUANTIZE, 9 for ROTATE
-    and the ops on rows; and, with N = log2(``lanes``) for the reduction, N + 5 for TOP, N + 8 for
-    ADD, EMBED and ARGMAX, N + 14 for GATE, and N + 16 for EXPONENTIAL. A read that is not granted delays the beats behind it; a write that is not granted stalls the
-    pipeline. The ops on rows take 2 (HIDDEN_SCALES) or 3 cycles a row.
+    granted the pipeline drains: ``done`` comes 7 cycles later for REQUANTIZE and QUANTIZE, 9 for
+    ROTATE; and, with N = log2(``lanes``) for the reduction, N + 5 for TOP, N + 8 for ARGMAX, N + 14
+    for ADD, EMBED and NORM, N + 20 for GATE, and N + 16 for EXPONENTIAL. A read that is not granted delays the beats behind it; a write that is not granted stalls the
+    pipeline. A row of NORM takes a cycle more than it has tiles.
 
-    In addition to :class:`.VectorOp`: statistics and the sum of EXPONENTIAL are over
-    the lanes in ``range(first_lane, end_lane)``, while TOP and ARGMAX cover all lanes. Masked
-    lanes of EXPONENTIAL are written as 0. ``total`` cannot be read back.
+    In addition to :class:`.VectorOp`: the statistic and sums are over the lanes in
+    ``range(first_lane, end_lane)``, while TOP and ARGMAX cover all lanes. Masked lanes of
+    EXPONENTIAL are written as 0.
 
     Parameters
     ----------
@@ -106,19 +107,19 @@ class VectorUnit(wiring.Component):
         self._rotate = Rotate()
         lines = sizes.scratchpad // sizes.line
         self._sum = data.ArrayLayout(signed(32), sizes.lanes)
-        self._half = data.ArrayLayout(signed(16), sizes.lanes)
+        self._elements = data.ArrayLayout(signed(32), sizes.lanes)
         self._word = data.ArrayLayout(ScaleWord, sizes.lanes)
-        self._line = data.ArrayLayout(signed(8), sizes.line)
+        self._line = data.ArrayLayout(signed(ACTIVATION_BITS), sizes.line)
         super().__init__(
             {
                 "i": In(stream.Signature(VECTOR)),
                 "done": Out(1),
                 "accumulators": Out(ReadPort(self._sum, sizes.accumulators)),
                 "scratchpad_read": Out(ReadPort(self._line, lines)),
-                "vectors_read": Out(ReadPort(self._half, sizes.vectors)),
+                "vectors_read": Out(ReadPort(self._elements, sizes.vectors)),
                 "parameters": Out(ReadPort(self._word, sizes.parameters)),
                 "scratchpad_write": Out(WritePort(self._line, lines)),
-                "vectors_write": Out(WritePort(self._half, sizes.vectors)),
+                "vectors_write": Out(WritePort(self._elements, sizes.vectors)),
                 "load_dynamic": In(WritePort(ScaleWord, sizes.rows)),
                 "token": Out(32),
                 "token_valid": Out(1),
@@ -205,7 +206,7 @@ class VectorUnit(wiring.Component):
                     m.d.comb += [
                         p.leaving.eq(p.beats[stage]),
                         leaves.eq(p.valid[stage]),
-                        travels.eq(Mux(p.op.rows_only, 1, 2**stage - 1)),
+                        travels.eq(2**stage - 1),
                     ]
         with m.If(p.enable):
             m.d.sync += [
@@ -214,8 +215,8 @@ class VectorUnit(wiring.Component):
             ]
             for before, after in pairwise(p.beats):
                 m.d.sync += after.eq(before)
-            # The first phase of a gate yields nothing yet, and the ops on rows nothing here.
-            nothing = p.op.rows_only | (p.op.gates & (p.leaving.phase == 0))
+            # The first phase of a gate yields nothing yet.
+            nothing = p.op.gates & ~p.leaving.phase
             m.d.sync += [
                 p.finished.eq(p.leaving),
                 p.finished_valid.eq(leaves & ~nothing),
@@ -248,7 +249,7 @@ class VectorUnit(wiring.Component):
             "accumulator", self.accumulators, self._sum, sizes.accumulators, sequencer.accumulator
         )
         line = fetch("scratchpad", self.scratchpad_read, self._line, lines, at[line_bits:])
-        halves = fetch("vector", self.vectors_read, self._half, sizes.vectors, sequencer.vector)
+        elements = fetch("vector", self.vectors_read, self._elements, sizes.vectors, sequencer.vector)
         words = fetch(
             "parameter", self.parameters, self._word, sizes.parameters, sequencer.parameter
         )
@@ -256,19 +257,20 @@ class VectorUnit(wiring.Component):
             p.step.eq(sequencer.valid & p.enable & Cat(granted.values()).all()),
             sequencer.step.eq(p.step),
         ]
-        piece = Signal(8 * sizes.lanes)
+        bits = ACTIVATION_BITS * sizes.lanes
+        piece = Signal(bits)
         if line_bits > lane_bits:
             chosen = Signal(line_bits - lane_bits, reset_less=True)
             with m.If(p.step):
                 m.d.sync += chosen.eq(at[lane_bits:line_bits])
-            m.d.comb += piece.eq(Value.cast(line).word_select(chosen, 8 * sizes.lanes))
+            m.d.comb += piece.eq(Value.cast(line).word_select(chosen, bits))
         else:
             m.d.comb += piece.eq(Value.cast(line))
-        self._add_lanes(m, p, sums, piece, halves, words)
+        self._add_lanes(m, p, sums, piece, elements, words)
         return granted
 
     def _add_lanes(
-        self, m: Module, p: _Parts, sums: Any, piece: Value, halves: Any, words: Any
+        self, m: Module, p: _Parts, sums: Any, piece: Value, elements: Any, words: Any
     ) -> None:
         """Add lanes for what memories show in stage 1."""
         lanes, rows, op = self.sizes.lanes, p.rows, p.op
@@ -285,7 +287,7 @@ class VectorUnit(wiring.Component):
             # The second phase is kept, too, when the gate has already taken the first.
             keep.eq(op.gates & p.valid[scaled]),
             live.eq(~(ones << p.leaving.count)),
-            written.eq(Mux(op.searches, ones, p.in_range)),
+            written.eq(Mux(op.searches, ones, Mux(p.finished.epsilon, 1, p.in_range))),
         ]
         with m.If(p.enable & load):
             m.d.sync += top.eq(rows.top)
@@ -305,8 +307,8 @@ class VectorUnit(wiring.Component):
                 lane.load.eq(load),
                 lane.source.eq(op.source),
                 lane.total.eq(sums[n]),
-                lane.byte.eq(piece[8 * n : 8 * n + 8]),
-                lane.half.eq(halves[n]),
+                lane.byte.eq(piece[ACTIVATION_BITS * n :][:8]),
+                lane.element.eq(elements[n]),
                 lane.word.eq(words[n]),
                 lane.top.eq(top),
                 lane.dynamic.eq(dynamic),
@@ -315,13 +317,18 @@ class VectorUnit(wiring.Component):
                 lane.kind.eq(op.kind),
                 lane.fill.eq(op.searches),
                 lane.square_shift.eq(p.sequencer.flags.square_shift),
-                lane.statistics.eq(op.to_vector),
+                lane.beyond.eq(op.beyond),
+                lane.squares.eq(op.norms),
+                lane.magnitudes.eq(op.to_vector),
                 lane.keep.eq(keep),
                 lane.live.eq(live[n]),
                 lane.written.eq(written[n]),
                 p.reducer.scores[n].eq(lane.score),
                 p.reducer.addends[n].eq(lane.addend),
             ]
+        # Of lanes of a norm's epsilon only this one counts.
+        with m.If(p.beats[0].epsilon):
+            m.d.comb += p.lanes[0].element.eq(p.sequencer.epsilon)
         rotated: list[Any] = []
         for n in range(0, lanes, 2):
             rotate: Any = Precompiled(self._rotate, "vector_rotate")
@@ -340,7 +347,7 @@ class VectorUnit(wiring.Component):
     def _add_pairs(self, m: Module, p: _Parts, rotated: list[Any]) -> None:
         """Hand rotated elements to their lanes, or in pairs to those of both planes."""
         flags = p.sequencer.flags
-        phase = p.beats[LATENCY[Kind.ROTATED] - 1].phase[0]
+        phase = p.beats[LATENCY[Kind.ROTATED] - 1].phase
         for n, lane in enumerate(p.lanes):
             other = Signal(signed(16), name=f"other_{n}")
             with m.Switch(flags.pair):
@@ -358,19 +365,20 @@ class VectorUnit(wiring.Component):
     def _add_rows(self, m: Module, p: _Parts) -> None:
         """Read and write row states, reduce rows, and ask for their scales."""
         rows, reducer, op = p.rows, p.reducer, p.op
-        phase = p.beats[1].phase
         here = p.reduced[-1]
         starts_at_zero = Signal(reset_less=True)
         found = Signal()  # the reducer holds a result of ARGMAX
         token = Signal(32)
-        ends = Signal()
+        ends, asks_more = Signal(), Signal()
+        asked_row = Signal.like(here.row, reset_less=True)
+        asked_best = Signal(signed(32), reset_less=True)
         # Constant during a command, as is what it is made of.
-        m.d.sync += starts_at_zero.eq(p.sequencer.flags.restart | op.exponential)
+        m.d.sync += starts_at_zero.eq(p.sequencer.flags.restart)
         m.d.comb += [
             ends.eq(p.enable & p.reduced_valid[-1] & here.last),
             rows.row.eq(p.sequencer.beat.row),
             rows.enable.eq(p.enable),
-            rows.statistics_row.eq(Mux(op.rows_only, p.sequencer.beat.row, p.reduced[-3].row)),
+            rows.statistics_row.eq(p.reduced[-3].row),
             reducer.enable.eq(p.enable),
             reducer.valid.eq(p.reduced_valid[-1]),
             reducer.first.eq(here.first),
@@ -382,46 +390,41 @@ class VectorUnit(wiring.Component):
                     Mux(starts_at_zero, Const(0, 32), rows.largest),
                 )
             ),
-            reducer.start_total.eq(Mux(starts_at_zero, Const(0, 32), rows.squares)),
             rows.write_row.eq(here.row),
             rows.best.eq(reducer.best),
-            rows.total.eq(reducer.total),
             rows.write_largest.eq(ends & op.to_vector),
-            rows.write_squares.eq(ends & op.squares),
             rows.write_top.eq(ends & op.tops),
-            rows.ask.eq((ends & op.exponential) | (p.enable & p.valid[1] & op.rows_only)),
-            rows.ask_row.eq(Mux(op.exponential, here.row, p.beats[1].row)),
+            rows.ask.eq((ends & (op.exponential | op.norms | op.to_vector)) | asks_more),
+            rows.ask_row.eq(Mux(asks_more, asked_row, here.row)),
             rows.load_en.eq(self.load_dynamic.en),
             rows.load_row.eq(self.load_dynamic.address),
             rows.load_word.eq(self.load_dynamic.data),
             self.load_dynamic.ready.eq(rows.load_ready),
         ]
-        with m.If(op.exponential):
+        # A row of GATE has two scales. It ends two cycles before the next one, at the earliest.
+        m.d.sync += [
+            asks_more.eq(ends & op.gates),
+            asked_row.eq(here.row),
+            asked_best.eq(reducer.best),
+        ]
+        with m.If(asks_more):
             m.d.comb += [
-                rows.value.eq(reducer.total),
-                rows.function.eq(Function.RECIPROCAL),
+                rows.value.eq(asked_best),
+                rows.function.eq(Function.TO_SCALE),
                 rows.purpose.eq(Purpose.DYNAMIC),
             ]
+        with m.Elif(op.to_vector):
+            m.d.comb += [
+                rows.value.eq(reducer.best),
+                rows.function.eq(Function.RECIPROCAL),
+                rows.purpose.eq(Purpose.INVERSE),
+            ]
         with m.Else():
-            m.d.comb += rows.value.eq(
-                Mux(phase[1], rows.squares + p.sequencer.epsilon, rows.largest)
-            )
-            with m.Switch(phase):
-                with m.Case(0):
-                    m.d.comb += [
-                        rows.function.eq(Function.RECIPROCAL),
-                        rows.purpose.eq(Purpose.INVERSE),
-                    ]
-                with m.Case(1):
-                    m.d.comb += [
-                        rows.function.eq(Function.TO_SCALE),
-                        rows.purpose.eq(Mux(op.norms, Purpose.FACTOR, Purpose.DYNAMIC)),
-                    ]
-                with m.Default():
-                    m.d.comb += [
-                        rows.function.eq(Function.RSQRT),
-                        rows.purpose.eq(Purpose.PRODUCT),
-                    ]
+            m.d.comb += [
+                rows.value.eq(reducer.total),
+                rows.function.eq(Mux(op.norms, Function.RSQRT, Function.RECIPROCAL)),
+                rows.purpose.eq(Purpose.DYNAMIC),
+            ]
         m.d.sync += found.eq(ends & op.argmax)
         with m.If(ends & op.argmax):
             m.d.sync += self.token_valid.eq(1)
@@ -443,14 +446,15 @@ class VectorUnit(wiring.Component):
         waits_scratchpad = Signal()
         waits_vector = Signal()
         m.d.comb += [
-            write.en.eq(p.finished_valid & p.op.to_scratchpad),
+            write.en.eq(p.finished_valid & p.op.to_scratchpad & ~p.finished.epsilon),
             write.address.eq(target[line_bits:]),
             write.mask.eq(mask),
-            Value.cast(write.data).eq(Cat(*(lane.result[:8] for lane in p.lanes * pieces))),
+            Value.cast(write.data).eq(Cat(*(lane.result[:ACTIVATION_BITS] for lane in p.lanes * pieces))
+            ),
             write_vector.en.eq(p.finished_valid & p.op.to_vector),
             write_vector.address.eq(target),
             write_vector.mask.eq(p.in_range),
-            Value.cast(write_vector.data).eq(Cat(*(lane.result[:16] for lane in p.lanes))),
+            Value.cast(write_vector.data).eq(Cat(*(lane.result for lane in p.lanes))),
             waits_scratchpad.eq(write.en & ~write.ready),
             waits_vector.eq(write_vector.en & ~write_vector.ready),
             p.enable.eq(~(waits_scratchpad | waits_vector)),
@@ -468,10 +472,10 @@ class VectorUnit(wiring.Component):
         lanes = self.sizes.lanes
         for name, port, amount in (
             ("accumulator_read", self.accumulators, 4 * lanes),
-            ("scratchpad_read", self.scratchpad_read, lanes),
-            ("scratchpad_write", self.scratchpad_write, lanes),
-            ("vector_read", self.vectors_read, 2 * lanes),
-            ("vector_write", self.vectors_write, 2 * lanes),
+            ("scratchpad_read", self.scratchpad_read, lanes * ACTIVATION_BITS // 8),
+            ("scratchpad_write", self.scratchpad_write, lanes * ACTIVATION_BITS // 8),
+            ("vector_read", self.vectors_read, 4 * lanes),
+            ("vector_write", self.vectors_write, 4 * lanes),
             ("parameter_read", self.parameters, 4 * lanes),
         ):
             counter = Signal(32, name=f"bytes_{name}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import enum
 
 from .isa import VectorOp
@@ -15,27 +15,24 @@ from .vector_lanes import Kind, Source
 __all__ = ["Decoded", "decode"]
 
 _KINDS = {
-    VectorOp.BYTES: Kind.REQUANTIZED,
+    VectorOp.REQUANTIZE: Kind.REQUANTIZED,
     VectorOp.ROTATE: Kind.ROTATED,
     VectorOp.ADD: Kind.ADDED,
     VectorOp.GATE: Kind.GATED,
     VectorOp.EMBED: Kind.REQUANTIZED,
-    VectorOp.NORM_SCALES: Kind.SUM,
-    VectorOp.HIDDEN_SCALES: Kind.SUM,
+    VectorOp.NORM: Kind.REQUANTIZED,
     VectorOp.QUANTIZE: Kind.REQUANTIZED,
     VectorOp.TOP: Kind.SUM,
     VectorOp.EXPONENTIAL: Kind.POWER,
     VectorOp.ARGMAX: Kind.REQUANTIZED,
 }
 _BITS = {
-    VectorOp.BYTES: 8,
     VectorOp.ROTATE: 16,
     VectorOp.ADD: 32,
     VectorOp.GATE: 16,
-    VectorOp.EMBED: 16,
-    VectorOp.QUANTIZE: 8,
+    VectorOp.NORM: 16,
 }
-"""Width of the re-quantized value; ARGMAX brings its own."""
+"""Width of the re-quantized value; other commands bring their own."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,8 @@ class Decoded:
     kind: enum.EnumView[Kind]
     source: enum.EnumView[Source]
     bits: Signal
-    rows_only: Signal
+    beyond: Signal
+    """Bits of a sum that are its sign."""
     norms: Signal
     rotates: Signal
     gates: Signal
@@ -60,9 +58,7 @@ class Decoded:
     """The largest of all lanes is searched."""
     to_scratchpad: Signal
     to_vector: Signal
-    """The vector memory is written, with statistics."""
-    squares: Signal
-    """The statistics include the squares."""
+    """The vector memory is written, with the statistic."""
     reduces: Signal
     uses_dynamic: Signal
 
@@ -79,7 +75,11 @@ def decode(m: Module, sequencer: VectorSequencer) -> Decoded:
     kind = Signal(Kind, reset_less=True)
     source = Signal(Source, reset_less=True)
     bits = Signal(6, reset_less=True)
-    m.d.sync += bits.eq(sequencer.bits)
+    beyond = Signal(32, reset_less=True)
+    m.d.sync += [
+        bits.eq(sequencer.bits),
+        beyond.eq(~(Const(2**31 - 1, 32) >> (32 - sequencer.bits)[:5])),
+    ]
     with m.Switch(op):
         for which, value in _KINDS.items():
             with m.Case(which.value):
@@ -92,26 +92,31 @@ def decode(m: Module, sequencer: VectorSequencer) -> Decoded:
         kind=kind,
         source=source,
         bits=bits,
-        rows_only=is_op(VectorOp.NORM_SCALES, VectorOp.HIDDEN_SCALES),
-        norms=is_op(VectorOp.NORM_SCALES),
+        beyond=beyond,
+        norms=is_op(VectorOp.NORM),
         rotates=is_op(VectorOp.ROTATE),
         gates=is_op(VectorOp.GATE),
-        quantizes=is_op(VectorOp.QUANTIZE),
+        quantizes=is_op(VectorOp.QUANTIZE, VectorOp.NORM),
         exponential=is_op(VectorOp.EXPONENTIAL),
         tops=is_op(VectorOp.TOP),
         argmax=is_op(VectorOp.ARGMAX),
         searches=is_op(VectorOp.TOP, VectorOp.ARGMAX),
         to_scratchpad=is_op(
-            VectorOp.BYTES, VectorOp.ROTATE, VectorOp.QUANTIZE, VectorOp.EXPONENTIAL
+            VectorOp.REQUANTIZE,
+            VectorOp.ROTATE,
+            VectorOp.NORM,
+            VectorOp.QUANTIZE,
+            VectorOp.EXPONENTIAL,
         ),
         to_vector=is_op(VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED),
-        squares=is_op(VectorOp.ADD, VectorOp.EMBED),
         reduces=Signal(name="reduces"),
         uses_dynamic=Signal(name="uses_dynamic"),
     )
     m.d.comb += [
-        source.eq(Mux(embeds, Source.BYTE, Mux(decoded.quantizes, Source.HALF, Source.SUM))),
-        decoded.reduces.eq(decoded.to_vector | decoded.searches | decoded.exponential),
+        source.eq(Mux(embeds, Source.BYTE, Mux(decoded.quantizes, Source.VECTOR, Source.SUM))),
+        decoded.reduces.eq(
+            decoded.to_vector | decoded.searches | decoded.exponential | decoded.norms
+        ),
         decoded.uses_dynamic.eq(embeds | (sequencer.flags.dynamic & ~decoded.argmax)),
     ]
     return decoded

@@ -17,10 +17,6 @@ from diptych.arith.square import Square
 
 __all__ = ["LATENCY", "Kind", "Source", "VectorLane"]
 
-STEPS = {"mantissa": 127 << 9, "shift": 9}
-"""The scale word of 127."""
-
-
 class Source(enum.Enum, shape=2):
     """Operand of the re-quantization, and its scale word."""
 
@@ -28,8 +24,8 @@ class Source(enum.Enum, shape=2):
     """An accumulator, by its parameter."""
     BYTE = 1
     """A byte of the scratchpad, by 1."""
-    HALF = 2
-    """An element of the vector memory, by 127."""
+    VECTOR = 2
+    """An element of the vector memory, by the command's scale."""
 
 
 class Kind(enum.Enum, shape=3):
@@ -69,18 +65,20 @@ class VectorLane(wiring.Component):
         While low, every register holds.
     load, source : :py:`In(1)`, :py:`In(Source)`
         Stage 1: takes new operands (held otherwise), and their source.
-    total, byte, half : :py:`In(signed(32))`, :py:`In(signed(8))`, :py:`In(signed(16))`
+    total, byte, element : :py:`In(signed(32))`, :py:`In(signed(8))`, :py:`In(signed(32))`
         Stage 1: outputs of the accumulators, the scratchpad and the vector memory.
     word : :py:`In(ScaleWord)`
         Stage 1: output of the parameters.
     dynamic, top : :py:`In(ScaleWord)`, :py:`In(signed(32))`
         Stage 2: the row's scale; its largest score.
     bits, scale, kind : :py:`In(6)`, :py:`In(ScaleWord)`, :py:`In(Kind)`
-        Constant during a command: width of re-quantized values, scale of the gate or of the
-        exponential, choice of the result.
-    fill, square_shift, statistics : :py:`In(1)`, :py:`In(5)`, :py:`In(1)`
+        Constant during a command: width of re-quantized values and kind of powers; scale of what
+        comes from the vector memory or of the exponential, shift of the gate; choice of the result.
+    beyond : :py:`In(32)`
+        Constant during a command: bits above those of a sum with the vector memory; and its sign.
+    fill, square_shift, squares, magnitudes : :py:`In(1)`, :py:`In(5)`, :py:`In(1)`
         Constant during a command: result of masked lanes (1: the least number, 0: zero), shift of
-        the squares, operand of the reductions (1: magnitudes and squares, 0: the results).
+        the squares; squares are summed, magnitudes are compared (0: the results are).
     keep : :py:`In(1)`
         Stage 5: stores the re-quantized value as the gate of the next one.
     live, plane : :py:`In(1)`
@@ -102,16 +100,18 @@ class VectorLane(wiring.Component):
     source: enum.EnumView
     total: Signal
     byte: Signal
-    half: Signal
+    element: Signal
     word: data.View
     top: Signal
     dynamic: data.View
     bits: Signal
     scale: data.View
     kind: enum.EnumView
+    beyond: Signal
     fill: Signal
     square_shift: Signal
-    statistics: Signal
+    squares: Signal
+    magnitudes: Signal
     keep: Signal
     live: Signal
     plane: Signal
@@ -131,16 +131,18 @@ class VectorLane(wiring.Component):
                 "source": In(Source),
                 "total": In(signed(32)),
                 "byte": In(signed(8)),
-                "half": In(signed(16)),
+                "element": In(signed(32)),
                 "word": In(ScaleWord),
                 "top": In(signed(32)),
                 "dynamic": In(ScaleWord),
                 "bits": In(6),
                 "scale": In(ScaleWord),
                 "kind": In(Kind),
+                "beyond": In(32),
                 "fill": In(1),
                 "square_shift": In(5),
-                "statistics": In(1),
+                "squares": In(1),
+                "magnitudes": In(1),
                 "keep": In(1),
                 "live": In(1),
                 "plane": In(1),
@@ -164,25 +166,25 @@ class VectorLane(wiring.Component):
         value = Signal(signed(32), reset_less=True)
         word = Signal(ScaleWord, reset_less=True)
         distance = Signal(32, reset_less=True)
-        halves = [
-            Signal(signed(16), name=f"half_{stage}", reset_less=True)
+        elements = [
+            Signal(signed(32), name=f"element_{stage}", reset_less=True)
             for stage in range(_OPERAND, _SCALED + 1)
         ]
         with m.If(self.enable & self.load):
-            m.d.sync += halves[0].eq(self.half)
+            m.d.sync += elements[0].eq(self.element)
             with m.Switch(self.source):
                 with m.Case(Source.SUM):
                     m.d.sync += [value.eq(self.total), word.eq(self.word)]
                 with m.Case(Source.BYTE):
                     m.d.sync += [value.eq(self.byte), word.eq(ScaleWord.const({**UNITY}))]
                 with m.Default():
-                    m.d.sync += [value.eq(self.half), word.eq(ScaleWord.const({**STEPS}))]
+                    m.d.sync += [value.eq(self.element), word.eq(self.scale)]
 
         kept = Signal(signed(16), reset_less=True)
-        half = halves[-1]
+        element = elements[-1]
         with m.If(self.enable):
             m.d.sync += distance.eq(self.top - value)
-            for source, target in pairwise(halves):
+            for source, target in pairwise(elements):
                 m.d.sync += target.eq(source)
             with m.If(self.keep):
                 m.d.sync += kept.eq(requantizer.result)
@@ -201,21 +203,22 @@ class VectorLane(wiring.Component):
             exponential.enable.eq(self.enable & powers),
             exponential.distance.eq(distance),
             exponential.word.eq(self.scale),
+            exponential.is_byte.eq(self.bits == 8),
             gate.enable.eq(self.enable & gates),
             gate.gate.eq(kept),
             gate.up.eq(requantizer.result),
-            gate.word.eq(self.scale),
+            gate.shift.eq(self.scale.mantissa[:4]),
             self.scaled.eq(requantizer.result),
-            self.factor.eq(half),
+            self.factor.eq(element),
         ]
 
         added = Signal(signed(33))
-        beyond = Signal(33)  # distance from 0, or from -1 down
+        distance = Signal(32)  # from 0, or from -1 down
         clamped = Signal()
         m.d.comb += [
-            added.eq(requantizer.result + half),
-            beyond.eq(Mux(added[-1], ~added, added)),
-            clamped.eq(beyond[15:].any() | beyond[:15].all()),
+            added.eq(requantizer.result + element),
+            distance.eq(Mux(added[-1], ~added, added)),
+            clamped.eq((distance & self.beyond).any() | (distance | self.beyond).all()),
         ]
         high, low = planes(m, self.rotated)
         chosen = Signal(signed(32))
@@ -224,11 +227,7 @@ class VectorLane(wiring.Component):
                 m.d.comb += chosen.eq(requantizer.result)
             with m.Case(Kind.ADDED):
                 m.d.comb += chosen.eq(
-                    Mux(
-                        clamped,
-                        Mux(added[-1], Const(-32767, signed(16)), 32767),
-                        added[:16].as_signed(),
-                    )
+                    Mux(clamped, Mux(added[-1], self.beyond | 1, ~self.beyond), added[:32])
                 )
             with m.Case(Kind.ROTATED):
                 m.d.comb += chosen.eq(Mux(self.plane, low, high))
@@ -248,17 +247,17 @@ class VectorLane(wiring.Component):
                 result.eq(
                     Mux(self.live, chosen, Mux(self.fill, Const(-(2**31), 32), Const(0, 32)))
                 ),
-                reduced.eq(result),
+                reduced.eq(Mux(self.magnitudes & result[-1], -result, result)),
                 counts.eq(self.written),
             ]
         m.d.comb += [
-            square.enable.eq(self.enable & self.statistics),
-            square.value.eq(result),
+            square.enable.eq(self.enable & self.squares),
+            square.value.eq(result[:16]),
             square.shift.eq(0),
             # Not in the cycle of the multiplier.
             shifted.eq(square.square >> self.square_shift),
             self.result.eq(result),
-            self.score.eq(Mux(counts, Mux(self.statistics, square.magnitude, reduced), 0)),
-            self.addend.eq(Mux(counts, Mux(self.statistics, shifted, reduced), 0)),
+            self.score.eq(Mux(counts, reduced, 0)),
+            self.addend.eq(Mux(counts, Mux(self.squares, shifted, reduced), 0)),
         ]
         return m

@@ -20,28 +20,22 @@ __all__ = ["PrefillCost", "load_work", "matrix_tiles", "prefill_cost"]
 _STARTS = 2
 """Cycles from a VECTOR command to its first beat, as of :class:`.VectorUnit`."""
 _DRAINS = {
-    VectorOp.BYTES: 7,
+    VectorOp.REQUANTIZE: 7,
     VectorOp.QUANTIZE: 7,
     VectorOp.ROTATE: 9,
-    VectorOp.NORM_SCALES: 9,
-    VectorOp.HIDDEN_SCALES: 9,
 }
 """Cycles from a VECTOR command's last beat to its end, as of :class:`.VectorUnit`."""
 _REDUCED_DRAINS = {
     VectorOp.TOP: 5,
-    VectorOp.ADD: 8,
-    VectorOp.EMBED: 8,
+    VectorOp.ADD: 14,
+    VectorOp.EMBED: 14,
+    VectorOp.NORM: 14,
     VectorOp.ARGMAX: 8,
-    VectorOp.GATE: 14,
+    VectorOp.GATE: 20,
     VectorOp.EXPONENTIAL: 16,
 }
 """The same without the levels of the reduction over the lanes."""
-_PHASES = {
-    VectorOp.ROTATE: 2,
-    VectorOp.GATE: 2,
-    VectorOp.NORM_SCALES: 3,
-    VectorOp.HIDDEN_SCALES: 2,
-}
+_PHASES = {VectorOp.ROTATE: 2, VectorOp.GATE: 2}
 _MODES = Modes()
 _BEAT_WORDS = BEAT_BYTES // 4
 _AHEAD = 8
@@ -89,8 +83,8 @@ def matrix_tiles(fields: Mapping[str, int], rows: int, columns: int) -> Iterator
 
 def _vector_beats(op: VectorOp, fields: Mapping[str, int], lanes: int, line: int) -> int:
     rows, tiles = fields["extent"] & 0xFFFF, fields["extent"] >> 16
-    if op in (VectorOp.NORM_SCALES, VectorOp.HIDDEN_SCALES):
-        tiles = 1
+    if op is VectorOp.NORM:
+        tiles += 1
     elif op in (VectorOp.TOP, VectorOp.EXPONENTIAL):
         step = lanes if op is VectorOp.TOP else line
         first = fields["first"] & 0xFFFF

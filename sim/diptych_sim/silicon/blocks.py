@@ -91,7 +91,6 @@ _ROWS, _COLUMNS = DEFAULTS.array
 _SIZES = panel_sizes(_ROWS, _COLUMNS)
 _LINE = data.ArrayLayout(signed(8), _SIZES.line)
 _SUMS = data.ArrayLayout(signed(32), _SIZES.lanes)
-_HALVES = data.ArrayLayout(signed(16), _SIZES.lanes)
 _WORDS = data.ArrayLayout(ScaleWord, _SIZES.lanes)
 _NARROW = replace(panel_sizes(4, 4), scratchpad=2**16)
 
@@ -125,7 +124,7 @@ _LIST = (
     Block("vector", "systolic", partial(VectorUnit, _NARROW), "4 lanes"),
     Block("scratchpad", "systolic", partial(Scratchpad, size=2**17), "128 KiB of 1 MiB, to fit"),
     Block("accumulator", "systolic", partial(Accumulators, depth=2**11), "half as deep, to fit"),
-    Block("dma_load", "systolic", partial(LoadEngine, _SIZES, shapes=(_WORDS, _HALVES, _SUMS))),
+    Block("dma_load", "systolic", partial(LoadEngine, _SIZES, shapes=(_WORDS, _SUMS))),
     Block(
         "dma_store", "systolic", partial(StoreEngine, _SIZES, line_shape=_LINE, sums_shape=_SUMS)
     ),

@@ -14,8 +14,8 @@ from amaranth.lib import data
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from diptych.arith.dot import ACTIVATION_BITS
 from diptych.arith.scale import ScaleWord
+from diptych.config import ACTIVATION_BITS
 from diptych_sim.golden import numbers
 
 __all__ = ["BLOCKS", "Block", "Columns", "Ints"]

@@ -14,9 +14,10 @@ import numpy as np
 from diptych.systolic.isa import VectorOp
 from diptych.systolic.vector_control import VectorSizes
 from diptych_sim.golden import numbers
-from diptych_sim.golden.machine import STEPS
 from diptych_sim.golden.numbers import Ints
 
+MEASURED = (VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED)
+"""Ops with a statistic."""
 ROPE_ENTRIES = 32
 """Entries at the end of the vector memory that hold factors, and are not written."""
 
@@ -87,8 +88,8 @@ class VectorModel:
         self.rng = rng
         lanes = sizes.lanes
         self.accumulators = self._wild(sizes.accumulators, lanes, 31)
-        self.scratchpad = rng.integers(-127, 128, sizes.scratchpad)
-        self.vectors = self._wild(sizes.vectors, lanes, 15)
+        self.scratchpad = rng.integers(-2047, 2048, sizes.scratchpad)
+        self.vectors = self._wild(sizes.vectors, lanes, 31)
         factors = rng.integers(-(2**14), 2**14 + 1, (ROPE_ENTRIES, lanes))
         self.vectors[-ROPE_ENTRIES:] = factors
         self.parameters = self.words((sizes.parameters, lanes), 17, 31)
@@ -96,7 +97,6 @@ class VectorModel:
         self.inverse = np.zeros(sizes.rows, np.int64)
         self.top = np.zeros(sizes.rows, np.int64)
         self.largest = np.zeros(sizes.rows, np.int64)
-        self.squares = np.zeros(sizes.rows, np.int64)
         self.token = 0
 
     def _wild(self, entries: int, lanes: int, bits: int) -> Ints:
@@ -114,9 +114,7 @@ class VectorModel:
     def run(self, c: Command) -> None:
         """Do what a command asks for."""
         lanes = slice(c.flags["first_lane"], c.flags["end_lane"])
-        if c.op in (VectorOp.NORM_SCALES, VectorOp.HIDDEN_SCALES):
-            self._scales(c)
-        elif c.op is VectorOp.ARGMAX:
+        if c.op is VectorOp.ARGMAX:
             self._argmax(c)
         elif c.op is VectorOp.TOP:
             for m in range(c.rows):
@@ -130,12 +128,19 @@ class VectorModel:
                 self, f"_{c.op.name.lower()}"
             )
             for m in range(c.rows):
-                if c.flags["restart"] and c.op in (VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED):
+                if c.op is VectorOp.NORM:
+                    self._norm(c, m, lanes)
+                    continue
+                if c.flags["restart"] and c.op in MEASURED:
                     self.largest[m] = 0
-                    if c.op is not VectorOp.GATE:
-                        self.squares[m] = 0
                 for j in range(c.tiles):
-                    self._statistics(c, m, lanes, action(c, m, j, lanes))
+                    values = action(c, m, j, lanes)
+                    if values is not None:
+                        self.largest[m] = max(self.largest[m], *np.abs(values[lanes]), 0)
+                if c.op in MEASURED and c.tiles:
+                    self.inverse[m] = numbers.reciprocal(self.largest[m])
+                    if c.op is VectorOp.GATE:
+                        self.dynamic[m] = numbers.to_scale(self.largest[m])
 
     def _sums(self, c: Command, m: int) -> Ints:
         return np.concatenate(
@@ -157,16 +162,8 @@ class VectorModel:
         at = c.target + m * c.target_row + j * c.target_n + offset
         self.scratchpad[at : at + self.sizes.lanes][lanes] = values[lanes]
 
-    def _statistics(self, c: Command, m: int, lanes: slice, values: Ints | None) -> None:
-        if values is None:
-            return
-        self.largest[m] = max(self.largest[m], *np.abs(values[lanes]), 0)
-        if c.op is not VectorOp.GATE:
-            more = numbers.sum_of_squares(values[lanes], c.flags["square_shift"])
-            self.squares[m] = (self.squares[m] + more) % 2**32
-
-    def _bytes(self, c: Command, m: int, j: int, lanes: slice) -> None:
-        self._put(c, m, j, lanes, self._requantized(c, m, j, 8))
+    def _requantize(self, c: Command, m: int, j: int, lanes: slice) -> None:
+        self._put(c, m, j, lanes, self._requantized(c, m, j, c.extra >> 16))
 
     def _rotate(self, c: Command, m: int, j: int, lanes: slice) -> None:
         factors = self.vectors[c.vector + m * c.vector_row + j % c.vector_row]
@@ -188,36 +185,41 @@ class VectorModel:
 
     def _add(self, c: Command, m: int, j: int, lanes: slice) -> Ints:
         entry = self.vectors[c.vector + m * c.vector_row + j]
-        values = numbers.clamp(entry + self._requantized(c, m, j, 32), 16)
+        values = numbers.clamp(entry + self._requantized(c, m, j, 32), c.extra >> 16)
         entry[lanes] = values[lanes]
         return values
 
     def _gate(self, c: Command, m: int, j: int, lanes: slice) -> Ints:
         gates = self._requantized(c, m, j, 16)
         ups = self._requantized(c, m, j, 16, second=True)
-        values = numbers.gate(gates, ups, c.scale)
+        values = numbers.gate(gates, ups, numbers.GATE_FRACTION - c.scale)
         self.vectors[c.vector + m * c.vector_row + j][lanes] = values[lanes]
         return values
 
     def _embed(self, c: Command, m: int, j: int, lanes: slice) -> Ints:
         at = c.target + m * c.target_row + j * c.target_n
-        values = numbers.requantize(
-            self.scratchpad[at : at + self.sizes.lanes], numbers.UNITY, 16, self.dynamic[m]
-        )
+        # Of what has 12 bits, 8 count.
+        values = (self.scratchpad[at : at + self.sizes.lanes] + 128) % 256 - 128
+        values = numbers.requantize(values, numbers.UNITY, c.extra >> 16, self.dynamic[m])
         self.vectors[c.vector + m * c.vector_row + j][lanes] = values[lanes]
         return values
 
     def _quantize(self, c: Command, m: int, j: int, lanes: slice) -> None:
         entry = self.vectors[c.vector + m * c.vector_row + j]
-        self._put(c, m, j, lanes, numbers.requantize(entry, STEPS, 8, self.inverse[m]))
+        values = numbers.requantize(entry, c.scale, c.extra >> 16, self.inverse[m])
+        self._put(c, m, j, lanes, values)
 
-    def _scales(self, c: Command) -> None:
-        rows = slice(c.rows)
-        self.inverse[rows] = numbers.reciprocal(self.largest[rows])
-        dynamic = numbers.to_scale(self.largest[rows])
-        if c.op is VectorOp.NORM_SCALES:
-            dynamic = numbers.combine(dynamic, numbers.rsqrt(self.squares[rows] + c.scale))
-        self.dynamic[rows] = dynamic
+    def _norm(self, c: Command, m: int, lanes: slice) -> None:
+        total = 0
+        for j in range(c.tiles):
+            entry = self.vectors[c.vector + m * c.vector_row + j]
+            values = numbers.requantize(entry, c.scale, 16, self.inverse[m])
+            self._put(c, m, j, lanes, (values + 2048) % 4096 - 2048)
+            total += int(numbers.sum_of_squares(values[lanes], c.flags["square_shift"]))
+        epsilon = numbers.requantize((c.sums + 2**31) % 2**32 - 2**31, c.scale, 16, self.inverse[m])
+        total += int(epsilon) ** 2 >> c.flags["square_shift"]
+        if c.tiles:
+            self.dynamic[m] = numbers.rsqrt(total % 2**32)
 
     def _exponential(self, c: Command, m: int, lanes: slice) -> None:
         width = self.sizes.lanes
@@ -227,9 +229,9 @@ class VectorModel:
             live = j * width + np.arange(width) <= c.first + m
             sums = self.accumulators[c.sums + j * c.sums_n + m]
             distance = np.where(live, self.top[m] - sums, 0)
-            powers = np.where(live, numbers.exponential(distance, c.scale), 0)
-            # Bytes of the scratchpad are signed here.
-            self._put(c, m, j, lanes, (powers + 128) % 256 - 128)
+            most = 255 if c.extra >> 16 == 8 else 2047
+            powers = np.where(live, numbers.exponential(distance, c.scale, most), 0)
+            self._put(c, m, j, lanes, powers)
             total += int(powers[lanes].sum())
         self.dynamic[m] = numbers.reciprocal(total)
 
@@ -286,8 +288,13 @@ def random_commands(rng: random.Random, model: VectorModel, op: VectorOp) -> lis
             flags["low_first"] = rng.randrange(2)
     elif op is VectorOp.GATE:
         c.extra = rng.randrange(128, 140) | rng.randrange(24, 48) << 16
-    elif op is VectorOp.NORM_SCALES:
-        c.scale = rng.randrange(1, 1000)
+        c.scale = rng.randrange(12)
+    elif op is VectorOp.NORM:
+        c.sums = rng.choice([rng.randrange(2**31), rng.randrange(2**12), 0])
+    elif op in (VectorOp.ADD, VectorOp.EMBED):
+        c.extra = rng.choice([16, 24, rng.randint(10, 31)]) << 16
+    elif op in (VectorOp.REQUANTIZE, VectorOp.QUANTIZE):
+        c.extra = rng.choice([8, 12]) << 16
     elif op is VectorOp.TOP:
         # The first row sees at least one position, the last one not more than there are.
         c.first = min(c.first, tiles * width - 1)
@@ -295,6 +302,7 @@ def random_commands(rng: random.Random, model: VectorModel, op: VectorOp) -> lis
         limit = rng.randint(1, tiles * width)
         c.extra = limit | rng.randint(12, 24) << 16
     elif op is VectorOp.EXPONENTIAL:
+        c.extra = rng.choice([8, 12]) << 16
         c.target_row = block
         c.first = min(c.first, tiles * width - 1)
         # A distance is not negative: the row's largest must be that of the same scores.

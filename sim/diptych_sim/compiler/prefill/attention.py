@@ -100,6 +100,7 @@ class Attention:
             "target_row": memories.positions,
             "target_n": self.columns,
             "scale": self.model.layers[index].score_scale,
+            "extra": self.model.activation_bits << 16,
             "remember": Remember.SCORES,
         }
         self.out.vector(VectorOp.TOP, **shared)
@@ -134,14 +135,14 @@ class Attention:
             block=block,
             k=-(-block.seen.rows // self.rows),
             n=n,
-            modes={"causal": Causal.BY_K, "unsigned": 1},
+            modes={"causal": Causal.BY_K},
             reads=[Span(powers, 0, 1), span_of("v", block.seen)],
             remember=Remember.CONTEXT,
         )
         width = self.contexts.total
         for tile in range(n):
             self.out.vector(
-                VectorOp.BYTES,
+                VectorOp.REQUANTIZE,
                 block=block,
                 state=self._state(turn),
                 sums=sums + tile * block.rows,
@@ -152,6 +153,7 @@ class Attention:
                 - piece
                 + tile * self.columns,
                 target_row=width,
+                extra=self.model.activation_bits << 16,
                 flags={
                     "dynamic": 1,
                     "first_lane": piece,

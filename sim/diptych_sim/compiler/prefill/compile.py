@@ -22,6 +22,8 @@ from diptych_sim.compiler.prefill.attention import Attention
 from diptych_sim.compiler.prefill.commands import PrefillCommands, Remember
 from diptych_sim.compiler.prefill.memories import MATRICES, Memories, span_of
 from diptych_sim.compiler.prefill.prompts import Block, Prompts
+from diptych_sim.golden.machine import top_word
+from diptych_sim.golden.numbers import GATE_FRACTION
 from diptych_sim.golden.quantized import QuantizedModel
 
 __all__ = ["PrefillError", "PrefillProgram", "compile_prefill"]
@@ -182,6 +184,7 @@ class _Compiler:
             block=block,
             tiles=memories.dim // self.columns,
             flags={"restart": 1},
+            extra=self.model.residual_bits << 16,
             reads=[span_of("embedding", block), span_of("states", block)],
             writes=[span_of("x", block)],
             remember=Remember.NORM,
@@ -196,13 +199,13 @@ class _Compiler:
         shared: dict[str, Any] = {
             "block": block,
             "tiles": memories.dim // self.columns,
-            "scale": self.model.epsilon,
+            "scale": top_word(self.model.activation_bits),
+            "epsilon": self.model.epsilon,
             "remember": Remember.NORM,
             **self._target("normed", block, memories.dim),
             **self._vectors(block, memories.x, memories.dim),
         }
-        self.out.vector(VectorOp.NORM_SCALES, **shared)
-        self.out.vector(VectorOp.QUANTIZE, writes=[span_of("normed", block)], **shared)
+        self.out.vector(VectorOp.NORM, writes=[span_of("normed", block)], **shared)
 
     def _weight_tiles(self, place: int, out: int, first: int = 0) -> dict[str, Any]:
         """Fields for weights of ``out`` columns at ``place``, from column tile ``first`` on."""
@@ -239,9 +242,9 @@ class _Compiler:
         self.out.label(index, {"q": "queries", "k": "keys", "v": "values"}[name])
         width = self.queries.total if name == "q" else memories.kv
         target = {"q": "q_high", "k": "k_high", "v": "v"}[name]
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {"extra": 8 << 16}
         reads = [Span("parameters", 0, 1)]
-        op = VectorOp.BYTES
+        op = VectorOp.REQUANTIZE
         if name != "v":
             op = VectorOp.ROTATE
             reads.append(span_of("rope", block))
@@ -335,6 +338,7 @@ class _Compiler:
                 sums=sums,
                 parameters=self.entries[f"layer{index}.{scale}"] + start,
                 flags={"dynamic": dynamic, "restart": start == 0},
+                extra=self.model.residual_bits << 16,
                 vector=place["vector"] + start,
                 vector_row=place["vector_row"],
             )
@@ -360,17 +364,18 @@ class _Compiler:
                 extra=sums2 | (self.entries[f"{layer}.up"] + start) << 16,
                 vector=place["vector"] + start,
                 vector_row=place["vector_row"],
-                scale=self.model.layers[index].hidden_scale,
+                scale=GATE_FRACTION - self.model.layers[index].gate_fraction,
                 flags={"dynamic": 1, "restart": start == 0},
             )
         shared: dict[str, Any] = {
             "block": block,
             "tiles": tiles,
+            "scale": top_word(self.model.activation_bits),
+            "extra": self.model.activation_bits << 16,
             "remember": Remember.NORM,
             **self._target("hidden", block, memories.hidden),
             **place,
         }
-        self.out.vector(VectorOp.HIDDEN_SCALES, **shared)
         self.out.vector(VectorOp.QUANTIZE, writes=[span_of("hidden", block)], **shared)
 
     def _layer(self, index: int, *, last: bool) -> None:

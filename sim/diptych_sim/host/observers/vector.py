@@ -30,12 +30,7 @@ _PORTS = {
     "waiting_accumulator": ("accumulators",),
     "waiting_parameter": ("parameters",),
 }
-_PHASES = {
-    VectorOp.ROTATE: 2,
-    VectorOp.GATE: 2,
-    VectorOp.NORM_SCALES: 3,
-    VectorOp.HIDDEN_SCALES: 2,
-}
+_PHASES = {VectorOp.ROTATE: 2, VectorOp.GATE: 2}
 
 
 class VectorObserver(CauseObserver):
@@ -120,12 +115,12 @@ class VectorObserver(CauseObserver):
         op = VectorOp(command["head"]["op"])
         rows, tiles = command["extent"] & 0xFFFF, command["extent"] >> 16
         first = command["first"] & 0xFFFF
-        if op in (VectorOp.NORM_SCALES, VectorOp.HIDDEN_SCALES):
-            return rows * _PHASES[op]
         if not rows or not tiles:
             return 0
         if op is VectorOp.ARGMAX:
             return tiles
+        if op is VectorOp.NORM:
+            return rows * (tiles + 1)  # one for epsilon
         if op not in (VectorOp.TOP, VectorOp.EXPONENTIAL):
             return rows * tiles * _PHASES.get(op, 1)
         steps = 0
