@@ -340,6 +340,7 @@ class Core(wiring.Component):
             s.operation.dynamic.eq(s.chosen),
             s.operation.control.eq(instruction.control),
             s.operation.continues.eq(instruction.continues),
+            s.operation.sends_statistic.eq(instruction.sends_statistic),
             s.operation.tail.eq(s.tail),
             s.pipe.i.valid.eq(s.go & s.is_pipe),
             s.receiver.i.valid.eq(s.go & s.is_receive),

@@ -32,6 +32,8 @@ class Result(data.StructLayout):
         It is the first one of its instruction; the last.
     statistic, signed_maximum, adds, squares, shift : 1 bit, ..., 5 bits
         The instruction has a statistic; which is the maximum, or the sum; of squares, shifted right.
+    sends_statistic : 1 bit
+        It leaves on the color.
     """
 
     def __init__(self, colors: int) -> None:
@@ -45,6 +47,7 @@ class Result(data.StructLayout):
             "signed_maximum",
             "adds",
             "squares",
+            "sends_statistic",
         )
         super().__init__(
             {

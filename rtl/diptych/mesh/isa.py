@@ -141,7 +141,8 @@ class Instruction(data.StructLayout):
 
     ``count`` is ``count + R[count_reg]``, ``inner`` is ``inner + R[inner_reg]``. The last word
     is ``imm`` in a SCALAR, where ``count`` is the color of SEND and TAKE. With ``continues`` the
-    statistic of the vector pipe is one with that of the instruction before, of the same kind.
+    statistic of the vector pipe is one with that of the instruction before, of the same kind. With
+    ``sends_statistic`` it leaves on ``color`` behind the instruction, whose results do not.
     """
 
     def __init__(self) -> None:
@@ -158,7 +159,7 @@ class Instruction(data.StructLayout):
                 "control": 1,
                 "fence_transmit": 1,
                 "continues": 1,
-                "spare": 1,
+                "sends_statistic": 1,
                 "a_base": 16,
                 "b_base": 16,
                 "d_base": 16,

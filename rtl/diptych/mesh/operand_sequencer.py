@@ -44,7 +44,7 @@ class Step(data.StructLayout):
         Operand B is in this slot of the buffer, not on the port.
     keep : 1 bit
         Operand B is on the port, and is written to the buffer.
-    accumulate, to_color, color, statistic, control
+    accumulate, to_color, color, statistic, sends_statistic, control
         As of the instruction.
     writes : 1 bit
         The result goes to memory.
@@ -73,6 +73,7 @@ class Step(data.StructLayout):
                 "to_color": 1,
                 "color": 5,
                 "statistic": 1,
+                "sends_statistic": 1,
                 "control": 1,
                 "writes": 1,
                 "shift": 5,
@@ -256,6 +257,7 @@ class OperandSequencer(wiring.Component):
             step.to_color.eq(tail.to_color),
             step.color.eq(tail.color),
             step.statistic.eq(tail.statistic),
+            step.sends_statistic.eq(op.sends_statistic),
             step.control.eq(op.control),
             step.shift.eq(op.inner),
             step.is_byte.eq(tail.bits == 8),

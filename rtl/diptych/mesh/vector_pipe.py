@@ -52,6 +52,12 @@ class _Signals:
         self.square = Square()
         # A square is not in the statistic yet.
         self.squared = Signal()
+        # The result was there in the cycle before.
+        self.stayed = Signal()
+        # A statistic that has to be sent, its color, and the color's bit.
+        self.owed = Signal()
+        self.owed_value = Signal(32, reset_less=True)
+        self.owed_color, self.owed_bit = Signal(5), Signal(colors)
         self.results: Any = StreamBuffer(Result(colors))
         # The instruction whose steps are made, and the one behind it.
         self.now, self.queue = Signal(VectorOperation()), Signal(VectorOperation())
@@ -215,7 +221,9 @@ class VectorPipe(wiring.Component):
             *(kind.eq(s.now.op == op) for op, kind in s.kinds.items()),
             s.enable.eq(s.results.i.ready),
             s.unsettled.eq(s.results.o.valid),
-            self.busy.eq(s.queued | s.steps.busy | s.travelling | s.unsettled | s.squared),
+            self.busy.eq(
+                s.queued | s.steps.busy | s.travelling | s.unsettled | s.squared | s.owed
+            ),
             s.steps.operation.eq(s.now),
             s.steps.enable.eq(s.enable),
             s.steps.unsettled.eq(s.unsettled),
@@ -469,30 +477,35 @@ class VectorPipe(wiring.Component):
             result.adds.eq(s.now.op == Op.EXPONENTIAL),
             result.squares.eq(s.now.op == Op.REQUANTIZE),
             result.shift.eq(s.out.shift),
+            result.sends_statistic.eq(s.out.sends_statistic),
         ]
 
     def _write_back(self, m: Module, s: _Signals) -> None:
         """Send the result to a color, write it to the SRAM, or both; it leaves when that is done."""
         result = s.results.o.payload
-        sends, writes = Signal(), Signal()
+        sends, writes, leaves, stays = Signal(), Signal(), Signal(), Signal()
         # One of the two has been done.
         sent, written = Signal(), Signal()
         m.d.comb += [
             sends.eq(s.results.o.valid & result.sends & ~sent),
             writes.eq(s.results.o.valid & result.writes & ~written),
-            s.results.o.ready.eq((~sends | self.o.ready) & (~writes | self.write.ready)),
-            self.blocked.eq(s.results.o.valid & ~s.results.o.ready),
-            self.o.valid.eq(sends),
-            self.o.payload.control.eq(result.control),
-            self.o.payload.data.eq(result.value),
-            self.o.payload.color.eq(result.color),
-            self.sends_as.eq(result.color_bit),
+            # A statistic goes before the results of later instructions.
+            leaves.eq(sends & ~s.owed & ~s.squared),
+            s.results.o.ready.eq((~sends | (leaves & self.o.ready)) & (~writes | self.write.ready)),
+            stays.eq(s.results.o.valid & ~s.results.o.ready),
+            self.blocked.eq(stays | (s.owed & ~self.o.ready)),
+            self.o.valid.eq(s.owed | leaves),
+            self.o.payload.control.eq(result.control & ~s.owed),
+            self.o.payload.data.eq(Mux(s.owed, s.owed_value, result.value)),
+            self.o.payload.color.eq(Mux(s.owed, s.owed_color, result.color)),
+            self.sends_as.eq(Mux(s.owed, s.owed_bit, result.color_bit)),
             self.write.valid.eq(writes),
             self.write_waits.eq(s.results.o.valid & result.only_writes),
         ]
         m.d.sync += [
-            sent.eq(self.blocked & (sent | (sends & self.o.ready))),
-            written.eq(self.blocked & (written | (writes & self.write.ready))),
+            sent.eq(stays & (sent | (leaves & self.o.ready))),
+            written.eq(stays & (written | (writes & self.write.ready))),
+            s.stayed.eq(stays),
         ]
         write_element(m, self.write, result.value, result.type, result.d)
 
@@ -501,18 +514,20 @@ class VectorPipe(wiring.Component):
         result = s.results.o.payload
         statistic = Signal(signed(32))
         now = add_to_statistic(m, result, statistic)
-        # Not again in the cycles in which it is held up.
-        comes, held_up = Signal(), Signal()
-        begins, ends = (Signal(name=f"squares_{n}") for n in ("begin", "end"))
+        comes = Signal()
+        begins, ends, owes = (Signal(name=f"squares_{n}") for n in ("begin", "end", "owed"))
         total = Signal(32, name="sum_of_squares")
+        color = Signal(5, name="squares_color")
         m.d.sync += [
-            held_up.eq(self.blocked),
             s.squared.eq(comes & result.squares & result.statistic),
             begins.eq(result.begins),
             ends.eq(result.ends),
+            owes.eq(result.sends_statistic),
+            color.eq(result.color),
         ]
         m.d.comb += [
-            comes.eq(s.results.o.valid & ~held_up),
+            # Not again in the cycles in which it is held up.
+            comes.eq(s.results.o.valid & ~s.stayed),
             s.square.enable.eq(comes & result.squares),
             s.square.value.eq(result.value[:16]),
             s.square.shift.eq(result.shift),
@@ -530,6 +545,17 @@ class VectorPipe(wiring.Component):
                 )
             ),
         ]
+        owing_color = Mux(s.steps.empty, s.now.tail.color, Mux(s.squared, color, result.color))
+        owing = Mux(s.steps.empty, s.now.sends_statistic, Mux(s.squared, owes, result.sends_statistic))
+        with m.If(self.statistic_valid & owing):
+            m.d.sync += [
+                s.owed.eq(1),
+                s.owed_value.eq(self.statistic),
+                s.owed_color.eq(owing_color),
+                s.owed_bit.eq(1 << owing_color),
+            ]
+        with m.Elif(self.o.ready):
+            m.d.sync += s.owed.eq(0)
         with m.If(s.squared):
             m.d.sync += statistic.eq(total)
         with m.Elif(comes & ~result.squares):

@@ -148,6 +148,8 @@ class CoreObserver(CauseObserver):
         # Colors whose wavelets TAKE and MOVE took in the cycle before, and what held the receiver.
         self._others: set[int] = set()
         self._stayed = False
+        self._leaves = False
+        """The result that is due leaves."""
 
     def observe(self) -> None:
         popped = self._look_at_ramp()
@@ -167,7 +169,7 @@ class CoreObserver(CauseObserver):
         blocked, steps, unfed, starved = self._step()
         busy = self._pipe.busy
         cause = self._find_cause(steps, starved, blocked, unfed, busy, fenced, over, fetches, lacks)
-        self._advance(blocked, steps, over)
+        self._advance(steps, over)
         self.blame(cause)
         self._follow(fetches, ends)
 
@@ -270,11 +272,14 @@ class CoreObserver(CauseObserver):
         """Return whether a result is held up, a step is made, misses a wavelet, or operands."""
         pipe, sram = self._pipe, self._core.sram
         due = pipe.due
-        blocked = False
+        # The statistic that is owed goes first.
+        blocked = pipe.owed is not None and not self._sendable[pipe.owed]
+        self._leaves = False
         if due is not None:
-            due.sends = due.sends and not self._sendable[due.color]
+            due.sends = due.sends and (pipe.holds or not self._sendable[due.color])
             due.writes = due.writes and not sram.pipe_write__ready.value
-            blocked = due.sends or due.writes
+            self._leaves = not (due.sends or due.writes)
+            blocked = blocked or not self._leaves
         if not pipe.asks:
             return blocked, False, False, False
         # TAKE shares the way of wavelets to the pipe.
@@ -324,7 +329,7 @@ class CoreObserver(CauseObserver):
             return "idle"
         return "issuing"
 
-    def _advance(self, blocked: bool, steps: bool, over: bool) -> None:
+    def _advance(self, steps: bool, over: bool) -> None:
         """Go on to the next cycle: pipe, transmitter, and the instruction that is over."""
         core, op = self._core, self._now.op
         issued = None
@@ -337,7 +342,8 @@ class CoreObserver(CauseObserver):
             "macs",
             self._pipe.advance(
                 steps=steps,
-                leaves=self._pipe.due is not None and not blocked,
+                leaves=self._leaves,
+                sent=self._pipe.owed is not None and self._sendable[self._pipe.owed],
                 issued=issued,
                 receives=self._unfinished,
                 received=received,

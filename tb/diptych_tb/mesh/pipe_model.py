@@ -83,6 +83,8 @@ class Result:
     macs: int
     only_writes: bool
     squares: bool
+    owes: int | None
+    """Color of the statistic that leaves behind it."""
 
 
 class PipeModel:
@@ -96,13 +98,17 @@ class PipeModel:
         self._awaited = 0
         """RECEIVEs that it waits for."""
         self.step: Step | None = None
-        self.empty = False
+        self._ends_empty = self.empty = False
         """The operation in the pipe has no steps; it ends in this cycle."""
         self._steps: Iterator[Step] = iter(())
         self._results: list[Result] = []
         self._buffer: list[Result] = []
-        self._squared = self._came = False
-        """A square is added to the statistic; the result that is due was there before."""
+        self._squared: Result | None = None
+        """The result whose square is added to the statistic."""
+        self._came = False
+        """The result that is due was there before."""
+        self.owed: int | None = None
+        """Color of a statistic that has to be sent."""
         self._settling = False
         self._a: int | None = None
         self._b: int | None = None
@@ -121,7 +127,13 @@ class PipeModel:
             or self._results
             or self._buffer
             or self._squared
+            or self.owed is not None
         )
+
+    @property
+    def holds(self) -> bool:
+        """Whether a statistic, or a square that may end one, goes before results."""
+        return self.owed is not None or self._squared is not None
 
     @property
     def due(self) -> Result | None:
@@ -174,6 +186,7 @@ class PipeModel:
         *,
         steps: bool,
         leaves: bool,
+        sent: bool,
         issued: dict[str, Any] | None,
         receives: int,
         received: bool,
@@ -183,8 +196,8 @@ class PipeModel:
 
         Parameters
         ----------
-        steps, leaves : bool
-            The step is made; the result that is due leaves.
+        steps, leaves, sent : bool
+            The step is made; the result that is due leaves; the statistic that is owed does.
         issued : dict, optional
             The instruction that the core issues in this cycle.
         receives : int
@@ -198,9 +211,8 @@ class PipeModel:
             self._settling = False
         if starts is not None:
             self._settling = bool(starts["fence_pipe"] and self._buffer)
-        enabled, self.empty = self._enabled, False
-        self._squared = bool(self._buffer) and self._buffer[0].squares and not self._came
-        self._came = bool(self._buffer) and not leaves
+        enabled, self._ends_empty, self.empty = self._enabled, self.empty, False
+        self._measure(leaves, sent)
         if leaves:
             self._buffer.pop(0)
         macs = self._move(steps=steps) if enabled else 0
@@ -213,6 +225,18 @@ class PipeModel:
         self.queued = None
         self._begin(starts)
         return macs
+
+    def _measure(self, leaves: bool, sent: bool) -> None:
+        comes = self._buffer[0] if self._buffer and not self._came else None
+        if sent:
+            self.owed = None
+        for result in (self._squared, comes if comes and not comes.squares else None):
+            if result and result.owes is not None:
+                self.owed = result.owes
+        if self._ends_empty and self.operation["sends_statistic"]:
+            self.owed = self.operation["tail"]["color"]
+        self._squared = comes if comes and comes.squares else None
+        self._came = bool(self._buffer) and not leaves
 
     def _starting(
         self, issued: dict[str, Any] | None, *, receiving: bool, transmitting: bool
@@ -257,8 +281,8 @@ class PipeModel:
         if steps and step is not None:
             if self._keeps and step.b is not None:
                 self._kept.add(self._slot(step))
-            self._results.append(self._result(step))
             self.step = next(self._steps, None)
+            self._results.append(self._result(step))
         return macs
 
     @staticmethod
@@ -281,4 +305,5 @@ class PipeModel:
             step.macs,
             writes and not sends,
             self.op is Op.REQUANTIZE and bool(tail["statistic"]),
+            tail["color"] if self.step is None and self.operation["sends_statistic"] else None,
         )

@@ -43,6 +43,7 @@ def _matvec(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expec
     rows = min(rows, 60 // inner)
     planes, wide = rng.choice([(True, False), (False, False), (False, True), (False, True)])
     to_color = rng.random() < 0.5
+    sends = not to_color and rng.random() < 0.5
     width = 8 * inner * (2 if planes else 1)
     stride = width + 8 * rng.randrange(3)
     weights = np.array([rng.randint(-127, 127) for _ in range(rows * stride)]).reshape(rows, stride)
@@ -73,13 +74,15 @@ def _matvec(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expec
         a_type=Type.INT16 if wide else Type.INT8,
         to_color=to_color,
         statistic=1,
+        sends_statistic=sends,
         color=OUT,
         d_type=Type.INT32,
     )
     if not to_color:
         send_memory(program, D, rows)
     send_registers(program, [STATISTIC])
-    return [int(v) % 2**32 for v in [*out, max(out)]], rows + 1
+    sent = [max(out)] if sends else []
+    return [int(v) % 2**32 for v in [*sent, *out, max(out)]], len(sent) + rows + 1
 
 
 def _requantize(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
@@ -89,6 +92,7 @@ def _requantize(bench: Bench, program: Assembler, rng: random.Random) -> tuple[E
     static, to_color = rng.random() < 0.5, rng.random() < 0.4
     # Squares are of up to 16 bits.
     bits, shift = min(bits, 16 if to_color else 32), rng.randrange(20)
+    sends = not to_color and bits <= 16 and rng.random() < 0.5
     values = integers(rng, count, 8 * WIDTH[a_type])
     words = [scale_word(rng) for _ in range(count)] if static else [scale_word(rng)] * count
     dynamic = scale_word(rng)
@@ -113,11 +117,20 @@ def _requantize(bench: Bench, program: Assembler, rng: random.Random) -> tuple[E
         static_memory=static,
         to_color=to_color,
         statistic=1,
+        sends_statistic=sends,
         color=OUT,
     )
+    squares = int(numbers.sum_of_squares(out, shift)) if bits <= 16 else 0
+    if sends:
+        # It goes before results of the next instruction, which are sent.
+        words = [rng.getrandbits(31) for _ in range(3)]
+        bench.store(D + 0x100, words, 4)
+        program.vector(
+            Op.MOVE, a_base=D + 0x100, a_type=Type.INT32, d_type=Type.NONE, count=3, to_color=1, color=OUT
+        )
+        return [squares % 2**32, *words], 4
     if to_color:
         send_registers(program, [STATISTIC])
-        squares = numbers.sum_of_squares(out, shift)
         return [int(v) % 2**32 for v in [*out, squares]], count + 1
     size = WIDTH[d_type]
     send_memory(program, D, -(-count * size // 4))
@@ -149,7 +162,7 @@ def _exponential(bench: Bench, program: Assembler, rng: random.Random) -> tuple[
     count = rng.randint(1, 21)
     scores = np.array([rng.randint(-60_000, 60_000) for _ in range(count)])
     top, word = int(scores.max()), scale_word(rng) - (4 << 16)
-    is_byte = rng.random() < 0.5
+    is_byte, sends = rng.random() < 0.5, rng.random() < 0.5
     out = numbers.exponential(top - scores, word, 255 if is_byte else 2047)
     bench.store(A, scores, 4)
     bench.registers({2: top, 3: word, 4: numbers.UNITY})
@@ -163,18 +176,22 @@ def _exponential(bench: Bench, program: Assembler, rng: random.Random) -> tuple[
         count=count,
         bits=8 if is_byte else 12,
         statistic=1,
+        sends_statistic=sends,
+        color=OUT,
     )
     padded = -(-count // 8) * 8
     send_memory(program, D, padded // 2)
     send_registers(program, [STATISTIC])
     stored = np.append(out, [0] * (padded - count)).astype("<u2").tobytes()
-    return [*np.frombuffer(stored, "<u4").tolist(), int(out.sum())], padded // 2 + 1
+    sent = [int(out.sum())] if sends else []
+    words = [*sent, *np.frombuffer(stored, "<u4").tolist(), int(out.sum())]
+    return words, len(words)
 
 
 def _gate(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
     count = rng.randint(1, 15)
     pairs = integers(rng, 2 * count, 16).reshape(count, 2)
-    shift = rng.randrange(12)
+    shift, sends = rng.randrange(12), rng.random() < 0.5
     out = numbers.gate(pairs[:, 0], pairs[:, 1], numbers.GATE_FRACTION - shift)
     bench.store(A, pairs.reshape(-1), 2)
     bench.registers({3: shift})
@@ -190,10 +207,13 @@ def _gate(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expecte
                 count=end - begin,
                 statistic=1,
                 continues=begin > 0,
+                sends_statistic=sends and end == count,
+                color=OUT,
             )
     send_memory(program, D, count)
     send_registers(program, [STATISTIC])
-    return [int(v) % 2**32 for v in [*out, max(abs(out))]], count + 1
+    sent = [max(abs(out))] if sends else []
+    return [int(v) % 2**32 for v in [*sent, *out, max(abs(out))]], len(sent) + count + 1
 
 
 def _rotate(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:

@@ -82,6 +82,10 @@ class LayerWriter:
         p = self.place
         self.product(weights, p.at("normed", n), Color.COLUMN_ADD, comment, width=p.chunk, **fields)
 
+    def sent(self, color: Color) -> dict[str, Any]:
+        """Return fields that send an instruction's statistic on a color."""
+        return {"statistic": 1, "sends_statistic": 1, "color": color}
+
     def scaled(self, scale: str, *, first: int = 0, dynamic: Reg = Reg.A) -> dict[str, Any]:
         """Return fields that scale by a layer's words, from word ``first`` on, and a register."""
         return {
@@ -149,11 +153,9 @@ class LayerWriter:
         self._load_top()
         for n in self.active:
             # The epsilon behind x has up to 16 bits, the others never more than their own.
-            fields = {} if last else {"statistic": 1, "inner": self.model.square_shift}
+            fields = {"inner": self.model.square_shift, **self.sent(Color.COLUMN_ADD)}
+            fields = {} if last else fields
             self._quantize(n, "x", "normed", p.chunk + 1, Color.COLUMN_TOP, bits=16, **fields)
-            if not last:
-                what = "sum of squares of normed"
-                self.send(Reg.STATISTIC, Color.COLUMN_ADD, what, fence_pipe=True)
             if launch is not None and not self.batched:
                 launch(n)
         for n in self.active if not last else ():
@@ -330,11 +332,10 @@ class LayerWriter:
                 planes=1,
                 d_base=scores(index),
                 d_type=Type.INT32,
-                statistic=1,
                 fence_pipe=1,
-                comment=f"scores = K q of head {head}",
+                comment=f"scores = K q of head {head}, and the largest",
+                **self.sent(Color.COLUMN_MAX),
             )
-            self.send(Reg.STATISTIC, Color.COLUMN_MAX, "largest score", fence_pipe=True)
         self.out.note("context = softmax(scores) V", "contexts")
         for index, _, _ in self._loaded(items, State.COUNT):
             self.take(Reg.A, Color.COLUMN_TOP, "largest score of all rows")
@@ -346,10 +347,10 @@ class LayerWriter:
                 dynamic=Reg.T,
                 d_base=powers(index),
                 bits=self.model.activation_bits,
-                statistic=1,
-                comment="powers = exp(scores - largest)",
+                fence_pipe=1,
+                comment="powers = exp(scores - largest), and their sum",
+                **self.sent(Color.COLUMN_ADD),
             )
-            self.send(Reg.STATISTIC, Color.COLUMN_ADD, "sum of powers", fence_pipe=True)
 
         def product(index: int, n: int, head: int) -> None:
             self.out.vector(
@@ -357,6 +358,7 @@ class LayerWriter:
                 a_base=p.at("values", n) + kv(head) * d * p.value_stride,
                 a_reg=Reg.LAYER,
                 b_base=powers(index),
+                fence_pipe=1,
                 count=d,
                 inner_reg=Reg.WORDS,
                 stride=p.value_stride,
@@ -466,16 +468,17 @@ class LayerWriter:
             )
 
         def gate(n: int, first: int = 0, count: int = p.hidden) -> None:
+            ends = first + count == p.hidden
             self.out.vector(
                 Op.GATE,
                 a_base=p.at("gate_up", n) + 4 * first,
                 count=count,
                 dynamic=Reg.B,
                 d_base=p.at("gated", n) + 4 * first,
-                statistic=1,
                 continues=first > 0,
                 fence_receive=1,
                 comment="gated = SiLU(gate) up",
+                **(self.sent(Color.ROW_MAX) if ends else {"statistic": 1}),
             )
 
         if self.batched:
@@ -490,7 +493,6 @@ class LayerWriter:
                 for span in spans:
                     receive(n, *span)
                     gate(n, *span)
-            self.send(Reg.STATISTIC, Color.ROW_MAX, "largest magnitude of gated", fence_pipe=True)
         for n in self.active:
             bits = self.model.activation_bits
             self._quantize(n, "gated", "hidden", p.hidden, Color.ROW_TOP, bits=bits)
