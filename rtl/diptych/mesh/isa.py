@@ -42,8 +42,8 @@ class Op(enum.Enum, shape=unsigned(5)):
     bits count, from a multiple of 16 bytes on, not with ``planes``. ``inner`` 0 gives zeros.
     To memory (int32, step 4) or to ``color``; with ``accumulate`` each is added to the int32 that
     lies at its place in memory. Statistic: signed maximum, -2**31 without rows. A word (times 3
-    with ``planes``) per cycle, two where an int16 X is not at hand; up to 16 words of 8 elements of
-    X (both planes together) are read once. ``accumulate`` takes the memory port of X every other
+    with ``planes``) per cycle; up to 16 words of 8 elements of X (both planes together) are read
+    once. ``accumulate`` takes the memory port of X every other
     row, a cycle more where X is not at hand."""
     REQUANTIZE = 2
     """``count`` elements of ``a_type``: ``requantize(a, word, bits, R[dynamic])``, ``word`` being

@@ -7,13 +7,13 @@ operands come from registers.
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .isa import Op, Type
 from .operation import ADDRESS_BITS, VectorOperation
-from .sram import ReadPort
+from .sram import PairPort, ReadPort
 
 __all__ = ["HELD_WORDS", "OperandSequencer", "Step"]
 
@@ -112,8 +112,8 @@ class _Signals:
             Signal(name=name) for name in ("buffers_b", "no_a", "reads_b")
         )
         # The sums that the step's result is added to have been read.
-        # X is int16: two words of memory, of which the first is not read yet.
-        self.wide, self.needs_low = Signal(name="wide"), Signal(name="needs_low")
+        # X is int16: two words of memory.
+        self.wide = Signal(name="wide")
         self.has_sums = Signal()
         self.needs_sums, self.asks_b = Signal(name="needs_sums"), Signal(name="asks_b")
         self.emit, self.last, self.fire = (Signal(name=n) for n in ("emit", "last", "fire"))
@@ -145,14 +145,12 @@ class OperandSequencer(wiring.Component):
         The step needs no wavelet, or its wavelet is there.
     unsettled : :py:`In(1)`
         Earlier results are not in memory yet; an instruction with ``fence_pipe`` waits for them.
-    read_a, read_b : :py:`Out(ReadPort())`
+    read_a, read_b : :py:`Out(ReadPort())`, :py:`Out(PairPort())`
         Reads the SRAM.
     step : :py:`Out(Step())`
         The step whose operand reads have been granted.
     reads_sums : :py:`Out(1)`
         ``read_b`` reads two int32 sums, for the next results that accumulate.
-    reads_low : :py:`Out(1)`
-        ``read_b`` reads the first four of eight int16.
     busy : :py:`Out(1)`
         Steps are left.
     asks : :py:`Out(1)`
@@ -171,7 +169,6 @@ class OperandSequencer(wiring.Component):
     read_b: Any
     step: Any
     reads_sums: Signal
-    reads_low: Signal
     busy: Signal
     asks: Signal
     empty: Signal
@@ -186,10 +183,9 @@ class OperandSequencer(wiring.Component):
                 "fed": In(1),
                 "unsettled": In(1),
                 "read_a": Out(ReadPort()),
-                "read_b": Out(ReadPort()),
+                "read_b": Out(PairPort()),
                 "step": Out(Step()),
                 "reads_sums": Out(1),
-                "reads_low": Out(1),
                 "busy": Out(1),
                 "asks": Out(1),
                 "empty": Out(1),
@@ -216,17 +212,11 @@ class OperandSequencer(wiring.Component):
             self.read_a.valid.eq(self.asks & s.needs_a),
             self.read_b.valid.eq(self.asks & (s.needs_b | s.needs_sums)),
             self.read_a.address.eq(s.a_now[3:]),
-            self.read_b.address.eq(
-                Mux(
-                    s.needs_sums,
-                    s.d_now[3:],
-                    Cat(Mux(s.wide, ~s.needs_low, s.b_now[3]), s.b_now[4:]),
-                )
-            ),
-            self.reads_low.eq(self.asks & ~s.needs_sums & s.needs_low & self.read_b.ready),
+            self.read_b.address.eq(Mux(s.needs_sums, s.d_now[3:], s.b_now[3:])),
+            self.read_b.pair.eq(s.wide & ~s.needs_sums),
             self.reads_sums.eq(self.asks & s.needs_sums & self.read_b.ready),
             has_a.eq(~s.needs_a | self.read_a.ready),
-            has_b.eq(~s.needs_b | (~s.needs_sums & ~s.needs_low & self.read_b.ready)),
+            has_b.eq(~s.needs_b | (~s.needs_sums & self.read_b.ready)),
             has_sums.eq(~s.needs_sums | (~s.uses_b & (self.read_b.ready | ~s.emit))),
             s.fire.eq(self.asks & self.fed & has_a & has_b & has_sums),
         ]
@@ -236,9 +226,7 @@ class OperandSequencer(wiring.Component):
             m.d.sync += s.needs_a.eq(0)
         with m.If(self.read_b.valid & self.read_b.ready):
             # Behind sums the port shows B no more.
-            m.d.sync += s.needs_b.eq(Mux(s.needs_sums, s.uses_b, s.needs_low))
-        with m.If(self.reads_low):
-            m.d.sync += s.needs_low.eq(0)
+            m.d.sync += s.needs_b.eq(s.needs_sums & s.uses_b)
 
     def _describe(self, m: Module, s: _Signals) -> None:
         """Describe the step for the stages that follow."""
@@ -320,15 +308,12 @@ class OperandSequencer(wiring.Component):
                     )
                 ),
             ]
-        names = ("zero", "held", "uses_b", "needs_b", "emit", "has_sums", "words_last")
-        zero, held, uses_b, needs_b, emit, has_sums, words_last = (
-            Signal(name=f"{n}_new") for n in names
-        )
+        names = ("zero", "held", "uses_b", "emit", "has_sums", "words_last")
+        zero, held, uses_b, emit, has_sums, words_last = (Signal(name=f"{n}_new") for n in names)
         m.d.comb += [
             zero.eq(s.zero | (kinds[Op.EXPONENTIAL] & (s.elements == 1))),
             held.eq(s.buffers_b & (~s.first_row | row_ends | to_third)),
             uses_b.eq(s.reads_b & ~zero & ~held),
-            needs_b.eq(uses_b & ~((new["b"][3:] == s.b_now[3:]) & s.uses_b)),
             words_last.eq(
                 Mux(s.phase_last, Mux(s.words_last, s.short, s.words_left == 2), s.words_last)
             ),
@@ -352,8 +337,7 @@ class OperandSequencer(wiring.Component):
                 s.uses_b.eq(uses_b),
                 # What the port shows is not read again.
                 s.needs_a.eq(~zero & ~s.no_a & ~((new["a"][3:] == s.a_now[3:]) & ~s.zero)),
-                s.needs_b.eq(needs_b),
-                s.needs_low.eq(needs_b & s.wide),
+                s.needs_b.eq(uses_b & ~((new["b"][3:] == s.b_now[3:]) & s.uses_b)),
                 # Sums come ahead while B's port is free; else they take its turn before a row ends.
                 s.needs_sums.eq(s.accumulates & ~has_sums & (emit | ~uses_b)),
             ]
@@ -440,7 +424,6 @@ class OperandSequencer(wiring.Component):
                 s.needs_a.eq(~no_a & ~zero),
                 s.needs_b.eq(reads_b & ~zero),
                 s.wide.eq(wide),
-                s.needs_low.eq(wide & ~zero),
                 s.has_sums.eq(0),
                 s.needs_sums.eq(matvec & tail.accumulate & ((short & ~tail.planes) | zero)),
                 *(now.eq(op.a) for now in (s.a, s.a_row, s.a_now)),

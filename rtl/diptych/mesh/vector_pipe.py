@@ -23,7 +23,7 @@ from .fabric import Wavelet
 from .isa import Op, Type
 from .operand_sequencer import HELD_WORDS, OperandSequencer, Step
 from .operation import VectorOperation
-from .sram import ReadPort, WritePort
+from .sram import PairPort, ReadPort, WritePort
 from .word_queue import WordQueue
 
 __all__ = ["VectorPipe"]
@@ -50,8 +50,8 @@ class _Signals:
         self.exponential = Exponential()
         self.gate = SiluGate()
         self.square = Square()
-        # A square is not in the statistic yet.
-        self.squared = Signal()
+        # A square is not in the statistic yet; with it that has to be sent.
+        self.squared, self.owes = Signal(), Signal()
         # The result was there in the cycle before.
         self.stayed = Signal()
         # A statistic that has to be sent, its color, and the color's bit.
@@ -106,7 +106,7 @@ class VectorPipe(wiring.Component):
         The transmitter has something to do: an instruction with its fence waits.
     holds_transmit : :py:`Out(1)`
         An instruction with that fence waits: no TRANSMIT must be issued, it would wait for it.
-    read_a, read_b, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
+    read_a, read_b, write : :py:`Out(ReadPort())`, :py:`Out(PairPort())`, :py:`Out(WritePort())`
         Ports of the SRAM.
     write_waits : :py:`Out(1)`
         A result is written to memory only, and is not held up by a color.
@@ -165,7 +165,7 @@ class VectorPipe(wiring.Component):
             {
                 "i": In(stream.Signature(VectorOperation())),
                 "read_a": Out(ReadPort()),
-                "read_b": Out(ReadPort()),
+                "read_b": Out(PairPort()),
                 "write": Out(WritePort()),
                 "write_waits": Out(1),
                 "o": Out(stream.Signature(Wavelet())),
@@ -312,7 +312,7 @@ class VectorPipe(wiring.Component):
         m.d.comb += [
             held_write.en.eq(s.enable & at.valid & at.keep),
             held_write.addr.eq(at.slot),
-            held_write.data.eq(self._activations(m, s, word_b)),
+            held_write.data.eq(self._activations(s, word_b)),
             held_read.addr.eq(at.slot),
         ]
         half_b = word_b.word_select(at.b_place[2], 32)
@@ -366,15 +366,10 @@ class VectorPipe(wiring.Component):
         ]
         self._join(m, s, a_value)
 
-    def _activations(self, m: Module, s: _Signals, word: Value) -> Value:
-        """Return the eight elements of X that ``read_b`` shows the last, or the only, word of."""
-        shown, low = Signal(name="low_shown"), Signal(64, name="low_word", reset_less=True)
-        with m.If(s.enable):
-            m.d.sync += shown.eq(s.steps.reads_low)
-            with m.If(shown):
-                m.d.sync += low.eq(self.read_b.data)
+    def _activations(self, s: _Signals, word: Value) -> Value:
+        """Return the eight elements of X in the ``word`` that ``read_b`` shows, or in two."""
         size = ACTIVATION_BITS
-        halves = [x[16 * n : 16 * n + size] for x in (low, word) for n in range(4)]
+        halves = [x[16 * n : 16 * n + size] for x in (word, self.read_b.upper) for n in range(4)]
         bytes_ = [word[8 * n : 8 * n + 8] for n in range(8)]
         extended = [Cat(byte, byte[7].replicate(size - 8)) for byte in bytes_]
         return Mux(s.now.tail.a_type == Type.INT16, Cat(halves), Cat(extended))
@@ -490,7 +485,7 @@ class VectorPipe(wiring.Component):
             sends.eq(s.results.o.valid & result.sends & ~sent),
             writes.eq(s.results.o.valid & result.writes & ~written),
             # A statistic goes before the results of later instructions.
-            leaves.eq(sends & ~s.owed & ~s.squared),
+            leaves.eq(sends & ~s.owed & ~s.owes),
             s.results.o.ready.eq((~sends | (leaves & self.o.ready)) & (~writes | self.write.ready)),
             stays.eq(s.results.o.valid & ~s.results.o.ready),
             self.blocked.eq(stays | (s.owed & ~self.o.ready)),
@@ -515,14 +510,14 @@ class VectorPipe(wiring.Component):
         statistic = Signal(signed(32))
         now = add_to_statistic(m, result, statistic)
         comes = Signal()
-        begins, ends, owes = (Signal(name=f"squares_{n}") for n in ("begin", "end", "owed"))
+        begins, ends = (Signal(name=f"squares_{n}") for n in ("begin", "end"))
         total = Signal(32, name="sum_of_squares")
         color = Signal(5, name="squares_color")
         m.d.sync += [
             s.squared.eq(comes & result.squares & result.statistic),
             begins.eq(result.begins),
             ends.eq(result.ends),
-            owes.eq(result.sends_statistic),
+            s.owes.eq(comes & result.squares & result.ends & result.sends_statistic),
             color.eq(result.color),
         ]
         m.d.comb += [
@@ -546,7 +541,9 @@ class VectorPipe(wiring.Component):
             ),
         ]
         owing_color = Mux(s.steps.empty, s.now.tail.color, Mux(s.squared, color, result.color))
-        owing = Mux(s.steps.empty, s.now.sends_statistic, Mux(s.squared, owes, result.sends_statistic))
+        owing = Mux(
+            s.steps.empty, s.now.sends_statistic, Mux(s.squared, s.owes, result.sends_statistic)
+        )
         with m.If(self.statistic_valid & owing):
             m.d.sync += [
                 s.owed.eq(1),

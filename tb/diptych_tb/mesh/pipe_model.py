@@ -20,7 +20,7 @@ _MATVEC_PHASES = {0: 1, 1: 3}
 class Step:
     """A step: words that it reads (None: no operand), and what becomes of its result.
 
-    Of an int16 X ``low`` is the first word, and ``b`` the second.
+    Of an int16 X ``b`` is the first of two words.
     """
 
     a: int | None
@@ -28,7 +28,7 @@ class Step:
     sums: int | None = None
     emits: bool = True
     macs: int = 0
-    low: int | None = None
+    wide: bool = False
 
 
 def steps_of(operation: dict[str, Any]) -> Iterator[Step]:
@@ -46,7 +46,7 @@ def steps_of(operation: dict[str, Any]) -> Iterator[Step]:
                     here = a + row * operation["stride"] + at + (plane if phase == 2 else 0)
                     there = b + at + (plane if phase == 1 else 0)
                     if wide:
-                        there = (b + 2 * at) | 8
+                        there = b + 2 * at
                     last = at + 8 >= plane and phase == _MATVEC_PHASES[tail["planes"]] - 1
                     yield Step(
                         here % 2**16 >> 3 if inner else None,
@@ -54,7 +54,7 @@ def steps_of(operation: dict[str, Any]) -> Iterator[Step]:
                         sums,
                         last,
                         8 if inner else 0,
-                        (there % 2**16 >> 3) - 1 if wide and inner else None,
+                        wide,
                     )
         return
     size = 4
@@ -112,7 +112,6 @@ class PipeModel:
         self._settling = False
         self._a: int | None = None
         self._b: int | None = None
-        self._low: int | None = None
         self._sums: int | None = None
         self._kept: set[int] = set()
         self._keeps = False
@@ -132,8 +131,9 @@ class PipeModel:
 
     @property
     def holds(self) -> bool:
-        """Whether a statistic, or a square that may end one, goes before results."""
-        return self.owed is not None or self._squared is not None
+        """Whether a statistic, or a square that ends one, goes before results."""
+        squared = self._squared is not None and self._squared.owes is not None
+        return self.owed is not None or squared
 
     @property
     def due(self) -> Result | None:
@@ -163,19 +163,16 @@ class PipeModel:
         assert step is not None
         uses_b = step.b is not None and not (self._keeps and self._slot(step) in self._kept)
         needs_b = uses_b and step.b != self._b
-        needs_low = needs_b and step.low is not None and step.low != self._low
         # Sums come while B's port is free, at the latest with the result that they are added to.
         needs_sums = step.sums not in (None, self._sums) and (step.emits or not uses_b)
         has_sums = not needs_sums or (not uses_b and (b or not step.emits))
-        has_b = not needs_b or (b and not needs_sums and not needs_low)
+        has_b = not needs_b or (b and not needs_sums)
         has_a = step.a in (None, self._a) or a
         if a:
             assert step.a not in (None, self._a), "a word was read again"
             self._a = step.a
         if b and needs_sums:
             self._sums, self._b = step.sums, None
-        elif b and needs_low:
-            self._low = step.low
         elif b:
             assert needs_b, "a word was read again"
             self._b = step.b
@@ -262,7 +259,7 @@ class PipeModel:
         self._steps = steps_of(operation)
         self.step = next(self._steps, None)
         self.empty = self.step is None
-        self._a = self._b = self._low = self._sums = None
+        self._a = self._b = self._sums = None
         self._kept = set()
         held = HELD_WORDS // 2 if operation["tail"]["planes"] else HELD_WORDS
         self._keeps = self.op is Op.MATVEC and operation["inner"] <= held
@@ -288,7 +285,7 @@ class PipeModel:
     @staticmethod
     def _slot(step: Step) -> int:
         assert step.b is not None
-        return (step.b if step.low is None else step.b >> 1) % HELD_WORDS
+        return (step.b >> step.wide) % HELD_WORDS
 
     def _result(self, step: Step) -> Result:
         tail = self.operation["tail"]

@@ -106,6 +106,8 @@ class DecodeProgram:
             Register.FIRST: first,
             Register.VOCABULARY: max(0, min(p.vocabulary, self.model.config.vocab - first)),
             Register.LEFT: self.plan[0].count,
+            # Where sums of columns end, so that no row waits for it.
+            Register.HAS_EPSILON: int(row == p.rows // 2),
         }
         if p.sequences == 1:
             values[Register.COUNT], values[Register.TURN] = self.turns(row)[0]
@@ -142,8 +144,7 @@ class DecodeProgram:
             image[address // 4 : address // 4 + len(words)] = words
 
         for n in range(p.sequences):
-            # One more element of the row, in one of its parts.
-            write(p.at("x", n) + 4 * p.chunk, [m.epsilon if row == 0 else 0])
+            write(p.at("x", n) + 4 * p.chunk, [m.epsilon])
         mine = _Part(m, p, row, column)
         tokens = slice(column * p.vocabulary, (column + 1) * p.vocabulary)
         factors = m.rope[row :: p.rows][: p.slots]

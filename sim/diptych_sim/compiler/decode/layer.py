@@ -140,10 +140,10 @@ class LayerWriter:
         between()
 
     # --- pieces of a layer ---------------------------------------------------------------------
-    def norm(self, launch: Piece | None) -> None:
+    def norm(self, launch: Piece | None, meanwhile: Callable[[], None] = lambda: None) -> None:
         """RMSNorm: ``normed`` and its dynamic scale; without the scale after the last layer.
 
-        ``launch`` is the product that follows, None after the last layer. That of a single sequence
+        ``meanwhile`` is written where the sum of squares travels. ``launch`` is the product that follows, None after the last layer. That of a single sequence
         begins here, while its scale is computed: it must not wait in the pipe for a RECEIVE that
         comes behind another sequence's norm.
         """
@@ -153,11 +153,17 @@ class LayerWriter:
         self._load_top()
         for n in self.active:
             # The epsilon behind x has up to 16 bits, the others never more than their own.
-            fields = {"inner": self.model.square_shift, **self.sent(Color.COLUMN_ADD)}
-            fields = {} if last else fields
-            self._quantize(n, "x", "normed", p.chunk + 1, Color.COLUMN_TOP, bits=16, **fields)
+            fields: dict[str, Any] = {}
+            if not last:
+                fields = {
+                    "inner": self.model.square_shift,
+                    "count_reg": Reg.HAS_EPSILON,
+                    **self.sent(Color.COLUMN_ADD),
+                }
+            self._quantize(n, "x", "normed", p.chunk, Color.COLUMN_TOP, bits=16, **fields)
             if launch is not None and not self.batched:
                 launch(n)
+        meanwhile()
         for n in self.active if not last else ():
             self.take(Reg.A, Color.COLUMN_SUM, "sum of squares of all rows")
             s(Function.RSQRT, d=Reg.A, a=Reg.A)
@@ -447,6 +453,11 @@ class LayerWriter:
             count=2 * self.place.hidden,
         )
 
+    def prepare_gate(self) -> None:
+        """Load what :meth:`gate` needs beside its products; T has the top since the norm."""
+        at = self.place.at("constants") + 8
+        self.out.scalar(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="shift of gate")
+
     def gate(self) -> None:
         """SwiGLU's hidden elements as activations, and their largest magnitude as a scale."""
         p, s = self.place, self.out.scalar
@@ -483,9 +494,6 @@ class LayerWriter:
 
         if self.batched:
             self.overlapped(receive, self.launch_gate)
-        at = p.at("constants") + 8
-        s(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="fraction bits of gate")
-        self._load_top()
         for n in self.active:
             if self.batched:
                 gate(n)

@@ -123,20 +123,31 @@ class Placement:
         return (self.fixed.get(name) or self.layer[name]).address
 
 
-_SECOND_OPERANDS = {"query", "rope"}
+_BYTE_OPERANDS = {"query", "rope"}
 """Second operands of bytes and of rotations: two words that a step reads are an odd
 number of words apart, so that they never lie in the same bank."""
+_ACTIVATIONS = {"normed", "powers", "context", "hidden"}
+_MATRICES = {"output", "qkv", "wo", "w_gate_up", "w_down", "values"}
+"""The first words that a step reads of both are in other pairs of banks."""
+_PAIRS = 32
+"""Bytes of two pairs of banks."""
 
 
 def _allocate(sizes: dict[str, int], base: int) -> tuple[dict[str, Region], int]:
-    """Place regions one behind the other, second operands at odd words, others at even ones."""
+    """Place regions one behind the other, so that two that are read together share no bank."""
     regions = {}
     for name, size in sizes.items():
-        odd = name.partition(".")[0] in _SECOND_OPERANDS
-        base = _up(base - 8 * odd, 16) + 8 * odd
+        kind = name.partition(".")[0]
+        if kind in _ACTIVATIONS:
+            base = _up(base - 16, _PAIRS) + 16
+        elif kind in _MATRICES:
+            base = _up(base, _PAIRS)
+        else:
+            odd = kind in _BYTE_OPERANDS
+            base = _up(base - 8 * odd, 16) + 8 * odd
         regions[name] = Region(name, base, size)
         base += _up(size)
-    return regions, _up(base, 16)
+    return regions, _up(base, _PAIRS)
 
 
 def _own(name: str, sequence: int) -> str:

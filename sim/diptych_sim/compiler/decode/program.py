@@ -74,7 +74,7 @@ class _Writer(LayerWriter):
         note("x += context Wo", "output")
         self.residual("wo", lambda: None)
         note("normed = RMSNorm(x)", "norm")
-        self.norm(self.launch_gate)
+        self.norm(self.launch_gate, self.prepare_gate)
         self.gate()
         note("x += hidden Wdown", "down")
 

@@ -36,4 +36,6 @@ class Register(IntEnum):
     B = 11
     STATISTIC = isa.STATISTIC
     MAXIMUM = isa.RECEIVED_MAXIMUM
+    HAS_EPSILON = 14
+    """1 in the row whose part of the residual stream is followed by the norm's epsilon, else 0."""
     T = 15
