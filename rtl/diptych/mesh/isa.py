@@ -124,6 +124,9 @@ class Function(enum.Enum, shape=unsigned(5)):
     """Task ``imm`` cannot start."""
     UNBLOCK = 20
     """Task ``imm`` can start."""
+    TAKE_RECIPROCAL = 21
+    TAKE_RSQRT = 22
+    """``d = f(v)`` of the next wavelet ``v`` of ``color``; waits for it. 7 cycles."""
 
 
 class Type(enum.Enum, shape=unsigned(3)):

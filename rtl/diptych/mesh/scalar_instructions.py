@@ -25,12 +25,18 @@ SCALE_FUNCTIONS = {
 }
 
 
+_TAKES = {
+    Function.TAKE_RECIPROCAL: ScaleFunctions.RECIPROCAL,
+    Function.TAKE_RSQRT: ScaleFunctions.RSQRT,
+}
+"""Functions of a wavelet."""
 _LAST = {
     Function.MULTIPLY: 1,
     Function.COMBINE: 1,
     Function.STORE: 2,
     Function.TAKE: 3,
     Function.LOAD: 3,
+    **dict.fromkeys(_TAKES, 3 + ScaleFunction.latency),
 }
 """Last phase of a function that has more than one, but for scale functions."""
 _LATE = (Function.ADD, Function.SUBTRACT, Function.MULTIPLY, Function.LESS_THAN)
@@ -43,7 +49,7 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
     """Execute the scalar instruction that the core has issued.
 
     MULTIPLY and COMBINE take 2 cycles, STORE 3, LOAD, TAKE and the scale functions 4 (5 with an
-    immediate); others take one, or wait for a credit. All wait for the SRAM, or for a wavelet.
+    immediate), those of a wavelet 7; others take one, or wait for a credit. All wait for the SRAM, or for a wavelet.
     """
     imm = Signal(signed(32))
     moved = Signal(32)
@@ -69,12 +75,14 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
     address, product = (Signal(32, name=name, reset_less=True) for name in ("address", "product"))
     factor = Mux(now[Function.COMBINE], s.b[:16], imm[:16])
     lacks_credit = Signal()
+    of_wavelet = Cat(now[f] for f in _TAKES).any()
+    takes = now[Function.TAKE] | of_wavelet
     m.d.comb += [
         imm.eq(s.instruction.tail),
         moved.eq(s.a + imm),
         s.sent.eq(moved),
-        s.scale.value.eq(Mux(sums, address, s.a)),
-        s.scale.enable.eq(s.go & scales),
+        s.scale.value.eq(Mux(of_wavelet, s.buffers.head[READER], Mux(sums, address, s.a))),
+        s.scale.enable.eq(s.go & (scales | of_wavelet)),
         s.sram.scalar.address.eq(address[3:]),
         s.sram.scalar_write.address.eq(address[3:]),
         s.sram.scalar_write.data.eq(Cat(s.b, s.b)),
@@ -91,10 +99,8 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
         ),
         s.send.eq(s.go & s.can_send),
         s.no_credit.eq(s.go & now[Function.SEND] & lacks_credit),
-        s.no_wavelet.eq(
-            s.go & now[Function.TAKE] & (phase == 0) & ~(s.waiting & s.color_bit).any()
-        ),
-        s.take.eq(s.go & now[Function.TAKE] & (phase == 0) & (s.waiting & s.color_bit).any()),
+        s.no_wavelet.eq(s.go & takes & (phase == 0) & ~(s.waiting & s.color_bit).any()),
+        s.take.eq(s.go & takes & (phase == 0) & (s.waiting & s.color_bit).any()),
         s.ends.eq(s.go & now[Function.END]),
         s.branches.eq(s.go & now[Function.BRANCH] & s.a.any()),
     ]
@@ -104,7 +110,7 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
         (Function.UNBLOCK, s.tasks.unblock),
     ):
         m.d.comb += [port.task.eq(imm), port.valid.eq(s.go & now[f])]
-    for f, selected in SCALE_FUNCTIONS.items():
+    for f, selected in (SCALE_FUNCTIONS | _TAKES).items():
         with m.If(now[f]):
             m.d.comb += s.scale.select.eq(selected)
     m.d.sync += [address.eq(moved), product.eq(s.a[:16] * factor)]
@@ -160,7 +166,7 @@ def _find_result(
         Function.LOAD: product,
         Function.TAKE: s.buffers.head[READER],
         Function.COMBINE: word.as_value(),
-        **dict.fromkeys(SCALE_FUNCTIONS, s.scale.word.as_value()),
+        **dict.fromkeys((*SCALE_FUNCTIONS, *_TAKES), s.scale.word.as_value()),
     }
     flags = [now[f] for f in results]
     others, is_sum = Signal(32), Signal()

@@ -17,13 +17,15 @@ from diptych_sim.compiler.tile.registers import Register
 
 __all__ = ["decode_cost", "decode_macs"]
 
-_PIPE = {Op.MATVEC: 3, Op.REQUANTIZE: 5, Op.ROTATE: 4, Op.EXPONENTIAL: 6, Op.GATE: 8, Op.MOVE: 3}
+_PIPE = {Op.MATVEC: 3, Op.REQUANTIZE: 5, Op.ROTATE: 4, Op.EXPONENTIAL: 6, Op.GATE: 7, Op.MOVE: 3}
 """Cycles from operands to result, as of the vector pipe; it leaves a cycle later."""
 _CYCLES_PER_ELEMENT = {Op.ROTATE: 2}
 _SCALARS = {
     Function.LOAD: 4,
     Function.STORE: 3,
     Function.TAKE: 4,
+    Function.TAKE_RECIPROCAL: 7,
+    Function.TAKE_RSQRT: 7,
     Function.MULTIPLY: 2,
     Function.COMBINE: 2,
     Function.BRANCH: 2,
@@ -32,6 +34,7 @@ _SCALARS = {
     Function.TO_SCALE: 4,
 }
 """Cycles of a function; those of a scale have one more with an immediate."""
+_TAKES = (Function.TAKE, Function.TAKE_RECIPROCAL, Function.TAKE_RSQRT)
 _SCALES = (Function.RECIPROCAL, Function.RSQRT, Function.TO_SCALE)
 _OPERANDS = ("a_reg", "b_reg", "dynamic")
 _RAMPS = 4
@@ -200,8 +203,9 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
             result = _REDUCED[Color(color)]
             clock.arrivals[result] = max(clock.arrivals[result], clock.now + hops[color])
             clock.singles[result].append(clock.arrivals[result])
-        elif function is Function.TAKE and clock.singles[color]:
-            clock.now = max(clock.now, clock.singles[color].popleft())
+        elif function in _TAKES and clock.singles[color]:
+            after = _SCALARS[function] - _SCALARS[Function.TAKE]
+            clock.now = max(clock.now, clock.singles[color].popleft() + after)
         return
     count = i["count"] + registers.get(tail["count_reg"], 0)
     if op is Op.RECEIVE:
@@ -227,6 +231,12 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
     clock.op, clock.started = op, start
     clock.pipe = start + 1 + count * _CYCLES_PER_ELEMENT.get(op, 1)
     clock.piped = clock.pipe + _PIPE[op] + 1
+    if i["sends_statistic"]:
+        result = _REDUCED[Color(tail["color"])]
+        squares = op is Op.REQUANTIZE
+        arrival = clock.piped + 1 + squares + hops[tail["color"]]
+        clock.arrivals[result] = max(clock.arrivals[result], arrival)
+        clock.singles[result].append(clock.arrivals[result])
     if tail["to_color"] and tail["color"] in hops:
         result = _REDUCED[Color(tail["color"])]
         clock.arrivals[result] = clock.piped + hops[tail["color"]]

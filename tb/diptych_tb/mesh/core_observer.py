@@ -76,6 +76,10 @@ class _Transfer:
     kept: bool = False
 
 
+_TAKES = {Function.TAKE: 4, Function.TAKE_RECIPROCAL: 7, Function.TAKE_RSQRT: 7}
+"""Functions that take a wavelet, and their cycles."""
+
+
 class _Transfers:
     """The instructions of the receiver or of the transmitter, two at most, in order."""
 
@@ -198,9 +202,10 @@ class CoreObserver(CauseObserver):
     def _lacks_wavelet(self, held: bool) -> bool:
         """Follow TAKE, which goes before the pipe's wavelets; return whether it has none."""
         color = self._now.fields.get("color", 0)
-        takes = self._executing and self._now.is_function(Function.TAKE)
-        if self._taken:
-            self._taken = (self._taken + 1) % 4
+        function = next((f for f in _TAKES if self._now.is_function(f)), None)
+        takes = self._executing and function is not None
+        if self._taken and function is not None:
+            self._taken = (self._taken + 1) % _TAKES[function]
         elif takes and not held:
             if not self._waiting[color]:
                 return True

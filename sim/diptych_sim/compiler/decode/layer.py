@@ -50,9 +50,17 @@ class LayerWriter:
         """Send a register on a color."""
         self.out.scalar(Function.SEND, a=register, color=color, comment=comment, **fields)
 
-    def take(self, register: Reg, color: Color, comment: str, **fields: Any) -> None:
-        """Take a wavelet into a register."""
-        self.out.scalar(Function.TAKE, d=register, color=color, comment=comment, **fields)
+    def take(
+        self,
+        register: Reg,
+        color: Color,
+        comment: str,
+        *,
+        function: Function = Function.TAKE,
+        **fields: Any,
+    ) -> None:
+        """Take a wavelet, or a function of it, into a register."""
+        self.out.scalar(function, d=register, color=color, comment=comment, **fields)
 
     def receive(self, color: Color, comment: str, **fields: Any) -> None:
         """Receive a reduction's result in the background."""
@@ -165,8 +173,12 @@ class LayerWriter:
                 launch(n)
         meanwhile()
         for n in self.active if not last else ():
-            self.take(Reg.A, Color.COLUMN_SUM, "sum of squares of all rows")
-            s(Function.RSQRT, d=Reg.A, a=Reg.A)
+            self.take(
+                Reg.A,
+                Color.COLUMN_SUM,
+                "sum of squares of all rows",
+                function=Function.TAKE_RSQRT,
+            )
             self.store_state(n, State.DYNAMIC, Reg.A)
 
     def _load_top(self) -> None:
@@ -177,11 +189,17 @@ class LayerWriter:
     def _quantize(
         self, n: int, source: str, target: str, count: int, largest: Color, **fields: Any
     ) -> None:
-        """Write int32 as activations, of which the ``largest`` stays in A, with the scale in T."""
+        """Write int32 as activations, with the scale in T.
+
+        The ``largest`` of hidden elements stays in A: it is their scale.
+        """
         p = self.place
-        lines = "rows" if largest is Color.COLUMN_TOP else "columns"
-        self.take(Reg.A, largest, f"largest magnitude of all {lines}")
-        self.out.scalar(Function.RECIPROCAL, d=Reg.B, a=Reg.A)
+        if largest is Color.COLUMN_TOP:
+            what = "largest magnitude of all rows"
+            self.take(Reg.B, largest, what, function=Function.TAKE_RECIPROCAL)
+        else:
+            self.take(Reg.A, largest, "largest magnitude of all columns")
+            self.out.scalar(Function.RECIPROCAL, d=Reg.B, a=Reg.A)
         self.out.vector(
             Op.REQUANTIZE,
             a_base=p.at(source, n),
@@ -381,8 +399,13 @@ class LayerWriter:
         for index in range(len(items)):
             register = RECIPROCALS[index]
             fence = index == 0
-            self.take(register, Color.COLUMN_SUM, "sum of powers of all rows", fence_receive=fence)
-            s(Function.RECIPROCAL, d=register, a=register)
+            self.take(
+                register,
+                Color.COLUMN_SUM,
+                "sum of powers of all rows",
+                function=Function.TAKE_RECIPROCAL,
+                fence_receive=fence,
+            )
         for index, (n, head) in enumerate(items):
             if index:
                 product(*next(loaded))

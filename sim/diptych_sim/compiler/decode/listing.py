@@ -69,6 +69,8 @@ class Disassembler:
             Function.COMBINE: f"{d} = {a} * {b}",
             Function.SEND: f"{color} <- {moved}",
             Function.TAKE: f"{d} <- {color}",
+            Function.TAKE_RECIPROCAL: f"{d} <- reciprocal({color})",
+            Function.TAKE_RSQRT: f"{d} <- rsqrt({color})",
             Function.BRANCH: f"to {target} if {a}",
             Function.ACTIVATE: f"task {imm}",
             Function.BLOCK: f"task {imm}",
