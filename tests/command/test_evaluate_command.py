@@ -34,9 +34,10 @@ def test_models_that_the_panels_cannot_run_are_evaluated(capsys, monkeypatch, tm
     text = tmp_path / "text.txt"
     text.write_text(TEXT)
     model = ["--model", str(write_tiny(tmp_path / "m", kind)), "--text", str(text)]
-    narrow = result(capsys, monkeypatch, *model, "--tokens", "150")
-    wide = result(capsys, monkeypatch, *model, "--tokens", "150", "--activation-bits", "12")
-    for found, bits in ((narrow, (8, 16)), (wide, (12, 24))):
+    wide = result(capsys, monkeypatch, *model, "--tokens", "150")
+    options = ["--activation-bits", "8", "--residual-bits", "20"]
+    narrow = result(capsys, monkeypatch, *model, "--tokens", "150", *options)
+    for found, bits in ((narrow, (8, 20)), (wide, (12, 24))):
         assert found["tokens"] == 150
         assert (found["activation_bits"], found["residual_bits"]) == bits
         assert found["text_sha256"] == hashlib.sha256(TEXT.encode()).hexdigest()

@@ -19,6 +19,7 @@ from .word_queue import WordQueue
 
 __all__ = ["Receiver"]
 
+
 class Tag(data.StructLayout):
     """Control of an element in a stage of the receiver."""
 

@@ -235,7 +235,10 @@ class Sram(wiring.Component):
             m.d.comb += port.data.eq(select(Cat(fresh, old), [*outputs, kept]))
         upper, came = Signal(2), Signal()
         behind = Signal(WORD_BITS, name="pipe_b_kept_upper", reset_less=True)
-        m.d.sync += [upper.eq(Mux(pair, 1 << self.pipe_b.address[1], 0)), behind.eq(self.pipe_b.upper)]
+        m.d.sync += [
+            upper.eq(Mux(pair, 1 << self.pipe_b.address[1], 0)),
+            behind.eq(self.pipe_b.upper),
+        ]
         m.d.comb += [
             came.eq(upper.any()),
             self.pipe_b.upper.eq(select(Cat(upper, ~came), [*outputs[1::2], behind])),

@@ -221,9 +221,7 @@ class VectorPipe(wiring.Component):
             *(kind.eq(s.now.op == op) for op, kind in s.kinds.items()),
             s.enable.eq(s.results.i.ready),
             s.unsettled.eq(s.results.o.valid),
-            self.busy.eq(
-                s.queued | s.steps.busy | s.travelling | s.unsettled | s.squared | s.owed
-            ),
+            self.busy.eq(s.queued | s.steps.busy | s.travelling | s.unsettled | s.squared | s.owed),
             s.steps.operation.eq(s.now),
             s.steps.enable.eq(s.enable),
             s.steps.unsettled.eq(s.unsettled),

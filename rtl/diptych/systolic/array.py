@@ -131,7 +131,9 @@ class SystolicArray(wiring.Component):
             items = skew(m, "w_skew", weights, 8)
             tops = [Cat(items[:columns])]
         else:
-            x = skew(m, "x_skew", _ordered(Value.cast(self.x), order, ACTIVATION_BITS), ACTIVATION_BITS)
+            x = skew(
+                m, "x_skew", _ordered(Value.cast(self.x), order, ACTIVATION_BITS), ACTIVATION_BITS
+            )
             items = skew(m, "w_skew", _ordered(weights, order, 8), 8)
             tops = []
             for part in range(parts):

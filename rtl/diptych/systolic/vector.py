@@ -249,7 +249,9 @@ class VectorUnit(wiring.Component):
             "accumulator", self.accumulators, self._sum, sizes.accumulators, sequencer.accumulator
         )
         line = fetch("scratchpad", self.scratchpad_read, self._line, lines, at[line_bits:])
-        elements = fetch("vector", self.vectors_read, self._elements, sizes.vectors, sequencer.vector)
+        elements = fetch(
+            "vector", self.vectors_read, self._elements, sizes.vectors, sequencer.vector
+        )
         words = fetch(
             "parameter", self.parameters, self._word, sizes.parameters, sequencer.parameter
         )
@@ -449,7 +451,8 @@ class VectorUnit(wiring.Component):
             write.en.eq(p.finished_valid & p.op.to_scratchpad & ~p.finished.epsilon),
             write.address.eq(target[line_bits:]),
             write.mask.eq(mask),
-            Value.cast(write.data).eq(Cat(*(lane.result[:ACTIVATION_BITS] for lane in p.lanes * pieces))
+            Value.cast(write.data).eq(
+                Cat(*(lane.result[:ACTIVATION_BITS] for lane in p.lanes * pieces))
             ),
             write_vector.en.eq(p.finished_valid & p.op.to_vector),
             write_vector.address.eq(target),

@@ -17,6 +17,7 @@ from diptych.arith.square import Square
 
 __all__ = ["LATENCY", "Kind", "Source", "VectorLane"]
 
+
 class Source(enum.Enum, shape=2):
     """Operand of the re-quantization, and its scale word."""
 

@@ -24,8 +24,8 @@ from diptych_sim.golden.evaluate import WINDOW, Comparison, compare, cut, window
 from diptych_sim.golden.float_reference import FloatReference
 from diptych_sim.golden.layer_errors import layer_errors
 from diptych_sim.golden.machine import GoldenModel
-from diptych_sim.golden.quantized import ACTIVATION_BITS, RESIDUAL_BITS
 from diptych_sim.golden.quantize import largest_weight
+from diptych_sim.golden.quantized import ACTIVATION_BITS, RESIDUAL_BITS
 from diptych_sim.llm.errors import ModelFileError, file_size
 from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.texts import LARGE, held_out_text

@@ -216,7 +216,8 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
             behind = clock.received + _SCALES_READ + count if clock.received > clock.now else 0
             clock.received = max(behind, results[0] - later + _RECEIVE)
         results[1] -= count
-        clock.received = max(clock.received, clock.now + count)
+        # Wavelets may wait for it, one behind the other.
+        clock.received = max(clock.received, clock.now + count + _RECEIVE)
         return
     elements = count
     if op is Op.MATVEC:

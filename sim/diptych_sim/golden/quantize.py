@@ -207,6 +207,10 @@ class _Quantizer:
         gate = 2.0**-numbers.GATE_FRACTION
         over = largest("gate", HEADROOM) / (32767 * gate)
         gate *= 2.0 ** max(0, math.ceil(math.log2(over)))
+        if gate > 1:
+            most = largest("gate", 1.0)
+            why = f"must be small enough for integers, not for gates of up to {most:.3g}"
+            raise WeightError(index, "w_gate", why)
         units = {
             "q": largest("q", HEADROOM) / numbers.LIMIT16,
             "k": largest("k", HEADROOM) / numbers.LIMIT16,

@@ -113,9 +113,7 @@ def inspection(program: DecodeProgram) -> Inspection:
     return Inspection(
         tiles=[n * tiles // count for n in range(count)],
         kv=spans,
-        norms=[
-            _words(p.at("normed", n), p.chunk * p.activation_bytes) for n in range(p.sequences)
-        ],
+        norms=[_words(p.at("normed", n), p.chunk * p.activation_bytes) for n in range(p.sequences)],
     )
 
 

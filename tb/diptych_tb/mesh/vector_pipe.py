@@ -126,7 +126,13 @@ def _requantize(bench: Bench, program: Assembler, rng: random.Random) -> tuple[E
         words = [rng.getrandbits(31) for _ in range(3)]
         bench.store(D + 0x100, words, 4)
         program.vector(
-            Op.MOVE, a_base=D + 0x100, a_type=Type.INT32, d_type=Type.NONE, count=3, to_color=1, color=OUT
+            Op.MOVE,
+            a_base=D + 0x100,
+            a_type=Type.INT32,
+            d_type=Type.NONE,
+            count=3,
+            to_color=1,
+            color=OUT,
         )
         return [squares % 2**32, *words], 4
     if to_color:

@@ -156,7 +156,7 @@ class LayerWriter:
         comes behind another sequence's norm.
         """
         last = launch is None
-        p, s = self.place, self.out.scalar
+        p = self.place
         self.send(Reg.MAXIMUM, Color.COLUMN_MAX, "largest magnitude of x", fence_receive=True)
         self._load_top()
         for n in self.active:

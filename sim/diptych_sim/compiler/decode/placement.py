@@ -127,8 +127,9 @@ _BYTE_OPERANDS = {"query", "rope"}
 """Second operands of bytes and of rotations: two words that a step reads are an odd
 number of words apart, so that they never lie in the same bank."""
 _ACTIVATIONS = {"normed", "powers", "context", "hidden"}
-_MATRICES = {"output", "qkv", "wo", "w_gate_up", "w_down", "values"}
-"""The first words that a step reads of both are in other pairs of banks."""
+_MATRICES = {"output", "qkv", "wo", "w_gate_up", "w_down", "keys", "values"}
+"""The first words that a step reads of both are in other pairs of banks. Keys and values of all
+sequences are as far apart."""
 _PAIRS = 32
 """Bytes of two pairs of banks."""
 
