@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Compiles a whole request for the prefill panel: the prompts, then a program for each token.
+
+The array decodes as it reads a prompt, with the same pieces: a token of each sequence is a row, all
+weights and the KV cache of each layer come from HBM, and the new keys and values go there. Scale
+words stay in the panel from the prompt on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from diptych.memory.axi import BEAT_BYTES
+from diptych.systolic.isa import Queue, StoreOp, Target
+from diptych_sim.compiler.array.commands import PrefillProgram
+from diptych_sim.compiler.array.hazards import Span
+from diptych_sim.compiler.array.hbm_layout import (
+    HbmImage,
+    Lanes,
+    PrefillError,
+    model_image,
+    round_up,
+)
+from diptych_sim.compiler.array_decode.kv_rows import KvRows
+from diptych_sim.compiler.prefill.compile import PrefillCompiler
+from diptych_sim.compiler.prefill.memories import MATRICES, span_of
+from diptych_sim.compiler.prefill.prompts import Block, Prompts
+from diptych_sim.golden.quantized import QuantizedModel
+
+__all__ = ["ArrayProgram", "compile_array"]
+
+_CACHES = ("k_high", "v")
+"""What a layer's products read of the KV cache: keys, of whichever plane, and values."""
+_EARLY = 3
+"""Matrices of the next layer that are asked for before a layer's attention."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayProgram:
+    """Contents of the HBM for a request on the prefill panel alone.
+
+    Attributes
+    ----------
+    hbm : bytes
+        Contents of the HBM.
+    prefill : PrefillProgram
+        Reads the prompts; hands the first tokens to the link, and nothing else.
+    steps : list of PrefillProgram
+        One for each further token of every sequence.
+    ids : list of int
+        For each step the address of the beat that takes the tokens before it, 32 bits each.
+    kv : KvRows
+        Where keys and values are kept.
+    """
+
+    hbm: bytes
+    prefill: PrefillProgram
+    steps: list[PrefillProgram]
+    ids: list[int]
+    kv: KvRows
+
+
+@dataclass(frozen=True)
+class _Step(Block):
+    """A row whose position is not its number; its cache begins at row ``origin``."""
+
+    at: int = 0
+
+    @property
+    def position(self) -> int:
+        return self.at
+
+    @property
+    def seen(self) -> Block:
+        return Block(self.origin, self.at + 1, self.origin)
+
+
+@dataclass(frozen=True)
+class _Steps(Prompts):
+    """A token of each sequence, all at position ``at``; their caches are ``stride`` rows apart."""
+
+    at: int
+    stride: int
+
+    @property
+    def longest(self) -> int:
+        return self.at + 1
+
+    def cache_rows(self, line: int) -> int:
+        return self.count * round_up(self.stride, line)
+
+    def parts(self, block: Block) -> Iterator[Block]:
+        for n in range(block.first, block.end):
+            yield _Step(n, 1, n * self.stride, self.at)
+
+
+class _Prompts(PrefillCompiler):
+    """The prompts; keys and values go to HBM."""
+
+    def __init__(
+        self,
+        model: QuantizedModel,
+        array: tuple[int, int],
+        prompts: Prompts,
+        image: tuple[HbmImage, dict[str, int]],
+        kv: KvRows,
+    ) -> None:
+        super().__init__(model, *array, prompts, image=image, rows_whole=True)
+        self.kv = kv
+
+    def _hand_off(self, index: int) -> None:
+        self.out.label(index, "store keys and values")
+        for number, prompt in enumerate(self.prompts.blocks):
+            self.out.store(
+                StoreOp.HBM,
+                reads=[span_of(name, prompt) for name in _CACHES],
+                hbm=self.kv.at(index, number, 0),
+                bytes=self.memories.kept,
+                rows=prompt.rows,
+                pitch=self.kv.pitch,
+                source=self.memories.key("k_high", prompt),
+                source_pitch=self.memories.kv_row,
+            )
+
+
+class _Token(PrefillCompiler):
+    """A token of each sequence."""
+
+    prompts: _Steps
+
+    def __init__(
+        self,
+        model: QuantizedModel,
+        array: tuple[int, int],
+        steps: _Steps,
+        image: tuple[HbmImage, dict[str, int]],
+        kv: KvRows,
+    ) -> None:
+        super().__init__(model, *array, steps, image=image, may_pair=False, rows_whole=True)
+        self.kv = kv
+        self.block = Block(0, steps.count)
+        assert self.memories.kv_row == kv.pitch
+
+    def run(self) -> PrefillProgram:
+        c, count = self.model.config, self.count
+        self._add_ids([0] * count)
+        read = sum(self.image.size[f"layer{n}"] for n in range(c.layers))
+        read += self.image.size["output"] + count * (c.dim + 4 + 2 * c.head_dim)
+        read += c.layers * count * self.prompts.at * self.memories.kept
+        for index in range(c.layers):
+            self._layer(index, last=index + 1 == c.layers)
+        self._best_tokens()
+        return self._finish(read)
+
+    # --- loads ---------------------------------------------------------------------------------
+    def _load_prompt(self, block: Block) -> None:
+        memories, out = self.memories, self.out
+        self._load_rows(block)
+        out.label(None, "load prompt")
+        for n in range(block.rows):
+            out.load(
+                Target.VECTOR,
+                "rope rows",
+                memories.rope + n * memories.rope_row,
+                fills=Span("rope", n, n + 1),
+                hbm=self.image.at["rope rows"] + self.prompts.at * _rope_pitch(self),
+                bytes=2 * max(self.model.config.head_dim, self.columns),
+            )
+        self._load_caches(0)
+        self._load_weights(0, MATRICES)
+
+    def _load_caches(self, index: int) -> None:
+        """Load keys and values of all earlier positions."""
+        memories, steps = self.memories, self.prompts
+        self.out.label(index, "load keys and values")
+        for n in range(self.count if steps.at else 0):
+            first = n * steps.stride
+            self.out.add(
+                Queue.LOAD,
+                Target.SCRATCHPAD,
+                writes=[Span(name, first, first + steps.at) for name in _CACHES],
+                hbm=self.kv.at(index, n, 0),
+                bytes=steps.at * self.kv.pitch,
+                rows=1,
+                target=memories.scratch["k_high"] + first * memories.kv_row,
+            )
+
+    # --- keys and values -----------------------------------------------------------------------
+    def _target(self, name: str, block: Block, width: int) -> dict[str, int]:
+        if name not in _CACHES:
+            return super()._target(name, block, width)
+        row = self.memories.kv_row
+        return {
+            "target": self.memories.scratch[name] + self.prompts.at * row,
+            "target_row": self.prompts.stride * row,
+            "target_n": self.columns,
+        }
+
+    def _new_rows(self, name: str) -> list[Span]:
+        steps = self.prompts
+        firsts = (n * steps.stride + steps.at for n in range(self.count))
+        return [Span(name, first, first + 1) for first in firsts]
+
+    def _rows_of(self, name: str, block: Block) -> list[Span]:
+        return self._new_rows(name) if name in _CACHES else super()._rows_of(name, block)
+
+    def _hand_off(self, index: int) -> None:
+        self.out.label(index, "store keys and values")
+        row = self.memories.kv_row
+        self.out.store(
+            StoreOp.HBM,
+            reads=[span for name in _CACHES for span in self._new_rows(name)],
+            hbm=self.kv.at(index, 0, self.prompts.at),
+            bytes=self.memories.kept,
+            rows=self.count,
+            pitch=self.kv.sequence_pitch,
+            source=self.memories.scratch["k_high"] + self.prompts.at * row,
+            source_pitch=self.prompts.stride * row,
+        )
+
+    # --- a layer -------------------------------------------------------------------------------
+    def _layer(self, index: int, *, last: bool) -> None:
+        block = self.block
+        if index == 0:
+            self._load_prompt(block)
+            self._embed(block)
+            self._norm(0, block)
+        for name in "qkv":
+            self._project(index, name, block)
+        if last:
+            self._load_output()
+        else:
+            self._load_weights(index + 1, MATRICES[:_EARLY])
+        self._hand_off(index)
+        self._attention(index, [block])
+        if not last:
+            self._load_caches(index + 1)
+            self._load_weights(index + 1, MATRICES[_EARLY:])
+        self._gate(index, block)
+        self._residual(index, "w_down", "hidden", block, dynamic=True)
+        self._norm(None if last else index + 1, block)
+
+    def _best_tokens(self) -> None:
+        for number, step in enumerate(self.prompts.parts(self.block)):
+            self._best_token(number, step)
+
+
+def _rope_pitch(token: PrefillCompiler) -> int:
+    return round_up(2 * max(token.model.config.head_dim, token.columns), BEAT_BYTES)
+
+
+def compile_array(
+    model: QuantizedModel, rows: int, columns: int, prompts: Sequence[Sequence[int]], tokens: int
+) -> ArrayProgram:
+    """Compile a request of prompts of one length, ``tokens`` to be written after each.
+
+    Raises
+    ------
+    PrefillError
+        If the prompts do not have one length, or something does not fit into the panel.
+    ValueError
+        If a side of the array is not a power of two from 4 to 128.
+    """
+    lengths = {len(prompt) for prompt in prompts}
+    if len(lengths) != 1:
+        raise PrefillError(
+            f"Prompts of a batch must have one length on the array, not {sorted(lengths)}"
+        )
+    length, array, line, c = lengths.pop(), (rows, columns), max(rows, columns), model.config
+    image, entries = model_image(
+        model, array=array, queries=Lanes.of(c, rows, line), contexts=Lanes.of(c, columns, line)
+    )
+    _add_rope_rows(image, model, columns)
+    image.data += bytes(-len(image.data) % BEAT_BYTES)
+    positions = length + tokens - 1
+    kv = KvRows.of(
+        c, line, base=len(image.data), sequences=len(prompts), positions=positions
+    )
+    image.data += bytes(kv.size)
+    whole = image, entries
+    prefill = _Prompts(model, array, Prompts(prompts), whole, kv).run()
+    steps, ids = [], []
+    for at in range(length, positions):
+        ones = _Steps([[0]] * len(prompts), at, round_up(at + 1, line))
+        steps.append(_Token(model, array, ones, whole, kv).run())
+        ids.append(image.at["ids"])
+    return ArrayProgram(hbm=bytes(image.data), prefill=prefill, steps=steps, ids=ids, kv=kv)
+
+
+def _add_rope_rows(image: HbmImage, model: QuantizedModel, columns: int) -> None:
+    """Add RoPE's factors by position, each from a beat on: loads begin at beats."""
+    c = model.config
+    factors = model.rope.reshape(c.context, c.head_dim).astype("<i2")
+    rows = np.tile(factors, (1, max(c.head_dim, columns) // c.head_dim))
+    wide = np.zeros((c.context, round_up(2 * rows.shape[1], BEAT_BYTES) // 2), dtype="<i2")
+    wide[:, : rows.shape[1]] = rows
+    image.add("rope rows", wide)
