@@ -23,6 +23,8 @@ __all__ = [
     "TESTBENCH",
     "ArrayGemmJob",
     "ArrayGemmResult",
+    "ArrayRequestJob",
+    "ArrayRequestResult",
     "CollectiveJob",
     "CollectiveResult",
     "DecodeJob",
@@ -32,6 +34,7 @@ __all__ = [
     "KernelJob",
     "KernelResult",
     "MeshJob",
+    "PanelJob",
     "Words",
     "read_job",
     "result_of",
@@ -346,12 +349,82 @@ class ArrayGemmJob:
     result: ClassVar[type] = ArrayGemmResult
 
 
+@dataclass(frozen=True, kw_only=True)
+class ArrayRequestResult:
+    """Result of requests on the prefill panel alone; of each program, the prompts' first.
+
+    Attributes
+    ----------
+    starts, ends : list of int
+        Cycles in which it started and ended.
+    tokens : list of list of int
+        The token of each sequence.
+    token_cycles : list of list of int
+        Cycles in which they left.
+    parts : list of dict
+        Counters by block and name at its end, since reset.
+    beats : list of (int, int)
+        Beats on the HBM's channels as monitors counted them until then: read, written.
+    observed : dict of str to int
+        As of :meth:`.PanelObservers.counts`.
+    """
+
+    starts: list[int]
+    ends: list[int]
+    tokens: list[list[int]]
+    token_cycles: list[list[int]]
+    parts: list[dict[str, dict[str, int]]]
+    beats: list[tuple[int, int]]
+    observed: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayRequestJob:
+    """Requests on the prefill panel alone: programs that run one after the other.
+
+    Attributes
+    ----------
+    hbm, written : str
+        Files of the HBM, as of :class:`ArrayGemmJob`.
+    programs : list of int
+        Addresses of the programs.
+    ids : list of int
+        For each program but the first, where it expects the tokens of the one before.
+    sequences : int
+        Sequences that are written together.
+    array, weight_rows
+        As of :class:`ArrayGemmJob`.
+    limit : int
+        Cycles that a program may take.
+    """
+
+    hbm: str
+    written: str
+    programs: list[int]
+    ids: list[int]
+    sequences: int
+    array: tuple[int, int]
+    weight_rows: int
+    limit: int
+    result: ClassVar[type] = ArrayRequestResult
+
+
+PanelJob = ArrayGemmJob | ArrayRequestJob
+"""Jobs of the prefill panel alone."""
 _JOBS = {
-    kind.__name__: kind for kind in (KernelJob, CollectiveJob, DecodeJob, GenerateJob, ArrayGemmJob)
+    kind.__name__: kind
+    for kind in (
+        KernelJob,
+        CollectiveJob,
+        DecodeJob,
+        GenerateJob,
+        ArrayGemmJob,
+        ArrayRequestJob,
+    )
 }
 
 
-def write_job(job: MeshJob | ArrayGemmJob, folder: Path) -> dict[str, Path]:
+def write_job(job: MeshJob | PanelJob, folder: Path) -> dict[str, Path]:
     """Write a job into a folder, and return the environment of its testbench."""
     path = folder / "job.json"
     path.write_bytes(msgspec.json.encode({"kind": type(job).__name__, "job": job}))
@@ -366,7 +439,7 @@ def read_job() -> tuple[Any, Path]:
     return msgspec.json.decode(outer["job"], type=kind), path.parent
 
 
-def result_of(job: MeshJob | ArrayGemmJob, events: list[dict[str, Any]]) -> Any:
+def result_of(job: MeshJob | PanelJob, events: list[dict[str, Any]]) -> Any:
     """Return the result of a job, among the events of its run; None if it has none."""
     found = [event["result"] for event in events if event["kind"] == "result"]
     return msgspec.convert(found[0], job.result) if found and job.result is not None else None
