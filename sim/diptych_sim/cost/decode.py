@@ -15,7 +15,7 @@ from diptych_sim.compiler.decode.placement import State
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.tile.registers import Register
 
-__all__ = ["decode_cost", "decode_macs"]
+__all__ = ["decode_cost", "decode_macs", "decode_rounds"]
 
 _PIPE = {Op.MATVEC: 3, Op.REQUANTIZE: 5, Op.ROTATE: 4, Op.EXPONENTIAL: 6, Op.GATE: 8, Op.MOVE: 3}
 """Cycles from operands to result, as of the vector pipe; it leaves a cycle later."""
@@ -72,7 +72,12 @@ class _Clock:
 
 
 def decode_cost(program: DecodeProgram) -> int:
-    """Return the cycles from the first tokens to the last one.
+    """Return the cycles from the first tokens to the last one, as of :func:`decode_rounds`."""
+    return sum(decode_rounds(program))
+
+
+def decode_rounds(program: DecodeProgram) -> list[int]:
+    """Return the cycles of each round.
 
     One tile stands for all: they run one program in step. A reduction comes back to all tiles of a
     line after ``max(root, n - 1 - root)`` hops that combine, of 2 cycles, one cycle in the middle
@@ -85,7 +90,7 @@ def decode_cost(program: DecodeProgram) -> int:
         root = count // 2
         for color in (first, first + 2):
             hops[color] = 3 * max(root, count - 1 - root) + 1 + _RAMPS
-    total = 0
+    cycles = []
     for round_, order in _rounds(program, instructions):
         loads = _loads(program, round_)
         clock = _Clock()
@@ -94,12 +99,14 @@ def decode_cost(program: DecodeProgram) -> int:
             i = instructions[index]
             registers |= loads.get(i["tail"] if _is_load(i) else -1, {})
             _run(clock, i, registers, hops)
-        total += clock.now
-    return total
+        cycles.append(clock.now)
+    return cycles
 
 
-def decode_macs(program: DecodeProgram) -> list[int]:
+def decode_macs(program: DecodeProgram, part: range | None = None) -> list[int]:
     """Return the MACs of each tile, row by row, from the first tokens to the last one.
+
+    With ``part`` they are those of these rounds, counted from 0.
 
     They follow from the instructions, and from the positions of its row and the tokens of its
     column; a step takes 8.
@@ -114,7 +121,7 @@ def decode_macs(program: DecodeProgram) -> list[int]:
     ]
     fixed, by_token = [0] * place.rows, [0] * place.rows
     for round_, order in _rounds(program, instructions):
-        for row in range(place.rows):
+        for row in range(place.rows if part is None or round_ in part else 0):
             loads = _loads(program, round_, row)
             registers = {k: v for k, v in loads[None].items() if k != Register.VOCABULARY}
             for index in order:

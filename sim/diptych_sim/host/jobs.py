@@ -8,7 +8,7 @@ work, and reports a result as an event. On lanes both stay in one process.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -221,6 +221,8 @@ class DecodeJob(MeshJob):
         Number of the token that ends each round.
     inspection : Inspection
         Parts of the SRAM to compare with the golden model.
+    counted : list of int
+        Numbers of further tokens with which counters are reported.
     trace : dict or None
         Sampling plan of :class:`.MeshRecorder`, which then writes into ``folder``.
     folder : str or None
@@ -231,6 +233,7 @@ class DecodeJob(MeshJob):
     tokens: int
     ends: list[int]
     inspection: Inspection
+    counted: list[int] = field(default_factory=list)
     trace: dict[str, Any] | None = None
     folder: str | None = None
     result: ClassVar[type] = Inspected
@@ -273,7 +276,7 @@ class GenerateJob(MeshJob):
         Cycles on the link's wires in each direction.
     layers : list of int
         For each layer the number of its last MATRIX command.
-    ends, inspection, trace, folder
+    ends, inspection, counted, trace, folder
         As of :class:`DecodeJob`.
     """
 
@@ -290,6 +293,7 @@ class GenerateJob(MeshJob):
     layers: list[int]
     ends: list[int]
     inspection: Inspection
+    counted: list[int] = field(default_factory=list)
     trace: dict[str, Any] | None = None
     folder: str | None = None
     result: ClassVar[type] = Inspected

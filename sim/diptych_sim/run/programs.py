@@ -21,7 +21,7 @@ from diptych_sim.host.jobs import DecodeJob, GenerateJob, Words
 
 from .comparison import GoldenSequence, golden_sequence, inspection
 
-__all__ = ["Programs", "Stage", "compile_programs"]
+__all__ = ["Programs", "Stage", "compile_programs", "mesh_fields"]
 
 Stage = Literal["all", "decode"]
 """Prefill, link and decode; or decode alone."""
@@ -68,7 +68,8 @@ class Programs:
         """
         first = [tokens[0] for tokens in self.expected]
         return DecodeJob(
-            **self._common(),
+            **mesh_fields(self.machine, self.decode),
+            inspection=inspection(self.decode),
             load=self._decode_load(first),
             first=first,
             tokens=sum(self.decode.tokens) - len(first),
@@ -80,7 +81,8 @@ class Programs:
         """Return the job of the whole machine, with further fields of it."""
         assert self.prefill is not None
         return GenerateJob(
-            **self._common(),
+            **mesh_fields(self.machine, self.decode),
+            inspection=inspection(self.decode),
             load=[self.decode.load_packets(row) for row in range(self.machine.mesh[0])],
             limit=_TOKEN_LIMIT,
             hbm="hbm.bin",
@@ -95,19 +97,6 @@ class Programs:
             layers=_layer_ends(self.prefill),
             **fields,
         )
-
-    def _common(self) -> dict[str, Any]:
-        return {
-            "mesh": self.machine.mesh,
-            "parameters": {
-                "sram_bytes": self.machine.sram_bytes,
-                "program_depth": self.machine.program_depth,
-            },
-            "lines": self.decode.program.lines,
-            "colors": {color.value: color.name for color in Color},
-            "ends": self.decode.round_ends,
-            "inspection": inspection(self.decode),
-        }
 
     def _decode_load(self, first: Sequence[int]) -> Words:
         """Return the words of each row: program, golden KV cache, first tokens."""
@@ -125,6 +114,20 @@ class Programs:
         for words in load:
             words += program.start_packets(*first)
         return load
+
+
+def mesh_fields(machine: MachineConfig, decode: DecodeProgram) -> dict[str, Any]:
+    """Return the fields of a job that runs a program of decode on a machine's mesh."""
+    return {
+        "mesh": machine.mesh,
+        "parameters": {
+            "sram_bytes": machine.sram_bytes,
+            "program_depth": machine.program_depth,
+        },
+        "lines": decode.program.lines,
+        "colors": {color.value: color.name for color in Color},
+        "ends": decode.round_ends,
+    }
 
 
 def compile_programs(

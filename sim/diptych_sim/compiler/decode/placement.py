@@ -13,6 +13,7 @@ from diptych_sim.llm.model import ModelConfig
 __all__ = [
     "AT_ONCE",
     "MAX_SEQUENCES",
+    "WORD_BYTES",
     "MeshTooSmallError",
     "Placement",
     "Region",
@@ -82,6 +83,8 @@ class Placement:
     columns: int
     sequences: int
     """Sequences that are decoded at once, each with a KV cache of its own."""
+    forced: int
+    """Tokens of each prompt that the mesh reads itself, beside the first."""
     sram_bytes: int
     chunk: int
     """Residual elements of a row; a multiple of 8."""
@@ -145,7 +148,12 @@ def _deal(c: ModelConfig, columns: int) -> tuple[int, int]:
 
 
 def _arrange(
-    c: ModelConfig, rows: int, columns: int, positions: Sequence[int], sram_bytes: int
+    c: ModelConfig,
+    rows: int,
+    columns: int,
+    positions: Sequence[int],
+    sram_bytes: int,
+    forced: int,
 ) -> Placement:
     d = c.head_dim
     sequences = len(positions)
@@ -179,6 +187,7 @@ def _arrange(
         {
             **buffers,
             **({"arguments": WORD_BYTES * sequences} if sequences > 1 else {}),
+            **({"prompts": WORD_BYTES * forced * sequences} if forced else {}),
             "rope_table": 2 * d * slots,
             "embedding": vocabulary * chunk,
             "embedding_scale": 4 * vocabulary,
@@ -209,6 +218,7 @@ def _arrange(
         rows=rows,
         columns=columns,
         sequences=sequences,
+        forced=forced,
         sram_bytes=sram_bytes,
         chunk=chunk,
         heads=heads,
@@ -233,8 +243,11 @@ def place(
     *,
     positions: int | Sequence[int],
     sram_bytes: int,
+    forced: int = 0,
 ) -> Placement:
     """Place a model in a mesh, with a KV cache of ``positions``, or one for each of several.
+
+    ``forced``: as of :class:`Placement`.
 
     Raises
     ------
@@ -252,13 +265,13 @@ def place(
         raise UnsupportedModelError(
             f"Number of sequences must be at most {MAX_SEQUENCES}, not {len(each)!r}"
         )
-    placement = _arrange(config, rows, columns, each, sram_bytes)
+    placement = _arrange(config, rows, columns, each, sram_bytes, forced)
     missing = placement.used_bytes - sram_bytes
     if missing > 0:
         sizes = (
             n
             for n in range(2, 129)
-            if _arrange(config, n, n, each, sram_bytes).used_bytes <= sram_bytes
+            if _arrange(config, n, n, each, sram_bytes, forced).used_bytes <= sram_bytes
         )
         size = next(sizes, None)
         would = f"{size}x{size} would do" if size else "no mesh up to 128x128 would do"
