@@ -12,6 +12,7 @@ from diptych.config import MachineConfig
 from diptych.link.layout import HEADS, Settings
 from diptych.systolic.isa import Queue
 from diptych_sim.cache.store import digest
+from diptych_sim.compiler.array_decode.compile import compile_serial
 from diptych_sim.compiler.decode.compile import DecodeProgram, compile_decode
 from diptych_sim.compiler.decode.placement import UnsupportedModelError
 from diptych_sim.compiler.decode.routes import Color
@@ -21,10 +22,12 @@ from diptych_sim.host.jobs import DecodeJob, GenerateJob, Words
 
 from .comparison import GoldenSequence, golden_sequence, inspection
 
-__all__ = ["Programs", "Stage", "compile_programs", "mesh_fields"]
+__all__ = ["HandOff", "Programs", "Stage", "compile_programs", "mesh_fields"]
 
 Stage = Literal["all", "decode"]
 """Prefill, link and decode; or decode alone."""
+HandOff = Literal["layer-wise", "serial"]
+"""Keys and values cross the link with each layer, or once prefill has computed everything."""
 
 _TOKEN_LIMIT = 2_000_000
 """Cycles that a token of the whole machine may take."""
@@ -137,6 +140,7 @@ def compile_programs(
     *,
     machine: MachineConfig,
     stage: Stage,
+    hand_off: HandOff = "layer-wise",
     progress: Callable[[str], None] | None = None,
 ) -> Programs:
     """Compile a model for prompts; parameters and errors are those of :func:`.generate`."""
@@ -156,7 +160,8 @@ def compile_programs(
     machine = replace(machine, program_depth=max(machine.program_depth, decode.program_depth))
     prefill = None
     if stage == "all":
-        prefill = compile_prefill(model, *machine.array, *map(list, prompts))
+        compiler = compile_prefill if hand_off == "layer-wise" else compile_serial
+        prefill = compiler(model, *machine.array, *map(list, prompts))
         machine = machine.with_hbm(len(prefill.hbm))
     golden: list[GoldenSequence] = []
     for prompt, count in zip(prompts, tokens, strict=True):

@@ -30,7 +30,7 @@ from diptych_sim.compiler.prefill.memories import MATRICES, span_of
 from diptych_sim.compiler.prefill.prompts import Block, Prompts
 from diptych_sim.golden.quantized import QuantizedModel
 
-__all__ = ["ArrayProgram", "compile_array"]
+__all__ = ["ArrayProgram", "compile_array", "compile_serial"]
 
 _CACHES = ("k_high", "v")
 """What a layer's products read of the KV cache: keys, of whichever plane, and values."""
@@ -124,6 +124,33 @@ class _Prompts(PrefillCompiler):
                 source=self.memories.key("k_high", prompt),
                 source_pitch=self.memories.kv_row,
             )
+
+
+class _Serial(_Prompts):
+    """The prompts; keys and values go to HBM, and from there to the link once all are there."""
+
+    def _best_token(self, number: int, block: Block) -> None:
+        if number == 0:
+            for index in range(self.model.config.layers):
+                self._hand_over(index)
+        super()._best_token(number, block)
+
+    def _hand_over(self, index: int) -> None:
+        memories = self.memories
+        self.out.label(index, "load keys and values")
+        for number, prompt in enumerate(self.prompts.blocks):
+            self.out.add(
+                Queue.LOAD,
+                Target.SCRATCHPAD,
+                writes=[span_of(name, prompt) for name in _CACHES],
+                hbm=self.kv.at(index, number, 0),
+                bytes=memories.kept,
+                rows=prompt.rows,
+                pitch=self.kv.pitch,
+                target=memories.key("k_high", prompt),
+                target_pitch=memories.kv_row,
+            )
+        PrefillCompiler._hand_off(self, index)
 
 
 class _Token(PrefillCompiler):
@@ -269,32 +296,45 @@ def compile_array(
         raise PrefillError(
             f"Prompts of a batch must have one length on the array, not {sorted(lengths)}"
         )
-    length, array, line, c = lengths.pop(), (rows, columns), max(rows, columns), model.config
+    length, array = lengths.pop(), (rows, columns)
+    positions = length + tokens - 1
+    image, kv = _image(model, array, sequences=len(prompts), positions=positions)
+    prefill = _Prompts(model, array, Prompts(prompts), image, kv).run()
+    steps, ids = [], []
+    for at in range(length, positions):
+        ones = _Steps([[0]] * len(prompts), at, round_up(at + 1, max(array)))
+        steps.append(_Token(model, array, ones, image, kv).run())
+        ids.append(image[0].at["ids"])
+    return ArrayProgram(hbm=bytes(image[0].data), prefill=prefill, steps=steps, ids=ids, kv=kv)
+
+
+def compile_serial(
+    model: QuantizedModel, rows: int, columns: int, *prompts: Sequence[int]
+) -> PrefillProgram:
+    """Compile prompts as :func:`.compile_prefill` does, but hand off nothing before all is computed.
+
+    Keys and values wait in HBM. Raises what that raises.
+    """
+    array, of = (rows, columns), Prompts(prompts)
+    image, kv = _image(model, array, sequences=len(prompts), positions=of.longest)
+    return _Serial(model, array, of, image, kv).run()
+
+
+def _image(
+    model: QuantizedModel, array: tuple[int, int], *, sequences: int, positions: int
+) -> tuple[tuple[HbmImage, dict[str, int]], KvRows]:
+    """Return the model's part of the HBM with room for keys and values, and where that is."""
+    (rows, columns), line, c = array, max(array), model.config
     image, entries = model_image(
         model, array=array, queries=Lanes.of(c, rows, line), contexts=Lanes.of(c, columns, line)
     )
-    _add_rope_rows(image, model, columns)
-    image.data += bytes(-len(image.data) % BEAT_BYTES)
-    positions = length + tokens - 1
-    kv = KvRows.of(
-        c, line, base=len(image.data), sequences=len(prompts), positions=positions
-    )
-    image.data += bytes(kv.size)
-    whole = image, entries
-    prefill = _Prompts(model, array, Prompts(prompts), whole, kv).run()
-    steps, ids = [], []
-    for at in range(length, positions):
-        ones = _Steps([[0]] * len(prompts), at, round_up(at + 1, line))
-        steps.append(_Token(model, array, ones, whole, kv).run())
-        ids.append(image.at["ids"])
-    return ArrayProgram(hbm=bytes(image.data), prefill=prefill, steps=steps, ids=ids, kv=kv)
-
-
-def _add_rope_rows(image: HbmImage, model: QuantizedModel, columns: int) -> None:
-    """Add RoPE's factors by position, each from a beat on: loads begin at beats."""
-    c = model.config
+    # RoPE's factors by position, each from a beat on: loads begin at beats.
     factors = model.rope.reshape(c.context, c.head_dim).astype("<i2")
-    rows = np.tile(factors, (1, max(c.head_dim, columns) // c.head_dim))
-    wide = np.zeros((c.context, round_up(2 * rows.shape[1], BEAT_BYTES) // 2), dtype="<i2")
-    wide[:, : rows.shape[1]] = rows
+    factors = np.tile(factors, (1, max(c.head_dim, columns) // c.head_dim))
+    wide = np.zeros((c.context, round_up(2 * factors.shape[1], BEAT_BYTES) // 2), dtype="<i2")
+    wide[:, : factors.shape[1]] = factors
     image.add("rope rows", wide)
+    image.data += bytes(-len(image.data) % BEAT_BYTES)
+    kv = KvRows.of(c, line, base=len(image.data), sequences=sequences, positions=positions)
+    image.data += bytes(kv.size)
+    return (image, entries), kv
