@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from diptych.mesh.isa import Function, Instruction, Op, Tail
@@ -76,8 +76,8 @@ def decode_cost(program: DecodeProgram) -> int:
     return sum(decode_rounds(program))
 
 
-def decode_rounds(program: DecodeProgram) -> list[int]:
-    """Return the cycles of each round.
+def decode_rounds(program: DecodeProgram, part: Container[int] | None = None) -> list[int]:
+    """Return the cycles of each round, with ``part`` of these only, counted from 0.
 
     One tile stands for all: they run one program in step. A reduction comes back to all tiles of a
     line after ``max(root, n - 1 - root)`` hops that combine, of 2 cycles, one cycle in the middle
@@ -92,6 +92,8 @@ def decode_rounds(program: DecodeProgram) -> list[int]:
             hops[color] = 3 * max(root, count - 1 - root) + 1 + _RAMPS
     cycles = []
     for round_, order in _rounds(program, instructions):
+        if part is not None and round_ not in part:
+            continue
         loads = _loads(program, round_)
         clock = _Clock()
         registers = dict(loads[None])

@@ -16,7 +16,8 @@ import numpy as np
 from diptych.config import DEFAULTS, MachineConfig
 from diptych.systolic.panel_with_hbm import PrefillWithHbm
 from diptych_sim.compiler.array_decode.compile import ArrayProgram, compile_array
-from diptych_sim.cost.prefill import PrefillCost, prefill_cost
+from diptych_sim.cost.prefill import PrefillCost
+from diptych_sim.cost.requests import panel_cost
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.simulate import Run, simulate
 from diptych_sim.golden.quantized import QuantizedModel
@@ -134,17 +135,7 @@ def array_request(
         for prompt in prompts
     ]
     programs = [program.prefill, *program.steps]
-    costs = [
-        prefill_cost(
-            each,
-            rows=machine.array[0],
-            columns=machine.array[1],
-            latency=machine.hbm_latency,
-            bytes_per_cycle=machine.hbm_bytes_per_cycle,
-            weight_rows=machine.weight_rows,
-        )
-        for each in programs
-    ]
+    costs = [panel_cost(each, machine) for each in programs]
     job = ArrayRequestJob(
         hbm="hbm.bin",
         written="written.bin",

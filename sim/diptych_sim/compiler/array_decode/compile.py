@@ -30,7 +30,7 @@ from diptych_sim.compiler.prefill.memories import MATRICES, span_of
 from diptych_sim.compiler.prefill.prompts import Block, Prompts
 from diptych_sim.golden.quantized import QuantizedModel
 
-__all__ = ["ArrayProgram", "compile_array", "compile_serial"]
+__all__ = ["ArrayProgram", "compile_array", "compile_serial", "compile_step"]
 
 _CACHES = ("k_high", "v")
 """What a layer's products read of the KV cache: keys, of whichever plane, and values."""
@@ -302,10 +302,22 @@ def compile_array(
     prefill = _Prompts(model, array, Prompts(prompts), image, kv).run()
     steps, ids = [], []
     for at in range(length, positions):
-        ones = _Steps([[0]] * len(prompts), at, round_up(at + 1, max(array)))
-        steps.append(_Token(model, array, ones, image, kv).run())
+        steps.append(_Token(model, array, _steps(array, len(prompts), at), image, kv).run())
         ids.append(image[0].at["ids"])
     return ArrayProgram(hbm=bytes(image[0].data), prefill=prefill, steps=steps, ids=ids, kv=kv)
+
+
+def compile_step(
+    model: QuantizedModel, rows: int, columns: int, *, sequences: int, position: int
+) -> PrefillProgram:
+    """Compile one token of each sequence, at ``position``; raises what :func:`compile_array` does."""
+    array = (rows, columns)
+    image, kv = _image(model, array, sequences=sequences, positions=position + 1)
+    return _Token(model, array, _steps(array, sequences, position), image, kv).run()
+
+
+def _steps(array: tuple[int, int], sequences: int, at: int) -> _Steps:
+    return _Steps([[0]] * sequences, at, round_up(at + 1, max(array)))
 
 
 def compile_serial(
