@@ -204,7 +204,8 @@ def _decode(done: Generation, recorded: RunFolder | None) -> dict[str, Any] | No
         "tiles": {"count": len(changes), "busiest": busiest, "least_busy": quietest},
         "cycles_per_token": cycles / tokens,
         "predicted_cycles": decode_cost(program),
-        "bound_cycles": rounds * decode_bound(program.model, program.placement, total["macs"] // rounds),
+        "bound_cycles": rounds
+        * decode_bound(program.model, program.placement, total["macs"] // rounds),
         "mac_utilization": total["macs"] / (cycles * len(changes) * TILE_MACS),
         "macs_by_tile": _spread([tile["macs"] for tile in changes]),
         **total,

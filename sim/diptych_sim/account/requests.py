@@ -35,9 +35,7 @@ def account_array_request(done: ArrayRequest) -> dict[str, Any]:
     """
     measured = done.measured
     start, *ends = [measured.starts[0], *measured.ends]
-    zero = {
-        block: dict.fromkeys(counters, 0) for block, counters in measured.parts[0].items()
-    }
+    zero = {block: dict.fromkeys(counters, 0) for block, counters in measured.parts[0].items()}
     first, last = measured.parts[0], measured.parts[-1]
     prefill = _panel_part(done, zero, first, ends[0] - start, slice(0, 1))
     decode = None

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from diptych.config import MachineConfig
 from diptych_sim.compiler.array.commands import PrefillProgram
+from diptych_sim.compiler.array.hbm_layout import PrefillError
 from diptych_sim.compiler.array_decode.compile import compile_step
 from diptych_sim.compiler.decode.compile import DecodeProgram, compile_decode
 from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError
@@ -61,20 +62,20 @@ class RequestCosts:
     """Costs of requests of one model on one machine.
 
     A batch has prompts and answers of one length each. Costs are in cycles, from the start to the
-    last token of all. ``positions`` is the most that a request may have: the mesh is laid out for
+    last token of all; infinite where something does not fit. ``positions`` is the most that a request may have: the mesh is laid out for
     so many.
     """
 
     def __init__(self, model: QuantizedModel, machine: MachineConfig, positions: int) -> None:
         self.model, self.machine, self.positions = model, machine, positions
-        self.prefill: Callable[[int, int], int] = cache(self._prefill)
+        self.prefill: Callable[[int, int], float] = cache(self._prefill)
         self._array_at = cache(self._array_step)
         self._read_at = cache(self._mesh_read)
         self._write_at = cache(self._mesh_write)
         self._writing = cache(lambda batch: self._mesh(batch, 0))
         self._reading = cache(lambda batch: self._mesh(batch, positions))
 
-    def request(self, prompt: int, tokens: int, batch: int, link_bytes: int) -> Ways:
+    def request(self, prompt: int, tokens: int, batch: int, link_bytes: float) -> Ways:
         """Return the cycles of a batch of requests, each way."""
         last = prompt + tokens - 1
         first = self.prefill(prompt, batch)
@@ -86,7 +87,7 @@ class RequestCosts:
             split=first + self.hand_off(prompt, batch, link_bytes) + writing,
         )
 
-    def hand_off(self, prompt: int, batch: int, link_bytes: int) -> float:
+    def hand_off(self, prompt: int, batch: int, link_bytes: float) -> float:
         """Return the cycles that the link takes longer than prefill, layer by layer."""
         c = self.model.config
         layer = batch * prompt * (3 * c.kv_dim + 2 * _FRAME_BYTES) / link_bytes
@@ -102,14 +103,26 @@ class RequestCosts:
         return total
 
     # --- of a program --------------------------------------------------------------------------
-    def _prefill(self, prompt: int, batch: int) -> int:
+    def _prefill(self, prompt: int, batch: int) -> float:
+        """Return the cycles of prompts that are read together, in parts if they do not fit."""
         prompts = [[0] * prompt] * batch
-        program = compile_prefill(self.model, *self.machine.array, *prompts)
-        return panel_cost(program, self.machine).predicted_cycles
+        cycles = self._panel(lambda: compile_prefill(self.model, *self.machine.array, *prompts))
+        if cycles == inf and batch > 1:
+            return self.prefill(prompt, batch // 2) + self.prefill(prompt, batch - batch // 2)
+        return cycles
 
-    def _array_step(self, position: int, batch: int) -> int:
-        program = compile_step(self.model, *self.machine.array, sequences=batch, position=position)
-        return panel_cost(program, self.machine).predicted_cycles
+    def _array_step(self, position: int, batch: int) -> float:
+        array = self.machine.array
+        return self._panel(
+            lambda: compile_step(self.model, *array, sequences=batch, position=position)
+        )
+
+    def _panel(self, compiled: Callable[[], PrefillProgram]) -> float:
+        """Return the cycles of a program; what does not fit takes forever."""
+        try:
+            return panel_cost(compiled(), self.machine).predicted_cycles
+        except PrefillError:
+            return inf
 
     def _mesh_write(self, position: int, batch: int) -> float:
         return self._round(self._writing(batch), position)

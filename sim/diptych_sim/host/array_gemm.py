@@ -33,9 +33,7 @@ class PanelMemory:
 
     async def fill(self) -> None:
         """Write all contents."""
-        await self._host.send(
-            self._beat(at) for at in range(0, len(self._memory), BEAT_BYTES)
-        )
+        await self._host.send(self._beat(at) for at in range(0, len(self._memory), BEAT_BYTES))
 
     def _beat(self, at: int) -> int:
         data = self._memory[at : at + BEAT_BYTES]

@@ -42,9 +42,7 @@ class KvRows:
     pitch: int
 
     @staticmethod
-    def of(
-        config: ModelConfig, line: int, *, base: int, sequences: int, positions: int
-    ) -> KvRows:
+    def of(config: ModelConfig, line: int, *, base: int, sequences: int, positions: int) -> KvRows:
         """Return the rows for a panel with lines of ``line`` bytes."""
         width = round_up(config.kv_dim, line)
         return KvRows(

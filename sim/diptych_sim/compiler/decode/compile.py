@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from diptych.config import DEFAULTS
 from diptych.mesh.fabric import Load, header
 from diptych_sim.compiler.decode.kv_layout import KvLayout, kv_layout, pack_bytes
-from diptych_sim.compiler.decode.placement import Placement, State, place
+from diptych_sim.compiler.decode.placement import Placement, State, UnsupportedModelError, place
 from diptych_sim.compiler.decode.program import TOKEN_TASK, Rounds, decode_program, plan_rounds
 from diptych_sim.compiler.decode.routes import Color, route_tables
 from diptych_sim.compiler.tile.assembler import Assembler
