@@ -66,6 +66,7 @@ class PrefillCost:
     bound_cycles: int
     predicted_cycles: int
     predicted_hbm_read: int
+    predicted_hbm_write: int
 
 
 def matrix_tiles(fields: Mapping[str, int], rows: int, columns: int) -> Iterator[tuple[int, int]]:
@@ -186,7 +187,7 @@ def prefill_cost(
     free: dict[Queue, int] = defaultdict(int)
     starts: dict[Queue, list[int]] = defaultdict(list)
     signals: dict[int, deque[int]] = defaultdict(deque)
-    array_free = last_swap = bound = beats = 0
+    array_free = last_swap = bound = beats = written = 0
     words_at = _Fetch(latency)
     loads, stores = _Loads(latency), _Stores(latency)
     dispatched = 0
@@ -236,6 +237,7 @@ def prefill_cost(
             if op in (StoreOp.HBM, StoreOp.SUMS, StoreOp.BIASED_SUMS):
                 moving = _written(op, fields, line, columns, bytes_per_cycle)
                 done, free[command.queue] = stores.run(start, moving)
+                written += fields["rows"] * -(-fields["bytes"] // BEAT_BYTES)
             else:
                 done = start + _store_cycles(op, fields, line)
                 free[command.queue] = done
@@ -245,12 +247,21 @@ def prefill_cost(
         if trace is not None:
             trace.append((start, done))
         end = max(end, done)
-    beats += -(-4 * sum(words for words, _ in sizes) // BEAT_BYTES)
+    beats += _program_beats(sum(words for words, _ in sizes))
     return PrefillCost(
         bound_cycles=max(2 * rows + columns + bound, beats * BEAT_BYTES // bytes_per_cycle),
         predicted_cycles=end,
         predicted_hbm_read=beats * BEAT_BYTES,
+        predicted_hbm_write=written * BEAT_BYTES,
     )
+
+
+def _program_beats(words: int) -> int:
+    """Return the beats that are read of a program: of a long one those that were asked for ahead, too."""
+    beats = -(-words // _BEAT_WORDS)
+    if beats < BEAT_BYTES:  # its length is known
+        return beats
+    return beats + _AHEAD - (words % _BEAT_WORDS != 0)
 
 
 def _written(

@@ -393,9 +393,10 @@ class ArrayRequestJob:
     programs : list of int
         Addresses of the programs.
     ids : list of int
-        For each program but the first, where it expects the tokens of the one before.
-    sequences : int
-        Sequences that are written together.
+        For each program but the first, where it expects the tokens of the one before; empty if
+        they have nothing to do with each other.
+    sequences : list of int
+        Tokens of each program.
     array, weight_rows
         As of :class:`ArrayGemmJob`.
     limit : int
@@ -406,7 +407,7 @@ class ArrayRequestJob:
     written: str
     programs: list[int]
     ids: list[int]
-    sequences: int
+    sequences: list[int]
     array: tuple[int, int]
     weight_rows: int
     limit: int

@@ -141,7 +141,7 @@ def array_request(
         written="written.bin",
         programs=[each.program_address for each in programs],
         ids=program.ids,
-        sequences=len(prompts),
+        sequences=[len(prompts)] * len(programs),
         array=machine.array,
         weight_rows=machine.weight_rows,
         limit=_LIMIT,

@@ -280,9 +280,17 @@ def _rope_pitch(token: PrefillCompiler) -> int:
 
 
 def compile_array(
-    model: QuantizedModel, rows: int, columns: int, prompts: Sequence[Sequence[int]], tokens: int
+    model: QuantizedModel,
+    rows: int,
+    columns: int,
+    prompts: Sequence[Sequence[int]],
+    tokens: int,
+    *,
+    behind: HbmImage | None = None,
 ) -> ArrayProgram:
     """Compile a request of prompts of one length, ``tokens`` to be written after each.
+
+    Its part of the HBM is behind what the image ``behind`` has, if one is given, and is added to it.
 
     Raises
     ------
@@ -298,7 +306,7 @@ def compile_array(
         )
     length, array = lengths.pop(), (rows, columns)
     positions = length + tokens - 1
-    image, kv = _image(model, array, sequences=len(prompts), positions=positions)
+    image, kv = _image(model, array, sequences=len(prompts), positions=positions, behind=behind)
     prefill = _Prompts(model, array, Prompts(prompts), image, kv).run()
     steps, ids = [], []
     for at in range(length, positions):
@@ -333,12 +341,21 @@ def compile_serial(
 
 
 def _image(
-    model: QuantizedModel, array: tuple[int, int], *, sequences: int, positions: int
+    model: QuantizedModel,
+    array: tuple[int, int],
+    *,
+    sequences: int,
+    positions: int,
+    behind: HbmImage | None = None,
 ) -> tuple[tuple[HbmImage, dict[str, int]], KvRows]:
     """Return the model's part of the HBM with room for keys and values, and where that is."""
     (rows, columns), line, c = array, max(array), model.config
     image, entries = model_image(
-        model, array=array, queries=Lanes.of(c, rows, line), contexts=Lanes.of(c, columns, line)
+        model,
+        array=array,
+        queries=Lanes.of(c, rows, line),
+        contexts=Lanes.of(c, columns, line),
+        image=behind,
     )
     # RoPE's factors by position, each from a beat on: loads begin at beats.
     factors = model.rope.reshape(c.context, c.head_dim).astype("<i2")

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.isa import TABLE_WORDS, StoreOp, Target, VectorOp
 from diptych_sim.compiler.array.commands import PrefillProgram
 from diptych_sim.compiler.array.hazards import Span
@@ -118,9 +119,10 @@ class _Compiler:
     def _finish(self, weights: int) -> PrefillProgram:
         """Add the program to the image; ``weights``: as of :class:`.PrefillProgram`."""
         self.image.add("program", np.array(self.out.list.words(), dtype="<u4"))
-        return PrefillProgram(
-            bytes(self.image.data), self.image.at["program"], self.out.list, weights
-        )
+        beats = -(-self.image.size["program"] // BEAT_BYTES)
+        # The low bits of the address are the length of a short program.
+        start = self.image.at["program"] + (beats if beats < BEAT_BYTES else 0)
+        return PrefillProgram(bytes(self.image.data), start, self.out.list, weights)
 
     # --- loads ---------------------------------------------------------------------------------
     def _load_rows(self, block: Block) -> None:
