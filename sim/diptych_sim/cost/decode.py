@@ -8,6 +8,7 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from diptych.mesh.isa import Function, Instruction, Op, Tail
+from diptych.mesh.operand_sequencer import HELD_WORDS
 from diptych.mesh.register_file import ENGINE_REGISTERS
 from diptych_sim.compiler.array.commands import field_of
 from diptych_sim.compiler.decode.compile import DecodeProgram
@@ -46,6 +47,12 @@ _REDUCED = {
     Color.ROW_ADD: Color.ROW_SUM,
     Color.ROW_MAX: Color.ROW_TOP,
 }
+_WAVELETS = (8, 9)
+"""Results that reduce in so many cycles, where each is there in one: buffers hold 8."""
+_ROUND = 8
+"""Cycles from the end of a round's task to the first instruction of the next."""
+_RECEIVED_READS = {Color.COLUMN_ADD: 1, Color.ROW_ADD: 2}
+"""Words that the receiver of a product's results reads for each: its scale, and what it adds to."""
 
 
 @dataclass
@@ -101,7 +108,8 @@ def decode_rounds(program: DecodeProgram, part: Container[int] | None = None) ->
             i = instructions[index]
             registers |= loads.get(i["tail"] if _is_load(i) else -1, {})
             _run(clock, i, registers, hops)
-        cycles.append(clock.now)
+        # What is in the pipe yet holds up the next round, too.
+        cycles.append(max(clock.now, clock.pipe) + _ROUND)
     return cycles
 
 
@@ -227,6 +235,11 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
     if op is Op.MATVEC:
         inner = i["inner"] + registers.get(tail["inner_reg"], 0)
         count *= max(1, inner * (3 if tail["planes"] else 1))
+        if inner > HELD_WORDS and tail["color"] in _RECEIVED_READS and tail["to_color"]:
+            # Both operands of each step are read, and the receiver's reads take turns with these.
+            count += elements * _RECEIVED_READS[tail["color"]]
+    if tail["to_color"] and tail["color"] in hops:
+        count = max(count, elements * _WAVELETS[1] // _WAVELETS[0])
     clock.now = max(clock.now, clock.started + 1)
     start = max(clock.now, clock.pipe + (0 if op is clock.op else _PIPE[clock.op]))
     if not waits:
