@@ -35,16 +35,19 @@ class PanelModel:
     ) -> None:
         self.rows, self.columns = rows, columns
         self.sizes = panel_sizes(rows, columns)
-        self.hbm = np.frombuffer(program.hbm + bytes(4096), np.uint8)
+        self.hbm = np.frombuffer(program.hbm + bytes(4096), np.uint8).copy()
         self.vector = vector = VectorModel(self.sizes, np.random.default_rng(0))
         # What was never written must not matter.
         self.states = {name: getattr(vector, name).copy() for name in STATES}
         self.table = np.zeros(1024, np.int64)
         self.handoff: list[tuple[int, int, int, int, list[int]]] = []
+        self.run(program)
+
+    def run(self, program: PrefillProgram) -> None:
+        """Run a further program of the same HBM; what is in the memories stays there."""
         for command in program.commands.commands:
             fields = {name: int(getattr(v, "value", v)) for name, v in command.fields.items()}
-            run = getattr(self, f"_{command.queue.name.lower()}")
-            run(command.op, fields)
+            getattr(self, f"_{command.queue.name.lower()}")(command.op, fields)
 
     # --- load ----------------------------------------------------------------------------------
     def _load(self, op: int, f: dict[str, int]) -> None:
@@ -162,6 +165,12 @@ class PanelModel:
         pad = self.vector.scratchpad
         if store is StoreOp.TOKEN:
             self.handoff.append((2, 0, f.get("layer", 0) >> 8, f["first"], [self.vector.token]))
+            return
+        if store is StoreOp.HBM:
+            for row in range(f["rows"]):
+                at = f["hbm"] + row * f.get("pitch", 0)
+                piece = pad[f["source"] + row * f.get("source_pitch", 0) :][: f["bytes"]]
+                self.hbm[at : at + f["bytes"]] = piece.astype(np.int8).view(np.uint8)
             return
         kind = {StoreOp.KEYS: 0, StoreOp.VALUES: 1}[store]
         layer = f.get("layer", 0)

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from diptych.mesh.isa import Function, Instruction, Op, Tail
+from diptych.mesh.operand_sequencer import HELD_WORDS
 from diptych.mesh.register_file import ENGINE_REGISTERS
 from diptych_sim.compiler.array.commands import field_of
 from diptych_sim.compiler.decode.compile import DecodeProgram
@@ -15,7 +16,7 @@ from diptych_sim.compiler.decode.placement import State
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.tile.registers import Register
 
-__all__ = ["decode_cost", "decode_macs"]
+__all__ = ["decode_cost", "decode_macs", "decode_rounds"]
 
 _PIPE = {Op.MATVEC: 3, Op.REQUANTIZE: 5, Op.ROTATE: 4, Op.EXPONENTIAL: 6, Op.GATE: 7, Op.MOVE: 3}
 """Cycles from operands to result, as of the vector pipe; it leaves a cycle later."""
@@ -49,6 +50,12 @@ _REDUCED = {
     Color.ROW_ADD: Color.ROW_SUM,
     Color.ROW_MAX: Color.ROW_TOP,
 }
+_WAVELETS = (8, 9)
+"""Results that reduce in so many cycles, where each is there in one: buffers hold 8."""
+_ROUND = 8
+"""Cycles from the end of a round's task to the first instruction of the next."""
+_RECEIVED_READS = {Color.COLUMN_ADD: 1, Color.ROW_ADD: 2}
+"""Words that the receiver of a product's results reads for each: its scale, and what it adds to."""
 
 
 @dataclass
@@ -75,7 +82,12 @@ class _Clock:
 
 
 def decode_cost(program: DecodeProgram) -> int:
-    """Return the cycles from the first tokens to the last one.
+    """Return the cycles from the first tokens to the last one, as of :func:`decode_rounds`."""
+    return sum(decode_rounds(program))
+
+
+def decode_rounds(program: DecodeProgram, part: Container[int] | None = None) -> list[int]:
+    """Return the cycles of each round, with ``part`` of these only, counted from 0.
 
     One tile stands for all: they run one program in step. A reduction comes back to all tiles of a
     line after ``max(root, n - 1 - root)`` hops that combine, of 2 cycles, one cycle in the middle
@@ -88,8 +100,10 @@ def decode_cost(program: DecodeProgram) -> int:
         root = count // 2
         for color in (first, first + 2):
             hops[color] = 3 * max(root, count - 1 - root) + 1 + _RAMPS
-    total = 0
+    cycles = []
     for round_, order in _rounds(program, instructions):
+        if part is not None and round_ not in part:
+            continue
         loads = _loads(program, round_)
         clock = _Clock()
         registers = dict(loads[None])
@@ -97,12 +111,15 @@ def decode_cost(program: DecodeProgram) -> int:
             i = instructions[index]
             registers |= loads.get(i["tail"] if _is_load(i) else -1, {})
             _run(clock, i, registers, hops)
-        total += clock.now
-    return total
+        # What is in the pipe yet holds up the next round, too.
+        cycles.append(max(clock.now, clock.pipe) + _ROUND)
+    return cycles
 
 
-def decode_macs(program: DecodeProgram) -> list[int]:
+def decode_macs(program: DecodeProgram, part: range | None = None) -> list[int]:
     """Return the MACs of each tile, row by row, from the first tokens to the last one.
+
+    With ``part`` they are those of these rounds, counted from 0.
 
     They follow from the instructions, and from the positions of its row and the tokens of its
     column; a step takes 8.
@@ -117,7 +134,7 @@ def decode_macs(program: DecodeProgram) -> list[int]:
     ]
     fixed, by_token = [0] * place.rows, [0] * place.rows
     for round_, order in _rounds(program, instructions):
-        for row in range(place.rows):
+        for row in range(place.rows if part is None or round_ in part else 0):
             loads = _loads(program, round_, row)
             registers = {k: v for k, v in loads[None].items() if k != Register.VOCABULARY}
             for index in order:
@@ -223,6 +240,11 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
     if op is Op.MATVEC:
         inner = i["inner"] + registers.get(tail["inner_reg"], 0)
         count *= max(1, inner * (3 if tail["planes"] else 1))
+        if inner > HELD_WORDS and tail["color"] in _RECEIVED_READS and tail["to_color"]:
+            # Both operands of each step are read, and the receiver's reads take turns with these.
+            count += elements * _RECEIVED_READS[tail["color"]]
+    if tail["to_color"] and tail["color"] in hops:
+        count = max(count, elements * _WAVELETS[1] // _WAVELETS[0])
     clock.now = max(clock.now, clock.started + 1)
     start = max(clock.now, clock.pipe + (0 if op is clock.op else _PIPE[clock.op]))
     if not waits:

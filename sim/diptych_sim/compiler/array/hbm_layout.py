@@ -110,9 +110,16 @@ def _words(scales: NDArray[np.int64], line: int) -> NDArray[np.uint32]:
 
 
 def model_image(
-    model: QuantizedModel, *, array: tuple[int, int], queries: Lanes, contexts: Lanes
+    model: QuantizedModel,
+    *,
+    array: tuple[int, int],
+    queries: Lanes,
+    contexts: Lanes,
+    image: HbmImage | None = None,
 ) -> tuple[HbmImage, dict[str, int]]:
     """Return the model's part of the HBM, and the entry of each set of scale words.
+
+    It is behind what ``image`` has, if one is given.
 
     Weights of a layer are one region ``layer<n>``, whose parts are ``layer<n>.<name>``; all scale
     words are one region ``parameters``.
@@ -120,7 +127,7 @@ def model_image(
     c = model.config
     d = c.head_dim
     columns, line = array[1], max(array)
-    image = HbmImage()
+    image = image or HbmImage()
     entries: dict[str, int] = {}
     words: list[NDArray[np.uint32]] = []
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from diptych.config import DEFAULTS
 from diptych.mesh.fabric import Load, header
 from diptych_sim.compiler.decode.kv_layout import KvLayout, kv_layout, pack_bytes
-from diptych_sim.compiler.decode.placement import Placement, State, place
+from diptych_sim.compiler.decode.placement import Placement, State, UnsupportedModelError, place
 from diptych_sim.compiler.decode.program import TOKEN_TASK, Rounds, decode_program, plan_rounds
 from diptych_sim.compiler.decode.routes import Color, route_tables
 from diptych_sim.compiler.tile.assembler import Assembler
@@ -27,7 +27,11 @@ _WORDS = np.dtype("<u4")
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeProgram:
-    """A model compiled for a mesh, and for lengths of prompts and numbers of tokens."""
+    """A model compiled for a mesh, and for lengths of prompts and numbers of tokens.
+
+    ``prompts``: those that the mesh reads itself, a token in each round; then ``prompt_tokens`` are
+    0, and ``tokens`` count theirs, too.
+    """
 
     model: QuantizedModel
     placement: Placement
@@ -36,6 +40,7 @@ class DecodeProgram:
     plan: Sequence[Rounds]
     prompt_tokens: Sequence[int]
     tokens: Sequence[int]
+    prompts: Sequence[Sequence[int]] = ()
 
     @property
     def program_depth(self) -> int:
@@ -46,11 +51,11 @@ class DecodeProgram:
     def round_ends(self) -> list[int]:
         """The number of the token with which each round ends, counted from 0 over all sequences.
 
-        Round 0 are the first tokens, which prefill writes.
+        Round 0 are the first tokens, which prefill writes; rounds that write nothing are left out.
         """
         ends = [len(self.tokens) - 1]
         for part in self.plan:
-            for _ in range(part.count):
+            for _ in range(0 if part.forced else part.count):
                 ends.append(ends[-1] + len(part.active))
         return ends
 
@@ -126,7 +131,8 @@ class DecodeProgram:
     def _loaded(self) -> list[tuple[int, int]]:
         """Spans of addresses that are loaded: neither KV caches nor buffers, but for epsilons."""
         p = self.placement
-        spans = [(p.at("rope_table"), p.layers_base)]
+        first = p.at("prompts") if p.forced else p.at("rope_table")
+        spans = [(first, p.layers_base)]
         for n in range(p.sequences):
             end = p.at("x", n) + 4 * p.chunk
             spans.append((end, end + 4))
@@ -148,6 +154,8 @@ class DecodeProgram:
         mine = _Part(m, p, row, column)
         tokens = slice(column * p.vocabulary, (column + 1) * p.vocabulary)
         factors = m.rope[row :: p.rows][: p.slots]
+        for n, prompt in enumerate(self.prompts if p.forced else ()):
+            write(p.at("prompts") + 4 * p.forced * n, list(prompt[1:]))
         write(p.at("rope_table"), pack_bytes(_split16(factors.reshape(-1))))
         write(p.at("embedding"), pack_bytes(mine.inputs(m.embedding[tokens])))
         write(p.at("embedding_scale"), m.embedding_scale[tokens].tolist())
@@ -247,12 +255,14 @@ def compile_decode(
     prompt_tokens: int | Sequence[int],
     tokens: int | Sequence[int],
     sram_bytes: int = DEFAULTS.sram_bytes,
+    prompts: Sequence[Sequence[int]] = (),
 ) -> DecodeProgram:
     """Compile a model for a mesh of ``rows`` x ``columns`` tiles.
 
     ``tokens`` are written in all, of which prefill writes the first: the KV cache has room for
     ``prompt_tokens + tokens - 1`` positions. Several sequences are decoded at once if the numbers
-    of each are given.
+    of each are given. Of ``prompts`` that the mesh reads itself, all ``prompt_tokens`` and all
+    ``tokens`` must be the same; then it writes the first token, too.
 
     Raises
     ------
@@ -262,15 +272,27 @@ def compile_decode(
     lengths = [prompt_tokens] if isinstance(prompt_tokens, int) else list(prompt_tokens)
     counts = [tokens] if isinstance(tokens, int) else list(tokens)
     positions = [a + b - 1 for a, b in zip(lengths, counts, strict=True)]
+    forced, plan = 0, plan_rounds(counts)
+    if prompts:
+        if {len(prompt) for prompt in prompts} != set(lengths) or len({*counts}) != 1:
+            raise UnsupportedModelError(
+                f"Prompts that the mesh reads together must have one length, not {lengths}"
+            )
+        active = tuple(range(len(prompts)))
+        forced, plan = lengths[0] - 1, [Rounds(active, counts[0])]
+        if forced:
+            plan.insert(0, Rounds(active, forced, forced=True))
+        counts = [a + b for a, b in zip(lengths, counts, strict=True)]
+        lengths = [0] * len(lengths)
     placement = place(
         model.config,
         rows,
         columns,
         positions=positions,
         sram_bytes=sram_bytes,
+        forced=forced,
         activation_bits=model.activation_bits,
     )
-    plan = plan_rounds(counts)
     assert len(Color) <= 10
     return DecodeProgram(
         model=model,
@@ -280,4 +302,5 @@ def compile_decode(
         plan=plan,
         prompt_tokens=lengths,
         tokens=counts,
+        prompts=prompts,
     )

@@ -15,6 +15,7 @@ from diptych_sim.llm.model import ModelConfig
 __all__ = [
     "AT_ONCE",
     "MAX_SEQUENCES",
+    "WORD_BYTES",
     "MeshTooSmallError",
     "Placement",
     "Region",
@@ -84,6 +85,8 @@ class Placement:
     columns: int
     sequences: int
     """Sequences that are decoded at once, each with a KV cache of its own."""
+    forced: int
+    """Tokens of each prompt that the mesh reads itself, beside the first."""
     sram_bytes: int
     chunk: int
     """Residual elements of a row; a multiple of 8."""
@@ -172,6 +175,7 @@ def _arrange(
     positions: Sequence[int],
     sram_bytes: int,
     activation_bits: int,
+    forced: int,
 ) -> Placement:
     d = c.head_dim
     sequences = len(positions)
@@ -208,6 +212,7 @@ def _arrange(
         {
             **buffers,
             **({"arguments": WORD_BYTES * sequences} if sequences > 1 else {}),
+            **({"prompts": WORD_BYTES * forced * sequences} if forced else {}),
             "rope_table": 2 * d * slots,
             "embedding": vocabulary * chunk,
             "embedding_scale": 4 * vocabulary,
@@ -238,6 +243,7 @@ def _arrange(
         rows=rows,
         columns=columns,
         sequences=sequences,
+        forced=forced,
         sram_bytes=sram_bytes,
         chunk=chunk,
         heads=heads,
@@ -263,9 +269,12 @@ def place(
     *,
     positions: int | Sequence[int],
     sram_bytes: int,
+    forced: int = 0,
     activation_bits: int = ACTIVATION_BITS,
 ) -> Placement:
     """Place a model in a mesh, with a KV cache of ``positions``, or one for each of several.
+
+    ``forced``: as of :class:`Placement`.
 
     Raises
     ------
@@ -283,13 +292,16 @@ def place(
         raise UnsupportedModelError(
             f"Number of sequences must be at most {MAX_SEQUENCES}, not {len(each)!r}"
         )
-    placement = _arrange(config, rows, columns, each, sram_bytes, activation_bits)
+    def arranged(*size: int) -> Placement:
+        return _arrange(config, *size, each, sram_bytes, activation_bits, forced)
+
+    placement = arranged(rows, columns)
     missing = placement.used_bytes - sram_bytes
     if missing > 0:
         sizes = (
             n
             for n in range(2, 129)
-            if _arrange(config, n, n, each, sram_bytes, activation_bits).used_bytes <= sram_bytes
+            if arranged(n, n).used_bytes <= sram_bytes
         )
         size = next(sizes, None)
         would = f"{size}x{size} would do" if size else "no mesh up to 128x128 would do"

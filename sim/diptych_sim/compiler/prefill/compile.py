@@ -14,10 +14,18 @@ from typing import Any
 
 import numpy as np
 
+from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.isa import TABLE_WORDS, StoreOp, Target, VectorOp
 from diptych_sim.compiler.array.commands import PrefillProgram
 from diptych_sim.compiler.array.hazards import Span
-from diptych_sim.compiler.array.hbm_layout import Lanes, PrefillError, model_image, packs, round_up
+from diptych_sim.compiler.array.hbm_layout import (
+    HbmImage,
+    Lanes,
+    PrefillError,
+    model_image,
+    packs,
+    round_up,
+)
 from diptych_sim.compiler.prefill.attention import Attention
 from diptych_sim.compiler.prefill.commands import PrefillCommands, Remember
 from diptych_sim.compiler.prefill.memories import MATRICES, Memories, span_of
@@ -26,7 +34,7 @@ from diptych_sim.golden.machine import top_word
 from diptych_sim.golden.numbers import GATE_FRACTION
 from diptych_sim.golden.quantized import QuantizedModel
 
-__all__ = ["PrefillError", "PrefillProgram", "compile_prefill"]
+__all__ = ["PrefillCompiler", "PrefillError", "PrefillProgram", "compile_prefill"]
 
 _IDS_IN_BEAT = 16
 _TABLE_CYCLES = 8
@@ -36,7 +44,17 @@ _LATER = 3
 
 
 class _Compiler:
-    def __init__(self, model: QuantizedModel, rows: int, columns: int, prompts: Prompts):
+    def __init__(
+        self,
+        model: QuantizedModel,
+        rows: int,
+        columns: int,
+        prompts: Prompts,
+        *,
+        image: tuple[HbmImage, dict[str, int]] | None = None,
+        may_pair: bool = True,
+        rows_whole: bool = False,
+    ):
         self.model = model
         self.prompts = prompts
         self.count = prompts.count
@@ -53,8 +71,8 @@ class _Compiler:
         self.queries = Lanes.of(c, rows, line)
         self.contexts = Lanes.of(c, columns, line)
         # Planes of a head side by side fill rows of the array that one head would leave empty.
-        self.paired = 2 * d <= min(rows, columns)
-        self.image, self.entries = model_image(
+        self.paired = may_pair and 2 * d <= min(rows, columns)
+        self.image, self.entries = image or model_image(
             model, array=(rows, columns), queries=self.queries, contexts=self.contexts
         )
         self.memories = Memories(
@@ -65,6 +83,7 @@ class _Compiler:
             queries=self.queries,
             contexts=self.contexts,
             paired=self.paired,
+            rows_whole=rows_whole,
         )
         self.out = PrefillCommands(
             self.image, self.memories, rows=rows, columns=columns, square_shift=model.square_shift
@@ -81,26 +100,35 @@ class _Compiler:
         )
 
     def run(self) -> PrefillProgram:
+        """Compile the prompts; their program is the last part of the image."""
         c = self.model.config
         weights = sum(self.image.size[f"layer{n}"] for n in range(c.layers))
         weights += self.image.size["output"] + self.image.size["parameters"]
         # Of the tables, what these prompts need: rows of the embedding, their scales, RoPE factors.
         weights += self.count * (c.dim + 4 + 2 * c.head_dim)
-        ids = np.zeros(round_up(self.count, _IDS_IN_BEAT), dtype="<u4")
-        ids[: self.count] = [token for prompt in self.prompts.tokens for token in prompt]
-        self.image.add("ids", ids)
+        self._add_ids([token for prompt in self.prompts.tokens for token in prompt])
         for index in range(c.layers):
             self._layer(index, last=index + 1 == c.layers)
         for number, block in enumerate(self.prompts.last_rows):
             self._best_token(number, block)
+        return self._finish(weights)
+
+    def _add_ids(self, tokens: Sequence[int]) -> None:
+        ids = np.zeros(round_up(len(tokens), _IDS_IN_BEAT), dtype="<u4")
+        ids[: len(tokens)] = tokens
+        self.image.add("ids", ids)
+
+    def _finish(self, weights: int) -> PrefillProgram:
+        """Add the program to the image; ``weights``: as of :class:`.PrefillProgram`."""
         self.image.add("program", np.array(self.out.list.words(), dtype="<u4"))
-        return PrefillProgram(
-            bytes(self.image.data), self.image.at["program"], self.out.list, weights
-        )
+        beats = -(-self.image.size["program"] // BEAT_BYTES)
+        # The low bits of the address are the length of a short program.
+        start = self.image.at["program"] + (beats if beats < BEAT_BYTES else 0)
+        return PrefillProgram(bytes(self.image.data), start, self.out.list, weights)
 
     # --- loads ---------------------------------------------------------------------------------
-    def _load_prompt(self, block: Block) -> None:
-        """Load what a block needs at first; for the first block, the tables as well."""
+    def _load_rows(self, block: Block) -> None:
+        """Load rows of the embedding and their scales."""
         c, out, memories = self.model.config, self.out, self.memories
         out.label(None, "load prompt")
         # A table takes a cycle for each token of the vocabulary, a gather a beat for each of these.
@@ -132,6 +160,11 @@ class _Compiler:
                 remember=Remember.SCORES,
                 **group,
             )
+
+    def _load_prompt(self, block: Block) -> None:
+        """Load what a block needs at first; for the first block, the tables as well."""
+        c, out, memories = self.model.config, self.out, self.memories
+        self._load_rows(block)
         if block.first != 0:
             return
         # What the first product needs comes first.
@@ -260,7 +293,7 @@ class _Compiler:
             sums = self.out.take_sums(n * block.rows)
             self._product(index, f"w{name}", "normed", block, (start, n), sums)
             for place, flags in kinds:
-                at = self._target(place, block, width)
+                at = self._target(place, block, width if name == "q" else memories.kv_row)
                 self.out.vector(
                     op,
                     block=block,
@@ -269,9 +302,13 @@ class _Compiler:
                     parameters=self.entries[f"layer{index}.{name}"] + start,
                     flags={"dynamic": 1, **flags},
                     reads=reads,
-                    writes=[span_of(place, block)],
+                    writes=self._rows_of(place, block),
                     **fields | at | {"target": at["target"] + start * self.columns},
                 )
+
+    def _rows_of(self, name: str, block: Block) -> list[Span]:
+        """Return what a block's queries, keys or values are."""
+        return [span_of(name, block)]
 
     def _hand_off(self, index: int) -> None:
         self.out.label(index, "hand-off")
@@ -285,7 +322,7 @@ class _Compiler:
                     rows=prompt.rows,
                     source=self.memories.key(source, prompt),
                     source2=self.memories.key(source2, prompt),
-                    source_pitch=self.memories.kv,
+                    source_pitch=self.memories.kv_row,
                     layer=index | number << 8,
                 )
 
@@ -445,6 +482,10 @@ class _Compiler:
             first=block.position,
             layer=number << 8,
         )
+
+
+PrefillCompiler = _Compiler
+"""For programs of the same panel that are made of the same pieces."""
 
 
 def compile_prefill(
