@@ -44,6 +44,9 @@ class _Parts:
     leaving: data.View
     finished: data.View
     finished_valid: Signal
+    to_scratchpad: Signal
+    """``finished`` is written to the scratchpad."""
+    to_vector: Signal
     reduced: list[data.View]
     reduced_valid: Signal
     in_range: Signal
@@ -145,6 +148,8 @@ class VectorUnit(wiring.Component):
             leaving=Signal(beat, name="leaving"),
             finished=Signal(beat, name="finished", reset_less=True),
             finished_valid=Signal(name="finished_valid"),
+            to_scratchpad=Signal(name="finished_to_scratchpad"),
+            to_vector=Signal(name="finished_to_vector"),
             reduced=[
                 Signal(beat, name=f"reduced_{n}", reset_less=True)
                 for n in range(1 + reducer.latency)
@@ -219,6 +224,8 @@ class VectorUnit(wiring.Component):
             m.d.sync += [
                 p.finished.eq(p.leaving),
                 p.finished_valid.eq(leaves & ~nothing),
+                p.to_scratchpad.eq(leaves & ~nothing & p.op.to_scratchpad),
+                p.to_vector.eq(leaves & ~nothing & p.op.to_vector),
                 p.reduced[0].eq(p.finished),
                 *(after.eq(before) for before, after in pairwise(p.reduced)),
                 p.reduced_valid.eq(Cat(p.finished_valid & p.op.reduces, p.reduced_valid)),
@@ -340,19 +347,27 @@ class VectorUnit(wiring.Component):
     def _add_pairs(self, m: Module, p: _Parts, rotated: list[Any]) -> None:
         """Hand rotated elements to their lanes, or in pairs to those of both planes."""
         flags = p.sequencer.flags
-        phase = p.beats[LATENCY[Kind.ROTATED] - 1].phase[0]
+        # Registers, beside the results of the rotation: flags are constant during a command.
+        phase = p.beats[LATENCY[Kind.ROTATED] - 2].phase[0]
+        distances = Signal(ceil_log2(len(p.lanes)), name="pair_distances", reset_less=True)
+        m.d.sync += distances.eq(Cat(flags.pair == 2**bit for bit in range(len(distances))))
         for n, lane in enumerate(p.lanes):
             other = Signal(signed(16), name=f"other_{n}")
-            with m.Switch(flags.pair):
-                for bit in range(1, ceil_log2(len(p.lanes))):
-                    with m.Case(2**bit):
-                        m.d.comb += other.eq(rotated[n ^ 2**bit])
+            for bit in range(1, len(distances)):
+                with m.If(distances[bit]):
+                    m.d.comb += other.eq(rotated[n ^ 2**bit])
             odd = (flags.pair & n).any()
-            takes_other = Signal(name=f"takes_other_{n}")
+            takes_other = Signal(name=f"takes_other_{n}", reset_less=True)
+            plane = Signal(name=f"plane_{n}", reset_less=True)
+            takes = flags.pair.any() & (odd != phase)
+            with m.If(p.enable):
+                m.d.sync += [
+                    takes_other.eq(takes),
+                    plane.eq(Mux(flags.pair.any(), takes ^ flags.low_first, phase)),
+                ]
             m.d.comb += [
-                takes_other.eq(flags.pair.any() & (odd != phase)),
                 lane.rotated.eq(Mux(takes_other, other, rotated[n])),
-                lane.plane.eq(Mux(flags.pair.any(), takes_other ^ flags.low_first, phase)),
+                lane.plane.eq(plane),
             ]
 
     def _add_rows(self, m: Module, p: _Parts) -> None:
@@ -443,11 +458,11 @@ class VectorUnit(wiring.Component):
         waits_scratchpad = Signal()
         waits_vector = Signal()
         m.d.comb += [
-            write.en.eq(p.finished_valid & p.op.to_scratchpad),
+            write.en.eq(p.to_scratchpad),
             write.address.eq(target[line_bits:]),
             write.mask.eq(mask),
             Value.cast(write.data).eq(Cat(*(lane.result[:8] for lane in p.lanes * pieces))),
-            write_vector.en.eq(p.finished_valid & p.op.to_vector),
+            write_vector.en.eq(p.to_vector),
             write_vector.address.eq(target),
             write_vector.mask.eq(p.in_range),
             Value.cast(write_vector.data).eq(Cat(*(lane.result[:16] for lane in p.lanes))),
