@@ -49,8 +49,10 @@ class RowStatistics(wiring.Component):
         The scales of the row and its largest score, one enabled cycle later.
     statistics_row : :py:`In(ceil_log2(depth))`
         Row of ``largest`` and ``squares``.
+    early_largest, early_squares : :py:`Out(32)`
+        The largest magnitude and the sum of squares, one enabled cycle later, from the memory.
     largest, squares : :py:`Out(32)`
-        The largest magnitude and the sum of squares, two enabled cycles later.
+        The same two enabled cycles later, from registers.
     write_largest, write_squares, write_top : :py:`In(1)`
         Writes these fields of the row ``write_row``.
     write_row, best, total : :py:`In(ceil_log2(depth))`, :py:`In(signed(32))`, :py:`In(32)`
@@ -73,6 +75,8 @@ class RowStatistics(wiring.Component):
     inverse: data.View
     top: Signal
     statistics_row: Signal
+    early_largest: Signal
+    early_squares: Signal
     largest: Signal
     squares: Signal
     write_largest: Signal
@@ -105,6 +109,8 @@ class RowStatistics(wiring.Component):
                 "inverse": Out(ScaleWord),
                 "top": Out(signed(32)),
                 "statistics_row": In(number),
+                "early_largest": Out(32),
+                "early_squares": Out(32),
                 "largest": Out(32),
                 "squares": Out(32),
                 "write_largest": In(1),
@@ -203,12 +209,14 @@ class RowStatistics(wiring.Component):
             Value.cast(word),
         )
         store("tops", self.top, self.row, self.write_top, self.write_row, self.best)
-        largest, squares = Signal(32), Signal(32)
         with m.If(self.enable):
-            m.d.sync += [self.largest.eq(largest), self.squares.eq(squares)]
+            m.d.sync += [
+                self.largest.eq(self.early_largest),
+                self.squares.eq(self.early_squares),
+            ]
         store(
             "largests",
-            largest,
+            self.early_largest,
             self.statistics_row,
             self.write_largest,
             self.write_row,
@@ -216,7 +224,7 @@ class RowStatistics(wiring.Component):
         )
         store(
             "squares_sums",
-            squares,
+            self.early_squares,
             self.statistics_row,
             self.write_squares,
             self.write_row,

@@ -376,11 +376,20 @@ class VectorUnit(wiring.Component):
         phase = p.beats[1].phase
         here = p.reduced[-1]
         starts_at_zero = Signal(reset_less=True)
+        start_best = Signal(32, reset_less=True)
+        start_total = Signal(32, reset_less=True)
         found = Signal()  # the reducer holds a result of ARGMAX
         token = Signal(32)
         ends = Signal()
         # Constant during a command, as is what it is made of.
         m.d.sync += starts_at_zero.eq(p.sequencer.flags.restart | op.exponential)
+        with m.If(p.enable):
+            m.d.sync += [
+                start_best.eq(Mux(starts_at_zero, 0, rows.early_largest)),
+                start_total.eq(Mux(starts_at_zero, 0, rows.early_squares)),
+            ]
+            with m.If(op.searches):
+                m.d.sync += start_best.eq(Const(-(2**31), 32))
         m.d.comb += [
             ends.eq(p.enable & p.reduced_valid[-1] & here.last),
             rows.row.eq(p.sequencer.beat.row),
@@ -390,14 +399,8 @@ class VectorUnit(wiring.Component):
             reducer.valid.eq(p.reduced_valid[-1]),
             reducer.first.eq(here.first),
             reducer.tile.eq(here.tile),
-            reducer.start_best.eq(
-                Mux(
-                    op.searches,
-                    Const(-(2**31), 32),
-                    Mux(starts_at_zero, Const(0, 32), rows.largest),
-                )
-            ),
-            reducer.start_total.eq(Mux(starts_at_zero, Const(0, 32), rows.squares)),
+            reducer.start_best.eq(start_best),
+            reducer.start_total.eq(start_total),
             rows.write_row.eq(here.row),
             rows.best.eq(reducer.best),
             rows.total.eq(reducer.total),

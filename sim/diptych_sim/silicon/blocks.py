@@ -74,12 +74,15 @@ class Block:
         Makes the component.
     note : str
         Where it differs from the block of the default machine, and why; mostly nothing.
+    seed : int
+        Seed of the placement that its figures are of; mostly 1.
     """
 
     name: str
     room: str
     make: Callable[[], wiring.Component]
     note: str = ""
+    seed: int = 1
 
     @property
     def wide_luts(self) -> bool:
@@ -155,7 +158,7 @@ _LIST = (
     Block("sram", "mesh", Sram),
     Block("core", "mesh", Core),
     Block("core_2k", "mesh", partial(Core, sram_bytes=2048), "core with 2 KiB of SRAM"),
-    Block("tile", "mesh", Tile),
+    Block("tile", "mesh", Tile, seed=2),
 )
 
 BLOCKS = {block.name: block for block in _LIST}
