@@ -26,8 +26,7 @@ class RowStatistics(wiring.Component):
 
     Sums of a row are not stored: they stay in the reducer until a scale is made of them.
 
-    Each enabled cycle reads a row, which shows one enabled cycle later, and the statistic of another,
-    two enabled cycles later. A scale is written six cycles after its request; one per cycle may be requested, and ``busy`` is
+    Each enabled cycle reads a row, and the statistic of another, which show one enabled cycle later. A scale is written six cycles after its request; one per cycle may be requested, and ``busy`` is
     high while some are pending.
 
     Parameters
@@ -46,7 +45,7 @@ class RowStatistics(wiring.Component):
     statistics_row : :py:`In(ceil_log2(depth))`
         Row of ``largest``.
     largest : :py:`Out(32)`
-        The largest magnitude, two enabled cycles later.
+        The largest magnitude, one enabled cycle later.
     write_largest, write_top : :py:`In(1)`
         Writes these fields of the row ``write_row``.
     write_row, best : :py:`In(ceil_log2(depth))`, :py:`In(signed(32))`
@@ -185,12 +184,9 @@ class RowStatistics(wiring.Component):
             Value.cast(word),
         )
         store("tops", self.top, self.row, self.write_top, self.write_row, self.best)
-        largest = Signal(32)
-        with m.If(self.enable):
-            m.d.sync += self.largest.eq(largest)
         store(
             "largests",
-            largest,
+            self.largest,
             self.statistics_row,
             self.write_largest,
             self.write_row,

@@ -45,6 +45,9 @@ class _Parts:
     leaving: data.View
     finished: data.View
     finished_valid: Signal
+    to_scratchpad: Signal
+    """``finished`` is written to the scratchpad."""
+    to_vector: Signal
     reduced: list[data.View]
     reduced_valid: Signal
     in_range: Signal
@@ -146,6 +149,8 @@ class VectorUnit(wiring.Component):
             leaving=Signal(beat, name="leaving"),
             finished=Signal(beat, name="finished", reset_less=True),
             finished_valid=Signal(name="finished_valid"),
+            to_scratchpad=Signal(name="finished_to_scratchpad"),
+            to_vector=Signal(name="finished_to_vector"),
             reduced=[
                 Signal(beat, name=f"reduced_{n}", reset_less=True)
                 for n in range(1 + reducer.latency)
@@ -220,6 +225,8 @@ class VectorUnit(wiring.Component):
             m.d.sync += [
                 p.finished.eq(p.leaving),
                 p.finished_valid.eq(leaves & ~nothing),
+                p.to_scratchpad.eq(leaves & ~p.leaving.epsilon & p.op.to_scratchpad),
+                p.to_vector.eq(leaves & ~nothing & p.op.to_vector),
                 p.reduced[0].eq(p.finished),
                 *(after.eq(before) for before, after in pairwise(p.reduced)),
                 p.reduced_valid.eq(Cat(p.finished_valid & p.op.reduces, p.reduced_valid)),
@@ -349,19 +356,27 @@ class VectorUnit(wiring.Component):
     def _add_pairs(self, m: Module, p: _Parts, rotated: list[Any]) -> None:
         """Hand rotated elements to their lanes, or in pairs to those of both planes."""
         flags = p.sequencer.flags
-        phase = p.beats[LATENCY[Kind.ROTATED] - 1].phase
+        # Registers, beside the results of the rotation: flags are constant during a command.
+        phase = p.beats[LATENCY[Kind.ROTATED] - 2].phase
+        distances = Signal(ceil_log2(len(p.lanes)), name="pair_distances", reset_less=True)
+        m.d.sync += distances.eq(Cat(flags.pair == 2**bit for bit in range(len(distances))))
         for n, lane in enumerate(p.lanes):
             other = Signal(signed(16), name=f"other_{n}")
-            with m.Switch(flags.pair):
-                for bit in range(1, ceil_log2(len(p.lanes))):
-                    with m.Case(2**bit):
-                        m.d.comb += other.eq(rotated[n ^ 2**bit])
+            for bit in range(1, len(distances)):
+                with m.If(distances[bit]):
+                    m.d.comb += other.eq(rotated[n ^ 2**bit])
             odd = (flags.pair & n).any()
-            takes_other = Signal(name=f"takes_other_{n}")
+            takes_other = Signal(name=f"takes_other_{n}", reset_less=True)
+            plane = Signal(name=f"plane_{n}", reset_less=True)
+            takes = flags.pair.any() & (odd != phase)
+            with m.If(p.enable):
+                m.d.sync += [
+                    takes_other.eq(takes),
+                    plane.eq(Mux(flags.pair.any(), takes ^ flags.low_first, phase)),
+                ]
             m.d.comb += [
-                takes_other.eq(flags.pair.any() & (odd != phase)),
                 lane.rotated.eq(Mux(takes_other, other, rotated[n])),
-                lane.plane.eq(Mux(flags.pair.any(), takes_other ^ flags.low_first, phase)),
+                lane.plane.eq(plane),
             ]
 
     def _add_rows(self, m: Module, p: _Parts) -> None:
@@ -369,6 +384,7 @@ class VectorUnit(wiring.Component):
         rows, reducer, op = p.rows, p.reducer, p.op
         here = p.reduced[-1]
         starts_at_zero = Signal(reset_less=True)
+        start_best = Signal(32, reset_less=True)
         found = Signal()  # the reducer holds a result of ARGMAX
         token = Signal(32)
         ends, asks_more = Signal(), Signal()
@@ -376,6 +392,10 @@ class VectorUnit(wiring.Component):
         asked_best = Signal(signed(32), reset_less=True)
         # Constant during a command, as is what it is made of.
         m.d.sync += starts_at_zero.eq(p.sequencer.flags.restart)
+        with m.If(p.enable):
+            m.d.sync += start_best.eq(Mux(starts_at_zero, 0, rows.largest))
+            with m.If(op.searches):
+                m.d.sync += start_best.eq(Const(-(2**31), 32))
         m.d.comb += [
             ends.eq(p.enable & p.reduced_valid[-1] & here.last),
             rows.row.eq(p.sequencer.beat.row),
@@ -385,13 +405,7 @@ class VectorUnit(wiring.Component):
             reducer.valid.eq(p.reduced_valid[-1]),
             reducer.first.eq(here.first),
             reducer.tile.eq(here.tile),
-            reducer.start_best.eq(
-                Mux(
-                    op.searches,
-                    Const(-(2**31), 32),
-                    Mux(starts_at_zero, Const(0, 32), rows.largest),
-                )
-            ),
+            reducer.start_best.eq(start_best),
             rows.write_row.eq(here.row),
             rows.best.eq(reducer.best),
             rows.write_largest.eq(ends & op.to_vector),
@@ -448,13 +462,13 @@ class VectorUnit(wiring.Component):
         waits_scratchpad = Signal()
         waits_vector = Signal()
         m.d.comb += [
-            write.en.eq(p.finished_valid & p.op.to_scratchpad & ~p.finished.epsilon),
+            write.en.eq(p.to_scratchpad),
             write.address.eq(target[line_bits:]),
             write.mask.eq(mask),
             Value.cast(write.data).eq(
                 Cat(*(lane.result[:ACTIVATION_BITS] for lane in p.lanes * pieces))
             ),
-            write_vector.en.eq(p.finished_valid & p.op.to_vector),
+            write_vector.en.eq(p.to_vector),
             write_vector.address.eq(target),
             write_vector.mask.eq(p.in_range),
             Value.cast(write_vector.data).eq(Cat(*(lane.result for lane in p.lanes))),

@@ -39,7 +39,7 @@ class Reducer(wiring.Component):
         The largest score, or ``start_best``.
     held_where : :py:`Out(32)`
         Number of the first element that has it; 0 if none exceeds ``start_best``. A cycle later than
-        ``best``: a register.
+        ``best``, from registers.
     total : :py:`Out(32)`
         Sum of the addends, modulo 2**32.
     """
@@ -80,8 +80,11 @@ class Reducer(wiring.Component):
         tile_total = self._sum(m)
 
         row_best = Signal(signed(32), reset_less=True)
-        row_where = Signal(32, reset_less=True)
-        where = Signal(32)
+        # The place of the best follows a cycle later: the comparison ends in a register.
+        older_where = Signal(32, reset_less=True)
+        tile_at = Signal(32, reset_less=True)
+        exceeded = Signal(reset_less=True)
+        began = Signal(reset_less=True)
         row_total = Signal(32, reset_less=True)
         so_far = Signal(signed(32))
         exceeds = Signal()
@@ -89,12 +92,18 @@ class Reducer(wiring.Component):
             so_far.eq(Mux(self.first, self.start_best, row_best)),
             exceeds.eq(tile_best > so_far),
             self.best.eq(Mux(exceeds, tile_best, so_far)),
-            where.eq(Mux(exceeds, Cat(tile_where, self.tile), Mux(self.first, 0, row_where))),
-            self.held_where.eq(row_where),
+            self.held_where.eq(Mux(exceeded, tile_at, Mux(began, 0, older_where))),
             self.total.eq(tile_total + Mux(self.first, 0, row_total)),
         ]
         with m.If(self.enable & self.valid):
-            m.d.sync += [row_best.eq(self.best), row_where.eq(where), row_total.eq(self.total)]
+            m.d.sync += [
+                row_best.eq(self.best),
+                row_total.eq(self.total),
+                exceeded.eq(exceeds),
+                began.eq(self.first),
+                tile_at.eq(Cat(tile_where, self.tile)),
+                older_where.eq(self.held_where),
+            ]
         return m
 
     def _largest(self, m: Module) -> tuple[Value, Value]:

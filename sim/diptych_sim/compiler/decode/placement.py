@@ -292,17 +292,14 @@ def place(
         raise UnsupportedModelError(
             f"Number of sequences must be at most {MAX_SEQUENCES}, not {len(each)!r}"
         )
+
     def arranged(*size: int) -> Placement:
         return _arrange(config, *size, each, sram_bytes, activation_bits, forced)
 
     placement = arranged(rows, columns)
     missing = placement.used_bytes - sram_bytes
     if missing > 0:
-        sizes = (
-            n
-            for n in range(2, 129)
-            if arranged(n, n).used_bytes <= sram_bytes
-        )
+        sizes = (n for n in range(2, 129) if arranged(n, n).used_bytes <= sram_bytes)
         size = next(sizes, None)
         would = f"{size}x{size} would do" if size else "no mesh up to 128x128 would do"
         what = f"{max(each)} positions"
