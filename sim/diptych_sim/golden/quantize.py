@@ -247,7 +247,7 @@ class _Quantizer:
         def bias(name: str, array: NDArray[np.float32] | None) -> NDArray[np.int64] | None:
             if array is None:
                 return None
-            return np.round(np.clip(array / unit[name], -(2.0**31), 2.0**31)).astype(np.int64)
+            return np.round(np.clip(array / unit[name], -32767, 32767)).astype(np.int64)
 
         q, k = ("q_plain", "k_plain") if c.qk_norm else ("q", "k")
         hidden = unit["gate"] * unit["up"] * 2.0**16

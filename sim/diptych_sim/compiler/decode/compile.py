@@ -220,7 +220,8 @@ class _Part:
         )
         return {
             "qkv": pack_bytes(np.concatenate(qkv)),
-            "qkv_scale": np.concatenate(scales).tolist(),
+            "qkv_scale": self._with_biases(np.concatenate(scales), w),
+            **self._head_norms(w),
             "wo": pack_bytes(_pad(w.wo[self.rows, self.q], p.chunk, q)),
             "o_scale": _pad1(w.o_scale[self.rows], p.chunk).tolist(),
             "w_gate_up": pack_bytes(pair),
@@ -231,8 +232,23 @@ class _Part:
                 int(w.score_scale),
                 int(w.context_scale),
                 numbers.GATE_FRACTION - w.gate_fraction,
+                *([] if w.q_norm is None else [w.q_epsilon, w.k_epsilon]),
             ],
         }
+
+    def _with_biases(self, scales: NDArray[np.int64], w: QuantizedLayer) -> list[int]:
+        """Return scale words of queries, keys and values, each with its bias if there are any."""
+        if w.bq is None or w.bk is None or w.bv is None:
+            return scales.tolist()
+        q, kv = self.place.heads * self.head_dim, self.place.kv_heads * self.head_dim
+        parts = ((w.bq[self.q], q), (w.bk[self.kv], kv), (w.bv[self.kv], kv))
+        biases = np.concatenate([_pad1(part, size) for part, size in parts])
+        return (np.stack([scales, biases], axis=1).reshape(-1) & 0xFFFFFFFF).tolist()
+
+    def _head_norms(self, w: QuantizedLayer) -> dict[str, list[int]]:
+        if w.q_norm is None or w.k_norm is None:
+            return {}
+        return {"q_norm": w.q_norm.tolist(), "k_norm": w.k_norm.tolist()}
 
 
 def _pad(matrix: NDArray[np.int8], rows: int, columns: int) -> NDArray[np.int8]:

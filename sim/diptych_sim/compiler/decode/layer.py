@@ -13,11 +13,11 @@ from itertools import pairwise
 from typing import Any
 
 from diptych.mesh.isa import Function, Op, Type
-from diptych_sim.compiler.decode.placement import AT_ONCE, Placement, State
+from diptych_sim.compiler.decode.placement import AT_ONCE, CONSTANTS, Placement, State
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.compiler.tile.registers import Register as Reg
-from diptych_sim.golden.machine import top_word
+from diptych_sim.golden.machine import HEAD_BITS, top_word
 from diptych_sim.golden.quantized import QuantizedModel
 
 __all__ = ["INT16", "SAVED", "LayerWriter"]
@@ -94,11 +94,17 @@ class LayerWriter:
         """Return fields that send an instruction's statistic on a color."""
         return {"statistic": 1, "sends_statistic": 1, "color": color}
 
-    def scaled(self, scale: str, *, first: int = 0, dynamic: Reg = Reg.A) -> dict[str, Any]:
-        """Return fields that scale by a layer's words, from word ``first`` on, and a register."""
+    def scaled(
+        self, scale: str, *, first: int = 0, dynamic: Reg = Reg.A, biased: bool = False
+    ) -> dict[str, Any]:
+        """Return fields that scale by a layer's words, from word ``first`` on, and a register.
+
+        ``biased``: a bias stands behind each word.
+        """
         return {
             "static_memory": 1,
-            "b_base": self.place.at(scale) + 4 * first,
+            "biased": int(biased),
+            "b_base": self.place.at(scale) + (8 if biased else 4) * first,
             "b_reg": Reg.LAYER,
             "dynamic": dynamic,
         }
@@ -225,11 +231,13 @@ class LayerWriter:
         """Q, K and V of the column's heads, rotated; K and V go to the cache."""
         p, s, d = self.place, self.out.scalar, self.head_dim
         qk, v = (p.heads + p.kv_heads) * d, p.kv_heads * d
+        biased, normed = self.model.config.qkv_bias, self.model.config.qk_norm
+        early = not (self.batched or normed)
 
         def receive(n: int) -> None:
             receive_qk(n)
             # A single sequence's k is rotated while v comes.
-            if not self.batched:
+            if early:
                 self._rotate_k(n)
             receive_v(n)
 
@@ -240,7 +248,7 @@ class LayerWriter:
                 "q and k as int16",
                 count=qk,
                 d_base=p.at("qk", n),
-                **self.scaled("qkv_scale"),
+                **self.scaled("qkv_scale", biased=biased),
                 **INT16,
             )
 
@@ -262,12 +270,14 @@ class LayerWriter:
                 d_reg=Reg.B,
                 d_type=Type.INT8,
                 stride=p.value_stride,
-                **self.scaled("qkv_scale", first=qk),
+                **self.scaled("qkv_scale", first=qk, biased=biased),
             )
 
         self.overlapped(receive, self.launch_projection)
+        for n in self.active if normed else ():
+            self._normalize_heads(n)
         for n in self.active:
-            if self.batched:
+            if not early:
                 self._rotate_k(n)
             self.out.vector(
                 Op.ROTATE,
@@ -275,8 +285,66 @@ class LayerWriter:
                 count=p.heads * d // 2,
                 d_base=p.at("query", n),
                 stride=2 * d,
+                fence_pipe=int(self.model.config.qk_norm),
                 comment="RoPE of q",
                 **self._rotated(n),
+            )
+
+    def _normalize_heads(self, n: int) -> None:
+        """RMSNorm of each query and key, in place."""
+        p, s, d = self.place, self.out.scalar, self.head_dim
+        comment = f"scale word of {2 ** (HEAD_BITS - 1) - 1}"
+        s(Function.ADD, d=Reg.T, imm=top_word(HEAD_BITS), comment=comment)
+        for head in range(p.heads + p.kv_heads):
+            name = "q" if head < p.heads else "k"
+            at = p.at("qk", n) + 2 * d * head
+            self.out.vector(
+                Op.MOVE,
+                a_base=at,
+                a_type=Type.INT16,
+                d_type=Type.NONE,
+                count=d,
+                statistic=1,
+                fence_pipe=1,
+                fence_receive=1,
+                comment=f"largest magnitude of {name}",
+            )
+            s(Function.RECIPROCAL, d=Reg.B, a=Reg.STATISTIC, fence_pipe=True)
+            scaled: dict[str, Any] = {"b_reg": Reg.T, "dynamic": Reg.B, "statistic": 1}
+            self.out.vector(
+                Op.REQUANTIZE,
+                a_base=p.at("constants") + 4 * (CONSTANTS.index(f"{name}_epsilon")),
+                a_reg=Reg.LAYER,
+                a_type=Type.INT32,
+                count=1,
+                bits=16,
+                d_type=Type.NONE,
+                comment="epsilon is one more element",
+                **scaled,
+            )
+            self.out.vector(
+                Op.REQUANTIZE,
+                a_base=at,
+                a_type=Type.INT16,
+                count=d,
+                bits=HEAD_BITS,
+                d_base=p.at("head"),
+                d_type=Type.INT16,
+                continues=1,
+                comment=f"{name} / largest",
+                **scaled,
+            )
+            s(Function.RSQRT, d=Reg.B, a=Reg.STATISTIC, fence_pipe=True)
+            self.out.vector(
+                Op.REQUANTIZE,
+                a_base=p.at("head"),
+                a_type=Type.INT16,
+                count=d,
+                bits=16,
+                d_base=at,
+                d_type=Type.INT16,
+                comment=f"RMSNorm of {name}",
+                **self.scaled(f"{name}_norm", dynamic=Reg.B),
             )
 
     def _rotated(self, n: int) -> dict[str, Any]:
@@ -305,6 +373,7 @@ class LayerWriter:
             d_reg=Reg.B,
             stride=(p.slots + 1) * 2 * d,
             fence_receive=1,
+            fence_pipe=int(self.model.config.qk_norm),
             comment="RoPE of k, into the cache",
             **self._rotated(n),
         )
@@ -394,7 +463,7 @@ class LayerWriter:
 
         loaded = self._loaded(items, State.WORDS)
         product(*next(loaded))
-        at = p.at("constants") + 4
+        at = p.at("constants") + 4 * CONSTANTS.index("context_scale")
         s(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="context scale")
         for index in range(len(items)):
             register = RECIPROCALS[index]
@@ -478,7 +547,7 @@ class LayerWriter:
 
     def prepare_gate(self) -> None:
         """Load what :meth:`gate` needs beside its products; T has the top since the norm."""
-        at = self.place.at("constants") + 8
+        at = self.place.at("constants") + 4 * CONSTANTS.index("gate_shift")
         self.out.scalar(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="shift of gate")
 
     def gate(self) -> None:

@@ -14,6 +14,7 @@ from diptych_sim.llm.model import ModelConfig
 
 __all__ = [
     "AT_ONCE",
+    "CONSTANTS",
     "MAX_SEQUENCES",
     "WORD_BYTES",
     "MeshTooSmallError",
@@ -30,6 +31,8 @@ AT_ONCE = 4
 """Heads whose scores are on their way at once: as many as registers for their reciprocals. A buffer
 of the fabric must hold as many maxima."""
 WORD_BYTES = 4
+CONSTANTS = ("score_scale", "context_scale", "gate_shift", "q_epsilon", "k_epsilon")
+"""Words of a layer's region ``constants``; the last two are of models that normalize heads."""
 
 
 class State(IntEnum):
@@ -200,6 +203,7 @@ def _arrange(
         "hidden": each * hidden,
         "rope": 2 * d,
     }
+    heads_buffer = {"head": 2 * d} if c.qk_norm else {}
     at_once = min(sequences * heads, AT_ONCE)
     buffers: dict[str, int] = {}
     for n in range(sequences):
@@ -211,6 +215,7 @@ def _arrange(
     fixed, base = _allocate(
         {
             **buffers,
+            **heads_buffer,
             **({"arguments": WORD_BYTES * sequences} if sequences > 1 else {}),
             **({"prompts": WORD_BYTES * forced * sequences} if forced else {}),
             "rope_table": 2 * d * slots,
@@ -226,14 +231,15 @@ def _arrange(
     layer, end = _allocate(
         {
             "qkv": (qk + kv_heads * d) * chunk,
-            "qkv_scale": 4 * (qk + kv_heads * d),
+            "qkv_scale": (8 if c.qkv_bias else 4) * (qk + kv_heads * d),
+            **(dict.fromkeys(("q_norm", "k_norm"), 4 * d) if c.qk_norm else {}),
             "wo": chunk * heads * d,
             "o_scale": 4 * chunk,
             "w_gate_up": 2 * hidden * chunk,
             "gate_up_scale": 8 * hidden,
             "w_down": chunk * hidden,
             "down_scale": 4 * chunk,
-            "constants": 12,
+            "constants": 4 * (5 if c.qk_norm else 3),
             **{_own(name, n): size for n in range(sequences) for name, size in caches.items()},
         },
         base,
