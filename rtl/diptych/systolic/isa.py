@@ -9,7 +9,7 @@ The panel is an R x C weight-stationary array. A *line* is ``L = max(R, C)`` ele
 * accumulators: entries of C int32, by entry number.
 * vector memory: entries of C int32 (residual stream, hidden values, RoPE factors), by entry number.
 * parameters: entries of C scale words, by entry number.
-* biases: entries of C int32, by entry number, for sums on their way to HBM.
+* biases: entries of C int32, by entry number.
 * rows: for each token row its ``largest`` (unsigned 32), ``top`` (signed 32), ``inverse`` and
   ``dynamic`` (scale words).
 
@@ -196,7 +196,8 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
     """Op of a VECTOR command, run for each row ``m`` and, inside it, each column tile ``j``.
 
     ``acc`` is accumulator entry ``sums + j * sums_n + m``, ``acc2`` the same from ``sums2``;
-    ``word`` is the parameter entry ``parameters + j`` (``parameters2 + j`` for acc2); ``dyn`` is
+    ``word`` is the parameter entry ``parameters + j`` (``parameters2 + j`` for acc2), ``bias`` the
+    lower 16 bits, signed, of bias entry ``scale + j`` with ``flags.biased``, else 0; ``dyn`` is
     the row's ``dynamic`` if ``flags.dynamic``, else UNITY; ``sp`` is the scratchpad line piece of
     C elements at ``target + m * target_row + j * target_n``; ``vm`` the vector memory entry
     ``vector + m * vector_row + j``. Lanes outside ``range(first_lane, end_lane)`` write nothing.
@@ -207,9 +208,9 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
     """
 
     REQUANTIZE = 0
-    """``sp = requantize(acc, word, bits, dyn)``."""
+    """``sp = clamp(bias + requantize(acc, word, 32, dyn), bits)``."""
     ROTATE = 1
-    """``requantize(acc, word, 16, dyn)``, RoPE between lanes 2i and 2i + 1 with the factors in
+    """``clamp(bias + requantize(acc, word, 32, dyn), 16)``, RoPE between lanes 2i and 2i + 1 with the factors in
     vector memory entry ``rope + m * rope_row + j % rope_row`` (cosine, sine, cosine, ...), split
     into planes: high bytes to ``sp``, low bytes to ``sp + planes``. With ``flags.pair`` = D both
     lines have both planes: in ``sp``, the even groups of D lanes keep their high bytes, and the
@@ -226,6 +227,8 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
     """``sp = requantize(vm, scale, 16, row's inverse)``, of which the lower 12 bits are kept; at the
     end of each row ``dynamic = rsqrt(sum of (r * r) >> square_shift)`` of all results ``r`` of the
     row, and of what becomes of one more element, ``epsilon``, which is not written."""
+    VALUES = 6
+    """``vm = requantize(acc, word, bits, dyn)``, with the statistic."""
     QUANTIZE = 7
     """``sp = requantize(vm, scale, bits, row's inverse)``."""
     TOP = 8
@@ -238,6 +241,9 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
     ARGMAX = 10
     """Row 0 only: the lane number ``j * C + c`` below ``limit`` of the largest
     ``requantize(acc, word, bits, UNITY)``, lowest of equals, to the panel's token register."""
+    ROTATE_AGAIN = 11
+    """As ROTATE without biases, of ``requantize(sp, word, 16, dyn)``, ``sp`` being read ahead of what is
+    written there."""
 
 
 VECTOR = _layout(
@@ -254,7 +260,7 @@ ROTATE ``vector`` and ``vector_row`` are ``rope`` and ``rope_row``."""
 class Flags(data.StructLayout):
     """``flags`` of a VECTOR command; ``end_lane`` applies to every tile (C: all lanes).
 
-    ``pair``: see ROTATE; 0, or a power of two from 2 below C.
+    ``biased``: of REQUANTIZE and ROTATE. ``pair``: see ROTATE; 0, or a power of two from 2 below C.
     """
 
     def __init__(self) -> None:
@@ -267,7 +273,7 @@ class Flags(data.StructLayout):
                 "square_shift": 5,
                 "pair": 7,
                 "low_first": 1,
-                "spare": 1,
+                "biased": 1,
             }
         )
 

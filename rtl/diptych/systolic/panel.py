@@ -197,10 +197,20 @@ class PrefillPanel(wiring.Component):
             (load.vectors, vectors.write_l),
             (vector.parameters, parameters.read),
             (load.parameters, parameters.write_l),
-            (store.biases, biases.read),
             (load.biases, biases.write_l),
         ):
             wiring.connect(m, user, port)
+
+        # Biases: to the store engine first, which waits for none.
+        read, first, second = biases.read, store.biases, vector.biases
+        m.d.comb += [
+            read.en.eq(first.en | second.en),
+            read.address.eq(Mux(first.en, first.address, second.address)),
+            first.ready.eq(read.ready),
+            second.ready.eq(read.ready & ~first.en),
+            first.data.eq(read.data),
+            second.data.eq(read.data),
+        ]
 
         # --- HBM: commands first ---
         m.submodules.arbiter = arbiter = ReadArbiter()

@@ -60,7 +60,7 @@ class VectorUnit(wiring.Component):
     A command is a pass over rows and, inside them, column tiles: one tile of ``lanes`` elements
     per cycle, or one per two cycles for ROTATE (two planes are written) and GATE (two sums are
     read). The first tile is requested 2 cycles after the command was taken. After the last one was
-    granted the pipeline drains: ``done`` comes 7 cycles later for REQUANTIZE and QUANTIZE, 9 for
+    granted the pipeline drains: ``done`` comes 7 cycles later for REQUANTIZE and QUANTIZE, 10 for
     ROTATE; and, with N = log2(``lanes``) for the reduction, N + 5 for TOP, N + 8 for ARGMAX, N + 14
     for ADD, EMBED and NORM, N + 20 for GATE, and N + 16 for EXPONENTIAL. A read that is not granted delays the beats behind it; a write that is not granted stalls the
     pipeline. A row of NORM takes a cycle more than it has tiles.
@@ -80,7 +80,7 @@ class VectorUnit(wiring.Component):
         Commands.
     done : :py:`Out(1)`
         In the last cycle of each command: all its writes have been granted.
-    accumulators, scratchpad_read, vectors_read, parameters : :py:`Out(ReadPort)`
+    accumulators, scratchpad_read, vectors_read, parameters, biases : :py:`Out(ReadPort)`
         Reads of the memories.
     scratchpad_write, vectors_write : :py:`Out(WritePort)`
         Writes of the memories.
@@ -98,6 +98,7 @@ class VectorUnit(wiring.Component):
     scratchpad_read: Any
     vectors_read: Any
     parameters: Any
+    biases: Any
     scratchpad_write: Any
     vectors_write: Any
     load_dynamic: Any
@@ -121,6 +122,7 @@ class VectorUnit(wiring.Component):
                 "scratchpad_read": Out(ReadPort(self._line, lines)),
                 "vectors_read": Out(ReadPort(self._elements, sizes.vectors)),
                 "parameters": Out(ReadPort(self._word, sizes.parameters)),
+                "biases": Out(ReadPort(self._sum, sizes.biases)),
                 "scratchpad_write": Out(WritePort(self._line, lines)),
                 "vectors_write": Out(WritePort(self._elements, sizes.vectors)),
                 "load_dynamic": In(WritePort(ScaleWord, sizes.rows)),
@@ -191,7 +193,7 @@ class VectorUnit(wiring.Component):
                 "waiting_scratchpad": waits_scratchpad | (misses & ~granted["scratchpad"]),
                 "waiting_vector": waits_vector | (misses & ~granted["vector"]),
                 "waiting_accumulator": misses & ~granted["accumulator"],
-                "waiting_parameter": misses & ~granted["parameter"],
+                "waiting_parameter": misses & ~(granted["parameter"] & granted["bias"]),
                 "computing": parts.step,
                 "starting": sequencer.busy & ~sequencer.draining,
                 "draining": sequencer.busy,
@@ -262,6 +264,7 @@ class VectorUnit(wiring.Component):
         words = fetch(
             "parameter", self.parameters, self._word, sizes.parameters, sequencer.parameter
         )
+        biases = fetch("bias", self.biases, self._sum, sizes.biases, sequencer.bias)
         m.d.comb += [
             p.step.eq(sequencer.valid & p.enable & Cat(granted.values()).all()),
             sequencer.step.eq(p.step),
@@ -275,11 +278,18 @@ class VectorUnit(wiring.Component):
             m.d.comb += piece.eq(Value.cast(line).word_select(chosen, bits))
         else:
             m.d.comb += piece.eq(Value.cast(line))
-        self._add_lanes(m, p, sums, piece, elements, words)
+        self._add_lanes(m, p, sums, piece, elements, words, biases)
         return granted
 
     def _add_lanes(
-        self, m: Module, p: _Parts, sums: Any, piece: Value, elements: Any, words: Any
+        self,
+        m: Module,
+        p: _Parts,
+        sums: Any,
+        piece: Value,
+        elements: Any,
+        words: Any,
+        biases: Any,
     ) -> None:
         """Add lanes for what memories show in stage 1."""
         lanes, rows, op = self.sizes.lanes, p.rows, p.op
@@ -316,7 +326,9 @@ class VectorUnit(wiring.Component):
                 lane.load.eq(load),
                 lane.source.eq(op.source),
                 lane.total.eq(sums[n]),
-                lane.byte.eq(piece[ACTIVATION_BITS * n :][:8]),
+                lane.cell.eq(piece.word_select(n, ACTIVATION_BITS)),
+                lane.bias.eq(Mux(op.biased, biases[n][:16], 0)),
+                lane.biased.eq(op.biased),
                 lane.element.eq(elements[n]),
                 lane.word.eq(words[n]),
                 lane.top.eq(top),

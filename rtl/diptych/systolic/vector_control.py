@@ -102,7 +102,9 @@ class VectorBeat(data.StructLayout):
         )
 
 
-Reads = data.StructLayout({"accumulator": 1, "scratchpad": 1, "vector": 1, "parameter": 1})
+Reads = data.StructLayout(
+    {"accumulator": 1, "scratchpad": 1, "vector": 1, "parameter": 1, "bias": 1}
+)
 """Memories that a beat reads."""
 
 
@@ -114,6 +116,7 @@ class _Signals:
         # Properties of the operation.
         self.norms = Signal(reset_less=True)
         self.rotates = Signal(reset_less=True)
+        self.again = Signal(reset_less=True)
         self.gates = Signal(reset_less=True)
         self.argmax = Signal(reset_less=True)
         self.exponential = Signal(reset_less=True)
@@ -179,6 +182,8 @@ class VectorSequencer(wiring.Component):
         Entry of the accumulators, and byte address of the scratchpad.
     vector, parameter : :py:`Out(ceil_log2(vectors))`, :py:`Out(ceil_log2(parameters))`
         Entries of the vector memory and of the parameters.
+    bias : :py:`Out(ceil_log2(biases))`
+        Entry of the biases.
     busy : :py:`Out(1)`
         A command is running.
     draining : :py:`Out(1)`
@@ -201,6 +206,7 @@ class VectorSequencer(wiring.Component):
     scratchpad: Signal
     vector: Signal
     parameter: Signal
+    bias: Signal
     busy: Signal
     draining: Signal
     done: Signal
@@ -224,6 +230,7 @@ class VectorSequencer(wiring.Component):
                 "scratchpad": Out(sizes.byte_bits),
                 "vector": Out(ceil_log2(sizes.vectors)),
                 "parameter": Out(ceil_log2(sizes.parameters)),
+                "bias": Out(ceil_log2(sizes.biases)),
                 "busy": Out(1),
                 "draining": Out(1),
                 "done": Out(1),
@@ -340,6 +347,7 @@ class VectorSequencer(wiring.Component):
         second_sums = Signal.like(self.accumulator)
         second_words = Signal.like(self.parameter)
         second_plane = Signal.like(self.scratchpad)
+        bias_distance = Signal.like(self.bias)
         m.d.comb += [
             begins.eq(~s.phase),
             epsilon.eq(s.norms & (s.tile == 0) & begins),
@@ -348,6 +356,8 @@ class VectorSequencer(wiring.Component):
             second_plane.eq(s.target + s.command.extra),
             self.accumulator.eq(s.sums + Mux(begins, 0, second_sums)),
             self.parameter.eq(s.parameter + Mux(begins, 0, second_words)),
+            self.bias.eq(s.parameter + bias_distance),
+            bias_distance.eq(self.scale.as_value() - s.command.parameters),
             self.scratchpad.eq(s.target),
             self.vector.eq(s.vector),
             self.beat.row.eq(s.row + s.command.first[16:]),
@@ -369,24 +379,33 @@ class VectorSequencer(wiring.Component):
             rotates_now.eq(s.rotates & begins),
             self.reads.accumulator.eq(
                 # Not ``count``, which is known late.
-                s.read_sums | rotates_now | (s.exponential & s.some_remain)
+                s.read_sums | (rotates_now & ~s.again) | (s.exponential & s.some_remain)
             ),
             self.reads.parameter.eq(s.read_words | rotates_now),
             self.reads.vector.eq((s.read_vector & ~epsilon) | rotates_now),
-            self.reads.scratchpad.eq(s.embeds),
+            self.reads.scratchpad.eq(s.embeds | (rotates_now & s.again)),
+            self.reads.bias.eq(self.flags.biased & (begins | ~s.rotates)),
         ]
 
     def _decode(self, m: Module, s: _Signals, op: Value) -> None:
         """Decode the operation of the command that is taken."""
-        sums = (VectorOp.REQUANTIZE, VectorOp.ADD, VectorOp.GATE, VectorOp.ARGMAX)
+        sums = (
+            VectorOp.REQUANTIZE,
+            VectorOp.ADD,
+            VectorOp.GATE,
+            VectorOp.ARGMAX,
+            VectorOp.VALUES,
+        )
+        to_vector = (VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED, VectorOp.VALUES)
         for signal, ops in (
             (s.norms, (VectorOp.NORM,)),
-            (s.rotates, (VectorOp.ROTATE,)),
+            (s.rotates, (VectorOp.ROTATE, VectorOp.ROTATE_AGAIN)),
+            (s.again, (VectorOp.ROTATE_AGAIN,)),
             (s.gates, (VectorOp.GATE,)),
             (s.argmax, (VectorOp.ARGMAX,)),
             (s.exponential, (VectorOp.EXPONENTIAL,)),
             (s.causal, (VectorOp.TOP, VectorOp.EXPONENTIAL)),
-            (s.to_vector, (VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED)),
+            (s.to_vector, to_vector),
             (s.read_sums, (*sums, VectorOp.TOP)),
             (s.read_words, sums),
             (s.read_vector, (VectorOp.ADD, VectorOp.NORM, VectorOp.QUANTIZE)),

@@ -22,12 +22,15 @@ _KINDS = {
     VectorOp.EMBED: Kind.REQUANTIZED,
     VectorOp.NORM: Kind.REQUANTIZED,
     VectorOp.QUANTIZE: Kind.REQUANTIZED,
+    VectorOp.VALUES: Kind.REQUANTIZED,
+    VectorOp.ROTATE_AGAIN: Kind.ROTATED,
     VectorOp.TOP: Kind.SUM,
     VectorOp.EXPONENTIAL: Kind.POWER,
     VectorOp.ARGMAX: Kind.REQUANTIZED,
 }
 _BITS = {
-    VectorOp.ROTATE: 16,
+    VectorOp.ROTATE: 32,
+    VectorOp.ROTATE_AGAIN: 32,
     VectorOp.ADD: 32,
     VectorOp.GATE: 16,
     VectorOp.NORM: 16,
@@ -45,6 +48,7 @@ class Decoded:
     kind: enum.EnumView[Kind]
     source: enum.EnumView[Source]
     bits: Signal
+    biased: Signal
     beyond: Signal
     """Bits of a sum that are its sign."""
     norms: Signal
@@ -75,10 +79,11 @@ def decode(m: Module, sequencer: VectorSequencer) -> Decoded:
     kind = Signal(Kind, reset_less=True)
     source = Signal(Source, reset_less=True)
     bits = Signal(6, reset_less=True)
-    beyond = Signal(32, reset_less=True)
+    beyond, biased = Signal(32, reset_less=True), Signal(reset_less=True)
     m.d.sync += [
         bits.eq(sequencer.bits),
         beyond.eq(~(Const(2**31 - 1, 32) >> (32 - sequencer.bits)[:5])),
+        biased.eq(sequencer.flags.biased),
     ]
     with m.Switch(op):
         for which, value in _KINDS.items():
@@ -87,14 +92,20 @@ def decode(m: Module, sequencer: VectorSequencer) -> Decoded:
                 if which in _BITS:
                     m.d.sync += bits.eq(_BITS[which])
 
-    embeds = is_op(VectorOp.EMBED)
+    with m.If((op == VectorOp.REQUANTIZE.value) & sequencer.flags.biased):
+        m.d.sync += [kind.eq(Kind.ADDED), bits.eq(32)]
+    rotations = (VectorOp.ROTATE, VectorOp.ROTATE_AGAIN)
+    with m.If(op.matches(*(each.value for each in rotations))):
+        m.d.sync += beyond.eq(~Const(2**15 - 1, 32))
+    embeds, again = is_op(VectorOp.EMBED), is_op(VectorOp.ROTATE_AGAIN)
     decoded = Decoded(
         kind=kind,
         source=source,
         bits=bits,
+        biased=biased,
         beyond=beyond,
         norms=is_op(VectorOp.NORM),
-        rotates=is_op(VectorOp.ROTATE),
+        rotates=is_op(*rotations),
         gates=is_op(VectorOp.GATE),
         quantizes=is_op(VectorOp.QUANTIZE, VectorOp.NORM),
         exponential=is_op(VectorOp.EXPONENTIAL),
@@ -103,20 +114,22 @@ def decode(m: Module, sequencer: VectorSequencer) -> Decoded:
         searches=is_op(VectorOp.TOP, VectorOp.ARGMAX),
         to_scratchpad=is_op(
             VectorOp.REQUANTIZE,
-            VectorOp.ROTATE,
+            *rotations,
             VectorOp.NORM,
             VectorOp.QUANTIZE,
             VectorOp.EXPONENTIAL,
         ),
-        to_vector=is_op(VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED),
+        to_vector=is_op(VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED, VectorOp.VALUES),
         reduces=Signal(name="reduces"),
         uses_dynamic=Signal(name="uses_dynamic"),
     )
     m.d.comb += [
-        source.eq(Mux(embeds, Source.BYTE, Mux(decoded.quantizes, Source.VECTOR, Source.SUM))),
+        source.eq(Mux(embeds, Source.CELL, Mux(decoded.quantizes, Source.VECTOR, Source.SUM))),
         decoded.reduces.eq(
             decoded.to_vector | decoded.searches | decoded.exponential | decoded.norms
         ),
         decoded.uses_dynamic.eq(embeds | (sequencer.flags.dynamic & ~decoded.argmax)),
     ]
+    with m.If(again):
+        m.d.comb += source.eq(Source.SCALED_CELL)
     return decoded

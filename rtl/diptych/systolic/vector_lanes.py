@@ -4,7 +4,7 @@
 from itertools import pairwise
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,6 +14,7 @@ from diptych.arith.rope import Rotate, planes
 from diptych.arith.scale import UNITY, ScaleWord
 from diptych.arith.silu import SiluGate
 from diptych.arith.square import Square
+from diptych.config import ACTIVATION_BITS
 
 __all__ = ["LATENCY", "Kind", "Source", "VectorLane"]
 
@@ -23,10 +24,12 @@ class Source(enum.Enum, shape=2):
 
     SUM = 0
     """An accumulator, by its parameter."""
-    BYTE = 1
-    """A byte of the scratchpad, by 1."""
+    CELL = 1
+    """An element of the scratchpad, by 1."""
     VECTOR = 2
     """An element of the vector memory, by the command's scale."""
+    SCALED_CELL = 3
+    """An element of the scratchpad, by its parameter."""
 
 
 class Kind(enum.Enum, shape=3):
@@ -46,7 +49,7 @@ _SCALED = _OPERAND + Requantizer.latency
 LATENCY = {
     Kind.REQUANTIZED: _SCALED,
     Kind.ADDED: _SCALED,
-    Kind.ROTATED: _SCALED + Rotate.latency,
+    Kind.ROTATED: _SCALED + 1 + Rotate.latency,
     Kind.GATED: _SCALED + SiluGate.latency,
     Kind.POWER: _OPERAND + 1 + Exponential.latency,
     Kind.SUM: _OPERAND,
@@ -66,8 +69,10 @@ class VectorLane(wiring.Component):
         While low, every register holds.
     load, source : :py:`In(1)`, :py:`In(Source)`
         Stage 1: takes new operands (held otherwise), and their source.
-    total, byte, element : :py:`In(signed(32))`, :py:`In(signed(8))`, :py:`In(signed(32))`
+    total, cell, element : :py:`In(signed(32))`, :py:`In(signed(12))`, :py:`In(signed(32))`
         Stage 1: outputs of the accumulators, the scratchpad and the vector memory.
+    bias, biased : :py:`In(signed(16))`, :py:`In(1)`
+        Stage 1: a bias, 0 if there is none; constant during a command: there are biases.
     word : :py:`In(ScaleWord)`
         Stage 1: output of the parameters.
     dynamic, top : :py:`In(ScaleWord)`, :py:`In(signed(32))`
@@ -89,7 +94,7 @@ class VectorLane(wiring.Component):
     written : :py:`In(1)`
         After the last stage: the lane takes part in the reductions.
     scaled, factor : :py:`Out(signed(16))`
-        Stage 5: the re-quantized value, and the element of the vector memory.
+        Stage 6: the re-quantized value with its bias, and the element of the vector memory.
     result : :py:`Out(signed(32))`
         The result, one stage after its last.
     score, addend : :py:`Out(signed(32))`, :py:`Out(32)`
@@ -100,8 +105,10 @@ class VectorLane(wiring.Component):
     load: Signal
     source: enum.EnumView
     total: Signal
-    byte: Signal
+    cell: Signal
     element: Signal
+    bias: Signal
+    biased: Signal
     word: data.View
     top: Signal
     dynamic: data.View
@@ -131,7 +138,9 @@ class VectorLane(wiring.Component):
                 "load": In(1),
                 "source": In(Source),
                 "total": In(signed(32)),
-                "byte": In(signed(8)),
+                "cell": In(signed(ACTIVATION_BITS)),
+                "bias": In(signed(16)),
+                "biased": In(1),
                 "element": In(signed(32)),
                 "word": In(ScaleWord),
                 "top": In(signed(32)),
@@ -172,17 +181,30 @@ class VectorLane(wiring.Component):
             for stage in range(_OPERAND, _SCALED + 1)
         ]
         with m.If(self.enable & self.load):
-            m.d.sync += elements[0].eq(self.element)
+            # A factor of RoPE has 16 bits, and so has a bias.
+            with m.If(self.kind == Kind.ROTATED):
+                m.d.sync += elements[0].eq(Cat(self.element[:16], self.bias))
+            with m.Elif(self.biased):
+                m.d.sync += elements[0].eq(self.bias)
+            with m.Else():
+                m.d.sync += elements[0].eq(self.element)
             with m.Switch(self.source):
                 with m.Case(Source.SUM):
                     m.d.sync += [value.eq(self.total), word.eq(self.word)]
-                with m.Case(Source.BYTE):
-                    m.d.sync += [value.eq(self.byte), word.eq(ScaleWord.const({**UNITY}))]
+                with m.Case(Source.CELL):
+                    m.d.sync += [value.eq(self.cell), word.eq(ScaleWord.const({**UNITY}))]
+                with m.Case(Source.SCALED_CELL):
+                    m.d.sync += [value.eq(self.cell), word.eq(self.word)]
                 with m.Default():
                     m.d.sync += [value.eq(self.element), word.eq(self.scale)]
 
         kept = Signal(signed(16), reset_less=True)
         element = elements[-1]
+        # Its sum with an addend; of a rotation, what is rotated and the factor.
+        total = Signal(signed(32))
+        scaled, factor = (Signal(signed(16), name=n, reset_less=True) for n in ("scaled", "factor"))
+        with m.If(self.enable):
+            m.d.sync += [scaled.eq(total), factor.eq(element)]
         with m.If(self.enable):
             m.d.sync += distance.eq(self.top - value)
             for source, target in pairwise(elements):
@@ -209,17 +231,19 @@ class VectorLane(wiring.Component):
             gate.gate.eq(kept),
             gate.up.eq(requantizer.result),
             gate.shift.eq(self.scale.mantissa[:4]),
-            self.scaled.eq(requantizer.result),
-            self.factor.eq(element),
+            self.scaled.eq(scaled),
+            self.factor.eq(factor),
         ]
 
-        added = Signal(signed(33))
+        added, addend = Signal(signed(33)), Signal(signed(32))
         distance = Signal(32)  # from 0, or from -1 down
         clamped = Signal()
         m.d.comb += [
-            added.eq(requantizer.result + element),
+            addend.eq(Mux(self.kind == Kind.ROTATED, element[16:].as_signed(), element)),
+            added.eq(requantizer.result + addend),
             distance.eq(Mux(added[-1], ~added, added)),
             clamped.eq((distance & self.beyond).any() | (distance | self.beyond).all()),
+            total.eq(Mux(clamped, Mux(added[-1], self.beyond | 1, ~self.beyond), added[:32])),
         ]
         high, low = planes(m, self.rotated)
         chosen = Signal(signed(32))
@@ -227,9 +251,7 @@ class VectorLane(wiring.Component):
             with m.Case(Kind.REQUANTIZED):
                 m.d.comb += chosen.eq(requantizer.result)
             with m.Case(Kind.ADDED):
-                m.d.comb += chosen.eq(
-                    Mux(clamped, Mux(added[-1], self.beyond | 1, ~self.beyond), added[:32])
-                )
+                m.d.comb += chosen.eq(total)
             with m.Case(Kind.ROTATED):
                 m.d.comb += chosen.eq(Mux(self.plane, low, high))
             with m.Case(Kind.GATED):

@@ -22,20 +22,22 @@ _STARTS = 1
 _DRAINS = {
     VectorOp.REQUANTIZE: 7,
     VectorOp.QUANTIZE: 7,
-    VectorOp.ROTATE: 9,
+    VectorOp.ROTATE: 10,
+    VectorOp.ROTATE_AGAIN: 10,
 }
 """Cycles from a VECTOR command's last beat to its end, as of :class:`.VectorUnit`."""
 _REDUCED_DRAINS = {
     VectorOp.TOP: 5,
     VectorOp.ADD: 14,
     VectorOp.EMBED: 14,
+    VectorOp.VALUES: 14,
     VectorOp.NORM: 14,
     VectorOp.ARGMAX: 8,
     VectorOp.GATE: 20,
     VectorOp.EXPONENTIAL: 16,
 }
 """The same without the levels of the reduction over the lanes."""
-_PHASES = {VectorOp.ROTATE: 2, VectorOp.GATE: 2}
+_PHASES = {VectorOp.ROTATE: 2, VectorOp.ROTATE_AGAIN: 2, VectorOp.GATE: 2}
 _MODES = Modes()
 _BEAT_WORDS = BEAT_BYTES // 4
 _AHEAD = 8

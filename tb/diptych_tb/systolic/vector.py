@@ -18,6 +18,7 @@ from diptych_sim.host.observers.ports import CommandPorts
 from diptych_sim.host.observers.vector import CAUSES, VectorObserver
 from diptych_sim.host.streams import StreamDriver
 from diptych_tb.systolic.vector_model import (
+    TWO_PHASES,
     Command,
     VectorModel,
     random_commands,
@@ -50,6 +51,7 @@ class _Memories:
         self._reads = [
             self._port("accumulators", lambda at: accumulators[at]),
             self._port("parameters", lambda at: parameters[at]),
+            self._port("biases", lambda at: _pack(model.biases[at], 32)),
             self._port("vectors_read", lambda at: _pack(self.vectors[at], 32)),
             self._port(
                 "scratchpad_read",
@@ -257,7 +259,9 @@ _BYTES = {
 
 _OVERHEAD = {
     VectorOp.REQUANTIZE: 8,
-    VectorOp.ROTATE: 10,
+    VectorOp.ROTATE: 11,
+    VectorOp.ROTATE_AGAIN: 11,
+    VectorOp.VALUES: 16,
     VectorOp.ADD: 16,
     VectorOp.NORM: 16,
     VectorOp.GATE: 22,
@@ -266,7 +270,14 @@ _OVERHEAD = {
     VectorOp.EXPONENTIAL: 18,
 }
 """Cycles of a lone command besides one or two per tile, from taken to done."""
-_REDUCES = (VectorOp.ADD, VectorOp.GATE, VectorOp.NORM, VectorOp.TOP, VectorOp.EXPONENTIAL)
+_REDUCES = (
+    VectorOp.ADD,
+    VectorOp.VALUES,
+    VectorOp.GATE,
+    VectorOp.NORM,
+    VectorOp.TOP,
+    VectorOp.EXPONENTIAL,
+)
 """They take a cycle more for each level of the reduction but the first."""
 
 
@@ -285,7 +296,7 @@ async def takes_a_tile_per_cycle(dut: Any, op: str) -> None:
     await bench.run(command)
     await ClockCycles(dut.clk, 2)
     busy = bench.memories.cycles - begin - (int(dut.count_idle.value) - idle)
-    phases = 2 if command.op in (VectorOp.ROTATE, VectorOp.GATE) else 1
+    phases = 2 if command.op in TWO_PHASES else 1
     levels = ceil_log2(bench.sizes.lanes) - 1 if command.op in _REDUCES else 0
     steps = 15 * phases + (command.rows if command.op is VectorOp.NORM else 0)
     assert busy == steps + _OVERHEAD[command.op] + levels, busy

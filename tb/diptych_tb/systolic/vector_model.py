@@ -16,7 +16,8 @@ from diptych.systolic.vector_control import VectorSizes
 from diptych_sim.golden import numbers
 from diptych_sim.golden.numbers import Ints
 
-MEASURED = (VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED)
+TWO_PHASES = (VectorOp.ROTATE, VectorOp.ROTATE_AGAIN, VectorOp.GATE)
+MEASURED = (VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED, VectorOp.VALUES)
 """Ops with a statistic."""
 ROPE_ENTRIES = 32
 """Entries at the end of the vector memory that hold factors, and are not written."""
@@ -32,6 +33,7 @@ def sizes_of_environment() -> VectorSizes:
         vectors=128,
         parameters=64,
         rows=8,
+        biases=64,
     )
 
 
@@ -60,6 +62,7 @@ class Command:
         f = self.flags
         bits = f["first_lane"] | f["end_lane"] << 8 | f["dynamic"] << 16 | f["restart"] << 17
         bits |= f["square_shift"] << 18 | f.get("pair", 0) << 23 | f.get("low_first", 0) << 30
+        bits |= f.get("biased", 0) << 31
         return {
             "head": {"queue": 2, "op": self.op.value, "end": 0, "spare": 0},
             "sums": self.sums,
@@ -93,6 +96,7 @@ class VectorModel:
         factors = rng.integers(-(2**14), 2**14 + 1, (ROPE_ENTRIES, lanes))
         self.vectors[-ROPE_ENTRIES:] = factors
         self.parameters = self.words((sizes.parameters, lanes), 17, 31)
+        self.biases = self._wild(sizes.biases, lanes, 15)
         self.dynamic = self.words(sizes.rows, 14, 18)
         self.inverse = np.zeros(sizes.rows, np.int64)
         self.top = np.zeros(sizes.rows, np.int64)
@@ -163,11 +167,29 @@ class VectorModel:
         self.scratchpad[at : at + self.sizes.lanes][lanes] = values[lanes]
 
     def _requantize(self, c: Command, m: int, j: int, lanes: slice) -> None:
-        self._put(c, m, j, lanes, self._requantized(c, m, j, c.extra >> 16))
+        self._put(c, m, j, lanes, self._biased(c, m, j, c.extra >> 16))
+
+    def _biased(self, c: Command, m: int, j: int, bits: int) -> Ints:
+        bias = self.biases[c.scale + j] if c.flags.get("biased") else 0
+        return numbers.clamp(bias + self._requantized(c, m, j, 32), bits)
+
+    def _values(self, c: Command, m: int, j: int, lanes: slice) -> Ints:
+        values = self._requantized(c, m, j, c.extra >> 16)
+        self.vectors[c.vector + m * c.vector_row + j][lanes] = values[lanes]
+        return values
 
     def _rotate(self, c: Command, m: int, j: int, lanes: slice) -> None:
+        self._rotated(c, m, j, lanes, self._biased(c, m, j, 16))
+
+    def _rotate_again(self, c: Command, m: int, j: int, lanes: slice) -> None:
+        at = c.target + m * c.target_row + j * c.target_n
+        cells = self.scratchpad[at : at + self.sizes.lanes]
+        dynamic = self.dynamic[m] if c.flags["dynamic"] else numbers.UNITY
+        word = self.parameters[c.parameters + j]
+        self._rotated(c, m, j, lanes, numbers.requantize(cells, word, 16, dynamic))
+
+    def _rotated(self, c: Command, m: int, j: int, lanes: slice, values: Ints) -> None:
         factors = self.vectors[c.vector + m * c.vector_row + j % c.vector_row]
-        values = self._requantized(c, m, j, 16)
         rotated = np.empty_like(values)
         rotated[0::2], rotated[1::2] = numbers.rotate(
             values[0::2], values[1::2], factors[0::2], factors[1::2]
@@ -198,9 +220,12 @@ class VectorModel:
 
     def _embed(self, c: Command, m: int, j: int, lanes: slice) -> Ints:
         at = c.target + m * c.target_row + j * c.target_n
-        # Of what has 12 bits, 8 count.
-        values = (self.scratchpad[at : at + self.sizes.lanes] + 128) % 256 - 128
-        values = numbers.requantize(values, numbers.UNITY, c.extra >> 16, self.dynamic[m])
+        values = numbers.requantize(
+            self.scratchpad[at : at + self.sizes.lanes],
+            numbers.UNITY,
+            c.extra >> 16,
+            self.dynamic[m],
+        )
         self.vectors[c.vector + m * c.vector_row + j][lanes] = values[lanes]
         return values
 
@@ -279,7 +304,10 @@ def random_commands(rng: random.Random, model: VectorModel, op: VectorOp) -> lis
         first=rng.choice([0, rng.randrange(8), rng.randrange(5 * width)]),
         flags=flags,
     )
-    if op is VectorOp.ROTATE:
+    if op in (VectorOp.ROTATE, VectorOp.REQUANTIZE) and rng.random() < 0.5:
+        flags["biased"] = 1
+        c.scale = rng.randrange(sizes.biases - tiles)
+    if op in (VectorOp.ROTATE, VectorOp.ROTATE_AGAIN):
         c.vector_row = rng.randint(1, 3)
         c.vector = sizes.vectors - ROPE_ENTRIES + rng.randrange(8)
         c.extra = sizes.scratchpad // 2
@@ -291,7 +319,7 @@ def random_commands(rng: random.Random, model: VectorModel, op: VectorOp) -> lis
         c.scale = rng.randrange(12)
     elif op is VectorOp.NORM:
         c.sums = rng.choice([rng.randrange(2**31), rng.randrange(2**12), 0])
-    elif op in (VectorOp.ADD, VectorOp.EMBED):
+    elif op in (VectorOp.ADD, VectorOp.EMBED, VectorOp.VALUES):
         c.extra = rng.choice([16, 24, rng.randint(10, 31)]) << 16
     elif op in (VectorOp.REQUANTIZE, VectorOp.QUANTIZE):
         c.extra = rng.choice([8, 12]) << 16

@@ -154,6 +154,13 @@ def model_image(
         for name in ("k", "v", "o", "gate", "up", "down"):
             scale(f"layer{index}.{name}", getattr(w, f"{name}_scale"))
         scale(f"layer{index}.context", np.full(columns, w.context_scale))
+        if w.bq is not None and w.bk is not None and w.bv is not None:
+            parts = (queries.spread(w.bq, d), w.bk, w.bv)
+            biases = np.concatenate([_words(part, line).view("<i4") for part in parts])
+            image.add(f"layer{index}.biases", biases)
+        for name, gain in (("q_norm", w.q_norm), ("k_norm", w.k_norm)):
+            if gain is not None:
+                scale(f"layer{index}.{name}", np.tile(gain, max(1, columns // d)))
     image.add("output", _weights(model.output.astype(np.int64), array))
     scale("output", model.output_scale)
     image.add("parameters", np.concatenate(words))
@@ -196,4 +203,8 @@ def model_sizes(c: ModelConfig, array: tuple[int, int]) -> dict[str, int]:
     }
     if c.vocab <= TABLE_WORDS:
         sizes["embedding_table"] = 4 * c.vocab
+    if c.qkv_bias:
+        sizes["biases"] = c.layers * round_up(4 * (queries.total + 2 * kv), 64)
+    if c.qk_norm:
+        sizes["parameters"] += 8 * c.layers * round_up(max(d, columns), line)
     return sizes

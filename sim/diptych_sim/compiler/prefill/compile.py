@@ -30,7 +30,7 @@ from diptych_sim.compiler.prefill.attention import Attention
 from diptych_sim.compiler.prefill.commands import PrefillCommands, Remember
 from diptych_sim.compiler.prefill.memories import MATRICES, Memories, span_of
 from diptych_sim.compiler.prefill.prompts import Block, Prompts
-from diptych_sim.golden.machine import top_word
+from diptych_sim.golden.machine import HEAD_BITS, top_word
 from diptych_sim.golden.numbers import GATE_FRACTION
 from diptych_sim.golden.quantized import QuantizedModel
 
@@ -71,7 +71,8 @@ class _Compiler:
         self.queries = Lanes.of(c, rows, line)
         self.contexts = Lanes.of(c, columns, line)
         # Planes of a head side by side fill rows of the array that one head would leave empty.
-        self.paired = may_pair and 2 * d <= min(rows, columns)
+        # Norms of heads have a scale for each, so that these are not rotated together.
+        self.paired = may_pair and 2 * d <= min(rows, columns) and not c.qk_norm
         self.image, self.entries = image or model_image(
             model, array=(rows, columns), queries=self.queries, contexts=self.contexts
         )
@@ -192,6 +193,8 @@ class _Compiler:
                 self.memories.scratch[place],
                 fills=Span(place, 0, 1),
             )
+        if MATRICES[0] in names:
+            self._load_biases(index)
 
     def _load_output(self) -> None:
         self.out.label(None, "load weights")
@@ -269,14 +272,39 @@ class _Compiler:
             reads=[span_of(x, block), Span(place, 0, 1)],
         )
 
+    def _load_biases(self, index: int) -> None:
+        """Load the biases of a layer, if the model has any, beside those of the one before."""
+        if not self.model.config.qkv_bias:
+            return
+        self.out.label(index, "load weights")
+        place = f"biases{index % 2}"
+        part, entry = f"layer{index}.biases", self._bias_entry(index)
+        self.out.load(Target.BIASES, part, entry, fills=Span(place, 0, 1))
+
+    def _bias_entry(self, index: int) -> int:
+        return index % 2 * (self.memories.sizes.biases // 2)
+
+    def _biases(self, index: int, name: str, start: int) -> dict[str, Any]:
+        """Fields for the biases of column tiles from ``start`` on, if the model has any."""
+        if not self.model.config.qkv_bias:
+            return {}
+        before = {"q": 0, "k": self.queries.total, "v": self.queries.total + self.memories.kv}
+        return {"scale": self._bias_entry(index) + before[name] // self.columns + start}
+
     def _project(self, index: int, name: str, block: Block) -> None:
         """Queries (``q``), keys (``k``) or values (``v``) of a block."""
+        if name != "v" and self.model.config.qk_norm:
+            self._project_normed(index, name, block)
+            return
         memories = self.memories
         self.out.label(index, {"q": "queries", "k": "keys", "v": "values"}[name])
         width = self.queries.total if name == "q" else memories.kv
         target = {"q": "q_high", "k": "k_high", "v": "v"}[name]
         fields: dict[str, Any] = {"extra": 8 << 16}
         reads = [Span("parameters", 0, 1)]
+        biased = int(self.model.config.qkv_bias)
+        if biased:
+            reads.append(Span(f"biases{index % 2}", 0, 1))
         op = VectorOp.REQUANTIZE
         if name != "v":
             op = VectorOp.ROTATE
@@ -300,10 +328,67 @@ class _Compiler:
                     tiles=n,
                     sums=sums,
                     parameters=self.entries[f"layer{index}.{name}"] + start,
-                    flags={"dynamic": 1, **flags},
+                    flags={"dynamic": 1, "biased": biased, **flags},
                     reads=reads,
                     writes=self._rows_of(place, block),
                     **fields | at | {"target": at["target"] + start * self.columns},
+                    **self._biases(index, name, start),
+                )
+
+    def _project_normed(self, index: int, name: str, block: Block) -> None:
+        """Queries or keys of a block, each head of which is normalized ahead of its rotation."""
+        c, memories, d = self.model.config, self.memories, self.model.config.head_dim
+        self.out.label(index, {"q": "queries", "k": "keys"}[name])
+        layer = self.model.layers[index]
+        width = self.queries.total if name == "q" else memories.kv
+        row = width if name == "q" else memories.kv_row
+        places = self.queries.places if name == "q" else [d * n for n in range(c.kv_heads)]
+        place = f"{name}_high"
+        low = memories.scratch[f"{name}_low"] - memories.scratch[place]
+        tiles = max(1, d // self.columns)
+        for start, n in memories.groups(width // self.columns, block.rows):
+            sums = self.out.take_sums(n * block.rows)
+            self._product(index, f"w{name}", "normed", block, (start, n), sums)
+            for at in places:
+                tile, lane = at // self.columns - start, at % self.columns
+                if not 0 <= tile < n:
+                    continue
+                shared: dict[str, Any] = {
+                    "block": block,
+                    "tiles": tiles,
+                    "state": memories.states,
+                    **self._target(place, block, row),
+                }
+                shared["target"] += at - lane
+                flags = {"first_lane": lane, "end_lane": min(lane + d, self.columns)}
+                values = self._vectors(block, memories.heads, tiles * self.columns)
+                self.out.vector(
+                    VectorOp.VALUES,
+                    sums=sums + tile * block.rows,
+                    parameters=self.entries[f"layer{index}.{name}"] + start + tile,
+                    flags={"dynamic": 1, "restart": 1, **flags},
+                    extra=16 << 16,
+                    reads=[Span("parameters", 0, 1)],
+                    **shared | values,
+                )
+                self.out.vector(
+                    VectorOp.NORM,
+                    scale=top_word(HEAD_BITS),
+                    epsilon=getattr(layer, f"{name}_epsilon"),
+                    flags={"square_shift": 0, **flags},
+                    writes=self._rows_of(place, block),
+                    **shared | values,
+                )
+                self.out.vector(
+                    VectorOp.ROTATE_AGAIN,
+                    parameters=self.entries[f"layer{index}.{name}_norm"],
+                    flags={"dynamic": 1, **flags},
+                    extra=low,
+                    vector=memories.rope + block.first * memories.rope_row,
+                    vector_row=memories.rope_row,
+                    reads=[span_of("rope", block), Span("parameters", 0, 1)],
+                    writes=self._rows_of(place, block),
+                    **shared,
                 )
 
     def _rows_of(self, name: str, block: Block) -> list[Span]:

@@ -123,9 +123,13 @@ class Memories:
         self.x = 0
         self.gated = count * self.dim // columns
         self.rope = self.gated + count * self.hidden // columns
+        self.heads = self.rope + count * self.rope_row
+        entries = self.heads + (count * max(1, c.head_dim // columns) if c.qk_norm else 0)
+        biases = 2 * (queries.total + 2 * self.kv) // columns if c.qkv_bias else 0
         for what, needed, there in (
             ("scratchpad bytes", base, self.sizes.scratchpad),
-            ("vector entries", self.rope + count * self.rope_row, self.sizes.vectors),
+            ("vector entries", entries, self.sizes.vectors),
+            ("bias entries", biases, self.sizes.biases),
             ("accumulator entries", 2 * max(2 * most, -(-c.vocab // columns)), 2 * self.half),
             ("parameter entries", image.size["parameters"] // 4 // columns, self.sizes.parameters),
         ):

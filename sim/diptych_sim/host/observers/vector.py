@@ -28,9 +28,9 @@ _PORTS = {
     "waiting_scratchpad": ("scratchpad_write", "scratchpad_read"),
     "waiting_vector": ("vectors_write", "vectors_read"),
     "waiting_accumulator": ("accumulators",),
-    "waiting_parameter": ("parameters",),
+    "waiting_parameter": ("parameters", "biases"),
 }
-_PHASES = {VectorOp.ROTATE: 2, VectorOp.GATE: 2}
+_PHASES = {VectorOp.ROTATE: 2, VectorOp.ROTATE_AGAIN: 2, VectorOp.GATE: 2}
 
 
 class VectorObserver(CauseObserver):
