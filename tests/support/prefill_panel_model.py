@@ -73,6 +73,9 @@ class PanelModel:
             elif target is Target.PARAMETERS:
                 entries = piece.view("<u4").reshape(-1, lanes)
                 vector.parameters[to : to + len(entries)] = entries
+            elif target is Target.BIASES:
+                entries = piece.view("<i4").reshape(-1, lanes)
+                vector.biases[to : to + len(entries)] = entries
             elif target is Target.VECTOR:
                 entries = piece.view("<i2").reshape(-1, lanes)
                 vector.vectors[to : to + len(entries)] = entries

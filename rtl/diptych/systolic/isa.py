@@ -226,7 +226,8 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
     NORM = 5
     """``sp = requantize(vm, scale, 16, row's inverse)``, of which the lower 12 bits are kept; at the
     end of each row ``dynamic = rsqrt(sum of (r * r) >> square_shift)`` of all results ``r`` of the
-    row, and of what becomes of one more element, ``epsilon``, which is not written."""
+    row, and of what becomes of one more element, ``epsilon``, which is not written. With
+    ``flags.dynamic`` it is ``dynamic`` of the row state that is half of all states away."""
     VALUES = 6
     """``vm = requantize(acc, word, bits, dyn)``, with the statistic."""
     QUANTIZE = 7

@@ -399,11 +399,14 @@ class VectorUnit(wiring.Component):
         start_best = Signal(32, reset_less=True)
         found = Signal()  # the reducer holds a result of ARGMAX
         token = Signal(32)
-        ends, asks_more = Signal(), Signal()
+        ends, asks_more, apart = Signal(), Signal(), Signal(reset_less=True)
         asked_row = Signal.like(here.row, reset_less=True)
         asked_best = Signal(signed(32), reset_less=True)
         # Constant during a command, as is what it is made of.
-        m.d.sync += starts_at_zero.eq(p.sequencer.flags.restart)
+        m.d.sync += [
+            starts_at_zero.eq(p.sequencer.flags.restart),
+            apart.eq(op.norms & p.sequencer.flags.dynamic),
+        ]
         with m.If(p.enable):
             m.d.sync += start_best.eq(Mux(starts_at_zero, 0, rows.largest))
             with m.If(op.searches):
@@ -423,7 +426,7 @@ class VectorUnit(wiring.Component):
             rows.write_largest.eq(ends & op.to_vector),
             rows.write_top.eq(ends & op.tops),
             rows.ask.eq((ends & (op.exponential | op.norms | op.to_vector)) | asks_more),
-            rows.ask_row.eq(Mux(asks_more, asked_row, here.row)),
+            rows.ask_row.eq(Mux(asks_more, asked_row, Cat(here.row[:-1], here.row[-1] ^ apart))),
             rows.load_en.eq(self.load_dynamic.en),
             rows.load_row.eq(self.load_dynamic.address),
             rows.load_word.eq(self.load_dynamic.data),

@@ -244,7 +244,8 @@ class VectorModel:
         epsilon = numbers.requantize((c.sums + 2**31) % 2**32 - 2**31, c.scale, 16, self.inverse[m])
         total += int(epsilon) ** 2 >> c.flags["square_shift"]
         if c.tiles:
-            self.dynamic[m] = numbers.rsqrt(total % 2**32)
+            row = m ^ self.sizes.rows // 2 if c.flags["dynamic"] else m
+            self.dynamic[row] = numbers.rsqrt(total % 2**32)
 
     def _exponential(self, c: Command, m: int, lanes: slice) -> None:
         width = self.sizes.lanes

@@ -356,7 +356,6 @@ class _Compiler:
                 shared: dict[str, Any] = {
                     "block": block,
                     "tiles": tiles,
-                    "state": memories.states,
                     **self._target(place, block, row),
                 }
                 shared["target"] += at - lane
@@ -375,13 +374,15 @@ class _Compiler:
                     VectorOp.NORM,
                     scale=top_word(HEAD_BITS),
                     epsilon=getattr(layer, f"{name}_epsilon"),
-                    flags={"square_shift": 0, **flags},
+                    # The scale of a head stands apart from that of its row.
+                    flags={"square_shift": 0, "dynamic": 1, **flags},
                     writes=self._rows_of(place, block),
                     **shared | values,
                 )
                 self.out.vector(
                     VectorOp.ROTATE_AGAIN,
                     parameters=self.entries[f"layer{index}.{name}_norm"],
+                    state=memories.states + block.first,
                     flags={"dynamic": 1, **flags},
                     extra=low,
                     vector=memories.rope + block.first * memories.rope_row,
