@@ -24,13 +24,14 @@ from diptych.config import MachineConfig
 from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.panel_with_hbm import PrefillWithHbm
 from diptych_sim.account.requests import account_mesh_request
-from diptych_sim.bench.random_cases import Case, random_case, random_model
+from diptych_sim.bench.random_cases import Case, random_case
 from diptych_sim.compiler.array.commands import PrefillProgram
 from diptych_sim.compiler.array.hbm_layout import HbmImage, PrefillError
 from diptych_sim.compiler.array_decode.compile import compile_array
 from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError
 from diptych_sim.cost.requests import panel_cost
 from diptych_sim.engine.simulate import simulate
+from diptych_sim.golden.random_weights import random_model
 from diptych_sim.host.jobs import (
     TESTBENCH,
     ArrayRequestJob,
