@@ -41,15 +41,15 @@ def random_case(rng: random.Random) -> Case:
     return Case(
         config=ModelConfig(
             dim=rng.randrange(24, 161, 8),
-            hidden=rng.randrange(32, 301),
-            layers=rng.randint(1, 4),
+            hidden=rng.randrange(32, 201),
+            layers=rng.randint(1, 3),
             heads=heads,
             kv_heads=kv_heads,
             head_width=head_dim,
             vocab=rng.randrange(64, 601),
             context=_CONTEXT,
         ),
-        prompt=rng.choice((rng.randint(1, 12), rng.randint(1, 48))),
+        prompt=rng.choice((rng.randint(1, 12), rng.randint(1, 40))),
         tokens=rng.randint(2, 4),
         batch=rng.choice((1, 1, 2, 3)),
     )
