@@ -21,16 +21,16 @@ from rich.console import Console
 from rich.table import Table
 
 from diptych.config import MachineConfig
-from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.panel_with_hbm import PrefillWithHbm
 from diptych_sim.account.requests import account_mesh_request
-from diptych_sim.bench.random_cases import Case, random_case, random_model
+from diptych_sim.bench.random_cases import Case, random_case
 from diptych_sim.compiler.array.commands import PrefillProgram
 from diptych_sim.compiler.array.hbm_layout import HbmImage, PrefillError
 from diptych_sim.compiler.array_decode.compile import compile_array
 from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError
 from diptych_sim.cost.requests import panel_cost
 from diptych_sim.engine.simulate import simulate
+from diptych_sim.golden.random_weights import random_model
 from diptych_sim.host.jobs import (
     TESTBENCH,
     ArrayRequestJob,
@@ -92,8 +92,10 @@ def array_errors(
         hbm="hbm.bin",
         written="written.bin",
         programs=[program.program_address for _, _, program in programs],
-        ids=[],
+        ids=[None] * len(programs),
+        arrivals=[0] * len(programs),
         sequences=[case.batch for _, case, _ in programs],
+        watched=False,
         array=machine.array,
         weight_rows=machine.weight_rows,
         limit=2_000_000,
@@ -115,11 +117,12 @@ def array_errors(
     words = "array {}x{}, {} weight rows, HBM {} bytes a cycle, {} cycles".format(
         *machine.array, machine.weight_rows, machine.hbm_bytes_per_cycle, machine.hbm_latency
     )
-    before = (0, 0)
+    before = {"hbm_read": 0, "hbm_write": 0}
     for number, (kind, case, program) in enumerate(programs):
         cost = panel_cost(program, machine)
-        moved = [now - then for now, then in zip(measured.beats[number], before, strict=True)]
-        before = measured.beats[number]
+        now = measured.parts[number]["hbm"]
+        moved = [now[name] - before[name] for name in before]
+        before = now
         expected = [cost.predicted_hbm_read, cost.predicted_hbm_write]
         yield Error(
             kind=kind,
@@ -127,7 +130,7 @@ def array_errors(
             words=case.words,
             predicted=cost.predicted_cycles,
             measured=measured.ends[number] - measured.starts[number],
-            bytes_exact=[BEAT_BYTES * beats for beats in moved] == expected,
+            bytes_exact=moved == expected,
         )
 
 

@@ -54,7 +54,7 @@ _WAVELETS = (8, 9)
 """Results that reduce in so many cycles, where each is there in one: buffers hold 8."""
 _ROUND = 8
 """Cycles from the end of a round's task to the first instruction of the next."""
-_RECEIVED_READS = {Color.COLUMN_ADD: 1, Color.ROW_ADD: 2}
+_RECEIVED_READS = {int(Color.COLUMN_ADD): 1, int(Color.ROW_ADD): 2}
 """Words that the receiver of a product's results reads for each: its scale, and what it adds to."""
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from diptych.config import MachineConfig
 from diptych_sim.compiler.array.commands import PrefillProgram
 from diptych_sim.compiler.array.hbm_layout import PrefillError
-from diptych_sim.compiler.array_decode.compile import compile_step
+from diptych_sim.compiler.array_decode.compile import compile_array, compile_step
 from diptych_sim.compiler.decode.compile import DecodeProgram, compile_decode
 from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError
 from diptych_sim.compiler.prefill.compile import compile_prefill
@@ -69,7 +69,8 @@ class RequestCosts:
     def __init__(self, model: QuantizedModel, machine: MachineConfig, positions: int) -> None:
         self.model, self.machine, self.positions = model, machine, positions
         self.prefill: Callable[[int, int], float] = cache(self._prefill)
-        self._array_at = cache(self._array_step)
+        self.array_prefill: Callable[[int, int], float] = cache(self._array_prefill)
+        self.array_step: Callable[[int, int], float] = cache(self._array_step)
         self._read_at = cache(self._mesh_read)
         self._write_at = cache(self._mesh_write)
         self._writing = cache(lambda batch: self._mesh(batch, 0))
@@ -82,7 +83,8 @@ class RequestCosts:
         writing = self._sum(self._write_at, prompt, last, batch)
         reading = self._sum(self._read_at, 0, prompt - 1, batch) + self._write_at(prompt - 1, batch)
         return Ways(
-            array=first + self._sum(self._array_at, prompt, last, batch),
+            array=self.array_prefill(prompt, batch)
+            + self._sum(self.array_step, prompt, last, batch),
             mesh=reading + writing,
             split=first + self.hand_off(prompt, batch, link_bytes) + writing,
         )
@@ -109,6 +111,15 @@ class RequestCosts:
         cycles = self._panel(lambda: compile_prefill(self.model, *self.machine.array, *prompts))
         if cycles == inf and batch > 1:
             return self.prefill(prompt, batch // 2) + self.prefill(prompt, batch - batch // 2)
+        return cycles
+
+    def _array_prefill(self, prompt: int, batch: int) -> float:
+        """Return the cycles of prompts whose keys and values go to HBM."""
+        prompts, array = [[0] * prompt] * batch, self.machine.array
+        cycles = self._panel(lambda: compile_array(self.model, *array, prompts, 1).prefill)
+        if cycles == inf and batch > 1:
+            halves = (batch // 2, batch - batch // 2)
+            return sum(self.array_prefill(prompt, half) for half in halves)
         return cycles
 
     def _array_step(self, position: int, batch: int) -> float:

@@ -22,26 +22,27 @@ __all__ = ["answer"]
 
 
 async def answer(dut: Any, job: ArrayRequestJob, folder: Path) -> ArrayRequestResult:
-    """Run the programs; each but the first gets the tokens of the one before.
+    """Run the programs, each when it has arrived and the one before has ended.
 
-    What reaches the HBM goes into a file.
+    One with ``ids`` gets the tokens of the one before. What reaches the HBM goes into a file, if it
+    is watched.
     """
     memory = PanelMemory(dut, (folder / job.hbm).read_bytes())
     dut.start.value = 0
     await start_clock_and_reset(dut)
     handoff = StreamMonitor(dut, "handoff", Handoff())
     await memory.fill()
-    reads, writes = AxiReadChecker(dut.hbm, "axi"), AxiWriteChecker(dut.hbm, "axi")
-    memory.watch()
-    observers = PanelObservers(dut.panel, dut.clk, array=job.array, weight_rows=job.weight_rows)
-    observers.start()
+    watch = _Watch(dut, job, memory) if job.watched else None
     result = ArrayRequestResult(
         starts=[], ends=[], tokens=[], token_cycles=[], parts=[], beats=[], observed={}
     )
     for number, program in enumerate(job.programs):
-        if number and job.ids:
+        ids = job.ids[number]
+        if ids is not None:
             words = b"".join(token.to_bytes(4, "little") for token in result.tokens[-1])
-            await memory.write(job.ids[number - 1], words)
+            await memory.write(ids, words)
+        while result.starts and current_cycle() < result.starts[0] + job.arrivals[number]:
+            await RisingEdge(dut.clk)
         dut.program.value = program
         dut.start.value = 1
         await RisingEdge(dut.clk)
@@ -60,12 +61,30 @@ async def answer(dut: Any, job: ArrayRequestJob, folder: Path) -> ArrayRequestRe
             await with_timeout(RisingEdge(dut.finished), job.limit * PERIOD_NS, "ns")
         result.ends.append(current_cycle())
         result.parts.append(panel_counters(dut))
-        result.beats.append((reads.beats, writes.beats))
+        if watch is not None:
+            result.beats.append((watch.reads.beats, watch.writes.beats))
         report_event(kind="tokens", number=number, tokens=tokens, cycle=result.ends[-1])
     await RisingEdge(dut.clk)
-    reads.check_finished()
-    writes.check_finished()
-    await observers.check()
-    (folder / job.written).write_bytes(memory.written())
-    result.observed.update(observers.counts())
+    if watch is not None:
+        await watch.check()
+        (folder / job.written).write_bytes(memory.written())
+        result.observed.update(watch.observers.counts())
     return result
+
+
+class _Watch:
+    """What checks a run from outside: the HBM's channels, and observers of the engines."""
+
+    def __init__(self, dut: Any, job: ArrayRequestJob, memory: PanelMemory) -> None:
+        self.reads, self.writes = AxiReadChecker(dut.hbm, "axi"), AxiWriteChecker(dut.hbm, "axi")
+        memory.watch()
+        self.observers = PanelObservers(
+            dut.panel, dut.clk, array=job.array, weight_rows=job.weight_rows
+        )
+        self.observers.start()
+
+    async def check(self) -> None:
+        """Compare all that was seen."""
+        self.reads.check_finished()
+        self.writes.check_finished()
+        await self.observers.check()

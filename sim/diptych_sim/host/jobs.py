@@ -368,7 +368,8 @@ class ArrayRequestResult:
     parts : list of dict
         Counters by block and name at its end, since reset.
     beats : list of (int, int)
-        Beats on the HBM's channels as monitors counted them until then: read, written.
+        Beats on the HBM's channels as monitors counted them until then: read, written; empty if
+        nobody watches.
     observed : dict of str to int
         As of :meth:`.PanelObservers.counts`.
     """
@@ -392,11 +393,15 @@ class ArrayRequestJob:
         Files of the HBM, as of :class:`ArrayGemmJob`.
     programs : list of int
         Addresses of the programs.
-    ids : list of int
-        For each program but the first, where it expects the tokens of the one before; empty if
-        they have nothing to do with each other.
+    ids : list
+        For each program, where it expects the tokens of the one before; None if it has nothing to
+        do with that.
+    arrivals : list of int
+        For each program, cycles since the start of the first before which it does not start.
     sequences : list of int
         Tokens of each program.
+    watched : bool
+        Whether monitors and observers check the run; without, it is much faster.
     array, weight_rows
         As of :class:`ArrayGemmJob`.
     limit : int
@@ -406,8 +411,10 @@ class ArrayRequestJob:
     hbm: str
     written: str
     programs: list[int]
-    ids: list[int]
+    ids: list[int | None]
+    arrivals: list[int]
     sequences: list[int]
+    watched: bool = True
     array: tuple[int, int]
     weight_rows: int
     limit: int
