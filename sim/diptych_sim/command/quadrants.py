@@ -25,7 +25,6 @@ from diptych_sim.command.options import (
     with_model,
     write_json,
 )
-from diptych_sim.command.prompts import check_panels
 from diptych_sim.command.running import running
 from diptych_sim.compiler.array.hbm_layout import PrefillError
 from diptych_sim.compiler.decode.placement import (
@@ -112,7 +111,6 @@ def quadrants(
     except ValueError as error:
         raise Refused(str(error)) from None
     loaded = load(model, tokenizer)
-    check_panels(loaded)
     prompts = _prompts(loaded, prompt_tokens, tokens, batch)
     with running(PrefillError, MeshTooSmallError, UnsupportedModelError) as progress:
         quantized = quantize_loaded(loaded, progress=progress)
