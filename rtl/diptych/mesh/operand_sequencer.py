@@ -155,8 +155,10 @@ class OperandSequencer(wiring.Component):
         Steps are left.
     asks : :py:`Out(1)`
         A step is due in this cycle.
+    held : :py:`In(1)`
+        An instruction without steps does not end.
     empty : :py:`Out(1)`
-        The first cycle of an instruction without steps, which ends in it.
+        An instruction without steps ends.
     """
 
     start: Signal
@@ -171,6 +173,7 @@ class OperandSequencer(wiring.Component):
     reads_sums: Signal
     busy: Signal
     asks: Signal
+    held: Signal
     empty: Signal
 
     def __init__(self) -> None:
@@ -188,6 +191,7 @@ class OperandSequencer(wiring.Component):
                 "reads_sums": Out(1),
                 "busy": Out(1),
                 "asks": Out(1),
+                "held": In(1),
                 "empty": Out(1),
             }
         )
@@ -205,7 +209,7 @@ class OperandSequencer(wiring.Component):
         """Request the operands; a granted one is kept until the other is granted, too."""
         has_a, has_b, has_sums = (Signal(name=f"gets_{n}") for n in ("a", "b", "sums"))
         m.d.comb += [
-            self.empty.eq(self.busy & s.none),
+            self.empty.eq(self.busy & s.none & ~self.held),
             self.asks.eq(s.active & self.enable & ~(s.settling & self.unsettled)),
             s.emit.eq(~s.kinds[Op.MATVEC] | (s.words_last & s.phase_last)),
             s.asks_b.eq(s.needs_b & ~s.needs_sums),

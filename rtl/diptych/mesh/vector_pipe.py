@@ -14,16 +14,16 @@ from diptych.arith.requantize import Requantizer
 from diptych.arith.rope import Rotate, planes
 from diptych.arith.scale import ScaleWord
 from diptych.arith.silu import SiluGate
-from diptych.arith.square import Square
 from diptych.config import ACTIVATION_BITS
 from diptych.stream_buffer import StreamBuffer
 
-from .element import LEAST, Result, add_to_statistic, write_element
+from .element import Result, write_element
 from .fabric import Wavelet
 from .isa import Op, Type
 from .operand_sequencer import HELD_WORDS, OperandSequencer, Step
 from .operation import VectorOperation
 from .sram import PairPort, ReadPort, WritePort
+from .statistic import Statistic
 from .word_queue import WordQueue
 
 __all__ = ["VectorPipe"]
@@ -49,15 +49,7 @@ class _Signals:
         self.rotate = Rotate()
         self.exponential = Exponential()
         self.gate = SiluGate()
-        self.square = Square()
-        # A square is not in the statistic yet; with it that has to be sent.
-        self.squared, self.owes = Signal(), Signal()
-        # The result was there in the cycle before.
-        self.stayed = Signal()
-        # A statistic that has to be sent, its color, and the color's bit.
-        self.owed = Signal()
-        self.owed_value = Signal(32, reset_less=True)
-        self.owed_color, self.owed_bit = Signal(5), Signal(colors)
+        self.statistic = Statistic(colors)
         self.results: Any = StreamBuffer(Result(colors))
         # The instruction whose steps are made, and the one behind it.
         self.now, self.queue = Signal(VectorOperation()), Signal(VectorOperation())
@@ -121,7 +113,7 @@ class VectorPipe(wiring.Component):
     busy : :py:`Out(1)`
         An instruction is active or queued, or a result has not left.
     statistic_valid, statistic : :py:`Out(1)`, :py:`Out(32)`
-        Statistic of the instruction that ends in this cycle.
+        Statistic of an instruction that has ended.
     steps : :py:`Out(1)`
         A step is executed.
     starved : :py:`Out(1)`
@@ -198,7 +190,6 @@ class VectorPipe(wiring.Component):
         self._read_sums(m, s)
         self._select(m, s)
         self._write_back(m, s)
-        self._measure(m, s)
         return m
 
     def _issue(self, m: Module, s: _Signals) -> None:
@@ -209,7 +200,7 @@ class VectorPipe(wiring.Component):
         m.submodules.rotate = s.rotate
         m.submodules.exponential = s.exponential
         m.submodules.gate = s.gate
-        m.submodules.square = s.square
+        m.submodules.statistic = s.statistic
         m.submodules.results = s.results
         wiring.connect(m, wiring.flipped(self.read_a), s.steps.read_a)
         wiring.connect(m, wiring.flipped(self.read_b), s.steps.read_b)
@@ -221,10 +212,11 @@ class VectorPipe(wiring.Component):
             *(kind.eq(s.now.op == op) for op, kind in s.kinds.items()),
             s.enable.eq(s.results.i.ready),
             s.unsettled.eq(s.results.o.valid),
-            self.busy.eq(s.queued | s.steps.busy | s.travelling | s.unsettled | s.squared | s.owed),
+            self.busy.eq(s.queued | s.steps.busy | s.travelling | s.unsettled | s.statistic.busy),
             s.steps.operation.eq(s.now),
             s.steps.enable.eq(s.enable),
             s.steps.unsettled.eq(s.unsettled),
+            s.steps.held.eq(s.statistic.holds),
             self.steps.eq(s.steps.step.valid),
             self.starved.eq(s.steps.asks & s.steps.fed & ~s.steps.step.valid),
             self.unfed.eq(s.steps.asks & ~s.steps.fed),
@@ -475,7 +467,7 @@ class VectorPipe(wiring.Component):
 
     def _write_back(self, m: Module, s: _Signals) -> None:
         """Send the result to a color, write it to the SRAM, or both; it leaves when that is done."""
-        result = s.results.o.payload
+        result, statistic = s.results.o.payload, s.statistic
         sends, writes, leaves, stays = Signal(), Signal(), Signal(), Signal()
         # One of the two has been done.
         sent, written = Signal(), Signal()
@@ -483,75 +475,32 @@ class VectorPipe(wiring.Component):
             sends.eq(s.results.o.valid & result.sends & ~sent),
             writes.eq(s.results.o.valid & result.writes & ~written),
             # A statistic goes before the results of later instructions.
-            leaves.eq(sends & ~s.owed & ~s.owes),
-            s.results.o.ready.eq((~sends | (leaves & self.o.ready)) & (~writes | self.write.ready)),
+            leaves.eq(sends & ~statistic.holds),
+            s.results.o.ready.eq(
+                (~sends | (leaves & self.o.ready)) & (~writes | self.write.ready) & ~statistic.waits
+            ),
             stays.eq(s.results.o.valid & ~s.results.o.ready),
-            self.blocked.eq(stays | (s.owed & ~self.o.ready)),
-            self.o.valid.eq(s.owed | leaves),
-            self.o.payload.control.eq(result.control & ~s.owed),
-            self.o.payload.data.eq(Mux(s.owed, s.owed_value, result.value)),
-            self.o.payload.color.eq(Mux(s.owed, s.owed_color, result.color)),
-            self.sends_as.eq(Mux(s.owed, s.owed_bit, result.color_bit)),
+            self.blocked.eq(stays | (statistic.owed & ~self.o.ready)),
+            statistic.valid.eq(s.results.o.valid),
+            statistic.leaves.eq(s.results.o.ready),
+            statistic.result.eq(result),
+            statistic.empty.eq(s.steps.empty & s.now.tail.statistic),
+            statistic.empty_is_maximum.eq(s.now.op == Op.MATVEC),
+            statistic.empty_sends.eq(s.now.sends_statistic),
+            statistic.empty_color.eq(s.now.tail.color),
+            statistic.sent.eq(self.o.ready),
+            self.statistic_valid.eq(statistic.found),
+            self.statistic.eq(statistic.value),
+            self.o.valid.eq(statistic.owed | leaves),
+            self.o.payload.control.eq(result.control & ~statistic.owed),
+            self.o.payload.data.eq(Mux(statistic.owed, statistic.owed_value, result.value)),
+            self.o.payload.color.eq(Mux(statistic.owed, statistic.owed_color, result.color)),
+            self.sends_as.eq(Mux(statistic.owed, statistic.owed_bit, result.color_bit)),
             self.write.valid.eq(writes),
             self.write_waits.eq(s.results.o.valid & result.only_writes),
         ]
         m.d.sync += [
             sent.eq(stays & (sent | (leaves & self.o.ready))),
             written.eq(stays & (written | (writes & self.write.ready))),
-            s.stayed.eq(stays),
         ]
         write_element(m, self.write, result.value, result.type, result.d)
-
-    def _measure(self, m: Module, s: _Signals) -> None:
-        """Update the statistic of the instruction with the result that is the next to leave."""
-        result = s.results.o.payload
-        statistic = Signal(signed(32))
-        now = add_to_statistic(m, result, statistic)
-        comes = Signal()
-        begins, ends = (Signal(name=f"squares_{n}") for n in ("begin", "end"))
-        total = Signal(32, name="sum_of_squares")
-        color = Signal(5, name="squares_color")
-        m.d.sync += [
-            s.squared.eq(comes & result.squares & result.statistic),
-            begins.eq(result.begins),
-            ends.eq(result.ends),
-            s.owes.eq(comes & result.squares & result.ends & result.sends_statistic),
-            color.eq(result.color),
-        ]
-        m.d.comb += [
-            # Not again in the cycles in which it is held up.
-            comes.eq(s.results.o.valid & ~s.stayed),
-            s.square.enable.eq(comes & result.squares),
-            s.square.value.eq(result.value[:16]),
-            s.square.shift.eq(result.shift),
-            total.eq(Mux(begins, 0, statistic) + s.square.square),
-            self.statistic_valid.eq(
-                (comes & result.ends & result.statistic & ~result.squares)
-                | (s.squared & ends)
-                | (s.steps.empty & s.now.tail.statistic)
-            ),
-            self.statistic.eq(
-                Mux(
-                    s.squared,
-                    total,
-                    Mux(s.steps.empty, Mux(s.now.op == Op.MATVEC, LEAST, 0), now),
-                )
-            ),
-        ]
-        owing_color = Mux(s.steps.empty, s.now.tail.color, Mux(s.squared, color, result.color))
-        owing = Mux(
-            s.steps.empty, s.now.sends_statistic, Mux(s.squared, s.owes, result.sends_statistic)
-        )
-        with m.If(self.statistic_valid & owing):
-            m.d.sync += [
-                s.owed.eq(1),
-                s.owed_value.eq(self.statistic),
-                s.owed_color.eq(owing_color),
-                s.owed_bit.eq(1 << owing_color),
-            ]
-        with m.Elif(self.o.ready):
-            m.d.sync += s.owed.eq(0)
-        with m.If(s.squared):
-            m.d.sync += statistic.eq(total)
-        with m.Elif(comes & ~result.squares):
-            m.d.sync += statistic.eq(now)

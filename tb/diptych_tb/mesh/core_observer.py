@@ -283,7 +283,7 @@ class CoreObserver(CauseObserver):
         if due is not None:
             due.sends = due.sends and (pipe.holds or not self._sendable[due.color])
             due.writes = due.writes and not sram.pipe_write__ready.value
-            self._leaves = not (due.sends or due.writes)
+            self._leaves = not (due.sends or due.writes or pipe.waits)
             blocked = blocked or not self._leaves
         if not pipe.asks:
             return blocked, False, False, False

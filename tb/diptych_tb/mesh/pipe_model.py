@@ -83,6 +83,8 @@ class Result:
     macs: int
     only_writes: bool
     squares: bool
+    finds: bool
+    """It is the last one of a statistic."""
     owes: int | None
     """Color of the statistic that leaves behind it."""
 
@@ -109,6 +111,8 @@ class PipeModel:
         """The result that is due was there before."""
         self.owed: int | None = None
         """Color of a statistic that has to be sent."""
+        self._found = False
+        """A statistic was found in the cycle before."""
         self._settling = False
         self._a: int | None = None
         self._b: int | None = None
@@ -127,7 +131,14 @@ class PipeModel:
             or self._buffer
             or self._squared
             or self.owed is not None
+            or self._found
         )
+
+    @property
+    def waits(self) -> bool:
+        """Whether the result that is due waits until an older statistic is sent."""
+        due = self.due
+        return due is not None and due.owes is not None and self.holds and not self._came
 
     @property
     def holds(self) -> bool:
@@ -208,7 +219,8 @@ class PipeModel:
             self._settling = False
         if starts is not None:
             self._settling = bool(starts["fence_pipe"] and self._buffer)
-        enabled, self._ends_empty, self.empty = self._enabled, self.empty, False
+        enabled, self._ends_empty = self._enabled, self.empty and not self.holds
+        self.empty = self.empty and not self._ends_empty
         self._measure(leaves, sent)
         if leaves:
             self._buffer.pop(0)
@@ -224,7 +236,12 @@ class PipeModel:
         return macs
 
     def _measure(self, leaves: bool, sent: bool) -> None:
-        comes = self._buffer[0] if self._buffer and not self._came else None
+        comes = self._buffer[0] if self._buffer and not self._came and not self.waits else None
+        self._found = bool(
+            (comes and comes.finds and not comes.squares)
+            or (self._squared and self._squared.finds)
+            or (self._ends_empty and self.operation["tail"]["statistic"])
+        )
         if sent:
             self.owed = None
         for result in (self._squared, comes if comes and not comes.squares else None):
@@ -233,7 +250,7 @@ class PipeModel:
         if self._ends_empty and self.operation["sends_statistic"]:
             self.owed = self.operation["tail"]["color"]
         self._squared = comes if comes and comes.squares else None
-        self._came = bool(self._buffer) and not leaves
+        self._came = bool(self._buffer) and not leaves and (self._came or comes is not None)
 
     def _starting(
         self, issued: dict[str, Any] | None, *, receiving: bool, transmitting: bool
@@ -302,5 +319,6 @@ class PipeModel:
             step.macs,
             writes and not sends,
             self.op is Op.REQUANTIZE and bool(tail["statistic"]),
+            self.step is None and bool(tail["statistic"]),
             tail["color"] if self.step is None and self.operation["sends_statistic"] else None,
         )

@@ -403,6 +403,43 @@ async def fences_hold_back_operands(dut: Any, idle: float) -> None:
     await check_causes(bench)
 
 
+@cocotb.test(timeout_time=400, timeout_unit="us")
+@cocotb.parametrize(stall=[0.0, 0.8])
+async def statistics_leave_in_order(dut: Any, stall: float) -> None:
+    """Many statistics on a color that takes them late: none is lost, and results keep their place."""
+    bench = await start_bench(dut, stall=stall)
+    rng = bench.rng
+    bench.registers({2: numbers.UNITY})
+    for turn in range(20):
+        program, expected = Assembler(), []
+        for number in range(8):
+            kind = rng.choice(["move", "square", "send", "empty"])
+            values = [
+                rng.randint(-99, 99) for _ in range(0 if kind == "empty" else rng.randint(1, 2))
+            ]
+            at = A + 0x40 * number
+            if values:
+                bench.store(at, values, 4)
+            fields: dict[str, Any] = {"a_base": at, "a_type": Type.INT32, "count": len(values)}
+            if kind == "send":
+                program.vector(Op.MOVE, d_type=Type.NONE, to_color=1, color=OUT, **fields)
+                expected += values
+                continue
+            fields |= {"statistic": 1, "sends_statistic": 1, "color": OUT, "d_base": D}
+            if kind == "square":
+                more: dict[str, Any] = {"bits": 16, "b_reg": 2, "dynamic": 2, "d_type": Type.INT16}
+                program.vector(Op.REQUANTIZE, **fields, **more)
+                expected.append(sum(v * v for v in values))
+            else:
+                program.vector(Op.MOVE, d_type=Type.INT32, **fields)
+                expected.append(max((abs(v) for v in values), default=0))
+        program.scalar(Function.END)
+        bench.run(program)
+        words = await bench.receive(len(expected))
+        assert words == [v % 2**32 for v in expected], f"turn {turn}"
+    await check_causes(bench)
+
+
 @cocotb.test(timeout_time=200, timeout_unit="us")
 async def a_fence_waits_for_nothing_behind_it(dut: Any) -> None:
     """A MOVE that waits for the receiver, and a RECEIVE whose words come when it has sent."""
