@@ -239,6 +239,8 @@ async def takes_rows_from_outside_while_it_writes_others(dut: Any) -> None:
         op = VectorOp.GATE if delay % 2 else VectorOp.NORM
         (command,) = random_commands(bench.rng, bench.model, op)
         command.rows = bench.sizes.rows // 2
+        # Its scales are those of its own rows.
+        command.flags["dynamic"] = 0
         loading = cocotb.start_soon(load_later(command.rows, delay))
         await bench.run(command)
         await loading
