@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Decode on the array, command by command: tokens, and keys and values in HBM."""
+"""Decode on the array, command by command: tokens, and keys and values in HBM.
+
+Faults that were planted, each seen to fail: RoPE's factors of the next position; caches that are
+loaded without their last row; keys and values stored a row too early.
+"""
 
 import dataclasses
 import re

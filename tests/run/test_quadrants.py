@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Each phase on each panel, in RTL, and requests in three ways."""
+"""Each phase on each panel, in RTL, and requests in three ways.
+
+Planted, and seen to fail: a token of the prompt that is the one before, on the mesh.
+"""
 
 from dataclasses import replace
 
