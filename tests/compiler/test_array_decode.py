@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Decode on the array, command by command: tokens, and keys and values in HBM.
 
-Faults that were planted, each seen to fail: RoPE's factors of the position before; keys stored to
-the row behind; caches that are loaded without their last row; a stride of caches too small.
+Faults that were planted, each seen to fail: RoPE's factors of the next position; caches that are
+loaded without their last row; keys and values stored a row too early.
 """
 
 import dataclasses

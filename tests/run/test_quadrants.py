@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Each phase on each panel, in RTL, and requests in three ways.
 
-Faults that were planted, each seen to fail: a byte of the KV cache in HBM; a forced token one
-further; a round of the prompt too few; a quadrant's key left out.
+Planted, and seen to fail: a token of the prompt that is the one before, on the mesh.
 """
 
 from dataclasses import replace
@@ -95,7 +94,7 @@ def test_the_result_is_as_the_schema_says(result):
         assert abs(request["ttft_cycles"] - prefill["cycles"]) <= 2
         assert abs(request["cycles"] - prefill["cycles"] - decode["cycles"]) <= 2
     # The array alone keeps its KV cache in HBM, split ways use the link, late or early.
-    assert requests["array"]["bytes"]["hbm_write"] == 128 * TINY.layers * (LENGTH + TOKENS - 1)
+    assert requests["array"]["bytes"]["hbm_write"] == 64 * TINY.layers * (LENGTH + TOKENS - 1)
     assert requests["split"]["ttft_cycles"] < requests["split_serial"]["ttft_cycles"]
     assert requests["split"]["bytes"]["link"] == requests["split_serial"]["bytes"]["link"]
 

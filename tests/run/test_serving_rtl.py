@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The same timeline of two requests, simulated and in RTL.
-
-Planted, and seen to fail: a second request that does not wait for the first.
-"""
+"""The same timeline of two requests, simulated and in RTL."""
 
 from typing import TYPE_CHECKING, cast
 

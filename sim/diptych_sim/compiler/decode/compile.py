@@ -290,7 +290,7 @@ def compile_decode(
     positions = [a + b - 1 for a, b in zip(lengths, counts, strict=True)]
     forced, plan = 0, plan_rounds(counts)
     if prompts:
-        if {len(prompt) for prompt in prompts} != set(lengths) or len({*counts}) != 1:
+        if len({*lengths}) != 1 or len({*counts}) != 1:
             raise UnsupportedModelError(
                 f"Prompts that the mesh reads together must have one length, not {lengths}"
             )
