@@ -124,6 +124,7 @@ class Sram(wiring.Component):
 
     count_sram_read: Signal
     count_sram_write: Signal
+    pipe_b: Any
 
     def __init__(self, *, size: int = DEFAULTS.sram_bytes) -> None:
         if size not in range(256, 65537, 256):

@@ -299,8 +299,8 @@ def place(
             f"Number of sequences must be at most {MAX_SEQUENCES}, not {len(each)!r}"
         )
 
-    def arranged(*size: int) -> Placement:
-        return _arrange(config, *size, each, sram_bytes, activation_bits, forced)
+    def arranged(rows: int, columns: int) -> Placement:
+        return _arrange(config, rows, columns, each, sram_bytes, activation_bits, forced)
 
     placement = arranged(rows, columns)
     missing = placement.used_bytes - sram_bytes

@@ -360,7 +360,7 @@ class _Compiler:
                 }
                 shared["target"] += at - lane
                 flags = {"first_lane": lane, "end_lane": min(lane + d, self.columns)}
-                values = self._vectors(block, memories.heads, tiles * self.columns)
+                values: dict[str, Any] = self._vectors(block, memories.heads, tiles * self.columns)
                 self.out.vector(
                     VectorOp.VALUES,
                     sums=sums + tile * block.rows,
