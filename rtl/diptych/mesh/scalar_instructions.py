@@ -59,6 +59,8 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
     phases = {n: Signal(name=f"ends_in_{n}") for n in (0, *sorted(set(_LAST.values())))}
     # A scale function; it adds an immediate first.
     scales, sums = Signal(), Signal()
+    # A function that takes a wavelet; it is one of the wavelet.
+    takes, of_wavelet = Signal(), Signal()
     with m.If(s.moves):
         for f, flag in now.items():
             m.d.sync += flag.eq((s.coming.op == Op.SCALAR) & (s.coming.function == f))
@@ -67,6 +69,9 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
             scales.eq((s.coming.op == Op.SCALAR) & found),
             sums.eq(s.coming.tail.any()),
         ]
+        for flag, functions in ((takes, (Function.TAKE, *_TAKES)), (of_wavelet, tuple(_TAKES))):
+            found = Cat(s.coming.function == f for f in functions).any()
+            m.d.sync += flag.eq((s.coming.op == Op.SCALAR) & found)
         for n, flag in phases.items():
             of = [f for f in Function if f not in _OTHERS and _LAST.get(f, 0) == n]
             found = Cat(s.coming.function == f for f in of).any()
@@ -75,8 +80,6 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
     address, product = (Signal(32, name=name, reset_less=True) for name in ("address", "product"))
     factor = Mux(now[Function.COMBINE], s.b[:16], imm[:16])
     lacks_credit = Signal()
-    of_wavelet = Cat(now[f] for f in _TAKES).any()
-    takes = now[Function.TAKE] | of_wavelet
     m.d.comb += [
         imm.eq(s.instruction.tail),
         moved.eq(s.a + imm),
