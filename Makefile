@@ -43,7 +43,7 @@ options = $(if $(PROMPT),--prompt "$$PROMPT") $(if $(TOKENS),--tokens "$$TOKENS"
 	$(if $(ARRAY),--array "$$ARRAY") $(if $(ENGINE),--engine "$$ENGINE") \
 	$(if $(OUT),--out "$$OUT") $(ARGS)
 
-.PHONY: help setup sim sim-prefill sim-decode report waves test test-slow tb mutants lint format docs verilog silicon \
+.PHONY: help setup sim sim-prefill sim-decode quadrants report waves test test-slow tb mutants lint format docs verilog silicon \
 	model bench clean distclean
 
 help: ## List the targets
@@ -85,6 +85,11 @@ sim-prefill: $(READY) ## The same, prompt only
 
 sim-decode: $(READY) ## The same, with the KV cache from the golden model
 	@$(BIN)/diptych generate --stage decode $(options)
+
+quadrants: $(READY) ## Each phase on each panel, and requests on one panel alone and split (MODEL TOKENS MESH ARRAY)
+	@$(BIN)/diptych quadrants $(if $(MODEL),--model "$$MODEL") $(if $(TOKENS),--tokens "$$TOKENS") \
+		$(if $(MESH),--mesh "$$MESH") $(if $(ARRAY),--array "$$ARRAY") $(if $(ENGINE),--engine "$$ENGINE") \
+		$(if $(OUT),--out "$$OUT") $(ARGS)
 
 report: $(READY) ## The same as sim, into OUT (build/run unless set), and its report as HTML
 	@$(BIN)/diptych generate $(options) $(if $(OUT),,--out build/run)

@@ -35,7 +35,7 @@ _EXAMPLES: dict[str, Any] = {
     "line": 16,
     "line_shape": _LINE,
     "sums_shape": _SUMS,
-    "shapes": (_LINE, _SUMS, _SUMS),
+    "shapes": (_SUMS, _SUMS),
     "size": 4096,
     "depth": 64,
     "width": 64,
@@ -43,6 +43,7 @@ _EXAMPLES: dict[str, Any] = {
     "accumulators": 256,
     "unit": 1,
     "piece": 8,
+    "bits": 8,
     "tag": 8,
 }
 """Values of parameters without a default, by name."""

@@ -6,8 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ["DEFAULTS", "TILE_MACS", "MachineConfig"]
+__all__ = ["ACTIVATION_BITS", "DEFAULTS", "TILE_MACS", "MachineConfig"]
 
+ACTIVATION_BITS = 12
+"""Signed bits of what matrices multiply, at most."""
 TILE_MACS = 8
 """Products that a tile computes in a cycle, at most."""
 _ARRAY_SIDES = (4, 8, 16, 32, 64, 128)

@@ -36,6 +36,7 @@ COMMANDS = (
     "generate",
     "program",
     "project",
+    "quadrants",
     "report",
     "serve",
     "silicon",

@@ -64,6 +64,7 @@ COMPONENTS = {
     "requantizer": Requantizer,
     "scale_function": ScaleFunction,
     "exponential": Exponential,
+    "exponential_of_bytes": Exponential,
     "gate": SiluGate,
     "rotate": Rotate,
     "dot8_of_1": lambda: Dot8(lanes=1),

@@ -36,7 +36,8 @@ VECTOR = st.fixed_dictionaries(
             "accumulate",
             "argmax",
             "planes",
-            "unsigned",
+            "biased",
+            "sends_statistic",
         ],
         FLAG,
     )
@@ -83,7 +84,7 @@ def test_a_listing_names_operations_regions_colors_and_labels(compiled):
         "; sequences 0, 1",
         "; sequences 1",
         (
-            "RECEIVE      x.1 (int16) += 16 of ROW_SUM * [o_scale + LAYER] * UNITY, 32 bits, "
+            "RECEIVE      x.1 (int32) += 16 of ROW_SUM * [o_scale + LAYER] * UNITY, 24 bits, "
             "with its statistic, after the receiver ; x += context Wo"
         ),
         "BRANCH       to layer if A",

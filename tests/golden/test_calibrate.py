@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diptych_sim.golden.calibrate import calibration_windows, quantize_loaded
+from diptych_sim.golden.calibrate import ROTATION, calibration_windows, quantize_loaded
 from diptych_sim.golden.float_reference import FloatReference
 from diptych_sim.golden.quantize import quantize
+from diptych_sim.golden.rewrite import rotate_residual
 from diptych_sim.llm.load import LoadedModel, load_model
 from diptych_sim.llm.model import Layer, Model, ModelConfig, layer_shapes
 
@@ -49,7 +50,9 @@ def test_a_model_is_quantized_once(monkeypatch, tmp_path, loaded):
     monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path))
     first = numbers(quantize_loaded(loaded))
     windows = calibration_windows(loaded)
-    fresh = quantize(loaded.model, FloatReference(loaded.model).activations(windows))
+    turned = rotate_residual(loaded.model, ROTATION)
+    fresh = quantize(turned, FloatReference(turned).activations(windows))
+    fresh = replace(fresh, rotation=ROTATION)
     assert numbers(fresh) == first
     (file,) = tmp_path.rglob("*.npz")
     made = file.stat().st_mtime_ns

@@ -40,6 +40,7 @@ TESTS = {
         "vector_operations_equal_the_golden_model",
         "a_joined_wavelet_leaves_seven_cycles_after_it_came",
         "fences_hold_back_operands",
+        "statistics_leave_in_order",
         "a_fence_waits_for_nothing_behind_it",
         "take_goes_before_a_joined_wavelet",
     ],

@@ -137,11 +137,19 @@ def test_blocks_have_the_names_of_testbenches():
 
 
 def test_a_result_joins_the_baseline(row):
-    text = json.dumps({"seed": 1, "tools": {}, "blocks": {}})
+    text = json.dumps({"tools": {}, "blocks": {}})
     after = json.loads(merged(text, [row, row | {"target": "xc7", "luts": 36}]))["blocks"]["pe"]
-    assert (after["luts"], after["xc7"]["luts"]) == (row["luts"], 36)
-    with pytest.raises(ValueError, match=r"^Seed must be the baseline's 1, not 2$"):
+    assert (after["luts"], after["xc7"]["luts"], after["seed"]) == (row["luts"], 36, 1)
+    with pytest.raises(ValueError, match=r"^Seed must be 1 for the baseline of pe, not 2$"):
         merged(text, [row | {"seed": 2}])
+
+
+def test_a_seed_is_that_of_the_block():
+    results = {name: {**block, "block": name} for name, block in load_baseline().items()}
+    assert {name: row["seed"] for name, row in results.items()} == {
+        name: BLOCKS[name].seed for name in results
+    }
+    assert "seed 2" in next(line for line in table(load_baseline()).splitlines() if "tile" in line)
 
 
 def test_worse_is_more_than_a_tenth(row):
@@ -174,7 +182,7 @@ def _marked(name, luts):
     "name", [_marked(name, row["luts"]) for name, row in load_baseline().items()]
 )
 def test_no_block_is_worse(name):
-    result = measure(BLOCKS[name], "ecp5", 1, _quiet)
+    result = measure(BLOCKS[name], "ecp5", BLOCKS[name].seed, _quiet)
     assert worse(result, load_baseline()[name]) == [], result["critical_path"]
 
 

@@ -18,7 +18,7 @@ from diptych.systolic.panel import panel_sizes
 from diptych_sim.compiler.array.commands import PrefillProgram, field_of
 from diptych_tb.systolic.vector_model import Command, VectorModel
 
-STATES = ("dynamic", "inverse", "top", "largest", "squares")
+STATES = ("dynamic", "inverse", "top", "largest")
 
 
 class PanelModel:
@@ -35,16 +35,19 @@ class PanelModel:
     ) -> None:
         self.rows, self.columns = rows, columns
         self.sizes = panel_sizes(rows, columns)
-        self.hbm = np.frombuffer(program.hbm + bytes(4096), np.uint8)
+        self.hbm = np.frombuffer(program.hbm + bytes(4096), np.uint8).copy()
         self.vector = vector = VectorModel(self.sizes, np.random.default_rng(0))
         # What was never written must not matter.
         self.states = {name: getattr(vector, name).copy() for name in STATES}
         self.table = np.zeros(1024, np.int64)
         self.handoff: list[tuple[int, int, int, int, list[int]]] = []
+        self.run(program)
+
+    def run(self, program: PrefillProgram) -> None:
+        """Run a further program of the same HBM; what is in the memories stays there."""
         for command in program.commands.commands:
             fields = {name: int(getattr(v, "value", v)) for name, v in command.fields.items()}
-            run = getattr(self, f"_{command.queue.name.lower()}")
-            run(command.op, fields)
+            getattr(self, f"_{command.queue.name.lower()}")(command.op, fields)
 
     # --- load ----------------------------------------------------------------------------------
     def _load(self, op: int, f: dict[str, int]) -> None:
@@ -70,6 +73,9 @@ class PanelModel:
             elif target is Target.PARAMETERS:
                 entries = piece.view("<u4").reshape(-1, lanes)
                 vector.parameters[to : to + len(entries)] = entries
+            elif target is Target.BIASES:
+                entries = piece.view("<i4").reshape(-1, lanes)
+                vector.biases[to : to + len(entries)] = entries
             elif target is Target.VECTOR:
                 entries = piece.view("<i2").reshape(-1, lanes)
                 vector.vectors[to : to + len(entries)] = entries
@@ -116,13 +122,13 @@ class PanelModel:
                         places = (
                             at + np.arange(rows)[:, None] * f["w_row"] + np.arange(columns)[None]
                         )
-                    w = np.where(mask[:, None], pad[places], 0)
+                    # Weights are bytes.
+                    w = np.where(mask[:, None], (pad[places] + 128) % 256 - 128, 0)
                     if modes["end_column"] and j == n_tiles - 1:
                         w[:, modes["end_column"] :] = 0
                     m = np.arange(skip, count)
                     at = f["x"] + x_plane + m[:, None] * f["x_row"] + k * f["x_k"]
                     x = pad[at + np.arange(rows)[None]]
-                    x = x % 256 if modes["unsigned"] else x
                     entries = f["sums"] + j * f["sums_n"] + m
                     old = {0: 0, 1: 1, 2: 256}[start if k == 0 else Start.ADD.value]
                     new = old * sums[entries] + x.astype(np.int64) @ w.astype(np.int64)
@@ -162,6 +168,12 @@ class PanelModel:
         pad = self.vector.scratchpad
         if store is StoreOp.TOKEN:
             self.handoff.append((2, 0, f.get("layer", 0) >> 8, f["first"], [self.vector.token]))
+            return
+        if store is StoreOp.HBM:
+            for row in range(f["rows"]):
+                at = f["hbm"] + row * f.get("pitch", 0)
+                piece = pad[f["source"] + row * f.get("source_pitch", 0) :][: f["bytes"]]
+                self.hbm[at : at + f["bytes"]] = piece.astype(np.int8).view(np.uint8)
             return
         kind = {StoreOp.KEYS: 0, StoreOp.VALUES: 1}[store]
         layer = f.get("layer", 0)

@@ -41,9 +41,9 @@ def random_model(config: ModelConfig, seed: int) -> QuantizedModel:
             down_scale=scales(c.dim, 2e-5),
             score_scale=int(numbers.scale_word(5e-5)),
             context_scale=int(numbers.scale_word(1.0)),
-            hidden_scale=int(numbers.scale_word(2.0**-15)),
+            gate_fraction=9 + index % 3,
         )
-        for _ in range(c.layers)
+        for index in range(c.layers)
     )
     angles = np.arange(c.context)[:, None] * 0.3 ** np.arange(c.head_dim // 2)
     return QuantizedModel(

@@ -40,7 +40,6 @@ def test_writes_what_it_reads(lanes, line, monkeypatch):
     monkeypatch.setenv("DUT_LINE", str(line))
     shapes = (
         data.ArrayLayout(ScaleWord, lanes),
-        data.ArrayLayout(signed(16), lanes),
         data.ArrayLayout(signed(32), lanes),
     )
     ran = simulate(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Dot products of bytes."""
+"""Dot products of activations and weights."""
 
 from typing import Any
 
@@ -7,11 +7,13 @@ from amaranth.hdl import Const, Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from diptych.config import ACTIVATION_BITS
+
 __all__ = ["Dot8"]
 
 
 class Dot8(wiring.Component):
-    """Sums the products of 8-bit activations and 8-bit weights, exactly.
+    """Sums the products of 12-bit activations and 8-bit weights, exactly.
 
     The latency is :attr:`latency` enabled cycle. The throughput is one dot product per enabled
     cycle.
@@ -25,10 +27,8 @@ class Dot8(wiring.Component):
     -------
     enable : :py:`In(1)`
         While low, every register holds.
-    is_unsigned : :py:`In(1)`
-        Whether the activations are unsigned (probabilities), not signed.
-    activations : :py:`In(data.ArrayLayout(8, lanes))`
-        Activations, as bits.
+    activations : :py:`In(data.ArrayLayout(signed(12), lanes))`
+        Activations.
     weights : :py:`In(data.ArrayLayout(signed(8), lanes))`
         Weights.
     total : :py:`Out(signed(32))`
@@ -41,7 +41,6 @@ class Dot8(wiring.Component):
     """
 
     enable: Signal
-    is_unsigned: Signal
     activations: data.View
     weights: data.View
     total: Signal
@@ -55,8 +54,7 @@ class Dot8(wiring.Component):
         super().__init__(
             {
                 "enable": In(1),
-                "is_unsigned": In(1),
-                "activations": In(data.ArrayLayout(8, lanes)),
+                "activations": In(data.ArrayLayout(signed(ACTIVATION_BITS), lanes)),
                 "weights": In(data.ArrayLayout(signed(8), lanes)),
                 "total": Out(signed(32)),
             }
@@ -65,19 +63,17 @@ class Dot8(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        # Wider than the operands need: bytes are extended by arithmetic (flip the sign bit, take
+        # Wider than the operands need: they are extended by arithmetic (flip the sign bit, take
         # away its weight), and sums have the 32 bits of the result. Otherwise every operator
         # would extend its operands from an odd width, which takes Verilator four times as long.
-        sign = Signal(8)
-        m.d.comb += sign[7].eq(~self.is_unsigned)
-        wide_sign = sign | Const(0, 15)
+        sign = 2 ** (ACTIVATION_BITS - 1)
         terms: list[Signal] = []
         for lane in range(self.lanes):
             activation = Signal(signed(16), name=f"activation_{lane}")
             weight = Signal(signed(16), name=f"weight_{lane}")
             product = Signal(signed(32), name=f"product_{lane}")
             m.d.comb += [
-                activation.eq((self.activations[lane] ^ sign) - wide_sign),
+                activation.eq((self.activations[lane].as_unsigned() ^ sign) - Const(sign, 15)),
                 weight.eq((self.weights[lane].as_unsigned() ^ 0x80) - Const(0x80, 15)),
                 product.eq(activation * weight),
             ]

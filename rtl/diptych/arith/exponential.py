@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,7 +14,7 @@ __all__ = ["Exponential"]
 
 
 class Exponential(wiring.Component):
-    """Computes ``255 * 2**-t`` in 8 bits, where ``t`` is ``distance`` times ``word`` by 256.
+    """Computes ``top * 2**-t``, where ``t`` is ``distance`` times ``word`` by 256.
 
     ``t`` is rounded half up to 8 fraction bits and saturates just below 16, where the result is
     0 as well as for everything beyond. A table of 32 segments with 15 fraction bits gives the
@@ -31,20 +31,29 @@ class Exponential(wiring.Component):
         Maximum of the row minus the score.
     word : :py:`In(ScaleWord)`
         Steps of 1/256 of ``t`` per unit of distance.
-    power : :py:`Out(8)`
-        The result: 255 at no distance.
+    is_byte : :py:`In(1)`
+        ``top`` is 255, else 2047; constant while elements are under way.
+    power : :py:`Out(11)`
+        The result: ``top`` at no distance.
     """
 
     enable: Signal
     distance: Signal
     word: data.View
+    is_byte: Signal
     power: Signal
 
     latency = 4
 
     def __init__(self) -> None:
         super().__init__(
-            {"enable": In(1), "distance": In(32), "word": In(ScaleWord), "power": Out(8)}
+            {
+                "enable": In(1),
+                "distance": In(32),
+                "word": In(ScaleWord),
+                "is_byte": In(1),
+                "power": Out(11),
+            }
         )
 
     def elaborate(self, platform: Any) -> Module:
@@ -77,11 +86,11 @@ class Exponential(wiring.Component):
         with m.If(self.enable):
             m.d.sync += [mantissa.eq(between), places.eq(whole)]
 
-        power = Signal(8, reset_less=True)
-        scaled = Signal(24)
-        halves = Signal(10)
+        power = Signal(11, reset_less=True)
+        scaled = Signal(27)
+        halves = Signal(13)
         m.d.comb += [
-            scaled.eq((mantissa << 8) - mantissa),
+            scaled.eq(Mux(self.is_byte, mantissa << 8, mantissa << 11) - mantissa),
             halves.eq(scaled[14:] >> places),
         ]
         with m.If(self.enable):

@@ -18,7 +18,7 @@ class Function(enum.Enum, shape=2):
     """Functions of :class:`ScaleFunction`.
 
     ``RECIPROCAL`` is ``1 / v`` and ``RSQRT`` is ``1 / sqrt(v)`` of any ``v`` (0 counts as 1).
-    ``TO_SCALE`` is ``v`` itself, exact, for ``v`` up to 65535.
+    ``TO_SCALE`` is ``v / 2**16``, rounded half up to 16 bits.
     """
 
     RECIPROCAL = 0
@@ -44,7 +44,7 @@ class ScaleFunction(wiring.Component):
     value : :py:`In(32)`
         Its operand.
     word : :py:`Out(ScaleWord)`
-        Its result. Unspecified for ``TO_SCALE`` of more than 65535.
+        Its result.
     """
 
     enable: Signal
@@ -102,12 +102,12 @@ class ScaleFunction(wiring.Component):
         with m.If(self.enable):
             m.d.sync += [
                 fraction.eq(normal[:10]),
-                exact.eq(normal[1:]),
+                exact.eq(Mux(normal[1:].all(), normal[1:], normal[1:] + normal[0])),
                 is_exact.eq(is_direct),
                 shift.eq(
                     Mux(
                         is_direct,
-                        Mux(normal[16], 15 - leading, 0),
+                        Mux(normal[16], ~leading, 0),
                         16 + Mux(is_rsqrt, leading >> 1, leading),
                     )
                 ),

@@ -14,7 +14,7 @@ from diptych.stream_buffer import StreamBuffer
 from .core_monitor import count_cycles, watch_waits
 from .core_signals import CoreSignals
 from .fabric import COLOR_BITS, DATA_BITS, LOAD_COLOR, LinkSignature, Wavelet
-from .isa import INSTRUCTION_WORDS, RECEIVED_MAXIMUM, RECEIVED_SQUARES, STATISTIC, Op, Tail
+from .isa import INSTRUCTION_WORDS, RECEIVED_MAXIMUM, STATISTIC, Op, Tail
 from .register_file import OPERANDS
 from .route_table import RouteWrite
 from .scalar_instructions import execute_scalar
@@ -279,8 +279,6 @@ class Core(wiring.Component):
             registers.engine_data[STATISTIC].eq(s.pipe.statistic),
             registers.engine_write[RECEIVED_MAXIMUM].eq(s.receiver.done),
             registers.engine_data[RECEIVED_MAXIMUM].eq(s.receiver.maximum),
-            registers.engine_write[RECEIVED_SQUARES].eq(s.receiver.done & s.receiver.has_squares),
-            registers.engine_data[RECEIVED_SQUARES].eq(s.receiver.squares),
         ]
 
     def _issue(self, m: Module, s: CoreSignals) -> None:
@@ -342,6 +340,7 @@ class Core(wiring.Component):
             s.operation.dynamic.eq(s.chosen),
             s.operation.control.eq(instruction.control),
             s.operation.continues.eq(instruction.continues),
+            s.operation.sends_statistic.eq(instruction.sends_statistic),
             s.operation.tail.eq(s.tail),
             s.pipe.i.valid.eq(s.go & s.is_pipe),
             s.receiver.i.valid.eq(s.go & s.is_receive),

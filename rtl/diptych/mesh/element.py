@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Elements that engines write: results of the vector pipe, their statistic and bytes in the SRAM."""
+"""Elements that engines write: results of the vector pipe, and bytes in the SRAM."""
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 
 from .isa import Type
 from .operation import ADDRESS_BITS
 
-__all__ = ["LEAST", "Result", "add_to_statistic", "write_element"]
-
-LEAST = -(2**31)
-"""The largest value of no results."""
+__all__ = ["Result", "write_element"]
 
 
 class Result(data.StructLayout):
@@ -30,8 +27,10 @@ class Result(data.StructLayout):
         It goes to memory; to the color; to memory only.
     begins, ends : 1 bit
         It is the first one of its instruction; the last.
-    statistic, signed_maximum, adds : 1 bit
-        The instruction has a statistic; which is the maximum, or the sum.
+    statistic, signed_maximum, adds, squares, shift : 1 bit, ..., 5 bits
+        The instruction has a statistic; which is the maximum, or the sum; of squares, shifted right.
+    sends_statistic : 1 bit
+        It leaves on the color.
     """
 
     def __init__(self, colors: int) -> None:
@@ -44,6 +43,8 @@ class Result(data.StructLayout):
             "statistic",
             "signed_maximum",
             "adds",
+            "squares",
+            "sends_statistic",
         )
         super().__init__(
             {
@@ -53,6 +54,7 @@ class Result(data.StructLayout):
                 "color": 5,
                 "color_bit": colors,
                 "control": 1,
+                "shift": 5,
                 **dict.fromkeys(flags, 1),
             }
         )
@@ -76,28 +78,3 @@ def write_element(m: Module, port: Any, value: Signal, element_type: Any, addres
                 port.data.eq(value.replicate(2)),
                 port.mask.eq(Mux(place[2], 0xF0, 0x0F)),
             ]
-
-
-def add_to_statistic(m: Module, result: Any, statistic: Signal) -> Signal:
-    """Add the statistic of an instruction with one more result to a module and return it.
-
-    Combinational: the largest magnitude, with ``signed_maximum`` the largest value, with ``adds``
-    the sum; ``statistic`` is that of the results before, and not read where ``result`` begins.
-    """
-    before, start_value, now = (
-        Signal(signed(32), name=name) for name in ("before", "start_value", "final")
-    )
-    # A magnitude is the flipped value and 1 if that was negative: compared without an addition.
-    negates, flipped = Signal(name="negates"), Signal(32, name="flipped")
-    signs = [Cat(x, x[-1] & result.signed_maximum).as_signed() for x in (before, flipped)]
-    larger = Cat(0, signs[0]).as_signed() < Cat(negates, signs[1]).as_signed()
-    m.d.comb += [
-        start_value.eq(Mux(result.signed_maximum, LEAST, 0)),
-        before.eq(Mux(result.begins, start_value, statistic)),
-        negates.eq(result.value[-1] & ~result.signed_maximum),
-        flipped.eq(result.value ^ negates.replicate(32)),
-        now.eq(Mux(larger, flipped + negates, before)),
-    ]
-    with m.If(result.adds):
-        m.d.comb += now.eq(before + result.value)
-    return now

@@ -11,7 +11,7 @@ vector instruction issues while its predecessor still drains, so that a reader o
 predecessor writes carries ``fence_pipe`` (wait until the main pipe is empty), ``fence_receive``
 or ``fence_transmit`` (wait until the receiver, the transmitter has nothing to do). An instruction
 for the main pipe waits for its fences in a queue of one, while the program goes on, unless it reads
-register 12, 13 or 14; a RECEIVE or TRANSMIT behind it waits for it if its fence is of that engine.
+register 12 or 13; a RECEIVE or TRANSMIT behind it waits for it if its fence is of that engine.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ ARGUMENT = 1
 """Register that a task's activation sets."""
 STATISTIC = 12
 """Register that receives a main vector instruction's statistic, if ``statistic`` is set."""
-RECEIVED_SQUARES = 13
-"""Register that receives a RECEIVE's sum of squares."""
-RECEIVED_MAXIMUM = 14
+RECEIVED_MAXIMUM = 13
 """Register that receives a RECEIVE's largest magnitude, or its arg-max."""
 
 
@@ -40,31 +38,35 @@ class Op(enum.Enum, shape=unsigned(5)):
     MATVEC = 1
     """``count`` rows: ``sum over inner words of dot8(W[a + row * stride + 8 k], X[b + 8 k])``,
     int32. With ``planes``, both rows hold ``inner`` words of high bytes, then of low bytes, and
-    the sum is ``256 wh xh + wl xh + wh xl``. ``unsigned``: X is uint8. ``inner`` 0 gives zeros.
+    the sum is ``256 wh xh + wl xh + wh xl``. ``a_type``: X is int8; or int16 of which the lower 12
+    bits count, from a multiple of 16 bytes on, not with ``planes``. ``inner`` 0 gives zeros.
     To memory (int32, step 4) or to ``color``; with ``accumulate`` each is added to the int32 that
     lies at its place in memory. Statistic: signed maximum, -2**31 without rows. A word (times 3
-    with ``planes``) per cycle; up to 8 words of X are read once. ``accumulate`` takes the memory
-    port of X every other row, a cycle more where X is not at hand."""
+    with ``planes``) per cycle; up to 16 words of 8 elements of X (both planes together) are read
+    once. ``accumulate`` takes the memory port of X every other
+    row, a cycle more where X is not at hand."""
     REQUANTIZE = 2
     """``count`` elements of ``a_type``: ``requantize(a, word, bits, R[dynamic])``, ``word`` being
     the 32-bit word at ``b + 4 i`` (``static_memory``) or ``R[b_reg]``; to ``d_type`` in memory
-    or to ``color``. Statistic: largest magnitude. An element per cycle."""
+    or to ``color``. Statistic: sum of ``(r * r) >> inner`` of results ``r`` of up to 16 bits, a cycle
+    later than others. An element per cycle."""
     ROTATE = 3
     """``count`` pairs of int16 (4 bytes each) at ``a``, RoPE factors (cosine, sine: int16 each)
     at ``b``, starting over every ``inner`` pairs, one head. Head ``h``'s high bytes go to
     ``d + h * stride``, its low bytes ``2 inner`` bytes behind. Two cycles per pair."""
     EXPONENTIAL = 4
-    """``count`` int32 at ``a``: ``exponential(R[b_reg] - a, R[dynamic])`` to uint8 at ``d``; then
-    zeros up to a multiple of 8 elements. Statistic: the sum. An element per cycle."""
+    """``count`` int32 at ``a``: ``exponential(R[b_reg] - a, R[dynamic], top)`` to int16 at ``d``, with
+    a ``top`` of 255 if ``bits`` is 8, of 2047 if it is 12; then zeros up to a multiple of 8 elements. Statistic: the sum. An element per cycle."""
     GATE = 5
-    """``count`` pairs (gate, up: int16 each) at ``a``: ``gate(g, u, R[dynamic])`` to int16 at
-    ``d``. Statistic: largest magnitude. A pair per cycle."""
+    """``count`` pairs (gate, up: int16 each) at ``a``: ``gate(g, u, 11 - R[dynamic][3:0])`` to int32
+    at ``d``. Statistic: largest magnitude. A pair per cycle."""
     RECEIVE = 6
     """In the background, queued two deep: ``count`` wavelets of ``color``, each
     ``requantize(v, word, bits, R[dynamic])`` with ``word`` as in REQUANTIZE; with ``accumulate``
-    added to the int16 at ``d`` and clamped to 16 bits; to ``d_type`` at ``d``, step ``stride``
-    bytes. With ``statistic``: sum of ``(x * x) >> inner`` and largest magnitude of what was
-    stored (int16). With ``argmax`` nothing is stored; register 14 receives the largest
+    added, before the clamp, to the int32 at ``d``; with ``biased`` to an int32 that stands behind
+    the word, 8 bytes from a word to the next; to ``d_type`` at ``d``, step ``stride`` bytes. With
+    ``statistic``: largest magnitude of what was stored. With ``argmax`` nothing is stored; register
+    13 receives the largest
     ``(v << inner) + R[a_reg] - i``. With ``bits`` 0 the wavelets are kept as they are (not with
     ``accumulate``). Registers are read at issue. A wavelet per cycle."""
     MOVE = 7
@@ -122,6 +124,9 @@ class Function(enum.Enum, shape=unsigned(5)):
     """Task ``imm`` cannot start."""
     UNBLOCK = 20
     """Task ``imm`` can start."""
+    TAKE_RECIPROCAL = 21
+    TAKE_RSQRT = 22
+    """``d = f(v)`` of the next wavelet ``v`` of ``color``; waits for it. 7 cycles."""
 
 
 class Type(enum.Enum, shape=unsigned(3)):
@@ -139,7 +144,8 @@ class Instruction(data.StructLayout):
 
     ``count`` is ``count + R[count_reg]``, ``inner`` is ``inner + R[inner_reg]``. The last word
     is ``imm`` in a SCALAR, where ``count`` is the color of SEND and TAKE. With ``continues`` the
-    statistic of the vector pipe is one with that of the instruction before, of the same kind.
+    statistic of the vector pipe is one with that of the instruction before, of the same kind. With
+    ``sends_statistic`` it leaves on ``color`` behind the instruction, whose results do not.
     """
 
     def __init__(self) -> None:
@@ -156,7 +162,7 @@ class Instruction(data.StructLayout):
                 "control": 1,
                 "fence_transmit": 1,
                 "continues": 1,
-                "spare": 1,
+                "sends_statistic": 1,
                 "a_base": 16,
                 "b_base": 16,
                 "d_base": 16,
@@ -186,6 +192,6 @@ class Tail(data.StructLayout):
                 "accumulate": 1,
                 "argmax": 1,
                 "planes": 1,
-                "unsigned": 1,
+                "biased": 1,
             }
         )

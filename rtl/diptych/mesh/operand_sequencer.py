@@ -13,12 +13,12 @@ from amaranth.lib.wiring import In, Out
 
 from .isa import Op, Type
 from .operation import ADDRESS_BITS, VectorOperation
-from .sram import ReadPort
+from .sram import PairPort, ReadPort
 
 __all__ = ["HELD_WORDS", "OperandSequencer", "Step"]
 
-HELD_WORDS = 8
-"""Words of X that a MATVEC reads once."""
+HELD_WORDS = 16
+"""Words of 8 elements of X that a MATVEC reads once."""
 
 
 class Step(data.StructLayout):
@@ -40,14 +40,16 @@ class Step(data.StructLayout):
         Address and type of the result.
     begins : 1 bit
         The step's result is the first one of its instruction.
-    held, slot : 1 bit, 3 bits
+    held, slot : 1 bit, 4 bits
         Operand B is in this slot of the buffer, not on the port.
     keep : 1 bit
         Operand B is on the port, and is written to the buffer.
-    accumulate, to_color, color, statistic, control
+    accumulate, to_color, color, statistic, sends_statistic, control
         As of the instruction.
     writes : 1 bit
         The result goes to memory.
+    shift, is_byte : 5 bits, 1 bit
+        Shift of the squares (REQUANTIZE); powers are bytes (EXPONENTIAL).
     """
 
     def __init__(self) -> None:
@@ -71,8 +73,11 @@ class Step(data.StructLayout):
                 "to_color": 1,
                 "color": 5,
                 "statistic": 1,
+                "sends_statistic": 1,
                 "control": 1,
                 "writes": 1,
+                "shift": 5,
+                "is_byte": 1,
             }
         )
 
@@ -107,6 +112,8 @@ class _Signals:
             Signal(name=name) for name in ("buffers_b", "no_a", "reads_b")
         )
         # The sums that the step's result is added to have been read.
+        # X is int16: two words of memory.
+        self.wide = Signal(name="wide")
         self.has_sums = Signal()
         self.needs_sums, self.asks_b = Signal(name="needs_sums"), Signal(name="asks_b")
         self.emit, self.last, self.fire = (Signal(name=n) for n in ("emit", "last", "fire"))
@@ -138,7 +145,7 @@ class OperandSequencer(wiring.Component):
         The step needs no wavelet, or its wavelet is there.
     unsettled : :py:`In(1)`
         Earlier results are not in memory yet; an instruction with ``fence_pipe`` waits for them.
-    read_a, read_b : :py:`Out(ReadPort())`
+    read_a, read_b : :py:`Out(ReadPort())`, :py:`Out(PairPort())`
         Reads the SRAM.
     step : :py:`Out(Step())`
         The step whose operand reads have been granted.
@@ -148,8 +155,10 @@ class OperandSequencer(wiring.Component):
         Steps are left.
     asks : :py:`Out(1)`
         A step is due in this cycle.
+    held : :py:`In(1)`
+        An instruction without steps does not end.
     empty : :py:`Out(1)`
-        The first cycle of an instruction without steps, which ends in it.
+        An instruction without steps ends.
     """
 
     start: Signal
@@ -164,6 +173,7 @@ class OperandSequencer(wiring.Component):
     reads_sums: Signal
     busy: Signal
     asks: Signal
+    held: Signal
     empty: Signal
 
     def __init__(self) -> None:
@@ -176,11 +186,12 @@ class OperandSequencer(wiring.Component):
                 "fed": In(1),
                 "unsettled": In(1),
                 "read_a": Out(ReadPort()),
-                "read_b": Out(ReadPort()),
+                "read_b": Out(PairPort()),
                 "step": Out(Step()),
                 "reads_sums": Out(1),
                 "busy": Out(1),
                 "asks": Out(1),
+                "held": In(1),
                 "empty": Out(1),
             }
         )
@@ -198,7 +209,7 @@ class OperandSequencer(wiring.Component):
         """Request the operands; a granted one is kept until the other is granted, too."""
         has_a, has_b, has_sums = (Signal(name=f"gets_{n}") for n in ("a", "b", "sums"))
         m.d.comb += [
-            self.empty.eq(self.busy & s.none),
+            self.empty.eq(self.busy & s.none & ~self.held),
             self.asks.eq(s.active & self.enable & ~(s.settling & self.unsettled)),
             s.emit.eq(~s.kinds[Op.MATVEC] | (s.words_last & s.phase_last)),
             s.asks_b.eq(s.needs_b & ~s.needs_sums),
@@ -206,6 +217,7 @@ class OperandSequencer(wiring.Component):
             self.read_b.valid.eq(self.asks & (s.needs_b | s.needs_sums)),
             self.read_a.address.eq(s.a_now[3:]),
             self.read_b.address.eq(Mux(s.needs_sums, s.d_now[3:], s.b_now[3:])),
+            self.read_b.pair.eq(s.wide & ~s.needs_sums),
             self.reads_sums.eq(self.asks & s.needs_sums & self.read_b.ready),
             has_a.eq(~s.needs_a | self.read_a.ready),
             has_b.eq(~s.needs_b | (~s.needs_sums & self.read_b.ready)),
@@ -231,13 +243,16 @@ class OperandSequencer(wiring.Component):
             step.emit.eq(s.emit),
             step.begins.eq(s.begins),
             step.held.eq(s.held),
-            step.slot.eq(s.b_now[3:]),
+            step.slot.eq(Mux(s.wide, s.b_now[4:8], s.b_now[3:7])),
             step.keep.eq(s.buffers_b & ~s.held & ~s.zero),
             step.accumulate.eq(s.accumulates),
             step.to_color.eq(tail.to_color),
             step.color.eq(tail.color),
             step.statistic.eq(tail.statistic),
+            step.sends_statistic.eq(op.sends_statistic),
             step.control.eq(op.control),
+            step.shift.eq(op.inner),
+            step.is_byte.eq(tail.bits == 8),
             step.last.eq(s.last),
             step.zero.eq(s.zero),
             step.high.eq((s.phase == 0) & (kinds[Op.ROTATE] | tail.planes)),
@@ -247,11 +262,9 @@ class OperandSequencer(wiring.Component):
             step.type.eq(tail.d_type),
             step.writes.eq((~tail.to_color | kinds[Op.MOVE]) & (step.type != Type.NONE)),
         ]
-        with m.If(kinds[Op.ROTATE] | kinds[Op.GATE]):
+        with m.If(kinds[Op.ROTATE] | kinds[Op.EXPONENTIAL]):
             m.d.comb += step.type.eq(Type.INT16)
-        with m.If(kinds[Op.EXPONENTIAL]):
-            m.d.comb += step.type.eq(Type.INT8)
-        with m.If(kinds[Op.MATVEC]):
+        with m.If(kinds[Op.MATVEC] | kinds[Op.GATE]):
             m.d.comb += step.type.eq(Type.INT32)
 
     def _advance(self, m: Module, s: _Signals) -> None:
@@ -284,7 +297,7 @@ class OperandSequencer(wiring.Component):
                 by["a"].eq(
                     Mux(s.phase_last, Mux(s.words_last, op.stride, 8), Mux(to_third, s.plane, 0))
                 ),
-                by["b"].eq(Mux(s.phase_last, 8, Mux(to_second, s.plane, 0))),
+                by["b"].eq(Mux(s.phase_last, Mux(s.wide, 16, 8), Mux(to_second, s.plane, 0))),
                 by["d"].eq(Mux(row_ends, 4, 0)),
             ]
         with m.Else():
@@ -365,8 +378,8 @@ class OperandSequencer(wiring.Component):
         is_op = {o: op.op == o for o in s.kinds}
         matvec, rotate = is_op[Op.MATVEC], is_op[Op.ROTATE]
         padded = Signal(16)
-        zero, no_a, reads_b, short = (
-            Signal(name=f"starting_{n}") for n in ("zero", "no_a", "reads_b", "short")
+        zero, no_a, reads_b, short, wide = (
+            Signal(name=f"starting_{n}") for n in ("zero", "no_a", "reads_b", "short", "wide")
         )
         size_a = Signal(3, name="starting_size_a")
         size_d = Signal(3, name="starting_size_d")
@@ -374,16 +387,15 @@ class OperandSequencer(wiring.Component):
         m.d.comb += [
             padded.eq((op.count + 7) & 0xFFF8),
             zero.eq(matvec & (op.inner == 0)),
+            wide.eq(matvec & (tail.a_type == Type.INT16)),
             no_a.eq(is_op[Op.MOVE] & (tail.a_type == Type.NONE)),
             reads_b.eq(matvec | rotate | (is_op[Op.REQUANTIZE] & tail.static_memory)),
             short.eq((op.inner == 1) | zero | ~(matvec | rotate)),
             size_a.eq(Mux(typed, 1 << tail.a_type.as_value(), 4)),
             size_d.eq(4),
         ]
-        with m.If(rotate | is_op[Op.GATE]):
+        with m.If(rotate | is_op[Op.EXPONENTIAL]):
             m.d.comb += size_d.eq(2)
-        with m.If(is_op[Op.EXPONENTIAL]):
-            m.d.comb += size_d.eq(1)
         with m.If(typed):
             m.d.comb += size_d.eq(1 << tail.d_type.as_value())
         with m.If(self.start):
@@ -415,6 +427,7 @@ class OperandSequencer(wiring.Component):
                 s.uses_b.eq(reads_b & ~zero),
                 s.needs_a.eq(~no_a & ~zero),
                 s.needs_b.eq(reads_b & ~zero),
+                s.wide.eq(wide),
                 s.has_sums.eq(0),
                 s.needs_sums.eq(matvec & tail.accumulate & ((short & ~tail.planes) | zero)),
                 *(now.eq(op.a) for now in (s.a, s.a_row, s.a_now)),

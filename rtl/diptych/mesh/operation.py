@@ -39,6 +39,8 @@ class VectorOperation(data.StructLayout):
         receiver, the transmitter has nothing to do.
     continues : 1 bit
         Its statistic goes on from that of the instruction before.
+    sends_statistic : 1 bit
+        Its statistic leaves on its color.
     tail : :class:`.Tail`
         The last word of the instruction.
     """
@@ -61,6 +63,7 @@ class VectorOperation(data.StructLayout):
                 "fence_receive": 1,
                 "fence_transmit": 1,
                 "continues": 1,
+                "sends_statistic": 1,
                 "tail": Tail(),
             }
         )

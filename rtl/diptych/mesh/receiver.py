@@ -4,13 +4,12 @@
 from itertools import pairwise
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from diptych.arith.requantize import Requantizer
 from diptych.arith.scale import ScaleWord
-from diptych.arith.square import Square
 
 from .element import write_element
 from .isa import Type
@@ -19,8 +18,6 @@ from .sram import ReadPort, WritePort
 from .word_queue import WordQueue
 
 __all__ = ["Receiver"]
-
-LIMIT = 2**15 - 1
 
 
 class Tag(data.StructLayout):
@@ -34,7 +31,7 @@ class Tag(data.StructLayout):
                 "first": 1,
                 "address": ADDRESS_BITS,
                 "type": Type,
-                "accumulate": 1,
+                "adds": 1,
                 "statistic": 1,
                 "argmax": 1,
                 "kept": 1,
@@ -57,7 +54,6 @@ class _Signals:
 
     def __init__(self) -> None:
         self.requantizer = Requantizer()
-        self.square = Square()
         # The current instruction, its remaining elements, and the next address.
         self.now = Signal(VectorOperation())
         self.active = Signal()
@@ -71,14 +67,14 @@ class _Signals:
         self.load = Signal()
         self.coming = Signal(VectorOperation())
         # Elements that wavelets are added to: read ahead, their number, the next read.
-        self.ahead = [Signal(16, name=f"ahead_{n}", reset_less=True) for n in range(3)]
+        self.ahead = [Signal(32, name=f"ahead_{n}", reset_less=True) for n in range(3)]
         self.partners = Signal(2)
         self.partner_address = Signal(ADDRESS_BITS)
         self.asks_partner, self.partner_granted = (
             Signal(name=name) for name in ("asks_partner", "partner_granted")
         )
-        # The scale word of the element.
-        self.word = Signal(32)
+        # The scale word of the element, and what stands behind it.
+        self.word, self.bias = Signal(32), Signal(32)
         # Elements that are stored unchanged skip the stages, but overtake no earlier element.
         self.keeps = Signal()
         self.overtakes = Signal()
@@ -98,7 +94,7 @@ class Receiver(wiring.Component):
     A wavelet per cycle, unless the read of its scale word or of its addend waits for the SRAM;
     both are read ahead, addends when the elements of the instruction before are in memory. An
     element is in memory 7 cycles after its wavelet was taken, or 4 if it is stored unchanged;
-    the statistics of the instruction are valid 2 cycles later. An unchanged element waits while
+    the statistic of the instruction is valid 2 cycles later. An unchanged element waits while
     the vector pipe writes.
 
     Parameters
@@ -129,9 +125,9 @@ class Receiver(wiring.Component):
     finishes : :py:`Out(1)`
         There is one less from the next cycle on.
     done : :py:`Out(1)`
-        The statistics of an instruction are valid.
-    has_squares, squares, maximum : :py:`Out(1)`, :py:`Out(32)`, :py:`Out(32)`
-        The sum of squares is valid; the sum; the largest magnitude, or the arg-max.
+        The statistic of an instruction is valid.
+    maximum : :py:`Out(32)`
+        The largest magnitude, or the arg-max.
     """
 
     i: stream.Interface
@@ -147,8 +143,6 @@ class Receiver(wiring.Component):
     unfinished: Signal
     finishes: Signal
     done: Signal
-    has_squares: Signal
-    squares: Signal
     maximum: Signal
 
     def __init__(self, *, colors: int) -> None:
@@ -168,8 +162,6 @@ class Receiver(wiring.Component):
                 "unfinished": Out(4),
                 "finishes": Out(1),
                 "done": Out(1),
-                "has_squares": Out(1),
-                "squares": Out(32),
                 "maximum": Out(32),
             }
         )
@@ -187,7 +179,6 @@ class Receiver(wiring.Component):
     def _queue(self, m: Module, s: _Signals) -> None:
         """Queue two instructions, and count the elements of the first."""
         m.submodules.requantizer = s.requantizer
-        m.submodules.square = s.square
 
         # --- two instructions ---
         after = Signal(VectorOperation())
@@ -221,14 +212,18 @@ class Receiver(wiring.Component):
         half = Signal()
         fetching = Signal()
         next_pair = Signal(ADDRESS_BITS - 3)
-        with_words = Signal()
-        m.d.comb += with_words.eq(s.now.tail.static_memory)
+        with_words, biased = Signal(), Signal()
+        m.d.comb += [
+            with_words.eq(s.now.tail.static_memory),
+            biased.eq(s.now.tail.biased),
+            s.bias.eq(pairs[0][32:]),
+        ]
         has_word = Signal()
         used_pair = Signal()
         m.d.comb += [
             s.word.eq(Mux(with_words, Mux(half, pairs[0][32:], pairs[0][:32]), s.now.scalar)),
             has_word.eq(~with_words | (held != 0)),
-            used_pair.eq(s.takes & with_words & half),
+            used_pair.eq(s.takes & with_words & (half | biased)),
         ]
         fetch = Signal()
         take = Signal()
@@ -262,7 +257,7 @@ class Receiver(wiring.Component):
         m.d.sync += held.eq(held + fetching - used_pair)
         with m.If(s.takes):
             m.d.sync += [
-                half.eq(~half),
+                half.eq(~half & ~biased),
                 s.left.eq(s.left - 1),
                 s.index.eq(s.index + 1),
                 s.address.eq(s.address + s.now.stride),
@@ -285,7 +280,7 @@ class Receiver(wiring.Component):
         settled, comes, more = Signal(), Signal(name="partner_comes"), Signal()
         # The instruction is new: its elements have not been counted.
         begins = Signal(name="partners_begin")
-        place = Signal(2, name="partner_place")
+        place = Signal(name="partner_place")
         m.d.comb += s.asks_partner.eq(
             s.active & s.now.tail.accumulate & settled & more & (s.partners + comes < len(s.ahead))
         )
@@ -298,7 +293,7 @@ class Receiver(wiring.Component):
         ]
         with m.If(begins):
             m.d.sync += more.eq(left != 0)
-        partner = self.read.data.word_select(place, 16)
+        partner = self.read.data.word_select(place, 32)
         for n, word in enumerate(s.ahead):
             behind = s.ahead[n + 1] if n + 1 < len(s.ahead) else partner
             with m.If(s.takes):
@@ -307,7 +302,7 @@ class Receiver(wiring.Component):
                 m.d.sync += word.eq(partner)
         with m.If(s.partner_granted):
             m.d.sync += [
-                place.eq(s.partner_address[1:3]),
+                place.eq(s.partner_address[2]),
                 s.partner_address.eq(s.partner_address + s.now.stride),
                 left.eq(left - 1),
                 more.eq(left != 1),
@@ -324,13 +319,16 @@ class Receiver(wiring.Component):
 
     def _requantize(self, m: Module, s: _Signals) -> None:
         """Take an element through its stages: requantize it, add its partner from memory."""
-        accumulates = s.now.tail.accumulate
+        adds = s.now.tail.accumulate | s.now.tail.biased
         # --- an element on its way: taken, combined, multiplied, rounded, added, measured ---
         taken = Signal(Tag())
         coming = [Signal(Tag(), name=f"coming_{n}") for n in range(2)]
         scales = [Signal(Scales(), name=f"scales_{n}", reset_less=True) for n in range(3)]
-        # Of the element in each of these stages, and in the four behind them.
-        partner = [Signal(signed(16), name=f"partner_{n}", reset_less=True) for n in range(6)]
+        # Of the element in each of these stages, and in the three behind them.
+        partner = [Signal(signed(32), name=f"partner_{n}", reset_less=True) for n in range(6)]
+        bits = [Signal(6, name=f"bits_{n}", reset_less=True) for n in range(5)]
+        # Bits of the result that are its sign.
+        beyond = Signal(32, reset_less=True)
         now = s.now
         m.submodules.values = values = WordQueue()
         m.d.comb += [
@@ -344,7 +342,7 @@ class Receiver(wiring.Component):
             taken.first.eq(s.index == 0),
             taken.address.eq(s.address),
             taken.type.eq(s.now.tail.d_type),
-            taken.accumulate.eq(accumulates),
+            taken.adds.eq(adds),
             taken.stored.eq(~s.now.tail.argmax & (s.now.tail.d_type != Type.NONE)),
             taken.statistic.eq(s.now.tail.statistic),
             taken.argmax.eq(s.now.tail.argmax),
@@ -359,10 +357,12 @@ class Receiver(wiring.Component):
             m.d.sync += [
                 s.under_way.eq(Cat(tag.valid for tag in stages[:-1]).any()),
                 *(behind.eq(before) for before, behind in pairwise(stages)),
-                scales[0].eq(Cat(s.word[:22], now.dynamic, now.tail.bits)),
+                scales[0].eq(Cat(s.word[:22], now.dynamic, Mux(adds, 32, now.tail.bits))),
                 *(behind.eq(before) for before, behind in pairwise(scales)),
-                partner[0].eq(s.ahead[0]),
+                partner[0].eq(Mux(now.tail.biased, s.bias, s.ahead[0])),
                 *(behind.eq(before) for before, behind in pairwise(partner)),
+                bits[0].eq(now.tail.bits),
+                *(behind.eq(before) for before, behind in pairwise(bits)),
             ]
             with m.If(s.tags[0].kept):
                 m.d.sync += s.tags[1].valid.eq(0)
@@ -381,17 +381,17 @@ class Receiver(wiring.Component):
 
         done_tag, result = s.tags[3], s.requantizer.result
         total = Signal(signed(33))
+        distance = Signal(32)  # from 0, or from -1 down
+        clamped = Signal()
         stored = Signal(signed(32))
         m.d.comb += [
-            total.eq(result + Mux(done_tag.accumulate, partner[5], 0)),
-            stored.eq(
-                Mux(
-                    done_tag.accumulate,
-                    Mux(total > LIMIT, LIMIT, Mux(total < -LIMIT, -LIMIT, total)),
-                    result,
-                )
-            ),
+            total.eq(result + Mux(done_tag.adds, partner[5], 0)),
+            distance.eq(Mux(total[-1], ~total, total)),
+            clamped.eq(done_tag.adds & ((distance & beyond).any() | (distance | beyond).all())),
+            stored.eq(Mux(clamped, Mux(total[-1], beyond | 1, ~beyond), total[:32])),
         ]
+        with m.If(~s.stays):
+            m.d.sync += beyond.eq(~(Const(2**31 - 1, 32) >> (32 - bits[4])[:5]))
         with m.If(done_tag.valid):
             m.d.sync += s.final.eq(stored)
         with m.If(s.tags[0].valid & s.tags[0].kept & ~s.stays):
@@ -407,36 +407,27 @@ class Receiver(wiring.Component):
         write_element(m, self.write, s.final, write.type, write.address)
 
     def _measure(self, m: Module, s: _Signals) -> None:
-        """Statistics of the elements of an instruction."""
+        """Find the largest of the elements of an instruction."""
         write = s.tags[4]
-        # --- statistics ---
-        m.d.comb += [
-            s.square.enable.eq(write.valid),
-            s.square.value.eq(s.final),
-            s.square.shift.eq(write.shift),
-        ]
         measured = Signal(Tag())
         code = Signal(signed(32), reset_less=True)
         with m.If(write.valid | measured.valid):
             m.d.sync += [measured.eq(write), measured.valid.eq(write.valid & ~s.stays)]
-        with m.If(write.valid & write.argmax):
-            m.d.sync += code.eq((s.final << write.shift) + write.offset)
-        squares = Signal(32, reset_less=True)
+        with m.If(write.valid):
+            m.d.sync += code.eq(
+                Mux(
+                    write.argmax,
+                    (s.final << write.shift) + write.offset,
+                    Mux(s.final[-1], -s.final, s.final),
+                )
+            )
         maximum = Signal(signed(32), reset_less=True)
-        sum_now = Signal(32)
         maximum_now = Signal(signed(32))
-        value = Signal(signed(32))
-        m.d.comb += [
-            sum_now.eq(Mux(measured.first, 0, squares) + s.square.square),
-            value.eq(Mux(measured.argmax, code, s.square.magnitude)),
-            maximum_now.eq(Mux(measured.first | (value > maximum), value, maximum)),
-        ]
+        m.d.comb += maximum_now.eq(Mux(measured.first | (code > maximum), code, maximum))
         with m.If(measured.valid):
-            m.d.sync += [squares.eq(sum_now), maximum.eq(maximum_now)]
+            m.d.sync += maximum.eq(maximum_now)
         m.d.comb += [
             self.done.eq(measured.valid & measured.last & (measured.statistic | measured.argmax)),
-            self.has_squares.eq(measured.statistic),
-            self.squares.eq(sum_now),
             self.maximum.eq(maximum_now),
             self.busy.eq(s.active | s.queued | s.under_way | measured.valid),
         ]

@@ -9,13 +9,13 @@ from amaranth.lib.wiring import In, Out
 
 from diptych.arith.one_hot import select
 
-from .isa import RECEIVED_MAXIMUM, RECEIVED_SQUARES, REGISTERS, STATISTIC
+from .isa import RECEIVED_MAXIMUM, REGISTERS, STATISTIC
 
 __all__ = ["ENGINE_REGISTERS", "OPERANDS", "RegisterFile"]
 
 OPERANDS = ("a", "b", "dynamic", "d", "count", "inner")
 """What an instruction reads: the first three in full, of the others 16 bits."""
-ENGINE_REGISTERS = (STATISTIC, RECEIVED_SQUARES, RECEIVED_MAXIMUM)
+ENGINE_REGISTERS = (STATISTIC, RECEIVED_MAXIMUM)
 """Registers that engines write, beside the program: what they wrote last is apart from the others."""
 _WIDTH = {name: 32 if name in OPERANDS[:3] else 16 for name in OPERANDS}
 _BITS = (REGISTERS - 1).bit_length()
@@ -43,9 +43,9 @@ class RegisterFile(wiring.Component):
         A write of the loader, which is done in the next cycle without a ``write``.
     load_ready : :py:`Out(1)`
         It is accepted. A register.
-    engine_write_12, engine_write_13, engine_write_14 : :py:`In(1)`
+    engine_write_12, engine_write_13 : :py:`In(1)`
         Writes one of :data:`ENGINE_REGISTERS`.
-    engine_data_12, engine_data_13, engine_data_14 : :py:`In(32)`
+    engine_data_12, engine_data_13 : :py:`In(32)`
         Its value.
     """
 

@@ -25,12 +25,18 @@ SCALE_FUNCTIONS = {
 }
 
 
+_TAKES = {
+    Function.TAKE_RECIPROCAL: ScaleFunctions.RECIPROCAL,
+    Function.TAKE_RSQRT: ScaleFunctions.RSQRT,
+}
+"""Functions of a wavelet."""
 _LAST = {
     Function.MULTIPLY: 1,
     Function.COMBINE: 1,
     Function.STORE: 2,
     Function.TAKE: 3,
     Function.LOAD: 3,
+    **dict.fromkeys(_TAKES, 3 + ScaleFunction.latency),
 }
 """Last phase of a function that has more than one, but for scale functions."""
 _LATE = (Function.ADD, Function.SUBTRACT, Function.MULTIPLY, Function.LESS_THAN)
@@ -43,7 +49,7 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
     """Execute the scalar instruction that the core has issued.
 
     MULTIPLY and COMBINE take 2 cycles, STORE 3, LOAD, TAKE and the scale functions 4 (5 with an
-    immediate); others take one, or wait for a credit. All wait for the SRAM, or for a wavelet.
+    immediate), those of a wavelet 7; others take one, or wait for a credit. All wait for the SRAM, or for a wavelet.
     """
     imm = Signal(signed(32))
     moved = Signal(32)
@@ -53,6 +59,8 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
     phases = {n: Signal(name=f"ends_in_{n}") for n in (0, *sorted(set(_LAST.values())))}
     # A scale function; it adds an immediate first.
     scales, sums = Signal(), Signal()
+    # A function that takes a wavelet; it is one of the wavelet.
+    takes, of_wavelet = Signal(), Signal()
     with m.If(s.moves):
         for f, flag in now.items():
             m.d.sync += flag.eq((s.coming.op == Op.SCALAR) & (s.coming.function == f))
@@ -61,6 +69,9 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
             scales.eq((s.coming.op == Op.SCALAR) & found),
             sums.eq(s.coming.tail.any()),
         ]
+        for flag, functions in ((takes, (Function.TAKE, *_TAKES)), (of_wavelet, tuple(_TAKES))):
+            found = Cat(s.coming.function == f for f in functions).any()
+            m.d.sync += flag.eq((s.coming.op == Op.SCALAR) & found)
         for n, flag in phases.items():
             of = [f for f in Function if f not in _OTHERS and _LAST.get(f, 0) == n]
             found = Cat(s.coming.function == f for f in of).any()
@@ -73,8 +84,8 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
         imm.eq(s.instruction.tail),
         moved.eq(s.a + imm),
         s.sent.eq(moved),
-        s.scale.value.eq(Mux(sums, address, s.a)),
-        s.scale.enable.eq(s.go & scales),
+        s.scale.value.eq(Mux(of_wavelet, s.buffers.head[READER], Mux(sums, address, s.a))),
+        s.scale.enable.eq(s.go & (scales | of_wavelet)),
         s.sram.scalar.address.eq(address[3:]),
         s.sram.scalar_write.address.eq(address[3:]),
         s.sram.scalar_write.data.eq(Cat(s.b, s.b)),
@@ -91,10 +102,8 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
         ),
         s.send.eq(s.go & s.can_send),
         s.no_credit.eq(s.go & now[Function.SEND] & lacks_credit),
-        s.no_wavelet.eq(
-            s.go & now[Function.TAKE] & (phase == 0) & ~(s.waiting & s.color_bit).any()
-        ),
-        s.take.eq(s.go & now[Function.TAKE] & (phase == 0) & (s.waiting & s.color_bit).any()),
+        s.no_wavelet.eq(s.go & takes & (phase == 0) & ~(s.waiting & s.color_bit).any()),
+        s.take.eq(s.go & takes & (phase == 0) & (s.waiting & s.color_bit).any()),
         s.ends.eq(s.go & now[Function.END]),
         s.branches.eq(s.go & now[Function.BRANCH] & s.a.any()),
     ]
@@ -104,7 +113,7 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
         (Function.UNBLOCK, s.tasks.unblock),
     ):
         m.d.comb += [port.task.eq(imm), port.valid.eq(s.go & now[f])]
-    for f, selected in SCALE_FUNCTIONS.items():
+    for f, selected in (SCALE_FUNCTIONS | _TAKES).items():
         with m.If(now[f]):
             m.d.comb += s.scale.select.eq(selected)
     m.d.sync += [address.eq(moved), product.eq(s.a[:16] * factor)]
@@ -160,7 +169,7 @@ def _find_result(
         Function.LOAD: product,
         Function.TAKE: s.buffers.head[READER],
         Function.COMBINE: word.as_value(),
-        **dict.fromkeys(SCALE_FUNCTIONS, s.scale.word.as_value()),
+        **dict.fromkeys((*SCALE_FUNCTIONS, *_TAKES), s.scale.word.as_value()),
     }
     flags = [now[f] for f in results]
     others, is_sum = Signal(32), Signal()

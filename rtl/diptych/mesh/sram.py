@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out, Signature
 from diptych.arith.one_hot import select
 from diptych.config import DEFAULTS
 
-__all__ = ["BANKS", "WORD_ADDRESS_BITS", "ReadPort", "Sram", "WritePort"]
+__all__ = ["BANKS", "WORD_ADDRESS_BITS", "PairPort", "ReadPort", "Sram", "WritePort"]
 
 BANKS = 4
 """Banks, by the low bits of the word address."""
@@ -45,6 +45,24 @@ class ReadPort(Signature):
         )
 
 
+class PairPort(Signature):
+    """A :class:`ReadPort` that may read two words at once, as seen by the reader.
+
+    Members
+    -------
+    valid, address, ready, data
+        As of :class:`ReadPort`.
+    pair : :py:`Out(1)`
+        The word behind that at an even ``address`` is read, too.
+    upper : :py:`In(64)`
+        That word, as ``data``.
+    """
+
+    def __init__(self) -> None:
+        members = ReadPort().members
+        super().__init__({**members, "pair": Out(1), "upper": In(WORD_BITS)})
+
+
 class WritePort(Signature):
     """Writes the bytes in ``mask`` of the word at ``address``, as seen by the writer.
 
@@ -73,10 +91,10 @@ class WritePort(Signature):
 
 
 class Sram(wiring.Component):
-    """64-bit words in four banks: two reads and one write per cycle.
+    """64-bit words in four banks: reads of two ports and one write per cycle.
 
     Of the ports that ask, one is granted a read if at most one that comes before it in
-    :attr:`READERS` asks, and that for another bank. The port that comes first in :attr:`WRITERS`
+    :attr:`READERS` asks, and that for other banks. The port that comes first in :attr:`WRITERS`
     writes.
 
     Parameters
@@ -86,8 +104,10 @@ class Sram(wiring.Component):
 
     Members
     -------
-    pipe_a, pipe_b, receiver, transmitter, scalar : :py:`In(ReadPort())`
+    pipe_a, receiver, transmitter, scalar : :py:`In(ReadPort())`
         Readers.
+    pipe_b : :py:`In(PairPort())`
+        Reader.
     receiver_write, pipe_write, scalar_write, loader_write : :py:`In(WritePort())`
         Writers.
     count_sram_read, count_sram_write : :py:`Out(32)`
@@ -104,6 +124,7 @@ class Sram(wiring.Component):
 
     count_sram_read: Signal
     count_sram_write: Signal
+    pipe_b: Any
 
     def __init__(self, *, size: int = DEFAULTS.sram_bytes) -> None:
         if size not in range(256, 65537, 256):
@@ -112,6 +133,7 @@ class Sram(wiring.Component):
         super().__init__(
             {
                 **{name: In(ReadPort()) for name in self.READERS},
+                "pipe_b": In(PairPort()),
                 **{name: In(WritePort()) for name in self.WRITERS},
                 "count_sram_read": Out(32),
                 "count_sram_write": Out(32),
@@ -148,7 +170,11 @@ class Sram(wiring.Component):
             granted, crowded = Signal(name=f"{name}_granted"), Signal(name=f"{name}_crowded")
             clashes = Signal(max(1, len(before)), name=f"{name}_clashes")
             for bit, other in enumerate(before):
-                m.d.comb += clashes[bit].eq(other.valid & (other.address[:2] == port.address[:2]))
+                same = other.address[:2] == port.address[:2]
+                if self.pipe_b in (other, port):
+                    same_pair = other.address[1] == port.address[1]
+                    same = Mux(self.pipe_b.pair, same_pair, same)
+                m.d.comb += clashes[bit].eq(other.valid & same)
             # By what is asked for, not by what is granted: grants need not wait for each other.
             two = [a.valid & b.valid for a, b in combinations(before, 2)]
             m.d.comb += [
@@ -163,16 +189,17 @@ class Sram(wiring.Component):
             ports = [getattr(self, name) for name in self.READERS]
             m.d.comb += [
                 chosen.eq(
-                    Cat(g & (p.address[:2] == bank) for g, p in zip(grants, ports, strict=True))
+                    Cat(g & self._reads(p, bank) for g, p in zip(grants, ports, strict=True))
                 ),
                 bank_reads[bank].eq(chosen.any()),
                 bank_addresses[bank].eq(select(chosen, [port.address[2:] for port in ports])),
             ]
         one = Cat(grants).any()
         two = Cat(a & b for a, b in combinations(grants, 2)).any()
-        reads = Signal(2)
+        reads, pair = Signal(2), Signal()
+        m.d.comb += pair.eq(grants[self.READERS.index("pipe_b")] & self.pipe_b.pair)
         m.d.sync += [
-            reads.eq(Cat(one & ~two, two)),
+            reads.eq(Mux(pair, Cat(two, 1), Cat(one & ~two, two))),
             self.count_sram_read.eq(self.count_sram_read + Cat(Const(0, 3), reads)),
         ]
 
@@ -207,7 +234,23 @@ class Sram(wiring.Component):
                 kept.eq(port.data),
             ]
             m.d.comb += port.data.eq(select(Cat(fresh, old), [*outputs, kept]))
+        upper, came = Signal(2), Signal()
+        behind = Signal(WORD_BITS, name="pipe_b_kept_upper", reset_less=True)
+        m.d.sync += [
+            upper.eq(Mux(pair, 1 << self.pipe_b.address[1], 0)),
+            behind.eq(self.pipe_b.upper),
+        ]
+        m.d.comb += [
+            came.eq(upper.any()),
+            self.pipe_b.upper.eq(select(Cat(upper, ~came), [*outputs[1::2], behind])),
+        ]
         return m
+
+    def _reads(self, port: Any, bank: int) -> Any:
+        """Whether a port that is granted reads a bank."""
+        if port is not self.pipe_b:
+            return port.address[:2] == bank
+        return (port.address[1] == bank >> 1) & ((port.address[0] == bank & 1) | port.pair)
 
     def _with_written(self, m: Module, bank: int, read: Any, write: Any) -> Signal:
         """Return a bank's output with the bytes that were written while it was read."""

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,14 +14,16 @@ from diptych.arith.requantize import Requantizer
 from diptych.arith.rope import Rotate, planes
 from diptych.arith.scale import ScaleWord
 from diptych.arith.silu import SiluGate
+from diptych.config import ACTIVATION_BITS
 from diptych.stream_buffer import StreamBuffer
 
-from .element import LEAST, Result, add_to_statistic, write_element
+from .element import Result, write_element
 from .fabric import Wavelet
 from .isa import Op, Type
 from .operand_sequencer import HELD_WORDS, OperandSequencer, Step
 from .operation import VectorOperation
-from .sram import ReadPort, WritePort
+from .sram import PairPort, ReadPort, WritePort
+from .statistic import Statistic
 from .word_queue import WordQueue
 
 __all__ = ["VectorPipe"]
@@ -47,6 +49,7 @@ class _Signals:
         self.rotate = Rotate()
         self.exponential = Exponential()
         self.gate = SiluGate()
+        self.statistic = Statistic(colors)
         self.results: Any = StreamBuffer(Result(colors))
         # The instruction whose steps are made, and the one behind it.
         self.now, self.queue = Signal(VectorOperation()), Signal(VectorOperation())
@@ -95,7 +98,7 @@ class VectorPipe(wiring.Component):
         The transmitter has something to do: an instruction with its fence waits.
     holds_transmit : :py:`Out(1)`
         An instruction with that fence waits: no TRANSMIT must be issued, it would wait for it.
-    read_a, read_b, write : :py:`Out(ReadPort())`, :py:`Out(WritePort())`
+    read_a, read_b, write : :py:`Out(ReadPort())`, :py:`Out(PairPort())`, :py:`Out(WritePort())`
         Ports of the SRAM.
     write_waits : :py:`Out(1)`
         A result is written to memory only, and is not held up by a color.
@@ -110,7 +113,7 @@ class VectorPipe(wiring.Component):
     busy : :py:`Out(1)`
         An instruction is active or queued, or a result has not left.
     statistic_valid, statistic : :py:`Out(1)`, :py:`Out(32)`
-        Statistic of the instruction that ends in this cycle.
+        Statistic of an instruction that has ended.
     steps : :py:`Out(1)`
         A step is executed.
     starved : :py:`Out(1)`
@@ -154,7 +157,7 @@ class VectorPipe(wiring.Component):
             {
                 "i": In(stream.Signature(VectorOperation())),
                 "read_a": Out(ReadPort()),
-                "read_b": Out(ReadPort()),
+                "read_b": Out(PairPort()),
                 "write": Out(WritePort()),
                 "write_waits": Out(1),
                 "o": Out(stream.Signature(Wavelet())),
@@ -187,7 +190,6 @@ class VectorPipe(wiring.Component):
         self._read_sums(m, s)
         self._select(m, s)
         self._write_back(m, s)
-        self._measure(m, s)
         return m
 
     def _issue(self, m: Module, s: _Signals) -> None:
@@ -198,6 +200,7 @@ class VectorPipe(wiring.Component):
         m.submodules.rotate = s.rotate
         m.submodules.exponential = s.exponential
         m.submodules.gate = s.gate
+        m.submodules.statistic = s.statistic
         m.submodules.results = s.results
         wiring.connect(m, wiring.flipped(self.read_a), s.steps.read_a)
         wiring.connect(m, wiring.flipped(self.read_b), s.steps.read_b)
@@ -209,10 +212,11 @@ class VectorPipe(wiring.Component):
             *(kind.eq(s.now.op == op) for op, kind in s.kinds.items()),
             s.enable.eq(s.results.i.ready),
             s.unsettled.eq(s.results.o.valid),
-            self.busy.eq(s.queued | s.steps.busy | s.travelling | s.unsettled),
+            self.busy.eq(s.queued | s.steps.busy | s.travelling | s.unsettled | s.statistic.busy),
             s.steps.operation.eq(s.now),
             s.steps.enable.eq(s.enable),
             s.steps.unsettled.eq(s.unsettled),
+            s.steps.held.eq(s.statistic.holds),
             self.steps.eq(s.steps.step.valid),
             self.starved.eq(s.steps.asks & s.steps.fed & ~s.steps.step.valid),
             self.unfed.eq(s.steps.asks & ~s.steps.fed),
@@ -280,37 +284,36 @@ class VectorPipe(wiring.Component):
     def _feed(self, m: Module, s: _Signals) -> None:
         """Register the operands of the step in stage 1, and feed them to the engines."""
         at, now = s.tags[1], s.now
-        m.submodules.held = held = memory.Memory(shape=unsigned(64), depth=HELD_WORDS, init=[])
+        width = 8 * ACTIVATION_BITS
+        m.submodules.held = held = memory.Memory(shape=unsigned(width), depth=HELD_WORDS, init=[])
         held_write, held_read = held.write_port(), held.read_port(domain="comb")
         word_a, word_b = self.read_a.data, self.read_b.data
-        weights, activations = (
-            Signal(64, name=name, reset_less=True) for name in ("weights", "activations")
-        )
+        weights = Signal(64, reset_less=True)
+        activations = Signal(width, reset_less=True)
         a, b = (Signal(32, name=f"operand_{name}", reset_less=True) for name in "ab")
         scale, dynamic = (
             Signal(ScaleWord, name=name, reset_less=True) for name in ("scale", "dynamic")
         )
         # Of the instruction: the next one may start while the step goes on.
-        is_unsigned, bits = Signal(reset_less=True), Signal(6, reset_less=True)
+        bits = Signal(6, reset_less=True)
         a_type = Signal(Type, reset_less=True)
         scalar = Signal(32, reset_less=True)
         kinds = s.kinds
         m.d.comb += [
             held_write.en.eq(s.enable & at.valid & at.keep),
             held_write.addr.eq(at.slot),
-            held_write.data.eq(word_b),
+            held_write.data.eq(self._activations(s, word_b)),
             held_read.addr.eq(at.slot),
         ]
         half_b = word_b.word_select(at.b_place[2], 32)
         with m.If(s.enable & at.valid):
             m.d.sync += [
                 weights.eq(word_a),
-                activations.eq(Mux(at.held, held_read.data, word_b)),
+                activations.eq(Mux(at.held, held_read.data, held_write.data)),
                 a.eq(word_a.word_select(at.a_place[2], 32)),
                 b.eq(half_b),
                 scale.eq(Mux(now.tail.static_memory, half_b, now.scalar)[:22]),
                 dynamic.eq(now.dynamic),
-                is_unsigned.eq(now.tail.unsigned),
                 bits.eq(now.tail.bits),
                 a_type.eq(now.tail.a_type),
                 scalar.eq(now.scalar),
@@ -329,9 +332,8 @@ class VectorPipe(wiring.Component):
         runs = s.enable & s.travelling
         m.d.comb += [
             s.dot.enable.eq(s.enable & here.valid & kinds[Op.MATVEC]),
-            s.dot.is_unsigned.eq(is_unsigned),
             s.dot.weights.eq(weights),
-            s.dot.activations.eq(activations),
+            Value.cast(s.dot.activations).eq(activations),
             self.macs.eq(Mux(s.dot.enable & ~here.zero, 8, 0)),
             s.requantizer.enable.eq(runs & kinds[Op.REQUANTIZE]),
             s.requantizer.value.eq(a_value),
@@ -346,12 +348,21 @@ class VectorPipe(wiring.Component):
             s.exponential.enable.eq(runs & kinds[Op.EXPONENTIAL]),
             s.exponential.distance.eq(scalar - a),
             s.exponential.word.eq(dynamic),
+            s.exponential.is_byte.eq(s.tags[STAGES[Op.EXPONENTIAL] - 1].is_byte),
             s.gate.enable.eq(runs & kinds[Op.GATE]),
             s.gate.gate.eq(a[:16]),
             s.gate.up.eq(a[16:]),
-            s.gate.word.eq(dynamic),
+            s.gate.shift.eq(dynamic.mantissa[:4]),
         ]
         self._join(m, s, a_value)
+
+    def _activations(self, s: _Signals, word: Value) -> Value:
+        """Return the eight elements of X in the ``word`` that ``read_b`` shows, or in two."""
+        size = ACTIVATION_BITS
+        halves = [x[16 * n : 16 * n + size] for x in (word, self.read_b.upper) for n in range(4)]
+        bytes_ = [word[8 * n : 8 * n + 8] for n in range(8)]
+        extended = [Cat(byte, byte[7].replicate(size - 8)) for byte in bytes_]
+        return Mux(s.now.tail.a_type == Type.INT16, Cat(halves), Cat(extended))
 
     def _join(self, m: Module, s: _Signals, a_value: Signal) -> None:
         """Join the element in stage 3 with its wavelet, which has come by then."""
@@ -449,47 +460,47 @@ class VectorPipe(wiring.Component):
             result.statistic.eq(s.out.statistic),
             result.signed_maximum.eq(s.now.op == Op.MATVEC),
             result.adds.eq(s.now.op == Op.EXPONENTIAL),
+            result.squares.eq(s.now.op == Op.REQUANTIZE),
+            result.shift.eq(s.out.shift),
+            result.sends_statistic.eq(s.out.sends_statistic),
         ]
 
     def _write_back(self, m: Module, s: _Signals) -> None:
         """Send the result to a color, write it to the SRAM, or both; it leaves when that is done."""
-        result = s.results.o.payload
-        sends, writes = Signal(), Signal()
+        result, statistic = s.results.o.payload, s.statistic
+        sends, writes, leaves, stays = Signal(), Signal(), Signal(), Signal()
         # One of the two has been done.
         sent, written = Signal(), Signal()
         m.d.comb += [
             sends.eq(s.results.o.valid & result.sends & ~sent),
             writes.eq(s.results.o.valid & result.writes & ~written),
-            s.results.o.ready.eq((~sends | self.o.ready) & (~writes | self.write.ready)),
-            self.blocked.eq(s.results.o.valid & ~s.results.o.ready),
-            self.o.valid.eq(sends),
-            self.o.payload.control.eq(result.control),
-            self.o.payload.data.eq(result.value),
-            self.o.payload.color.eq(result.color),
-            self.sends_as.eq(result.color_bit),
+            # A statistic goes before the results of later instructions.
+            leaves.eq(sends & ~statistic.holds),
+            s.results.o.ready.eq(
+                (~sends | (leaves & self.o.ready)) & (~writes | self.write.ready) & ~statistic.waits
+            ),
+            stays.eq(s.results.o.valid & ~s.results.o.ready),
+            self.blocked.eq(stays | (statistic.owed & ~self.o.ready)),
+            statistic.valid.eq(s.results.o.valid),
+            statistic.leaves.eq(s.results.o.ready),
+            statistic.result.eq(result),
+            statistic.empty.eq(s.steps.empty & s.now.tail.statistic),
+            statistic.empty_is_maximum.eq(s.now.op == Op.MATVEC),
+            statistic.empty_sends.eq(s.now.sends_statistic),
+            statistic.empty_color.eq(s.now.tail.color),
+            statistic.sent.eq(self.o.ready),
+            self.statistic_valid.eq(statistic.found),
+            self.statistic.eq(statistic.value),
+            self.o.valid.eq(statistic.owed | leaves),
+            self.o.payload.control.eq(result.control & ~statistic.owed),
+            self.o.payload.data.eq(Mux(statistic.owed, statistic.owed_value, result.value)),
+            self.o.payload.color.eq(Mux(statistic.owed, statistic.owed_color, result.color)),
+            self.sends_as.eq(Mux(statistic.owed, statistic.owed_bit, result.color_bit)),
             self.write.valid.eq(writes),
             self.write_waits.eq(s.results.o.valid & result.only_writes),
         ]
         m.d.sync += [
-            sent.eq(self.blocked & (sent | (sends & self.o.ready))),
-            written.eq(self.blocked & (written | (writes & self.write.ready))),
+            sent.eq(stays & (sent | (leaves & self.o.ready))),
+            written.eq(stays & (written | (writes & self.write.ready))),
         ]
         write_element(m, self.write, result.value, result.type, result.d)
-
-    def _measure(self, m: Module, s: _Signals) -> None:
-        """Update the statistic of the instruction with the result that is the next to leave."""
-        result = s.results.o.payload
-        statistic = Signal(signed(32))
-        now = add_to_statistic(m, result, statistic)
-        # Not again in the cycles in which it is held up.
-        comes, held_up = Signal(), Signal()
-        m.d.sync += held_up.eq(self.blocked)
-        m.d.comb += [
-            comes.eq(s.results.o.valid & ~held_up),
-            self.statistic_valid.eq(
-                (comes & result.ends & result.statistic) | (s.steps.empty & s.now.tail.statistic)
-            ),
-            self.statistic.eq(Mux(s.steps.empty, Mux(s.now.op == Op.MATVEC, LEAST, 0), now)),
-        ]
-        with m.If(comes):
-            m.d.sync += statistic.eq(now)

@@ -8,6 +8,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from diptych.config import ACTIVATION_BITS
 from diptych.precompiled import Precompiled
 
 from .pe import ProcessingRow
@@ -48,7 +49,7 @@ class SystolicArray(wiring.Component):
 
     Members
     -------
-    x : :py:`In(ArrayLayout(signed(9), rows))`
+    x : :py:`In(ArrayLayout(signed(12), rows))`
         Activations, one for each row of weights.
     swap : :py:`In(1)`
         The next tile becomes current.
@@ -88,7 +89,7 @@ class SystolicArray(wiring.Component):
         self._row = ProcessingRow(columns=columns)
         super().__init__(
             {
-                "x": In(data.ArrayLayout(signed(9), rows)),
+                "x": In(data.ArrayLayout(signed(ACTIVATION_BITS), rows)),
                 "swap": In(1),
                 "w_valid": In(1),
                 "w_west": In(1),
@@ -126,11 +127,13 @@ class SystolicArray(wiring.Component):
         swaps = skew(m, "swap_skew", self.swap.replicate(rows), 1)
         hits = skew(m, "hit_skew", row_hits, 1)
         if parts == 1:
-            x = skew(m, "x_skew", Value.cast(self.x), 9)
+            x = skew(m, "x_skew", Value.cast(self.x), ACTIVATION_BITS)
             items = skew(m, "w_skew", weights, 8)
             tops = [Cat(items[:columns])]
         else:
-            x = skew(m, "x_skew", _ordered(Value.cast(self.x), order, 9), 9)
+            x = skew(
+                m, "x_skew", _ordered(Value.cast(self.x), order, ACTIVATION_BITS), ACTIVATION_BITS
+            )
             items = skew(m, "w_skew", _ordered(weights, order, 8), 8)
             tops = []
             for part in range(parts):

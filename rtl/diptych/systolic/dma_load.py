@@ -116,9 +116,9 @@ class LoadEngine(wiring.Component):
     dynamic: Any
     biases: Any
 
-    def __init__(self, sizes: VectorSizes, *, shapes: tuple[Any, Any, Any]) -> None:
+    def __init__(self, sizes: VectorSizes, *, shapes: tuple[Any, Any]) -> None:
         self.sizes = sizes
-        word, half, sums = shapes
+        word, sums = shapes
         beat = data.ArrayLayout(8, BEAT_BYTES)
         super().__init__(
             {
@@ -127,7 +127,7 @@ class LoadEngine(wiring.Component):
                 "axi": Out(ReadChannels()),
                 "scratchpad": Out(WritePort(beat, sizes.scratchpad // BEAT_BYTES)),
                 "parameters": Out(WritePort(word, sizes.parameters)),
-                "vectors": Out(WritePort(half, sizes.vectors)),
+                "vectors": Out(WritePort(sums, sizes.vectors)),
                 "dynamic": Out(WritePort(ScaleWord, sizes.rows)),
                 "biases": Out(WritePort(sums, sizes.biases)),
                 **{f"count_{cause}": Out(32) for cause in LOAD_CAUSES},
@@ -443,4 +443,5 @@ class LoadEngine(wiring.Component):
         width = len(values) // count
         step = 8 * size // count
         for n in range(count):
-            m.d.comb += values[width * n : width * (n + 1)].eq(source[step * n : step * n + width])
+            element = source[step * n : step * n + min(step, width)].as_signed()
+            m.d.comb += values[width * n : width * (n + 1)].eq(element)

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Commands of the prefill panel and the words that its blocks exchange.
 
-The panel is an R x C weight-stationary array. A *line* is ``L = max(R, C)`` bytes. Memories:
+The panel is an R x C weight-stationary array. A *line* is ``L = max(R, C)`` elements. Memories:
 
-* scratchpad: int8 activations, keys, values, probabilities and weights; lines, byte addresses.
+* scratchpad: elements of 12 bits: activations, powers, planes of queries and keys, values and
+  weights; lines, and addresses of elements. Elements of 8 bits are in the lower bits, extended by
+  their sign.
 * accumulators: entries of C int32, by entry number.
-* vector memory: entries of C int16 (residual stream, hidden values, RoPE factors), by entry number.
+* vector memory: entries of C int32 (residual stream, hidden values, RoPE factors), by entry number.
 * parameters: entries of C scale words, by entry number.
-* biases: entries of C int32, by entry number, for sums on their way to HBM.
-* rows: for each token row its ``largest`` (unsigned 32), ``squares`` (unsigned 32), ``top``
-  (signed 32), ``total`` (unsigned 32), ``inverse`` and ``dynamic`` (scale words).
+* biases: entries of C int32, by entry number.
+* rows: for each token row its ``largest`` (unsigned 32), ``top`` (signed 32), ``inverse`` and
+  ``dynamic`` (scale words).
 
 Engines see a command as 16 words of 32 bits: word 0 is :class:`Head`, words 1 to 13 are the fields
 of its layout, words 14 and 15 the semaphores that it waits for and that it signals. In HBM a
@@ -86,7 +88,7 @@ class Target(enum.Enum, shape=unsigned(6)):
     PARAMETERS = 1
     """C words an entry."""
     VECTOR = 2
-    """C int16 an entry."""
+    """C int16 an entry, extended by their sign."""
     DYNAMIC = 3
     """A word a row: its ``dynamic``."""
     GATHER = 4
@@ -169,7 +171,7 @@ class Modes(data.StructLayout):
     ``first_row`` and ``end_row``: weight rows outside ``range(first_row, end_row)`` count as 0.
     ``end_column``: valid weight columns in the last column tile (0: all); others count as 0.
     ``start``: a :class:`Start`.
-    ``unsigned``: activations are uint8. ``planes``: see :data:`MATRIX`, also for ``start`` then.
+    ``planes``: see :data:`MATRIX`, also for ``start`` then.
     ``packed``: weight rows of a tile lie line after line (``w_row`` is a line), from a multiple of
     4 lines on, so that an array that can takes several a cycle; not with ``transposed``.
     """
@@ -180,9 +182,9 @@ class Modes(data.StructLayout):
                 "causal": Causal,
                 "start": Start,
                 "transposed": 1,
-                "unsigned": 1,
                 "planes": 1,
                 "packed": 1,
+                "spare": 1,
                 "first_row": 8,
                 "end_row": 8,
                 "end_column": 8,
@@ -194,65 +196,72 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
     """Op of a VECTOR command, run for each row ``m`` and, inside it, each column tile ``j``.
 
     ``acc`` is accumulator entry ``sums + j * sums_n + m``, ``acc2`` the same from ``sums2``;
-    ``word`` is the parameter entry ``parameters + j`` (``parameters2 + j`` for acc2); ``dyn`` is
+    ``word`` is the parameter entry ``parameters + j`` (``parameters2 + j`` for acc2), ``bias`` the
+    lower 16 bits, signed, of bias entry ``scale + j`` with ``flags.biased``, else 0; ``dyn`` is
     the row's ``dynamic`` if ``flags.dynamic``, else UNITY; ``sp`` is the scratchpad line piece of
-    C bytes at ``target + m * target_row + j * target_n``; ``vm`` the vector memory entry ``vector
-    + m * vector_row + j``. Lanes outside ``range(first_lane, end_lane)`` write nothing.
+    C elements at ``target + m * target_row + j * target_n``; ``vm`` the vector memory entry
+    ``vector + m * vector_row + j``. Lanes outside ``range(first_lane, end_lane)`` write nothing.
+
+    Ops with a statistic keep the row's ``largest`` magnitude over its tiles, which begins at 0 with
+    ``flags.restart``, else goes on from what is stored; at the end of each row ``inverse =
+    reciprocal(largest)``.
     """
 
-    BYTES = 0
-    """``sp = requantize(acc, word, 8, dyn)``."""
+    REQUANTIZE = 0
+    """``sp = clamp(bias + requantize(acc, word, 32, dyn), bits)``."""
     ROTATE = 1
-    """``requantize(acc, word, 16, dyn)``, RoPE between lanes 2i and 2i + 1 with the factors in
+    """``clamp(bias + requantize(acc, word, 32, dyn), 16)``, RoPE between lanes 2i and 2i + 1 with the factors in
     vector memory entry ``rope + m * rope_row + j % rope_row`` (cosine, sine, cosine, ...), split
     into planes: high bytes to ``sp``, low bytes to ``sp + planes``. With ``flags.pair`` = D both
     lines have both planes: in ``sp``, the even groups of D lanes keep their high bytes, and the
     group behind each has its low bytes; in ``sp + planes``, the odd groups keep theirs, and the
     group before each has its low bytes. ``flags.low_first`` exchanges high and low."""
     ADD = 2
-    """``vm = clamp(vm + requantize(acc, word, 32, dyn), 16)``, with statistics."""
+    """``vm = clamp(vm + requantize(acc, word, 32, dyn), bits)``, with the statistic."""
     GATE = 3
-    """``vm = gate(requantize(acc, word, 16, dyn), requantize(acc2, word2, 16, dyn), scale)``, with
-    statistics (largest only)."""
+    """``vm = gate(requantize(acc, word, 16, dyn), requantize(acc2, word2, 16, dyn), 11 - scale)``,
+    with the statistic; at the end of each row also ``dynamic = to_scale(largest)``."""
     EMBED = 4
-    """``vm = requantize(sp, UNITY, 16, row's dynamic)`` of int8 ``sp``, with statistics."""
-    NORM_SCALES = 5
-    """Rows only: ``inverse = reciprocal(largest)``, ``dynamic = combine(to_scale(largest),
-    rsqrt(squares + epsilon))``; ``epsilon`` is in ``scale``."""
-    HIDDEN_SCALES = 6
-    """Rows only: ``inverse = reciprocal(largest)``, ``dynamic = to_scale(largest)``."""
+    """``vm = requantize(sp, UNITY, bits, row's dynamic)`` of int8 ``sp``, with the statistic."""
+    NORM = 5
+    """``sp = requantize(vm, scale, 16, row's inverse)``, of which the lower 12 bits are kept; at the
+    end of each row ``dynamic = rsqrt(sum of (r * r) >> square_shift)`` of all results ``r`` of the
+    row, and of what becomes of one more element, ``epsilon``, which is not written. With
+    ``flags.dynamic`` it is ``dynamic`` of the row state that is half of all states away."""
+    VALUES = 6
+    """``vm = requantize(acc, word, bits, dyn)``, with the statistic."""
     QUANTIZE = 7
-    """``sp = requantize(vm, scale word of 127, 8, row's inverse)``."""
+    """``sp = requantize(vm, scale, bits, row's inverse)``."""
     TOP = 8
     """``top`` = largest of the row's unmasked ``acc``: lane ``c`` of tile ``j`` is position
     ``j * C + c``, masked when above ``first + m``; masked tiles are not read."""
     EXPONENTIAL = 9
-    """``sp = exponential(top - acc, scale)``, masked lanes 0, for every tile that begins below
-    ``first + m + 1`` rounded up to a multiple of L; ``total`` = their sum; at the end of the row
-    ``dynamic = reciprocal(total)``."""
+    """``sp = exponential(top - acc, scale, most)``, with a ``most`` of 255 if ``bits`` is 8, of 2047
+    if it is 12; masked lanes 0, for every tile that begins below ``first + m + 1`` rounded up to a
+    multiple of L; at the end of the row ``dynamic = reciprocal(their sum)``."""
     ARGMAX = 10
     """Row 0 only: the lane number ``j * C + c`` below ``limit`` of the largest
     ``requantize(acc, word, bits, UNITY)``, lowest of equals, to the panel's token register."""
+    ROTATE_AGAIN = 11
+    """As ROTATE without biases, of ``requantize(sp, word, 16, dyn)``, ``sp`` being read ahead of what is
+    written there."""
 
 
 VECTOR = _layout(
     "sums sums_n extent parameters target target_row target_n vector vector_row extra flags scale "
     "first"
 )
-"""``extent``: rows in bits 15..0, column tiles in bits 31..16. ``extra``: by op: ``sums2`` in bits
-15..0 and ``parameters2`` in 31..16 (GATE); ``planes`` byte distance (ROTATE); ``limit`` in 15..0
-and ``bits`` in 31..16 (ARGMAX). ``first``: position of row 0 in bits 15..0, and in bits 31..16 the
-number of the row state that row 0 has. For ROTATE ``vector`` and ``vector_row`` are ``rope`` and
-``rope_row``.
-
-Statistics of a row: ``largest`` magnitude and sum of ``(x * x) >> square_shift`` over its tiles;
-with ``flags.restart`` they begin at 0, else they go on from the row's stored values."""
+"""``extent``: rows in bits 15..0, column tiles in bits 31..16. ``extra``: ``bits`` in bits 31..16
+but for ROTATE and GATE; in bits 15..0 ``limit`` (ARGMAX). GATE: ``sums2`` in bits 15..0 and
+``parameters2`` in 31..16; ROTATE: ``planes``, a distance. ``epsilon`` is ``sums``. ``first``:
+position of row 0 in bits 15..0, and in bits 31..16 the number of the row state that row 0 has. For
+ROTATE ``vector`` and ``vector_row`` are ``rope`` and ``rope_row``."""
 
 
 class Flags(data.StructLayout):
     """``flags`` of a VECTOR command; ``end_lane`` applies to every tile (C: all lanes).
 
-    ``pair``: see ROTATE; 0, or a power of two from 2 below C.
+    ``biased``: of REQUANTIZE and ROTATE. ``pair``: see ROTATE; 0, or a power of two from 2 below C.
     """
 
     def __init__(self) -> None:
@@ -265,7 +274,7 @@ class Flags(data.StructLayout):
                 "square_shift": 5,
                 "pair": 7,
                 "low_first": 1,
-                "spare": 1,
+                "biased": 1,
             }
         )
 

@@ -7,6 +7,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from diptych.config import ACTIVATION_BITS
 from diptych.stream_buffer import StreamBuffer
 
 from .array import SystolicArray, check_extent
@@ -100,7 +101,7 @@ class MatrixEngine(wiring.Component):
         Cause while no command runs: reads from HBM, the vector unit, writes to HBM, the link; for
         the counters.
     x : :py:`Out(ReadPort(line, lines))`
-        Reads of activations.
+        Reads of activations, of 12 bits each.
     w : :py:`Out(ReadPort(weight_rows * line, lines / weight_rows))`
         Reads of weights.
     sums : :py:`Out(SumPort(columns, accumulators))`
@@ -148,7 +149,7 @@ class MatrixEngine(wiring.Component):
         self.line = line
         self.scratchpad = scratchpad
         self.accumulators = accumulators
-        shape = data.ArrayLayout(8, line)
+        shape = data.ArrayLayout(ACTIVATION_BITS, line)
         super().__init__(
             {
                 "i": In(stream.Signature(MATRIX)),
@@ -179,6 +180,7 @@ class MatrixEngine(wiring.Component):
             size=self.scratchpad,
             unit=rows,
             piece=rows,
+            bits=ACTIVATION_BITS,
             tag=RowTag(self.accumulators),
         )
         m.submodules.fetch_w = fetch_w = PieceReader(
@@ -186,6 +188,7 @@ class MatrixEngine(wiring.Component):
             size=self.scratchpad,
             unit=unit,
             piece=self.weight_rows * self.line,
+            bits=8,
             tag=WeightTag(self.line),
         )
         m.submodules.array = array = SystolicArray(
@@ -231,11 +234,9 @@ class MatrixEngine(wiring.Component):
             m.d.sync += between.eq(row.p.tag.end)
 
         # Activations follow their swap by a cycle.
-        x = Signal(9 * self.rows, reset_less=True)
+        x = Signal(ACTIVATION_BITS * self.rows, reset_less=True)
         m.d.comb += Value.cast(array.x).eq(x)
-        for n in range(self.rows):
-            byte = row.p.data[8 * n : 8 * n + 8]
-            m.d.sync += x[9 * n : 9 * n + 9].eq(Cat(byte, byte[7] & ~row.p.tag.unsigned))
+        m.d.sync += x.eq(row.p.data)
 
     def _leave(self, m: Module, s: _Signals) -> None:
         """Write the sums that leave the array, ``delay`` cycles after their row entered it."""
@@ -285,7 +286,7 @@ class MatrixEngine(wiring.Component):
                 "count_entered": (enters & row.p.tag.last, 1),  # commands, all rows of them
                 "bytes_scratchpad_read": (
                     Const(1),
-                    Mux(self.x.en & self.x.ready, self.rows, 0)
+                    Mux(self.x.en & self.x.ready, self.rows * ACTIVATION_BITS // 8, 0)
                     + Mux(
                         self.w.en & self.w.ready,
                         Mux(

@@ -17,17 +17,17 @@ DEPTH = 4
 
 
 class Request(data.StructLayout):
-    """Payload: a piece to read; bytes outside ``mask`` read as 0; ``tag`` is returned with it."""
+    """Payload: a piece to read; elements outside ``mask`` are 0; ``tag`` is returned with it."""
 
     def __init__(self, *, size: int, piece: int, tag: ShapeLike) -> None:
         super().__init__({"address": ceil_log2(size), "mask": piece, "tag": tag})
 
 
 class Piece(data.StructLayout):
-    """Payload: the bytes, and the ``tag`` of their request."""
+    """Payload: the elements, and the ``tag`` of their request."""
 
-    def __init__(self, *, piece: int, tag: ShapeLike) -> None:
-        super().__init__({"data": 8 * piece, "tag": tag})
+    def __init__(self, *, piece: int, bits: int, tag: ShapeLike) -> None:
+        super().__init__({"data": bits * piece, "tag": tag})
 
 
 class PieceReader(wiring.Component):
@@ -39,21 +39,23 @@ class PieceReader(wiring.Component):
     Parameters
     ----------
     line : :class:`int`
-        Bytes of a line; a power of two.
+        Elements of a line; a power of two.
     size : :class:`int`
-        Bytes of the memory; a multiple of ``line``.
+        Elements of the memory; a multiple of ``line``.
     unit : :class:`int`
         Alignment of addresses; a power of two up to ``line``.
     piece : :class:`int`
-        Bytes of a piece, from its address up; bytes beyond its line read as 0.
+        Elements of a piece, from its address up; those beyond its line are 0.
+    bits : :class:`int`
+        Bits of an element.
     tag : ShapeLike
         Shape of the tag.
 
     Members
     -------
     i : :py:`In(stream.Signature(Request(size, piece, tag)))`
-        Requests, by byte address.
-    o : :py:`Out(stream.Signature(Piece(piece, tag)))`
+        Requests, by the address of an element.
+    o : :py:`Out(stream.Signature(Piece(piece, bits, tag)))`
         Pieces.
     port : :py:`Out(ReadPort(line, lines))`
         Port of the memory.
@@ -63,17 +65,20 @@ class PieceReader(wiring.Component):
     o: stream.Interface
     port: Any
 
-    def __init__(self, *, line: int, size: int, unit: int, piece: int, tag: ShapeLike) -> None:
+    def __init__(
+        self, *, line: int, size: int, unit: int, piece: int, bits: int, tag: ShapeLike
+    ) -> None:
         self.line = line
+        self.bits = bits
         self.unit = unit
         self.piece = piece
         self.tag = tag
-        self._piece = Piece(piece=piece, tag=tag)
+        self._piece = Piece(piece=piece, bits=bits, tag=tag)
         super().__init__(
             {
                 "i": In(stream.Signature(Request(size=size, piece=piece, tag=tag))),
                 "o": Out(stream.Signature(self._piece)),
-                "port": Out(ReadPort(data.ArrayLayout(8, line), size // line)),
+                "port": Out(ReadPort(data.ArrayLayout(bits, line), size // line)),
             }
         )
 
@@ -81,7 +86,7 @@ class PieceReader(wiring.Component):
         m = Module()
         request = self.i.p
         unit_bits, line_bits = ceil_log2(self.unit), ceil_log2(self.line)
-        bits = 8 * self.piece
+        bits, size = self.bits * self.piece, self.bits
 
         outstanding = Signal(range(DEPTH + 1))
         waiting = Signal(range(DEPTH + 1))
@@ -116,7 +121,7 @@ class PieceReader(wiring.Component):
             with m.Switch(offset):
                 for n in range(self.line // self.unit):
                     with m.Case(n):
-                        m.d.comb += chosen.eq(line[8 * self.unit * n :])
+                        m.d.comb += chosen.eq(line[size * self.unit * n :])
         else:
             m.d.comb += chosen.eq(line)
 
@@ -125,8 +130,8 @@ class PieceReader(wiring.Component):
         slots = [Signal(self._piece, name=f"slot_{n}", reset_less=True) for n in range(DEPTH)]
         kept = Signal(bits)
         for n in range(self.piece):
-            byte = slice(8 * n, 8 * n + 8)
-            m.d.comb += kept[byte].eq(Mux(mask[n], chosen[byte], 0))
+            element = slice(size * n, size * (n + 1))
+            m.d.comb += kept[element].eq(Mux(mask[n], chosen[element], 0))
         with m.If(arrives):
             m.d.sync += write.eq(write + 1)
             with m.Switch(write):

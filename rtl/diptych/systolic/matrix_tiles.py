@@ -39,7 +39,6 @@ class Tile(data.StructLayout):
                 "rows": 16,
                 "sums": ceil_log2(accumulators),
                 "start": 2,
-                "unsigned": 1,
                 "macs": 15,
                 "last": 1,
             }
@@ -54,7 +53,6 @@ class RowTag(data.StructLayout):
             {
                 "sums": ceil_log2(accumulators),
                 "start": 2,
-                "unsigned": 1,
                 "macs": 15,
                 "first": 1,
                 "end": 1,
@@ -268,7 +266,6 @@ class TileSequencer(wiring.Component):
             tile.p.start.eq(
                 Mux(s.k == 0, Mux(s.modes.planes, Array(PLANE_STARTS)[s.plane], s.modes.start), 1)
             ),
-            tile.p.unsigned.eq(s.modes.unsigned),
             tile.p.macs.eq(s.macs),
             tile.p.last.eq(s.last_k & s.last_plane & s.last_j),
             s.ends.eq(s.takes & s.final & s.last_k & s.last_plane & s.last_j),
@@ -388,7 +385,6 @@ class RowStreamer(wiring.Component):
             self.o.p.mask.eq(-1),
             tag.sums.eq(tile.sums),
             tag.start.eq(tile.start),
-            tag.unsigned.eq(tile.unsigned),
             tag.macs.eq(tile.macs),
             tag.first.eq(first),
             tag.end.eq(ends),

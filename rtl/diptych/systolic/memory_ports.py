@@ -103,7 +103,7 @@ class OperandFetch(wiring.Component):
     step : :py:`In(1)`
         The beat enters stage 1.
     granted : :py:`Out(1)`
-        This memory does not hold up the beat.
+        This memory does not hold up the beat, if ``enable`` is high.
     data : :py:`Out(shape)`
         The operand, in stage 1, until the next one, also for beats that read none: the second
         phase of a rotation uses the operand of the first.
@@ -144,7 +144,8 @@ class OperandFetch(wiring.Component):
             self.port.address.eq(self.address),
             self.port.en.eq(self.want & ~have & self.enable),
             accepted.eq(self.port.en & self.port.ready),
-            self.granted.eq(~self.want | have | accepted),
+            # Not ``enable``, which is known late, and is part of ``step``.
+            self.granted.eq(~self.want | have | self.port.ready),
             Value.cast(self.data).eq(Mux(arrives, answer, kept)),
         ]
         m.d.sync += arrives.eq(accepted)

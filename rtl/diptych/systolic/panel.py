@@ -48,7 +48,7 @@ def connect_program_ports(m: Module, panel: "PrefillPanel", outer: Any) -> None:
 def panel_sizes(rows: int, columns: int) -> VectorSizes:
     """Return the memory sizes of a panel.
 
-    1 MiB of scratchpad, 256 KiB each of accumulators and vectors.
+    1 Mi elements of scratchpad, 256 KiB of accumulators, 512 KiB of vectors.
 
     It has biases for 4096 columns.
 
@@ -122,9 +122,8 @@ class PrefillPanel(wiring.Component):
         line_shape = data.ArrayLayout(signed(8), s.line)
         word_shape = data.ArrayLayout(ScaleWord, s.lanes)
         sums_shape = data.ArrayLayout(signed(32), s.lanes)
-        half_shape = data.ArrayLayout(signed(16), s.lanes)
         m.submodules.queues = queues = CommandQueues()
-        m.submodules.load = load = LoadEngine(s, shapes=(word_shape, half_shape, sums_shape))
+        m.submodules.load = load = LoadEngine(s, shapes=(word_shape, sums_shape))
         m.submodules.matrix = matrix = MatrixEngine(
             rows=self.rows,
             columns=self.columns,
@@ -186,7 +185,7 @@ class PrefillPanel(wiring.Component):
             first.data.eq(read.data),
             second.data.eq(read.data),
         ]
-        vectors: Any = EntryMemory(half_shape, depth=s.vectors)
+        vectors: Any = EntryMemory(sums_shape, depth=s.vectors)
         biases: Any = EntryMemory(sums_shape, depth=s.biases, writers=("l",))
         m.submodules.biases = biases
         parameters: Any = EntryMemory(word_shape, depth=s.parameters, writers=("l",))
@@ -198,10 +197,20 @@ class PrefillPanel(wiring.Component):
             (load.vectors, vectors.write_l),
             (vector.parameters, parameters.read),
             (load.parameters, parameters.write_l),
-            (store.biases, biases.read),
             (load.biases, biases.write_l),
         ):
             wiring.connect(m, user, port)
+
+        # Biases: to the store engine first, which waits for none.
+        read, first, second = biases.read, store.biases, vector.biases
+        m.d.comb += [
+            read.en.eq(first.en | second.en),
+            read.address.eq(Mux(first.en, first.address, second.address)),
+            first.ready.eq(read.ready),
+            second.ready.eq(read.ready & ~first.en),
+            first.data.eq(read.data),
+            second.data.eq(read.data),
+        ]
 
         # --- HBM: commands first ---
         m.submodules.arbiter = arbiter = ReadArbiter()

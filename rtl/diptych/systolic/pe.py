@@ -7,6 +7,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from diptych.config import ACTIVATION_BITS
+
 __all__ = ["ProcessingRow"]
 
 
@@ -26,7 +28,7 @@ class ProcessingRow(wiring.Component):
 
     Members
     -------
-    x : :py:`In(signed(9))`
+    x : :py:`In(signed(12))`
         Activation that enters the row.
     swap, hit : :py:`In(1)`
         Elements swap, and take the item, as the wavefront passes.
@@ -67,7 +69,7 @@ class ProcessingRow(wiring.Component):
         passing = {"sums": 32, "items": 8, "west": 1, "hits": 1}
         super().__init__(
             {
-                "x": In(signed(9)),
+                "x": In(signed(ACTIVATION_BITS)),
                 "swap": In(1),
                 "hit": In(1),
                 "item": In(8),
@@ -102,7 +104,7 @@ class ProcessingRow(wiring.Component):
             item = Signal(8, name=f"item_{c}", reset_less=True)
             following = Signal(signed(8), name=f"following_{c}", reset_less=True)
             weight = Signal(signed(8), name=f"weight_{c}", reset_less=True)
-            x_out = Signal(signed(9), name=f"x_{c}", reset_less=True)
+            x_out = Signal(signed(ACTIVATION_BITS), name=f"x_{c}", reset_less=True)
             total = Signal(32, name=f"sum_{c}", reset_less=True)
             m.d.comb += item_in.eq(
                 Mux(self.north_west[c], item_before, self.north_items[8 * c : 8 * c + 8])

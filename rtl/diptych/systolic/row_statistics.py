@@ -9,29 +9,24 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from diptych.arith.functions import Function, ScaleFunction
-from diptych.arith.scale import ScaleWord, combine
+from diptych.arith.scale import ScaleWord
 
 __all__ = ["Purpose", "RowStatistics"]
 
 
-class Purpose(enum.Enum, shape=2):
+class Purpose(enum.Enum, shape=1):
     """Where a scale goes."""
 
     INVERSE = 0
     DYNAMIC = 1
-    FACTOR = 2
-    """The scale is stored as a factor for the next one."""
-    PRODUCT = 3
-    """The scale times the stored factor, to ``dynamic``."""
 
 
 class RowStatistics(wiring.Component):
     """Statistics and scales of rows, and the scale function of the unit.
 
-    The ``total`` of a row is not stored: it stays in the reducer until its reciprocal is taken.
+    Sums of a row are not stored: they stay in the reducer until a scale is made of them.
 
-    Each enabled cycle reads a row, which shows one enabled cycle later, and the statistics of another,
-    two enabled cycles later. A scale is written six cycles after its request; one per cycle may be requested, and ``busy`` is
+    Each enabled cycle reads a row, and the statistic of another, which show one enabled cycle later. A scale is written six cycles after its request; one per cycle may be requested, and ``busy`` is
     high while some are pending.
 
     Parameters
@@ -48,13 +43,13 @@ class RowStatistics(wiring.Component):
     dynamic, inverse, top : :py:`Out(ScaleWord)`, :py:`Out(ScaleWord)`, :py:`Out(signed(32))`
         The scales of the row and its largest score, one enabled cycle later.
     statistics_row : :py:`In(ceil_log2(depth))`
-        Row of ``largest`` and ``squares``.
-    largest, squares : :py:`Out(32)`
-        The largest magnitude and the sum of squares, two enabled cycles later.
-    write_largest, write_squares, write_top : :py:`In(1)`
+        Row of ``largest``.
+    largest : :py:`Out(32)`
+        The largest magnitude, one enabled cycle later.
+    write_largest, write_top : :py:`In(1)`
         Writes these fields of the row ``write_row``.
-    write_row, best, total : :py:`In(ceil_log2(depth))`, :py:`In(signed(32))`, :py:`In(32)`
-        The row; the value for ``largest`` and ``top``; the value for ``squares``.
+    write_row, best : :py:`In(ceil_log2(depth))`, :py:`In(signed(32))`
+        The row; the value for ``largest`` and ``top``.
     ask, ask_row : :py:`In(1)`, :py:`In(ceil_log2(depth))`
         Requests a scale of a row.
     function, value, purpose : :py:`In(Function)`, :py:`In(32)`, :py:`In(Purpose)`
@@ -74,13 +69,10 @@ class RowStatistics(wiring.Component):
     top: Signal
     statistics_row: Signal
     largest: Signal
-    squares: Signal
     write_largest: Signal
-    write_squares: Signal
     write_top: Signal
     write_row: Signal
     best: Signal
-    total: Signal
     ask: Signal
     function: enum.EnumView
     value: Signal
@@ -106,13 +98,10 @@ class RowStatistics(wiring.Component):
                 "top": Out(signed(32)),
                 "statistics_row": In(number),
                 "largest": Out(32),
-                "squares": Out(32),
                 "write_largest": In(1),
-                "write_squares": In(1),
                 "write_top": In(1),
                 "write_row": In(number),
                 "best": In(signed(32)),
-                "total": In(32),
                 "ask": In(1),
                 "function": In(Function),
                 "value": In(32),
@@ -167,24 +156,16 @@ class RowStatistics(wiring.Component):
             self.busy.eq(valid.any()),
         ]
 
-        factor = Signal(ScaleWord, reset_less=True)
         finished = Signal()
         write_inverse = Signal()
         write_dynamic = Signal()
-        written = Signal(ScaleWord)
-        product = combine(m, word, factor)
         purpose = purposes[-1]
         m.d.comb += [
             finished.eq(valid[latency - 1]),
             write_inverse.eq(finished & (purpose == Purpose.INVERSE)),
-            write_dynamic.eq(
-                finished & ((purpose == Purpose.DYNAMIC) | (purpose == Purpose.PRODUCT))
-            ),
-            written.eq(Mux(purpose == Purpose.PRODUCT, product, word)),
+            write_dynamic.eq(finished & (purpose == Purpose.DYNAMIC)),
             self.load_ready.eq(~write_dynamic),
         ]
-        with m.If(finished & (purpose == Purpose.FACTOR)):
-            m.d.sync += factor.eq(word)
 
         store(
             "dynamics",
@@ -192,7 +173,7 @@ class RowStatistics(wiring.Component):
             self.row,
             write_dynamic | self.load_en,
             Mux(write_dynamic, rows[-1], self.load_row),
-            Mux(write_dynamic, Value.cast(written), Value.cast(self.load_word)),
+            Mux(write_dynamic, Value.cast(word), Value.cast(self.load_word)),
         )
         store(
             "inverses",
@@ -203,23 +184,12 @@ class RowStatistics(wiring.Component):
             Value.cast(word),
         )
         store("tops", self.top, self.row, self.write_top, self.write_row, self.best)
-        largest, squares = Signal(32), Signal(32)
-        with m.If(self.enable):
-            m.d.sync += [self.largest.eq(largest), self.squares.eq(squares)]
         store(
             "largests",
-            largest,
+            self.largest,
             self.statistics_row,
             self.write_largest,
             self.write_row,
             self.best,
-        )
-        store(
-            "squares_sums",
-            squares,
-            self.statistics_row,
-            self.write_squares,
-            self.write_row,
-            self.total,
         )
         return m

@@ -11,6 +11,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from diptych.config import ACTIVATION_BITS
 from diptych.memory.axi import BEAT_BYTES
 from diptych.memory.banked import BankedMemory
 
@@ -87,10 +88,11 @@ class EntryMemory(wiring.Component):
 
 
 class Scratchpad(wiring.Component):
-    """Lines of bytes in banks: each bank takes one read and one write of a block a cycle.
+    """Lines of elements of 12 bits in banks: each bank takes one read and one write of a block a cycle.
 
     A bank is a contiguous part of the lines (its number is the high bits of a line's address); a
-    block is the unit of access, the larger of a beat of HBM and ``group`` lines. A port waits
+    block is the unit of access, the larger of a beat's elements and ``group`` lines. Weights, what is
+    stored and what is loaded have 8 bits: the lower ones, extended by their sign. A port waits
     (``ready`` is low) while one before it in :attr:`READERS` or :attr:`WRITERS` requests the same
     bank; ``ready`` of a write port depends on write ports only. A read returns the data written in
     earlier cycles.
@@ -100,9 +102,9 @@ class Scratchpad(wiring.Component):
     Parameters
     ----------
     line : :class:`int`
-        Bytes of a line; a power of two.
+        Elements of a line; a power of two.
     size : :class:`int`
-        Bytes; a power of two.
+        Elements; a power of two.
     banks : :class:`int`
         Banks; a power of two, of at least two blocks each.
     group : :class:`int`
@@ -111,15 +113,15 @@ class Scratchpad(wiring.Component):
     Members
     -------
     read_x, read_v, read_s : :py:`In(ReadPort(line, lines))`
-        Readers: activations of the array, vector unit, store.
+        Readers: activations of the array, vector unit; store (bytes).
     read_w : :py:`In(ReadPort(group * line, lines / group))`
-        Reader: weights of the array, by groups of lines.
+        Reader: weights of the array, bytes, by groups of lines.
     write_v : :py:`In(WritePort(line, lines))`
         Writer: vector unit.
     write_l : :py:`In(WritePort(beat, beats))`
         Writer: load; 64 bytes, at a multiple of 64.
     count_scratchpad_read, count_scratchpad_write : :py:`Out(32)`
-        Bytes read and written.
+        Bytes read and written: one and a half for 12 bits.
 
     Raises
     ------
@@ -163,10 +165,11 @@ class Scratchpad(wiring.Component):
         self.group = group
         self.block = block
         self.lines = size // line
-        shape = data.ArrayLayout(8, line)
+        shape = data.ArrayLayout(ACTIVATION_BITS, line)
         super().__init__(
             {
                 **{name: In(ReadPort(shape, self.lines)) for name in self.READERS},
+                "read_s": In(ReadPort(data.ArrayLayout(8, line), self.lines)),
                 "read_w": In(ReadPort(data.ArrayLayout(8, group * line), self.lines // group)),
                 "write_v": In(WritePort(shape, self.lines)),
                 "write_l": In(WritePort(data.ArrayLayout(8, BEAT_BYTES), size // BEAT_BYTES)),
@@ -187,23 +190,25 @@ class Scratchpad(wiring.Component):
 
         # The write of each writer, as a block.
         offered = {}
+        size = ACTIVATION_BITS
         for name, port in writers:
-            bits = len(Value.cast(port.data))
-            parts = 8 * self.block // bits
+            elements = _elements(port)
+            wide = Cat(Cat(e, e[-1].replicate(size - len(e))) for e in elements)
+            parts = self.block // len(elements)
             place = ceil_log2(parts)
-            block_data = Signal(8 * self.block, name=f"{name}_block")
+            block_data = Signal(size * self.block, name=f"{name}_block")
             mask = Signal(self.block, name=f"{name}_block_mask")
             m.d.comb += [
-                block_data.eq(Cat(*[Value.cast(port.data)] * parts)),
+                block_data.eq(Cat(*[wide] * parts)),
                 mask.eq(
-                    port.mask << (port.address[:place] * (bits // 8)) if parts > 1 else port.mask
+                    port.mask << (port.address[:place] * len(elements)) if parts > 1 else port.mask
                 ),
             ]
             offered[name] = (place, block_data, mask)
 
         outputs = []
         for bank in range(self.banks):
-            storage = BankedMemory(width=8 * self.block, depth=depth, parts=self.block)
+            storage = BankedMemory(width=size * self.block, depth=depth, parts=self.block)
             m.submodules[f"bank_{bank}"] = storage
             write, read = storage.write, storage.reads[0]
             m.d.comb += read.en.eq(1)  # an unused read has no effect
@@ -226,7 +231,7 @@ class Scratchpad(wiring.Component):
                         write.en.eq(mask),
                     ]
             # Every reader wants at most a group of the block.
-            chosen = Signal(8 * self.group * self.line, name=f"group_{bank}")
+            chosen = Signal(size * self.group * self.line, name=f"group_{bank}")
             groups = self.block // self.line // self.group
             parts = [read.data.word_select(n, len(chosen)) for n in range(groups)]
             m.d.comb += chosen.eq(
@@ -239,35 +244,42 @@ class Scratchpad(wiring.Component):
             (writers, self.count_scratchpad_write),
         ):
             self._add_arbiter(m, ports)
+            # In units of 4 bits.
             moved = Signal(16, name=f"{counter.name}_now")
-            m.d.comb += moved.eq(
-                sum(
-                    (
-                        Mux(
-                            port.en & port.ready,
-                            Const(len(Value.cast(port.data)) // 8)
-                            if name in self.READERS
-                            else sum(port.mask, Const(0)),
-                            0,
-                        )
-                        for name, port in ports
-                    ),
-                    Const(0),
-                )
-            )
+            total = Signal(33, name=f"{counter.name}_nibbles")
+            m.d.comb += [
+                counter.eq(total[1:]),
+                moved.eq(
+                    sum(
+                        (
+                            Mux(port.en & port.ready, self._nibbles(name, port), 0)
+                            for name, port in ports
+                        ),
+                        Const(0),
+                    )
+                ),
+            ]
             with m.If(Cat(port.en for _, port in ports).any()):
-                m.d.sync += counter.eq(counter + moved)
+                m.d.sync += total.eq(total + moved)
         for name, port in readers:
-            shown = Signal(8 * self.group * self.line, name=f"{name}_group")
+            shown = Signal(size * self.group * self.line, name=f"{name}_group")
             m.d.comb += shown.eq(_choose(m, outputs, self._bank_of(port), name=f"{name}_source"))
-            answer = Value.cast(port.data)
-            if len(answer) == len(shown):
-                m.d.comb += answer.eq(shown)
-            else:
+            answer = _elements(port)
+            lines = len(shown) // size // len(answer)
+            line: Value = shown
+            if lines > 1:
                 within = Signal(group_bits, name=f"{name}_within", reset_less=True)
                 m.d.sync += within.eq(port.address[:group_bits])
-                m.d.comb += answer.eq(shown.word_select(within, len(answer)))
+                line = shown.word_select(within, size * len(answer))
+            for n, element in enumerate(answer):
+                m.d.comb += element.eq(line[size * n : size * (n + 1)])
         return m
+
+    def _nibbles(self, name: str, port: Any) -> Value:
+        """Return the units of 4 bits that a port moves."""
+        elements = _elements(port)
+        count = Const(len(elements)) if name in self.READERS else sum(port.mask, Const(0))
+        return count * (len(elements[0]) // 4)
 
     def _add_bank_choice(self, m: Module, name: str, port: Any) -> Signal:
         """Say which bank a port wants, one bit each."""
@@ -297,6 +309,11 @@ class Scratchpad(wiring.Component):
             ]
             with m.If(port.en & blocked):
                 m.d.sync += conflicts.eq(conflicts + 1)
+
+
+def _elements(port: Any) -> list[Any]:
+    """Return the elements of a port's data."""
+    return [port.data[n] for n in range(port.data.shape().length)]
 
 
 def _choose(m: Module, values: Sequence[Value], number: Value, *, name: str) -> Value:

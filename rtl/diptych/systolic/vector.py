@@ -13,6 +13,7 @@ from amaranth.utils import ceil_log2
 from diptych.arith.functions import Function
 from diptych.arith.rope import Rotate
 from diptych.arith.scale import UNITY, ScaleWord
+from diptych.config import ACTIVATION_BITS
 from diptych.precompiled import Precompiled
 
 from .isa import VECTOR
@@ -44,6 +45,9 @@ class _Parts:
     leaving: data.View
     finished: data.View
     finished_valid: Signal
+    to_scratchpad: Signal
+    """``finished`` is written to the scratchpad."""
+    to_vector: Signal
     reduced: list[data.View]
     reduced_valid: Signal
     in_range: Signal
@@ -56,14 +60,14 @@ class VectorUnit(wiring.Component):
     A command is a pass over rows and, inside them, column tiles: one tile of ``lanes`` elements
     per cycle, or one per two cycles for ROTATE (two planes are written) and GATE (two sums are
     read). The first tile is requested 2 cycles after the command was taken. After the last one was
-    granted the pipeline drains: ``done`` comes 7 cycles later for BYTES and QUANTIZE, 9 for ROTATE
-    and the ops on rows; and, with N = log2(``lanes``) for the reduction, N + 5 for TOP, N + 8 for
-    ADD, EMBED and ARGMAX, N + 14 for GATE, and N + 16 for EXPONENTIAL. A read that is not granted delays the beats behind it; a write that is not granted stalls the
-    pipeline. The ops on rows take 2 (HIDDEN_SCALES) or 3 cycles a row.
+    granted the pipeline drains: ``done`` comes 7 cycles later for REQUANTIZE and QUANTIZE, 10 for
+    ROTATE; and, with N = log2(``lanes``) for the reduction, N + 5 for TOP, N + 8 for ARGMAX, N + 14
+    for ADD, EMBED and NORM, N + 20 for GATE, and N + 16 for EXPONENTIAL. A read that is not granted delays the beats behind it; a write that is not granted stalls the
+    pipeline. A row of NORM takes a cycle more than it has tiles.
 
-    In addition to :class:`.VectorOp`: statistics and the sum of EXPONENTIAL are over
-    the lanes in ``range(first_lane, end_lane)``, while TOP and ARGMAX cover all lanes. Masked
-    lanes of EXPONENTIAL are written as 0. ``total`` cannot be read back.
+    In addition to :class:`.VectorOp`: the statistic and sums are over the lanes in
+    ``range(first_lane, end_lane)``, while TOP and ARGMAX cover all lanes. Masked lanes of
+    EXPONENTIAL are written as 0.
 
     Parameters
     ----------
@@ -76,7 +80,7 @@ class VectorUnit(wiring.Component):
         Commands.
     done : :py:`Out(1)`
         In the last cycle of each command: all its writes have been granted.
-    accumulators, scratchpad_read, vectors_read, parameters : :py:`Out(ReadPort)`
+    accumulators, scratchpad_read, vectors_read, parameters, biases : :py:`Out(ReadPort)`
         Reads of the memories.
     scratchpad_write, vectors_write : :py:`Out(WritePort)`
         Writes of the memories.
@@ -94,6 +98,7 @@ class VectorUnit(wiring.Component):
     scratchpad_read: Any
     vectors_read: Any
     parameters: Any
+    biases: Any
     scratchpad_write: Any
     vectors_write: Any
     load_dynamic: Any
@@ -106,19 +111,20 @@ class VectorUnit(wiring.Component):
         self._rotate = Rotate()
         lines = sizes.scratchpad // sizes.line
         self._sum = data.ArrayLayout(signed(32), sizes.lanes)
-        self._half = data.ArrayLayout(signed(16), sizes.lanes)
+        self._elements = data.ArrayLayout(signed(32), sizes.lanes)
         self._word = data.ArrayLayout(ScaleWord, sizes.lanes)
-        self._line = data.ArrayLayout(signed(8), sizes.line)
+        self._line = data.ArrayLayout(signed(ACTIVATION_BITS), sizes.line)
         super().__init__(
             {
                 "i": In(stream.Signature(VECTOR)),
                 "done": Out(1),
                 "accumulators": Out(ReadPort(self._sum, sizes.accumulators)),
                 "scratchpad_read": Out(ReadPort(self._line, lines)),
-                "vectors_read": Out(ReadPort(self._half, sizes.vectors)),
+                "vectors_read": Out(ReadPort(self._elements, sizes.vectors)),
                 "parameters": Out(ReadPort(self._word, sizes.parameters)),
+                "biases": Out(ReadPort(self._sum, sizes.biases)),
                 "scratchpad_write": Out(WritePort(self._line, lines)),
-                "vectors_write": Out(WritePort(self._half, sizes.vectors)),
+                "vectors_write": Out(WritePort(self._elements, sizes.vectors)),
                 "load_dynamic": In(WritePort(ScaleWord, sizes.rows)),
                 "token": Out(32),
                 "token_valid": Out(1),
@@ -145,6 +151,8 @@ class VectorUnit(wiring.Component):
             leaving=Signal(beat, name="leaving"),
             finished=Signal(beat, name="finished", reset_less=True),
             finished_valid=Signal(name="finished_valid"),
+            to_scratchpad=Signal(name="finished_to_scratchpad"),
+            to_vector=Signal(name="finished_to_vector"),
             reduced=[
                 Signal(beat, name=f"reduced_{n}", reset_less=True)
                 for n in range(1 + reducer.latency)
@@ -185,7 +193,7 @@ class VectorUnit(wiring.Component):
                 "waiting_scratchpad": waits_scratchpad | (misses & ~granted["scratchpad"]),
                 "waiting_vector": waits_vector | (misses & ~granted["vector"]),
                 "waiting_accumulator": misses & ~granted["accumulator"],
-                "waiting_parameter": misses & ~granted["parameter"],
+                "waiting_parameter": misses & ~(granted["parameter"] & granted["bias"]),
                 "computing": parts.step,
                 "starting": sequencer.busy & ~sequencer.draining,
                 "draining": sequencer.busy,
@@ -205,7 +213,7 @@ class VectorUnit(wiring.Component):
                     m.d.comb += [
                         p.leaving.eq(p.beats[stage]),
                         leaves.eq(p.valid[stage]),
-                        travels.eq(Mux(p.op.rows_only, 1, 2**stage - 1)),
+                        travels.eq(2**stage - 1),
                     ]
         with m.If(p.enable):
             m.d.sync += [
@@ -214,11 +222,13 @@ class VectorUnit(wiring.Component):
             ]
             for before, after in pairwise(p.beats):
                 m.d.sync += after.eq(before)
-            # The first phase of a gate yields nothing yet, and the ops on rows nothing here.
-            nothing = p.op.rows_only | (p.op.gates & (p.leaving.phase == 0))
+            # The first phase of a gate yields nothing yet.
+            nothing = p.op.gates & ~p.leaving.phase
             m.d.sync += [
                 p.finished.eq(p.leaving),
                 p.finished_valid.eq(leaves & ~nothing),
+                p.to_scratchpad.eq(leaves & ~p.leaving.epsilon & p.op.to_scratchpad),
+                p.to_vector.eq(leaves & ~nothing & p.op.to_vector),
                 p.reduced[0].eq(p.finished),
                 *(after.eq(before) for before, after in pairwise(p.reduced)),
                 p.reduced_valid.eq(Cat(p.finished_valid & p.op.reduces, p.reduced_valid)),
@@ -248,27 +258,38 @@ class VectorUnit(wiring.Component):
             "accumulator", self.accumulators, self._sum, sizes.accumulators, sequencer.accumulator
         )
         line = fetch("scratchpad", self.scratchpad_read, self._line, lines, at[line_bits:])
-        halves = fetch("vector", self.vectors_read, self._half, sizes.vectors, sequencer.vector)
+        elements = fetch(
+            "vector", self.vectors_read, self._elements, sizes.vectors, sequencer.vector
+        )
         words = fetch(
             "parameter", self.parameters, self._word, sizes.parameters, sequencer.parameter
         )
+        biases = fetch("bias", self.biases, self._sum, sizes.biases, sequencer.bias)
         m.d.comb += [
             p.step.eq(sequencer.valid & p.enable & Cat(granted.values()).all()),
             sequencer.step.eq(p.step),
         ]
-        piece = Signal(8 * sizes.lanes)
+        bits = ACTIVATION_BITS * sizes.lanes
+        piece = Signal(bits)
         if line_bits > lane_bits:
             chosen = Signal(line_bits - lane_bits, reset_less=True)
             with m.If(p.step):
                 m.d.sync += chosen.eq(at[lane_bits:line_bits])
-            m.d.comb += piece.eq(Value.cast(line).word_select(chosen, 8 * sizes.lanes))
+            m.d.comb += piece.eq(Value.cast(line).word_select(chosen, bits))
         else:
             m.d.comb += piece.eq(Value.cast(line))
-        self._add_lanes(m, p, sums, piece, halves, words)
+        self._add_lanes(m, p, sums, piece, elements, words, biases)
         return granted
 
     def _add_lanes(
-        self, m: Module, p: _Parts, sums: Any, piece: Value, halves: Any, words: Any
+        self,
+        m: Module,
+        p: _Parts,
+        sums: Any,
+        piece: Value,
+        elements: Any,
+        words: Any,
+        biases: Any,
     ) -> None:
         """Add lanes for what memories show in stage 1."""
         lanes, rows, op = self.sizes.lanes, p.rows, p.op
@@ -285,7 +306,7 @@ class VectorUnit(wiring.Component):
             # The second phase is kept, too, when the gate has already taken the first.
             keep.eq(op.gates & p.valid[scaled]),
             live.eq(~(ones << p.leaving.count)),
-            written.eq(Mux(op.searches, ones, p.in_range)),
+            written.eq(Mux(op.searches, ones, Mux(p.finished.epsilon, 1, p.in_range))),
         ]
         with m.If(p.enable & load):
             m.d.sync += top.eq(rows.top)
@@ -305,8 +326,10 @@ class VectorUnit(wiring.Component):
                 lane.load.eq(load),
                 lane.source.eq(op.source),
                 lane.total.eq(sums[n]),
-                lane.byte.eq(piece[8 * n : 8 * n + 8]),
-                lane.half.eq(halves[n]),
+                lane.cell.eq(piece.word_select(n, ACTIVATION_BITS)),
+                lane.bias.eq(Mux(op.biased, biases[n][:16], 0)),
+                lane.biased.eq(op.biased),
+                lane.element.eq(elements[n]),
                 lane.word.eq(words[n]),
                 lane.top.eq(top),
                 lane.dynamic.eq(dynamic),
@@ -315,13 +338,18 @@ class VectorUnit(wiring.Component):
                 lane.kind.eq(op.kind),
                 lane.fill.eq(op.searches),
                 lane.square_shift.eq(p.sequencer.flags.square_shift),
-                lane.statistics.eq(op.to_vector),
+                lane.beyond.eq(op.beyond),
+                lane.squares.eq(op.norms),
+                lane.magnitudes.eq(op.to_vector),
                 lane.keep.eq(keep),
                 lane.live.eq(live[n]),
                 lane.written.eq(written[n]),
                 p.reducer.scores[n].eq(lane.score),
                 p.reducer.addends[n].eq(lane.addend),
             ]
+        # Of lanes of a norm's epsilon only this one counts.
+        with m.If(p.beats[0].epsilon):
+            m.d.comb += p.lanes[0].element.eq(p.sequencer.epsilon)
         rotated: list[Any] = []
         for n in range(0, lanes, 2):
             rotate: Any = Precompiled(self._rotate, "vector_rotate")
@@ -340,88 +368,94 @@ class VectorUnit(wiring.Component):
     def _add_pairs(self, m: Module, p: _Parts, rotated: list[Any]) -> None:
         """Hand rotated elements to their lanes, or in pairs to those of both planes."""
         flags = p.sequencer.flags
-        phase = p.beats[LATENCY[Kind.ROTATED] - 1].phase[0]
+        # Registers, beside the results of the rotation: flags are constant during a command.
+        phase = p.beats[LATENCY[Kind.ROTATED] - 2].phase
+        distances = Signal(ceil_log2(len(p.lanes)), name="pair_distances", reset_less=True)
+        m.d.sync += distances.eq(Cat(flags.pair == 2**bit for bit in range(len(distances))))
         for n, lane in enumerate(p.lanes):
             other = Signal(signed(16), name=f"other_{n}")
-            with m.Switch(flags.pair):
-                for bit in range(1, ceil_log2(len(p.lanes))):
-                    with m.Case(2**bit):
-                        m.d.comb += other.eq(rotated[n ^ 2**bit])
+            for bit in range(1, len(distances)):
+                with m.If(distances[bit]):
+                    m.d.comb += other.eq(rotated[n ^ 2**bit])
             odd = (flags.pair & n).any()
-            takes_other = Signal(name=f"takes_other_{n}")
+            takes_other = Signal(name=f"takes_other_{n}", reset_less=True)
+            plane = Signal(name=f"plane_{n}", reset_less=True)
+            takes = flags.pair.any() & (odd != phase)
+            with m.If(p.enable):
+                m.d.sync += [
+                    takes_other.eq(takes),
+                    plane.eq(Mux(flags.pair.any(), takes ^ flags.low_first, phase)),
+                ]
             m.d.comb += [
-                takes_other.eq(flags.pair.any() & (odd != phase)),
                 lane.rotated.eq(Mux(takes_other, other, rotated[n])),
-                lane.plane.eq(Mux(flags.pair.any(), takes_other ^ flags.low_first, phase)),
+                lane.plane.eq(plane),
             ]
 
     def _add_rows(self, m: Module, p: _Parts) -> None:
         """Read and write row states, reduce rows, and ask for their scales."""
         rows, reducer, op = p.rows, p.reducer, p.op
-        phase = p.beats[1].phase
         here = p.reduced[-1]
         starts_at_zero = Signal(reset_less=True)
+        start_best = Signal(32, reset_less=True)
         found = Signal()  # the reducer holds a result of ARGMAX
         token = Signal(32)
-        ends = Signal()
+        ends, asks_more, apart = Signal(), Signal(), Signal(reset_less=True)
+        asked_row = Signal.like(here.row, reset_less=True)
+        asked_best = Signal(signed(32), reset_less=True)
         # Constant during a command, as is what it is made of.
-        m.d.sync += starts_at_zero.eq(p.sequencer.flags.restart | op.exponential)
+        m.d.sync += [
+            starts_at_zero.eq(p.sequencer.flags.restart),
+            apart.eq(op.norms & p.sequencer.flags.dynamic),
+        ]
+        with m.If(p.enable):
+            m.d.sync += start_best.eq(Mux(starts_at_zero, 0, rows.largest))
+            with m.If(op.searches):
+                m.d.sync += start_best.eq(Const(-(2**31), 32))
         m.d.comb += [
             ends.eq(p.enable & p.reduced_valid[-1] & here.last),
             rows.row.eq(p.sequencer.beat.row),
             rows.enable.eq(p.enable),
-            rows.statistics_row.eq(Mux(op.rows_only, p.sequencer.beat.row, p.reduced[-3].row)),
+            rows.statistics_row.eq(p.reduced[-3].row),
             reducer.enable.eq(p.enable),
             reducer.valid.eq(p.reduced_valid[-1]),
             reducer.first.eq(here.first),
             reducer.tile.eq(here.tile),
-            reducer.start_best.eq(
-                Mux(
-                    op.searches,
-                    Const(-(2**31), 32),
-                    Mux(starts_at_zero, Const(0, 32), rows.largest),
-                )
-            ),
-            reducer.start_total.eq(Mux(starts_at_zero, Const(0, 32), rows.squares)),
+            reducer.start_best.eq(start_best),
             rows.write_row.eq(here.row),
             rows.best.eq(reducer.best),
-            rows.total.eq(reducer.total),
             rows.write_largest.eq(ends & op.to_vector),
-            rows.write_squares.eq(ends & op.squares),
             rows.write_top.eq(ends & op.tops),
-            rows.ask.eq((ends & op.exponential) | (p.enable & p.valid[1] & op.rows_only)),
-            rows.ask_row.eq(Mux(op.exponential, here.row, p.beats[1].row)),
+            rows.ask.eq((ends & (op.exponential | op.norms | op.to_vector)) | asks_more),
+            rows.ask_row.eq(Mux(asks_more, asked_row, Cat(here.row[:-1], here.row[-1] ^ apart))),
             rows.load_en.eq(self.load_dynamic.en),
             rows.load_row.eq(self.load_dynamic.address),
             rows.load_word.eq(self.load_dynamic.data),
             self.load_dynamic.ready.eq(rows.load_ready),
         ]
-        with m.If(op.exponential):
+        # A row of GATE has two scales. It ends two cycles before the next one, at the earliest.
+        m.d.sync += [
+            asks_more.eq(ends & op.gates),
+            asked_row.eq(here.row),
+            asked_best.eq(reducer.best),
+        ]
+        with m.If(asks_more):
             m.d.comb += [
-                rows.value.eq(reducer.total),
-                rows.function.eq(Function.RECIPROCAL),
+                rows.value.eq(asked_best),
+                rows.function.eq(Function.TO_SCALE),
                 rows.purpose.eq(Purpose.DYNAMIC),
             ]
+        with m.Elif(op.to_vector):
+            m.d.comb += [
+                rows.value.eq(reducer.best),
+                rows.function.eq(Function.RECIPROCAL),
+                rows.purpose.eq(Purpose.INVERSE),
+            ]
         with m.Else():
-            m.d.comb += rows.value.eq(
-                Mux(phase[1], rows.squares + p.sequencer.epsilon, rows.largest)
-            )
-            with m.Switch(phase):
-                with m.Case(0):
-                    m.d.comb += [
-                        rows.function.eq(Function.RECIPROCAL),
-                        rows.purpose.eq(Purpose.INVERSE),
-                    ]
-                with m.Case(1):
-                    m.d.comb += [
-                        rows.function.eq(Function.TO_SCALE),
-                        rows.purpose.eq(Mux(op.norms, Purpose.FACTOR, Purpose.DYNAMIC)),
-                    ]
-                with m.Default():
-                    m.d.comb += [
-                        rows.function.eq(Function.RSQRT),
-                        rows.purpose.eq(Purpose.PRODUCT),
-                    ]
+            m.d.comb += [
+                rows.value.eq(reducer.total),
+                rows.function.eq(Mux(op.norms, Function.RSQRT, Function.RECIPROCAL)),
+                rows.purpose.eq(Purpose.DYNAMIC),
+            ]
         m.d.sync += found.eq(ends & op.argmax)
         with m.If(ends & op.argmax):
             m.d.sync += self.token_valid.eq(1)
@@ -443,14 +477,16 @@ class VectorUnit(wiring.Component):
         waits_scratchpad = Signal()
         waits_vector = Signal()
         m.d.comb += [
-            write.en.eq(p.finished_valid & p.op.to_scratchpad),
+            write.en.eq(p.to_scratchpad),
             write.address.eq(target[line_bits:]),
             write.mask.eq(mask),
-            Value.cast(write.data).eq(Cat(*(lane.result[:8] for lane in p.lanes * pieces))),
-            write_vector.en.eq(p.finished_valid & p.op.to_vector),
+            Value.cast(write.data).eq(
+                Cat(*(lane.result[:ACTIVATION_BITS] for lane in p.lanes * pieces))
+            ),
+            write_vector.en.eq(p.to_vector),
             write_vector.address.eq(target),
             write_vector.mask.eq(p.in_range),
-            Value.cast(write_vector.data).eq(Cat(*(lane.result[:16] for lane in p.lanes))),
+            Value.cast(write_vector.data).eq(Cat(*(lane.result for lane in p.lanes))),
             waits_scratchpad.eq(write.en & ~write.ready),
             waits_vector.eq(write_vector.en & ~write_vector.ready),
             p.enable.eq(~(waits_scratchpad | waits_vector)),
@@ -468,10 +504,10 @@ class VectorUnit(wiring.Component):
         lanes = self.sizes.lanes
         for name, port, amount in (
             ("accumulator_read", self.accumulators, 4 * lanes),
-            ("scratchpad_read", self.scratchpad_read, lanes),
-            ("scratchpad_write", self.scratchpad_write, lanes),
-            ("vector_read", self.vectors_read, 2 * lanes),
-            ("vector_write", self.vectors_write, 2 * lanes),
+            ("scratchpad_read", self.scratchpad_read, lanes * ACTIVATION_BITS // 8),
+            ("scratchpad_write", self.scratchpad_write, lanes * ACTIVATION_BITS // 8),
+            ("vector_read", self.vectors_read, 4 * lanes),
+            ("vector_write", self.vectors_write, 4 * lanes),
             ("parameter_read", self.parameters, 4 * lanes),
         ):
             counter = Signal(32, name=f"bytes_{name}")

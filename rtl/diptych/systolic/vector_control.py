@@ -76,9 +76,11 @@ class VectorBeat(data.StructLayout):
     Members
     -------
     row, tile, phase
-        Position. Only ROTATE, GATE and the ops on rows have more than phase 0.
+        Position. Only ROTATE, GATE and the first tile of NORM have more than phase 0.
     first, last
-        The tile is the first, the last of its row.
+        The row begins; the tile is the last of its row.
+    epsilon
+        It is for the epsilon of a norm, not for a tile.
     count
         Lanes 0 to ``count - 1`` are not masked.
     target
@@ -90,16 +92,19 @@ class VectorBeat(data.StructLayout):
             {
                 "row": ceil_log2(sizes.rows),
                 "tile": 16,
-                "phase": 2,
+                "phase": 1,
                 "first": 1,
                 "last": 1,
+                "epsilon": 1,
                 "count": ceil_log2(sizes.lanes) + 1,
                 "target": max(sizes.byte_bits, ceil_log2(sizes.vectors)),
             }
         )
 
 
-Reads = data.StructLayout({"accumulator": 1, "scratchpad": 1, "vector": 1, "parameter": 1})
+Reads = data.StructLayout(
+    {"accumulator": 1, "scratchpad": 1, "vector": 1, "parameter": 1, "bias": 1}
+)
 """Memories that a beat reads."""
 
 
@@ -110,8 +115,8 @@ class _Signals:
         self.command = Signal(VECTOR, reset_less=True)
         # Properties of the operation.
         self.norms = Signal(reset_less=True)
-        self.rows_only = Signal(reset_less=True)
         self.rotates = Signal(reset_less=True)
+        self.again = Signal(reset_less=True)
         self.gates = Signal(reset_less=True)
         self.argmax = Signal(reset_less=True)
         self.exponential = Signal(reset_less=True)
@@ -124,11 +129,11 @@ class _Signals:
         # Constant during a command.
         self.last_row = Signal(16, reset_less=True)
         self.last_tile = Signal(16, reset_less=True)
-        self.last_phase = Signal(2, reset_less=True)
+        self.two_phases = Signal(reset_less=True)
         # Start of the row, and position of the beat.
         self.row = Signal(16, reset_less=True)
         self.tile = Signal(16, reset_less=True)
-        self.phase = Signal(2, reset_less=True)
+        self.phase = Signal(reset_less=True)
         self.sums_row = Signal.like(sequencer.accumulator, reset_less=True)
         self.sums = Signal.like(sequencer.accumulator, reset_less=True)
         self.target_row = Signal.like(sequencer.scratchpad, reset_less=True)
@@ -155,7 +160,7 @@ class VectorSequencer(wiring.Component):
     for as long as each is taken by ``step``. The next command is taken the cycle after ``done``.
 
     Phases of a tile: ROTATE 2 (high plane, low plane; the second reads nothing), GATE 2 (``acc``,
-    ``acc2``), others 1. The ops on rows have one tile, with 2 (HIDDEN_SCALES) or 3 phases. A
+    ``acc2``), the first of a row of NORM 2 (epsilon, which reads nothing; the tile), others 1. A
     command of no rows, or of no tiles, does nothing.
 
     Parameters
@@ -177,6 +182,8 @@ class VectorSequencer(wiring.Component):
         Entry of the accumulators, and byte address of the scratchpad.
     vector, parameter : :py:`Out(ceil_log2(vectors))`, :py:`Out(ceil_log2(parameters))`
         Entries of the vector memory and of the parameters.
+    bias : :py:`Out(ceil_log2(biases))`
+        Entry of the biases.
     busy : :py:`Out(1)`
         A command is running.
     draining : :py:`Out(1)`
@@ -199,6 +206,7 @@ class VectorSequencer(wiring.Component):
     scratchpad: Signal
     vector: Signal
     parameter: Signal
+    bias: Signal
     busy: Signal
     draining: Signal
     done: Signal
@@ -222,6 +230,7 @@ class VectorSequencer(wiring.Component):
                 "scratchpad": Out(sizes.byte_bits),
                 "vector": Out(ceil_log2(sizes.vectors)),
                 "parameter": Out(ceil_log2(sizes.parameters)),
+                "bias": Out(ceil_log2(sizes.biases)),
                 "busy": Out(1),
                 "draining": Out(1),
                 "done": Out(1),
@@ -249,13 +258,13 @@ class VectorSequencer(wiring.Component):
             self.flags.eq(s.command.flags),
             self.bits.eq(s.command.extra[16:]),
             self.scale.eq(s.command.scale),
-            self.epsilon.eq(s.command.scale),
+            self.epsilon.eq(s.command.sums),
         ]
 
     def _find_ends(self, m: Module, s: _Signals) -> None:
         """Find the last phase, tile and row."""
         m.d.comb += [
-            s.final_phase.eq(s.phase == s.last_phase),
+            s.final_phase.eq(s.phase[0] | ~(s.two_phases | (s.norms & (s.tile == 0)))),
             s.final_tile.eq((s.tile == s.last_tile) | (s.causal & (s.stop <= self.sizes.lanes))),
             s.final_row.eq(s.row == s.last_row),
             s.rope_wraps.eq(s.rotates & (s.rope + 1 == s.command.vector_row)),
@@ -277,7 +286,7 @@ class VectorSequencer(wiring.Component):
                 self._begin_row(m, s, s.command.first[:16] + 1)
                 m.d.sync += [
                     s.last_row.eq(Mux(s.argmax, 0, s.command.extent[:16] - 1)),
-                    s.last_tile.eq(Mux(s.rows_only, 0, s.command.extent[16:] - 1)),
+                    s.last_tile.eq(s.command.extent[16:] - 1),
                     s.row.eq(0),
                     s.phase.eq(0),
                     s.sums_row.eq(s.command.sums),
@@ -287,13 +296,8 @@ class VectorSequencer(wiring.Component):
                     s.vector_row.eq(s.command.vector),
                     s.vector.eq(s.command.vector),
                 ]
-                with m.If(s.rows_only):
-                    m.d.sync += s.last_phase.eq(Mux(s.norms, 2, 1))
-                with m.Else():
-                    m.d.sync += s.last_phase.eq(s.rotates | s.gates)
-                with m.If(
-                    s.command.extent[:16].any() & (s.rows_only | s.command.extent[16:].any())
-                ):
+                m.d.sync += s.two_phases.eq(s.rotates | s.gates)
+                with m.If(s.command.extent[:16].any() & s.command.extent[16:].any()):
                     m.d.sync += self.valid.eq(1)
                     m.next = "RUN"
                 with m.Else():
@@ -302,7 +306,7 @@ class VectorSequencer(wiring.Component):
                 m.d.comb += self.busy.eq(1)
                 with m.If(self.step):
                     with m.If(~s.final_phase):
-                        m.d.sync += s.phase.eq(s.phase + 1)
+                        m.d.sync += s.phase.eq(1)
                     with m.Else():
                         m.d.sync += s.phase.eq(0)
                         with m.If(~s.final_tile):
@@ -339,25 +343,32 @@ class VectorSequencer(wiring.Component):
 
     def _present(self, m: Module, s: _Signals) -> None:
         """Present the beat, its addresses, and the memories that it reads."""
-        begins = Signal()
+        begins, epsilon = Signal(), Signal()
         second_sums = Signal.like(self.accumulator)
         second_words = Signal.like(self.parameter)
         second_plane = Signal.like(self.scratchpad)
+        bias_distance = Signal.like(self.bias)
         m.d.comb += [
-            begins.eq(s.phase == 0),
+            begins.eq(~s.phase),
+            epsilon.eq(s.norms & (s.tile == 0) & begins),
             second_sums.eq(s.command.extra[:16] - s.command.sums),
             second_words.eq(s.command.extra[16:] - s.command.parameters),
             second_plane.eq(s.target + s.command.extra),
             self.accumulator.eq(s.sums + Mux(begins, 0, second_sums)),
             self.parameter.eq(s.parameter + Mux(begins, 0, second_words)),
+            self.bias.eq(s.parameter + bias_distance),
+            bias_distance.eq(self.scale.as_value() - s.command.parameters),
             self.scratchpad.eq(s.target),
             self.vector.eq(s.vector),
             self.beat.row.eq(s.row + s.command.first[16:]),
             self.beat.tile.eq(s.tile),
             self.beat.phase.eq(s.phase),
-            self.beat.first.eq(s.tile == 0),
+            self.beat.first.eq((s.tile == 0) & (begins | ~s.norms)),
             self.beat.last.eq(s.final_tile),
-            self.beat.target.eq(Mux(s.to_vector, s.vector, Mux(begins, s.target, second_plane))),
+            self.beat.epsilon.eq(epsilon),
+            self.beat.target.eq(
+                Mux(s.to_vector, s.vector, Mux(s.rotates & ~begins, second_plane, s.target))
+            ),
         ]
         with m.If(~(s.causal | s.argmax) | (s.remaining >= self.sizes.lanes)):
             m.d.comb += self.beat.count.eq(self.sizes.lanes)
@@ -368,28 +379,36 @@ class VectorSequencer(wiring.Component):
             rotates_now.eq(s.rotates & begins),
             self.reads.accumulator.eq(
                 # Not ``count``, which is known late.
-                s.read_sums | rotates_now | (s.exponential & s.some_remain)
+                s.read_sums | (rotates_now & ~s.again) | (s.exponential & s.some_remain)
             ),
             self.reads.parameter.eq(s.read_words | rotates_now),
-            self.reads.vector.eq(s.read_vector | rotates_now),
-            self.reads.scratchpad.eq(s.embeds),
+            self.reads.vector.eq((s.read_vector & ~epsilon) | rotates_now),
+            self.reads.scratchpad.eq(s.embeds | (rotates_now & s.again)),
+            self.reads.bias.eq(self.flags.biased & (begins | ~s.rotates)),
         ]
 
     def _decode(self, m: Module, s: _Signals, op: Value) -> None:
         """Decode the operation of the command that is taken."""
-        sums = (VectorOp.BYTES, VectorOp.ADD, VectorOp.GATE, VectorOp.ARGMAX)
+        sums = (
+            VectorOp.REQUANTIZE,
+            VectorOp.ADD,
+            VectorOp.GATE,
+            VectorOp.ARGMAX,
+            VectorOp.VALUES,
+        )
+        to_vector = (VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED, VectorOp.VALUES)
         for signal, ops in (
-            (s.norms, (VectorOp.NORM_SCALES,)),
-            (s.rows_only, (VectorOp.NORM_SCALES, VectorOp.HIDDEN_SCALES)),
-            (s.rotates, (VectorOp.ROTATE,)),
+            (s.norms, (VectorOp.NORM,)),
+            (s.rotates, (VectorOp.ROTATE, VectorOp.ROTATE_AGAIN)),
+            (s.again, (VectorOp.ROTATE_AGAIN,)),
             (s.gates, (VectorOp.GATE,)),
             (s.argmax, (VectorOp.ARGMAX,)),
             (s.exponential, (VectorOp.EXPONENTIAL,)),
             (s.causal, (VectorOp.TOP, VectorOp.EXPONENTIAL)),
-            (s.to_vector, (VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED)),
+            (s.to_vector, to_vector),
             (s.read_sums, (*sums, VectorOp.TOP)),
             (s.read_words, sums),
-            (s.read_vector, (VectorOp.ADD, VectorOp.QUANTIZE)),
+            (s.read_vector, (VectorOp.ADD, VectorOp.NORM, VectorOp.QUANTIZE)),
             (s.embeds, (VectorOp.EMBED,)),
         ):
             m.d.sync += signal.eq(Value.cast(op).matches(*(each.value for each in ops)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import enum
 
 from .isa import VectorOp
@@ -15,27 +15,27 @@ from .vector_lanes import Kind, Source
 __all__ = ["Decoded", "decode"]
 
 _KINDS = {
-    VectorOp.BYTES: Kind.REQUANTIZED,
+    VectorOp.REQUANTIZE: Kind.REQUANTIZED,
     VectorOp.ROTATE: Kind.ROTATED,
     VectorOp.ADD: Kind.ADDED,
     VectorOp.GATE: Kind.GATED,
     VectorOp.EMBED: Kind.REQUANTIZED,
-    VectorOp.NORM_SCALES: Kind.SUM,
-    VectorOp.HIDDEN_SCALES: Kind.SUM,
+    VectorOp.NORM: Kind.REQUANTIZED,
     VectorOp.QUANTIZE: Kind.REQUANTIZED,
+    VectorOp.VALUES: Kind.REQUANTIZED,
+    VectorOp.ROTATE_AGAIN: Kind.ROTATED,
     VectorOp.TOP: Kind.SUM,
     VectorOp.EXPONENTIAL: Kind.POWER,
     VectorOp.ARGMAX: Kind.REQUANTIZED,
 }
 _BITS = {
-    VectorOp.BYTES: 8,
-    VectorOp.ROTATE: 16,
+    VectorOp.ROTATE: 32,
+    VectorOp.ROTATE_AGAIN: 32,
     VectorOp.ADD: 32,
     VectorOp.GATE: 16,
-    VectorOp.EMBED: 16,
-    VectorOp.QUANTIZE: 8,
+    VectorOp.NORM: 16,
 }
-"""Width of the re-quantized value; ARGMAX brings its own."""
+"""Width of the re-quantized value; other commands bring their own."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ class Decoded:
     kind: enum.EnumView[Kind]
     source: enum.EnumView[Source]
     bits: Signal
-    rows_only: Signal
+    biased: Signal
+    beyond: Signal
+    """Bits of a sum that are its sign."""
     norms: Signal
     rotates: Signal
     gates: Signal
@@ -60,9 +62,7 @@ class Decoded:
     """The largest of all lanes is searched."""
     to_scratchpad: Signal
     to_vector: Signal
-    """The vector memory is written, with statistics."""
-    squares: Signal
-    """The statistics include the squares."""
+    """The vector memory is written, with the statistic."""
     reduces: Signal
     uses_dynamic: Signal
 
@@ -79,7 +79,12 @@ def decode(m: Module, sequencer: VectorSequencer) -> Decoded:
     kind = Signal(Kind, reset_less=True)
     source = Signal(Source, reset_less=True)
     bits = Signal(6, reset_less=True)
-    m.d.sync += bits.eq(sequencer.bits)
+    beyond, biased = Signal(32, reset_less=True), Signal(reset_less=True)
+    m.d.sync += [
+        bits.eq(sequencer.bits),
+        beyond.eq(~(Const(2**31 - 1, 32) >> (32 - sequencer.bits)[:5])),
+        biased.eq(sequencer.flags.biased),
+    ]
     with m.Switch(op):
         for which, value in _KINDS.items():
             with m.Case(which.value):
@@ -87,31 +92,44 @@ def decode(m: Module, sequencer: VectorSequencer) -> Decoded:
                 if which in _BITS:
                     m.d.sync += bits.eq(_BITS[which])
 
-    embeds = is_op(VectorOp.EMBED)
+    with m.If((op == VectorOp.REQUANTIZE.value) & sequencer.flags.biased):
+        m.d.sync += [kind.eq(Kind.ADDED), bits.eq(32)]
+    rotations = (VectorOp.ROTATE, VectorOp.ROTATE_AGAIN)
+    with m.If(op.matches(*(each.value for each in rotations))):
+        m.d.sync += beyond.eq(~Const(2**15 - 1, 32))
+    embeds, again = is_op(VectorOp.EMBED), is_op(VectorOp.ROTATE_AGAIN)
     decoded = Decoded(
         kind=kind,
         source=source,
         bits=bits,
-        rows_only=is_op(VectorOp.NORM_SCALES, VectorOp.HIDDEN_SCALES),
-        norms=is_op(VectorOp.NORM_SCALES),
-        rotates=is_op(VectorOp.ROTATE),
+        biased=biased,
+        beyond=beyond,
+        norms=is_op(VectorOp.NORM),
+        rotates=is_op(*rotations),
         gates=is_op(VectorOp.GATE),
-        quantizes=is_op(VectorOp.QUANTIZE),
+        quantizes=is_op(VectorOp.QUANTIZE, VectorOp.NORM),
         exponential=is_op(VectorOp.EXPONENTIAL),
         tops=is_op(VectorOp.TOP),
         argmax=is_op(VectorOp.ARGMAX),
         searches=is_op(VectorOp.TOP, VectorOp.ARGMAX),
         to_scratchpad=is_op(
-            VectorOp.BYTES, VectorOp.ROTATE, VectorOp.QUANTIZE, VectorOp.EXPONENTIAL
+            VectorOp.REQUANTIZE,
+            *rotations,
+            VectorOp.NORM,
+            VectorOp.QUANTIZE,
+            VectorOp.EXPONENTIAL,
         ),
-        to_vector=is_op(VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED),
-        squares=is_op(VectorOp.ADD, VectorOp.EMBED),
+        to_vector=is_op(VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED, VectorOp.VALUES),
         reduces=Signal(name="reduces"),
         uses_dynamic=Signal(name="uses_dynamic"),
     )
     m.d.comb += [
-        source.eq(Mux(embeds, Source.BYTE, Mux(decoded.quantizes, Source.HALF, Source.SUM))),
-        decoded.reduces.eq(decoded.to_vector | decoded.searches | decoded.exponential),
+        source.eq(Mux(embeds, Source.CELL, Mux(decoded.quantizes, Source.VECTOR, Source.SUM))),
+        decoded.reduces.eq(
+            decoded.to_vector | decoded.searches | decoded.exponential | decoded.norms
+        ),
         decoded.uses_dynamic.eq(embeds | (sequencer.flags.dynamic & ~decoded.argmax)),
     ]
+    with m.If(again):
+        m.d.comb += source.eq(Source.SCALED_CELL)
     return decoded

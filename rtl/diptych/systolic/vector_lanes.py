@@ -4,7 +4,7 @@
 from itertools import pairwise
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,11 +14,9 @@ from diptych.arith.rope import Rotate, planes
 from diptych.arith.scale import UNITY, ScaleWord
 from diptych.arith.silu import SiluGate
 from diptych.arith.square import Square
+from diptych.config import ACTIVATION_BITS
 
 __all__ = ["LATENCY", "Kind", "Source", "VectorLane"]
-
-STEPS = {"mantissa": 127 << 9, "shift": 9}
-"""The scale word of 127."""
 
 
 class Source(enum.Enum, shape=2):
@@ -26,10 +24,12 @@ class Source(enum.Enum, shape=2):
 
     SUM = 0
     """An accumulator, by its parameter."""
-    BYTE = 1
-    """A byte of the scratchpad, by 1."""
-    HALF = 2
-    """An element of the vector memory, by 127."""
+    CELL = 1
+    """An element of the scratchpad, by 1."""
+    VECTOR = 2
+    """An element of the vector memory, by the command's scale."""
+    SCALED_CELL = 3
+    """An element of the scratchpad, by its parameter."""
 
 
 class Kind(enum.Enum, shape=3):
@@ -49,7 +49,7 @@ _SCALED = _OPERAND + Requantizer.latency
 LATENCY = {
     Kind.REQUANTIZED: _SCALED,
     Kind.ADDED: _SCALED,
-    Kind.ROTATED: _SCALED + Rotate.latency,
+    Kind.ROTATED: _SCALED + 1 + Rotate.latency,
     Kind.GATED: _SCALED + SiluGate.latency,
     Kind.POWER: _OPERAND + 1 + Exponential.latency,
     Kind.SUM: _OPERAND,
@@ -69,18 +69,22 @@ class VectorLane(wiring.Component):
         While low, every register holds.
     load, source : :py:`In(1)`, :py:`In(Source)`
         Stage 1: takes new operands (held otherwise), and their source.
-    total, byte, half : :py:`In(signed(32))`, :py:`In(signed(8))`, :py:`In(signed(16))`
+    total, cell, element : :py:`In(signed(32))`, :py:`In(signed(12))`, :py:`In(signed(32))`
         Stage 1: outputs of the accumulators, the scratchpad and the vector memory.
+    bias, biased : :py:`In(signed(16))`, :py:`In(1)`
+        Stage 1: a bias, 0 if there is none; constant during a command: there are biases.
     word : :py:`In(ScaleWord)`
         Stage 1: output of the parameters.
     dynamic, top : :py:`In(ScaleWord)`, :py:`In(signed(32))`
         Stage 2: the row's scale; its largest score.
     bits, scale, kind : :py:`In(6)`, :py:`In(ScaleWord)`, :py:`In(Kind)`
-        Constant during a command: width of re-quantized values, scale of the gate or of the
-        exponential, choice of the result.
-    fill, square_shift, statistics : :py:`In(1)`, :py:`In(5)`, :py:`In(1)`
+        Constant during a command: width of re-quantized values and kind of powers; scale of what
+        comes from the vector memory or of the exponential, shift of the gate; choice of the result.
+    beyond : :py:`In(32)`
+        Constant during a command: bits above those of a sum with the vector memory; and its sign.
+    fill, square_shift, squares, magnitudes : :py:`In(1)`, :py:`In(5)`, :py:`In(1)`
         Constant during a command: result of masked lanes (1: the least number, 0: zero), shift of
-        the squares, operand of the reductions (1: magnitudes and squares, 0: the results).
+        the squares; squares are summed, magnitudes are compared (0: the results are).
     keep : :py:`In(1)`
         Stage 5: stores the re-quantized value as the gate of the next one.
     live, plane : :py:`In(1)`
@@ -90,7 +94,7 @@ class VectorLane(wiring.Component):
     written : :py:`In(1)`
         After the last stage: the lane takes part in the reductions.
     scaled, factor : :py:`Out(signed(16))`
-        Stage 5: the re-quantized value, and the element of the vector memory.
+        Stage 6: the re-quantized value with its bias, and the element of the vector memory.
     result : :py:`Out(signed(32))`
         The result, one stage after its last.
     score, addend : :py:`Out(signed(32))`, :py:`Out(32)`
@@ -101,17 +105,21 @@ class VectorLane(wiring.Component):
     load: Signal
     source: enum.EnumView
     total: Signal
-    byte: Signal
-    half: Signal
+    cell: Signal
+    element: Signal
+    bias: Signal
+    biased: Signal
     word: data.View
     top: Signal
     dynamic: data.View
     bits: Signal
     scale: data.View
     kind: enum.EnumView
+    beyond: Signal
     fill: Signal
     square_shift: Signal
-    statistics: Signal
+    squares: Signal
+    magnitudes: Signal
     keep: Signal
     live: Signal
     plane: Signal
@@ -130,17 +138,21 @@ class VectorLane(wiring.Component):
                 "load": In(1),
                 "source": In(Source),
                 "total": In(signed(32)),
-                "byte": In(signed(8)),
-                "half": In(signed(16)),
+                "cell": In(signed(ACTIVATION_BITS)),
+                "bias": In(signed(16)),
+                "biased": In(1),
+                "element": In(signed(32)),
                 "word": In(ScaleWord),
                 "top": In(signed(32)),
                 "dynamic": In(ScaleWord),
                 "bits": In(6),
                 "scale": In(ScaleWord),
                 "kind": In(Kind),
+                "beyond": In(32),
                 "fill": In(1),
                 "square_shift": In(5),
-                "statistics": In(1),
+                "squares": In(1),
+                "magnitudes": In(1),
                 "keep": In(1),
                 "live": In(1),
                 "plane": In(1),
@@ -164,25 +176,38 @@ class VectorLane(wiring.Component):
         value = Signal(signed(32), reset_less=True)
         word = Signal(ScaleWord, reset_less=True)
         distance = Signal(32, reset_less=True)
-        halves = [
-            Signal(signed(16), name=f"half_{stage}", reset_less=True)
+        elements = [
+            Signal(signed(32), name=f"element_{stage}", reset_less=True)
             for stage in range(_OPERAND, _SCALED + 1)
         ]
         with m.If(self.enable & self.load):
-            m.d.sync += halves[0].eq(self.half)
+            # A factor of RoPE has 16 bits, and so has a bias.
+            with m.If(self.kind == Kind.ROTATED):
+                m.d.sync += elements[0].eq(Cat(self.element[:16], self.bias))
+            with m.Elif(self.biased):
+                m.d.sync += elements[0].eq(self.bias)
+            with m.Else():
+                m.d.sync += elements[0].eq(self.element)
             with m.Switch(self.source):
                 with m.Case(Source.SUM):
                     m.d.sync += [value.eq(self.total), word.eq(self.word)]
-                with m.Case(Source.BYTE):
-                    m.d.sync += [value.eq(self.byte), word.eq(ScaleWord.const({**UNITY}))]
+                with m.Case(Source.CELL):
+                    m.d.sync += [value.eq(self.cell), word.eq(ScaleWord.const({**UNITY}))]
+                with m.Case(Source.SCALED_CELL):
+                    m.d.sync += [value.eq(self.cell), word.eq(self.word)]
                 with m.Default():
-                    m.d.sync += [value.eq(self.half), word.eq(ScaleWord.const({**STEPS}))]
+                    m.d.sync += [value.eq(self.element), word.eq(self.scale)]
 
         kept = Signal(signed(16), reset_less=True)
-        half = halves[-1]
+        element = elements[-1]
+        # Its sum with an addend; of a rotation, what is rotated and the factor.
+        total = Signal(signed(32))
+        scaled, factor = (Signal(signed(16), name=n, reset_less=True) for n in ("scaled", "factor"))
+        with m.If(self.enable):
+            m.d.sync += [scaled.eq(total), factor.eq(element)]
         with m.If(self.enable):
             m.d.sync += distance.eq(self.top - value)
-            for source, target in pairwise(halves):
+            for source, target in pairwise(elements):
                 m.d.sync += target.eq(source)
             with m.If(self.keep):
                 m.d.sync += kept.eq(requantizer.result)
@@ -201,21 +226,24 @@ class VectorLane(wiring.Component):
             exponential.enable.eq(self.enable & powers),
             exponential.distance.eq(distance),
             exponential.word.eq(self.scale),
+            exponential.is_byte.eq(self.bits == 8),
             gate.enable.eq(self.enable & gates),
             gate.gate.eq(kept),
             gate.up.eq(requantizer.result),
-            gate.word.eq(self.scale),
-            self.scaled.eq(requantizer.result),
-            self.factor.eq(half),
+            gate.shift.eq(self.scale.mantissa[:4]),
+            self.scaled.eq(scaled),
+            self.factor.eq(factor),
         ]
 
-        added = Signal(signed(33))
-        beyond = Signal(33)  # distance from 0, or from -1 down
+        added, addend = Signal(signed(33)), Signal(signed(32))
+        distance = Signal(32)  # from 0, or from -1 down
         clamped = Signal()
         m.d.comb += [
-            added.eq(requantizer.result + half),
-            beyond.eq(Mux(added[-1], ~added, added)),
-            clamped.eq(beyond[15:].any() | beyond[:15].all()),
+            addend.eq(Mux(self.kind == Kind.ROTATED, element[16:].as_signed(), element)),
+            added.eq(requantizer.result + addend),
+            distance.eq(Mux(added[-1], ~added, added)),
+            clamped.eq((distance & self.beyond).any() | (distance | self.beyond).all()),
+            total.eq(Mux(clamped, Mux(added[-1], self.beyond | 1, ~self.beyond), added[:32])),
         ]
         high, low = planes(m, self.rotated)
         chosen = Signal(signed(32))
@@ -223,13 +251,7 @@ class VectorLane(wiring.Component):
             with m.Case(Kind.REQUANTIZED):
                 m.d.comb += chosen.eq(requantizer.result)
             with m.Case(Kind.ADDED):
-                m.d.comb += chosen.eq(
-                    Mux(
-                        clamped,
-                        Mux(added[-1], Const(-32767, signed(16)), 32767),
-                        added[:16].as_signed(),
-                    )
-                )
+                m.d.comb += chosen.eq(total)
             with m.Case(Kind.ROTATED):
                 m.d.comb += chosen.eq(Mux(self.plane, low, high))
             with m.Case(Kind.GATED):
@@ -248,17 +270,17 @@ class VectorLane(wiring.Component):
                 result.eq(
                     Mux(self.live, chosen, Mux(self.fill, Const(-(2**31), 32), Const(0, 32)))
                 ),
-                reduced.eq(result),
+                reduced.eq(Mux(self.magnitudes & result[-1], -result, result)),
                 counts.eq(self.written),
             ]
         m.d.comb += [
-            square.enable.eq(self.enable & self.statistics),
-            square.value.eq(result),
+            square.enable.eq(self.enable & self.squares),
+            square.value.eq(result[:16]),
             square.shift.eq(0),
             # Not in the cycle of the multiplier.
             shifted.eq(square.square >> self.square_shift),
             self.result.eq(result),
-            self.score.eq(Mux(counts, Mux(self.statistics, square.magnitude, reduced), 0)),
-            self.addend.eq(Mux(counts, Mux(self.statistics, shifted, reduced), 0)),
+            self.score.eq(Mux(counts, reduced, 0)),
+            self.addend.eq(Mux(counts, Mux(self.squares, shifted, reduced), 0)),
         ]
         return m

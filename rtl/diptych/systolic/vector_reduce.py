@@ -33,15 +33,15 @@ class Reducer(wiring.Component):
         Addends of the tile.
     valid, first, tile : :py:`In(1)`, :py:`In(1)`, :py:`In(16)`
         :attr:`latency` stages after the tile: it was valid; it is the first of its row; its number.
-    start_best, start_total : :py:`In(signed(32))`, :py:`In(32)`
+    start_best : :py:`In(signed(32))`
         In the same stage, with the first tile: initial values of the row.
     best : :py:`Out(signed(32))`
         The largest score, or ``start_best``.
     held_where : :py:`Out(32)`
         Number of the first element that has it; 0 if none exceeds ``start_best``. A cycle later than
-        ``best``: a register.
+        ``best``, from registers.
     total : :py:`Out(32)`
-        Sum of the addends and ``start_total``, modulo 2**32.
+        Sum of the addends, modulo 2**32.
     """
 
     enable: Signal
@@ -51,7 +51,6 @@ class Reducer(wiring.Component):
     first: Signal
     tile: Signal
     start_best: Signal
-    start_total: Signal
     best: Signal
     held_where: Signal
     total: Signal
@@ -68,7 +67,6 @@ class Reducer(wiring.Component):
                 "first": In(1),
                 "tile": In(16),
                 "start_best": In(signed(32)),
-                "start_total": In(32),
                 "best": Out(signed(32)),
                 "held_where": Out(32),
                 "total": Out(32),
@@ -82,8 +80,11 @@ class Reducer(wiring.Component):
         tile_total = self._sum(m)
 
         row_best = Signal(signed(32), reset_less=True)
-        row_where = Signal(32, reset_less=True)
-        where = Signal(32)
+        # The place of the best follows a cycle later: the comparison ends in a register.
+        older_where = Signal(32, reset_less=True)
+        tile_at = Signal(32, reset_less=True)
+        exceeded = Signal(reset_less=True)
+        began = Signal(reset_less=True)
         row_total = Signal(32, reset_less=True)
         so_far = Signal(signed(32))
         exceeds = Signal()
@@ -91,12 +92,18 @@ class Reducer(wiring.Component):
             so_far.eq(Mux(self.first, self.start_best, row_best)),
             exceeds.eq(tile_best > so_far),
             self.best.eq(Mux(exceeds, tile_best, so_far)),
-            where.eq(Mux(exceeds, Cat(tile_where, self.tile), Mux(self.first, 0, row_where))),
-            self.held_where.eq(row_where),
-            self.total.eq(tile_total + Mux(self.first, self.start_total, row_total)),
+            self.held_where.eq(Mux(exceeded, tile_at, Mux(began, 0, older_where))),
+            self.total.eq(tile_total + Mux(self.first, 0, row_total)),
         ]
         with m.If(self.enable & self.valid):
-            m.d.sync += [row_best.eq(self.best), row_where.eq(where), row_total.eq(self.total)]
+            m.d.sync += [
+                row_best.eq(self.best),
+                row_total.eq(self.total),
+                exceeded.eq(exceeds),
+                began.eq(self.first),
+                tile_at.eq(Cat(tile_where, self.tile)),
+                older_where.eq(self.held_where),
+            ]
         return m
 
     def _largest(self, m: Module) -> tuple[Value, Value]:

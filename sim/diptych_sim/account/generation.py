@@ -26,7 +26,7 @@ from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.run.folder import RunFolder
 from diptych_sim.run.generate import Generation
 
-__all__ = ["AccountError", "account"]
+__all__ = ["ENGINE_CAUSES", "AccountError", "account", "decode_bound"]
 
 ENGINE_CAUSES = {
     "matrix": MATRIX_CAUSES,
@@ -155,8 +155,8 @@ def _link(done: Generation) -> dict[str, Any]:
     }
 
 
-def _bound(model: QuantizedModel, p: Placement, macs: int) -> int:
-    """Cycles of a round: multiplications, or the way of its dependent reductions and back.
+def decode_bound(model: QuantizedModel, p: Placement, macs: int) -> int:
+    """Return the least cycles of a round: multiplications, or the way of its dependent reductions and back.
 
     Column reductions of a layer: two norms, Q K V, maximum of scores, sums of V, gate and up. Row
     reductions: output projection, hidden maximum, down projection. And for a round: embedding and
@@ -204,7 +204,8 @@ def _decode(done: Generation, recorded: RunFolder | None) -> dict[str, Any] | No
         "tiles": {"count": len(changes), "busiest": busiest, "least_busy": quietest},
         "cycles_per_token": cycles / tokens,
         "predicted_cycles": decode_cost(program),
-        "bound_cycles": rounds * _bound(program.model, program.placement, total["macs"] // rounds),
+        "bound_cycles": rounds
+        * decode_bound(program.model, program.placement, total["macs"] // rounds),
         "mac_utilization": total["macs"] / (cycles * len(changes) * TILE_MACS),
         "macs_by_tile": _spread([tile["macs"] for tile in changes]),
         **total,

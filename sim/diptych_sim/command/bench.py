@@ -11,6 +11,7 @@ from rich.console import Console
 from diptych_sim.bench import (
     batch,
     collectives,
+    cost,
     decode,
     engines,
     mesh,
@@ -28,6 +29,7 @@ from diptych_sim.report.console import console
 __all__ = ["bench"]
 
 MEASURES: dict[str, Callable[[Console, int], None]] = {
+    "cost": cost.measure,
     "decode": decode.measure,
     "collectives": collectives.measure,
     "scalesim": scalesim.measure,

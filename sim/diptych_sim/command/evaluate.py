@@ -25,6 +25,7 @@ from diptych_sim.golden.float_reference import FloatReference
 from diptych_sim.golden.layer_errors import layer_errors
 from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.golden.quantize import largest_weight
+from diptych_sim.golden.quantized import ACTIVATION_BITS, RESIDUAL_BITS
 from diptych_sim.llm.errors import ModelFileError, file_size
 from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.texts import LARGE, held_out_text
@@ -48,16 +49,17 @@ _LAYER_TOKENS = 128
 )
 @click.option(
     "--activation-bits",
-    default="8",
+    default=str(ACTIVATION_BITS),
     show_default=True,
     type=click.Choice(["8", "12"]),
     help="Bits of what matrices multiply.",
 )
 @click.option(
     "--residual-bits",
-    default=None,
+    default=RESIDUAL_BITS,
+    show_default=True,
     type=click.IntRange(16, 26),
-    help="Bits of the residual stream.  [default: 16 with 8, 24 with 12]",
+    help="Bits of the residual stream.",
 )
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
 def evaluate(
@@ -68,20 +70,15 @@ def evaluate(
     count: int,
     calibration_file: str | None,
     activation_bits: str,
-    residual_bits: int | None,
+    residual_bits: int,
     json_file: str | None,
 ) -> None:
-    """Compare the golden model with the float reference on held-out text.
-
-    The arithmetic is that of the RTL unless its bits are given: 12 are those of the machine that
-    comes next.
-    """
+    """Compare the golden model with the float reference on held-out text."""
     if count < 1:
         raise Refused(f"Number of windows must be at least 1, not {count}")
     if tokens is not None and tokens < 1:
         raise Refused(f"Number of tokens (--tokens) must be at least 1, not {tokens}")
     bits = int(activation_bits)
-    residual = residual_bits or (16 if bits == 8 else 24)
     check_file("JSON file", "--json", json_file)
     given = _read(text_file, "--text")
     calibration = _read(calibration_file, "--calibration")
@@ -94,7 +91,7 @@ def evaluate(
                 loaded,
                 progress=progress,
                 activation_bits=bits,
-                residual_bits=residual,
+                residual_bits=residual_bits,
                 text=calibration,
             )
         )
@@ -119,7 +116,7 @@ def evaluate(
         "text": text_file or "held-out text",
         "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "activation_bits": bits,
-        "residual_bits": residual,
+        "residual_bits": residual_bits,
     }
     if json_file != "-":
         _tell(result)

@@ -18,7 +18,6 @@ from diptych_sim.command.options import (
     with_model,
     write_json,
 )
-from diptych_sim.command.prompts import check_panels
 from diptych_sim.command.running import size_text
 from diptych_sim.compiler.decode.placement import UnsupportedModelError
 from diptych_sim.run.fit import Fit
@@ -58,7 +57,6 @@ def fit(
         raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
     check_file("JSON file", "--json", json_file)
     loaded = load(model, tokenizer)
-    check_panels(loaded)
     config = loaded.model.config
     count = min(64, config.context) if positions is None else positions
     if count > config.context:

@@ -27,7 +27,7 @@ from diptych_sim.command.options import (
     with_model,
     write_json,
 )
-from diptych_sim.command.prompts import check_panels, check_texts, encode, until_end, written
+from diptych_sim.command.prompts import check_texts, encode, until_end, written
 from diptych_sim.command.running import running, size_text
 from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.array.listing import command_listing
@@ -161,7 +161,6 @@ def generate(
     if waves is not None and json_file == waves:
         raise Refused(f"JSON file (--json) must not be the waveform file (--waves), {waves}")
     loaded = load(model, tokenizer)
-    check_panels(loaded)
     prompts = encode(loaded, texts, counts, stage, chat=chat, system=system)
     positions = [len(ids) + n - 1 for ids, n in zip(prompts.ids, prompts.counts, strict=True)]
     _check_mesh(loaded, mesh, sram_bytes, positions)

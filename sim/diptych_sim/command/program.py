@@ -9,7 +9,7 @@ import click
 
 from diptych.config import DEFAULTS
 from diptych_sim.command.options import ARRAY, MESH, Refused, Size, load, with_model
-from diptych_sim.command.prompts import check_panels, check_texts, encode
+from diptych_sim.command.prompts import check_texts, encode
 from diptych_sim.command.running import running
 from diptych_sim.compiler.array.listing import command_listing
 from diptych_sim.compiler.decode.compile import compile_decode
@@ -57,7 +57,6 @@ def program(
     check_texts(texts, counts)
     place = _tile(tile, mesh) if tile is not None else None
     loaded = load(model, tokenizer)
-    check_panels(loaded)
     prompts = encode(loaded, texts, counts, "all")
     with running() as progress:
         quantized = quantize_loaded(loaded, progress=progress)

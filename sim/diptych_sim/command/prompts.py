@@ -15,7 +15,7 @@ from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.tokenizer import TextError, TextStream, Tokenizer, to_utf8
 from diptych_sim.run.events import Written
 
-__all__ = ["Prompts", "check_panels", "check_texts", "encode", "text_of", "until_end", "written"]
+__all__ = ["Prompts", "check_texts", "encode", "text_of", "until_end", "written"]
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,6 @@ def check_texts(texts: Sequence[str], counts: Sequence[int]) -> None:
             f"Number of tokens (--tokens) must be given once or for each of {len(texts)} prompts, "
             f"not {len(counts)} times"
         )
-
-
-def check_panels(loaded: LoadedModel) -> None:
-    """Refuse a model that the panels cannot run, before any work is done."""
-    config = loaded.model.config
-    what = {
-        "biases of queries, keys and values": config.qkv_bias,
-        "norms of queries and keys": config.qk_norm,
-    }
-    for words, has in what.items():
-        if has:
-            raise Refused(
-                f"Model {loaded.source} must be without {words} to run on the panels "
-                f"(evaluate runs it)"
-            )
 
 
 def encode(

@@ -21,10 +21,17 @@ __all__ = ["silicon"]
 @click.command()
 @click.option("--target", default="ecp5", show_default=True, type=click.Choice(list(TARGETS)))
 @click.option("--block", default="all", show_default=True, help="A block of the docs, or all.")
-@click.option("--seed", default=1, show_default=True, type=click.IntRange(1, 2**31 - 1))
+@click.option(
+    "--seed",
+    default=None,
+    type=click.IntRange(1, 2**31 - 1),
+    help="Seed of placement.  [default: that of the block's row on the page]",
+)
 @click.option("--baseline", is_flag=True, help="Write the results into the committed baseline.")
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
-def silicon(target: str, block: str, seed: int, baseline: bool, json_file: str | None) -> None:
+def silicon(
+    target: str, block: str, seed: int | None, baseline: bool, json_file: str | None
+) -> None:
     """Synthesize and route blocks with open tools: clock, area and critical path."""
     if block != "all" and block not in BLOCKS:
         raise Refused(f"Block (--block) must be all or one of {' '.join(BLOCKS)}, not {block!r}")
@@ -33,7 +40,8 @@ def silicon(target: str, block: str, seed: int, baseline: bool, json_file: str |
     results: list[dict[str, Any]] = []
     with running() as progress:
         for name in BLOCKS if block == "all" else [block]:
-            results.append(measure(BLOCKS[name], target, seed, progress))
+            placed = BLOCKS[name].seed if seed is None else seed
+            results.append(measure(BLOCKS[name], target, placed, progress))
             progress.stop()
             terminal.print(_line(results[-1]), soft_wrap=True)
     if baseline:

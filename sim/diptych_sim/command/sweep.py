@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from diptych_sim.report.console import console
 from diptych_sim.report.whole_file import write_whole
 from diptych_sim.run.sweep import METRICS, SweepError, designs, pareto, points
 from diptych_sim.run.sweep import sweep as run_sweep
+from diptych_sim.run.sweep_rtl import measure_row
 
 __all__ = ["sweep"]
 
@@ -73,6 +75,14 @@ NUMBERS = ListType("[0-9]{1,9}", "whole numbers with commas between them, each",
 @click.option("--out", default=None, help="CSV of all points.")
 @click.option("--resume", is_flag=True, help="Leave out points that --out has.")
 @click.option("--svg", default=None, help="Pareto picture of multipliers and the metric.")
+@click.option(
+    "--rtl",
+    "count",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 100),
+    help="Run so many of the best points in RTL.",
+)
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
 def sweep(
     model: str,
@@ -83,6 +93,7 @@ def sweep(
     out: str | None,
     resume: bool,
     svg: str | None,
+    count: int,
     json_file: str | None,
     **axes: tuple[Any, ...],
 ) -> None:
@@ -92,11 +103,11 @@ def sweep(
     check_file("Picture", "--svg", svg, suffixes=(".svg",))
     if resume and out is None:
         raise Refused("--resume requires a CSV file (--out)")
-    count = 1
+    number = 1
     for values in axes.values():
-        count *= len(values)
-    if count > _MOST_POINTS:
-        raise Refused(f"Points must be at most {_MOST_POINTS:,}, not {count:,}")
+        number *= len(values)
+    if number > _MOST_POINTS:
+        raise Refused(f"Points must be at most {_MOST_POINTS:,}, not {number:,}")
     with running(SweepError) as progress:
         shape = load_shape(model)
         rows = run_sweep(
@@ -107,6 +118,7 @@ def sweep(
             jobs=jobs,
             progress=progress,
         )
+        measured = [measure_row(shape, row, progress) for row in _best(rows, rank, count)]
     ranked = [row for row in designs(rows, rank) if row["fits"] or not fitting]
     if not ranked:
         raise Refused("--fitting must leave a design: none of this sweep holds the model")
@@ -119,13 +131,43 @@ def sweep(
         soft_wrap=True,
     )
     terminal.print(_table(ranked[:top], rank))
+    for row in measured:
+        terminal.print(_measured_line(row), soft_wrap=True, highlight=False)
     if svg is not None:
         # Not above: what draws takes a second to import.
         from diptych_sim.report.sweep import pareto_svg
 
         write_whole(Path(svg), pareto_svg(ranked, front, rank))
-    write_json(
-        json_file, {"points": len(rows), "rank": rank, "best": ranked[:top], "pareto": front}
+    result = {"points": len(rows), "rank": rank, "best": ranked[:top], "pareto": front}
+    write_json(json_file, result | {"rtl": measured})
+    if not all(row["matches_golden"] for row in measured):
+        click.echo("error: tokens of a point differ from the golden model's", err=True)
+        sys.exit(1)
+
+
+def _best(rows: list[dict[str, Any]], rank: str, count: int) -> list[dict[str, Any]]:
+    """Return the best points that can be built and hold the model; refuse to find none."""
+    found = sorted(
+        (row for row in rows if row["buildable"] and row["fits"]),
+        key=lambda row: row[rank],
+        reverse=METRICS[rank] == "most",
+    )
+    if count and not found:
+        raise Refused("RTL (--rtl) must have a point that can be built and holds the model")
+    return found[:count]
+
+
+def _measured_line(row: dict[str, Any]) -> str:
+    """Return what RTL says of a point beside what was predicted."""
+    parts = [
+        f"{name.removesuffix('_cycles')} {row[name]['measured']:,.0f} ({row[name]['error']:+.1%})"
+        for name in ("ttft_cycles", "tpot_cycles", "request_cycles")
+        if row[name]["error"] is not None
+    ]
+    return (
+        f"RTL, array {row['array']}, mesh {row['mesh']}, HBM {row['hbm']}, link {row['link']}, "
+        f"{row['batch']} x {row['prompt_tokens']} + {row['tokens']} tokens: cycles measured (error of "
+        f"the prediction) {', '.join(parts)}"
     )
 
 

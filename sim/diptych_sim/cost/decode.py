@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from diptych.mesh.isa import Function, Instruction, Op, Tail
+from diptych.mesh.operand_sequencer import HELD_WORDS
 from diptych.mesh.register_file import ENGINE_REGISTERS
 from diptych_sim.compiler.array.commands import field_of
 from diptych_sim.compiler.decode.compile import DecodeProgram
@@ -15,15 +16,17 @@ from diptych_sim.compiler.decode.placement import State
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.tile.registers import Register
 
-__all__ = ["decode_cost", "decode_macs"]
+__all__ = ["decode_cost", "decode_macs", "decode_rounds"]
 
-_PIPE = {Op.MATVEC: 3, Op.REQUANTIZE: 5, Op.ROTATE: 4, Op.EXPONENTIAL: 6, Op.GATE: 8, Op.MOVE: 3}
+_PIPE = {Op.MATVEC: 3, Op.REQUANTIZE: 5, Op.ROTATE: 4, Op.EXPONENTIAL: 6, Op.GATE: 7, Op.MOVE: 3}
 """Cycles from operands to result, as of the vector pipe; it leaves a cycle later."""
 _CYCLES_PER_ELEMENT = {Op.ROTATE: 2}
 _SCALARS = {
     Function.LOAD: 4,
     Function.STORE: 3,
     Function.TAKE: 4,
+    Function.TAKE_RECIPROCAL: 7,
+    Function.TAKE_RSQRT: 7,
     Function.MULTIPLY: 2,
     Function.COMBINE: 2,
     Function.BRANCH: 2,
@@ -32,6 +35,7 @@ _SCALARS = {
     Function.TO_SCALE: 4,
 }
 """Cycles of a function; those of a scale have one more with an immediate."""
+_TAKES = (Function.TAKE, Function.TAKE_RECIPROCAL, Function.TAKE_RSQRT)
 _SCALES = (Function.RECIPROCAL, Function.RSQRT, Function.TO_SCALE)
 _OPERANDS = ("a_reg", "b_reg", "dynamic")
 _RAMPS = 4
@@ -46,6 +50,12 @@ _REDUCED = {
     Color.ROW_ADD: Color.ROW_SUM,
     Color.ROW_MAX: Color.ROW_TOP,
 }
+_WAVELETS = (8, 9)
+"""Results that reduce in so many cycles, where each is there in one: buffers hold 8."""
+_ROUND = 8
+"""Cycles from the end of a round's task to the first instruction of the next."""
+_RECEIVED_READS = {int(Color.COLUMN_ADD): 1, int(Color.ROW_ADD): 2}
+"""Words that the receiver of a product's results reads for each: its scale, and what it adds to."""
 
 
 @dataclass
@@ -72,7 +82,12 @@ class _Clock:
 
 
 def decode_cost(program: DecodeProgram) -> int:
-    """Return the cycles from the first tokens to the last one.
+    """Return the cycles from the first tokens to the last one, as of :func:`decode_rounds`."""
+    return sum(decode_rounds(program))
+
+
+def decode_rounds(program: DecodeProgram, part: Container[int] | None = None) -> list[int]:
+    """Return the cycles of each round, with ``part`` of these only, counted from 0.
 
     One tile stands for all: they run one program in step. A reduction comes back to all tiles of a
     line after ``max(root, n - 1 - root)`` hops that combine, of 2 cycles, one cycle in the middle
@@ -85,8 +100,10 @@ def decode_cost(program: DecodeProgram) -> int:
         root = count // 2
         for color in (first, first + 2):
             hops[color] = 3 * max(root, count - 1 - root) + 1 + _RAMPS
-    total = 0
+    cycles = []
     for round_, order in _rounds(program, instructions):
+        if part is not None and round_ not in part:
+            continue
         loads = _loads(program, round_)
         clock = _Clock()
         registers = dict(loads[None])
@@ -94,12 +111,15 @@ def decode_cost(program: DecodeProgram) -> int:
             i = instructions[index]
             registers |= loads.get(i["tail"] if _is_load(i) else -1, {})
             _run(clock, i, registers, hops)
-        total += clock.now
-    return total
+        # What is in the pipe yet holds up the next round, too.
+        cycles.append(max(clock.now, clock.pipe) + _ROUND)
+    return cycles
 
 
-def decode_macs(program: DecodeProgram) -> list[int]:
+def decode_macs(program: DecodeProgram, part: range | None = None) -> list[int]:
     """Return the MACs of each tile, row by row, from the first tokens to the last one.
+
+    With ``part`` they are those of these rounds, counted from 0.
 
     They follow from the instructions, and from the positions of its row and the tokens of its
     column; a step takes 8.
@@ -114,7 +134,7 @@ def decode_macs(program: DecodeProgram) -> list[int]:
     ]
     fixed, by_token = [0] * place.rows, [0] * place.rows
     for round_, order in _rounds(program, instructions):
-        for row in range(place.rows):
+        for row in range(place.rows if part is None or round_ in part else 0):
             loads = _loads(program, round_, row)
             registers = {k: v for k, v in loads[None].items() if k != Register.VOCABULARY}
             for index in order:
@@ -200,8 +220,9 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
             result = _REDUCED[Color(color)]
             clock.arrivals[result] = max(clock.arrivals[result], clock.now + hops[color])
             clock.singles[result].append(clock.arrivals[result])
-        elif function is Function.TAKE and clock.singles[color]:
-            clock.now = max(clock.now, clock.singles[color].popleft())
+        elif function in _TAKES and clock.singles[color]:
+            after = _SCALARS[function] - _SCALARS[Function.TAKE]
+            clock.now = max(clock.now, clock.singles[color].popleft() + after)
         return
     count = i["count"] + registers.get(tail["count_reg"], 0)
     if op is Op.RECEIVE:
@@ -212,12 +233,18 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
             behind = clock.received + _SCALES_READ + count if clock.received > clock.now else 0
             clock.received = max(behind, results[0] - later + _RECEIVE)
         results[1] -= count
-        clock.received = max(clock.received, clock.now + count)
+        # Wavelets may wait for it, one behind the other.
+        clock.received = max(clock.received, clock.now + count + _RECEIVE)
         return
     elements = count
     if op is Op.MATVEC:
         inner = i["inner"] + registers.get(tail["inner_reg"], 0)
         count *= max(1, inner * (3 if tail["planes"] else 1))
+        if inner > HELD_WORDS and tail["color"] in _RECEIVED_READS and tail["to_color"]:
+            # Both operands of each step are read, and the receiver's reads take turns with these.
+            count += elements * _RECEIVED_READS[tail["color"]]
+    if tail["to_color"] and tail["color"] in hops:
+        count = max(count, elements * _WAVELETS[1] // _WAVELETS[0])
     clock.now = max(clock.now, clock.started + 1)
     start = max(clock.now, clock.pipe + (0 if op is clock.op else _PIPE[clock.op]))
     if not waits:
@@ -227,6 +254,12 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
     clock.op, clock.started = op, start
     clock.pipe = start + 1 + count * _CYCLES_PER_ELEMENT.get(op, 1)
     clock.piped = clock.pipe + _PIPE[op] + 1
+    if i["sends_statistic"]:
+        result = _REDUCED[Color(tail["color"])]
+        squares = op is Op.REQUANTIZE
+        arrival = clock.piped + 1 + squares + hops[tail["color"]]
+        clock.arrivals[result] = max(clock.arrivals[result], arrival)
+        clock.singles[result].append(clock.arrivals[result])
     if tail["to_color"] and tail["color"] in hops:
         result = _REDUCED[Color(tail["color"])]
         clock.arrivals[result] = clock.piped + hops[tail["color"]]

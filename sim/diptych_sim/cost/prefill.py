@@ -17,39 +17,35 @@ from diptych_sim.compiler.array.commands import PrefillProgram, field_of
 
 __all__ = ["PrefillCost", "load_work", "matrix_tiles", "prefill_cost"]
 
-_STARTS = 2
-"""Cycles from a VECTOR command to its first beat, as of :class:`.VectorUnit`."""
+_STARTS = 1
+"""Cycles between a VECTOR command and its first beat, as of :class:`.VectorUnit`."""
 _DRAINS = {
-    VectorOp.BYTES: 7,
+    VectorOp.REQUANTIZE: 7,
     VectorOp.QUANTIZE: 7,
-    VectorOp.ROTATE: 9,
-    VectorOp.NORM_SCALES: 9,
-    VectorOp.HIDDEN_SCALES: 9,
+    VectorOp.ROTATE: 10,
+    VectorOp.ROTATE_AGAIN: 10,
 }
 """Cycles from a VECTOR command's last beat to its end, as of :class:`.VectorUnit`."""
 _REDUCED_DRAINS = {
     VectorOp.TOP: 5,
-    VectorOp.ADD: 8,
-    VectorOp.EMBED: 8,
+    VectorOp.ADD: 14,
+    VectorOp.EMBED: 14,
+    VectorOp.VALUES: 14,
+    VectorOp.NORM: 14,
     VectorOp.ARGMAX: 8,
-    VectorOp.GATE: 14,
+    VectorOp.GATE: 20,
     VectorOp.EXPONENTIAL: 16,
 }
 """The same without the levels of the reduction over the lanes."""
-_PHASES = {
-    VectorOp.ROTATE: 2,
-    VectorOp.GATE: 2,
-    VectorOp.NORM_SCALES: 3,
-    VectorOp.HIDDEN_SCALES: 2,
-}
+_PHASES = {VectorOp.ROTATE: 2, VectorOp.ROTATE_AGAIN: 2, VectorOp.GATE: 2}
 _MODES = Modes()
 _BEAT_WORDS = BEAT_BYTES // 4
 _AHEAD = 8
 """Beats of the program that are fetched ahead."""
 _LOADS_AHEAD = 8
 """Loads that the engine has taken and not done."""
-_QUEUE = 3
-"""Cycles from a command's last word, or from what it waited for, to its engine."""
+_QUEUED = 8
+"""Commands that wait in a queue: behind more no command of any queue is unpacked."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,7 @@ class PrefillCost:
     bound_cycles: int
     predicted_cycles: int
     predicted_hbm_read: int
+    predicted_hbm_write: int
 
 
 def matrix_tiles(fields: Mapping[str, int], rows: int, columns: int) -> Iterator[tuple[int, int]]:
@@ -89,8 +86,8 @@ def matrix_tiles(fields: Mapping[str, int], rows: int, columns: int) -> Iterator
 
 def _vector_beats(op: VectorOp, fields: Mapping[str, int], lanes: int, line: int) -> int:
     rows, tiles = fields["extent"] & 0xFFFF, fields["extent"] >> 16
-    if op in (VectorOp.NORM_SCALES, VectorOp.HIDDEN_SCALES):
-        tiles = 1
+    if op is VectorOp.NORM:
+        tiles += 1
     elif op in (VectorOp.TOP, VectorOp.EXPONENTIAL):
         step = lanes if op is VectorOp.TOP else line
         first = fields["first"] & 0xFFFF
@@ -179,12 +176,14 @@ def prefill_cost(
     latency: int,
     bytes_per_cycle: int,
     weight_rows: int = 1,
+    trace: list[tuple[int, int]] | None = None,
 ) -> PrefillCost:
     """Return what a program should take on an array of ``rows`` x ``columns``."""
     line = max(rows, columns)
     free: dict[Queue, int] = defaultdict(int)
+    starts: dict[Queue, list[int]] = defaultdict(list)
     signals: dict[int, deque[int]] = defaultdict(deque)
-    array_free = last_swap = bound = beats = 0
+    array_free = last_swap = bound = beats = written = 0
     words_at = _Fetch(latency)
     loads, stores = _Loads(latency), _Stores(latency)
     dispatched = 0
@@ -192,12 +191,16 @@ def prefill_cost(
     sizes = program.commands.encoded_sizes()
     for command, (words, unpack) in zip(program.commands.commands, sizes, strict=True):
         dispatched = words_at.unpack(dispatched, words) + unpack - words
+        before = starts[command.queue]
+        if len(before) >= _QUEUED:
+            dispatched = max(dispatched, before[-_QUEUED] + 1)
         fields = command.fields
         start = max(dispatched, free[command.queue])
         for bit in range(16):
             if command.wait >> bit & 1:
                 start = max(start, signals[bit].popleft())
-        start += _QUEUE
+        start += 1
+        before.append(start)
         if command.queue is Queue.MATRIX:
             tiles = [count for count, _ in matrix_tiles(fields, rows, columns)]
             modes = field_of(_MODES, fields["modes"])
@@ -206,11 +209,12 @@ def prefill_cost(
                 load //= weight_rows
             spans = [max(tile, load) for tile in tiles[:-1]] + [tiles[-1]]
             # Weights load behind the last tile of the command before.
-            begins = max(start + load + 2, last_swap + load, array_free)
+            begins = max(start + load, last_swap + load, array_free)
             array_free = begins + sum(spans)
             last_swap = array_free - tiles[-1]
-            free[command.queue] = last_swap - _QUEUE - 2
-            done = array_free + rows + columns + 4
+            free[command.queue] = last_swap - 1
+            # Where weights, or a side of the array, take 4 cycles one more is lost.
+            done = array_free + rows + columns + 3 + (min(load, rows, columns) == 4)
             bound += sum(max(tile, load) for tile in tiles)
         elif command.queue is Queue.VECTOR:
             op = VectorOp(command.op)
@@ -229,19 +233,31 @@ def prefill_cost(
             if op in (StoreOp.HBM, StoreOp.SUMS, StoreOp.BIASED_SUMS):
                 moving = _written(op, fields, line, columns, bytes_per_cycle)
                 done, free[command.queue] = stores.run(start, moving)
+                written += fields["rows"] * -(-fields["bytes"] // BEAT_BYTES)
             else:
                 done = start + _store_cycles(op, fields, line)
                 free[command.queue] = done
         for bit in range(16):
             if command.signal >> bit & 1:
                 signals[bit].append(done)
+        if trace is not None:
+            trace.append((start, done))
         end = max(end, done)
-    beats += -(-4 * sum(words for words, _ in sizes) // BEAT_BYTES)
+    beats += _program_beats(sum(words for words, _ in sizes))
     return PrefillCost(
         bound_cycles=max(2 * rows + columns + bound, beats * BEAT_BYTES // bytes_per_cycle),
         predicted_cycles=end,
         predicted_hbm_read=beats * BEAT_BYTES,
+        predicted_hbm_write=written * BEAT_BYTES,
     )
+
+
+def _program_beats(words: int) -> int:
+    """Return the beats that are read of a program: of a long one those that were asked for ahead, too."""
+    beats = -(-words // _BEAT_WORDS)
+    if beats < BEAT_BYTES:  # its length is known
+        return beats
+    return beats + _AHEAD - (words % _BEAT_WORDS != 0)
 
 
 def _written(

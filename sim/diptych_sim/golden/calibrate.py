@@ -12,7 +12,7 @@ from diptych_sim.cache.store import cache_root, cached_bytes
 from diptych_sim.golden.evaluate import windows
 from diptych_sim.golden.float_reference import FloatReference
 from diptych_sim.golden.quantize import Progress, WeightError, quantize
-from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.golden.quantized import ACTIVATION_BITS, RESIDUAL_BITS, QuantizedModel
 from diptych_sim.golden.rewrite import rotate_residual
 from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.load import LoadedModel
@@ -24,7 +24,7 @@ WINDOWS = 6
 TEXT_WINDOWS = 8
 """The same, of a text."""
 ROTATION = 0
-"""Seed of the rotation of a residual stream of more than 16 bits."""
+"""Seed of the rotation of the residual stream."""
 LENGTH = 256
 """Tokens of a sampled sequence; at most the context."""
 PACKAGES = ("diptych_sim.golden", "diptych_sim.llm")
@@ -89,8 +89,8 @@ def quantize_loaded(
     *,
     seed: int = 0,
     progress: Progress | None = None,
-    activation_bits: int = 8,
-    residual_bits: int = 16,
+    activation_bits: int = ACTIVATION_BITS,
+    residual_bits: int = RESIDUAL_BITS,
     text: str | None = None,
 ) -> QuantizedModel:
     """Calibrate, on ``text`` if there is one, and quantize a model that was read from its files.
@@ -132,12 +132,9 @@ def _quantize(
     activation_bits: int,
     residual_bits: int,
 ) -> QuantizedModel:
-    model = loaded.model
-    wide = residual_bits > 16
-    if wide:
-        if progress is not None:
-            progress("turning the residual stream")
-        model = rotate_residual(model, ROTATION)
+    if progress is not None:
+        progress("turning the residual stream")
+    model = rotate_residual(loaded.model, ROTATION)
     small = loaded.model.config.parameters < LARGE
     reference = FloatReference(model, np.float64 if small else np.float32)
     try:
@@ -151,4 +148,4 @@ def _quantize(
     except WeightError as error:
         weight = loaded.weight(error.layer, error.name)
         raise ModelFileError(f"{weight} {error}") from None
-    return replace(found, rotation=ROTATION) if wide else found
+    return replace(found, rotation=ROTATION)

@@ -33,43 +33,39 @@ class Normed:
     dynamic: Ints
 
 
-def rms_norm(x: Ints, *, bits: int = 8, square_shift: int, epsilon: int) -> Normed:
-    """RMSNorm of int16 rows ``x`` [T, dim] without its gain.
-
-    ``values = top x / max|x|`` rounded, with ``top = 2**(bits - 1) - 1``, and ``dynamic = max|x| / sqrt(sum of squares)``, so that
-    ``x / rms = values * dynamic * constant``; the constant stands in the next matrix's scales.
-    """
-    largest = np.abs(x).max(-1)
-    total = numbers.sum_of_squares(x, square_shift) + epsilon
-    dynamic = numbers.combine(numbers.to_scale(largest), numbers.rsqrt(total))
-    return Normed(to_activation(x, largest, bits), dynamic)
-
-
-def wide_norm(x: Ints, *, bits: int, square_shift: int, epsilon: int) -> Normed:
+def rms_norm(x: Ints, *, bits: int, square_shift: int, epsilon: int) -> Normed:
     """RMSNorm of rows ``x`` of up to 32 bits, [..., dim], without its gain.
 
     Rows are scaled by their maximum before they are squared, so that the sum has few bits however
     large they are: ``values = top x / max|x|`` rounded, with ``top = 2**(bits - 1) - 1``, and
-    ``dynamic = 1 / sqrt(sum(values**2 >> square_shift) + e)``. With ``t = epsilon / max|x|``
-    rounded, at most 65535, ``e = t**2 >> square_shift``. All sums fit into unsigned 32 bits.
+    ``dynamic = 1 / sqrt(sum(v**2 >> square_shift))``. ``epsilon`` is one more element of each row,
+    of which the maximum knows nothing: it is scaled as the others are, and saturates at 32767.
     """
-    largest = np.abs(x).max(-1)
-    values = to_activation(x, largest, bits)
-    small = np.minimum(numbers.multiply(epsilon, numbers.reciprocal(largest)), 65535)
+    inverse = numbers.reciprocal(np.abs(x).max(-1))
+    top = top_word(bits)
+    values = numbers.requantize(x, top, bits, inverse[..., None])
+    small = numbers.requantize(epsilon, top, 16, inverse)
     total = numbers.sum_of_squares(values, square_shift) + (small * small >> square_shift)
-    return Normed(values, numbers.rsqrt(np.minimum(total, 2**32 - 1)))
+    return Normed(values, numbers.rsqrt(total))
 
 
-STEPS = int(numbers.scale_word(127.0))
-"""Scale word of 127, the largest int8 that is used."""
 HEAD_BITS = 12
 """Bits of a query or key while its head is normalized."""
 
 
-def to_activation(x: Ints, largest: Ints, bits: int = 8) -> Ints:
+def top_word(bits: int) -> int:
+    """Return the scale word of the largest activation of ``bits``."""
+    return int(numbers.scale_word(2 ** (bits - 1) - 1))
+
+
+def top_power(bits: int) -> int:
+    """Return the largest power of attention: it needs no sign, but with 12 bits has room for one."""
+    return 255 if bits == 8 else 2 ** (bits - 1) - 1
+
+
+def to_activation(x: Ints, largest: Ints, bits: int) -> Ints:
     """Rows scaled so that ``largest`` becomes the largest activation of ``bits``."""
-    top = STEPS if bits == 8 else numbers.scale_word(2 ** (bits - 1) - 1)
-    return numbers.requantize(x, top, bits, numbers.reciprocal(largest)[..., None])
+    return numbers.requantize(x, top_word(bits), bits, numbers.reciprocal(largest)[..., None])
 
 
 _ROWS = 64
@@ -96,7 +92,7 @@ class GoldenModel:
     def __init__(self, model: QuantizedModel) -> None:
         self.model = model
         self._bits = model.activation_bits
-        self._powers = 255 if self._bits == 8 else 2 ** (self._bits - 1) - 1
+        self._powers = top_power(self._bits)
         names = ("wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down")
         self._weights = [
             {name: getattr(layer, name).astype(np.float64) for name in names}
@@ -159,8 +155,7 @@ class GoldenModel:
 
     def _norm(self, x: Ints) -> Normed:
         m = self.model
-        norm = wide_norm if m.wide else rms_norm
-        return norm(x, bits=self._bits, square_shift=m.square_shift, epsilon=m.epsilon)
+        return rms_norm(x, bits=self._bits, square_shift=m.square_shift, epsilon=m.epsilon)
 
     def _heads(self, x: Ints, gain: Ints | None, epsilon: int) -> Ints:
         """Split queries or keys [T, heads * head_dim] into heads; normalize each if there is a gain."""
@@ -168,7 +163,7 @@ class GoldenModel:
         heads = x.reshape(len(x), -1, d)
         if gain is None:
             return heads
-        n = wide_norm(heads, bits=HEAD_BITS, square_shift=0, epsilon=epsilon)
+        n = rms_norm(heads, bits=HEAD_BITS, square_shift=0, epsilon=epsilon)
         return numbers.requantize(n.values, gain, 16, n.dynamic[..., None])
 
     def layer(self, index: int, x: Ints) -> Ints:
@@ -199,13 +194,10 @@ class GoldenModel:
         dynamic = n.dynamic[:, None]
         g = project("w_gate", w.gate_scale, None, 16)
         u = project("w_up", w.up_scale, None, 16)
-        if m.wide:
-            hidden = numbers.silu(g, w.gate_fraction) * u
-        else:
-            hidden = numbers.gate(g, u, w.hidden_scale)
+        hidden = numbers.gate(g, u, w.gate_fraction)
         largest = np.abs(hidden).max(-1)
         h = to_activation(hidden, largest, self._bits)
-        dynamic = (numbers.to_scale_high if m.wide else numbers.to_scale)(largest)[:, None]
+        dynamic = numbers.to_scale(largest)[:, None]
         sums = product(h, matrices["w_down"])
         return numbers.add_residual(x, sums, w.down_scale, dynamic, bits)
 

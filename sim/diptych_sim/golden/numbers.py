@@ -133,13 +133,6 @@ def _interpolate(table: Ints, index: Ints, fraction: Ints, bits: int) -> Ints:
 
 
 def to_scale(values: ArrayLike) -> Ints:
-    """Scale word of integers 0 to 65535, exact: ``m`` has its leading one in bit 15 (0 -> 0)."""
-    v = _ints(values)
-    e = _exponent(np.maximum(v, 1))
-    return np.where(v > 0, v << (15 - e) | (15 - e) << 16, 0)
-
-
-def to_scale_high(values: ArrayLike) -> Ints:
     """Scale word of ``v / 2**16`` for unsigned 32-bit ``v``: its upper 16 bits, rounded half up.
 
     With ``f = v << (31 - e)``: ``m = min((f + 2**15) >> 16, 65535)``, ``s = 31 - e`` (0 -> 0).
@@ -193,22 +186,22 @@ GATE_FRACTION = 11
 """Fraction bits of a gate value (int16: range +-16)."""
 
 
-def silu(gate: ArrayLike, fraction: int = GATE_FRACTION) -> Ints:
+def silu(gate: ArrayLike, fraction: ArrayLike = GATE_FRACTION) -> Ints:
     """SiLU of an int16 with ``fraction`` bits of fraction, at most 11, to the same format.
 
     ``|g| << (11 - fraction)`` indexes the sigmoid table (bits 13..8; above 8 the last knot) and
     interpolates with bits 7..0; ``sigmoid(-g) = 2**15 - sigmoid(g)``. Rounded half up.
     """
     g = _ints(gate)
-    a = np.minimum(np.abs(g) << (GATE_FRACTION - fraction), 2**14 - 1)
+    a = np.minimum(np.abs(g) << (GATE_FRACTION - _ints(fraction)), 2**14 - 1)
     y = _interpolate(SIGMOID_TABLE, a >> 8, a & 255, 8)
     y = np.where(g < 0, 2**15 - y, y)
     return (g * y + 2**14) >> 15
 
 
-def gate(g: ArrayLike, u: ArrayLike, word: ArrayLike) -> Ints:
-    """SwiGLU: ``clamp(multiply(silu(g) * u, word), 16)``."""
-    return clamp(multiply(silu(g) * _ints(u), word), 16)
+def gate(g: ArrayLike, u: ArrayLike, fraction: ArrayLike = GATE_FRACTION) -> Ints:
+    """SwiGLU of int16 ``g``, with ``fraction`` bits of fraction, and ``u``: ``silu(g) * u``, int32."""
+    return silu(g, fraction) * _ints(u)
 
 
 def rotate(a: ArrayLike, b: ArrayLike, cosine: ArrayLike, sine: ArrayLike) -> tuple[Ints, Ints]:

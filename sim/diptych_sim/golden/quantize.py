@@ -18,7 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from diptych_sim.golden import numbers
 from diptych_sim.golden.float_reference import Activations
-from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
+from diptych_sim.golden.quantized import (
+    ACTIVATION_BITS,
+    RESIDUAL_BITS,
+    QuantizedLayer,
+    QuantizedModel,
+)
 from diptych_sim.golden.rewrite import balance_values, positive_gains
 from diptych_sim.llm.model import Layer, Model, layer_shapes
 
@@ -179,7 +184,6 @@ class _Quantizer:
         self._model = model
         self._bits = activation_bits
         self._residual_bits = residual_bits
-        self._wide = residual_bits > 16
         self._top = 2 ** (activation_bits - 1) - 1
 
     def _rounded(self, index: int, acts: Activations) -> _Rounded:
@@ -201,9 +205,12 @@ class _Quantizer:
                 matrix = matrix if gain is None else matrix * gain
                 matrices[name], steps[name] = rounder.round(matrix)
         gate = 2.0**-numbers.GATE_FRACTION
-        if self._wide:
-            over = largest("gate", HEADROOM) / (32767 * gate)
-            gate *= 2.0 ** max(0, math.ceil(math.log2(over)))
+        over = largest("gate", HEADROOM) / (32767 * gate)
+        gate *= 2.0 ** max(0, math.ceil(math.log2(over)))
+        if gate > 1:
+            most = largest("gate", 1.0)
+            why = f"must be small enough for integers, not for gates of up to {most:.3g}"
+            raise WeightError(index, "w_gate", why)
         units = {
             "q": largest("q", HEADROOM) / numbers.LIMIT16,
             "k": largest("k", HEADROOM) / numbers.LIMIT16,
@@ -211,7 +218,6 @@ class _Quantizer:
             "context": largest("context", HEADROOM8) / self._top,
             "gate": gate,
             "up": largest("up", HEADROOM) / 32767,
-            "hidden": largest("hidden", 2 * HEADROOM) / 32767,
         }
         if self._model.config.qk_norm:
             units |= {f"{n}_plain": largest(f"{n}_plain", HEADROOM) / 32767 for n in "qk"}
@@ -225,9 +231,6 @@ class _Quantizer:
     def _balanced(self, index: int, acts: Activations) -> tuple[Layer, Activations]:
         """Return a layer, and its activations, with channels of values of one range."""
         w = positive_gains(self._model.config, self._model.layers[index])
-        if not self._wide:
-            return w, acts
-
         peak = np.abs(acts[f"{index}.v"]).max(0)
         w, values, contexts = balance_values(self._model.config, w, peak)
         more = {"v": values, "context": contexts}
@@ -244,17 +247,17 @@ class _Quantizer:
         def bias(name: str, array: NDArray[np.float32] | None) -> NDArray[np.int64] | None:
             if array is None:
                 return None
-            return np.round(np.clip(array / unit[name], -(2.0**31), 2.0**31)).astype(np.int64)
+            return np.round(np.clip(array / unit[name], -32767, 32767)).astype(np.int64)
 
         q, k = ("q_plain", "k_plain") if c.qk_norm else ("q", "k")
-        hidden = unit["gate"] * unit["up"] * 2.0**16 if self._wide else unit["hidden"]
+        hidden = unit["gate"] * unit["up"] * 2.0**16
         score = 256 * unit["q"] * unit["k"] / math.sqrt(c.head_dim)
         more: dict[str, Any] = {}
         if c.qk_norm:
             for name in "qk":
                 gain = getattr(w, f"{name}_norm") * math.sqrt(c.head_dim) / unit[name]
                 more[f"{name}_norm"] = _scale(of_act(name, gain), i, f"{name}_norm")
-                root = math.sqrt(c.norm_eps * c.head_dim) * _HEAD_TOP / unit[f"{name}_plain"]
+                root = math.sqrt(c.norm_eps * c.head_dim) / unit[f"{name}_plain"]
                 more[f"{name}_epsilon"] = round(min(root, 2.0**31 - 1))
         return QuantizedLayer(
             **part.matrices,
@@ -267,9 +270,6 @@ class _Quantizer:
             down_scale=_scale(step["w_down"] * hidden / self._top / residual, i, "w_down"),
             score_scale=int(_scale(score * math.log2(math.e) * 256, i, "wq")),
             context_scale=int(_scale(unit["v"] / unit["context"], i, "wv")),
-            hidden_scale=0
-            if self._wide
-            else int(_scale(unit["gate"] * unit["up"] / unit["hidden"], i, "w_up")),
             gate_fraction=-round(math.log2(unit["gate"])),
             bq=bias(q, w.bq),
             bk=bias(k, w.bk),
@@ -288,18 +288,12 @@ class _Quantizer:
             if 1 <= number <= c.layers:
                 progress(f"quantizing the model, {number - 1} of {c.layers} layers")
                 parts.append(self._rounded(number - 1, acts))
-        headroom = _WIDE_HEADROOM if self._wide else HEADROOM
-        residual = max(peak * headroom, _NOTHING) / (2 ** (self._residual_bits - 1) - 1)
-        if self._wide:
-            square_shift = max(0, math.ceil(math.log2(c.dim)) + 2 * self._bits - 2 - 32)
-            norm = math.sqrt(c.dim / 2.0**square_shift)
-            root = math.sqrt(c.norm_eps * c.dim) * self._top / residual
-            epsilon = round(min(root, 2.0**31 - 1))
-        else:
-            square_shift = max(0, math.ceil(math.log2(c.dim)) - 1)
-            # x / rms = values * (max|x| / top) / sqrt(sum / dim), sums counted after dropped bits.
-            norm = math.sqrt(c.dim / 2.0**square_shift) / self._top
-            epsilon = round(c.norm_eps * c.dim / residual**2 / 2.0**square_shift)
+        residual = max(peak * _RESIDUAL_HEADROOM, _NOTHING) / (2 ** (self._residual_bits - 1) - 1)
+        # Of a row, and of its epsilon, which saturates at 16 bits.
+        squares = c.dim * self._top**2 + 32767**2
+        square_shift = max(0, math.ceil(math.log2(squares)) - 32)
+        norm = math.sqrt(c.dim / 2.0**square_shift)
+        epsilon = round(min(math.sqrt(c.norm_eps * c.dim) / residual, 2.0**31 - 1))
         progress(f"quantizing the model, {c.layers} of {c.layers} layers")
         rounder = Rounder(acts["final_normed"])
         output, step = rounder.round(model.output * model.final_norm)
@@ -331,19 +325,14 @@ class _Quantizer:
 
     def _largest_logit(self, acts: Activations, norm: float) -> float:
         """Return the largest magnitude of a logit without the norm's dynamic scale."""
-        if not self._wide:
-            # Twice: a logit leaves out `dynamic`, at least 0.7.
-            return max(float(acts["logits"].max()) * 2 * HEADROOM, _NOTHING)
         rows = acts["final_normed"]
         dynamic = np.abs(rows).max(-1) / self._top / norm
         plain = acts["logits"][:, 0] / np.maximum(dynamic, _NOTHING)
         return max(float(plain.max()) * 2 * HEADROOM, _NOTHING)
 
 
-_WIDE_HEADROOM = 8.0
-"""How far a residual stream of more than 16 bits reaches beyond the largest value seen."""
-_HEAD_TOP = 2**11 - 1
-"""Largest integer of a query or key while its head is normalized."""
+_RESIDUAL_HEADROOM = 8.0
+"""How far the residual stream reaches beyond the largest value seen."""
 
 
 def quantize(
@@ -351,8 +340,8 @@ def quantize(
     steps: Iterable[Activations],
     progress: Progress | None = None,
     *,
-    activation_bits: int = 8,
-    residual_bits: int = 16,
+    activation_bits: int = ACTIVATION_BITS,
+    residual_bits: int = RESIDUAL_BITS,
 ) -> QuantizedModel:
     """Quantize ``model``; ``steps`` are its float activations on calibration tokens.
 

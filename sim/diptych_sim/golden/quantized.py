@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from diptych_sim.llm.model import ModelConfig
 
+ACTIVATION_BITS = 12
+RESIDUAL_BITS = 24
+"""Bits of the numbers unless told otherwise."""
 Bytes = NDArray[np.int8]
 Words = NDArray[np.int64]
 
@@ -45,19 +48,18 @@ class QuantizedLayer:
     v_scale: Words
     """To int8; combined with the norm's dynamic scale."""
     o_scale: Words
-    """To the residual's int16."""
+    """To the residual stream."""
     gate_scale: Words
-    """To int16 with 11 fraction bits; combined with the norm's dynamic scale."""
+    """To int16 with ``gate_fraction`` bits of fraction; combined with the norm's dynamic scale."""
     up_scale: Words
     """To int16; combined with the norm's dynamic scale."""
     down_scale: Words
-    """To the residual's int16; combined with the scale word of the row's largest magnitude."""
+    """To the residual stream; combined with the scale word of the row's largest magnitude."""
     score_scale: int
     """Scale word: score distance to 1/256 of a power of two."""
     context_scale: int
-    """Scale word: sum of exponentials times V to int8; combined with the reciprocal of their sum."""
-    hidden_scale: int
-    """Scale word: ``silu(gate) * up`` to int16; 0 where rows are wide and the product stays whole."""
+    """Scale word: sum of exponentials times V to an activation; combined with the reciprocal of
+    their sum."""
     gate_fraction: int = 11
     """Fraction bits of the gate's int16, at most 11."""
     bq: Words | None = None
@@ -71,7 +73,7 @@ class QuantizedLayer:
     k_norm: Words | None = None
     """[head_dim], for keys."""
     q_epsilon: int = 0
-    """Root of the epsilon of that norm, as ``QuantizedModel.epsilon`` with wide rows."""
+    """Epsilon of that norm, as ``QuantizedModel.epsilon``."""
     k_epsilon: int = 0
     """For keys."""
 
@@ -88,7 +90,7 @@ class QuantizedModel:
     embedding: Bytes
     """[vocab, dim]."""
     embedding_scale: Words
-    """[vocab], to the residual's int16."""
+    """[vocab], to the residual stream."""
     layers: tuple[QuantizedLayer, ...]
     output: Bytes
     """[vocab, dim], the final norm's gain folded in."""
@@ -101,24 +103,18 @@ class QuantizedModel:
     square_shift: int
     """Bits dropped from each square in RMSNorm."""
     epsilon: int
-    """RMSNorm's epsilon in units of the sum of squares; with wide rows the root of it, in units of
-    the residual stream times the largest activation."""
+    """Root of RMSNorm's epsilon times the elements of a row, in units of the residual stream: one
+    more element of each row."""
     residual_step: float
     """Real value of one unit of the residual stream."""
     logit_step: float
     """Real value of one unit of a logit, before the norm's dynamic scale."""
-    activation_bits: int = 8
-    """Of what matrices multiply: 8, or 12."""
-    residual_bits: int = 16
-    """Of the residual stream: 16; or up to 26, and rows are wide. More would leave scale words."""
-
+    activation_bits: int = ACTIVATION_BITS
+    """Of what matrices multiply: 8 or 12."""
+    residual_bits: int = RESIDUAL_BITS
+    """Of the residual stream, 16 to 26. More would leave scale words."""
     rotation: int | None = None
     """Seed of the rotation that the residual stream was turned by; for reports alone."""
-
-    @property
-    def wide(self) -> bool:
-        """Whether rows of the residual stream and of the gated network have 32 bits."""
-        return self.residual_bits > 16
 
     def to_bytes(self) -> bytes:
         """Return all of it as the content of an ``.npz`` file."""

@@ -8,7 +8,7 @@ work, and reports a result as an event. On lanes both stay in one process.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +23,8 @@ __all__ = [
     "TESTBENCH",
     "ArrayGemmJob",
     "ArrayGemmResult",
+    "ArrayRequestJob",
+    "ArrayRequestResult",
     "CollectiveJob",
     "CollectiveResult",
     "DecodeJob",
@@ -32,6 +34,7 @@ __all__ = [
     "KernelJob",
     "KernelResult",
     "MeshJob",
+    "PanelJob",
     "Words",
     "read_job",
     "result_of",
@@ -218,6 +221,8 @@ class DecodeJob(MeshJob):
         Number of the token that ends each round.
     inspection : Inspection
         Parts of the SRAM to compare with the golden model.
+    counted : list of int
+        Numbers of further tokens with which counters are reported.
     trace : dict or None
         Sampling plan of :class:`.MeshRecorder`, which then writes into ``folder``.
     folder : str or None
@@ -228,6 +233,7 @@ class DecodeJob(MeshJob):
     tokens: int
     ends: list[int]
     inspection: Inspection
+    counted: list[int] = field(default_factory=list)
     trace: dict[str, Any] | None = None
     folder: str | None = None
     result: ClassVar[type] = Inspected
@@ -270,7 +276,7 @@ class GenerateJob(MeshJob):
         Cycles on the link's wires in each direction.
     layers : list of int
         For each layer the number of its last MATRIX command.
-    ends, inspection, trace, folder
+    ends, inspection, counted, trace, folder
         As of :class:`DecodeJob`.
     """
 
@@ -287,6 +293,7 @@ class GenerateJob(MeshJob):
     layers: list[int]
     ends: list[int]
     inspection: Inspection
+    counted: list[int] = field(default_factory=list)
     trace: dict[str, Any] | None = None
     folder: str | None = None
     result: ClassVar[type] = Inspected
@@ -346,12 +353,90 @@ class ArrayGemmJob:
     result: ClassVar[type] = ArrayGemmResult
 
 
+@dataclass(frozen=True, kw_only=True)
+class ArrayRequestResult:
+    """Result of requests on the prefill panel alone; of each program, the prompts' first.
+
+    Attributes
+    ----------
+    starts, ends : list of int
+        Cycles in which it started and ended.
+    tokens : list of list of int
+        The token of each sequence.
+    token_cycles : list of list of int
+        Cycles in which they left.
+    parts : list of dict
+        Counters by block and name at its end, since reset.
+    beats : list of (int, int)
+        Beats on the HBM's channels as monitors counted them until then: read, written; empty if
+        nobody watches.
+    observed : dict of str to int
+        As of :meth:`.PanelObservers.counts`.
+    """
+
+    starts: list[int]
+    ends: list[int]
+    tokens: list[list[int]]
+    token_cycles: list[list[int]]
+    parts: list[dict[str, dict[str, int]]]
+    beats: list[tuple[int, int]]
+    observed: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayRequestJob:
+    """Requests on the prefill panel alone: programs that run one after the other.
+
+    Attributes
+    ----------
+    hbm, written : str
+        Files of the HBM, as of :class:`ArrayGemmJob`.
+    programs : list of int
+        Addresses of the programs.
+    ids : list
+        For each program, where it expects the tokens of the one before; None if it has nothing to
+        do with that.
+    arrivals : list of int
+        For each program, cycles since the start of the first before which it does not start.
+    sequences : list of int
+        Tokens of each program.
+    watched : bool
+        Whether monitors and observers check the run; without, it is much faster.
+    array, weight_rows
+        As of :class:`ArrayGemmJob`.
+    limit : int
+        Cycles that a program may take.
+    """
+
+    hbm: str
+    written: str
+    programs: list[int]
+    ids: list[int | None]
+    arrivals: list[int]
+    sequences: list[int]
+    watched: bool = True
+    array: tuple[int, int]
+    weight_rows: int
+    limit: int
+    result: ClassVar[type] = ArrayRequestResult
+
+
+PanelJob = ArrayGemmJob | ArrayRequestJob
+"""Jobs of the prefill panel alone."""
 _JOBS = {
-    kind.__name__: kind for kind in (KernelJob, CollectiveJob, DecodeJob, GenerateJob, ArrayGemmJob)
+    kind.__name__: kind
+    for kind in (
+        KernelJob,
+        CollectiveJob,
+        DecodeJob,
+        GenerateJob,
+        ArrayGemmJob,
+        ArrayRequestJob,
+    )
 }
 
 
-def write_job(job: MeshJob | ArrayGemmJob, folder: Path) -> dict[str, Path]:
+def write_job(job: MeshJob | PanelJob, folder: Path) -> dict[str, Path]:
     """Write a job into a folder, and return the environment of its testbench."""
     path = folder / "job.json"
     path.write_bytes(msgspec.json.encode({"kind": type(job).__name__, "job": job}))
@@ -366,7 +451,7 @@ def read_job() -> tuple[Any, Path]:
     return msgspec.json.decode(outer["job"], type=kind), path.parent
 
 
-def result_of(job: MeshJob | ArrayGemmJob, events: list[dict[str, Any]]) -> Any:
+def result_of(job: MeshJob | PanelJob, events: list[dict[str, Any]]) -> Any:
     """Return the result of a job, among the events of its run; None if it has none."""
     found = [event["result"] for event in events if event["kind"] == "result"]
     return msgspec.convert(found[0], job.result) if found and job.result is not None else None

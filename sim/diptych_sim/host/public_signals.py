@@ -35,6 +35,7 @@ _OBSERVED = {
                 "vectors_read",
                 "accumulators",
                 "parameters",
+                "biases",
             )
             for part in ("en", "ready")
         ),

@@ -10,10 +10,19 @@ import cocotb
 import msgspec
 
 from .array_gemm import multiply
+from .array_request import answer
 from .decode import decode
 from .events import report_event
 from .generate import generate
-from .jobs import ArrayGemmJob, CollectiveJob, DecodeJob, GenerateJob, KernelJob, read_job
+from .jobs import (
+    ArrayGemmJob,
+    ArrayRequestJob,
+    CollectiveJob,
+    DecodeJob,
+    GenerateJob,
+    KernelJob,
+    read_job,
+)
 from .simulator_host import SimulatorHost
 from .workloads import collective, kernel
 
@@ -32,6 +41,7 @@ async def _collective(dut: Any, job: CollectiveJob, _folder: Path) -> object:
 
 _WORKLOADS: dict[type, Any] = {
     ArrayGemmJob: multiply,
+    ArrayRequestJob: answer,
     CollectiveJob: _collective,
     DecodeJob: decode,
     GenerateJob: generate,

@@ -11,6 +11,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 
+from diptych.config import ACTIVATION_BITS
 from diptych.mesh.fabric import DIRECTION_NAMES
 
 from .watchdog import tile_body
@@ -89,8 +90,10 @@ class Windows:
 
     async def watch_prefill(self) -> None:
         """Compare at random times, until cancelled."""
-        line = len(self._scratchpad.read_x__data) // 8
-        widths = dict.fromkeys("xvs", line) | {"w": line * self._weight_rows}
+        line = len(self._scratchpad.read_x__data) // ACTIVATION_BITS
+        wide = line * ACTIVATION_BITS // 4
+        # In units of 4 bits, as the scratchpad counts.
+        widths = {"x": wide, "v": wide, "s": 2 * line, "w": 2 * line * self._weight_rows}
         entry = len(self._accumulators.read__data) // 8
         while True:
             await ClockCycles(self._dut.clk, self._rng.randrange(200, 3000))
@@ -105,15 +108,15 @@ class Windows:
         return [
             int(counter.value)
             for counter in (
-                self._scratchpad.count_scratchpad_read,
-                self._scratchpad.count_scratchpad_write,
+                self._scratchpad.count_scratchpad_read_nibbles,
+                self._scratchpad.count_scratchpad_write_nibbles,
                 self._accumulators.count_accumulator_read,
                 self._accumulators.count_accumulator_write,
             )
         ]
 
     def _moved(self, widths: dict[str, int], entry: int) -> list[int]:
-        """Bytes that the ports move in this cycle."""
+        """Units of 4 bits of the scratchpad, and bytes of the accumulators, that move in this cycle."""
 
         def grants(memory: Any, port: str) -> bool:
             return bool(memory[f"{port}__en"].value) and bool(memory[f"{port}__ready"].value)
@@ -121,8 +124,8 @@ class Windows:
         pad, sums = self._scratchpad, self._accumulators
         reads = sum(size for user, size in widths.items() if grants(pad, f"read_{user}"))
         written = sum(
-            int(pad[f"write_{user}__mask"].value).bit_count()
-            for user in "vl"
+            int(pad[f"write_{user}__mask"].value).bit_count() * units
+            for user, units in (("v", ACTIVATION_BITS // 4), ("l", 2))
             if grants(pad, f"write_{user}")
         )
         adds = bool(sums.sums__en.value)

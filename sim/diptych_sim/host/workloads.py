@@ -85,7 +85,7 @@ class TokenReporter:
         self.handoff: list[bytes] = []
         self.norms: list[bytes] = []
         self._host, self._report, self._job = host, report, job
-        self._counted = (job.sequences - 1, job.total - 1)
+        self._counted = {job.sequences - 1, job.total - 1, *job.counted}
 
     def __call__(self, sequence: int, token: int, cycle: int) -> None:
         """Take a token."""

@@ -113,7 +113,7 @@ def inspection(program: DecodeProgram) -> Inspection:
     return Inspection(
         tiles=[n * tiles // count for n in range(count)],
         kv=spans,
-        norms=[_words(p.at("normed", n), p.chunk) for n in range(p.sequences)],
+        norms=[_words(p.at("normed", n), p.chunk * p.activation_bytes) for n in range(p.sequences)],
     )
 
 
@@ -177,6 +177,8 @@ def compare(
     golden: Sequence[GoldenSequence],
     sequences: Sequence[int],
     inspected: Inspected,
+    *,
+    first: int = 1,
 ) -> Comparison:
     """Compare KV cache and final norms with those of the golden model.
 
@@ -190,6 +192,8 @@ def compare(
         The sequence of each token of the mesh, in order.
     inspected : Inspected
         What was read.
+    first : int
+        Number of the first token of each sequence that is the mesh's.
     """
     p = program.placement
     spec = inspection(program)
@@ -202,7 +206,7 @@ def compare(
         expected = _expected_cells(program, golden, decoded=decoded)
         difference, compared[name] = _compare_kv(words, found, spec, expected, p.columns)
         differences.append(difference)
-    difference = _compare_norms(p, golden, sequences, inspected.norms, spec)
+    difference = _compare_norms(p, golden, sequences, inspected.norms, spec, first)
     compared["final_norms"] = len(inspected.norms)
     differences.append(difference)
     return Comparison(difference=next(filter(None, differences), None), compared=compared)
@@ -214,12 +218,14 @@ def _compare_norms(
     sequences: Sequence[int],
     norms: Sequence[bytes],
     spec: Inspection,
+    first: int,
 ) -> str | None:
-    counts = [1] * len(golden)  # the first token of each is not the mesh's
+    counts = [first] * len(golden)
     for sequence, content in zip(sequences, norms, strict=True):
         at, _ = spec.norms[sequence]
-        skip = p.at("normed", sequence) - at
-        rows = np.frombuffer(content, np.int8).reshape(p.rows, -1)[:, skip : skip + p.chunk]
+        kind = np.dtype(f"<i{p.activation_bytes}")
+        skip = (p.at("normed", sequence) - at) // kind.itemsize
+        rows = np.frombuffer(content, kind).reshape(p.rows, -1)[:, skip : skip + p.chunk]
         want = golden[sequence].norms[counts[sequence]]
         got = rows.reshape(-1)[: len(want)]
         if not np.array_equal(got, want):

@@ -24,6 +24,8 @@ _PARTS = {
         "embedding_scale",
         "output_scale",
         "qkv_scale",
+        "q_norm",
+        "k_norm",
         "o_scale",
         "gate_up_scale",
         "down_scale",

@@ -60,6 +60,7 @@ __all__ = [
     "FILES",
     "MESH_SAMPLES",
     "PANEL_SAMPLES",
+    "QUADRANTS",
     "RESULT",
     "NoRunError",
     "RunFolder",
@@ -71,6 +72,8 @@ __all__ = [
 
 RESULT = "result.json"
 EVENTS = "events.jsonl"
+QUADRANTS = "quadrants.json"
+"""Result of ``diptych quadrants``, in a folder of its own."""
 
 
 FILES = (RESULT, EVENTS, PANEL_SAMPLES, MESH_SAMPLES)

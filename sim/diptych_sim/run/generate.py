@@ -29,7 +29,7 @@ from .backend import OnEvent, mesh_backend, mesh_options
 from .comparison import Comparison, GoldenSequence, compare
 from .events import Events, Written
 from .folder import trace_plan
-from .programs import Programs, Stage, compile_programs
+from .programs import HandOff, Programs, Stage, compile_programs
 
 __all__ = ["Generation", "generate"]
 
@@ -116,6 +116,7 @@ def generate(
     *,
     machine: MachineConfig = DEFAULTS,
     stage: Stage = "all",
+    hand_off: HandOff = "layer-wise",
     damage: float = 0.0,
     waves: WavePlan | None = None,
     out: Path | None = None,
@@ -143,6 +144,8 @@ def generate(
     stage : str
         With ``decode`` the golden model reads the prompts and writes each one's first token: a
         back door.
+    hand_off : str
+        When keys and values cross the link: as of :data:`.HandOff`.
     damage : float
         Probability that a word on the link is damaged.
     waves : WavePlan, optional
@@ -175,7 +178,13 @@ def generate(
         If a step fails.
     """
     programs = compile_programs(
-        model, prompts, tokens, machine=machine, stage=stage, progress=progress
+        model,
+        prompts,
+        tokens,
+        machine=machine,
+        stage=stage,
+        hand_off=hand_off,
+        progress=progress,
     )
     machine, decode = programs.machine, programs.decode
     traced = out is not None and trace and processes() == 1

@@ -12,6 +12,7 @@ from diptych.config import MachineConfig
 from diptych.link.layout import HEADS, Settings
 from diptych.systolic.isa import Queue
 from diptych_sim.cache.store import digest
+from diptych_sim.compiler.array_decode.compile import compile_serial
 from diptych_sim.compiler.decode.compile import DecodeProgram, compile_decode
 from diptych_sim.compiler.decode.placement import UnsupportedModelError
 from diptych_sim.compiler.decode.routes import Color
@@ -21,10 +22,12 @@ from diptych_sim.host.jobs import DecodeJob, GenerateJob, Words
 
 from .comparison import GoldenSequence, golden_sequence, inspection
 
-__all__ = ["Programs", "Stage", "compile_programs"]
+__all__ = ["HandOff", "Programs", "Stage", "compile_programs", "mesh_fields"]
 
 Stage = Literal["all", "decode"]
 """Prefill, link and decode; or decode alone."""
+HandOff = Literal["layer-wise", "serial"]
+"""Keys and values cross the link with each layer, or once prefill has computed everything."""
 
 _TOKEN_LIMIT = 2_000_000
 """Cycles that a token of the whole machine may take."""
@@ -68,7 +71,8 @@ class Programs:
         """
         first = [tokens[0] for tokens in self.expected]
         return DecodeJob(
-            **self._common(),
+            **mesh_fields(self.machine, self.decode),
+            inspection=inspection(self.decode),
             load=self._decode_load(first),
             first=first,
             tokens=sum(self.decode.tokens) - len(first),
@@ -80,7 +84,8 @@ class Programs:
         """Return the job of the whole machine, with further fields of it."""
         assert self.prefill is not None
         return GenerateJob(
-            **self._common(),
+            **mesh_fields(self.machine, self.decode),
+            inspection=inspection(self.decode),
             load=[self.decode.load_packets(row) for row in range(self.machine.mesh[0])],
             limit=_TOKEN_LIMIT,
             hbm="hbm.bin",
@@ -95,19 +100,6 @@ class Programs:
             layers=_layer_ends(self.prefill),
             **fields,
         )
-
-    def _common(self) -> dict[str, Any]:
-        return {
-            "mesh": self.machine.mesh,
-            "parameters": {
-                "sram_bytes": self.machine.sram_bytes,
-                "program_depth": self.machine.program_depth,
-            },
-            "lines": self.decode.program.lines,
-            "colors": {color.value: color.name for color in Color},
-            "ends": self.decode.round_ends,
-            "inspection": inspection(self.decode),
-        }
 
     def _decode_load(self, first: Sequence[int]) -> Words:
         """Return the words of each row: program, golden KV cache, first tokens."""
@@ -127,6 +119,20 @@ class Programs:
         return load
 
 
+def mesh_fields(machine: MachineConfig, decode: DecodeProgram) -> dict[str, Any]:
+    """Return the fields of a job that runs a program of decode on a machine's mesh."""
+    return {
+        "mesh": machine.mesh,
+        "parameters": {
+            "sram_bytes": machine.sram_bytes,
+            "program_depth": machine.program_depth,
+        },
+        "lines": decode.program.lines,
+        "colors": {color.value: color.name for color in Color},
+        "ends": decode.round_ends,
+    }
+
+
 def compile_programs(
     model: QuantizedModel,
     prompts: Sequence[Sequence[int]],
@@ -134,6 +140,7 @@ def compile_programs(
     *,
     machine: MachineConfig,
     stage: Stage,
+    hand_off: HandOff = "layer-wise",
     progress: Callable[[str], None] | None = None,
 ) -> Programs:
     """Compile a model for prompts; parameters and errors are those of :func:`.generate`."""
@@ -153,7 +160,8 @@ def compile_programs(
     machine = replace(machine, program_depth=max(machine.program_depth, decode.program_depth))
     prefill = None
     if stage == "all":
-        prefill = compile_prefill(model, *machine.array, *map(list, prompts))
+        compiler = compile_prefill if hand_off == "layer-wise" else compile_serial
+        prefill = compiler(model, *machine.array, *map(list, prompts))
         machine = machine.with_hbm(len(prefill.hbm))
     golden: list[GoldenSequence] = []
     for prompt, count in zip(prompts, tokens, strict=True):

@@ -22,6 +22,7 @@ __all__ = [
     "designs",
     "evaluate",
     "pareto",
+    "point_size",
     "points",
     "sweep",
 ]
@@ -83,8 +84,8 @@ def evaluate(shape: ModelShape, point: Point) -> dict[str, Any]:
     """
     given = dict(zip(KEYS, point, strict=True))
     machine = Sizes(
-        array=_size(given["array"]),
-        mesh=_size(given["mesh"]),
+        array=point_size(given["array"]),
+        mesh=point_size(given["mesh"]),
         sram_bytes=given["sram_bytes"],
         tile_macs=given["tile_macs"],
         hbm_bytes_per_cycle=given["hbm"],
@@ -118,7 +119,8 @@ def evaluate(shape: ModelShape, point: Point) -> dict[str, Any]:
     }
 
 
-def _size(text: str) -> tuple[int, int]:
+def point_size(text: str) -> tuple[int, int]:
+    """Return a size that a point has as RxC."""
     rows, columns = text.split("x")
     return int(rows), int(columns)
 

@@ -4,7 +4,8 @@
 ``DIPTYCH_CACHE``: folder of the build cache. ``DIPTYCH_SEED``: seed of random draws.
 ``DIPTYCH_THREADS``: threads of a mesh on lanes. ``DIPTYCH_LANES``: lanes of a block of tiles.
 ``DIPTYCH_MARCH``: processor that lanes are compiled for. ``DIPTYCH_SIZES``, ``DIPTYCH_FLAT``,
-``DIPTYCH_GROWING``, ``DIPTYCH_WAFER``: meshes of ``diptych bench``. An empty one counts as not set,
+``DIPTYCH_GROWING``, ``DIPTYCH_WAFER``: meshes of ``diptych bench``; ``DIPTYCH_RUNS``: runs of its
+``cost``. An empty one counts as not set,
 but for ``DIPTYCH_SIZES`` and ``DIPTYCH_GROWING``, which may be no meshes.
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 
 __all__ = [
     "SettingError",
+    "bench_runs",
     "cache_folder",
     "check_settings",
     "flat_size",
@@ -58,6 +60,11 @@ def seed() -> int:
     """Return the seed of random draws, 1 by default: a failure is to be seen again."""
     found = _number("Seed", "DIPTYCH_SEED", 0, 2**32 - 1)
     return 1 if found is None else found
+
+
+def bench_runs() -> int:
+    """Return how many runs ``diptych bench cost`` compares, 240 by default."""
+    return _number("Runs", "DIPTYCH_RUNS", 1, 100_000) or 240
 
 
 def threads() -> int:
@@ -146,6 +153,7 @@ def cache_folder() -> Path:
 
 _CHECKS: tuple[Callable[[], object], ...] = (
     seed,
+    bench_runs,
     threads,
     lanes,
     march,

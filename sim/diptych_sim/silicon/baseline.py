@@ -32,8 +32,8 @@ _SIZES = {"luts": 64, "flip_flops": 64, "block_rams": 0, "dsps": 0}
 def load_baseline() -> dict[str, dict[str, Any]]:
     """Return the measured blocks by name, in the order of the file.
 
-    Each has ``clock_mhz``, the counts of the ECP5-85, ``path`` (kinds and names of its slowest
-    path), and, if it was measured, ``xc7`` (counts).
+    Each has ``clock_mhz``, the counts of the ECP5-85, ``seed``, ``path`` (kinds and names of its
+    slowest path), and, if it was measured, ``xc7`` (counts).
     """
     return json.loads(BASELINE.read_text("utf-8"))["blocks"]
 
@@ -60,13 +60,14 @@ def load_levels() -> dict[str, int]:
 def merged(content: str, results: Iterable[Mapping[str, Any]]) -> str:
     """Return the text of a baseline with new results of :func:`.measure` in it.
 
-    The baseline is that of one seed; results of another are refused with ValueError.
+    Results of another seed than the block's are refused with ValueError.
     """
     baseline = json.loads(content)
     for result in results:
-        if result["target"] == "ecp5" and result["seed"] != baseline["seed"]:
+        seed = BLOCKS[result["block"]].seed
+        if result["target"] == "ecp5" and result["seed"] != seed:
             raise ValueError(
-                f"Seed must be the baseline's {baseline['seed']}, not {result['seed']}"
+                f"Seed must be {seed} for the baseline of {result['block']}, not {result['seed']}"
             )
         counts = {key: result[key] for key in _SIZES}
         block = baseline["blocks"].setdefault(result["block"], {})
@@ -74,6 +75,7 @@ def merged(content: str, results: Iterable[Mapping[str, Any]]) -> str:
             block["xc7"] = counts
         else:
             block |= {"clock_mhz": result["clock_mhz"], **counts, "path": _path(result)}
+            block["seed"] = seed
         block["note"] = result["note"]
         baseline["tools"] |= result["tools"]
     known = baseline["blocks"]
@@ -106,7 +108,10 @@ def worse(result: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
 
 
 def table(blocks: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a table of blocks: clock and counts of the ECP5-85, and counts of the 7 series."""
+    """Return a table of blocks: clock and counts of the ECP5-85, and counts of the 7 series.
+
+    A note names the seed where it is not 1.
+    """
     head = (
         "block",
         "MHz",
@@ -124,13 +129,14 @@ def table(blocks: Mapping[str, Mapping[str, Any]]) -> str:
     for name, block in blocks.items():
         clock = block["clock_mhz"]
         other = block.get("xc7", {})
+        seed = block.get("seed", 1)
         rows.append(
             (
                 name,
                 "-" if clock is None else f"{clock:.1f}",
                 *(f"{block[key]:,}" for key in _SIZES),
                 *(f"{other[key]:,}" if key in other else "" for key in _SIZES),
-                block["note"],
+                ", ".join(filter(None, (block["note"], f"seed {seed}" if seed != 1 else ""))),
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

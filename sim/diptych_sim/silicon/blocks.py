@@ -74,12 +74,19 @@ class Block:
         Makes the component.
     note : str
         Where it differs from the block of the default machine, and why; mostly nothing.
+    seed : int
+        Seed of the placement that its figures are of; mostly 1.
+    split_nets : bool
+        Whether buses are taken apart before LUTs are chosen: ABC9 of YoWASP stops on some blocks
+        without a message otherwise.
     """
 
     name: str
     room: str
     make: Callable[[], wiring.Component]
     note: str = ""
+    seed: int = 1
+    split_nets: bool = False
 
     @property
     def wide_luts(self) -> bool:
@@ -91,7 +98,6 @@ _ROWS, _COLUMNS = DEFAULTS.array
 _SIZES = panel_sizes(_ROWS, _COLUMNS)
 _LINE = data.ArrayLayout(signed(8), _SIZES.line)
 _SUMS = data.ArrayLayout(signed(32), _SIZES.lanes)
-_HALVES = data.ArrayLayout(signed(16), _SIZES.lanes)
 _WORDS = data.ArrayLayout(ScaleWord, _SIZES.lanes)
 _NARROW = replace(panel_sizes(4, 4), scratchpad=2**16)
 
@@ -116,7 +122,13 @@ _LIST = (
     Block("silu", "arith", SiluGate),
     Block("square", "arith", Square),
     Block("pe", "systolic", partial(ProcessingRow, columns=4), "a row of 4 processing elements"),
-    Block("array", "systolic", partial(SystolicArray, rows=8, columns=8), "8x8: DSPs for 16x16"),
+    Block(
+        "array",
+        "systolic",
+        partial(SystolicArray, rows=8, columns=8),
+        "8x8: DSPs for 16x16",
+        split_nets=True,
+    ),
     Block("matrix", "systolic", partial(_MATRIX, rows=4, columns=4), "with a 4x4 array"),
     Block("vector_lanes", "systolic", VectorLane, "one lane"),
     Block("vector_reduce", "systolic", partial(Reducer, lanes=_SIZES.lanes)),
@@ -125,7 +137,7 @@ _LIST = (
     Block("vector", "systolic", partial(VectorUnit, _NARROW), "4 lanes"),
     Block("scratchpad", "systolic", partial(Scratchpad, size=2**17), "128 KiB of 1 MiB, to fit"),
     Block("accumulator", "systolic", partial(Accumulators, depth=2**11), "half as deep, to fit"),
-    Block("dma_load", "systolic", partial(LoadEngine, _SIZES, shapes=(_WORDS, _HALVES, _SUMS))),
+    Block("dma_load", "systolic", partial(LoadEngine, _SIZES, shapes=(_WORDS, _SUMS))),
     Block(
         "dma_store", "systolic", partial(StoreEngine, _SIZES, line_shape=_LINE, sums_shape=_SUMS)
     ),
@@ -155,7 +167,7 @@ _LIST = (
     Block("sram", "mesh", Sram),
     Block("core", "mesh", Core),
     Block("core_2k", "mesh", partial(Core, sram_bytes=2048), "core with 2 KiB of SRAM"),
-    Block("tile", "mesh", Tile),
+    Block("tile", "mesh", Tile, seed=2),
 )
 
 BLOCKS = {block.name: block for block in _LIST}

@@ -64,7 +64,9 @@ def measure(block: Block, target: str, seed: int, progress: Progress) -> Result:
     tools = versions(YOSYS, NEXTPNR) if target == "ecp5" else versions(YOSYS)
     sources = emit_verilog(block.make, block.name, progress)
     options = "" if block.wide_luts or target != "ecp5" else " -nowidelut"
-    synthesis = _SYNTHESIS[target] + options
+    synthesis = f"{_SYNTHESIS[target]}{options} -top {block.name}"
+    if block.split_nets and target == "ecp5":
+        synthesis = f"{synthesis} -run begin:map_luts; splitnets; {synthesis} -run map_luts:"
     netlist = _netlist(block.name, sources, target, synthesis, tools[YOSYS], progress)
     found = _routed(block.name, netlist, seed, tools, progress) if target == "ecp5" else None
     area = _area_xc7(netlist) if found is None else _area_ecp5(found["utilization"])
@@ -95,7 +97,7 @@ def _netlist(
         *(f"read_verilog -sv {file}" for file, _ in sources),
         "chformal -remove",
         "delete t:$print",
-        f"{synthesis} -top {name} -json netlist.json",
+        f"{synthesis} -json netlist.json",
     ]
     key = digest([_LAYOUT, version, *script, *(part for source in sources for part in source)])
 

@@ -14,8 +14,8 @@ from amaranth.lib import data
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from diptych.arith.functions import Function
 from diptych.arith.scale import ScaleWord
+from diptych.config import ACTIVATION_BITS
 from diptych_sim.golden import numbers
 
 __all__ = ["BLOCKS", "Block", "Columns", "Ints"]
@@ -125,10 +125,10 @@ def _golden_requantizer(x: Columns) -> Columns:
 
 
 def _draw_function(rng: Generator, count: int) -> Columns:
-    select = rng.integers(0, 3, count)
-    small = select == Function.TO_SCALE.value
-    value = np.where(small, _magnitudes(rng, count, 16), _magnitudes(rng, count, 32))
-    return {"select": select, "value": value}
+    value = _magnitudes(rng, count, 32)
+    # Upper 16 bits that are ones, which a rounding would carry out of.
+    value = np.where(rng.random(count) < 0.05, (0xFFFF8000 >> rng.integers(0, 16, count)), value)
+    return {"select": rng.integers(0, 3, count), "value": value}
 
 
 def _golden_function(x: Columns) -> Columns:
@@ -136,7 +136,7 @@ def _golden_function(x: Columns) -> Columns:
     words = [
         numbers.reciprocal(value),
         numbers.rsqrt(value),
-        numbers.to_scale(np.minimum(value, 65535)),
+        numbers.to_scale(value),
     ]
     return {"word": np.select([x["select"] == f for f in range(3)], words)}
 
@@ -148,12 +148,28 @@ def _draw_exponential(rng: Generator, count: int) -> Columns:
     return {"distance": distance, "word": word}
 
 
+def _exponential(top: int) -> Block:
+    def draw(rng: Generator, count: int) -> Columns:
+        return {**_draw_exponential(rng, count), "is_byte": np.full(count, top == 255, np.int64)}
+
+    return Block(
+        inputs={"distance": 32, "word": _WORD, "is_byte": 1},
+        outputs={"power": 11},
+        draw=draw,
+        golden=lambda x: {"power": numbers.exponential(x["distance"], _tamed(x["word"]), top)},
+    )
+
+
 def _draw_gate(rng: Generator, count: int) -> Columns:
     gate = _pick(rng, rng.integers(-(2**14) - 99, 2**14 + 99, count), _signed(rng, count, 16))
     up = _pick(rng, rng.integers(-(2**15), 2**15, count), _signed(rng, count, 16))
-    product = numbers.silu(gate) * up
-    word = _words(rng, count, np.maximum(_log2(product) + rng.integers(-2, 14, count), 0))
-    return {"gate": gate, "up": up, "word": word}
+    shift = rng.integers(0, 12, count)
+    gate = np.where(rng.random(count) < 0.5, gate >> shift, gate)
+    return {"gate": gate, "up": up, "shift": shift}
+
+
+def _golden_gate(x: Columns) -> Columns:
+    return {"result": numbers.gate(x["gate"], x["up"], numbers.GATE_FRACTION - x["shift"])}
 
 
 def _draw_rotate(rng: Generator, count: int) -> Columns:
@@ -190,19 +206,16 @@ def _draw_dot(rng: Generator, count: int, lanes: int) -> Columns:
         return _pick(rng, uniform, uniform, rng.choice([low, high, 0], count))
 
     extreme = rng.random(count) < 0.1
-    activations = [np.where(extreme, 255, column(0, 255)) for _ in range(lanes)]
+    activations = [np.where(extreme, -2048, column(-2048, 2047)) for _ in range(lanes)]
     weights = [np.where(extreme, -128, column(-128, 127)) for _ in range(lanes)]
     return {
-        "is_unsigned": rng.integers(0, 2, count),
         "activations": np.stack(activations, 1),
         "weights": np.stack(weights, 1),
     }
 
 
 def _golden_dot(x: Columns) -> Columns:
-    bits = x["activations"]
-    values = np.where((x["is_unsigned"] == 0)[:, None] & (bits > 127), bits - 256, bits)
-    return {"total": (values * x["weights"]).sum(1)}
+    return {"total": (x["activations"] * x["weights"]).sum(1)}
 
 
 def _draw_square(rng: Generator, count: int) -> Columns:
@@ -225,8 +238,7 @@ def _draw_planes(rng: Generator, count: int) -> Columns:
 def _dot(lanes: int) -> Block:
     return Block(
         inputs={
-            "is_unsigned": 1,
-            "activations": data.ArrayLayout(8, lanes),
+            "activations": data.ArrayLayout(signed(ACTIVATION_BITS), lanes),
             "weights": data.ArrayLayout(signed(8), lanes),
         },
         outputs={"total": signed(32)},
@@ -251,17 +263,13 @@ BLOCKS = {
         draw=_draw_function,
         golden=_golden_function,
     ),
-    "exponential": Block(
-        inputs={"distance": 32, "word": _WORD},
-        outputs={"power": 8},
-        draw=_draw_exponential,
-        golden=lambda x: {"power": numbers.exponential(x["distance"], _tamed(x["word"]))},
-    ),
+    "exponential": _exponential(2047),
+    "exponential_of_bytes": _exponential(255),
     "gate": Block(
-        inputs={"gate": signed(16), "up": signed(16), "word": _WORD},
-        outputs={"result": signed(16)},
+        inputs={"gate": signed(16), "up": signed(16), "shift": 4},
+        outputs={"result": signed(32)},
         draw=_draw_gate,
-        golden=lambda x: {"result": numbers.gate(x["gate"], x["up"], _tamed(x["word"]))},
+        golden=_golden_gate,
     ),
     "rotate": Block(
         inputs={"a": signed(16), "b": signed(16), "cosine": signed(16), "sine": signed(16)},

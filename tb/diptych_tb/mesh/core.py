@@ -11,6 +11,7 @@ from diptych.mesh.isa import Function
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.golden import numbers
 from diptych_tb.mesh.tile_bench import (
+    IN,
     check_causes,
     send_registers,
     start_bench,
@@ -31,6 +32,13 @@ SCALARS = {
 }
 
 
+TAKES = {
+    Function.TAKE: lambda v: v,
+    Function.TAKE_RECIPROCAL: lambda v: int(numbers.reciprocal(v)),
+    Function.TAKE_RSQRT: lambda v: int(numbers.rsqrt(v)),
+}
+
+
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def scalar_functions(dut: Any) -> None:
     """Random straight programs on registers 1 to 11, against a model of each function."""
@@ -44,6 +52,12 @@ async def scalar_functions(dut: Any) -> None:
         bench.registers({n: v for n, v in registers.items() if n})
         program = Assembler()
         for _ in range(25):
+            if rng.random() < 0.2:
+                function, d, value = rng.choice(list(TAKES)), rng.randrange(12), rng.getrandbits(32)
+                program.scalar(function, d=d, color=IN)
+                bench.send(IN, [value])
+                registers |= {d: TAKES[function](value)} if d else {}
+                continue
             function = rng.choice(sorted(SCALARS, key=lambda f: f.value))
             d, a, b, c = (rng.randrange(12) for _ in range(4))
             imm = rng.choice([0, 1, -1, rng.getrandbits(32) - 2**31, rng.randrange(32)])

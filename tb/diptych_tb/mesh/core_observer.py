@@ -76,6 +76,10 @@ class _Transfer:
     kept: bool = False
 
 
+_TAKES = {Function.TAKE: 4, Function.TAKE_RECIPROCAL: 7, Function.TAKE_RSQRT: 7}
+"""Functions that take a wavelet, and their cycles."""
+
+
 class _Transfers:
     """The instructions of the receiver or of the transmitter, two at most, in order."""
 
@@ -148,6 +152,8 @@ class CoreObserver(CauseObserver):
         # Colors whose wavelets TAKE and MOVE took in the cycle before, and what held the receiver.
         self._others: set[int] = set()
         self._stayed = False
+        self._leaves = False
+        """The result that is due leaves."""
 
     def observe(self) -> None:
         popped = self._look_at_ramp()
@@ -167,7 +173,7 @@ class CoreObserver(CauseObserver):
         blocked, steps, unfed, starved = self._step()
         busy = self._pipe.busy
         cause = self._find_cause(steps, starved, blocked, unfed, busy, fenced, over, fetches, lacks)
-        self._advance(blocked, steps, over)
+        self._advance(steps, over)
         self.blame(cause)
         self._follow(fetches, ends)
 
@@ -196,9 +202,10 @@ class CoreObserver(CauseObserver):
     def _lacks_wavelet(self, held: bool) -> bool:
         """Follow TAKE, which goes before the pipe's wavelets; return whether it has none."""
         color = self._now.fields.get("color", 0)
-        takes = self._executing and self._now.is_function(Function.TAKE)
-        if self._taken:
-            self._taken = (self._taken + 1) % 4
+        function = next((f for f in _TAKES if self._now.is_function(f)), None)
+        takes = self._executing and function is not None
+        if self._taken and function is not None:
+            self._taken = (self._taken + 1) % _TAKES[function]
         elif takes and not held:
             if not self._waiting[color]:
                 return True
@@ -270,11 +277,14 @@ class CoreObserver(CauseObserver):
         """Return whether a result is held up, a step is made, misses a wavelet, or operands."""
         pipe, sram = self._pipe, self._core.sram
         due = pipe.due
-        blocked = False
+        # The statistic that is owed goes first.
+        blocked = pipe.owed is not None and not self._sendable[pipe.owed]
+        self._leaves = False
         if due is not None:
-            due.sends = due.sends and not self._sendable[due.color]
+            due.sends = due.sends and (pipe.holds or not self._sendable[due.color])
             due.writes = due.writes and not sram.pipe_write__ready.value
-            blocked = due.sends or due.writes
+            self._leaves = not (due.sends or due.writes or pipe.waits)
+            blocked = blocked or not self._leaves
         if not pipe.asks:
             return blocked, False, False, False
         # TAKE shares the way of wavelets to the pipe.
@@ -324,7 +334,7 @@ class CoreObserver(CauseObserver):
             return "idle"
         return "issuing"
 
-    def _advance(self, blocked: bool, steps: bool, over: bool) -> None:
+    def _advance(self, steps: bool, over: bool) -> None:
         """Go on to the next cycle: pipe, transmitter, and the instruction that is over."""
         core, op = self._core, self._now.op
         issued = None
@@ -337,7 +347,8 @@ class CoreObserver(CauseObserver):
             "macs",
             self._pipe.advance(
                 steps=steps,
-                leaves=self._pipe.due is not None and not blocked,
+                leaves=self._leaves,
+                sent=self._pipe.owed is not None and self._sendable[self._pipe.owed],
                 issued=issued,
                 receives=self._unfinished,
                 received=received,

@@ -18,13 +18,17 @@ _MATVEC_PHASES = {0: 1, 1: 3}
 
 @dataclass(frozen=True)
 class Step:
-    """A step: words that it reads (None: no operand), and what becomes of its result."""
+    """A step: words that it reads (None: no operand), and what becomes of its result.
+
+    Of an int16 X ``b`` is the first of two words.
+    """
 
     a: int | None
     b: int | None
     sums: int | None = None
     emits: bool = True
     macs: int = 0
+    wide: bool = False
 
 
 def steps_of(operation: dict[str, Any]) -> Iterator[Step]:
@@ -34,12 +38,15 @@ def steps_of(operation: dict[str, Any]) -> Iterator[Step]:
     count, inner = operation["count"], operation["inner"]
     if op is Op.MATVEC:
         plane = 8 * inner
+        wide = tail["a_type"] == Type.INT16.value
         for row in range(count):
             sums = (d + 4 * row) % 2**16 >> 3 if tail["accumulate"] else None
             for at in range(0, 8 * max(1, inner), 8):
                 for phase in range(_MATVEC_PHASES[tail["planes"]]):
                     here = a + row * operation["stride"] + at + (plane if phase == 2 else 0)
                     there = b + at + (plane if phase == 1 else 0)
+                    if wide:
+                        there = b + 2 * at
                     last = at + 8 >= plane and phase == _MATVEC_PHASES[tail["planes"]] - 1
                     yield Step(
                         here % 2**16 >> 3 if inner else None,
@@ -47,6 +54,7 @@ def steps_of(operation: dict[str, Any]) -> Iterator[Step]:
                         sums,
                         last,
                         8 if inner else 0,
+                        wide,
                     )
         return
     size = 4
@@ -74,6 +82,11 @@ class Result:
     color: int
     macs: int
     only_writes: bool
+    squares: bool
+    finds: bool
+    """It is the last one of a statistic."""
+    owes: int | None
+    """Color of the statistic that leaves behind it."""
 
 
 class PipeModel:
@@ -87,11 +100,19 @@ class PipeModel:
         self._awaited = 0
         """RECEIVEs that it waits for."""
         self.step: Step | None = None
-        self.empty = False
+        self._ends_empty = self.empty = False
         """The operation in the pipe has no steps; it ends in this cycle."""
         self._steps: Iterator[Step] = iter(())
         self._results: list[Result] = []
         self._buffer: list[Result] = []
+        self._squared: Result | None = None
+        """The result whose square is added to the statistic."""
+        self._came = False
+        """The result that is due was there before."""
+        self.owed: int | None = None
+        """Color of a statistic that has to be sent."""
+        self._found = False
+        """A statistic was found in the cycle before."""
         self._settling = False
         self._a: int | None = None
         self._b: int | None = None
@@ -103,8 +124,27 @@ class PipeModel:
     def busy(self) -> bool:
         """Whether an instruction is queued, steps are left, or results have not left."""
         return bool(
-            self.queued or self.step is not None or self.empty or self._results or self._buffer
+            self.queued
+            or self.step is not None
+            or self.empty
+            or self._results
+            or self._buffer
+            or self._squared
+            or self.owed is not None
+            or self._found
         )
+
+    @property
+    def waits(self) -> bool:
+        """Whether the result that is due waits until an older statistic is sent."""
+        due = self.due
+        return due is not None and due.owes is not None and self.holds and not self._came
+
+    @property
+    def holds(self) -> bool:
+        """Whether a statistic, or a square that ends one, goes before results."""
+        squared = self._squared is not None and self._squared.owes is not None
+        return self.owed is not None or squared
 
     @property
     def due(self) -> Result | None:
@@ -132,7 +172,7 @@ class PipeModel:
         """Note reads that the memory granted; return whether the step has its operands."""
         step = self.step
         assert step is not None
-        uses_b = step.b is not None and not (self._keeps and step.b % HELD_WORDS in self._kept)
+        uses_b = step.b is not None and not (self._keeps and self._slot(step) in self._kept)
         needs_b = uses_b and step.b != self._b
         # Sums come while B's port is free, at the latest with the result that they are added to.
         needs_sums = step.sums not in (None, self._sums) and (step.emits or not uses_b)
@@ -154,6 +194,7 @@ class PipeModel:
         *,
         steps: bool,
         leaves: bool,
+        sent: bool,
         issued: dict[str, Any] | None,
         receives: int,
         received: bool,
@@ -163,8 +204,8 @@ class PipeModel:
 
         Parameters
         ----------
-        steps, leaves : bool
-            The step is made; the result that is due leaves.
+        steps, leaves, sent : bool
+            The step is made; the result that is due leaves; the statistic that is owed does.
         issued : dict, optional
             The instruction that the core issues in this cycle.
         receives : int
@@ -178,7 +219,9 @@ class PipeModel:
             self._settling = False
         if starts is not None:
             self._settling = bool(starts["fence_pipe"] and self._buffer)
-        enabled, self.empty = self._enabled, False
+        enabled, self._ends_empty = self._enabled, self.empty and not self.holds
+        self.empty = self.empty and not self._ends_empty
+        self._measure(leaves, sent)
         if leaves:
             self._buffer.pop(0)
         macs = self._move(steps=steps) if enabled else 0
@@ -191,6 +234,23 @@ class PipeModel:
         self.queued = None
         self._begin(starts)
         return macs
+
+    def _measure(self, leaves: bool, sent: bool) -> None:
+        comes = self._buffer[0] if self._buffer and not self._came and not self.waits else None
+        self._found = bool(
+            (comes and comes.finds and not comes.squares)
+            or (self._squared and self._squared.finds)
+            or (self._ends_empty and self.operation["tail"]["statistic"])
+        )
+        if sent:
+            self.owed = None
+        for result in (self._squared, comes if comes and not comes.squares else None):
+            if result and result.owes is not None:
+                self.owed = result.owes
+        if self._ends_empty and self.operation["sends_statistic"]:
+            self.owed = self.operation["tail"]["color"]
+        self._squared = comes if comes and comes.squares else None
+        self._came = bool(self._buffer) and not leaves and (self._came or comes is not None)
 
     def _starting(
         self, issued: dict[str, Any] | None, *, receiving: bool, transmitting: bool
@@ -234,10 +294,15 @@ class PipeModel:
         step = self.step
         if steps and step is not None:
             if self._keeps and step.b is not None:
-                self._kept.add(step.b % HELD_WORDS)
-            self._results.append(self._result(step))
+                self._kept.add(self._slot(step))
             self.step = next(self._steps, None)
+            self._results.append(self._result(step))
         return macs
+
+    @staticmethod
+    def _slot(step: Step) -> int:
+        assert step.b is not None
+        return (step.b >> step.wide) % HELD_WORDS
 
     def _result(self, step: Step) -> Result:
         tail = self.operation["tail"]
@@ -245,4 +310,15 @@ class PipeModel:
         stored = self.op not in (Op.REQUANTIZE, Op.MOVE) or tail["d_type"] != Type.NONE.value
         writes = step.emits and stored and (not to_color or self.op is Op.MOVE)
         sends = step.emits and to_color
-        return Result(1, step.emits, writes, sends, tail["color"], step.macs, writes and not sends)
+        return Result(
+            1,
+            step.emits,
+            writes,
+            sends,
+            tail["color"],
+            step.macs,
+            writes and not sends,
+            self.op is Op.REQUANTIZE and bool(tail["statistic"]),
+            self.step is None and bool(tail["statistic"]),
+            tail["color"] if self.step is None and self.operation["sends_statistic"] else None,
+        )

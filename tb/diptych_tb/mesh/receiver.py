@@ -9,7 +9,7 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from diptych.mesh.isa import RECEIVED_MAXIMUM, RECEIVED_SQUARES, Function, Op, Type
+from diptych.mesh.isa import RECEIVED_MAXIMUM, Function, Op, Type
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.golden import numbers
 from diptych_tb.mesh.tile_bench import (
@@ -33,21 +33,26 @@ from diptych_tb.mesh.tile_bench import (
 
 def _receive(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
     count = rng.randint(1, 20)
-    static, accumulate = rng.random() < 0.5, rng.random() < 0.5
+    biased, accumulate = rng.choice([(False, False), (True, False), (False, True)])
+    static = biased or rng.random() < 0.5
+    bits = rng.choice([8, 16, 24, rng.randint(8, 30)])
     values = integers(rng, count, 20)
     words = [scale_word(rng) for _ in range(count)] if static else [scale_word(rng)] * count
-    dynamic, shift = scale_word(rng), rng.randint(0, 6)
-    before = integers(rng, count, 16)
-    if accumulate:
-        out = numbers.add_residual(before, values, np.array(words), dynamic)
-        bits = 32
+    dynamic = scale_word(rng)
+    limit = 2 ** (bits - 1) - 1
+    # At the edges of the clamp, too.
+    edges = [rng.choice([-limit, limit, -limit - 1]) for _ in range(count)]
+    before = np.where([rng.random() < 0.3 for _ in range(count)], edges, integers(rng, count, bits))
+    if accumulate or biased:
+        out = numbers.add_residual(before, values, np.array(words), dynamic, bits)
     else:
-        out, bits = numbers.requantize(values, np.array(words), 16, dynamic), 16
-    bench.store(D, before, 2)
+        out = numbers.requantize(values, np.array(words), bits, dynamic)
+    bench.store(D, before, 4)
     bench.registers({2: words[0], 3: dynamic})
-    place = B + 4 * rng.randrange(2)  # two words are read at a time
+    place = B + (0 if biased else 4 * rng.randrange(2))  # two words are read at a time
     if static:
-        bench.store(place, words, 4)
+        pairs = np.stack([words, before], 1).reshape(-1) if biased else words
+        bench.store(place, pairs, 4)
     program.vector(
         Op.RECEIVE,
         b_base=place if static else 0,
@@ -55,18 +60,19 @@ def _receive(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expe
         d_base=D,
         dynamic=3,
         count=count,
-        inner=shift,
-        stride=2,
-        d_type=Type.INT16,
+        stride=4,
+        d_type=Type.INT32,
         bits=bits,
         static_memory=static,
         accumulate=accumulate,
+        biased=biased,
         statistic=1,
         color=IN,
     )
-    send_registers(program, [RECEIVED_SQUARES, RECEIVED_MAXIMUM])
+    send_registers(program, [RECEIVED_MAXIMUM])
+    send_memory(program, D, count)
     bench.send(IN, values)
-    return [int(numbers.sum_of_squares(out, shift)) % 2**32, int(max(abs(out)))], 2
+    return [int(v) % 2**32 for v in [max(abs(out)), *out]], count + 1
 
 
 def _keep(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
@@ -172,7 +178,7 @@ async def elements_are_added_to_what_was_just_received(dut: Any) -> None:
         count, times = rng.randint(1, 6), 3
         before = integers(rng, count, 12)
         values = [np.array([rng.randint(-900, 900) for _ in range(count)]) for _ in range(times)]
-        bench.store(D, before, 2)
+        bench.store(D, before, 4)
         bench.registers({2: numbers.UNITY})
         program = Assembler()
         for _ in range(times):
@@ -182,15 +188,15 @@ async def elements_are_added_to_what_was_just_received(dut: Any) -> None:
                 dynamic=2,
                 d_base=D,
                 count=count,
-                stride=2,
-                d_type=Type.INT16,
-                bits=32,
+                stride=4,
+                d_type=Type.INT32,
+                bits=16,
                 accumulate=1,
                 statistic=1,
                 color=IN,
             )
         send_registers(program, [RECEIVED_MAXIMUM])
-        send_memory(program, D, -(-count // 2))
+        send_memory(program, D, count)
         program.scalar(Function.END)
         bench.run(program)
         bench.send(IN, np.concatenate(values))
@@ -198,7 +204,6 @@ async def elements_are_added_to_what_was_just_received(dut: Any) -> None:
         for each in values:
             out = numbers.add_residual(out, each, np.array([numbers.UNITY] * count), numbers.UNITY)
         assert await bench.receive(1) == [int(max(abs(out)))], f"turn {turn}"
-        words = await bench.receive(-(-count // 2))
-        got = np.array(words, "<u4").view("<i2")[:count]
+        got = np.array(await bench.receive(count), "<u4").view("<i4")
         assert got.tolist() == out.tolist(), f"turn {turn}"
     await check_causes(bench)

@@ -23,7 +23,12 @@ class _Reader:
         self.address = getattr(dut, f"{name}__address")
         self.ready = getattr(dut, f"{name}__ready")
         self.data = getattr(dut, f"{name}__data")
+        self.pair = getattr(dut, f"{name}__pair", None)
+        self.upper = getattr(dut, f"{name}__upper", None)
+        self.pairs = False
         self.asked: int | None = None
+        self.above: int | None = None
+        """Expected ``upper``; None until the first pair."""
         self.shows: int | None = None
         """Expected ``data``; None until the first read."""
         self.valid.value = 0
@@ -67,6 +72,11 @@ async def reads_what_was_written(dut: Any, reads: float, writes: float, span: in
         for reader in readers:
             if reader.asked is None and rng.random() < reads:
                 reader.asked = base + rng.randrange(span)
+                if reader.pair is not None:
+                    even = reader.asked // 2 * 2
+                    reader.pairs = rng.random() < 0.5 and base <= even < base + span - 1
+                    reader.asked = even if reader.pairs else reader.asked
+                    reader.pair.value = reader.pairs
                 reader.address.value = reader.asked
             reader.valid.value = reader.asked is not None
         for writer in writers:
@@ -75,20 +85,25 @@ async def reads_what_was_written(dut: Any, reads: float, writes: float, span: in
                 writer.address.value, writer.data.value, writer.mask.value = writer.asked
             writer.valid.value = writer.asked is not None
         await RisingEdge(dut.clk)
-        banks: list[int] = []  # of all that ask
+        banks: list[set[int]] = []  # of all that ask
         for name, reader in zip(READERS, readers, strict=True):
             if reader.shows is not None:
                 assert int(reader.data.value) == reader.shows, f"{name} shows something else"
+            if reader.above is not None and reader.upper is not None:
+                assert int(reader.upper.value) == reader.above, f"{name} shows something else above"
             if reader.asked is None:
                 continue
-            may = len(banks) < 2 and reader.asked % BANKS not in banks
+            wanted = {(reader.asked + n) % BANKS for n in range(1 + reader.pairs)}
+            may = len(banks) < 2 and not wanted & set().union(*banks)
             assert int(reader.ready.value) == may, f"{name}: ready must be {may}"
             conflicts += not may
-            banks.append(reader.asked % BANKS)
+            banks.append(wanted)
             if may:
                 reader.shows = model[reader.asked]
+                if reader.pairs:
+                    reader.above = model[reader.asked + 1]
                 reader.asked = None
-                read_bytes += 8
+                read_bytes += 8 * len(wanted)
         writing = next((w for w in writers if w.asked), None)
         for writer in writers:
             if writer.asked:

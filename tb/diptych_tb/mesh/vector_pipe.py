@@ -38,13 +38,17 @@ from diptych_tb.mesh.tile_bench import (
 
 def _matvec(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
     rows, inner = rng.randint(1, 9), rng.randint(1, 5)
-    planes, unsigned = rng.random() < 0.4, rng.random() < 0.4
+    # Up to 20 words of X, of which 16 are held.
+    inner = rng.choice([inner, inner, rng.randint(15, 20)])
+    rows = min(rows, 60 // inner)
+    planes, wide = rng.choice([(True, False), (False, False), (False, True), (False, True)])
     to_color = rng.random() < 0.5
+    sends = not to_color and rng.random() < 0.5
     width = 8 * inner * (2 if planes else 1)
     stride = width + 8 * rng.randrange(3)
     weights = np.array([rng.randint(-127, 127) for _ in range(rows * stride)]).reshape(rows, stride)
-    x = np.array([rng.randint(-127, 127) for _ in range(width)])
-    seen = x & 255 if unsigned and not planes else x
+    most = 2047 if wide else 127
+    x = np.array([rng.choice([rng.randint(-most, most), -most - 1]) for _ in range(width)])
     if planes:
         high, low = slice(0, width // 2), slice(width // 2, width)
         out = (
@@ -53,9 +57,11 @@ def _matvec(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expec
             + weights[:, high] @ x[low]
         )
     else:
-        out = weights[:, :width] @ seen
+        out = weights[:, :width] @ x
     bench.store(A, weights.reshape(-1), 1)
-    bench.store(B, x, 1)
+    # The upper 4 bits of an int16 do not count.
+    stored = [(v & 0xFFF) | rng.getrandbits(4) << 12 for v in x.tolist()]
+    bench.store(B, np.array(stored, "<u2").view("<i2") if wide else x, 2 if wide else 1)
     program.vector(
         Op.MATVEC,
         a_base=A,
@@ -65,16 +71,18 @@ def _matvec(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expec
         inner=inner,
         stride=stride,
         planes=planes,
-        unsigned=unsigned and not planes,
+        a_type=Type.INT16 if wide else Type.INT8,
         to_color=to_color,
         statistic=1,
+        sends_statistic=sends,
         color=OUT,
         d_type=Type.INT32,
     )
     if not to_color:
         send_memory(program, D, rows)
     send_registers(program, [STATISTIC])
-    return [int(v) % 2**32 for v in [*out, max(out)]], rows + 1
+    sent = [max(out)] if sends else []
+    return [int(v) % 2**32 for v in [*sent, *out, max(out)]], len(sent) + rows + 1
 
 
 def _requantize(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
@@ -82,6 +90,9 @@ def _requantize(bench: Bench, program: Assembler, rng: random.Random) -> tuple[E
     a_type, d_type = rng.choice(list(WIDTH)), rng.choice(list(WIDTH))
     bits = {Type.INT8: 8, Type.INT16: 16, Type.INT32: 32}[d_type]
     static, to_color = rng.random() < 0.5, rng.random() < 0.4
+    # Squares are of up to 16 bits.
+    bits, shift = min(bits, 16 if to_color else 32), rng.randrange(20)
+    sends = not to_color and bits <= 16 and rng.random() < 0.5
     values = integers(rng, count, 8 * WIDTH[a_type])
     words = [scale_word(rng) for _ in range(count)] if static else [scale_word(rng)] * count
     dynamic = scale_word(rng)
@@ -102,14 +113,31 @@ def _requantize(bench: Bench, program: Assembler, rng: random.Random) -> tuple[E
         a_type=a_type,
         d_type=d_type,
         bits=bits,
+        inner=shift,
         static_memory=static,
         to_color=to_color,
         statistic=1,
+        sends_statistic=sends,
         color=OUT,
     )
+    squares = int(numbers.sum_of_squares(out, shift)) if bits <= 16 else 0
+    if sends:
+        # It goes before results of the next instruction, which are sent.
+        words = [rng.getrandbits(31) for _ in range(3)]
+        bench.store(D + 0x100, words, 4)
+        program.vector(
+            Op.MOVE,
+            a_base=D + 0x100,
+            a_type=Type.INT32,
+            d_type=Type.NONE,
+            count=3,
+            to_color=1,
+            color=OUT,
+        )
+        return [squares % 2**32, *words], 4
     if to_color:
         send_registers(program, [STATISTIC])
-        return [int(v) % 2**32 for v in [*out, max(abs(out))]], count + 1
+        return [int(v) % 2**32 for v in [*out, squares]], count + 1
     size = WIDTH[d_type]
     send_memory(program, D, -(-count * size // 4))
     raw = out.astype(SIZE[size]).tobytes()
@@ -140,25 +168,39 @@ def _exponential(bench: Bench, program: Assembler, rng: random.Random) -> tuple[
     count = rng.randint(1, 21)
     scores = np.array([rng.randint(-60_000, 60_000) for _ in range(count)])
     top, word = int(scores.max()), scale_word(rng) - (4 << 16)
-    out = numbers.exponential(top - scores, word)
+    is_byte, sends = rng.random() < 0.5, rng.random() < 0.5
+    out = numbers.exponential(top - scores, word, 255 if is_byte else 2047)
     bench.store(A, scores, 4)
     bench.registers({2: top, 3: word, 4: numbers.UNITY})
     _receive_beside(bench, program, rng)
-    program.vector(Op.EXPONENTIAL, a_base=A, b_reg=2, d_base=D, dynamic=3, count=count, statistic=1)
+    program.vector(
+        Op.EXPONENTIAL,
+        a_base=A,
+        b_reg=2,
+        d_base=D,
+        dynamic=3,
+        count=count,
+        bits=8 if is_byte else 12,
+        statistic=1,
+        sends_statistic=sends,
+        color=OUT,
+    )
     padded = -(-count // 8) * 8
-    send_memory(program, D, padded // 4)
+    send_memory(program, D, padded // 2)
     send_registers(program, [STATISTIC])
-    stored = np.append(out, [0] * (padded - count)).astype(np.uint8).tobytes()
-    return [*np.frombuffer(stored, "<u4").tolist(), int(out.sum())], padded // 4 + 1
+    stored = np.append(out, [0] * (padded - count)).astype("<u2").tobytes()
+    sent = [int(out.sum())] if sends else []
+    words = [*sent, *np.frombuffer(stored, "<u4").tolist(), int(out.sum())]
+    return words, len(words)
 
 
 def _gate(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
     count = rng.randint(1, 15)
     pairs = integers(rng, 2 * count, 16).reshape(count, 2)
-    word = scale_word(rng)
-    out = numbers.gate(pairs[:, 0], pairs[:, 1], word)
+    shift, sends = rng.randrange(12), rng.random() < 0.5
+    out = numbers.gate(pairs[:, 0], pairs[:, 1], numbers.GATE_FRACTION - shift)
     bench.store(A, pairs.reshape(-1), 2)
-    bench.registers({3: word})
+    bench.registers({3: shift})
     # Of two instructions, whose statistic is one.
     first = rng.randint(1, count)
     for begin, end in ((0, first), (first, count)):
@@ -166,18 +208,18 @@ def _gate(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expecte
             program.vector(
                 Op.GATE,
                 a_base=A + 4 * begin,
-                d_base=D + 2 * begin,
+                d_base=D + 4 * begin,
                 dynamic=3,
                 count=end - begin,
-                d_type=Type.INT16,
                 statistic=1,
                 continues=begin > 0,
+                sends_statistic=sends and end == count,
+                color=OUT,
             )
-    send_memory(program, D, -(-count // 2))
+    send_memory(program, D, count)
     send_registers(program, [STATISTIC])
-    bench.store(D + 2 * count, [0], 2)
-    stored = np.frombuffer(np.append(out, [0] * (count % 2)).astype("<i2").tobytes(), "<u4")
-    return [*stored.tolist(), int(max(abs(out)))], len(stored) + 1
+    sent = [max(abs(out))] if sends else []
+    return [int(v) % 2**32 for v in [*sent, *out, max(abs(out))]], len(sent) + count + 1
 
 
 def _rotate(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
@@ -358,6 +400,43 @@ async def fences_hold_back_operands(dut: Any, idle: float) -> None:
         bench.send(IN, [*rounded, *second])
         assert await bench.receive(counts[0]) == first, f"turn {turn}"
         assert await bench.receive(counts[1]) == second, f"turn {turn}"
+    await check_causes(bench)
+
+
+@cocotb.test(timeout_time=400, timeout_unit="us")
+@cocotb.parametrize(stall=[0.0, 0.8])
+async def statistics_leave_in_order(dut: Any, stall: float) -> None:
+    """Many statistics on a color that takes them late: none is lost, and results keep their place."""
+    bench = await start_bench(dut, stall=stall)
+    rng = bench.rng
+    bench.registers({2: numbers.UNITY})
+    for turn in range(20):
+        program, expected = Assembler(), []
+        for number in range(8):
+            kind = rng.choice(["move", "square", "send", "empty"])
+            values = [
+                rng.randint(-99, 99) for _ in range(0 if kind == "empty" else rng.randint(1, 2))
+            ]
+            at = A + 0x40 * number
+            if values:
+                bench.store(at, values, 4)
+            fields: dict[str, Any] = {"a_base": at, "a_type": Type.INT32, "count": len(values)}
+            if kind == "send":
+                program.vector(Op.MOVE, d_type=Type.NONE, to_color=1, color=OUT, **fields)
+                expected += values
+                continue
+            fields |= {"statistic": 1, "sends_statistic": 1, "color": OUT, "d_base": D}
+            if kind == "square":
+                more: dict[str, Any] = {"bits": 16, "b_reg": 2, "dynamic": 2, "d_type": Type.INT16}
+                program.vector(Op.REQUANTIZE, **fields, **more)
+                expected.append(sum(v * v for v in values))
+            else:
+                program.vector(Op.MOVE, d_type=Type.INT32, **fields)
+                expected.append(max((abs(v) for v in values), default=0))
+        program.scalar(Function.END)
+        bench.run(program)
+        words = await bench.receive(len(expected))
+        assert words == [v % 2**32 for v in expected], f"turn {turn}"
     await check_causes(bench)
 
 

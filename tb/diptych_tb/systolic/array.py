@@ -9,6 +9,7 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
+from diptych.config import ACTIVATION_BITS
 from diptych_sim.host.clocking import start_clock_and_reset
 
 ROWS = int(os.environ["DUT_ROWS"])
@@ -54,9 +55,9 @@ async def sums_are_products(dut: Any, lines: float, swaps: float) -> None:
     current = following.copy()
     expected: list[Any] = []
     for cycle in range(600):
-        unsigned = rng.random() < 0.5
-        x = rng.integers(0, 256, ROWS) if unsigned else rng.integers(-128, 128, ROWS)
-        dut.x.value = _packed(x, 9)
+        most = rng.choice([127, 2047])
+        x = rng.integers(-most - 1, most + 1, ROWS)
+        dut.x.value = _packed(x, ACTIVATION_BITS)
         swap = rng.random() < swaps
         dut.swap.value = int(swap)
         expected.append(x @ current % 2**32)

@@ -64,7 +64,7 @@ class _Memories:
         for name, bits, step, count in (
             ("scratchpad", 8, 8, BEAT_BYTES),
             ("parameters", 22, 22, sizes.lanes),
-            ("vectors", 16, 16, sizes.lanes),
+            ("vectors", 32, 32, sizes.lanes),
             ("dynamic", 22, 22, 1),
             ("biases", 32, 32, sizes.lanes),
         ):
@@ -179,6 +179,9 @@ def _expected(command: dict[str, Any], sizes: VectorSizes, memory: bytearray) ->
             else:
                 entry, element = divmod(n, per_entry)
                 place = (begin + entry, element)
+            if name == "vectors":  # extended by its sign
+                out[(name, *place)] = ((value ^ 2**15) - 2**15) % 2**32
+                continue
             out[(name, *place)] = value & mask
     return out
 

@@ -10,6 +10,7 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
+from diptych.config import ACTIVATION_BITS
 from diptych.systolic.isa import MATRIX, Causal, Modes, Queue, Start
 from diptych.systolic.matrix import MATRIX_CAUSES, WAITED
 from diptych_sim.host.clocking import start_clock_and_reset
@@ -118,7 +119,6 @@ def draw(rng: random.Random, *, rows: int | None = None, plain: bool = False) ->
         "causal": causal.value,
         "start": start.value,
         "transposed": transposed,
-        "unsigned": rng.randrange(2),
         "planes": planes,
         "packed": packed,
     }
@@ -164,7 +164,7 @@ def run(command: Command, scratchpad: np.ndarray, entries: np.ndarray) -> None:
                     tile = np.array(lines).T
                 else:
                     tile = np.array([piece(at + r * places["w_row"], COLUMNS) for r in range(ROWS)])
-                tile = tile.view(np.int8).astype(np.int64)
+                tile = (tile + 128) % 256 - 128  # weights are bytes
                 tile[:, columns:] = 0
                 for r in set(range(ROWS)) - set(valid_rows):
                     tile[r] = 0
@@ -177,10 +177,9 @@ def run(command: Command, scratchpad: np.ndarray, entries: np.ndarray) -> None:
                 for m in range(skip, command.rows):
                     at = places["x"] + x_plane + m * places["x_row"] + k * places["x_k"]
                     x = piece(at, ROWS)
-                    x = x if modes["unsigned"] else x.view(np.int8)
                     entry = entries[(places["sums"] + j * places["sums_n"] + m) % ENTRIES]
                     entry *= {0: 0, 1: 1, 2: 256}[start if k == 0 else 1]
-                    entry += x.astype(np.int64) @ tile
+                    entry += x @ tile
                     entry &= 0xFFFFFFFF
 
 
@@ -196,7 +195,8 @@ class Bench:
         self.rng = rng
         self.driver = StreamDriver(dut, "i", MATRIX, pauses.get("i"))
         self.pauses = pauses
-        self.scratchpad = np.frombuffer(rng.randbytes(SIZE), dtype=np.uint8)
+        top = 2 ** (ACTIVATION_BITS - 1)
+        self.scratchpad = np.array([rng.randrange(-top, top) for _ in range(SIZE)])
         self.entries = np.array(
             [[rng.randrange(2**32) for _ in range(COLUMNS)] for _ in range(ENTRIES)]
         )
@@ -255,12 +255,13 @@ class Bench:
             grants = not (pause and pause())
             ready.value = grants
             await edge
-            size = GROUP * LINE if name == "w" else LINE
-            line = self.rng.randbytes(size)
+            size, bits = (GROUP * LINE, 8) if name == "w" else (LINE, ACTIVATION_BITS)
+            line = self.rng.getrandbits(size * bits)
             if grants and enable.value:
                 at = int(address.value) * size
-                line = self.scratchpad[at : at + size].tobytes()
-            answer.value = int.from_bytes(line, "little")
+                values = self.scratchpad[at : at + size].tolist()
+                line = sum(v % 2**bits << bits * n for n, v in enumerate(values))
+            answer.value = line
 
     async def _watch(self) -> None:
         dut = self.dut
@@ -303,7 +304,8 @@ class Bench:
         gained = self.gained()
         # Reads ahead of a command are none, so the bytes follow from the commands.
         self.amounts["bytes_scratchpad_read"] = sum(
-            ROWS * sum(command.tiles) + ROWS * COLUMNS * len(command.tiles) for command in commands
+            ROWS * ACTIVATION_BITS // 8 * sum(command.tiles) + ROWS * COLUMNS * len(command.tiles)
+            for command in commands
         )
         for name in AMOUNTS:
             assert gained[name] == self.amounts[name], name

@@ -8,6 +8,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import RisingEdge
 
+from diptych.config import ACTIVATION_BITS
 from diptych_sim.host.clocking import start_clock_and_reset
 
 LINE = int(os.environ["DUT_LINE"])
@@ -15,7 +16,7 @@ LINES = int(os.environ["DUT_SIZE"]) // LINE
 BANKS = int(os.environ["DUT_BANKS"])
 GROUP = int(os.environ["DUT_GROUP"])
 SIZES = {"read_w": GROUP * LINE, "write_l": 64}
-"""Bytes of a port that is not a line wide."""
+"""Elements of a port that is not a line wide."""
 # First in priority first.
 READERS = ("read_x", "read_w", "read_v", "read_s")
 WRITERS = ("write_v", "write_l")
@@ -27,6 +28,7 @@ class _Port:
         self.name = name
         self._dut = dut
         self.size = SIZES.get(name, LINE)
+        self.bits = 8 if name in ("read_w", "read_s", "write_l") else ACTIVATION_BITS
         self.address: int | None = None
         self.data = 0
         self.mask = 0
@@ -47,7 +49,7 @@ async def reads_what_was_written(dut: Any, reads: float, writes: float, spread: 
     rng = random.Random(f"{cocotb.RANDOM_SEED} {reads} {writes} {spread}")
     readers, writers = [_Port(dut, n) for n in READERS], [_Port(dut, n) for n in WRITERS]
     await start_clock_and_reset(dut)
-    model: dict[int, int] = {}  # bytes
+    model: dict[int, int] = {}  # elements, signed
     bank_bytes = LINES // BANKS * LINE
     places = [bank * bank_bytes + rng.randrange(bank_bytes // LINE) * LINE for bank in range(BANKS)]
     places += [places[0] // (2 * LINE) * 2 * LINE, places[0] // (2 * LINE) * 2 * LINE + LINE]
@@ -60,18 +62,18 @@ async def reads_what_was_written(dut: Any, reads: float, writes: float, spread: 
         for first in (place // (GROUP * LINE) * GROUP * LINE, place // 64 * 64)
         for at in (first, first + GROUP * LINE - 1)
     }
-    bytes_written = 0
+    written = 0  # bits
     for begin in sorted(begins):
         contents = rng.randbytes(64)
-        model |= {begin + n: byte for n, byte in enumerate(contents)}
+        model |= {begin + n: (byte ^ 128) - 128 for n, byte in enumerate(contents)}
         loader.get("address").value = begin // 64
         loader.get("data").value = int.from_bytes(contents, "little")
-        bytes_written += 64
+        written += 64 * 8
         await RisingEdge(dut.clk)
     loader.get("en").value = 0
     await RisingEdge(dut.clk)
-    bytes_read = 0
-    assert int(dut.count_scratchpad_write.value) == bytes_written
+    read = 0
+    assert int(dut.count_scratchpad_write.value) == written // 8
     before = {port.name: port.conflicts() for port in (*readers, *writers)}
     shown: list[tuple[_Port, int]] = []
 
@@ -85,7 +87,7 @@ async def reads_what_was_written(dut: Any, reads: float, writes: float, spread: 
                 port.get("address").value = port.address // port.size
                 if port in writers:
                     port.data, port.mask = (
-                        rng.getrandbits(8 * port.size),
+                        rng.getrandbits(port.bits * port.size),
                         rng.getrandbits(port.size),
                     )
                     port.get("data").value, port.get("mask").value = port.data, port.mask
@@ -113,21 +115,23 @@ async def reads_what_was_written(dut: Any, reads: float, writes: float, spread: 
         for port, place in results:
             if port in readers:
                 begin = place // port.size * port.size
-                value = bytes(model[begin + n] for n in range(port.size))
-                shown.append((port, int.from_bytes(value, "little")))
-                bytes_read += port.size
+                cells = (model[begin + n] % 2**port.bits for n in range(port.size))
+                shown.append((port, sum(v << port.bits * n for n, v in enumerate(cells))))
+                read += port.bits * port.size
         for port, place in results:
             if port in writers:
                 for n in range(port.size):
                     if port.mask >> n & 1:
-                        model[place + n] = port.data >> 8 * n & 255
-                        bytes_written += 1
+                        value = port.data >> port.bits * n & 2**port.bits - 1
+                        top = 2 ** (port.bits - 1)
+                        model[place + n] = (value ^ top) - top
+                        written += port.bits
     for port in (*readers, *writers):
         port.get("en").value = 0
     await RisingEdge(dut.clk)
     await RisingEdge(dut.clk)
-    assert int(dut.count_scratchpad_read.value) == bytes_read
-    assert int(dut.count_scratchpad_write.value) == bytes_written
+    assert int(dut.count_scratchpad_read.value) == read // 8
+    assert int(dut.count_scratchpad_write.value) == written // 8
     for port in (*readers, *writers):
         # The last wait is counted after the loop, unless the port was withdrawn.
         assert port.conflicts() - before[port.name] == port.waited, port.name

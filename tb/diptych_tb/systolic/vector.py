@@ -11,12 +11,14 @@ import numpy as np
 from amaranth.utils import ceil_log2
 from cocotb.triggers import ClockCycles, RisingEdge
 
+from diptych.config import ACTIVATION_BITS
 from diptych.systolic.isa import VECTOR, VectorOp
 from diptych_sim.host.clocking import start_clock_and_reset
 from diptych_sim.host.observers.ports import CommandPorts
 from diptych_sim.host.observers.vector import CAUSES, VectorObserver
 from diptych_sim.host.streams import StreamDriver
 from diptych_tb.systolic.vector_model import (
+    TWO_PHASES,
     Command,
     VectorModel,
     random_commands,
@@ -49,10 +51,11 @@ class _Memories:
         self._reads = [
             self._port("accumulators", lambda at: accumulators[at]),
             self._port("parameters", lambda at: parameters[at]),
-            self._port("vectors_read", lambda at: _pack(self.vectors[at], 16)),
+            self._port("biases", lambda at: _pack(model.biases[at], 32)),
+            self._port("vectors_read", lambda at: _pack(self.vectors[at], 32)),
             self._port(
                 "scratchpad_read",
-                lambda at: _pack(self.scratchpad[at * line : at * line + line], 8),
+                lambda at: _pack(self.scratchpad[at * line : at * line + line], ACTIVATION_BITS),
             ),
         ]
         self._writes = [
@@ -127,8 +130,7 @@ class _Bench:
         flags["square_shift"] = 3
         common: dict[str, Any] = {"rows": sizes.rows, "flags": flags}
         await self.run(
-            Command(VectorOp.EMBED, target_row=sizes.line, vector_row=1, **common),
-            Command(VectorOp.NORM_SCALES, scale=77, **common),
+            Command(VectorOp.EMBED, target_row=sizes.line, vector_row=1, extra=16 << 16, **common),
             Command(VectorOp.TOP, first=sizes.lanes - 1, **common),
         )
 
@@ -234,13 +236,15 @@ async def takes_rows_from_outside_while_it_writes_others(dut: Any) -> None:
         await bench.load(first)
 
     for delay in range(4, 20):
-        op = VectorOp.HIDDEN_SCALES if delay % 2 else VectorOp.NORM_SCALES
+        op = VectorOp.GATE if delay % 2 else VectorOp.NORM
         (command,) = random_commands(bench.rng, bench.model, op)
         command.rows = bench.sizes.rows // 2
+        # Its scales are those of its own rows.
+        command.flags["dynamic"] = 0
         loading = cocotb.start_soon(load_later(command.rows, delay))
         await bench.run(command)
         await loading
-        (command,) = random_commands(bench.rng, bench.model, VectorOp.BYTES)
+        (command,) = random_commands(bench.rng, bench.model, VectorOp.REQUANTIZE)
         command.rows = bench.sizes.rows
         command.flags["dynamic"] = 1
         await bench.run(command)
@@ -248,24 +252,34 @@ async def takes_rows_from_outside_while_it_writes_others(dut: Any) -> None:
 
 _BYTES = {
     "accumulator_read": ("accumulators", 4),
-    "scratchpad_read": ("scratchpad_read", 1),
-    "scratchpad_write": ("scratchpad_write", 1),
-    "vector_read": ("vectors_read", 2),
-    "vector_write": ("vectors_write", 2),
+    "scratchpad_read": ("scratchpad_read", 1.5),
+    "scratchpad_write": ("scratchpad_write", 1.5),
+    "vector_read": ("vectors_read", 4),
+    "vector_write": ("vectors_write", 4),
     "parameter_read": ("parameters", 4),
 }
 
 _OVERHEAD = {
-    VectorOp.BYTES: 8,
-    VectorOp.ROTATE: 10,
-    VectorOp.ADD: 10,
-    VectorOp.GATE: 16,
+    VectorOp.REQUANTIZE: 8,
+    VectorOp.ROTATE: 11,
+    VectorOp.ROTATE_AGAIN: 11,
+    VectorOp.VALUES: 16,
+    VectorOp.ADD: 16,
+    VectorOp.NORM: 16,
+    VectorOp.GATE: 22,
     VectorOp.QUANTIZE: 8,
     VectorOp.TOP: 7,
     VectorOp.EXPONENTIAL: 18,
 }
 """Cycles of a lone command besides one or two per tile, from taken to done."""
-_REDUCES = (VectorOp.ADD, VectorOp.GATE, VectorOp.TOP, VectorOp.EXPONENTIAL)
+_REDUCES = (
+    VectorOp.ADD,
+    VectorOp.VALUES,
+    VectorOp.GATE,
+    VectorOp.NORM,
+    VectorOp.TOP,
+    VectorOp.EXPONENTIAL,
+)
 """They take a cycle more for each level of the reduction but the first."""
 
 
@@ -284,6 +298,7 @@ async def takes_a_tile_per_cycle(dut: Any, op: str) -> None:
     await bench.run(command)
     await ClockCycles(dut.clk, 2)
     busy = bench.memories.cycles - begin - (int(dut.count_idle.value) - idle)
-    phases = 2 if command.op in (VectorOp.ROTATE, VectorOp.GATE) else 1
+    phases = 2 if command.op in TWO_PHASES else 1
     levels = ceil_log2(bench.sizes.lanes) - 1 if command.op in _REDUCES else 0
-    assert busy == 15 * phases + _OVERHEAD[command.op] + levels, busy
+    steps = 15 * phases + (command.rows if command.op is VectorOp.NORM else 0)
+    assert busy == steps + _OVERHEAD[command.op] + levels, busy

@@ -14,9 +14,11 @@ import numpy as np
 from diptych.systolic.isa import VectorOp
 from diptych.systolic.vector_control import VectorSizes
 from diptych_sim.golden import numbers
-from diptych_sim.golden.machine import STEPS
 from diptych_sim.golden.numbers import Ints
 
+TWO_PHASES = (VectorOp.ROTATE, VectorOp.ROTATE_AGAIN, VectorOp.GATE)
+MEASURED = (VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED, VectorOp.VALUES)
+"""Ops with a statistic."""
 ROPE_ENTRIES = 32
 """Entries at the end of the vector memory that hold factors, and are not written."""
 
@@ -31,6 +33,7 @@ def sizes_of_environment() -> VectorSizes:
         vectors=128,
         parameters=64,
         rows=8,
+        biases=64,
     )
 
 
@@ -59,6 +62,7 @@ class Command:
         f = self.flags
         bits = f["first_lane"] | f["end_lane"] << 8 | f["dynamic"] << 16 | f["restart"] << 17
         bits |= f["square_shift"] << 18 | f.get("pair", 0) << 23 | f.get("low_first", 0) << 30
+        bits |= f.get("biased", 0) << 31
         return {
             "head": {"queue": 2, "op": self.op.value, "end": 0, "spare": 0},
             "sums": self.sums,
@@ -87,16 +91,16 @@ class VectorModel:
         self.rng = rng
         lanes = sizes.lanes
         self.accumulators = self._wild(sizes.accumulators, lanes, 31)
-        self.scratchpad = rng.integers(-127, 128, sizes.scratchpad)
-        self.vectors = self._wild(sizes.vectors, lanes, 15)
+        self.scratchpad = rng.integers(-2047, 2048, sizes.scratchpad)
+        self.vectors = self._wild(sizes.vectors, lanes, 31)
         factors = rng.integers(-(2**14), 2**14 + 1, (ROPE_ENTRIES, lanes))
         self.vectors[-ROPE_ENTRIES:] = factors
         self.parameters = self.words((sizes.parameters, lanes), 17, 31)
+        self.biases = self._wild(sizes.biases, lanes, 15)
         self.dynamic = self.words(sizes.rows, 14, 18)
         self.inverse = np.zeros(sizes.rows, np.int64)
         self.top = np.zeros(sizes.rows, np.int64)
         self.largest = np.zeros(sizes.rows, np.int64)
-        self.squares = np.zeros(sizes.rows, np.int64)
         self.token = 0
 
     def _wild(self, entries: int, lanes: int, bits: int) -> Ints:
@@ -114,9 +118,7 @@ class VectorModel:
     def run(self, c: Command) -> None:
         """Do what a command asks for."""
         lanes = slice(c.flags["first_lane"], c.flags["end_lane"])
-        if c.op in (VectorOp.NORM_SCALES, VectorOp.HIDDEN_SCALES):
-            self._scales(c)
-        elif c.op is VectorOp.ARGMAX:
+        if c.op is VectorOp.ARGMAX:
             self._argmax(c)
         elif c.op is VectorOp.TOP:
             for m in range(c.rows):
@@ -130,12 +132,19 @@ class VectorModel:
                 self, f"_{c.op.name.lower()}"
             )
             for m in range(c.rows):
-                if c.flags["restart"] and c.op in (VectorOp.ADD, VectorOp.GATE, VectorOp.EMBED):
+                if c.op is VectorOp.NORM:
+                    self._norm(c, m, lanes)
+                    continue
+                if c.flags["restart"] and c.op in MEASURED:
                     self.largest[m] = 0
-                    if c.op is not VectorOp.GATE:
-                        self.squares[m] = 0
                 for j in range(c.tiles):
-                    self._statistics(c, m, lanes, action(c, m, j, lanes))
+                    values = action(c, m, j, lanes)
+                    if values is not None:
+                        self.largest[m] = max(self.largest[m], *np.abs(values[lanes]), 0)
+                if c.op in MEASURED and c.tiles:
+                    self.inverse[m] = numbers.reciprocal(self.largest[m])
+                    if c.op is VectorOp.GATE:
+                        self.dynamic[m] = numbers.to_scale(self.largest[m])
 
     def _sums(self, c: Command, m: int) -> Ints:
         return np.concatenate(
@@ -157,20 +166,30 @@ class VectorModel:
         at = c.target + m * c.target_row + j * c.target_n + offset
         self.scratchpad[at : at + self.sizes.lanes][lanes] = values[lanes]
 
-    def _statistics(self, c: Command, m: int, lanes: slice, values: Ints | None) -> None:
-        if values is None:
-            return
-        self.largest[m] = max(self.largest[m], *np.abs(values[lanes]), 0)
-        if c.op is not VectorOp.GATE:
-            more = numbers.sum_of_squares(values[lanes], c.flags["square_shift"])
-            self.squares[m] = (self.squares[m] + more) % 2**32
+    def _requantize(self, c: Command, m: int, j: int, lanes: slice) -> None:
+        self._put(c, m, j, lanes, self._biased(c, m, j, c.extra >> 16))
 
-    def _bytes(self, c: Command, m: int, j: int, lanes: slice) -> None:
-        self._put(c, m, j, lanes, self._requantized(c, m, j, 8))
+    def _biased(self, c: Command, m: int, j: int, bits: int) -> Ints:
+        bias = self.biases[c.scale + j] if c.flags.get("biased") else 0
+        return numbers.clamp(bias + self._requantized(c, m, j, 32), bits)
+
+    def _values(self, c: Command, m: int, j: int, lanes: slice) -> Ints:
+        values = self._requantized(c, m, j, c.extra >> 16)
+        self.vectors[c.vector + m * c.vector_row + j][lanes] = values[lanes]
+        return values
 
     def _rotate(self, c: Command, m: int, j: int, lanes: slice) -> None:
+        self._rotated(c, m, j, lanes, self._biased(c, m, j, 16))
+
+    def _rotate_again(self, c: Command, m: int, j: int, lanes: slice) -> None:
+        at = c.target + m * c.target_row + j * c.target_n
+        cells = self.scratchpad[at : at + self.sizes.lanes]
+        dynamic = self.dynamic[m] if c.flags["dynamic"] else numbers.UNITY
+        word = self.parameters[c.parameters + j]
+        self._rotated(c, m, j, lanes, numbers.requantize(cells, word, 16, dynamic))
+
+    def _rotated(self, c: Command, m: int, j: int, lanes: slice, values: Ints) -> None:
         factors = self.vectors[c.vector + m * c.vector_row + j % c.vector_row]
-        values = self._requantized(c, m, j, 16)
         rotated = np.empty_like(values)
         rotated[0::2], rotated[1::2] = numbers.rotate(
             values[0::2], values[1::2], factors[0::2], factors[1::2]
@@ -188,36 +207,45 @@ class VectorModel:
 
     def _add(self, c: Command, m: int, j: int, lanes: slice) -> Ints:
         entry = self.vectors[c.vector + m * c.vector_row + j]
-        values = numbers.clamp(entry + self._requantized(c, m, j, 32), 16)
+        values = numbers.clamp(entry + self._requantized(c, m, j, 32), c.extra >> 16)
         entry[lanes] = values[lanes]
         return values
 
     def _gate(self, c: Command, m: int, j: int, lanes: slice) -> Ints:
         gates = self._requantized(c, m, j, 16)
         ups = self._requantized(c, m, j, 16, second=True)
-        values = numbers.gate(gates, ups, c.scale)
+        values = numbers.gate(gates, ups, numbers.GATE_FRACTION - c.scale)
         self.vectors[c.vector + m * c.vector_row + j][lanes] = values[lanes]
         return values
 
     def _embed(self, c: Command, m: int, j: int, lanes: slice) -> Ints:
         at = c.target + m * c.target_row + j * c.target_n
         values = numbers.requantize(
-            self.scratchpad[at : at + self.sizes.lanes], numbers.UNITY, 16, self.dynamic[m]
+            self.scratchpad[at : at + self.sizes.lanes],
+            numbers.UNITY,
+            c.extra >> 16,
+            self.dynamic[m],
         )
         self.vectors[c.vector + m * c.vector_row + j][lanes] = values[lanes]
         return values
 
     def _quantize(self, c: Command, m: int, j: int, lanes: slice) -> None:
         entry = self.vectors[c.vector + m * c.vector_row + j]
-        self._put(c, m, j, lanes, numbers.requantize(entry, STEPS, 8, self.inverse[m]))
+        values = numbers.requantize(entry, c.scale, c.extra >> 16, self.inverse[m])
+        self._put(c, m, j, lanes, values)
 
-    def _scales(self, c: Command) -> None:
-        rows = slice(c.rows)
-        self.inverse[rows] = numbers.reciprocal(self.largest[rows])
-        dynamic = numbers.to_scale(self.largest[rows])
-        if c.op is VectorOp.NORM_SCALES:
-            dynamic = numbers.combine(dynamic, numbers.rsqrt(self.squares[rows] + c.scale))
-        self.dynamic[rows] = dynamic
+    def _norm(self, c: Command, m: int, lanes: slice) -> None:
+        total = 0
+        for j in range(c.tiles):
+            entry = self.vectors[c.vector + m * c.vector_row + j]
+            values = numbers.requantize(entry, c.scale, 16, self.inverse[m])
+            self._put(c, m, j, lanes, (values + 2048) % 4096 - 2048)
+            total += int(numbers.sum_of_squares(values[lanes], c.flags["square_shift"]))
+        epsilon = numbers.requantize((c.sums + 2**31) % 2**32 - 2**31, c.scale, 16, self.inverse[m])
+        total += int(epsilon) ** 2 >> c.flags["square_shift"]
+        if c.tiles:
+            row = m ^ self.sizes.rows // 2 if c.flags["dynamic"] else m
+            self.dynamic[row] = numbers.rsqrt(total % 2**32)
 
     def _exponential(self, c: Command, m: int, lanes: slice) -> None:
         width = self.sizes.lanes
@@ -227,9 +255,9 @@ class VectorModel:
             live = j * width + np.arange(width) <= c.first + m
             sums = self.accumulators[c.sums + j * c.sums_n + m]
             distance = np.where(live, self.top[m] - sums, 0)
-            powers = np.where(live, numbers.exponential(distance, c.scale), 0)
-            # Bytes of the scratchpad are signed here.
-            self._put(c, m, j, lanes, (powers + 128) % 256 - 128)
+            most = 255 if c.extra >> 16 == 8 else 2047
+            powers = np.where(live, numbers.exponential(distance, c.scale, most), 0)
+            self._put(c, m, j, lanes, powers)
             total += int(powers[lanes].sum())
         self.dynamic[m] = numbers.reciprocal(total)
 
@@ -277,7 +305,10 @@ def random_commands(rng: random.Random, model: VectorModel, op: VectorOp) -> lis
         first=rng.choice([0, rng.randrange(8), rng.randrange(5 * width)]),
         flags=flags,
     )
-    if op is VectorOp.ROTATE:
+    if op in (VectorOp.ROTATE, VectorOp.REQUANTIZE) and rng.random() < 0.5:
+        flags["biased"] = 1
+        c.scale = rng.randrange(sizes.biases - tiles)
+    if op in (VectorOp.ROTATE, VectorOp.ROTATE_AGAIN):
         c.vector_row = rng.randint(1, 3)
         c.vector = sizes.vectors - ROPE_ENTRIES + rng.randrange(8)
         c.extra = sizes.scratchpad // 2
@@ -286,8 +317,13 @@ def random_commands(rng: random.Random, model: VectorModel, op: VectorOp) -> lis
             flags["low_first"] = rng.randrange(2)
     elif op is VectorOp.GATE:
         c.extra = rng.randrange(128, 140) | rng.randrange(24, 48) << 16
-    elif op is VectorOp.NORM_SCALES:
-        c.scale = rng.randrange(1, 1000)
+        c.scale = rng.randrange(12)
+    elif op is VectorOp.NORM:
+        c.sums = rng.choice([rng.randrange(2**31), rng.randrange(2**12), 0])
+    elif op in (VectorOp.ADD, VectorOp.EMBED, VectorOp.VALUES):
+        c.extra = rng.choice([16, 24, rng.randint(10, 31)]) << 16
+    elif op in (VectorOp.REQUANTIZE, VectorOp.QUANTIZE):
+        c.extra = rng.choice([8, 12]) << 16
     elif op is VectorOp.TOP:
         # The first row sees at least one position, the last one not more than there are.
         c.first = min(c.first, tiles * width - 1)
@@ -295,6 +331,7 @@ def random_commands(rng: random.Random, model: VectorModel, op: VectorOp) -> lis
         limit = rng.randint(1, tiles * width)
         c.extra = limit | rng.randint(12, 24) << 16
     elif op is VectorOp.EXPONENTIAL:
+        c.extra = rng.choice([8, 12]) << 16
         c.target_row = block
         c.first = min(c.first, tiles * width - 1)
         # A distance is not negative: the row's largest must be that of the same scores.

@@ -110,9 +110,16 @@ def _words(scales: NDArray[np.int64], line: int) -> NDArray[np.uint32]:
 
 
 def model_image(
-    model: QuantizedModel, *, array: tuple[int, int], queries: Lanes, contexts: Lanes
+    model: QuantizedModel,
+    *,
+    array: tuple[int, int],
+    queries: Lanes,
+    contexts: Lanes,
+    image: HbmImage | None = None,
 ) -> tuple[HbmImage, dict[str, int]]:
     """Return the model's part of the HBM, and the entry of each set of scale words.
+
+    It is behind what ``image`` has, if one is given.
 
     Weights of a layer are one region ``layer<n>``, whose parts are ``layer<n>.<name>``; all scale
     words are one region ``parameters``.
@@ -120,7 +127,7 @@ def model_image(
     c = model.config
     d = c.head_dim
     columns, line = array[1], max(array)
-    image = HbmImage()
+    image = image or HbmImage()
     entries: dict[str, int] = {}
     words: list[NDArray[np.uint32]] = []
 
@@ -147,6 +154,13 @@ def model_image(
         for name in ("k", "v", "o", "gate", "up", "down"):
             scale(f"layer{index}.{name}", getattr(w, f"{name}_scale"))
         scale(f"layer{index}.context", np.full(columns, w.context_scale))
+        if w.bq is not None and w.bk is not None and w.bv is not None:
+            parts = (queries.spread(w.bq, d), w.bk, w.bv)
+            biases = np.concatenate([_words(part, line).view("<i4") for part in parts])
+            image.add(f"layer{index}.biases", biases)
+        for name, gain in (("q_norm", w.q_norm), ("k_norm", w.k_norm)):
+            if gain is not None:
+                scale(f"layer{index}.{name}", np.tile(gain, max(1, columns // d)))
     image.add("output", _weights(model.output.astype(np.int64), array))
     scale("output", model.output_scale)
     image.add("parameters", np.concatenate(words))
@@ -189,4 +203,8 @@ def model_sizes(c: ModelConfig, array: tuple[int, int]) -> dict[str, int]:
     }
     if c.vocab <= TABLE_WORDS:
         sizes["embedding_table"] = 4 * c.vocab
+    if c.qkv_bias:
+        sizes["biases"] = c.layers * round_up(4 * (queries.total + 2 * kv), 64)
+    if c.qk_norm:
+        sizes["parameters"] += 8 * c.layers * round_up(max(d, columns), line)
     return sizes

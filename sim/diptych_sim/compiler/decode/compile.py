@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from diptych.config import DEFAULTS
 from diptych.mesh.fabric import Load, header
 from diptych_sim.compiler.decode.kv_layout import KvLayout, kv_layout, pack_bytes
-from diptych_sim.compiler.decode.placement import Placement, State, place
+from diptych_sim.compiler.decode.placement import Placement, State, UnsupportedModelError, place
 from diptych_sim.compiler.decode.program import TOKEN_TASK, Rounds, decode_program, plan_rounds
 from diptych_sim.compiler.decode.routes import Color, route_tables
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.compiler.tile.registers import Register
+from diptych_sim.golden import numbers
 from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
 
 __all__ = ["DecodeProgram", "compile_decode"]
@@ -26,7 +27,11 @@ _WORDS = np.dtype("<u4")
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeProgram:
-    """A model compiled for a mesh, and for lengths of prompts and numbers of tokens."""
+    """A model compiled for a mesh, and for lengths of prompts and numbers of tokens.
+
+    ``prompts``: those that the mesh reads itself, a token in each round; then ``prompt_tokens`` are
+    0, and ``tokens`` count theirs, too.
+    """
 
     model: QuantizedModel
     placement: Placement
@@ -35,6 +40,7 @@ class DecodeProgram:
     plan: Sequence[Rounds]
     prompt_tokens: Sequence[int]
     tokens: Sequence[int]
+    prompts: Sequence[Sequence[int]] = ()
 
     @property
     def program_depth(self) -> int:
@@ -45,11 +51,11 @@ class DecodeProgram:
     def round_ends(self) -> list[int]:
         """The number of the token with which each round ends, counted from 0 over all sequences.
 
-        Round 0 are the first tokens, which prefill writes.
+        Round 0 are the first tokens, which prefill writes; rounds that write nothing are left out.
         """
         ends = [len(self.tokens) - 1]
         for part in self.plan:
-            for _ in range(part.count):
+            for _ in range(0 if part.forced else part.count):
                 ends.append(ends[-1] + len(part.active))
         return ends
 
@@ -105,6 +111,8 @@ class DecodeProgram:
             Register.FIRST: first,
             Register.VOCABULARY: max(0, min(p.vocabulary, self.model.config.vocab - first)),
             Register.LEFT: self.plan[0].count,
+            # Where sums of columns end, so that no row waits for it.
+            Register.HAS_EPSILON: int(row == p.rows // 2),
         }
         if p.sequences == 1:
             values[Register.COUNT], values[Register.TURN] = self.turns(row)[0]
@@ -121,9 +129,13 @@ class DecodeProgram:
         return [self.program.place(name) for name in names]
 
     def _loaded(self) -> list[tuple[int, int]]:
-        """Spans of addresses that are loaded: neither buffers nor KV caches."""
+        """Spans of addresses that are loaded: neither KV caches nor buffers, but for epsilons."""
         p = self.placement
-        spans = [(p.at("rope_table"), p.layers_base)]
+        first = p.at("prompts") if p.forced else p.at("rope_table")
+        spans = [(first, p.layers_base)]
+        for n in range(p.sequences):
+            end = p.at("x", n) + 4 * p.chunk
+            spans.append((end, end + 4))
         for layer in range(self.model.config.layers):
             base = layer * p.layer_bytes
             spans.append((base + p.at("qkv"), base + p.at("keys")))
@@ -137,9 +149,13 @@ class DecodeProgram:
         def write(address: int, words: list[int]) -> None:
             image[address // 4 : address // 4 + len(words)] = words
 
+        for n in range(p.sequences):
+            write(p.at("x", n) + 4 * p.chunk, [m.epsilon])
         mine = _Part(m, p, row, column)
         tokens = slice(column * p.vocabulary, (column + 1) * p.vocabulary)
         factors = m.rope[row :: p.rows][: p.slots]
+        for n, prompt in enumerate(self.prompts if p.forced else ()):
+            write(p.at("prompts") + 4 * p.forced * n, list(prompt[1:]))
         write(p.at("rope_table"), pack_bytes(_split16(factors.reshape(-1))))
         write(p.at("embedding"), pack_bytes(mine.inputs(m.embedding[tokens])))
         write(p.at("embedding_scale"), m.embedding_scale[tokens].tolist())
@@ -204,15 +220,35 @@ class _Part:
         )
         return {
             "qkv": pack_bytes(np.concatenate(qkv)),
-            "qkv_scale": np.concatenate(scales).tolist(),
+            "qkv_scale": self._with_biases(np.concatenate(scales), w),
+            **self._head_norms(w),
             "wo": pack_bytes(_pad(w.wo[self.rows, self.q], p.chunk, q)),
             "o_scale": _pad1(w.o_scale[self.rows], p.chunk).tolist(),
             "w_gate_up": pack_bytes(pair),
             "gate_up_scale": pair_scale.reshape(-1).tolist(),
             "w_down": pack_bytes(_pad(w.w_down[self.rows, self.hidden], p.chunk, p.hidden)),
             "down_scale": _pad1(w.down_scale[self.rows], p.chunk).tolist(),
-            "constants": [int(w.score_scale), int(w.context_scale), int(w.hidden_scale)],
+            "constants": [
+                int(w.score_scale),
+                int(w.context_scale),
+                numbers.GATE_FRACTION - w.gate_fraction,
+                *([] if w.q_norm is None else [w.q_epsilon, w.k_epsilon]),
+            ],
         }
+
+    def _with_biases(self, scales: NDArray[np.int64], w: QuantizedLayer) -> list[int]:
+        """Return scale words of queries, keys and values, each with its bias if there are any."""
+        if w.bq is None or w.bk is None or w.bv is None:
+            return scales.tolist()
+        q, kv = self.place.heads * self.head_dim, self.place.kv_heads * self.head_dim
+        parts = ((w.bq[self.q], q), (w.bk[self.kv], kv), (w.bv[self.kv], kv))
+        biases = np.concatenate([_pad1(part, size) for part, size in parts])
+        return (np.stack([scales, biases], axis=1).reshape(-1) & 0xFFFFFFFF).tolist()
+
+    def _head_norms(self, w: QuantizedLayer) -> dict[str, list[int]]:
+        if w.q_norm is None or w.k_norm is None:
+            return {}
+        return {"q_norm": w.q_norm.tolist(), "k_norm": w.k_norm.tolist()}
 
 
 def _pad(matrix: NDArray[np.int8], rows: int, columns: int) -> NDArray[np.int8]:
@@ -235,12 +271,14 @@ def compile_decode(
     prompt_tokens: int | Sequence[int],
     tokens: int | Sequence[int],
     sram_bytes: int = DEFAULTS.sram_bytes,
+    prompts: Sequence[Sequence[int]] = (),
 ) -> DecodeProgram:
     """Compile a model for a mesh of ``rows`` x ``columns`` tiles.
 
     ``tokens`` are written in all, of which prefill writes the first: the KV cache has room for
     ``prompt_tokens + tokens - 1`` positions. Several sequences are decoded at once if the numbers
-    of each are given.
+    of each are given. Of ``prompts`` that the mesh reads itself, all ``prompt_tokens`` and all
+    ``tokens`` must be the same; then it writes the first token, too.
 
     Raises
     ------
@@ -250,8 +288,27 @@ def compile_decode(
     lengths = [prompt_tokens] if isinstance(prompt_tokens, int) else list(prompt_tokens)
     counts = [tokens] if isinstance(tokens, int) else list(tokens)
     positions = [a + b - 1 for a, b in zip(lengths, counts, strict=True)]
-    placement = place(model.config, rows, columns, positions=positions, sram_bytes=sram_bytes)
-    plan = plan_rounds(counts)
+    forced, plan = 0, plan_rounds(counts)
+    if prompts:
+        if len({*lengths}) != 1 or len({*counts}) != 1:
+            raise UnsupportedModelError(
+                f"Prompts that the mesh reads together must have one length, not {lengths}"
+            )
+        active = tuple(range(len(prompts)))
+        forced, plan = lengths[0] - 1, [Rounds(active, counts[0])]
+        if forced:
+            plan.insert(0, Rounds(active, forced, forced=True))
+        counts = [a + b for a, b in zip(lengths, counts, strict=True)]
+        lengths = [0] * len(lengths)
+    placement = place(
+        model.config,
+        rows,
+        columns,
+        positions=positions,
+        sram_bytes=sram_bytes,
+        forced=forced,
+        activation_bits=model.activation_bits,
+    )
     assert len(Color) <= 10
     return DecodeProgram(
         model=model,
@@ -261,4 +318,5 @@ def compile_decode(
         plan=plan,
         prompt_tokens=lengths,
         tokens=counts,
+        prompts=prompts,
     )

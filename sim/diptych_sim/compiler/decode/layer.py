@@ -13,18 +13,18 @@ from itertools import pairwise
 from typing import Any
 
 from diptych.mesh.isa import Function, Op, Type
-from diptych_sim.compiler.decode.placement import AT_ONCE, Placement, State
+from diptych_sim.compiler.decode.placement import AT_ONCE, CONSTANTS, Placement, State
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.compiler.tile.registers import Register as Reg
-from diptych_sim.golden.machine import STEPS
+from diptych_sim.golden.machine import HEAD_BITS, top_word
 from diptych_sim.golden.quantized import QuantizedModel
 
-__all__ = ["INT16", "SAVED_REGISTERS", "LayerWriter"]
+__all__ = ["INT16", "SAVED", "LayerWriter"]
 
-SAVED_REGISTERS = (Reg.TURN, Reg.SLOT)
-"""Registers that keep statistics of one sequence while the next one's are received."""
-RECIPROCALS = (Reg.A, Reg.T, *SAVED_REGISTERS)
+SAVED = Reg.TURN
+"""Register that keeps the statistic of one sequence while the next one's is received."""
+RECIPROCALS = (Reg.A, Reg.T, SAVED, Reg.SLOT)
 """Registers for the reciprocals of heads that are on their way at once; one sequence has two."""
 LATE_PAIRS = 4
 """Pairs of gate and up that GATE takes in a second instruction."""
@@ -50,9 +50,17 @@ class LayerWriter:
         """Send a register on a color."""
         self.out.scalar(Function.SEND, a=register, color=color, comment=comment, **fields)
 
-    def take(self, register: Reg, color: Color, comment: str, **fields: Any) -> None:
-        """Take a wavelet into a register."""
-        self.out.scalar(Function.TAKE, d=register, color=color, comment=comment, **fields)
+    def take(
+        self,
+        register: Reg,
+        color: Color,
+        comment: str,
+        *,
+        function: Function = Function.TAKE,
+        **fields: Any,
+    ) -> None:
+        """Take a wavelet, or a function of it, into a register."""
+        self.out.scalar(function, d=register, color=color, comment=comment, **fields)
 
     def receive(self, color: Color, comment: str, **fields: Any) -> None:
         """Receive a reduction's result in the background."""
@@ -66,6 +74,7 @@ class LayerWriter:
         self.out.vector(
             Op.MATVEC,
             a_base=at(weights),
+            a_type=self.place.activation_type,
             b_base=inputs,
             inner=width // 8,
             stride=width,
@@ -81,11 +90,21 @@ class LayerWriter:
         p = self.place
         self.product(weights, p.at("normed", n), Color.COLUMN_ADD, comment, width=p.chunk, **fields)
 
-    def scaled(self, scale: str, *, first: int = 0, dynamic: Reg = Reg.A) -> dict[str, Any]:
-        """Return fields that scale by a layer's words, from word ``first`` on, and a register."""
+    def sent(self, color: Color) -> dict[str, Any]:
+        """Return fields that send an instruction's statistic on a color."""
+        return {"statistic": 1, "sends_statistic": 1, "color": color}
+
+    def scaled(
+        self, scale: str, *, first: int = 0, dynamic: Reg = Reg.A, biased: bool = False
+    ) -> dict[str, Any]:
+        """Return fields that scale by a layer's words, from word ``first`` on, and a register.
+
+        ``biased``: a bias stands behind each word.
+        """
         return {
             "static_memory": 1,
-            "b_base": self.place.at(scale) + 4 * first,
+            "biased": int(biased),
+            "b_base": self.place.at(scale) + (8 if biased else 4) * first,
             "b_reg": Reg.LAYER,
             "dynamic": dynamic,
         }
@@ -118,70 +137,86 @@ class LayerWriter:
             receive(n)
 
     def measured(self, receive: Piece, launch: Piece, between: Callable[[], None]) -> None:
-        """Do the same where each result has statistics, which leave for the next RMSNorm.
+        """Do the same where each result has a statistic, which leaves for the next RMSNorm.
 
-        The registers of statistics hold one sequence's: they are saved before the next sequence is
-        received. Those of the last sequence leave with the norm.
+        Its register holds one sequence's: it is saved before the next sequence is received. That of
+        the last sequence leaves with the norm.
         """
         first, *others = self.active
         launch(first)
         receive(first)
         for before, n in pairwise([first, *others]):
             launch(n)
-            for saved, source in zip(SAVED_REGISTERS, (Reg.SQUARES, Reg.MAXIMUM), strict=True):
-                what = f"{source.name.lower()} of sequence {before}"
-                self.out.scalar(Function.ADD, d=saved, a=source, fence_receive=True, comment=what)
+            what = f"largest magnitude of sequence {before}"
+            self.out.scalar(Function.ADD, d=SAVED, a=Reg.MAXIMUM, fence_receive=True, comment=what)
             receive(n)
-            self.send(SAVED_REGISTERS[0], Color.COLUMN_ADD, "its sum of squares")
-            self.send(SAVED_REGISTERS[1], Color.COLUMN_MAX, "its largest magnitude")
+            self.send(SAVED, Color.COLUMN_MAX, "its largest magnitude")
         between()
 
     # --- pieces of a layer ---------------------------------------------------------------------
-    def norm(self, launch: Piece | None) -> None:
+    def norm(self, launch: Piece | None, meanwhile: Callable[[], None] = lambda: None) -> None:
         """RMSNorm: ``normed`` and its dynamic scale; without the scale after the last layer.
 
-        ``launch`` is the product that follows, None after the last layer. That of a single sequence
+        ``meanwhile`` is written where the sum of squares travels. ``launch`` is the product that follows, None after the last layer. That of a single sequence
         begins here, while its scale is computed: it must not wait in the pipe for a RECEIVE that
         comes behind another sequence's norm.
         """
         last = launch is None
-        p, s = self.place, self.out.scalar
-        # The maximum first: it is needed first.
+        p = self.place
         self.send(Reg.MAXIMUM, Color.COLUMN_MAX, "largest magnitude of x", fence_receive=True)
-        if not last:
-            self.send(Reg.SQUARES, Color.COLUMN_ADD, "sum of squares of x")
-        s(Function.ADD, d=Reg.T, imm=STEPS, comment="scale word of 127")
+        self._load_top()
         for n in self.active:
-            self._quantize(n, "x", "normed", p.chunk, Color.COLUMN_TOP)
-            if last and n == self.active[-1]:
-                return
+            # The epsilon behind x has up to 16 bits, the others never more than their own.
+            fields: dict[str, Any] = {}
+            if not last:
+                fields = {
+                    "inner": self.model.square_shift,
+                    "count_reg": Reg.HAS_EPSILON,
+                    **self.sent(Color.COLUMN_ADD),
+                }
+            self._quantize(n, "x", "normed", p.chunk, Color.COLUMN_TOP, bits=16, **fields)
             if launch is not None and not self.batched:
                 launch(n)
-            self.take(Reg.B, Color.COLUMN_SUM, "sum of squares of all rows")
-            if last:
-                continue
-            s(Function.RSQRT, d=Reg.B, a=Reg.B, imm=self.model.epsilon)
-            s(Function.TO_SCALE, d=Reg.A, a=Reg.A)
-            s(Function.COMBINE, d=Reg.A, a=Reg.A, b=Reg.B, comment="largest / root mean square")
+        meanwhile()
+        for n in self.active if not last else ():
+            self.take(
+                Reg.A,
+                Color.COLUMN_SUM,
+                "sum of squares of all rows",
+                function=Function.TAKE_RSQRT,
+            )
             self.store_state(n, State.DYNAMIC, Reg.A)
 
-    def _quantize(self, n: int, source: str, target: str, count: int, largest: Color) -> None:
-        """Write int16 as int8, in 127ths of the ``largest`` magnitude, which stays in A."""
+    def _load_top(self) -> None:
+        bits = self.model.activation_bits
+        comment = f"scale word of {2 ** (bits - 1) - 1}"
+        self.out.scalar(Function.ADD, d=Reg.T, imm=top_word(bits), comment=comment)
+
+    def _quantize(
+        self, n: int, source: str, target: str, count: int, largest: Color, **fields: Any
+    ) -> None:
+        """Write int32 as activations, with the scale in T.
+
+        The ``largest`` of hidden elements stays in A: it is their scale.
+        """
         p = self.place
-        lines = "rows" if largest is Color.COLUMN_TOP else "columns"
-        self.take(Reg.A, largest, f"largest magnitude of all {lines}")
-        self.out.scalar(Function.RECIPROCAL, d=Reg.B, a=Reg.A)
+        if largest is Color.COLUMN_TOP:
+            what = "largest magnitude of all rows"
+            self.take(Reg.B, largest, what, function=Function.TAKE_RECIPROCAL)
+        else:
+            self.take(Reg.A, largest, "largest magnitude of all columns")
+            self.out.scalar(Function.RECIPROCAL, d=Reg.B, a=Reg.A)
         self.out.vector(
             Op.REQUANTIZE,
             a_base=p.at(source, n),
-            a_type=Type.INT16,
+            a_type=Type.INT32,
             count=count,
             b_reg=Reg.T,
             dynamic=Reg.B,
-            bits=8,
             d_base=p.at(target, n),
-            d_type=Type.INT8,
-            comment=f"{target} = 127 {source} / largest",
+            d_type=p.activation_type,
+            comment=f"{target} = {source} / largest",
+            **fields,
         )
 
     def launch_projection(self, n: int) -> None:
@@ -196,11 +231,13 @@ class LayerWriter:
         """Q, K and V of the column's heads, rotated; K and V go to the cache."""
         p, s, d = self.place, self.out.scalar, self.head_dim
         qk, v = (p.heads + p.kv_heads) * d, p.kv_heads * d
+        biased, normed = self.model.config.qkv_bias, self.model.config.qk_norm
+        early = not (self.batched or normed)
 
         def receive(n: int) -> None:
             receive_qk(n)
             # A single sequence's k is rotated while v comes.
-            if not self.batched:
+            if early:
                 self._rotate_k(n)
             receive_v(n)
 
@@ -211,7 +248,7 @@ class LayerWriter:
                 "q and k as int16",
                 count=qk,
                 d_base=p.at("qk", n),
-                **self.scaled("qkv_scale"),
+                **self.scaled("qkv_scale", biased=biased),
                 **INT16,
             )
 
@@ -233,12 +270,14 @@ class LayerWriter:
                 d_reg=Reg.B,
                 d_type=Type.INT8,
                 stride=p.value_stride,
-                **self.scaled("qkv_scale", first=qk),
+                **self.scaled("qkv_scale", first=qk, biased=biased),
             )
 
         self.overlapped(receive, self.launch_projection)
+        for n in self.active if normed else ():
+            self._normalize_heads(n)
         for n in self.active:
-            if self.batched:
+            if not early:
                 self._rotate_k(n)
             self.out.vector(
                 Op.ROTATE,
@@ -246,8 +285,66 @@ class LayerWriter:
                 count=p.heads * d // 2,
                 d_base=p.at("query", n),
                 stride=2 * d,
+                fence_pipe=int(self.model.config.qk_norm),
                 comment="RoPE of q",
                 **self._rotated(n),
+            )
+
+    def _normalize_heads(self, n: int) -> None:
+        """RMSNorm of each query and key, in place."""
+        p, s, d = self.place, self.out.scalar, self.head_dim
+        comment = f"scale word of {2 ** (HEAD_BITS - 1) - 1}"
+        s(Function.ADD, d=Reg.T, imm=top_word(HEAD_BITS), comment=comment)
+        for head in range(p.heads + p.kv_heads):
+            name = "q" if head < p.heads else "k"
+            at = p.at("qk", n) + 2 * d * head
+            self.out.vector(
+                Op.MOVE,
+                a_base=at,
+                a_type=Type.INT16,
+                d_type=Type.NONE,
+                count=d,
+                statistic=1,
+                fence_pipe=1,
+                fence_receive=1,
+                comment=f"largest magnitude of {name}",
+            )
+            s(Function.RECIPROCAL, d=Reg.B, a=Reg.STATISTIC, fence_pipe=True)
+            scaled: dict[str, Any] = {"b_reg": Reg.T, "dynamic": Reg.B, "statistic": 1}
+            self.out.vector(
+                Op.REQUANTIZE,
+                a_base=p.at("constants") + 4 * (CONSTANTS.index(f"{name}_epsilon")),
+                a_reg=Reg.LAYER,
+                a_type=Type.INT32,
+                count=1,
+                bits=16,
+                d_type=Type.NONE,
+                comment="epsilon is one more element",
+                **scaled,
+            )
+            self.out.vector(
+                Op.REQUANTIZE,
+                a_base=at,
+                a_type=Type.INT16,
+                count=d,
+                bits=HEAD_BITS,
+                d_base=p.at("head"),
+                d_type=Type.INT16,
+                continues=1,
+                comment=f"{name} / largest",
+                **scaled,
+            )
+            s(Function.RSQRT, d=Reg.B, a=Reg.STATISTIC, fence_pipe=True)
+            self.out.vector(
+                Op.REQUANTIZE,
+                a_base=p.at("head"),
+                a_type=Type.INT16,
+                count=d,
+                bits=16,
+                d_base=at,
+                d_type=Type.INT16,
+                comment=f"RMSNorm of {name}",
+                **self.scaled(f"{name}_norm", dynamic=Reg.B),
             )
 
     def _rotated(self, n: int) -> dict[str, Any]:
@@ -276,6 +373,7 @@ class LayerWriter:
             d_reg=Reg.B,
             stride=(p.slots + 1) * 2 * d,
             fence_receive=1,
+            fence_pipe=int(self.model.config.qk_norm),
             comment="RoPE of k, into the cache",
             **self._rotated(n),
         )
@@ -283,7 +381,7 @@ class LayerWriter:
     def attend(self) -> None:
         """Attention of all sequences and heads, as many at once as the fabric can hold."""
         items = [(n, head) for n in self.active for head in range(self.place.heads)]
-        at_once = AT_ONCE if self.batched else len(set(RECIPROCALS) - set(SAVED_REGISTERS))
+        at_once = AT_ONCE if self.batched else len(set(RECIPROCALS) - {Reg.TURN, Reg.SLOT})
         for start in range(0, len(items), at_once):
             if start:
                 at = self.place.at("constants")
@@ -312,7 +410,7 @@ class LayerWriter:
             return p.at("scores") + index * 4 * p.slots
 
         def powers(index: int) -> int:
-            return p.at("powers") + index * -(-p.slots // 16) * 16
+            return p.at("powers") + index * -(-p.slots // 8) * 16
 
         self.out.note("scores = q K^T", "scores")
         for index, n, head in self._loaded(items, State.COUNT):
@@ -327,11 +425,10 @@ class LayerWriter:
                 planes=1,
                 d_base=scores(index),
                 d_type=Type.INT32,
-                statistic=1,
                 fence_pipe=1,
-                comment=f"scores = K q of head {head}",
+                comment=f"scores = K q of head {head}, and the largest",
+                **self.sent(Color.COLUMN_MAX),
             )
-            self.send(Reg.STATISTIC, Color.COLUMN_MAX, "largest score", fence_pipe=True)
         self.out.note("context = softmax(scores) V", "contexts")
         for index, _, _ in self._loaded(items, State.COUNT):
             self.take(Reg.A, Color.COLUMN_TOP, "largest score of all rows")
@@ -342,10 +439,11 @@ class LayerWriter:
                 count_reg=Reg.COUNT,
                 dynamic=Reg.T,
                 d_base=powers(index),
-                statistic=1,
-                comment="powers = exp(scores - largest)",
+                bits=self.model.activation_bits,
+                fence_pipe=1,
+                comment="powers = exp(scores - largest), and their sum",
+                **self.sent(Color.COLUMN_ADD),
             )
-            self.send(Reg.STATISTIC, Color.COLUMN_ADD, "sum of powers", fence_pipe=True)
 
         def product(index: int, n: int, head: int) -> None:
             self.out.vector(
@@ -353,10 +451,11 @@ class LayerWriter:
                 a_base=p.at("values", n) + kv(head) * d * p.value_stride,
                 a_reg=Reg.LAYER,
                 b_base=powers(index),
+                fence_pipe=1,
                 count=d,
                 inner_reg=Reg.WORDS,
                 stride=p.value_stride,
-                unsigned=1,
+                a_type=Type.INT16,
                 to_color=1,
                 color=Color.COLUMN_ADD,
                 comment=f"powers V of head {head}",
@@ -364,13 +463,18 @@ class LayerWriter:
 
         loaded = self._loaded(items, State.WORDS)
         product(*next(loaded))
-        at = p.at("constants") + 4
+        at = p.at("constants") + 4 * CONSTANTS.index("context_scale")
         s(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="context scale")
         for index in range(len(items)):
             register = RECIPROCALS[index]
             fence = index == 0
-            self.take(register, Color.COLUMN_SUM, "sum of powers of all rows", fence_receive=fence)
-            s(Function.RECIPROCAL, d=register, a=register)
+            self.take(
+                register,
+                Color.COLUMN_SUM,
+                "sum of powers of all rows",
+                function=Function.TAKE_RECIPROCAL,
+                fence_receive=fence,
+            )
         for index, (n, head) in enumerate(items):
             if index:
                 product(*next(loaded))
@@ -380,10 +484,10 @@ class LayerWriter:
                 count=d,
                 b_reg=Reg.B,
                 dynamic=RECIPROCALS[index],
-                bits=8,
-                d_base=p.at("context", n) + head * d,
-                d_type=Type.INT8,
-                stride=1,
+                bits=self.model.activation_bits,
+                d_base=p.at("context", n) + head * d * p.activation_bytes,
+                d_type=p.activation_type,
+                stride=p.activation_bytes,
             )
 
     def residual(self, weights: str, between: Callable[[], None]) -> None:
@@ -404,13 +508,12 @@ class LayerWriter:
                 Color.ROW_SUM,
                 f"x += {inputs} {matrix}",
                 count=p.chunk,
-                bits=32,
+                bits=self.model.residual_bits,
                 d_base=p.at("x", n),
-                d_type=Type.INT16,
-                stride=2,
+                d_type=Type.INT32,
+                stride=4,
                 accumulate=1,
                 statistic=1,
-                inner=self.model.square_shift,
                 fence_receive=1,
                 **self.scaled(scale, dynamic=Reg.A if down else Reg.UNITY),
             )
@@ -442,8 +545,13 @@ class LayerWriter:
             count=2 * self.place.hidden,
         )
 
+    def prepare_gate(self) -> None:
+        """Load what :meth:`gate` needs beside its products; T has the top since the norm."""
+        at = self.place.at("constants") + 4 * CONSTANTS.index("gate_shift")
+        self.out.scalar(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="shift of gate")
+
     def gate(self) -> None:
-        """SwiGLU's hidden elements as int8, and their largest magnitude as a scale."""
+        """SwiGLU's hidden elements as activations, and their largest magnitude as a scale."""
         p, s = self.place, self.out.scalar
         # A single sequence's last pairs, two wavelets each, come while those before are computed, and
         # before the results of those have to be written.
@@ -463,23 +571,21 @@ class LayerWriter:
             )
 
         def gate(n: int, first: int = 0, count: int = p.hidden) -> None:
+            ends = first + count == p.hidden
             self.out.vector(
                 Op.GATE,
                 a_base=p.at("gate_up", n) + 4 * first,
                 count=count,
                 dynamic=Reg.B,
-                d_base=p.at("gated", n) + 2 * first,
-                statistic=1,
+                d_base=p.at("gated", n) + 4 * first,
                 continues=first > 0,
                 fence_receive=1,
                 comment="gated = SiLU(gate) up",
+                **(self.sent(Color.ROW_MAX) if ends else {"statistic": 1}),
             )
 
         if self.batched:
             self.overlapped(receive, self.launch_gate)
-        at = p.at("constants") + 8
-        s(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="hidden scale")
-        s(Function.ADD, d=Reg.T, imm=STEPS, comment="scale word of 127")
         for n in self.active:
             if self.batched:
                 gate(n)
@@ -487,8 +593,8 @@ class LayerWriter:
                 for span in spans:
                     receive(n, *span)
                     gate(n, *span)
-            self.send(Reg.STATISTIC, Color.ROW_MAX, "largest magnitude of gated", fence_pipe=True)
         for n in self.active:
-            self._quantize(n, "gated", "hidden", p.hidden, Color.ROW_TOP)
+            bits = self.model.activation_bits
+            self._quantize(n, "gated", "hidden", p.hidden, Color.ROW_TOP, bits=bits)
             s(Function.TO_SCALE, d=Reg.A, a=Reg.A, comment="scale of hidden")
             self.store_state(n, State.DYNAMIC, Reg.A)

@@ -69,6 +69,8 @@ class Disassembler:
             Function.COMBINE: f"{d} = {a} * {b}",
             Function.SEND: f"{color} <- {moved}",
             Function.TAKE: f"{d} <- {color}",
+            Function.TAKE_RECIPROCAL: f"{d} <- reciprocal({color})",
+            Function.TAKE_RSQRT: f"{d} <- rsqrt({color})",
             Function.BRANCH: f"to {target} if {a}",
             Function.ACTIVATE: f"task {imm}",
             Function.BLOCK: f"task {imm}",
@@ -91,7 +93,8 @@ class Disassembler:
         match op:
             case Op.MATVEC:
                 planes = ", two planes" if f["planes"] else ""
-                body = f"{d} <- ({a}) ({b}), {count} rows of {inner} words{planes}"
+                kind = _TYPES[Type(f["a_type"])]
+                body = f"{d} <- ({a}) ({b}, {kind}), {count} rows of {inner} words{planes}"
             case Op.REQUANTIZE:
                 body = f"{d} <- {count} of {a} ({_TYPES[Type(f['a_type'])]}) * {scaled}"
             case Op.ROTATE:
@@ -108,6 +111,8 @@ class Disassembler:
             case _:
                 shown = " ".join(f"{name}={value}" for name, value in f.items() if value)
                 return shown
+        if f["sends_statistic"]:
+            return f"{body}, its statistic to {_color(f['color'])}"
         return body + (", with its statistic" if f["statistic"] else "")
 
 

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from diptych.mesh.isa import Type
 from diptych.mesh.operand_sequencer import HELD_WORDS
+from diptych_sim.golden.quantized import ACTIVATION_BITS
 from diptych_sim.llm.model import ModelConfig
 
 __all__ = [
     "AT_ONCE",
+    "CONSTANTS",
     "MAX_SEQUENCES",
+    "WORD_BYTES",
     "MeshTooSmallError",
     "Placement",
     "Region",
@@ -27,6 +31,8 @@ AT_ONCE = 4
 """Heads whose scores are on their way at once: as many as registers for their reciprocals. A buffer
 of the fabric must hold as many maxima."""
 WORD_BYTES = 4
+CONSTANTS = ("score_scale", "context_scale", "gate_shift", "q_epsilon", "k_epsilon")
+"""Words of a layer's region ``constants``; the last two are of models that normalize heads."""
 
 
 class State(IntEnum):
@@ -82,6 +88,8 @@ class Placement:
     columns: int
     sequences: int
     """Sequences that are decoded at once, each with a KV cache of its own."""
+    forced: int
+    """Tokens of each prompt that the mesh reads itself, beside the first."""
     sram_bytes: int
     chunk: int
     """Residual elements of a row; a multiple of 8."""
@@ -97,6 +105,8 @@ class Placement:
     """Positions of a row, of the longest sequence. One more slot takes what is of no use."""
     value_stride: int
     """Bytes between elements of a V vector in one slot."""
+    activation_type: Type
+    """Of what matrices multiply, but for powers, which are int16."""
     kv_bytes: int
     """Bytes of a sequence's KV cache in a layer of a tile: the distance to the next one's."""
     fixed: dict[str, Region]
@@ -108,26 +118,43 @@ class Placement:
     """Address of layer 0."""
     used_bytes: int
 
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes of an activation."""
+        return 1 << self.activation_type.value
+
     def at(self, name: str, sequence: int = 0) -> int:
         """Return the address of a region, of a sequence if each has its own."""
         name = _own(name, sequence)
         return (self.fixed.get(name) or self.layer[name]).address
 
 
-_SECOND_OPERANDS = {"normed", "query", "powers", "context", "hidden", "rope"}
-"""Second operands of products and rotations: two words that a step reads are an odd
+_BYTE_OPERANDS = {"query", "rope"}
+"""Second operands of bytes and of rotations: two words that a step reads are an odd
 number of words apart, so that they never lie in the same bank."""
+_ACTIVATIONS = {"normed", "powers", "context", "hidden"}
+_MATRICES = {"output", "qkv", "wo", "w_gate_up", "w_down", "keys", "values"}
+"""The first words that a step reads of both are in other pairs of banks. Keys and values of all
+sequences are as far apart."""
+_PAIRS = 32
+"""Bytes of two pairs of banks."""
 
 
 def _allocate(sizes: dict[str, int], base: int) -> tuple[dict[str, Region], int]:
-    """Place regions one behind the other, second operands at odd words, others at even ones."""
+    """Place regions one behind the other, so that two that are read together share no bank."""
     regions = {}
     for name, size in sizes.items():
-        odd = name.partition(".")[0] in _SECOND_OPERANDS
-        base = _up(base - 8 * odd, 16) + 8 * odd
+        kind = name.partition(".")[0]
+        if kind in _ACTIVATIONS:
+            base = _up(base - 16, _PAIRS) + 16
+        elif kind in _MATRICES:
+            base = _up(base, _PAIRS)
+        else:
+            odd = kind in _BYTE_OPERANDS
+            base = _up(base - 8 * odd, 16) + 8 * odd
         regions[name] = Region(name, base, size)
         base += _up(size)
-    return regions, _up(base, 16)
+    return regions, _up(base, _PAIRS)
 
 
 def _own(name: str, sequence: int) -> str:
@@ -145,7 +172,13 @@ def _deal(c: ModelConfig, columns: int) -> tuple[int, int]:
 
 
 def _arrange(
-    c: ModelConfig, rows: int, columns: int, positions: Sequence[int], sram_bytes: int
+    c: ModelConfig,
+    rows: int,
+    columns: int,
+    positions: Sequence[int],
+    sram_bytes: int,
+    activation_bits: int,
+    forced: int,
 ) -> Placement:
     d = c.head_dim
     sequences = len(positions)
@@ -156,29 +189,35 @@ def _arrange(
     slots = -(-max(positions) // rows)
     value_stride = _row(slots + 1)
     qk = (heads + kv_heads) * d
+    activation_type = Type.INT8 if activation_bits == 8 else Type.INT16
+    each = 1 << activation_type.value
     own = {
-        "x": 2 * chunk,
-        "normed": chunk,
+        # One more: the epsilon of its norm, for which ``normed`` has room, too.
+        "x": 4 * chunk + 4,
+        "normed": each * chunk + 2,
         "qk": 2 * qk,
         "query": 2 * heads * d,
-        "context": heads * d,
+        "context": each * heads * d,
         "gate_up": 4 * hidden,
-        "gated": 2 * hidden,
-        "hidden": hidden,
+        "gated": 4 * hidden,
+        "hidden": each * hidden,
         "rope": 2 * d,
     }
+    heads_buffer = {"head": 2 * d} if c.qk_norm else {}
     at_once = min(sequences * heads, AT_ONCE)
     buffers: dict[str, int] = {}
     for n in range(sequences):
         for name, size in own.items():
             buffers[_own(name, n)] = size
             if (name, n) == ("query", 0):
-                buffers |= {"scores": 4 * at_once * slots, "powers": at_once * _up(slots, 16)}
+                buffers |= {"scores": 4 * at_once * slots, "powers": 2 * at_once * _up(slots)}
     states = {_own("state", n): WORD_BYTES * len(State) for n in range(sequences)}
     fixed, base = _allocate(
         {
             **buffers,
+            **heads_buffer,
             **({"arguments": WORD_BYTES * sequences} if sequences > 1 else {}),
+            **({"prompts": WORD_BYTES * forced * sequences} if forced else {}),
             "rope_table": 2 * d * slots,
             "embedding": vocabulary * chunk,
             "embedding_scale": 4 * vocabulary,
@@ -192,14 +231,15 @@ def _arrange(
     layer, end = _allocate(
         {
             "qkv": (qk + kv_heads * d) * chunk,
-            "qkv_scale": 4 * (qk + kv_heads * d),
+            "qkv_scale": (8 if c.qkv_bias else 4) * (qk + kv_heads * d),
+            **(dict.fromkeys(("q_norm", "k_norm"), 4 * d) if c.qk_norm else {}),
             "wo": chunk * heads * d,
             "o_scale": 4 * chunk,
             "w_gate_up": 2 * hidden * chunk,
             "gate_up_scale": 8 * hidden,
             "w_down": chunk * hidden,
             "down_scale": 4 * chunk,
-            "constants": 12,
+            "constants": 4 * (5 if c.qk_norm else 3),
             **{_own(name, n): size for n in range(sequences) for name, size in caches.items()},
         },
         base,
@@ -209,6 +249,7 @@ def _arrange(
         rows=rows,
         columns=columns,
         sequences=sequences,
+        forced=forced,
         sram_bytes=sram_bytes,
         chunk=chunk,
         heads=heads,
@@ -217,6 +258,7 @@ def _arrange(
         vocabulary=vocabulary,
         slots=slots,
         value_stride=value_stride,
+        activation_type=activation_type,
         kv_bytes=layer["keys.1"].address - layer["keys"].address if sequences > 1 else 0,
         fixed=fixed,
         layer=layer,
@@ -233,8 +275,12 @@ def place(
     *,
     positions: int | Sequence[int],
     sram_bytes: int,
+    forced: int = 0,
+    activation_bits: int = ACTIVATION_BITS,
 ) -> Placement:
     """Place a model in a mesh, with a KV cache of ``positions``, or one for each of several.
+
+    ``forced``: as of :class:`Placement`.
 
     Raises
     ------
@@ -252,14 +298,14 @@ def place(
         raise UnsupportedModelError(
             f"Number of sequences must be at most {MAX_SEQUENCES}, not {len(each)!r}"
         )
-    placement = _arrange(config, rows, columns, each, sram_bytes)
+
+    def arranged(rows: int, columns: int) -> Placement:
+        return _arrange(config, rows, columns, each, sram_bytes, activation_bits, forced)
+
+    placement = arranged(rows, columns)
     missing = placement.used_bytes - sram_bytes
     if missing > 0:
-        sizes = (
-            n
-            for n in range(2, 129)
-            if _arrange(config, n, n, each, sram_bytes).used_bytes <= sram_bytes
-        )
+        sizes = (n for n in range(2, 129) if arranged(n, n).used_bytes <= sram_bytes)
         size = next(sizes, None)
         would = f"{size}x{size} would do" if size else "no mesh up to 128x128 would do"
         what = f"{max(each)} positions"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diptych.mesh.isa import Function, Op, Type
-from diptych_sim.compiler.decode.layer import INT16, SAVED_REGISTERS, LayerWriter
-from diptych_sim.compiler.decode.placement import Placement, State
+from diptych_sim.compiler.decode.layer import SAVED, LayerWriter
+from diptych_sim.compiler.decode.placement import WORD_BYTES, Placement, State
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.compiler.tile.registers import Register as Reg
@@ -25,10 +25,14 @@ SEQUENCE_SHIFT = 24
 
 @dataclass(frozen=True)
 class Rounds:
-    """Rounds in which the same sequences are written: a token of each in every round."""
+    """Rounds in which the same sequences are written: a token of each in every round.
+
+    Where they are ``forced``, the successor is the next one of a prompt, and nothing is written.
+    """
 
     active: tuple[int, ...]
     count: int
+    forced: bool = False
 
 
 def plan_rounds(tokens: Sequence[int]) -> list[Rounds]:
@@ -50,10 +54,10 @@ class _Writer(LayerWriter):
         for number, rounds in enumerate(plan):
             self.active = rounds.active
             following = plan[number + 1].count if number + 1 < len(plan) else None
-            self._round(number, following)
+            self._round(number, following, forced=rounds.forced)
         return self.out
 
-    def _round(self, number: int, following: int | None) -> None:
+    def _round(self, number: int, following: int | None, *, forced: bool) -> None:
         """A round of the active sequences; ``following``: rounds of the sequences that go on."""
         m, p, s, note = self.model, self.place, self.out.scalar, self.out.note
         layers_end = p.layer_bytes * m.config.layers
@@ -62,7 +66,6 @@ class _Writer(LayerWriter):
         if self.batched:
             note("sequences " + ", ".join(map(str, self.active)), "embedding")
             self._find_tokens()
-            # Before the embedding, whose sums of squares travel in the color of RoPE's factors.
             self._positions()
         note("x = embedding[token]", "embedding")
         between = (lambda: None) if self.batched else self._positions
@@ -75,7 +78,7 @@ class _Writer(LayerWriter):
         note("x += context Wo", "output")
         self.residual("wo", lambda: None)
         note("normed = RMSNorm(x)", "norm")
-        self.norm(self.launch_gate)
+        self.norm(self.launch_gate, self.prepare_gate)
         self.gate()
         note("x += hidden Wdown", "down")
 
@@ -94,9 +97,13 @@ class _Writer(LayerWriter):
         self.residual("w_down", next_layer)
         note("normed = RMSNorm(x)", "norm")
         self.norm(None)
-        note("token = arg-max(normed Woutput)", "best token")
-        self._logits()
-        self._best_tokens()
+        if forced:
+            note("token = the next one of the prompt", "next of the prompt")
+            self._forced_tokens()
+        else:
+            note("token = arg-max(normed Woutput)", "best token")
+            self._logits()
+            self._best_tokens()
         note("next round")
         s(Function.ADD, d=Reg.LEFT, a=Reg.LEFT, imm=-1)
         self.out.branch(Reg.LEFT, f"again{suffix}")
@@ -122,14 +129,15 @@ class _Writer(LayerWriter):
         p = self.place
         self.receive(
             Color.ROW_SUM,
-            "x as int16",
+            "x",
             count=p.chunk,
             b_reg=Reg.UNITY,
             dynamic=Reg.UNITY,
+            bits=self.model.residual_bits,
             d_base=p.at("x", n),
+            d_type=Type.INT32,
+            stride=4,
             statistic=1,
-            inner=self.model.square_shift,
-            **INT16,
         )
 
     def _look_up(self, n: int) -> None:
@@ -168,7 +176,7 @@ class _Writer(LayerWriter):
             count=p.chunk,
             b_reg=Reg.T,
             dynamic=Reg.UNITY,
-            bits=16,
+            bits=self.model.residual_bits,
             to_color=1,
             color=Color.ROW_ADD,
             comment="embedding of the token, from its column",
@@ -229,6 +237,20 @@ class _Writer(LayerWriter):
         )
 
     # --- next token ----------------------------------------------------------------------------
+    def _forced_tokens(self) -> None:
+        """Tokens of the prompts, which stand in memory; of each, as many as rounds are left."""
+        p, s = self.place, self.out.scalar
+        s(Function.SHIFT_LEFT, d=Reg.A, a=Reg.LEFT, imm=2)
+        end = p.at("prompts") + WORD_BYTES * p.forced
+        s(Function.SUBTRACT, d=Reg.A, b=Reg.A, imm=end, comment="its place in the first prompt")
+        for n in self.active:
+            at = WORD_BYTES * p.forced * n
+            comment = f"next token of prompt {n}"
+            s(Function.LOAD, d=Reg.UNITY, a=Reg.A, imm=at, comment=comment)
+            if n != p.sequences - 1:
+                at = p.at("arguments") + WORD_BYTES * n
+                s(Function.STORE, b=Reg.UNITY, imm=at, comment=f"token of sequence {n}")
+
     def _logits(self) -> None:
         """Logits, and the best token of the column; that of the last sequence is not sent yet."""
         m, p, s = self.model, self.place, self.out.scalar
@@ -269,17 +291,16 @@ class _Writer(LayerWriter):
         launch(first)
         for n in others:
             launch(n)
-            saved = SAVED_REGISTERS[0]
             s(
                 Function.ADD,
-                d=saved,
+                d=SAVED,
                 a=Reg.MAXIMUM,
                 fence_receive=True,
                 comment="best of the column",
             )
             reset()
             receive()
-            self.send(saved, Color.ROW_MAX, "best of the column")
+            self.send(SAVED, Color.ROW_MAX, "best of the column")
         self.send(Reg.MAXIMUM, Color.ROW_MAX, "best of the column", fence_receive=True)
 
     def _best_tokens(self) -> None:

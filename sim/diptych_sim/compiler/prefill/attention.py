@@ -78,9 +78,9 @@ class Attention:
             x_k=self.rows,
             x_other=0 if self.paired else s["q_low"] - s["q_high"],
             w=self.memories.key("k_high", block) + key - lane,
-            w_row=memories.kv,
+            w_row=memories.kv_row,
             w_k=self.rows,
-            w_n=self.columns * memories.kv,
+            w_n=self.columns * memories.kv_row,
             w_other=s[w_other] - s["k_high"],
             sums=sums,
             block=block,
@@ -100,6 +100,7 @@ class Attention:
             "target_row": memories.positions,
             "target_n": self.columns,
             "scale": self.model.layers[index].score_scale,
+            "extra": self.model.activation_bits << 16,
             "remember": Remember.SCORES,
         }
         self.out.vector(VectorOp.TOP, **shared)
@@ -127,21 +128,21 @@ class Attention:
             x_row=memories.positions,
             x_k=self.rows,
             w=self.memories.key("v", block) + key - piece,
-            w_row=memories.kv,
-            w_k=self.rows * memories.kv,
+            w_row=memories.kv_row,
+            w_k=self.rows * memories.kv_row,
             w_n=self.columns,
             sums=sums,
             block=block,
             k=-(-block.seen.rows // self.rows),
             n=n,
-            modes={"causal": Causal.BY_K, "unsigned": 1},
+            modes={"causal": Causal.BY_K},
             reads=[Span(powers, 0, 1), span_of("v", block.seen)],
             remember=Remember.CONTEXT,
         )
         width = self.contexts.total
         for tile in range(n):
             self.out.vector(
-                VectorOp.BYTES,
+                VectorOp.REQUANTIZE,
                 block=block,
                 state=self._state(turn),
                 sums=sums + tile * block.rows,
@@ -152,6 +153,7 @@ class Attention:
                 - piece
                 + tile * self.columns,
                 target_row=width,
+                extra=self.model.activation_bits << 16,
                 flags={
                     "dynamic": 1,
                     "first_lane": piece,

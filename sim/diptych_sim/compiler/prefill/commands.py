@@ -126,6 +126,7 @@ class PrefillCommands:
         reads: Iterable[Span] = (),
         writes: Iterable[Span] = (),
         sums: int | None = None,
+        epsilon: int | None = None,
         **fields: Any,
     ) -> None:
         """Run an op on the rows of a block; ``sums`` as :meth:`matrix` left them."""
@@ -135,6 +136,8 @@ class PrefillCommands:
         if sums is not None:
             reads = [*reads, Span("sums", sums, sums + tiles * block.rows)]
             fields |= {"sums": sums, "sums_n": block.rows}
+        if epsilon is not None:
+            fields["sums"] = epsilon
         assert fields.keys() <= {name for name, _ in VECTOR} | {"remember"}
         self.add(
             Queue.VECTOR,

@@ -14,17 +14,27 @@ from typing import Any
 
 import numpy as np
 
+from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.isa import TABLE_WORDS, StoreOp, Target, VectorOp
 from diptych_sim.compiler.array.commands import PrefillProgram
 from diptych_sim.compiler.array.hazards import Span
-from diptych_sim.compiler.array.hbm_layout import Lanes, PrefillError, model_image, packs, round_up
+from diptych_sim.compiler.array.hbm_layout import (
+    HbmImage,
+    Lanes,
+    PrefillError,
+    model_image,
+    packs,
+    round_up,
+)
 from diptych_sim.compiler.prefill.attention import Attention
 from diptych_sim.compiler.prefill.commands import PrefillCommands, Remember
 from diptych_sim.compiler.prefill.memories import MATRICES, Memories, span_of
 from diptych_sim.compiler.prefill.prompts import Block, Prompts
+from diptych_sim.golden.machine import HEAD_BITS, top_word
+from diptych_sim.golden.numbers import GATE_FRACTION
 from diptych_sim.golden.quantized import QuantizedModel
 
-__all__ = ["PrefillError", "PrefillProgram", "compile_prefill"]
+__all__ = ["PrefillCompiler", "PrefillError", "PrefillProgram", "compile_prefill"]
 
 _IDS_IN_BEAT = 16
 _TABLE_CYCLES = 8
@@ -34,7 +44,17 @@ _LATER = 3
 
 
 class _Compiler:
-    def __init__(self, model: QuantizedModel, rows: int, columns: int, prompts: Prompts):
+    def __init__(
+        self,
+        model: QuantizedModel,
+        rows: int,
+        columns: int,
+        prompts: Prompts,
+        *,
+        image: tuple[HbmImage, dict[str, int]] | None = None,
+        may_pair: bool = True,
+        rows_whole: bool = False,
+    ):
         self.model = model
         self.prompts = prompts
         self.count = prompts.count
@@ -51,8 +71,9 @@ class _Compiler:
         self.queries = Lanes.of(c, rows, line)
         self.contexts = Lanes.of(c, columns, line)
         # Planes of a head side by side fill rows of the array that one head would leave empty.
-        self.paired = 2 * d <= min(rows, columns)
-        self.image, self.entries = model_image(
+        # Norms of heads have a scale for each, so that these are not rotated together.
+        self.paired = may_pair and 2 * d <= min(rows, columns) and not c.qk_norm
+        self.image, self.entries = image or model_image(
             model, array=(rows, columns), queries=self.queries, contexts=self.contexts
         )
         self.memories = Memories(
@@ -63,6 +84,7 @@ class _Compiler:
             queries=self.queries,
             contexts=self.contexts,
             paired=self.paired,
+            rows_whole=rows_whole,
         )
         self.out = PrefillCommands(
             self.image, self.memories, rows=rows, columns=columns, square_shift=model.square_shift
@@ -79,26 +101,35 @@ class _Compiler:
         )
 
     def run(self) -> PrefillProgram:
+        """Compile the prompts; their program is the last part of the image."""
         c = self.model.config
         weights = sum(self.image.size[f"layer{n}"] for n in range(c.layers))
         weights += self.image.size["output"] + self.image.size["parameters"]
         # Of the tables, what these prompts need: rows of the embedding, their scales, RoPE factors.
         weights += self.count * (c.dim + 4 + 2 * c.head_dim)
-        ids = np.zeros(round_up(self.count, _IDS_IN_BEAT), dtype="<u4")
-        ids[: self.count] = [token for prompt in self.prompts.tokens for token in prompt]
-        self.image.add("ids", ids)
+        self._add_ids([token for prompt in self.prompts.tokens for token in prompt])
         for index in range(c.layers):
             self._layer(index, last=index + 1 == c.layers)
         for number, block in enumerate(self.prompts.last_rows):
             self._best_token(number, block)
+        return self._finish(weights)
+
+    def _add_ids(self, tokens: Sequence[int]) -> None:
+        ids = np.zeros(round_up(len(tokens), _IDS_IN_BEAT), dtype="<u4")
+        ids[: len(tokens)] = tokens
+        self.image.add("ids", ids)
+
+    def _finish(self, weights: int) -> PrefillProgram:
+        """Add the program to the image; ``weights``: as of :class:`.PrefillProgram`."""
         self.image.add("program", np.array(self.out.list.words(), dtype="<u4"))
-        return PrefillProgram(
-            bytes(self.image.data), self.image.at["program"], self.out.list, weights
-        )
+        beats = -(-self.image.size["program"] // BEAT_BYTES)
+        # The low bits of the address are the length of a short program.
+        start = self.image.at["program"] + (beats if beats < BEAT_BYTES else 0)
+        return PrefillProgram(bytes(self.image.data), start, self.out.list, weights)
 
     # --- loads ---------------------------------------------------------------------------------
-    def _load_prompt(self, block: Block) -> None:
-        """Load what a block needs at first; for the first block, the tables as well."""
+    def _load_rows(self, block: Block) -> None:
+        """Load rows of the embedding and their scales."""
         c, out, memories = self.model.config, self.out, self.memories
         out.label(None, "load prompt")
         # A table takes a cycle for each token of the vocabulary, a gather a beat for each of these.
@@ -130,6 +161,11 @@ class _Compiler:
                 remember=Remember.SCORES,
                 **group,
             )
+
+    def _load_prompt(self, block: Block) -> None:
+        """Load what a block needs at first; for the first block, the tables as well."""
+        c, out, memories = self.model.config, self.out, self.memories
+        self._load_rows(block)
         if block.first != 0:
             return
         # What the first product needs comes first.
@@ -157,6 +193,8 @@ class _Compiler:
                 self.memories.scratch[place],
                 fills=Span(place, 0, 1),
             )
+        if MATRICES[0] in names:
+            self._load_biases(index)
 
     def _load_output(self) -> None:
         self.out.label(None, "load weights")
@@ -182,6 +220,7 @@ class _Compiler:
             block=block,
             tiles=memories.dim // self.columns,
             flags={"restart": 1},
+            extra=self.model.residual_bits << 16,
             reads=[span_of("embedding", block), span_of("states", block)],
             writes=[span_of("x", block)],
             remember=Remember.NORM,
@@ -196,13 +235,13 @@ class _Compiler:
         shared: dict[str, Any] = {
             "block": block,
             "tiles": memories.dim // self.columns,
-            "scale": self.model.epsilon,
+            "scale": top_word(self.model.activation_bits),
+            "epsilon": self.model.epsilon,
             "remember": Remember.NORM,
             **self._target("normed", block, memories.dim),
             **self._vectors(block, memories.x, memories.dim),
         }
-        self.out.vector(VectorOp.NORM_SCALES, **shared)
-        self.out.vector(VectorOp.QUANTIZE, writes=[span_of("normed", block)], **shared)
+        self.out.vector(VectorOp.NORM, writes=[span_of("normed", block)], **shared)
 
     def _weight_tiles(self, place: int, out: int, first: int = 0) -> dict[str, Any]:
         """Fields for weights of ``out`` columns at ``place``, from column tile ``first`` on."""
@@ -233,15 +272,40 @@ class _Compiler:
             reads=[span_of(x, block), Span(place, 0, 1)],
         )
 
+    def _load_biases(self, index: int) -> None:
+        """Load the biases of a layer, if the model has any, beside those of the one before."""
+        if not self.model.config.qkv_bias:
+            return
+        self.out.label(index, "load weights")
+        place = f"biases{index % 2}"
+        part, entry = f"layer{index}.biases", self._bias_entry(index)
+        self.out.load(Target.BIASES, part, entry, fills=Span(place, 0, 1))
+
+    def _bias_entry(self, index: int) -> int:
+        return index % 2 * (self.memories.sizes.biases // 2)
+
+    def _biases(self, index: int, name: str, start: int) -> dict[str, Any]:
+        """Fields for the biases of column tiles from ``start`` on, if the model has any."""
+        if not self.model.config.qkv_bias:
+            return {}
+        before = {"q": 0, "k": self.queries.total, "v": self.queries.total + self.memories.kv}
+        return {"scale": self._bias_entry(index) + before[name] // self.columns + start}
+
     def _project(self, index: int, name: str, block: Block) -> None:
         """Queries (``q``), keys (``k``) or values (``v``) of a block."""
+        if name != "v" and self.model.config.qk_norm:
+            self._project_normed(index, name, block)
+            return
         memories = self.memories
         self.out.label(index, {"q": "queries", "k": "keys", "v": "values"}[name])
         width = self.queries.total if name == "q" else memories.kv
         target = {"q": "q_high", "k": "k_high", "v": "v"}[name]
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {"extra": 8 << 16}
         reads = [Span("parameters", 0, 1)]
-        op = VectorOp.BYTES
+        biased = int(self.model.config.qkv_bias)
+        if biased:
+            reads.append(Span(f"biases{index % 2}", 0, 1))
+        op = VectorOp.REQUANTIZE
         if name != "v":
             op = VectorOp.ROTATE
             reads.append(span_of("rope", block))
@@ -257,18 +321,80 @@ class _Compiler:
             sums = self.out.take_sums(n * block.rows)
             self._product(index, f"w{name}", "normed", block, (start, n), sums)
             for place, flags in kinds:
-                at = self._target(place, block, width)
+                at = self._target(place, block, width if name == "q" else memories.kv_row)
                 self.out.vector(
                     op,
                     block=block,
                     tiles=n,
                     sums=sums,
                     parameters=self.entries[f"layer{index}.{name}"] + start,
-                    flags={"dynamic": 1, **flags},
+                    flags={"dynamic": 1, "biased": biased, **flags},
                     reads=reads,
-                    writes=[span_of(place, block)],
+                    writes=self._rows_of(place, block),
                     **fields | at | {"target": at["target"] + start * self.columns},
+                    **self._biases(index, name, start),
                 )
+
+    def _project_normed(self, index: int, name: str, block: Block) -> None:
+        """Queries or keys of a block, each head of which is normalized ahead of its rotation."""
+        c, memories, d = self.model.config, self.memories, self.model.config.head_dim
+        self.out.label(index, {"q": "queries", "k": "keys"}[name])
+        layer = self.model.layers[index]
+        width = self.queries.total if name == "q" else memories.kv
+        row = width if name == "q" else memories.kv_row
+        places = self.queries.places if name == "q" else [d * n for n in range(c.kv_heads)]
+        place = f"{name}_high"
+        low = memories.scratch[f"{name}_low"] - memories.scratch[place]
+        tiles = max(1, d // self.columns)
+        for start, n in memories.groups(width // self.columns, block.rows):
+            sums = self.out.take_sums(n * block.rows)
+            self._product(index, f"w{name}", "normed", block, (start, n), sums)
+            for at in places:
+                tile, lane = at // self.columns - start, at % self.columns
+                if not 0 <= tile < n:
+                    continue
+                shared: dict[str, Any] = {
+                    "block": block,
+                    "tiles": tiles,
+                    **self._target(place, block, row),
+                }
+                shared["target"] += at - lane
+                flags = {"first_lane": lane, "end_lane": min(lane + d, self.columns)}
+                values: dict[str, Any] = self._vectors(block, memories.heads, tiles * self.columns)
+                self.out.vector(
+                    VectorOp.VALUES,
+                    sums=sums + tile * block.rows,
+                    parameters=self.entries[f"layer{index}.{name}"] + start + tile,
+                    flags={"dynamic": 1, "restart": 1, **flags},
+                    extra=16 << 16,
+                    reads=[Span("parameters", 0, 1)],
+                    **shared | values,
+                )
+                self.out.vector(
+                    VectorOp.NORM,
+                    scale=top_word(HEAD_BITS),
+                    epsilon=getattr(layer, f"{name}_epsilon"),
+                    # The scale of a head stands apart from that of its row.
+                    flags={"square_shift": 0, "dynamic": 1, **flags},
+                    writes=self._rows_of(place, block),
+                    **shared | values,
+                )
+                self.out.vector(
+                    VectorOp.ROTATE_AGAIN,
+                    parameters=self.entries[f"layer{index}.{name}_norm"],
+                    state=memories.states + block.first,
+                    flags={"dynamic": 1, **flags},
+                    extra=low,
+                    vector=memories.rope + block.first * memories.rope_row,
+                    vector_row=memories.rope_row,
+                    reads=[span_of("rope", block), Span("parameters", 0, 1)],
+                    writes=self._rows_of(place, block),
+                    **shared,
+                )
+
+    def _rows_of(self, name: str, block: Block) -> list[Span]:
+        """Return what a block's queries, keys or values are."""
+        return [span_of(name, block)]
 
     def _hand_off(self, index: int) -> None:
         self.out.label(index, "hand-off")
@@ -282,7 +408,7 @@ class _Compiler:
                     rows=prompt.rows,
                     source=self.memories.key(source, prompt),
                     source2=self.memories.key(source2, prompt),
-                    source_pitch=self.memories.kv,
+                    source_pitch=self.memories.kv_row,
                     layer=index | number << 8,
                 )
 
@@ -335,6 +461,7 @@ class _Compiler:
                 sums=sums,
                 parameters=self.entries[f"layer{index}.{scale}"] + start,
                 flags={"dynamic": dynamic, "restart": start == 0},
+                extra=self.model.residual_bits << 16,
                 vector=place["vector"] + start,
                 vector_row=place["vector_row"],
             )
@@ -360,17 +487,18 @@ class _Compiler:
                 extra=sums2 | (self.entries[f"{layer}.up"] + start) << 16,
                 vector=place["vector"] + start,
                 vector_row=place["vector_row"],
-                scale=self.model.layers[index].hidden_scale,
+                scale=GATE_FRACTION - self.model.layers[index].gate_fraction,
                 flags={"dynamic": 1, "restart": start == 0},
             )
         shared: dict[str, Any] = {
             "block": block,
             "tiles": tiles,
+            "scale": top_word(self.model.activation_bits),
+            "extra": self.model.activation_bits << 16,
             "remember": Remember.NORM,
             **self._target("hidden", block, memories.hidden),
             **place,
         }
-        self.out.vector(VectorOp.HIDDEN_SCALES, **shared)
         self.out.vector(VectorOp.QUANTIZE, writes=[span_of("hidden", block)], **shared)
 
     def _layer(self, index: int, *, last: bool) -> None:
@@ -440,6 +568,10 @@ class _Compiler:
             first=block.position,
             layer=number << 8,
         )
+
+
+PrefillCompiler = _Compiler
+"""For programs of the same panel that are made of the same pieces."""
 
 
 def compile_prefill(

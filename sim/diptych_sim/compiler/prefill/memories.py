@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.panel import panel_sizes
 from diptych.systolic.scratchpad import BANKS
 from diptych_sim.compiler.array.hazards import Span
@@ -30,6 +31,9 @@ class Memories:
     room: else the scores that come next would wait for them. Row states ``0`` to ``count - 1`` are
     those of the layers' rows, and the second half of them, in two parts in turn, those of attention.
 
+    Rows of keys and values are ``kv_row`` bytes apart. With ``rows_whole`` the planes of a key and
+    the value of a position lie in one row, ``kept`` bytes of it as they are kept in HBM.
+
     Raises
     ------
     PrefillError
@@ -46,6 +50,7 @@ class Memories:
         queries: Lanes,
         contexts: Lanes,
         paired: bool,
+        rows_whole: bool = False,
     ) -> None:
         c = model.config
         rows, columns = array
@@ -85,15 +90,15 @@ class Memories:
             "powers0": most * self.positions,
             "powers1": most * self.positions,
         }
-        # A prompt that begins in the middle of a line of positions is read to the end of its own.
-        cache_rows = round_up(count, line) + (line if len(prompts.tokens) > 1 else 0)
-        caches = {
-            "k_high": cache_rows * self.kv,
-            "k_low": cache_rows * self.kv,
-            # Planes of a key side by side, in lines of the even and of the odd heads of a pair.
-            **dict.fromkeys(("k_even", "k_odd") if paired else (), cache_rows * self.kv),
-            "v": cache_rows * self.kv,
-        }
+        cache_rows = prompts.cache_rows(line)
+        # Planes of a key side by side, in lines of the even and of the odd heads of a pair.
+        beside = ("k_even", "k_odd") if paired else ()
+        self.kept = 3 * self.kv
+        self.kv_row = self.kv
+        caches = dict.fromkeys(("k_high", "k_low", *beside, "v"), cache_rows * self.kv)
+        if rows_whole:
+            self.kv_row = round_up(len(caches) * self.kv, max(line, BEAT_BYTES))
+            caches = {"k_high": cache_rows * self.kv_row}
         weights["output"] = image.size["output"]
         # The array reads a row and a line of weights in each cycle: from two banks. If there is
         # room, keys and values have banks of their own, too, for the hand-off reads them meanwhile.
@@ -111,13 +116,20 @@ class Memories:
             for name, size in part.items():
                 self.scratch[name] = base
                 base = round_up(base + size, line)
+        if rows_whole:
+            for number, name in enumerate(("k_high", "k_low", "v", *beside)):
+                self.scratch[name] = self.scratch["k_high"] + number * self.kv
         self.rope_row = max(1, c.head_dim // columns)
         self.x = 0
         self.gated = count * self.dim // columns
         self.rope = self.gated + count * self.hidden // columns
+        self.heads = self.rope + count * self.rope_row
+        entries = self.heads + (count * max(1, c.head_dim // columns) if c.qk_norm else 0)
+        biases = 2 * (queries.total + 2 * self.kv) // columns if c.qkv_bias else 0
         for what, needed, there in (
             ("scratchpad bytes", base, self.sizes.scratchpad),
-            ("vector entries", self.rope + count * self.rope_row, self.sizes.vectors),
+            ("vector entries", entries, self.sizes.vectors),
+            ("bias entries", biases, self.sizes.biases),
             ("accumulator entries", 2 * max(2 * most, -(-c.vocab // columns)), 2 * self.half),
             ("parameter entries", image.size["parameters"] // 4 // columns, self.sizes.parameters),
         ):
@@ -153,7 +165,7 @@ class Memories:
 
     def key(self, name: str, block: Block) -> int:
         """Address of the first key or value of a block's prompt."""
-        return self.scratch[name] + block.origin * self.kv
+        return self.scratch[name] + block.origin * self.kv_row
 
     def groups(self, tiles: int, rows: int, share: int = 1) -> list[tuple[int, int]]:
         """Split column tiles so that the sums of a group fit ``share`` times into a half."""

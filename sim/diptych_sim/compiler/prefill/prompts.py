@@ -53,6 +53,10 @@ class Prompts:
         """Rows of the longest prompt."""
         return max(map(len, self.tokens))
 
+    def cache_rows(self, line: int) -> int:
+        """Rows of keys, and of values: each prompt is read to the end of a line of positions."""
+        return -(-self.count // line) * line + (line if len(self.tokens) > 1 else 0)
+
     @property
     def blocks(self) -> list[Block]:
         """The rows of each prompt."""

@@ -35,6 +35,7 @@ class Register(IntEnum):
     A = 10
     B = 11
     STATISTIC = isa.STATISTIC
-    SQUARES = isa.RECEIVED_SQUARES
     MAXIMUM = isa.RECEIVED_MAXIMUM
+    HAS_EPSILON = 14
+    """1 in the row whose part of the residual stream is followed by the norm's epsilon, else 0."""
     T = 15

@@ -28,14 +28,9 @@ _PORTS = {
     "waiting_scratchpad": ("scratchpad_write", "scratchpad_read"),
     "waiting_vector": ("vectors_write", "vectors_read"),
     "waiting_accumulator": ("accumulators",),
-    "waiting_parameter": ("parameters",),
+    "waiting_parameter": ("parameters", "biases"),
 }
-_PHASES = {
-    VectorOp.ROTATE: 2,
-    VectorOp.GATE: 2,
-    VectorOp.NORM_SCALES: 3,
-    VectorOp.HIDDEN_SCALES: 2,
-}
+_PHASES = {VectorOp.ROTATE: 2, VectorOp.ROTATE_AGAIN: 2, VectorOp.GATE: 2}
 
 
 class VectorObserver(CauseObserver):
@@ -120,12 +115,12 @@ class VectorObserver(CauseObserver):
         op = VectorOp(command["head"]["op"])
         rows, tiles = command["extent"] & 0xFFFF, command["extent"] >> 16
         first = command["first"] & 0xFFFF
-        if op in (VectorOp.NORM_SCALES, VectorOp.HIDDEN_SCALES):
-            return rows * _PHASES[op]
         if not rows or not tiles:
             return 0
         if op is VectorOp.ARGMAX:
             return tiles
+        if op is VectorOp.NORM:
+            return rows * (tiles + 1)  # one for epsilon
         if op not in (VectorOp.TOP, VectorOp.EXPONENTIAL):
             return rows * tiles * _PHASES.get(op, 1)
         steps = 0

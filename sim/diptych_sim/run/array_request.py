@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Answers requests on the prefill panel alone: it reads the prompts, and writes every token."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from diptych.config import DEFAULTS, MachineConfig
+from diptych.systolic.panel_with_hbm import PrefillWithHbm
+from diptych_sim.compiler.array_decode.compile import ArrayProgram, compile_array
+from diptych_sim.cost.prefill import PrefillCost
+from diptych_sim.cost.requests import panel_cost
+from diptych_sim.engine.build import Progress
+from diptych_sim.engine.simulate import Run, simulate
+from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.host.jobs import (
+    TESTBENCH,
+    ArrayRequestJob,
+    ArrayRequestResult,
+    result_of,
+    write_job,
+)
+from diptych_sim.host.public_signals import PANEL_NAME, PANEL_PUBLIC
+
+from .comparison import GoldenSequence, golden_sequence
+
+__all__ = ["ArrayRequest", "array_request"]
+
+_LIMIT = 2_000_000
+"""Cycles that a token may take, and the prompts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayRequest:
+    """Requests that the prefill panel answered, and what was counted.
+
+    Attributes
+    ----------
+    prompts : sequence of sequence of int
+        The prompts.
+    program : ArrayProgram
+        What ran.
+    measured : ArrayRequestResult
+        Tokens, cycles and counters by program.
+    machine : MachineConfig
+        The panel.
+    golden : list of GoldenSequence
+        The golden model's sequences.
+    costs : list of PrefillCost
+        Predicted cost of each program.
+    hbm : bytes
+        Contents of the HBM at the end.
+    run : Run
+        How long it took.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    program: ArrayProgram
+    measured: ArrayRequestResult
+    machine: MachineConfig
+    golden: list[GoldenSequence]
+    costs: list[PrefillCost]
+    hbm: bytes
+    run: Run
+
+    @property
+    def tokens(self) -> list[list[int]]:
+        """Tokens after each prompt."""
+        return [list(sequence) for sequence in zip(*self.measured.tokens, strict=True)]
+
+    @cached_property
+    def compared(self) -> tuple[str | None, dict[str, Any]]:
+        """The first difference from the golden model, None if there is none, and what was compared."""
+        difference = None
+        expected = [sequence.tokens for sequence in self.golden]
+        if self.tokens != expected:
+            difference = "tokens on the array differ from the golden model's"
+        counts = [sequence.prompt + len(sequence.tokens) - 1 for sequence in self.golden]
+        state, size = hashlib.sha256(), 0
+        for at, want in self.program.kv.expected([s.cache for s in self.golden], counts):
+            got = np.frombuffer(self.hbm, np.uint8, count=len(want), offset=at)
+            state.update(got.tobytes())
+            size += len(want)
+            if difference is None and not np.array_equal(got, want):
+                byte = int(np.flatnonzero(got != want)[0])
+                difference = (
+                    f"KV cache in HBM differs from the golden model's: address {at + byte:#x}: "
+                    f"{got[byte]:#04x} instead of {want[byte]:#04x}"
+                )
+        end = {"bytes": size, "sha256": state.hexdigest()}
+        return difference, {"tokens": sum(map(len, expected)), "kv_end": end}
+
+    @property
+    def difference(self) -> str | None:
+        """The first difference from the golden model, in one line; None if there is none."""
+        return self.compared[0]
+
+    @property
+    def matches_golden(self) -> bool:
+        """Whether all tokens and the whole KV cache equal the golden model's."""
+        return self.difference is None
+
+
+def array_request(
+    model: QuantizedModel,
+    prompts: Sequence[Sequence[int]],
+    tokens: int,
+    *,
+    machine: MachineConfig = DEFAULTS,
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> ArrayRequest:
+    """Read prompts of one length, and write ``tokens`` tokens after each.
+
+    Raises
+    ------
+    PrefillError
+        If the panel cannot run the model or the prompts.
+    BuildError, SimulationError, ToolError
+        If a step fails.
+    """
+    step = progress or (lambda _step: None)
+    step("compiling for the array")
+    program = compile_array(model, *machine.array, prompts, tokens)
+    golden = [
+        golden_sequence(model, prompt, tokens, progress=lambda n: step(f"golden tokens, {n}"))
+        for prompt in prompts
+    ]
+    programs = [program.prefill, *program.steps]
+    costs = [panel_cost(each, machine) for each in programs]
+    job = ArrayRequestJob(
+        hbm="hbm.bin",
+        written="written.bin",
+        programs=[each.program_address for each in programs],
+        ids=[None, *program.ids],
+        arrivals=[0] * len(programs),
+        sequences=[len(prompts)] * len(programs),
+        array=machine.array,
+        weight_rows=machine.weight_rows,
+        limit=_LIMIT,
+    )
+    events: list[dict[str, Any]] = []
+
+    def listen(event: dict[str, Any]) -> None:
+        events.append(event)
+        if event["kind"] == "tokens":
+            step(f"array, token {event['number'] + 1} of {tokens}")
+
+    with TemporaryDirectory(prefix="diptych-") as name:
+        folder = Path(name)
+        (folder / job.hbm).write_bytes(program.hbm)
+        run = simulate(
+            partial(
+                PrefillWithHbm,
+                *machine.array,
+                **machine.with_hbm(len(program.hbm)).array_parameters,
+            ),
+            name=PANEL_NAME,
+            test_module=TESTBENCH,
+            env=write_job(job, folder),
+            public=PANEL_PUBLIC,
+            seed=seed,
+            progress=progress,
+            on_event=listen,
+        )
+        hbm = (folder / job.written).read_bytes()
+    return ArrayRequest(
+        prompts=prompts,
+        program=program,
+        measured=result_of(job, events),
+        machine=machine,
+        golden=golden,
+        costs=costs,
+        hbm=hbm,
+        run=run,
+    )

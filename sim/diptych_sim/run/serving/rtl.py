@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A timeline of requests on our array, in RTL, and what the same machine costs by its programs.
+
+One machine takes requests in the order of their arrival, and one at a time: it reads a prompt and
+writes its whole answer before it takes the next.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from diptych.config import MachineConfig
+from diptych.systolic.panel_with_hbm import PrefillWithHbm
+from diptych_sim.compiler.array.hbm_layout import HbmImage
+from diptych_sim.compiler.array_decode.compile import compile_array
+from diptych_sim.cost.requests import RequestCosts
+from diptych_sim.engine.build import Progress
+from diptych_sim.engine.simulate import simulate
+from diptych_sim.golden.machine import GoldenModel
+from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.host.jobs import (
+    TESTBENCH,
+    ArrayRequestJob,
+    ArrayRequestResult,
+    result_of,
+    write_job,
+)
+from diptych_sim.host.public_signals import PANEL_NAME, PANEL_PUBLIC
+
+__all__ = ["Answered", "ArrayCosts", "Arrival", "array_timeline"]
+
+_LIMIT = 2_000_000
+_AHEAD = 32
+"""Positions over which a token's cost is taken to grow evenly."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A request: the cycle in which it arrives, its prompt, and the tokens that it asks for."""
+
+    cycle: int
+    prompt: Sequence[int]
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Cycles of a request's first and last token, and whether all equal the golden model's."""
+
+    first: int
+    last: int
+    matches_golden: bool
+
+
+class ArrayCosts:
+    """Costs of the array as a machine of :class:`.Fleet`, in cycles, one request at a time.
+
+    What :class:`.Costs` has of a projected system, from programs.
+    """
+
+    kv_capacity = math.inf
+
+    def __init__(self, costs: RequestCosts) -> None:
+        self._costs = costs
+
+    def kv_bytes(self, positions: int) -> float:
+        """Bytes of a sequence's KV cache."""
+        c = self._costs.model.config
+        return 3.0 * c.layers * c.kv_dim * positions
+
+    def prefill(self, prompt: int, cached: int = 0) -> float:
+        """Cycles of a prompt."""
+        return self._costs.array_prefill(prompt, 1)
+
+    def step(self, batch: int, positions: float) -> tuple[float, float]:
+        """Cycles of a token that is the last of ``positions``, and what the next one takes more."""
+        at = int(positions) - 1
+        far = min(at + _AHEAD, self._costs.model.config.context - 1)
+        now, then = (self._costs.array_step(position, 1) for position in (at, far))
+        return now, (then - now) / max(1, far - at)
+
+
+def array_timeline(
+    model: QuantizedModel,
+    arrivals: Sequence[Arrival],
+    machine: MachineConfig,
+    progress: Progress | None = None,
+) -> list[Answered]:
+    """Answer requests on one array in RTL; cycles count from the start of the first.
+
+    Raises
+    ------
+    PrefillError
+        If the panel cannot run a request.
+    BuildError, SimulationError, ToolError
+        If a step fails.
+    """
+    image = HbmImage()
+    programs: list[int] = []
+    ids: list[int | None] = []
+    begins: list[int] = []
+    for arrival in arrivals:
+        compiled = compile_array(
+            model, *machine.array, [arrival.prompt], arrival.tokens, behind=image
+        )
+        parts = [compiled.prefill, *compiled.steps]
+        programs += [part.program_address for part in parts]
+        ids += [None, *compiled.ids]
+        begins += [arrival.cycle] * len(parts)
+    job = ArrayRequestJob(
+        hbm="hbm.bin",
+        written="written.bin",
+        programs=programs,
+        ids=ids,
+        arrivals=begins,
+        sequences=[1] * len(programs),
+        array=machine.array,
+        weight_rows=machine.weight_rows,
+        limit=_LIMIT,
+    )
+    events: list[dict[str, Any]] = []
+    with TemporaryDirectory(prefix="diptych-") as name:
+        folder = Path(name)
+        (folder / job.hbm).write_bytes(image.data)
+        simulate(
+            partial(
+                PrefillWithHbm,
+                *machine.array,
+                **machine.with_hbm(len(image.data)).array_parameters,
+            ),
+            name=PANEL_NAME,
+            test_module=TESTBENCH,
+            env=write_job(job, folder),
+            public=PANEL_PUBLIC,
+            progress=progress,
+            on_event=events.append,
+        )
+    measured: ArrayRequestResult = result_of(job, events)
+    start, at, found = measured.starts[0], 0, []
+    for arrival in arrivals:
+        own = slice(at, at + arrival.tokens)
+        at += arrival.tokens
+        tokens = [row[0] for row in measured.tokens[own]]
+        cycles = [row[0] - start for row in measured.token_cycles[own]]
+        expected = list(GoldenModel(model).generate(arrival.prompt, arrival.tokens))
+        found.append(Answered(cycles[0], cycles[-1], tokens == expected))
+    return found

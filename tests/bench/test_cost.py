@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The bench of the cost models: what it draws, and its errors on a few runs."""
+
+import random
+
+import pytest
+
+from diptych.config import MachineConfig
+from diptych_sim.bench.cost import KINDS, Error, array_errors, mesh_errors, summary
+from diptych_sim.bench.random_cases import Case, random_case
+from diptych_sim.llm.model import ModelConfig
+
+SMALL = Case(
+    config=ModelConfig(
+        dim=40, hidden=52, layers=2, heads=4, kv_heads=2, head_width=8, vocab=70, context=128
+    ),
+    prompt=7,
+    tokens=3,
+    batch=2,
+)
+
+
+def test_predicts_the_array_to_the_byte():
+    errors = list(array_errors(MachineConfig(array=(8, 8)), [SMALL], 1))
+    assert [error.kind for error in errors] == list(KINDS[:2])
+    for error in errors:
+        assert error.bytes_exact
+        assert abs(error.error) < 0.06
+
+
+def test_predicts_the_mesh():
+    errors = list(mesh_errors(MachineConfig(mesh=(2, 2)), SMALL, 1))
+    assert [error.kind for error in errors] == list(KINDS[2:])
+    assert all(abs(error.error) < 0.06 for error in errors)
+
+
+def test_draws_the_same_cases_again():
+    draws = [[random_case(random.Random(7)) for _ in range(3)] for _ in range(2)]
+    assert draws[0] == draws[1]
+
+
+def test_summary_of_errors():
+    def error(predicted: int) -> Error:
+        return Error(
+            kind=KINDS[0],
+            machine="",
+            words="",
+            predicted=predicted,
+            measured=1000,
+            bytes_exact=predicted != 1100,
+        )
+
+    kind, whole = summary([error(1000 + n) for n in (0, -10, 100)])
+    assert kind | {"kind": "all"} == whole
+    assert whole["median"] == pytest.approx(0.01)
+    assert whole["worst"] == pytest.approx(0.1)
+    assert whole["runs"] == 3
+    assert whole["bytes_exact"] == 2
