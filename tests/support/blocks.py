@@ -48,6 +48,7 @@ TESTED_WITH = {
     "register_file": [TILE.format("core")],
     "tasks": [TILE.format("tasks"), "mesh/test_task_scheduler.py"],
     "transmitter": [TILE.format("transmitter")],
+    "statistic": [TILE.format("vector_pipe")],
     "vector_pipe": [TILE.format("vector_pipe")],
     "word_queue": [TILE.format("receiver"), TILE.format("vector_pipe")],
     # systolic

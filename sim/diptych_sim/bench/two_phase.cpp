@@ -13,9 +13,11 @@
 #include "Vtile.h"
 #include "verilated.h"
 
-// A link: a wavelet goes on, and a credit comes back.
-#define LINK(from, to) \
-    to##__valid = from##__valid, to##__wavelet = from##__wavelet, from##__credit = to##__credit
+// A link: a wavelet and its announcement go on, and a credit comes back.
+#define LINK(from, to)                                                                          \
+    to##__valid = from##__valid, to##__wavelet = from##__wavelet,                               \
+    to##__announced = from##__announced, to##__announced_control = from##__announced_control,   \
+    from##__credit = to##__credit
 
 static std::vector<uint32_t> words_of(FILE* file) {
     uint32_t count = 0;

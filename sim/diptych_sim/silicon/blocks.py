@@ -37,6 +37,7 @@ from diptych.mesh.register_file import RegisterFile
 from diptych.mesh.route_table import RouteTable
 from diptych.mesh.router import Router
 from diptych.mesh.sram import Sram
+from diptych.mesh.statistic import Statistic
 from diptych.mesh.tasks import TaskScheduler
 from diptych.mesh.tile import Tile
 from diptych.mesh.transmitter import Transmitter
@@ -159,6 +160,7 @@ _LIST = (
     Block("router", "mesh", Router),
     Block("loader", "mesh", Loader),
     Block("operand_sequencer", "mesh", OperandSequencer),
+    Block("statistic", "mesh", partial(Statistic, _COLORS)),
     Block("vector_pipe", "mesh", partial(VectorPipe, colors=_COLORS)),
     Block("receiver", "mesh", partial(Receiver, colors=_COLORS)),
     Block("register_file", "mesh", RegisterFile),
@@ -167,7 +169,7 @@ _LIST = (
     Block("sram", "mesh", Sram),
     Block("core", "mesh", Core),
     Block("core_2k", "mesh", partial(Core, sram_bytes=2048), "core with 2 KiB of SRAM"),
-    Block("tile", "mesh", Tile, seed=2),
+    Block("tile", "mesh", Tile),
 )
 
 BLOCKS = {block.name: block for block in _LIST}

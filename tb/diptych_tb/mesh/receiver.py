@@ -181,7 +181,9 @@ async def elements_are_added_to_what_was_just_received(dut: Any) -> None:
         bench.store(D, before, 4)
         bench.registers({2: numbers.UNITY})
         program = Assembler()
-        for _ in range(times):
+        # One that is clamped to few bits beside others that are not.
+        clamps = [rng.choice([8, 12, 16]) for _ in range(times)]
+        for bits in clamps:
             program.vector(
                 Op.RECEIVE,
                 b_reg=2,
@@ -190,7 +192,7 @@ async def elements_are_added_to_what_was_just_received(dut: Any) -> None:
                 count=count,
                 stride=4,
                 d_type=Type.INT32,
-                bits=16,
+                bits=bits,
                 accumulate=1,
                 statistic=1,
                 color=IN,
@@ -201,8 +203,9 @@ async def elements_are_added_to_what_was_just_received(dut: Any) -> None:
         bench.run(program)
         bench.send(IN, np.concatenate(values))
         out = before
-        for each in values:
-            out = numbers.add_residual(out, each, np.array([numbers.UNITY] * count), numbers.UNITY)
+        for each, bits in zip(values, clamps, strict=True):
+            words = np.array([numbers.UNITY] * count)
+            out = numbers.add_residual(out, each, words, numbers.UNITY, bits)
         assert await bench.receive(1) == [int(max(abs(out)))], f"turn {turn}"
         got = np.array(await bench.receive(count), "<u4").view("<i4")
         assert got.tolist() == out.tolist(), f"turn {turn}"

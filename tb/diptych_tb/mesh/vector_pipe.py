@@ -413,7 +413,7 @@ async def statistics_leave_in_order(dut: Any, stall: float) -> None:
     for turn in range(20):
         program, expected = Assembler(), []
         for number in range(8):
-            kind = rng.choice(["move", "square", "send", "empty"])
+            kind = rng.choice(["move", "square", "square", "rounded", "rounded", "send", "empty"])
             values = [
                 rng.randint(-99, 99) for _ in range(0 if kind == "empty" else rng.randint(1, 2))
             ]
@@ -421,15 +421,21 @@ async def statistics_leave_in_order(dut: Any, stall: float) -> None:
             if values:
                 bench.store(at, values, 4)
             fields: dict[str, Any] = {"a_base": at, "a_type": Type.INT32, "count": len(values)}
+            more: dict[str, Any] = {"bits": 16, "b_reg": 2, "dynamic": 2, "d_type": Type.INT16}
+            if kind == "rounded":
+                # Of the same kind as a square before it, and so right behind it.
+                program.vector(Op.REQUANTIZE, to_color=1, color=OUT, **fields, **more)
+                expected += values
+                continue
             if kind == "send":
                 program.vector(Op.MOVE, d_type=Type.NONE, to_color=1, color=OUT, **fields)
                 expected += values
                 continue
             fields |= {"statistic": 1, "sends_statistic": 1, "color": OUT, "d_base": D}
             if kind == "square":
-                more: dict[str, Any] = {"bits": 16, "b_reg": 2, "dynamic": 2, "d_type": Type.INT16}
-                program.vector(Op.REQUANTIZE, **fields, **more)
-                expected.append(sum(v * v for v in values))
+                shift = rng.randrange(6)
+                program.vector(Op.REQUANTIZE, inner=shift, **fields, **more)
+                expected.append(sum(v * v >> shift for v in values))
             else:
                 program.vector(Op.MOVE, d_type=Type.INT32, **fields)
                 expected.append(max((abs(v) for v in values), default=0))
