@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Models with biases, and with norms of queries and keys, on both panels.
 
-Mutations that were tried by hand, each seen to fail: the biases of keys for those of values; a
-bias that is added ahead of its scale; a head's norm without its epsilon, or with the scale of another head.
+Mutations that were tried by hand, each seen to fail: the biases of keys for those of values, on each
+panel; the scale of a head in the place of that of its row. Not seen here: a head's norm without its epsilon,
+which is too small in these models.
 """
 
 import numpy as np
