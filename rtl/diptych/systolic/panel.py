@@ -175,16 +175,6 @@ class PrefillPanel(wiring.Component):
             (load.dynamic, vector.load_dynamic),
         ):
             wiring.connect(m, reader, port)
-        # Sums: to the vector unit first.
-        read, first, second = accumulators.read, vector.accumulators, store.accumulators
-        m.d.comb += [
-            read.en.eq(first.en | second.en),
-            read.address.eq(Mux(first.en, first.address, second.address)),
-            first.ready.eq(read.ready),
-            second.ready.eq(read.ready & ~first.en),
-            first.data.eq(read.data),
-            second.data.eq(read.data),
-        ]
         vectors: Any = EntryMemory(sums_shape, depth=s.vectors)
         biases: Any = EntryMemory(sums_shape, depth=s.biases, writers=("l",))
         m.submodules.biases = biases
@@ -201,16 +191,19 @@ class PrefillPanel(wiring.Component):
         ):
             wiring.connect(m, user, port)
 
-        # Biases: to the store engine first, which waits for none.
-        read, first, second = biases.read, store.biases, vector.biases
-        m.d.comb += [
-            read.en.eq(first.en | second.en),
-            read.address.eq(Mux(first.en, first.address, second.address)),
-            first.ready.eq(read.ready),
-            second.ready.eq(read.ready & ~first.en),
-            first.data.eq(read.data),
-            second.data.eq(read.data),
-        ]
+        # Sums to the vector unit first; biases to the store engine first, which waits for none.
+        for read, first, second in (
+            (accumulators.read, vector.accumulators, store.accumulators),
+            (biases.read, store.biases, vector.biases),
+        ):
+            m.d.comb += [
+                read.en.eq(first.en | second.en),
+                read.address.eq(Mux(first.en, first.address, second.address)),
+                first.ready.eq(read.ready),
+                second.ready.eq(read.ready & ~first.en),
+                first.data.eq(read.data),
+                second.data.eq(read.data),
+            ]
 
         # --- HBM: commands first ---
         m.submodules.arbiter = arbiter = ReadArbiter()

@@ -10,12 +10,12 @@ from cocotb.triggers import RisingEdge, with_timeout
 
 from diptych.systolic.isa import Handoff, HandoffKind
 
-from .array_gemm import PanelMemory, panel_counters
 from .axi_checker import AxiReadChecker, AxiWriteChecker
 from .clocking import PERIOD_NS, current_cycle, start_clock_and_reset
 from .events import report_event
 from .jobs import ArrayRequestJob, ArrayRequestResult
 from .observers.machine import PanelObservers
+from .panel_memory import PanelMemory, panel_counters
 from .streams import StreamMonitor
 
 __all__ = ["answer"]

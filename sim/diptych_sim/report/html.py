@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
-
-import jinja2
 
 from diptych.mesh.core import CAUSES as TILE_CAUSES
 from diptych.systolic.matrix import MATRIX_CAUSES
@@ -25,6 +22,7 @@ from diptych_sim.report.summary import (
     text_of_number,
     time_text,
 )
+from diptych_sim.report.templates import file_text, page_template
 from diptych_sim.run.folder import RunFolder
 
 __all__ = ["html_report"]
@@ -36,21 +34,15 @@ def html_report(run: RunFolder) -> str:
     pictures = recorded_pictures(run)
     if result is not None:
         pictures |= result_pictures(result)
-    page = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_file),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+    page = page_template(
+        "report.html",
+        number=text_of_number,
+        words=in_words,
+        color=cause_color,
+        seconds=time_text,
+        level=LEVEL_NAMES.__getitem__,
     )
-    page.filters |= {
-        "number": text_of_number,
-        "words": in_words,
-        "color": cause_color,
-        "seconds": time_text,
-        "level": LEVEL_NAMES.__getitem__,
-    }
-    return page.get_template("report.html").render(
+    return page.render(
         run=run.start,
         config=run.start["config"],
         result=result,
@@ -65,8 +57,8 @@ def html_report(run: RunFolder) -> str:
         roofline={panel: _roofline(result, panel) for panel in ("prefill", "decode")},
         causes=_causes(result),
         heat=_embedded(heat_frames(run)),
-        style=_file("report.css"),
-        script=_file("report.js"),
+        style=file_text("report.css"),
+        script=file_text("report.js"),
     )
 
 
@@ -97,10 +89,6 @@ def _roofline(result: Mapping[str, Any] | None, panel: str) -> list[dict[str, An
         point._asdict() | {"roof": roof.at(point.intensity), "limit": roof.limit(point.intensity)}
         for point in panel_points(result, panel)
     ]
-
-
-def _file(name: str) -> str:
-    return resources.files("diptych_sim.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _embedded(value: Any) -> str | None:

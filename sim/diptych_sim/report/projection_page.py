@@ -4,40 +4,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from math import log10
 from typing import Any
 
 import altair
-import jinja2
 
 from diptych_sim.report.charts import INK, draw, page_svg
 from diptych_sim.report.projection import border_rows, short_time
 from diptych_sim.report.roofline import ACCENT, NEAR
+from diptych_sim.report.templates import file_text, page_template
 
 __all__ = ["projection_page"]
 
 
 def projection_page(result: Mapping[str, Any]) -> str:
     """Return the page of a result of ``diptych project``."""
-    page = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_file),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    page.filters["time"] = short_time
-    return page.get_template("projection.html").render(
+    return page_template("projection.html", time=short_time).render(
         result=result,
-        style=_file("report.css"),
+        style=file_text("report.css"),
         scatter=_scatter(result),
         border=border_rows(result["border"] or ()),
     )
-
-
-def _file(name: str) -> str:
-    return resources.files("diptych_sim.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _scatter(result: Mapping[str, Any]) -> str:

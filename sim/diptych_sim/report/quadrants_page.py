@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
 import altair
-import jinja2
 
 from diptych_sim.report.charts import INK, draw, page_svg
 from diptych_sim.report.quadrants import (
@@ -19,6 +17,7 @@ from diptych_sim.report.quadrants import (
     ratio_line,
     top_causes,
 )
+from diptych_sim.report.templates import file_text, page_template
 
 __all__ = ["quadrants_page", "quadrants_svg"]
 
@@ -28,17 +27,9 @@ _WORDS = {"array": "array alone", "mesh": "mesh alone", "split": "split"}
 
 def quadrants_page(result: Mapping[str, Any]) -> str:
     """Return the page of a result of ``diptych quadrants``."""
-    page = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_file),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    page.filters["causes"] = top_causes
-    return page.get_template("quadrants.html").render(
+    return page_template("quadrants.html", causes=top_causes).render(
         result=result,
-        style=_file("report.css"),
+        style=file_text("report.css"),
         quadrants=QUADRANTS,
         requests=REQUESTS,
         ratio=ratio_line(result),
@@ -46,10 +37,6 @@ def quadrants_page(result: Mapping[str, Any]) -> str:
         colors={LETTERS[way]: color for way, color in _COLORS.items()},
         picture=page_svg(quadrants_svg(result), "quadrants", "Cycles of requests by way"),
     )
-
-
-def _file(name: str) -> str:
-    return resources.files("diptych_sim.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def quadrants_svg(result: Mapping[str, Any]) -> str:
