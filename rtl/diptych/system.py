@@ -35,6 +35,8 @@ class System(wiring.Component):
         As of :class:`.MatrixEngine`.
     link_latency, link_bytes_per_cycle : :class:`int`
         As of :class:`.KvLink`.
+    colors : :class:`int`
+        Colors of a router.
     sram_bytes : :class:`int`
         SRAM of a tile.
     program_depth : :class:`int`
@@ -89,6 +91,7 @@ class System(wiring.Component):
         weight_rows: int = DEFAULTS.weight_rows,
         link_latency: int = DEFAULTS.link_latency,
         link_bytes_per_cycle: int = DEFAULTS.link_bytes_per_cycle,
+        colors: int = DEFAULTS.colors,
         sram_bytes: int = DEFAULTS.sram_bytes,
         program_depth: int = DEFAULTS.program_depth,
         mesh_as_blackbox: bool = False,
@@ -105,6 +108,7 @@ class System(wiring.Component):
         self.decode = DecodePanel(
             mesh_rows,
             mesh_columns,
+            colors=colors,
             sram_bytes=sram_bytes,
             program_depth=program_depth,
             mesh_as_blackbox=mesh_as_blackbox,

@@ -117,6 +117,7 @@ def generate(
     machine: MachineConfig = DEFAULTS,
     stage: Stage = "all",
     hand_off: HandOff = "layer-wise",
+    preloaded: bool = False,
     damage: float = 0.0,
     waves: WavePlan | None = None,
     out: Path | None = None,
@@ -146,6 +147,9 @@ def generate(
         back door.
     hand_off : str
         When keys and values cross the link: as of :data:`.HandOff`.
+    preloaded : bool
+        Whether the weights are in the tiles' memories before the first cycle, as those of the HBM
+        are: a back door, of lanes only. Otherwise they come over the fabric.
     damage : float
         Probability that a word on the link is damaged.
     waves : WavePlan, optional
@@ -184,6 +188,7 @@ def generate(
         machine=machine,
         stage=stage,
         hand_off=hand_off,
+        preloaded=preloaded,
         progress=progress,
     )
     machine, decode = programs.machine, programs.decode
@@ -194,7 +199,11 @@ def generate(
         "trace": plan,
         "folder": str(out.absolute()) if out is not None else None,
     }
-    with Events(out, text_of=text_of, on_event=on_event) as events:
+    with (
+        TemporaryDirectory(prefix="diptych-") as folder,
+        Events(out, text_of=text_of, on_event=on_event) as events,
+    ):
+        fields |= programs.image_fields(Path(folder))
         array = machine.array if stage == "all" else None
         events.start(decode, prompts, about, array=array, mesh=machine.mesh, plan=plan)
         if stage == "decode":
