@@ -85,7 +85,7 @@ class System(wiring.Component):
         mesh_rows: int,
         mesh_columns: int,
         *,
-        hbm_bytes: int = DEFAULTS.hbm_bytes,
+        hbm_bytes: int | None = DEFAULTS.hbm_bytes,
         hbm_latency: int = DEFAULTS.hbm_latency,
         hbm_bytes_per_cycle: int = DEFAULTS.hbm_bytes_per_cycle,
         weight_rows: int = DEFAULTS.weight_rows,

@@ -15,6 +15,7 @@ from diptych.system import System
 from diptych_sim.compiler.decode.compile import DecodeProgram
 from diptych_sim.compiler.prefill.compile import PrefillProgram
 from diptych_sim.engine.build import Progress
+from diptych_sim.engine.hbm_storage import HBM_VARIABLE
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.names import Engine
@@ -260,12 +261,12 @@ def _run_system(
                 System,
                 *machine.array,
                 *machine.mesh,
-                **machine.system_parameters,
+                **machine.system_parameters | {"hbm_bytes": None},
                 mesh_as_blackbox=job.cosimulated,
             ),
             name="system",
             test_module=TESTBENCH,
-            env=write_job(job, folder),
+            env={**write_job(job, folder), HBM_VARIABLE: folder / job.hbm},
             public=SYSTEM_PUBLIC,
             options=mesh_options(job.cosimulated),
             waves=waves,
