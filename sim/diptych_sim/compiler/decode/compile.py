@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from diptych_sim.compiler.decode.images import loaded_spans, tile_images
 from diptych_sim.compiler.decode.kv_layout import KvLayout, kv_layout
 from diptych_sim.compiler.decode.placement import Placement, UnsupportedModelError, place
 from diptych_sim.compiler.decode.program import TOKEN_TASK, Rounds, decode_program, plan_rounds
-from diptych_sim.compiler.decode.routes import RouteEntry, colors_of, route_tables
+from diptych_sim.compiler.decode.routes import Color, RouteEntry, colors_of, route_tables
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.compiler.tile.registers import Register
 from diptych_sim.golden.quantized import QuantizedModel
@@ -95,14 +96,20 @@ class DecodeProgram:
             )
             words.extend(payload)
 
-        for c, table in enumerate(self._routes[row]):
-            packet(Load.ROUTE, 1, [entry.word() for entry in table[1:]], c, c)
+        words_of = [[entry.word() for entry in table[1:]] for table in self._routes[row]]
+        # Tiles that are alike share a packet: along the whole row, or within groups that share heads.
+        for first, end in ((0, Color.TOKEN), (Color.TOKEN, self.colors - 1)):
+            for begin, stop in _runs([found[first:end] for found in words_of]):
+                packet(Load.ROUTE, 1 + first, words_of[begin][first:end], begin, stop - 1)
         packet(Load.PROGRAM, 0, self.program.words(), 0, last)
         packet(Load.TASK, TOKEN_TASK, self._tasks(), 0, last)
+        registers = [self._register_words(row, c) for c in range(p.columns)]
+        for span in (range(Register.COUNT), range(Register.COUNT, Register.HAS_EPSILON + 1)):
+            parts = [[found[n] for n in span if n >= Register.FIRST] for found in registers]
+            for begin, stop in _runs(parts):
+                at = max(span[0], Register.FIRST)
+                packet(Load.REGISTER, at, parts[begin], begin, stop - 1)
         for c in range(p.columns):
-            values = self.registers(row, c)
-            span = range(min(values), max(values) + 1)
-            packet(Load.REGISTER, span[0], [values.get(Register(n), 0) for n in span], c, c)
             for begin, end in loaded_spans(self.model, p) if memory else ():
                 words_of_tile = self.images[row, c, begin // 4 : end // 4]
                 packet(Load.WORDS, begin, words_of_tile.tolist(), c, c)
@@ -120,6 +127,10 @@ class DecodeProgram:
             )
         start = header(Load.ACTIVATE, count=1, first_column=0, last_column=last, address=TOKEN_TASK)
         return [*words, *others, *start, final]
+
+    def _register_words(self, row: int, column: int) -> list[int]:
+        values = self.registers(row, column)
+        return [values.get(Register(n), 0) for n in range(Register.HAS_EPSILON + 1)]
 
     def registers(self, row: int, column: int) -> dict[Register, int]:
         """Return what a tile's registers hold at first."""
@@ -145,6 +156,15 @@ class DecodeProgram:
         """Return the task table: where the rounds of the plan begin."""
         names = [f"token.{n}" if n else "token" for n in range(len(self.plan))]
         return [self.program.place(name) for name in names]
+
+
+def _runs(values: Sequence[Any]) -> Iterator[tuple[int, int]]:
+    """Yield the spans of equal neighbors."""
+    begin = 0
+    for stop in range(1, len(values) + 1):
+        if stop == len(values) or values[stop] != values[begin]:
+            yield begin, stop
+            begin = stop
 
 
 def compile_decode(
