@@ -52,8 +52,8 @@ class LayerRun:
         The first token, and the one that the mesh wrote.
     followed : array of int
         The instruction at which the middle tile was, in each cycle of the token.
-    tiles : list of dict
-        What the counters of each tile counted in these cycles.
+    before, after : list of dict
+        Counters of each tile in the first and behind the last of these cycles.
     inspected : Inspected
         Contents of the tiles.
     """
@@ -63,7 +63,8 @@ class LayerRun:
     golden: GoldenSequence
     tokens: list[int]
     followed: NDArray[np.int64]
-    tiles: list[dict[str, int]]
+    before: list[dict[str, int]]
+    after: list[dict[str, int]]
     inspected: Inspected
 
     @cached_property
@@ -84,7 +85,10 @@ class LayerRun:
 
     @property
     def cycles(self) -> int:
-        """Cycles of the layer: from a measured row of the residual stream to the next."""
+        """Cycles of the layer: from a measured row of the residual stream to the next.
+
+        Ahead of another layer it takes a few more, for a branch.
+        """
         labels = self.program.program.labels
         return self._passed(self._behind) - self._passed(labels["layer"])
 
@@ -196,7 +200,8 @@ def run_layer(
         golden=expected,
         tokens=[event["token"] for event in events if event["kind"] == "token"],
         followed=followed,
-        tiles=[{name: b[name] - a[name] for name in b} for a, b in zip(before, after, strict=True)],
+        before=before,
+        after=after,
         inspected=inspected,
     )
 
