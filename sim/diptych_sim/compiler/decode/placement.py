@@ -25,6 +25,7 @@ __all__ = [
     "State",
     "UnsupportedModelError",
     "place",
+    "try_place",
 ]
 
 MAX_SEQUENCES = 8
@@ -278,6 +279,33 @@ def _arrange(
     )
 
 
+def _smallest(
+    config: ModelConfig,
+    rows: int,
+    columns: int,
+    positions: Sequence[int],
+    sram_bytes: int,
+    activation_bits: int,
+    forced: int,
+) -> Placement:
+    """Place the heads in the fastest way that fits, or else in the smallest."""
+    slots = -(-max(positions) // rows)
+    ways = [
+        _arrange(config, rows, columns, deal, positions, sram_bytes, activation_bits, forced)
+        for deal in head_deals(config, rows, columns, slots=slots, whole=config.qk_norm)
+    ]
+    smallest = min(ways, key=lambda way: way.used_bytes)
+    return next((way for way in ways if way.used_bytes <= sram_bytes), smallest)
+
+
+def try_place(
+    config: ModelConfig, rows: int, columns: int, *, positions: int, sram_bytes: int
+) -> Placement | None:
+    """Place a model as :func:`place` does; return None, and look no further, if it does not fit."""
+    found = _smallest(config, rows, columns, (positions,), sram_bytes, ACTIVATION_BITS, 0)
+    return found if found.used_bytes <= sram_bytes else None
+
+
 def place(
     config: ModelConfig,
     rows: int,
@@ -310,14 +338,7 @@ def place(
         )
 
     def arranged(rows: int, columns: int) -> Placement:
-        """Place the heads in the fastest way that fits, or in the smallest."""
-        slots = -(-max(each) // rows)
-        ways = [
-            _arrange(config, rows, columns, deal, each, sram_bytes, activation_bits, forced)
-            for deal in head_deals(config, rows, columns, slots=slots, whole=config.qk_norm)
-        ]
-        smallest = min(ways, key=lambda way: way.used_bytes)
-        return next((way for way in ways if way.used_bytes <= sram_bytes), smallest)
+        return _smallest(config, rows, columns, each, sram_bytes, activation_bits, forced)
 
     placement = arranged(rows, columns)
     missing = placement.used_bytes - sram_bytes
