@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from diptych.config import MachineConfig
@@ -16,8 +15,6 @@ __all__ = ["MeshChoice", "choose_mesh"]
 
 _LARGEST = 128
 """Rows and columns at most: what the rest of the machine knows."""
-_WORD = 8
-"""Elements that a tile multiplies in a cycle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +29,11 @@ class MeshChoice:
         Of a token, by the closed form.
     placement : Placement
         How the model lies in it.
-    others : int
-        Meshes that hold the model and are slower.
     """
 
     mesh: tuple[int, int]
     cycles: int
     placement: Placement
-    others: int
 
 
 def choose_mesh(
@@ -47,39 +41,24 @@ def choose_mesh(
 ) -> MeshChoice:
     """Return the fastest mesh of at most ``max_tiles`` tiles that holds a model.
 
-    Of rows and columns only those are looked at that leave the fewest elements to each of them: one
-    more would change nothing but the way.
-
     Raises
     ------
     MeshTooSmallError
         If none holds it.
     """
     shape = shape_of(config, "model")
-    found: list[tuple[int, tuple[int, int], Placement]] = []
-    for mesh in _meshes(config, max_tiles):
+
+    def cycles(mesh: tuple[int, int]) -> int:
+        found = decode_cycles(shape, MachineConfig(mesh=mesh), positions)
+        return found.products + found.waits
+
+    sides = range(1, _LARGEST + 1)
+    meshes = [(rows, columns) for rows in sides for columns in sides if rows * columns <= max_tiles]
+    for count, mesh in sorted((cycles(mesh), mesh) for mesh in meshes):
         placement = try_place(config, *mesh, positions=positions, sram_bytes=sram_bytes)
-        if placement is None:
-            continue
-        cycles = decode_cycles(shape, MachineConfig(mesh=mesh), positions)
-        found.append((cycles.products + cycles.waits, mesh, placement))
-    if not found:
-        raise MeshTooSmallError(
-            f"No mesh of at most {max_tiles} tiles with {sram_bytes} bytes of SRAM each holds "
-            f"{positions} positions of this model"
-        )
-    cycles, mesh, placement = min(found, key=lambda one: one[:2])
-    return MeshChoice(mesh=mesh, cycles=cycles, placement=placement, others=len(found) - 1)
-
-
-def _meshes(config: ModelConfig, max_tiles: int) -> Iterator[tuple[int, int]]:
-    """Yield meshes in which no row or column is superfluous."""
-    groups = {config.head_dim // n for n in range(_WORD, config.head_dim + 1, _WORD)}
-    wide = {_WORD * n for n in range(1, -(-config.hidden // _WORD) + 1)}
-    columns = {-(-config.hidden // each) for each in wide}
-    columns |= {heads * split for heads in (config.heads, config.kv_heads) for split in groups}
-    rows = {-(-config.dim // (_WORD * n)) for n in range(1, -(-config.dim // _WORD) + 1)}
-    for r in sorted(n for n in rows if n <= _LARGEST):
-        for c in sorted(n for n in columns if n <= _LARGEST):
-            if r * c <= max_tiles:
-                yield r, c
+        if placement is not None:
+            return MeshChoice(mesh=mesh, cycles=count, placement=placement)
+    raise MeshTooSmallError(
+        f"No mesh of at most {max_tiles} tiles with {sram_bytes} bytes of SRAM each holds "
+        f"{positions} positions of this model"
+    )
