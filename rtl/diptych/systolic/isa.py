@@ -241,7 +241,8 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
     multiple of L; at the end of the row ``dynamic = reciprocal(their sum)``."""
     ARGMAX = 10
     """Row 0 only: the lane number ``j * C + c`` below ``limit`` of the largest
-    ``requantize(acc, word, bits, UNITY)``, lowest of equals, to the panel's token register."""
+    ``requantize(acc, word, bits, dyn)``, lowest of equals, to the panel's token register. With
+    ``flags.biased`` of ``clamp(bias + requantize(acc, word, 32, dyn), bits)``."""
     ROTATE_AGAIN = 11
     """As ROTATE without biases, of ``requantize(sp, word, 16, dyn)``, ``sp`` being read ahead of what is
     written there."""
@@ -261,7 +262,7 @@ ROTATE ``vector`` and ``vector_row`` are ``rope`` and ``rope_row``."""
 class Flags(data.StructLayout):
     """``flags`` of a VECTOR command; ``end_lane`` applies to every tile (C: all lanes).
 
-    ``biased``: of REQUANTIZE and ROTATE. ``pair``: see ROTATE; 0, or a power of two from 2 below C.
+    ``biased``: of REQUANTIZE, ROTATE and ARGMAX. ``pair``: see ROTATE; 0, or a power of two from 2 below C.
     """
 
     def __init__(self) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from diptych.config import MachineConfig
@@ -24,8 +25,9 @@ from .comparison import GoldenSequence, golden_sequence, inspection
 
 __all__ = ["HandOff", "Programs", "Stage", "compile_programs", "mesh_fields"]
 
-Stage = Literal["all", "decode"]
-"""Prefill, link and decode; or decode alone."""
+Stage = Literal["all", "prefill", "decode"]
+"""Prefill, link and decode; prefill alone, the tiles being memory for keys and values; or decode
+alone."""
 HandOff = Literal["layer-wise", "serial"]
 """Keys and values cross the link with each layer, or once prefill has computed everything."""
 
@@ -64,6 +66,15 @@ class Programs:
         """Tokens of the golden model after each prompt."""
         return [sequence.tokens for sequence in self.golden]
 
+    @property
+    def _texts(self) -> dict[str, Any]:
+        """Fields of a job: what to write, and what to inspect."""
+        return {
+            "counts": list(self.decode.tokens),
+            "stops": list(self.decode.stops),
+            "inspection": inspection(self.decode),
+        }
+
     def decode_job(self, **fields: Any) -> DecodeJob:
         """Return the job of decode alone, with further fields of it.
 
@@ -72,10 +83,9 @@ class Programs:
         first = [tokens[0] for tokens in self.expected]
         return DecodeJob(
             **mesh_fields(self.machine, self.decode),
-            inspection=inspection(self.decode),
+            **self._texts,
             load=self._decode_load(first),
             first=first,
-            tokens=sum(self.decode.tokens) - len(first),
             limit=_DECODE_LIMIT,
             **fields,
         )
@@ -85,15 +95,13 @@ class Programs:
         assert self.prefill is not None
         return GenerateJob(
             **mesh_fields(self.machine, self.decode),
-            inspection=inspection(self.decode),
+            **self._texts,
             load=[self.decode.load_packets(row) for row in range(self.machine.mesh[0])],
             limit=_TOKEN_LIMIT,
             hbm="hbm.bin",
             hbm_digest=digest([self.prefill.hbm.hex()]),
             program=self.prefill.program_address,
             settings=list(_link_settings(self.decode).items()),
-            sequences=len(self.decode.tokens),
-            total=sum(self.decode.tokens),
             array=self.machine.array,
             weight_rows=self.machine.weight_rows,
             link_latency=self.machine.link_latency,
@@ -129,7 +137,6 @@ def mesh_fields(machine: MachineConfig, decode: DecodeProgram) -> dict[str, Any]
         },
         "lines": decode.program.lines,
         "colors": {color.value: color.name for color in Color},
-        "ends": decode.round_ends,
     }
 
 
@@ -141,12 +148,14 @@ def compile_programs(
     machine: MachineConfig,
     stage: Stage,
     hand_off: HandOff = "layer-wise",
+    stops: Sequence[int] = (),
+    seeds: Sequence[int] = (),
     progress: Callable[[str], None] | None = None,
 ) -> Programs:
     """Compile a model for prompts; parameters and errors are those of :func:`.generate`."""
     step = progress or (lambda _step: None)
     step("compiling the model")
-    if stage == "all" and model.config.kv_heads > HEADS:
+    if stage != "decode" and model.config.kv_heads > HEADS:
         raise UnsupportedModelError(
             f"Model must have at most {HEADS} KV heads, not {model.config.kv_heads}"
         )
@@ -156,11 +165,16 @@ def compile_programs(
         prompt_tokens=[len(prompt) for prompt in prompts],
         tokens=tokens,
         sram_bytes=machine.sram_bytes,
+        stops=stops,
+        seeds=seeds,
+        kv_only=stage == "prefill",
     )
     machine = replace(machine, program_depth=max(machine.program_depth, decode.program_depth))
     prefill = None
-    if stage == "all":
-        compiler = compile_prefill if hand_off == "layer-wise" else compile_serial
+    if stage != "decode":
+        compiler: Callable[..., PrefillProgram] = compile_serial
+        if hand_off == "layer-wise":
+            compiler = partial(compile_prefill, seeds=seeds)
         prefill = compiler(model, *machine.array, *map(list, prompts))
         machine = machine.with_hbm(len(prefill.hbm))
     golden: list[GoldenSequence] = []
@@ -171,6 +185,8 @@ def compile_programs(
                 model,
                 prompt,
                 count,
+                stops=stops,
+                seed=seeds[len(golden)] if seeds else 0,
                 progress=lambda n, done=done: step(f"golden tokens, {done + n} of {sum(tokens)}"),
             )
         )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from diptych_sim.compiler.decode.routes import Color, route_tables
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.compiler.tile.registers import Register
 from diptych_sim.golden import numbers
+from diptych_sim.golden.noise import key_of
 from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
 
 __all__ = ["DecodeProgram", "compile_decode"]
@@ -30,7 +31,8 @@ class DecodeProgram:
     """A model compiled for a mesh, and for lengths of prompts and numbers of tokens.
 
     ``prompts``: those that the mesh reads itself, a token in each round; then ``prompt_tokens`` are
-    0, and ``tokens`` count theirs, too.
+    0, and ``tokens`` count theirs, too. ``stops``: tokens that end a sequence. ``seeds``: one for each, if
+    tokens are drawn.
     """
 
     model: QuantizedModel
@@ -41,6 +43,17 @@ class DecodeProgram:
     prompt_tokens: Sequence[int]
     tokens: Sequence[int]
     prompts: Sequence[Sequence[int]] = ()
+    stops: Sequence[int] = ()
+    seeds: Sequence[int] = ()
+
+    def ended(self, tokens: Sequence[int]) -> DecodeProgram:
+        """Return what ran of the program, if texts ended after so many tokens."""
+        plan, done = [], 0
+        for part in self.plan:
+            longest = max(tokens[n] for n in part.active)
+            plan.append(replace(part, count=max(0, min(part.count, longest - 1 - done))))
+            done += part.count
+        return replace(self, plan=plan, tokens=tokens)
 
     @property
     def program_depth(self) -> int:
@@ -56,7 +69,7 @@ class DecodeProgram:
         ends = [len(self.tokens) - 1]
         for part in self.plan:
             for _ in range(0 if part.forced else part.count):
-                ends.append(ends[-1] + len(part.active))
+                ends.append(ends[-1] + sum(self.tokens[n] > len(ends) for n in part.active))
         return ends
 
     def load_packets(self, row: int) -> list[int]:
@@ -79,6 +92,8 @@ class DecodeProgram:
 
         for c, table in enumerate(route_tables(p.rows, p.columns)[row]):
             packet(Load.ROUTE, 1, [entry.word() for entry in table[1:]], c, c)
+        if p.kv_only:
+            return words
         packet(Load.PROGRAM, 0, self.program.words(), 0, last)
         packet(Load.TASK, TOKEN_TASK, self._tasks(), 0, last)
         for c in range(p.columns):
@@ -157,6 +172,9 @@ class DecodeProgram:
         for n, prompt in enumerate(self.prompts if p.forced else ()):
             write(p.at("prompts") + 4 * p.forced * n, list(prompt[1:]))
         write(p.at("rope_table"), pack_bytes(_split16(factors.reshape(-1))))
+        for n, seed in enumerate(self.seeds):
+            # Prefill has drawn the first token.
+            write(p.at("noise_key") + 4 * n, [int(key_of(seed, self.prompt_tokens[n] + 1))])
         write(p.at("embedding"), pack_bytes(mine.inputs(m.embedding[tokens])))
         write(p.at("embedding_scale"), m.embedding_scale[tokens].tolist())
         write(p.at("output"), pack_bytes(mine.inputs(m.output[tokens])))
@@ -272,13 +290,18 @@ def compile_decode(
     tokens: int | Sequence[int],
     sram_bytes: int = DEFAULTS.sram_bytes,
     prompts: Sequence[Sequence[int]] = (),
+    stops: Sequence[int] = (),
+    seeds: Sequence[int] = (),
+    kv_only: bool = False,
 ) -> DecodeProgram:
     """Compile a model for a mesh of ``rows`` x ``columns`` tiles.
 
     ``tokens`` are written in all, of which prefill writes the first: the KV cache has room for
     ``prompt_tokens + tokens - 1`` positions. Several sequences are decoded at once if the numbers
     of each are given. Of ``prompts`` that the mesh reads itself, all ``prompt_tokens`` and all
-    ``tokens`` must be the same; then it writes the first token, too.
+    ``tokens`` must be the same; then it writes the first token, too. Tokens of ``stops`` end a
+    sequence before (:func:`.decode_program`). Of a model whose tokens are drawn, each sequence has
+    one of ``seeds``. With ``kv_only`` the mesh holds keys and values, and nothing runs.
 
     Raises
     ------
@@ -288,8 +311,10 @@ def compile_decode(
     lengths = [prompt_tokens] if isinstance(prompt_tokens, int) else list(prompt_tokens)
     counts = [tokens] if isinstance(tokens, int) else list(tokens)
     positions = [a + b - 1 for a, b in zip(lengths, counts, strict=True)]
+    assert len(seeds) == (0 if model.noise_shift is None else len(lengths))
     forced, plan = 0, plan_rounds(counts)
     if prompts:
+        assert not seeds
         if len({*lengths}) != 1 or len({*counts}) != 1:
             raise UnsupportedModelError(
                 f"Prompts that the mesh reads together must have one length, not {lengths}"
@@ -308,15 +333,19 @@ def compile_decode(
         sram_bytes=sram_bytes,
         forced=forced,
         activation_bits=model.activation_bits,
+        sampled=bool(seeds),
+        kv_only=kv_only,
     )
     assert len(Color) <= 10
     return DecodeProgram(
         model=model,
         placement=placement,
-        program=decode_program(model, placement, plan),
+        program=decode_program(model, placement, plan, stops),
         layout=kv_layout(model.config, placement),
         plan=plan,
         prompt_tokens=lengths,
         tokens=counts,
         prompts=prompts,
+        stops=stops,
+        seeds=seeds,
     )

@@ -29,6 +29,7 @@ from diptych_sim.compiler.array.hbm_layout import (
 from diptych_sim.compiler.prefill.attention import Attention
 from diptych_sim.compiler.prefill.commands import PrefillCommands, Remember
 from diptych_sim.compiler.prefill.memories import MATRICES, Memories, span_of
+from diptych_sim.compiler.prefill.noise import load_noise
 from diptych_sim.compiler.prefill.prompts import Block, Prompts
 from diptych_sim.golden.machine import HEAD_BITS, top_word
 from diptych_sim.golden.numbers import GATE_FRACTION
@@ -54,8 +55,11 @@ class _Compiler:
         image: tuple[HbmImage, dict[str, int]] | None = None,
         may_pair: bool = True,
         rows_whole: bool = False,
+        seeds: Sequence[int] = (),
     ):
+        assert len(seeds) == (0 if model.noise_shift is None else len(prompts.tokens))
         self.model = model
+        self.seeds = seeds
         self.prompts = prompts
         self.count = prompts.count
         self.rows, self.columns = rows, columns
@@ -552,6 +556,9 @@ class _Compiler:
             n=tiles,
             reads=[span_of("normed", block), Span("output", 0, 1)],
         )
+        drawn: dict[str, Any] = {}
+        if self.seeds:
+            drawn = load_noise(self.out, self.image, m, self.prompts, number, self.seeds[number])
         self.out.vector(
             VectorOp.ARGMAX,
             block=block,
@@ -560,6 +567,7 @@ class _Compiler:
             parameters=self.entries["output"],
             extra=m.config.vocab | m.logit_bits << 16,
             writes=[Span("token", 0, 1)],
+            **drawn,
         )
         self.out.store(
             StoreOp.TOKEN,
@@ -575,11 +583,16 @@ PrefillCompiler = _Compiler
 
 
 def compile_prefill(
-    model: QuantizedModel, rows: int, columns: int, *prompts: Sequence[int]
+    model: QuantizedModel,
+    rows: int,
+    columns: int,
+    *prompts: Sequence[int],
+    seeds: Sequence[int] = (),
 ) -> PrefillProgram:
     """Compile a model and prompts, which are read together, for an array of ``rows`` x ``columns``.
 
-    The model's part of the HBM comes first and does not depend on the prompts.
+    The model's part of the HBM comes first and does not depend on the prompts. Each prompt has one
+    of ``seeds``, if the model's tokens are drawn.
 
     Raises
     ------
@@ -588,4 +601,4 @@ def compile_prefill(
     ValueError
         If a side of the array is not a power of two from 4 to 128.
     """
-    return _Compiler(model, rows, columns, Prompts(prompts)).run()
+    return _Compiler(model, rows, columns, Prompts(prompts), seeds=seeds).run()

@@ -126,6 +126,8 @@ class Memories:
         self.heads = self.rope + count * self.rope_row
         entries = self.heads + (count * max(1, c.head_dim // columns) if c.qk_norm else 0)
         biases = 2 * (queries.total + 2 * self.kv) // columns if c.qkv_bias else 0
+        if model.noise_shift is not None:
+            biases = max(biases, round_up(c.vocab, line) // columns)
         for what, needed, there in (
             ("scratchpad bytes", base, self.sizes.scratchpad),
             ("vector entries", entries, self.sizes.vectors),
