@@ -138,7 +138,7 @@ class QuantizedModel:
         room = 2 ** (self.logit_bits - 1) - 1
         reach = 2 * self.largest_logit / math.log(2)
         least = reach / (room - LARGEST * UNIT)
-        if temperature < least:
+        if not temperature >= least:  # it may be no number
             raise ValueError(
                 f"Temperature must be 0, or at least {least:.2g} for the integers of this model, "
                 f"not {temperature:g}"
