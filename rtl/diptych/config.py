@@ -47,7 +47,7 @@ class MachineConfig:
     sram_bytes : int
         SRAM of a tile; a multiple of 256 up to 65536.
     program_depth : int
-        Instructions that a tile holds. Runs enlarge it for their programs.
+        Instructions that a tile holds. Runs enlarge it for their programs, as they do ``colors``.
 
     Raises
     ------
@@ -147,6 +147,7 @@ class MachineConfig:
             "weight_rows": self.weight_rows,
             "link_latency": self.link_latency,
             "link_bytes_per_cycle": self.link_bytes_per_cycle,
+            "colors": self.colors,
             "sram_bytes": self.sram_bytes,
             "program_depth": self.program_depth,
         }

@@ -15,6 +15,7 @@ from diptych.system import System
 from diptych_sim.compiler.decode.compile import DecodeProgram
 from diptych_sim.compiler.prefill.compile import PrefillProgram
 from diptych_sim.engine.build import Progress
+from diptych_sim.engine.hbm_storage import HBM_VARIABLE
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.names import Engine
@@ -123,6 +124,7 @@ def generate(
     hand_off: HandOff = "layer-wise",
     stops: Sequence[int] = (),
     seeds: Sequence[int] = (),
+    preloaded: bool = False,
     damage: float = 0.0,
     waves: WavePlan | None = None,
     out: Path | None = None,
@@ -157,6 +159,9 @@ def generate(
         Tokens that end a sequence before it has all its tokens.
     seeds : sequence of int
         One for each prompt, of a model whose tokens are drawn.
+    preloaded : bool
+        Whether the weights are in the tiles' memories before the first cycle, as those of the HBM
+        are: a back door, of lanes only. Otherwise they come over the fabric.
     damage : float
         Probability that a word on the link is damaged.
     waves : WavePlan, optional
@@ -199,6 +204,7 @@ def generate(
         hand_off=hand_off,
         stops=stops,
         seeds=seeds,
+        preloaded=preloaded,
         progress=progress,
     )
     if stage == "decode" and all(len(tokens) < 2 for tokens in programs.expected):
@@ -214,7 +220,11 @@ def generate(
         "trace": plan,
         "folder": str(out.absolute()) if out is not None else None,
     }
-    with Events(out, text_of=text_of, on_event=on_event) as events:
+    with (
+        TemporaryDirectory(prefix="diptych-") as folder,
+        Events(out, text_of=text_of, on_event=on_event) as events,
+    ):
+        fields |= programs.image_fields(Path(folder))
         array = machine.array if stage != "decode" else None
         events.start(decode, prompts, about, array=array, mesh=machine.mesh, plan=plan)
         if stage == "decode":
@@ -272,12 +282,12 @@ def _run_system(
                 System,
                 *machine.array,
                 *machine.mesh,
-                **machine.system_parameters,
+                **machine.system_parameters | {"hbm_bytes": None},
                 mesh_as_blackbox=job.cosimulated,
             ),
             name="system",
             test_module=TESTBENCH,
-            env=write_job(job, folder),
+            env={**write_job(job, folder), HBM_VARIABLE: folder / job.hbm},
             public=SYSTEM_PUBLIC,
             options=mesh_options(job.cosimulated),
             waves=waves,

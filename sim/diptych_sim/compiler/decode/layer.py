@@ -9,11 +9,11 @@ has room for, stands in the sequence's ``state``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 from diptych.mesh.isa import Function, Op, Type
-from diptych_sim.compiler.decode.placement import AT_ONCE, CONSTANTS, Placement, State
+from diptych_sim.compiler.decode.placement import AT_ONCE, CONSTANTS, FEW_HEADS, Placement, State
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.compiler.tile.registers import Register as Reg
@@ -25,7 +25,11 @@ __all__ = ["INT16", "SAVED", "LayerWriter"]
 SAVED = Reg.TURN
 """Register that keeps the statistic of one sequence while the next one's is received."""
 RECIPROCALS = (Reg.A, Reg.T, SAVED, Reg.SLOT)
-"""Registers for the reciprocals of heads that are on their way at once; one sequence has two."""
+"""Registers for the reciprocals of heads that are on their way at once; a single sequence of
+:data:`.FEW_HEADS` heads uses two, for the others have its state."""
+IN_FABRIC = 16
+"""Wavelets of a color that the fabric takes of every tile, even if none takes a result: the buffers
+of the middle tile, on the way in and on the way to its core."""
 LATE_PAIRS = 4
 """Pairs of gate and up that GATE takes in a second instruction."""
 INT16: dict[str, Any] = {"bits": 16, "d_type": Type.INT16, "stride": 2}
@@ -40,7 +44,7 @@ class LayerWriter:
     def __init__(self, model: QuantizedModel, placement: Placement) -> None:
         self.model = model
         self.place = placement
-        self.head_dim = model.config.head_dim
+        self.head_dim = placement.width
         self.batched = placement.sequences > 1
         self.active: Sequence[int] = (0,)
         self.out = Assembler()
@@ -111,14 +115,14 @@ class LayerWriter:
 
     def load_state(self, n: int, word: State, register: Reg) -> None:
         """Load a word of a sequence's state, unless it stands in its register anyway."""
-        if self.batched:
+        if word in self.place.in_memory:
             at = self.place.at("state", n) + 4 * word
             comment = f"{word.name.lower()} of sequence {n}"
             self.out.scalar(Function.LOAD, d=register, imm=at, comment=comment)
 
     def store_state(self, n: int, word: State, register: Reg) -> None:
         """Store a word of a sequence's state, unless it stays in its register."""
-        if self.batched:
+        if word in self.place.in_memory:
             at = self.place.at("state", n) + 4 * word
             comment = f"{word.name.lower()} of sequence {n}"
             self.out.scalar(Function.STORE, b=register, imm=at, comment=comment)
@@ -381,7 +385,7 @@ class LayerWriter:
     def attend(self) -> None:
         """Attention of all sequences and heads, as many at once as the fabric can hold."""
         items = [(n, head) for n in self.active for head in range(self.place.heads)]
-        at_once = AT_ONCE if self.batched else len(set(RECIPROCALS) - {Reg.TURN, Reg.SLOT})
+        at_once = AT_ONCE if self.place.in_memory else FEW_HEADS
         for start in range(0, len(items), at_once):
             if start:
                 at = self.place.at("constants")
@@ -398,6 +402,55 @@ class LayerWriter:
             before = n
             yield index, n, head
 
+    def _score(self, n: int, head: int, kv_head: int, **fields: Any) -> None:
+        """Start the product of a head's query, or of the column's part of it, and its keys."""
+        p, d = self.place, self.head_dim
+        self.out.vector(
+            Op.MATVEC,
+            a_base=p.at("keys", n) + kv_head * (p.slots + 1) * 2 * d,
+            a_reg=Reg.LAYER,
+            b_base=p.at("query", n) + head * 2 * d,
+            count_reg=Reg.COUNT,
+            inner=d // 8,
+            stride=2 * d,
+            planes=1,
+            d_type=Type.INT32,
+            fence_pipe=1,
+            comment=f"scores = K q of head {head}",
+            **fields,
+        )
+
+    def _shared_scores(
+        self,
+        items: Sequence[tuple[int, int]],
+        kv: Callable[[int], int],
+        scores: Callable[[int], int],
+    ) -> None:
+        """Scores of heads that columns share: sums of what each has of them, and the largest."""
+        loaded = self._loaded(items, State.COUNT)
+
+        def launch(_index: int, n: int, head: int) -> None:
+            self._score(n, head, kv(head), to_color=1, color=Color.GROUP_ADD)
+
+        launch(*next(loaded))
+        for index in range(len(items)):
+            lowest = -(2**31)
+            self.out.scalar(
+                Function.ADD, d=Reg.MAXIMUM, imm=lowest, comment="of a row without positions"
+            )
+            self.receive(
+                Color.GROUP_SUM,
+                "scores, and the largest",
+                count_reg=Reg.COUNT,
+                d_base=scores(index),
+                d_type=Type.INT32,
+                stride=4,
+                statistic=1,
+            )
+            for following in islice(loaded, 1):
+                launch(*following)
+            self.send(Reg.MAXIMUM, Color.COLUMN_MAX, "largest score of the row", fence_receive=True)
+
     def _attend(self, items: Sequence[tuple[int, int]]) -> None:
         """Scores, maxima over all rows, exponentials and their sums, sums of V."""
         p, s, d = self.place, self.out.scalar, self.head_dim
@@ -413,22 +466,12 @@ class LayerWriter:
             return p.at("powers") + index * -(-p.slots // 8) * 16
 
         self.out.note("scores = q K^T", "scores")
-        for index, n, head in self._loaded(items, State.COUNT):
-            self.out.vector(
-                Op.MATVEC,
-                a_base=p.at("keys", n) + kv(head) * (p.slots + 1) * 2 * d,
-                a_reg=Reg.LAYER,
-                b_base=p.at("query", n) + head * 2 * d,
-                count_reg=Reg.COUNT,
-                inner=d // 8,
-                stride=2 * d,
-                planes=1,
-                d_base=scores(index),
-                d_type=Type.INT32,
-                fence_pipe=1,
-                comment=f"scores = K q of head {head}, and the largest",
-                **self.sent(Color.COLUMN_MAX),
-            )
+        loaded = self._loaded(items, State.COUNT)
+        if p.split == 1:
+            for index, n, head in loaded:
+                self._score(n, head, kv(head), d_base=scores(index), **self.sent(Color.COLUMN_MAX))
+        else:
+            self._shared_scores(items, kv, scores)
         self.out.note("context = softmax(scores) V", "contexts")
         for index, _, _ in self._loaded(items, State.COUNT):
             self.take(Reg.A, Color.COLUMN_TOP, "largest score of all rows")
@@ -462,7 +505,11 @@ class LayerWriter:
             )
 
         loaded = self._loaded(items, State.WORDS)
-        product(*next(loaded))
+        # One in the pipe and one in its queue; the program goes on to take sums only if the fabric
+        # holds what those before send.
+        ahead = 2 + max(0, (IN_FABRIC - len(items)) // d)
+        for following in islice(loaded, ahead):
+            product(*following)
         at = p.at("constants") + 4 * CONSTANTS.index("context_scale")
         s(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="context scale")
         for index in range(len(items)):
@@ -476,8 +523,8 @@ class LayerWriter:
                 fence_receive=fence,
             )
         for index, (n, head) in enumerate(items):
-            if index:
-                product(*next(loaded))
+            for following in islice(loaded, int(index > 0)):
+                product(*following)
             self.receive(
                 Color.COLUMN_SUM,
                 "context = powers V / sum",
