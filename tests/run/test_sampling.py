@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Tokens that are drawn: the machine equals the golden model, which draws from the softmax."""
+"""Tokens that are drawn: the machine equals the golden model, which draws from the softmax.
+
+Mutations that were seen to fail: a key that does not go on with the position, or is that of sequence 0;
+indices that begin at 0 in each column; logits that the norm does not scale; on the prefill panel, noise
+of another position, and an ARGMAX that does not wait for it.
+"""
 
 from dataclasses import replace
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Texts end on the wafer: with a token of the stop set no further round starts.
 
-Mutations that were seen to fail: only the first of two stops is compared; the token that a round
-starts with is not; a sequence that has ended sends on; its successor replaces what ended it.
+Mutations that were seen to fail: only the first of two stops is compared; a round starts in spite
+of the comparison; a sequence that has ended sends on.
 """
 
 import numpy as np
