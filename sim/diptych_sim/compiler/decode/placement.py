@@ -25,6 +25,7 @@ __all__ = [
     "State",
     "UnsupportedModelError",
     "place",
+    "try_place",
 ]
 
 MAX_SEQUENCES = 8
@@ -297,6 +298,40 @@ def _arrange(
     )
 
 
+_WHOLE = {"sampled": False, "kv_only": False}
+"""What a placement is for: decode of the best tokens."""
+
+
+def _smallest(
+    config: ModelConfig,
+    rows: int,
+    columns: int,
+    positions: Sequence[int],
+    sram_bytes: int,
+    activation_bits: int,
+    forced: int,
+    **kind: bool,
+) -> Placement:
+    """Place the heads in the fastest way that fits, or else in the smallest."""
+    slots = -(-max(positions) // rows)
+    ways = [
+        _arrange(
+            config, rows, columns, deal, positions, sram_bytes, activation_bits, forced, **kind
+        )
+        for deal in head_deals(config, rows, columns, slots=slots, whole=config.qk_norm)
+    ]
+    smallest = min(ways, key=lambda way: way.used_bytes)
+    return next((way for way in ways if way.used_bytes <= sram_bytes), smallest)
+
+
+def try_place(
+    config: ModelConfig, rows: int, columns: int, *, positions: int, sram_bytes: int
+) -> Placement | None:
+    """Place a model as :func:`place` does; return None, and look no further, if it does not fit."""
+    found = _smallest(config, rows, columns, (positions,), sram_bytes, ACTIVATION_BITS, 0, **_WHOLE)
+    return found if found.used_bytes <= sram_bytes else None
+
+
 def place(
     config: ModelConfig,
     rows: int,
@@ -332,15 +367,8 @@ def place(
         )
 
     def arranged(rows: int, columns: int) -> Placement:
-        """Place the heads in the fastest way that fits, or in the smallest."""
-        slots = -(-max(each) // rows)
         numbers = (each, sram_bytes, activation_bits, forced)
-        ways = [
-            _arrange(config, rows, columns, deal, *numbers, sampled=sampled, kv_only=kv_only)
-            for deal in head_deals(config, rows, columns, slots=slots, whole=config.qk_norm)
-        ]
-        smallest = min(ways, key=lambda way: way.used_bytes)
-        return next((way for way in ways if way.used_bytes <= sram_bytes), smallest)
+        return _smallest(config, rows, columns, *numbers, sampled=sampled, kv_only=kv_only)
 
     placement = arranged(rows, columns)
     missing = placement.used_bytes - sram_bytes
