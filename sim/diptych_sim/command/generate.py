@@ -14,8 +14,8 @@ from diptych_sim.account.generation import account
 from diptych_sim.command.checkpoints import with_checkpoint
 from diptych_sim.command.options import (
     ARRAY,
+    AUTO_MESH,
     ENGINE,
-    MESH,
     WEIGHT_ROWS,
     Refused,
     Size,
@@ -33,6 +33,7 @@ from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.array.listing import command_listing
 from diptych_sim.compiler.decode.listing import memory_listing, program_listing
 from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError, place
+from diptych_sim.cost.mesh_choice import choose_mesh
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.names import Engine
 from diptych_sim.engine.processes import is_first, processes
@@ -82,6 +83,31 @@ def _check_mesh(
         raise Refused(str(error)) from None
 
 
+def _chosen_mesh(
+    loaded: LoadedModel, sram_bytes: int, positions: list[int], max_tiles: int
+) -> Size:
+    """Return the fastest mesh for a model, and say why."""
+    if len(positions) > 1:
+        raise Refused("Mesh (--mesh) must be RxC with several prompts, not auto")
+    try:
+        found = choose_mesh(
+            loaded.model.config,
+            positions=positions[0],
+            sram_bytes=sram_bytes,
+            max_tiles=max_tiles,
+        )
+    except (MeshTooSmallError, UnsupportedModelError) as error:
+        raise Refused(str(error)) from None
+    place = found.placement
+    heads = f"{place.split} columns share a head" if place.split > 1 else "whole heads"
+    click.echo(
+        f"Mesh {size_text(found.mesh)}, {heads}: {found.cycles:,} cycles a token by the closed "
+        f"form, the fewest with at most {max_tiles:,} tiles",
+        err=True,
+    )
+    return found.mesh
+
+
 @click.command()
 @with_model
 @click.option(
@@ -101,7 +127,20 @@ def _check_mesh(
     type=int,
     help="Once, or once for each prompt.",
 )
-@click.option("--mesh", default="8x8", show_default=True, type=MESH, help="Decode panel.")
+@click.option(
+    "--mesh",
+    default="8x8",
+    show_default=True,
+    type=AUTO_MESH,
+    help="Decode panel; auto: the fastest that holds the model.",
+)
+@click.option(
+    "--max-tiles",
+    default=4608,
+    show_default=True,
+    type=click.IntRange(1, 128 * 128),
+    help="Of a mesh that is chosen.",
+)
 @click.option("--array", default="16x16", show_default=True, type=ARRAY, help="Prefill panel.")
 @WEIGHT_ROWS
 @click.option(
@@ -155,7 +194,8 @@ def generate(
     tokenizer: str | None,
     texts: tuple[str, ...],
     counts: tuple[int, ...],
-    mesh: Size,
+    mesh: Size | None,
+    max_tiles: int,
     array: Size,
     weight_rows: int,
     sram_bytes: int,
@@ -194,13 +234,14 @@ def generate(
         raise Refused(f"Processes (--processes) must be 1 with --stage {stage}, not {processes()}")
     check_file("JSON file", "--json", json_file)
     check_folder("Result folder", "--out", out, FOLDER)
-    recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=stage == "decode")
     if waves is not None and json_file == waves:
         raise Refused(f"JSON file (--json) must not be the waveform file (--waves), {waves}")
     loaded = load(model, tokenizer)
     prompts = encode(loaded, texts, counts, stage, chat=chat, system=system)
     positions = [len(ids) + n - 1 for ids, n in zip(prompts.ids, prompts.counts, strict=True)]
     kind = {"sampled": temperature > 0, "kv_only": stage == "prefill"}
+    mesh = mesh or _chosen_mesh(loaded, sram_bytes, positions, max_tiles)
+    recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=stage == "decode")
     _check_mesh(loaded, mesh, sram_bytes, positions, **kind)
     single = len(texts) == 1
     terminal = console(stderr=json_file == "-")
