@@ -16,7 +16,7 @@ from diptych_sim.compiler.decode.compile import compile_decode
 from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError
 from diptych_sim.compiler.prefill.compile import compile_prefill
 from diptych_sim.cost.decode import decode_cost
-from diptych_sim.cost.models.shape import ModelShape
+from diptych_sim.cost.models.shape import shape_of
 from diptych_sim.cost.prefill import prefill_cost
 from diptych_sim.cost.projection.own_machine import decode_cycles, prefill_cycles
 from diptych_sim.llm.model import ModelConfig
@@ -39,20 +39,6 @@ def draw(rng):
         kv_heads=kv_heads,
         vocab=rng.randint(50, 2000),
         context=256,
-    )
-
-
-def shape_of(config):
-    return ModelShape(
-        name="random",
-        layers=config.layers,
-        dim=config.dim,
-        heads=config.heads,
-        kv_heads=config.kv_heads,
-        head_dim=config.head_dim,
-        hidden=config.hidden,
-        vocab=config.vocab,
-        tied=True,
     )
 
 
@@ -79,7 +65,7 @@ def test_prefill_is_near_the_program():
             bytes_per_cycle=DEFAULTS.hbm_bytes_per_cycle,
         )
         machine = MachineConfig(array=(side, side), weight_rows=weight_rows)
-        found = max(prefill_cycles(shape_of(config), machine, tokens))
+        found = max(prefill_cycles(shape_of(config, "random"), machine, tokens))
         errors.append(found / cost.predicted_cycles - 1)
     assert np.median(np.abs(errors)) < 0.09, f"seed {seed()}"
     assert abs(np.mean(errors)) < 0.06, f"seed {seed()}"
@@ -87,7 +73,7 @@ def test_prefill_is_near_the_program():
 
 def test_causal_folds_are_those_of_each_position():
     """Attention alone: the same products, and a fold of weights for each column of positions."""
-    shape = replace(shape_of(draw(random.Random(1))), heads=1, kv_heads=1, head_dim=8)
+    shape = replace(shape_of(draw(random.Random(1)), "random"), heads=1, kv_heads=1, head_dim=8)
     machine = MachineConfig(array=(8, 8), weight_rows=1)
     grown = [max(prefill_cycles(replace(shape, layers=2), machine, n)) for n in (64, 72)]
     less = [max(prefill_cycles(replace(shape, layers=1), machine, n)) for n in (64, 72)]
@@ -123,7 +109,7 @@ def test_closed_form_is_near_the_program():
             )
         except (MeshTooSmallError, UnsupportedModelError):
             continue
-        shape = shape_of(config)
+        shape = shape_of(config, "random")
         found = decode_cycles(shape, MachineConfig(mesh=mesh), prompt + (TOKENS - 1) / 2)
         expected = decode_cost(program) / (TOKENS - 1)
         errors.append((found.products + found.waits) / expected - 1)

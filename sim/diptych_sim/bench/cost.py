@@ -11,17 +11,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from diptych.config import MachineConfig
-from diptych.systolic.panel_with_hbm import PrefillWithHbm
 from diptych_sim.account.requests import account_mesh_request
 from diptych_sim.bench.random_cases import Case, random_case
 from diptych_sim.compiler.array.commands import PrefillProgram
@@ -29,18 +25,11 @@ from diptych_sim.compiler.array.hbm_layout import HbmImage, PrefillError
 from diptych_sim.compiler.array_decode.compile import compile_array
 from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError
 from diptych_sim.cost.requests import panel_cost
-from diptych_sim.engine.simulate import simulate
 from diptych_sim.golden.random_weights import random_model
-from diptych_sim.host.jobs import (
-    TESTBENCH,
-    ArrayRequestJob,
-    ArrayRequestResult,
-    result_of,
-    write_job,
-)
-from diptych_sim.host.public_signals import PANEL_NAME, PANEL_PUBLIC
+from diptych_sim.host.jobs import ArrayRequestJob, ArrayRequestResult
 from diptych_sim.report.progress import ProgressLine
 from diptych_sim.run.mesh_request import mesh_request
+from diptych_sim.run.panel import run_panel
 from diptych_sim.settings import bench_runs
 from diptych_sim.settings import seed as set_seed
 
@@ -100,20 +89,7 @@ def array_errors(
         weight_rows=machine.weight_rows,
         limit=2_000_000,
     )
-    events: list[dict[str, Any]] = []
-    with TemporaryDirectory(prefix="diptych-") as name:
-        folder = Path(name)
-        (folder / job.hbm).write_bytes(image.data)
-        simulate(
-            partial(PrefillWithHbm, *machine.array, **machine.array_parameters),
-            name=PANEL_NAME,
-            test_module=TESTBENCH,
-            env=write_job(job, folder),
-            public=PANEL_PUBLIC,
-            progress=progress,
-            on_event=events.append,
-        )
-    measured: ArrayRequestResult = result_of(job, events)
+    measured: ArrayRequestResult = run_panel(job, image.data, machine, progress=progress).result
     words = "array {}x{}, {} weight rows, HBM {} bytes a cycle, {} cycles".format(
         *machine.array, machine.weight_rows, machine.hbm_bytes_per_cycle, machine.hbm_latency
     )

@@ -22,7 +22,7 @@ __all__ = [
     "designs",
     "evaluate",
     "pareto",
-    "point_size",
+    "point_sizes",
     "points",
     "sweep",
 ]
@@ -82,15 +82,8 @@ def evaluate(shape: ModelShape, point: Point) -> dict[str, Any]:
     of a round, a token of each request; ``handoff_cycles`` what the KV link takes longer than the
     layers of prefill that it overlaps.
     """
-    given = dict(zip(KEYS, point, strict=True))
-    machine = Sizes(
-        array=point_size(given["array"]),
-        mesh=point_size(given["mesh"]),
-        sram_bytes=given["sram_bytes"],
-        tile_macs=given["tile_macs"],
-        hbm_bytes_per_cycle=given["hbm"],
-        link_bytes_per_cycle=given["link"],
-    )
+    given: dict[str, Any] = dict(zip(KEYS, point, strict=True))
+    machine = point_sizes(given)
     batch, prompt, tokens = given["batch"], given["prompt_tokens"], given["tokens"]
     form = FORMATS["own"]
     array, hbm = prefill_cycles(shape, machine, prompt)
@@ -119,10 +112,21 @@ def evaluate(shape: ModelShape, point: Point) -> dict[str, Any]:
     }
 
 
-def point_size(text: str) -> tuple[int, int]:
-    """Return a size that a point has as RxC."""
-    rows, columns = text.split("x")
-    return int(rows), int(columns)
+def point_sizes(point: Mapping[str, Any]) -> Sizes:
+    """Return the machine of a point."""
+
+    def size(text: str) -> tuple[int, int]:
+        rows, columns = text.split("x")
+        return int(rows), int(columns)
+
+    return Sizes(
+        array=size(point["array"]),
+        mesh=size(point["mesh"]),
+        sram_bytes=point["sram_bytes"],
+        tile_macs=point["tile_macs"],
+        hbm_bytes_per_cycle=point["hbm"],
+        link_bytes_per_cycle=point["link"],
+    )
 
 
 def _evaluate_all(work: tuple[ModelShape, Sequence[Point]]) -> list[dict[str, Any]]:

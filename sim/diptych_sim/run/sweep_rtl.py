@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from diptych.config import MachineConfig
-from diptych_sim.cost.models.shape import ModelShape
+from diptych_sim.cost.models.shape import ModelShape, config_of
 from diptych_sim.engine.build import Progress
 from diptych_sim.golden.random_weights import random_model
-from diptych_sim.llm.model import ModelConfig
 
 from .generate import generate
-from .sweep import SweepError, point_size
+from .sweep import SweepError, point_sizes
 
 __all__ = ["MOST_PARAMETERS", "measure_row"]
 
@@ -45,23 +43,8 @@ def measure_row(
             f"{shape.name} with {shape.parameters:,}"
         )
     prompt, tokens, batch = (row[name] for name in ("prompt_tokens", "tokens", "batch"))
-    config = ModelConfig(
-        dim=shape.dim,
-        hidden=shape.hidden,
-        layers=shape.layers,
-        heads=shape.heads,
-        kv_heads=shape.kv_heads,
-        head_width=shape.head_dim,
-        vocab=shape.vocab,
-        context=max(2, prompt + tokens),
-    )
-    machine = MachineConfig(
-        array=point_size(row["array"]),
-        mesh=point_size(row["mesh"]),
-        sram_bytes=row["sram_bytes"],
-        hbm_bytes_per_cycle=row["hbm"],
-        link_bytes_per_cycle=row["link"],
-    )
+    config = config_of(shape, max(2, prompt + tokens))
+    machine = point_sizes(row).machine
     rng = np.random.default_rng(1)
     prompts = rng.integers(0, shape.vocab, (batch, prompt)).tolist()
     model = random_model(config, 1)

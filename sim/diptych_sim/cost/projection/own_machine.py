@@ -9,7 +9,7 @@ of HBM where those take longer. Nothing is fitted to published systems.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import ceil
 
 from diptych.config import TILE_MACS, MachineConfig
@@ -98,22 +98,27 @@ class Sizes:
         return self.mesh[0] * self.mesh[1]
 
     @property
+    def machine(self) -> MachineConfig:
+        """The machine of these sizes.
+
+        Raises
+        ------
+        ValueError
+            If our hardware cannot be built so.
+        """
+        if self.tile_macs != TILE_MACS:
+            raise ValueError(f"Products of a tile must be {TILE_MACS}, not {self.tile_macs!r}")
+        sizes = {each.name: getattr(self, each.name) for each in fields(self)}
+        del sizes["tile_macs"]
+        return MachineConfig(**sizes)
+
+    @property
     def buildable(self) -> bool:
         """Whether our hardware can be built so."""
         try:
-            MachineConfig(
-                array=self.array,
-                weight_rows=self.weight_rows,
-                hbm_bytes_per_cycle=self.hbm_bytes_per_cycle,
-                hbm_latency=self.hbm_latency,
-                link_bytes_per_cycle=self.link_bytes_per_cycle,
-                mesh=self.mesh,
-                hop_cycles=self.hop_cycles,
-                sram_bytes=self.sram_bytes,
-            )
+            return self.machine is not None
         except ValueError:
             return False
-        return self.tile_macs == TILE_MACS
 
 
 @dataclass(frozen=True, kw_only=True)
