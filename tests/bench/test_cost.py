@@ -25,7 +25,7 @@ def test_predicts_the_array_to_the_byte():
     assert [error.kind for error in errors] == list(KINDS[:2])
     for error in errors:
         assert error.bytes_exact
-        assert abs(error.error) < 0.06
+        assert abs(error.error) < 0.01
 
 
 def test_predicts_the_mesh():

@@ -35,7 +35,7 @@ def test_rtl_agrees_with_the_timeline(second):
     measured = array_timeline(MODEL, arrivals, MACHINE)
     assert all(answered.matches_golden for answered in measured)
     for request, answered in zip(predicted, measured, strict=True):
-        assert request.first == pytest.approx(answered.first, rel=0.08)
+        assert request.first == pytest.approx(answered.first, rel=0.03)
         assert request.finished == pytest.approx(answered.last, rel=0.03)
     waited = predicted[1].started > second
     assert waited == (second < predicted[0].finished)
