@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Error of the cost models against the RTL, over random shapes, machines, prompts and batches.
 
-The machines, the models and the requests are drawn by a seed. Many programs run in one simulation
-of a panel, and each mesh is built once, so that 200 runs take minutes. What a mesh or a panel
-cannot hold is drawn again.
+The machines, the models and the requests are drawn by a seed, the machines of a few, so that their
+simulators can be kept. Many programs run in one simulation of a panel. What a mesh or a panel
+cannot hold is drawn again, and what would take long.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -36,10 +37,24 @@ from diptych_sim.settings import seed as set_seed
 __all__ = ["KINDS", "Error", "array_errors", "measure", "mesh_errors", "run", "summary"]
 
 KINDS = ("prefill on the array", "decode on the array", "prefill on the mesh", "decode on the mesh")
-_ARRAYS = ((8, 8), (8, 16), (16, 16), (16, 32), (16, 8), (4, 8))
+_PANELS = tuple(
+    MachineConfig(array=array, weight_rows=rows, hbm_bytes_per_cycle=rate, hbm_latency=latency)
+    for array, rows, rate, latency in (
+        ((4, 8), 1, 16, 60),
+        ((8, 8), 1, 64, 100),
+        ((8, 16), 2, 64, 160),
+        ((16, 8), 2, 32, 140),
+        ((16, 16), 4, 64, 100),
+        ((16, 32), 4, 48, 80),
+    )
+)
 _MESHES = ((2, 3), (3, 3), (4, 4), (4, 6), (8, 8))
 _MACHINES = 3
-"""Machines of each panel that are drawn: each is built."""
+"""Machines of each panel that are drawn, of those above: each is built once for all runs."""
+_MOST_CYCLES = 25_000
+"""Cycles of the array alone that a prompt may take: what takes more is drawn again."""
+_MESH_PROMPT = 12
+"""Tokens of a prompt of the mesh at most: it reads them one by one."""
 _SRAM, _DEPTH = 65536, 2048
 _HBM = 2**22
 _WORST = 5
@@ -89,10 +104,17 @@ def array_errors(
         weight_rows=machine.weight_rows,
         limit=2_000_000,
     )
-    measured: ArrayRequestResult = run_panel(job, image.data, machine, progress=progress).result
     words = "array {}x{}, {} weight rows, HBM {} bytes a cycle, {} cycles".format(
         *machine.array, machine.weight_rows, machine.hbm_bytes_per_cycle, machine.hbm_latency
     )
+
+    def tell(event: dict[str, Any]) -> None:
+        if progress is not None and event["kind"] == "tokens":
+            progress(f"{words}: program {event['number'] + 1} of {len(programs)}")
+
+    measured: ArrayRequestResult = run_panel(
+        job, image.data, machine, progress=progress, on_event=tell
+    ).result
     before = {"hbm_read": 0, "hbm_write": 0}
     for number, (kind, case, program) in enumerate(programs):
         cost = panel_cost(program, machine)
@@ -110,15 +132,11 @@ def array_errors(
         )
 
 
-def mesh_errors(
-    machine: MachineConfig, case: Case, seed: int, progress: ProgressLine | None = None
-) -> Iterator[Error]:
+def mesh_errors(machine: MachineConfig, case: Case, seed: int) -> Iterator[Error]:
     """Yield prefill and decode of a request on a mesh, on lanes."""
     model = random_model(case.config, seed)
     prompts = [[(n + 1) % case.config.vocab] * case.prompt for n in range(case.batch)]
-    done = mesh_request(
-        model, prompts, case.tokens, machine=machine, engine="lanes", progress=progress
-    )
+    done = mesh_request(model, prompts, case.tokens, machine=machine, engine="lanes")
     account = account_mesh_request(done)  # which compares the MACs of every tile
     words = "mesh {}x{}".format(*machine.mesh)
     for kind, name in zip(KINDS[2:], ("prefill", "decode"), strict=True):
@@ -133,26 +151,22 @@ def mesh_errors(
         )
 
 
-def _array_machine(rng: random.Random) -> MachineConfig:
-    array = rng.choice(_ARRAYS)
-    most = [rows for rows in (1, 2, 4) if 4 * rows <= array[0]]
-    return MachineConfig(
-        array=array,
-        weight_rows=rng.choice(most),
-        hbm_bytes_per_cycle=rng.choice((16, 32, 64)),
-        hbm_latency=rng.randint(40, 160),
-    )
-
-
-def _drawn(rng: random.Random, holds: Callable[[Case], None]) -> Case:
-    """Draw a case that a machine holds."""
+def _drawn(rng: random.Random, fits: Callable[[Case], bool]) -> Case:
+    """Draw a case that fits."""
     while True:
         case = random_case(rng)
         try:
-            holds(case)
-        except (PrefillError, MeshTooSmallError, UnsupportedModelError):
+            if fits(case):
+                return case
+        except PrefillError:
             continue
-        return case
+
+
+def _fits_array(case: Case, machine: MachineConfig) -> bool:
+    """Tell whether a panel holds a case, and reads its prompts soon enough."""
+    prompts = [[1] * case.prompt] * case.batch
+    compiled = compile_array(random_model(case.config, 0), *machine.array, prompts, case.tokens)
+    return panel_cost(compiled.prefill, machine).bound_cycles <= _MOST_CYCLES
 
 
 def run(
@@ -162,26 +176,22 @@ def run(
     rng = random.Random(seed)
     each = -(-count // 4 // machines)
     found: list[Error] = []
-    for _ in range(machines):
-        machine = _array_machine(rng)
-
-        def on_array(case: Case, machine: MachineConfig = machine) -> None:
-            prompts = [[1] * case.prompt] * case.batch
-            compile_array(random_model(case.config, 0), *machine.array, prompts, case.tokens)
-
-        cases = [_drawn(rng, on_array) for _ in range(each)]
+    for machine in rng.sample(_PANELS, machines):
+        cases = [_drawn(rng, partial(_fits_array, machine=machine)) for _ in range(each)]
         found += array_errors(machine, cases, seed, progress)
     for mesh in rng.sample(_MESHES, machines):
         machine = MachineConfig(mesh=mesh, sram_bytes=_SRAM, program_depth=_DEPTH)
-        for number in range(each):
-            while True:
-                case = random_case(rng)
-                case = replace(case, prompt=min(case.prompt, 12))
-                try:
-                    found += mesh_errors(machine, case, seed + number, progress)
-                except (MeshTooSmallError, UnsupportedModelError):
-                    continue
-                break
+        ran = 0
+        while ran < each:
+            case = random_case(rng)
+            case = replace(case, prompt=min(case.prompt, _MESH_PROMPT))
+            if progress is not None:
+                progress(f"mesh {mesh[0]}x{mesh[1]}, request {ran + 1} of {each}")
+            try:
+                found += mesh_errors(machine, case, seed + ran)
+            except (MeshTooSmallError, UnsupportedModelError):
+                continue
+            ran += 1
     return found
 
 

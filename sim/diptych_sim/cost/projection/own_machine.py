@@ -42,6 +42,8 @@ _TOKEN = 100
 """Cycles of a token outside of layers: embedding, last norm and choice of the token, about."""
 _LAYER, _LAYER_TOKEN, _PREFILL = 440, 15, 620
 """Cycles of prefill beside folds: of a layer, of a token in a layer, and once, about."""
+_GATHERED = 16
+"""Tokens whose embeddings are read at once."""
 _KEY_PLANES = 3
 """Products of planes in a score: keys and queries have 16 bits."""
 
@@ -178,6 +180,8 @@ def prefill_cycles(
     array += ceil(model.dim / rows) * ceil(model.vocab / columns) * ceil(rows / machine.weight_rows)
     waits = _LAYER + _LAYER_TOKEN * tokens + 2 * model.heads * (rows + columns)
     array += model.layers * waits + _PREFILL
+    # Embeddings are read by token numbers, which are read before: 16 at once.
+    array += (ceil(tokens / _GATHERED) - 1) * (2 * machine.hbm_latency + 2 * _GATHERED)
     read = model.layers * (
         model.attention_weights + model.router_weights + experts * model.expert_weights
     )
