@@ -176,10 +176,11 @@ def run(
     rng = random.Random(seed)
     each = -(-count // 4 // machines)
     found: list[Error] = []
-    for machine in rng.sample(_PANELS, machines):
+    panels, meshes = rng.sample(_PANELS, machines), rng.sample(_MESHES, machines)
+    for machine in panels:
         cases = [_drawn(rng, partial(_fits_array, machine=machine)) for _ in range(each)]
         found += array_errors(machine, cases, seed, progress)
-    for mesh in rng.sample(_MESHES, machines):
+    for mesh in meshes:
         machine = MachineConfig(mesh=mesh, sram_bytes=_SRAM, program_depth=_DEPTH)
         ran = 0
         while ran < each:

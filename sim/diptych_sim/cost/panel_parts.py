@@ -156,8 +156,10 @@ def load_work(op: Target, fields: Mapping[str, int], lanes: int) -> LoadWork:
         bursts = _bursts(read) * rows
     if op in _LINES:
         target, pitch = fields.get("target", 0), fields.get("target_pitch", 0)
-        starts = ((target + row * pitch) % BEAT_BYTES for row in range(rows))
-        writing = sum(_piece(size, start, dense=op is Target.DENSE) for start in starts)
+        starts = [(target + row * pitch) % BEAT_BYTES for row in range(rows)]
+        drops = op is not Target.DENSE
+        writing = sum(_piece(size, start, waits=drops) for start in starts[:-1])
+        writing += _piece(size, starts[-1], waits=False)
     else:
         entry = {
             Target.VECTOR: 2 * lanes,
@@ -175,18 +177,17 @@ def _bursts(beats: int) -> list[int]:
 
 
 @cache
-def _piece(size: int, offset: int, *, dense: bool) -> int:
+def _piece(size: int, offset: int, *, waits: bool) -> int:
     """Return the cycles that a piece takes that begins at an offset in a block of 64 bytes.
 
     Each block that it touches takes one. Where the last takes its bytes from two beats, the rest of
-    the second is dropped, and the next piece waits a cycle for its own; dense pieces drop nothing.
+    the second is dropped, and the next piece ``waits`` a cycle for its own.
     """
     blocks = -(-(offset + size) // BEAT_BYTES)
-    last = offset + size - (blocks - 1) * BEAT_BYTES
     if blocks == 1:
         return 1
-    begin = (size - last) % BEAT_BYTES
-    return blocks + (not dense and begin + last > BEAT_BYTES)
+    last = offset + size - (blocks - 1) * BEAT_BYTES
+    return blocks + (waits and (size - last) % BEAT_BYTES + last > BEAT_BYTES)
 
 
 class Hbm:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from diptych.config import MachineConfig
 from diptych_sim.compiler.array.hbm_layout import HbmImage
@@ -20,8 +21,10 @@ from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.host.jobs import ArrayRequestJob, ArrayRequestResult
 from diptych_sim.run.panel import run_panel
+from diptych_sim.run.serving.machines import Fleet, serve
+from diptych_sim.run.serving.requests import Request
 
-__all__ = ["Answered", "ArrayCosts", "Arrival", "array_timeline"]
+__all__ = ["Answered", "ArrayCosts", "Arrival", "array_timeline", "served_timeline"]
 
 _LIMIT = 2_000_000
 _AHEAD = 32
@@ -72,6 +75,16 @@ class ArrayCosts:
         far = min(at + _AHEAD, self._costs.model.config.context - 1)
         now, then = (self._costs.array_step(position, 1) for position in (at, far))
         return now, (then - now) / max(1, far - at)
+
+
+def served_timeline(
+    model: QuantizedModel, arrivals: Sequence[Arrival], machine: MachineConfig
+) -> list[tuple[float, float]]:
+    """Return the cycles of each request's first and last token as :func:`.serve` has them."""
+    costs: Any = ArrayCosts(RequestCosts(model, machine, model.config.context))
+    requests = [Request(arrival=a.cycle, prompt=len(a.prompt), tokens=a.tokens) for a in arrivals]
+    served = serve(requests, Fleet(prefill=costs, prefill_machines=1)).requests
+    return [(request.first, request.finished) for request in served]
 
 
 def array_timeline(
