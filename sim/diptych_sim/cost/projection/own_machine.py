@@ -2,9 +2,9 @@
 """Our own machine at a clock: cycles of both panels in closed form, from shapes and sizes alone.
 
 Decode: products of the fullest tile, 8 a cycle, and nine dependent reductions a layer, each with
-its way and with the steps of the vector pipe around it. Of random models on meshes of 4x4 to 32x32 the median is
-within 2 % of the cost model that reads programs, and 95 of 100 within 6 %. Prefill: folds of the array, or the bytes
-of HBM where those take longer. Nothing is fitted to published systems.
+its way and with the steps of the vector pipe around it. Prefill: folds of the array, or the bytes of
+HBM where those take longer. ``diptych bench closed-form`` compares both with the cost models that
+read programs. Nothing is fitted to published systems.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ _LAYER, _LAYER_TOKEN, _PREFILL = 440, 15, 620
 """Cycles of prefill beside folds: of a layer, of a token in a layer, and once, about."""
 _GATHERED = 16
 """Tokens whose embeddings are read at once."""
+_WORD = 8
+"""Powers that are written at once."""
 _KEY_PLANES = 3
 """Products of planes in a score: keys and queries have 16 bits."""
 
@@ -155,8 +157,10 @@ def decode_cycles(
     scores = heads * local * ceil(model.head_dim / macs) * _KEY_PLANES
     layer += scores + heads * model.head_dim * ceil(local / macs)
     waits = _COLUMN_REDUCTIONS * (way(rows) + _STEPS) + _ROW_REDUCTIONS * (way(columns) + _STEPS)
-    # Elements beside products: bytes of the norm, rotations of 2 cycles, gates and their bytes, powers.
-    waits += dim + 2 * queries + keys + 2 * hidden * used + heads * local
+    # Elements beside products: bytes of the norm, rotations of 2 cycles, gates and their bytes, and
+    # powers, which are padded to words.
+    powers = heads * _WORD * ceil(local / _WORD)
+    waits += dim + 2 * queries + keys + 2 * hidden * used + powers
     head = product(dim, ceil(model.vocab / columns))
     return DecodeCycles(
         products=model.layers * layer + head,
