@@ -75,6 +75,11 @@ class Error:
     bytes_exact: bool
 
     @property
+    def where(self) -> str:
+        """The run in one line."""
+        return f"{self.kind}, {self.machine}; {self.words}"
+
+    @property
     def error(self) -> float:
         """Relative to what was measured."""
         return self.predicted / self.measured - 1
@@ -239,11 +244,8 @@ def measure(console: Console, _runs: int) -> None:
             f"{row['bytes_exact']}",
         )
     console.print(table)
-    for error in sorted(errors, key=lambda error: -abs(error.error))[:_WORST]:
-        console.print(
-            f"{error.error:+.1%} ({error.predicted:,} for {error.measured:,}): {error.kind}, "
-            f"{error.machine}; {error.words}",
-            soft_wrap=True,
-            markup=False,
-            highlight=False,
-        )
+    worst = sorted(errors, key=lambda error: -abs(error.error))[:_WORST]
+    lines = [f"{e.error:+.1%} ({e.predicted:,} for {e.measured:,}): {e.where}" for e in worst]
+    lines += [f"bytes differ: {error.where}" for error in errors if not error.bytes_exact]
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -23,7 +23,6 @@ __all__ = [
     "Sums",
     "load_work",
     "matrix_tiles",
-    "program_beats",
 ]
 
 _MODES = Modes()
@@ -219,10 +218,17 @@ class Hbm:
         self._served.append(max(read, taken - _BUFFERED))
         return taken
 
-    def program_beat(self, asked: int) -> int:
+    def accept_program(self, asked: int) -> int:
+        """Return when a beat of the program is accepted that is asked for then."""
+        before = bisect_left(self._accepted, asked)
+        if before < _BURSTS:
+            return asked
+        return max(asked, ceil(self._served[before - _BURSTS]) - 2)
+
+    def program_beat(self, accepted: int) -> int:
         """Return when a beat of the program comes: behind bursts that were accepted before."""
-        behind = bisect_left(self._accepted, asked)
-        came = asked + self.latency
+        behind = bisect_left(self._accepted, accepted)
+        came = accepted + self.latency
         if behind:
             came = max(came, ceil(self._served[behind - 1]))
         self._program.append(came)
@@ -230,34 +236,51 @@ class Hbm:
 
 
 class Fetch:
-    """Words of the program: 8 beats are asked for ahead, a word is unpacked a cycle."""
+    """Words of the program: 8 beats are asked for ahead, a word is unpacked a cycle.
 
-    def __init__(self, hbm: Hbm) -> None:
+    A short program tells its length. Behind the end of another one beats are read that were asked
+    for, too: in the order in which beats were taken, one at a time.
+    """
+
+    def __init__(self, hbm: Hbm, words: int) -> None:
         self._hbm = hbm
+        beats = -(-words // _BEAT_WORDS)
+        self._known = beats if beats < BEAT_BYTES else None
         self._words = 0
         self._came = 0
+        self._accepted = 1
+        self._asked = 0
         self._taken: list[int] = []
+
+    def _ask(self) -> int:
+        """Return from when on the next beat is asked for."""
+        at = self._taken[self._asked - _AHEAD] if self._asked >= _AHEAD else 0
+        return max(at, self._accepted + 1)
 
     def unpack(self, now: int, words: int) -> int:
         """Return when a command is unpacked."""
         for _ in range(words):
-            beat, first = divmod(self._words, _BEAT_WORDS)
-            if first == 0:
-                asked = self._taken[beat - _AHEAD] if beat >= _AHEAD else 2 + beat
-                self._came = self._hbm.program_beat(asked)
+            if self._words % _BEAT_WORDS == 0:
+                self._accepted = self._hbm.accept_program(self._ask())
+                self._asked += 1
+                self._came = self._hbm.program_beat(self._accepted)
             now = max(now + 1, self._came)
             self._words += 1
             if self._words % _BEAT_WORDS == 0:
                 self._taken.append(now)
         return now + 2
 
-
-def program_beats(words: int) -> int:
-    """Return the beats that are read of a program: of a long one those that were asked for ahead, too."""
-    beats = -(-words // _BEAT_WORDS)
-    if beats < BEAT_BYTES:  # its length is known
-        return beats
-    return beats + _AHEAD - (words % _BEAT_WORDS != 0)
+    def beats(self, end: int) -> int:
+        """Return the beats that are read of a program whose last command is unpacked in a cycle."""
+        if self._known is not None:
+            return self._known
+        # A word is taken ahead of its use.
+        if (self._words + 1) % _BEAT_WORDS == 0:
+            self._taken.append(end - 2)
+        while self._asked - _AHEAD < len(self._taken) and self._ask() < end:
+            self._accepted = self._hbm.accept_program(self._ask())
+            self._asked += 1
+        return self._asked
 
 
 class Loads:

@@ -16,7 +16,7 @@ from diptych.systolic.isa import Modes, Queue, StoreOp, Target, VectorOp
 from diptych.systolic.panel import panel_sizes
 from diptych_sim.compiler.array.commands import PrefillProgram, field_of
 
-from .panel_parts import Fetch, Hbm, Loads, Stores, Sums, load_work, matrix_tiles, program_beats
+from .panel_parts import Fetch, Hbm, Loads, Stores, Sums, load_work, matrix_tiles
 
 __all__ = ["PrefillCost", "prefill_cost"]
 
@@ -150,7 +150,8 @@ class _Panel:
         self._array, self._line = array, max(array)
         self._bytes_per_cycle, self._weight_rows = bytes_per_cycle, weight_rows
         hbm = Hbm(latency, bytes_per_cycle)
-        self._fetch, self._loads, self._stores = Fetch(hbm), Loads(hbm), Stores(latency)
+        self._fetch = Fetch(hbm, sum(words for words, _ in self._sizes))
+        self._loads, self._stores = Loads(hbm), Stores(latency)
         # From the entry of a row to the cycle in which its sums are added.
         delay = sum(array) + 2
         self._sums = Sums(panel_sizes(*array).accumulators, delay)
@@ -162,7 +163,7 @@ class _Panel:
         self._signals: dict[int, deque[int]] = defaultdict(deque)
         self._dispatched = self._array_free = self._last_swap = 0
         self.bound = self.written = 0
-        self.beats = program_beats(sum(words for words, _ in self._sizes))
+        self.beats = 0
 
     def spans(self) -> list[tuple[int, int]]:
         """Return when each command starts, and when it is done."""
@@ -171,6 +172,7 @@ class _Panel:
             queue = self._next()
             which, dispatched = self._waiting[queue].popleft()
             found[which] = self._run(self._commands[which], dispatched)
+        self.beats += self._fetch.beats(self._dispatched)
         return found
 
     def _next(self) -> Queue:
