@@ -135,6 +135,8 @@ class LoadWork(NamedTuple):
     """To lines of the scratchpad."""
     gathers: bool
     """Rows by token numbers, which come first."""
+    row_bursts: int
+    """Bursts of a row: one comes two cycles behind the one before, that of another row one."""
 
     @property
     def beats(self) -> int:
@@ -146,13 +148,14 @@ def load_work(op: Target, fields: Mapping[str, int], lanes: int) -> LoadWork:
     """Return what a LOAD command reads and writes."""
     rows, size = fields["rows"], fields["bytes"]
     if op is Target.PICK_DYNAMIC:
-        return LoadWork([1], 0, 2 * rows, lines=False, gathers=False)
+        return LoadWork([1], 0, 2 * rows, lines=False, gathers=False, row_bursts=1)
     read = -(-size // BEAT_BYTES)
     if op is Target.DENSE:
         skip, rows = fields["hbm"] % BEAT_BYTES, rows if fields["total"] else 1
-        bursts = _bursts(-(-(skip + (fields["total"] or size)) // BEAT_BYTES))
+        row = bursts = _bursts(-(-(skip + (fields["total"] or size)) // BEAT_BYTES))
     else:
-        bursts = _bursts(read) * rows
+        row = _bursts(read)
+        bursts = row * rows
     if op in _LINES:
         target, pitch = fields.get("target", 0), fields.get("target_pitch", 0)
         starts = [(target + row * pitch) % BEAT_BYTES for row in range(rows)]
@@ -167,7 +170,8 @@ def load_work(op: Target, fields: Mapping[str, int], lanes: int) -> LoadWork:
         }.get(op, 4)
         writing = -(-size // entry) * rows
     gathers = op in (Target.GATHER, Target.GATHER_DYNAMIC)
-    return LoadWork(bursts, writing, 0, lines=op in _LINES, gathers=gathers)
+    lines = op in _LINES
+    return LoadWork(bursts, writing, 0, lines=lines, gathers=gathers, row_bursts=len(row))
 
 
 def _bursts(beats: int) -> list[int]:
@@ -301,10 +305,10 @@ class Loads:
             now = self._hbm.serve(self._hbm.accept(asks), 1, 0, now)
             asks = ceil(now) + 3
         cycles = work.writing / sum(work.bursts)
-        for beats in work.bursts:
+        for number, beats in enumerate(work.bursts, 1):
             asks = self._hbm.accept(asks)
             now = self._hbm.serve(asks, beats, cycles, now)
-            asks += 1
+            asks += 1 if number % work.row_bursts == 0 else 2
         self._ask_free = asks
         # Writes to lines go through two registers more.
         self._free = now + work.picking + (3 if work.lines else 1)
