@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The bench of the cost models: what it draws, and its errors on a few runs.
 
-Sums that are read while the array adds to them, gathers that know their rows at once, bursts without a
-limit (of the array), powers without padding and scales that are there at once (of the mesh) were each
-put in by hand and seen to fail.
+Sums that are read while the array adds to them, and gathers that know their rows at once, were each put
+in by hand and seen to fail.
 """
 
 import random
@@ -32,13 +31,13 @@ def test_predicts_the_array_to_the_byte():
     assert [error.kind for error in errors] == list(KINDS[:2]) * 2
     for error in errors:
         assert error.bytes_exact
-        assert abs(error.error) < 0.004, error
+        assert abs(error.error) < 0.01, error
 
 
 def test_predicts_the_mesh():
     errors = list(mesh_errors(MachineConfig(mesh=(2, 2)), SMALL, 1))
     assert [error.kind for error in errors] == list(KINDS[2:])
-    assert all(abs(error.error) < 0.06 for error in errors)
+    assert all(abs(error.error) < 0.03 for error in errors)
 
 
 def test_draws_the_same_cases_again():
