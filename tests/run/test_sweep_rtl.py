@@ -7,11 +7,13 @@ mesh does not hold were each put in by hand and seen to fail.
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
 from diptych_sim.cost.models.shape import shape_of
 from diptych_sim.run import sweep_rtl
+from diptych_sim.run.generate import generate
 from diptych_sim.run.sweep import SweepError, evaluate
 from diptych_sim.run.sweep_rtl import MEASURED, check_shape, measure_rows, rtl_file
 from support.command import command
@@ -43,7 +45,7 @@ def test_measures_points_and_goes_on_from_a_file(tmp_path, monkeypatch):
     )
 
     runs = []
-    real = sweep_rtl.generate
+    real = generate
 
     def counted(*arguments, **fields):
         runs.append(arguments)
@@ -66,7 +68,7 @@ def test_refuses_what_no_panel_holds():
         measure_rows(SHAPE, [], 1)
     with pytest.raises(SweepError, match=r"^RTL .* that it can run: array 8x8, mesh 2x2: "):
         measure_rows(SHAPE, [{**row(), "sram_bytes": 512}], 1)
-    odd = sweep_rtl.ModelShape(**{**SHAPE.__dict__, "head_dim": 7})
+    odd = replace(SHAPE, head_dim=7)
     with pytest.raises(
         SweepError, match=r"^RTL \(--rtl\) cannot run tiny: Head width must be even"
     ):
