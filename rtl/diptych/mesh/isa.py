@@ -68,7 +68,7 @@ class Op(enum.Enum, shape=unsigned(5)):
     ``statistic``: largest magnitude of what was stored. With ``argmax`` nothing is stored; register
     13 receives the largest
     ``(v << inner) + R[a_reg] - i``. With ``bits`` 0 the wavelets are kept as they are (not with
-    ``accumulate``). Registers are read at issue. A wavelet per cycle."""
+    ``accumulate``), and the statistic is their signed maximum. Registers are read at issue. A wavelet per cycle."""
     MOVE = 7
     """``count`` elements of ``a_type`` at ``a``; with ``accumulate`` each joins the next wavelet of
     color ``bits``: their sum (wrapping), or with ``argmax`` their signed maximum; ``a_type`` NONE
@@ -78,6 +78,11 @@ class Op(enum.Enum, shape=unsigned(5)):
     TRANSMIT = 8
     """In the background, queued two deep: ``count`` 32-bit words at ``a`` to ``color``. A word per
     cycle, when the vector pipe and SEND leave the ramp."""
+    NOISE = 9
+    """``count`` int32 to ``d``, or to ``color``: :class:`~diptych.arith.noise.Noise` of the key
+    ``R[b_reg]`` and the indices ``R[a_reg]``, ``R[a_reg] + 1`` ... (24 bits), shifted right by
+    ``inner``. Statistic: largest magnitude. An element per cycle; the instruction behind it starts
+    when all have been computed."""
 
 
 class Function(enum.Enum, shape=unsigned(5)):

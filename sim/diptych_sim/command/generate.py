@@ -27,7 +27,7 @@ from diptych_sim.command.options import (
     with_model,
     write_json,
 )
-from diptych_sim.command.prompts import check_texts, encode, until_end, written
+from diptych_sim.command.prompts import check_texts, encode, written
 from diptych_sim.command.running import running, size_text
 from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.array.listing import command_listing
@@ -36,8 +36,8 @@ from diptych_sim.compiler.decode.placement import MeshTooSmallError, Unsupported
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.names import Engine
 from diptych_sim.engine.processes import is_first, processes
+from diptych_sim.engine.simulate import default_seed
 from diptych_sim.golden.calibrate import quantize_loaded
-from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.tokenizer import TextStream
 from diptych_sim.report.console import console
@@ -55,16 +55,29 @@ from diptych_sim.silicon.baseline import slowest
 __all__ = ["generate"]
 
 BACK_DOOR = "KV cache and first token from the golden model"
+PRELOADED = "weights in the tiles before the first cycle"
 
 LISTINGS = ("decode_program.txt", "prefill_commands.txt")
 FOLDER = (*FILES, *DERIVED, *LISTINGS, REPORT)
 """Files of a run folder."""
 
 
-def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: list[int]) -> None:
-    """Refuse a mesh that cannot hold the model, before any work is done."""
+def _check_cut(top_k: int | None, top_p: float | None) -> None:
+    """Refuse what an arg-max of logits with noise cannot draw from."""
+    for name, value in (("top-k", top_k), ("top-p", top_p)):
+        if value is not None:
+            raise Refused(
+                f"Tokens are drawn from all (--{name} is not to be had): the fabric finds the best "
+                "of logits with noise, and not how many exceed one"
+            )
+
+
+def _check_mesh(
+    loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: list[int], **kind: bool
+) -> None:
+    """Refuse a mesh that cannot hold what a stage uses, before any work is done."""
     try:
-        place(loaded.model.config, *mesh, positions=positions, sram_bytes=sram_bytes)
+        place(loaded.model.config, *mesh, positions=positions, sram_bytes=sram_bytes, **kind)
     except (MeshTooSmallError, UnsupportedModelError) as error:
         raise Refused(str(error)) from None
 
@@ -97,8 +110,24 @@ def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: lis
 @click.option("--stage", default="all", type=click.Choice(["all", "prefill", "decode"]))
 @ENGINE
 @click.option(
+    "--weights",
+    default="fabric",
+    show_default=True,
+    type=click.Choice(["fabric", "preloaded"]),
+    help="The mesh's come over the fabric, or are in its tiles before the first cycle.",
+)
+@click.option(
     "--seed", default=None, type=click.IntRange(0, 2**32 - 1), help="Seed of random draws."
 )
+@click.option(
+    "--temperature",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 100),
+    help="Draw tokens from the softmax of logits by this; 0 takes the best one.",
+)
+@click.option("--top-k", default=None, type=int, help="Not to be had; says why.")
+@click.option("--top-p", default=None, type=float, help="Not to be had; says why.")
 @click.option("--chat", is_flag=True, help="Prompts are a user's part of a chat of the model.")
 @click.option("--system", default=None, help="Text of a chat's system part.")
 @click.option("--ignore-eos", is_flag=True, help="Go on where the model ends a text.")
@@ -132,7 +161,11 @@ def generate(
     sram_bytes: int,
     stage: str,
     engine: Engine,
+    weights: str,
     seed: int | None,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
     chat: bool,
     system: str | None,
     ignore_eos: bool,
@@ -148,11 +181,15 @@ def generate(
 ) -> None:
     """Write text after a prompt, or several at once, every token computed by the RTL."""
     check_texts(texts, counts)
+    _check_cut(top_k, top_p)
     if system is not None and not chat:
         raise Refused("System part (--system) must be used with --chat")
     check_weight_rows(weight_rows, array)
     if sram_bytes not in range(256, 65537, 256):
         raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
+    preloaded = weights == "preloaded"
+    if preloaded and engine != "lanes":
+        raise Refused(f"Weights (--weights) must be fabric with --engine {engine}, not {weights}")
     if processes() > 1 and stage != "decode":
         raise Refused(f"Processes (--processes) must be 1 with --stage {stage}, not {processes()}")
     check_file("JSON file", "--json", json_file)
@@ -163,7 +200,8 @@ def generate(
     loaded = load(model, tokenizer)
     prompts = encode(loaded, texts, counts, stage, chat=chat, system=system)
     positions = [len(ids) + n - 1 for ids, n in zip(prompts.ids, prompts.counts, strict=True)]
-    _check_mesh(loaded, mesh, sram_bytes, positions)
+    kind = {"sampled": temperature > 0, "kv_only": stage == "prefill"}
+    _check_mesh(loaded, mesh, sram_bytes, positions, **kind)
     single = len(texts) == 1
     terminal = console(stderr=json_file == "-")
     machine = MachineConfig(array=array, mesh=mesh, sram_bytes=sram_bytes, weight_rows=weight_rows)
@@ -175,14 +213,19 @@ def generate(
         **_machine_fields(machine),
         "stage": stage,
         "engine": engine,
+        "temperature": temperature,
+        "weights": weights,
         "clock_mhz": clock_mhz,
     }
+    back_doors = [BACK_DOOR] * (stage == "decode") + [PRELOADED] * preloaded
     folder = _emptied(out) if out is not None and is_first() else None
     options: dict[str, Any] = {
         "machine": machine,
-        "stage": "decode" if stage == "decode" else "all",
+        "stage": stage,
+        "stops": stop_ids,
         "seed": seed,
         "engine": engine,
+        "preloaded": preloaded,
         "checkpoint": checkpoint,
         "waves": recording and recording.plan,
         "out": folder,
@@ -198,11 +241,13 @@ def generate(
     ):
         options |= {"progress": progress, "on_event": live}
         quantized = quantize_loaded(loaded, progress=progress)
-        prompts = until_end(
-            GoldenModel(quantized), prompts, stop_ids, 2 if stage == "decode" else 1
-        )
-        if stage == "decode":
-            terminal.print(f"{BACK_DOOR}: a back door")
+        if temperature:
+            # Each prompt draws its own tokens.
+            first = default_seed() if seed is None else seed
+            options["seeds"] = [(first + n) % 2**32 for n in range(len(texts))]
+            quantized = quantized.sampled(temperature)
+        for back_door in back_doors:
+            terminal.print(f"{back_door}: a back door")
         done = run_machine(quantized, prompts.ids, prompts.counts, **options)
         sequences = written(loaded.tokenizer, prompts, done.sequences, stop_ids)
         live.finish([sequence["text"] for sequence in sequences], streams[0].finish())
@@ -214,7 +259,7 @@ def generate(
         "compared": {"tokens": len(done.tokens), **done.comparison.compared},
         "pieces": [event["text"] for event in done.events if event["kind"] == "token"],
         **accounts,
-        "back_doors": [BACK_DOOR] if stage == "decode" else [],
+        "back_doors": back_doors,
         "wall_seconds": done.run.seconds,
         "config": config | _routed(stage) | {"seed": done.run.seed},
     }

@@ -18,7 +18,15 @@ from diptych_sim.compiler.tile.registers import Register
 
 __all__ = ["decode_cost", "decode_macs", "decode_rounds"]
 
-_PIPE = {Op.MATVEC: 3, Op.REQUANTIZE: 5, Op.ROTATE: 4, Op.EXPONENTIAL: 6, Op.GATE: 7, Op.MOVE: 3}
+_PIPE = {
+    Op.MATVEC: 3,
+    Op.REQUANTIZE: 5,
+    Op.ROTATE: 4,
+    Op.EXPONENTIAL: 6,
+    Op.GATE: 7,
+    Op.MOVE: 3,
+    Op.NOISE: 10,
+}
 """Cycles from operands to result, as of the vector pipe; it leaves a cycle later."""
 _CYCLES_PER_ELEMENT = {Op.ROTATE: 2}
 _SCALARS = {
@@ -51,11 +59,12 @@ _REDUCED = {
     Color.COLUMN_MAX: Color.COLUMN_TOP,
     Color.ROW_ADD: Color.ROW_SUM,
     Color.ROW_MAX: Color.ROW_TOP,
+    Color.GROUP_ADD: Color.GROUP_SUM,
 }
 _WAVELETS = (8, 9)
 """Results that reduce in so many cycles, where each is there in one: buffers hold 8."""
-_ROUND = 8
-"""Cycles from the end of a round's task to the first instruction of the next."""
+_ROUND = 5
+"""Cycles of a round beside those of its instructions."""
 _RECEIVED_READS = {int(Color.COLUMN_ADD): 1, int(Color.ROW_ADD): 2}
 """Words that the receiver of a product's results reads for each: its scale, and what it adds to."""
 
@@ -102,6 +111,7 @@ def decode_rounds(program: DecodeProgram, part: Container[int] | None = None) ->
         root = count // 2
         for color in (first, first + 2):
             hops[color] = 3 * max(root, count - 1 - root) + 1 + _RAMPS
+    hops[Color.GROUP_ADD] = 3 * (place.split // 2) + 1 + _RAMPS
     cycles = []
     for round_, order in _rounds(program, instructions):
         if part is not None and round_ not in part:
@@ -162,7 +172,7 @@ def _rounds(
     round_ = 0
     for number, rounds in enumerate(program.plan):
         suffix = f".{number}" if number else ""
-        start, layer, end = (labels[f"{name}{suffix}"] for name in ("token", "layer", "again"))
+        start, layer, end = (labels[f"{name}{suffix}"] for name in ("token", "layer", "over"))
         # The branch behind a layer goes back to its begin.
         branch = next(
             index

@@ -70,6 +70,11 @@ class MeshJob:
         Names of colors; for them, too.
     limit : int
         Cycles that a step may take: a token, a kernel, a collective.
+    image : str or None
+        File with the SRAM of all tiles, as of :meth:`.DecodeProgram.images`, that is there before
+        the first cycle: a back door, of lanes only.
+    image_digest : str or None
+        Hash of it.
     cosimulated : bool
         Whether lanes compute the mesh in a simulation of everything else.
     checkpoint : Checkpoint or None
@@ -82,13 +87,15 @@ class MeshJob:
     lines: list[str]
     colors: dict[int, str]
     limit: int
+    image: str | None = None
+    image_digest: str | None = None
     cosimulated: bool = False
     checkpoint: Checkpoint | None = None
     result: ClassVar[type | None] = None
 
     def identity(self) -> str:
         """Return a hash of what the run computes, wherever it is saved and recorded."""
-        same: Any = replace(self, checkpoint=None, cosimulated=False)
+        same: Any = replace(self, checkpoint=None, cosimulated=False, image=None)
         if hasattr(same, "folder"):
             same = replace(same, folder=None)
         return digest([type(self).__name__, msgspec.json.encode(same).decode()])
@@ -215,10 +222,10 @@ class DecodeJob(MeshJob):
     ----------
     first : list of int
         First token of each sequence.
-    tokens : int
-        Tokens that follow, of all sequences.
-    ends : list of int
-        Number of the token that ends each round.
+    counts : list of int
+        Tokens to write of each sequence, with the first one.
+    stops : list of int
+        Tokens that end a sequence before.
     inspection : Inspection
         Parts of the SRAM to compare with the golden model.
     counted : list of int
@@ -230,22 +237,13 @@ class DecodeJob(MeshJob):
     """
 
     first: list[int]
-    tokens: int
-    ends: list[int]
+    counts: list[int]
+    stops: list[int]
     inspection: Inspection
     counted: list[int] = field(default_factory=list)
     trace: dict[str, Any] | None = None
     folder: str | None = None
     result: ClassVar[type] = Inspected
-
-    @property
-    def sequences(self) -> int:
-        return len(self.first)
-
-    @property
-    def total(self) -> int:
-        """Tokens in all, with the first ones."""
-        return len(self.first) + self.tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,10 +260,6 @@ class GenerateJob(MeshJob):
         Address of the prefill program.
     settings : list of (int, int)
         Addresses and values of the link's settings.
-    sequences : int
-        Sequences that are written together.
-    total : int
-        Tokens in all.
     damage : float
         Probability that a word on the link is damaged.
     array : (int, int)
@@ -276,7 +270,7 @@ class GenerateJob(MeshJob):
         Cycles on the link's wires in each direction.
     layers : list of int
         For each layer the number of its last MATRIX command.
-    ends, inspection, counted, trace, folder
+    counts, stops, inspection, counted, trace, folder
         As of :class:`DecodeJob`.
     """
 
@@ -284,14 +278,13 @@ class GenerateJob(MeshJob):
     hbm_digest: str
     program: int
     settings: list[tuple[int, int]]
-    sequences: int
-    total: int
     damage: float
     array: tuple[int, int]
     weight_rows: int
     link_latency: int
     layers: list[int]
-    ends: list[int]
+    counts: list[int]
+    stops: list[int]
     inspection: Inspection
     counted: list[int] = field(default_factory=list)
     trace: dict[str, Any] | None = None

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from diptych.config import MachineConfig
 from diptych.link.layout import HEADS, Settings
@@ -22,10 +27,11 @@ from diptych_sim.host.jobs import DecodeJob, GenerateJob, Words
 
 from .comparison import GoldenSequence, golden_sequence, inspection
 
-__all__ = ["HandOff", "Programs", "Stage", "compile_programs", "mesh_fields"]
+__all__ = ["HandOff", "Programs", "Stage", "compile_programs", "mesh_fields", "with_room"]
 
-Stage = Literal["all", "decode"]
-"""Prefill, link and decode; or decode alone."""
+Stage = Literal["all", "prefill", "decode"]
+"""Prefill, link and decode; prefill alone, the tiles being memory for keys and values; or decode
+alone."""
 HandOff = Literal["layer-wise", "serial"]
 """Keys and values cross the link with each layer, or once prefill has computed everything."""
 
@@ -51,6 +57,8 @@ class Programs:
         The prompts.
     golden : list of GoldenSequence
         The golden model's tokens, norms and KV cache of each.
+    preloaded : bool
+        Whether the weights are in the tiles before the first cycle: then jobs load everything else.
     """
 
     machine: MachineConfig
@@ -58,11 +66,21 @@ class Programs:
     prefill: PrefillProgram | None
     prompts: Sequence[Sequence[int]]
     golden: list[GoldenSequence]
+    preloaded: bool = False
 
     @property
     def expected(self) -> list[list[int]]:
         """Tokens of the golden model after each prompt."""
         return [sequence.tokens for sequence in self.golden]
+
+    @property
+    def _texts(self) -> dict[str, Any]:
+        """Fields of a job: what to write, and what to inspect."""
+        return {
+            "counts": list(self.decode.tokens),
+            "stops": list(self.decode.stops),
+            "inspection": inspection(self.decode),
+        }
 
     def decode_job(self, **fields: Any) -> DecodeJob:
         """Return the job of decode alone, with further fields of it.
@@ -72,10 +90,9 @@ class Programs:
         first = [tokens[0] for tokens in self.expected]
         return DecodeJob(
             **mesh_fields(self.machine, self.decode),
-            inspection=inspection(self.decode),
+            **self._texts,
             load=self._decode_load(first),
             first=first,
-            tokens=sum(self.decode.tokens) - len(first),
             limit=_DECODE_LIMIT,
             **fields,
         )
@@ -85,15 +102,13 @@ class Programs:
         assert self.prefill is not None
         return GenerateJob(
             **mesh_fields(self.machine, self.decode),
-            inspection=inspection(self.decode),
-            load=[self.decode.load_packets(row) for row in range(self.machine.mesh[0])],
+            **self._texts,
+            load=self._load(),
             limit=_TOKEN_LIMIT,
             hbm="hbm.bin",
             hbm_digest=digest([self.prefill.hbm.hex()]),
             program=self.prefill.program_address,
             settings=list(_link_settings(self.decode).items()),
-            sequences=len(self.decode.tokens),
-            total=sum(self.decode.tokens),
             array=self.machine.array,
             weight_rows=self.machine.weight_rows,
             link_latency=self.machine.link_latency,
@@ -101,11 +116,24 @@ class Programs:
             **fields,
         )
 
+    def image_fields(self, folder: Path) -> dict[str, str]:
+        """Write what the tiles' memories hold into a folder, and return the fields of a job."""
+        if not self.preloaded:
+            return {}
+        images = self.decode.images
+        np.save(folder / "image.npy", images)
+        hashed = hashlib.sha256(images.data).hexdigest()
+        return {"image": str(folder / "image.npy"), "image_digest": hashed}
+
+    def _load(self) -> Words:
+        rows = range(self.decode.placement.rows)
+        return [self.decode.load_packets(row, memory=not self.preloaded) for row in rows]
+
     def _decode_load(self, first: Sequence[int]) -> Words:
         """Return the words of each row: program, golden KV cache, first tokens."""
         program = self.decode
         rows = range(program.placement.rows)
-        load = [program.load_packets(row) for row in rows]
+        load = self._load()
         for number, prompt in enumerate(self.prompts):
             for (layer, cache), position, row in itertools.product(
                 enumerate(self.golden[number].cache), range(len(prompt)), rows
@@ -124,13 +152,22 @@ def mesh_fields(machine: MachineConfig, decode: DecodeProgram) -> dict[str, Any]
     return {
         "mesh": machine.mesh,
         "parameters": {
+            "colors": machine.colors,
             "sram_bytes": machine.sram_bytes,
             "program_depth": machine.program_depth,
         },
         "lines": decode.program.lines,
         "colors": {color.value: color.name for color in Color},
-        "ends": decode.round_ends,
     }
+
+
+def with_room(machine: MachineConfig, decode: DecodeProgram) -> MachineConfig:
+    """Return a machine whose tiles have room for a program and its routes."""
+    return replace(
+        machine,
+        program_depth=max(machine.program_depth, decode.program_depth),
+        colors=max(machine.colors, decode.colors),
+    )
 
 
 def compile_programs(
@@ -141,26 +178,35 @@ def compile_programs(
     machine: MachineConfig,
     stage: Stage,
     hand_off: HandOff = "layer-wise",
+    stops: Sequence[int] = (),
+    seeds: Sequence[int] = (),
+    preloaded: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Programs:
     """Compile a model for prompts; parameters and errors are those of :func:`.generate`."""
     step = progress or (lambda _step: None)
     step("compiling the model")
-    if stage == "all" and model.config.kv_heads > HEADS:
-        raise UnsupportedModelError(
-            f"Model must have at most {HEADS} KV heads, not {model.config.kv_heads}"
-        )
     decode = compile_decode(
         model,
         *machine.mesh,
         prompt_tokens=[len(prompt) for prompt in prompts],
         tokens=tokens,
         sram_bytes=machine.sram_bytes,
+        stops=stops,
+        seeds=seeds,
+        kv_only=stage == "prefill",
     )
-    machine = replace(machine, program_depth=max(machine.program_depth, decode.program_depth))
+    machine = with_room(machine, decode)
     prefill = None
-    if stage == "all":
-        compiler = compile_prefill if hand_off == "layer-wise" else compile_serial
+    if stage != "decode":
+        if len(decode.layout.heads) > HEADS:
+            raise UnsupportedModelError(
+                f"KV heads, each counted for all columns that share it, must be at most {HEADS}, "
+                f"not {len(decode.layout.heads)}"
+            )
+        compiler: Callable[..., PrefillProgram] = compile_serial
+        if hand_off == "layer-wise":
+            compiler = partial(compile_prefill, seeds=seeds)
         prefill = compiler(model, *machine.array, *map(list, prompts))
         machine = machine.with_hbm(len(prefill.hbm))
     golden: list[GoldenSequence] = []
@@ -171,10 +217,19 @@ def compile_programs(
                 model,
                 prompt,
                 count,
+                stops=stops,
+                seed=seeds[len(golden)] if seeds else 0,
                 progress=lambda n, done=done: step(f"golden tokens, {done + n} of {sum(tokens)}"),
             )
         )
-    return Programs(machine=machine, decode=decode, prefill=prefill, prompts=prompts, golden=golden)
+    return Programs(
+        machine=machine,
+        decode=decode,
+        prefill=prefill,
+        prompts=prompts,
+        golden=golden,
+        preloaded=preloaded,
+    )
 
 
 def _layer_ends(prefill: PrefillProgram) -> list[int]:

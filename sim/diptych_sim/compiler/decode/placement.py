@@ -9,12 +9,14 @@ from enum import IntEnum
 
 from diptych.mesh.isa import Type
 from diptych.mesh.operand_sequencer import HELD_WORDS
+from diptych_sim.compiler.decode.head_deal import HeadDeal, head_deals
 from diptych_sim.golden.quantized import ACTIVATION_BITS
 from diptych_sim.llm.model import ModelConfig
 
 __all__ = [
     "AT_ONCE",
     "CONSTANTS",
+    "FEW_HEADS",
     "MAX_SEQUENCES",
     "WORD_BYTES",
     "MeshTooSmallError",
@@ -23,6 +25,7 @@ __all__ = [
     "State",
     "UnsupportedModelError",
     "place",
+    "try_place",
 ]
 
 MAX_SEQUENCES = 8
@@ -30,13 +33,15 @@ MAX_SEQUENCES = 8
 AT_ONCE = 4
 """Heads whose scores are on their way at once: as many as registers for their reciprocals. A buffer
 of the fabric must hold as many maxima."""
+FEW_HEADS = 2
+"""Heads of a column for which a single sequence has registers beside its state."""
 WORD_BYTES = 4
 CONSTANTS = ("score_scale", "context_scale", "gate_shift", "q_epsilon", "k_epsilon")
 """Words of a layer's region ``constants``; the last two are of models that normalize heads."""
 
 
 class State(IntEnum):
-    """Words of a sequence's region ``state``; there is none where one sequence is alone."""
+    """Words of a sequence's region ``state``; some are there only if registers are needed."""
 
     COUNT = 0
     """Positions that the row holds."""
@@ -81,7 +86,8 @@ class Placement:
     """How a model lies in a mesh; sizes in elements unless they say bytes.
 
     Residual elements are dealt to rows, heads, hidden elements and the vocabulary to columns, and
-    positions to rows in turn: position ``p`` is in slot ``p // rows`` of row ``p % rows``.
+    positions to rows in turn: position ``p`` is in slot ``p // rows`` of row ``p % rows``. A head
+    may be split among neighboring columns, as many of its elements in each.
     """
 
     rows: int
@@ -91,12 +97,18 @@ class Placement:
     forced: int
     """Tokens of each prompt that the mesh reads itself, beside the first."""
     sram_bytes: int
+    kv_only: bool
+    """Keys and values have room, and nothing else."""
     chunk: int
     """Residual elements of a row; a multiple of 8."""
+    split: int
+    """Columns that share their heads."""
+    width: int
+    """Elements of a head in a column; a multiple of 8."""
     heads: int
-    """Query heads of a column."""
+    """Query heads of a column, or of the columns that share them."""
     kv_heads: int
-    """KV heads of a column."""
+    """KV heads of a column, or of the columns that share them."""
     hidden: int
     """Hidden elements of a column; a multiple of 8."""
     vocabulary: int
@@ -117,6 +129,13 @@ class Placement:
     layers_base: int
     """Address of layer 0."""
     used_bytes: int
+
+    @property
+    def in_memory(self) -> frozenset[State]:
+        """Words of a sequence's state that are in memory, and in registers only for their use."""
+        if self.sequences > 1:
+            return frozenset(State)
+        return frozenset({State.TURN, State.SLOT} if self.heads > FEW_HEADS else ())
 
     @property
     def activation_bytes(self) -> int:
@@ -162,27 +181,22 @@ def _own(name: str, sequence: int) -> str:
     return f"{name}.{sequence}" if sequence else name
 
 
-def _deal(c: ModelConfig, columns: int) -> tuple[int, int]:
-    """Return how many query heads and KV heads a column takes."""
-    group = c.heads // c.kv_heads
-    heads = -(-c.heads // columns)
-    while heads % group and group % heads:
-        heads += 1
-    return heads, max(1, heads // group)
-
-
 def _arrange(
     c: ModelConfig,
     rows: int,
     columns: int,
+    deal: HeadDeal,
     positions: Sequence[int],
     sram_bytes: int,
     activation_bits: int,
     forced: int,
+    *,
+    sampled: bool,
+    kv_only: bool,
 ) -> Placement:
-    d = c.head_dim
+    d = c.head_dim // deal.split
     sequences = len(positions)
-    heads, kv_heads = _deal(c, columns)
+    heads, kv_heads = deal.heads, deal.kv_heads
     chunk = _row(-(-c.dim // rows))
     hidden = _row(-(-c.hidden // columns))
     vocabulary = -(-c.vocab // columns)
@@ -202,6 +216,7 @@ def _arrange(
         "gated": 4 * hidden,
         "hidden": each * hidden,
         "rope": 2 * d,
+        **({"noise": 4 * vocabulary} if sampled else {}),
     }
     heads_buffer = {"head": 2 * d} if c.qk_norm else {}
     at_once = min(sequences * heads, AT_ONCE)
@@ -212,36 +227,48 @@ def _arrange(
             if (name, n) == ("query", 0):
                 buffers |= {"scores": 4 * at_once * slots, "powers": 2 * at_once * _up(slots)}
     states = {_own("state", n): WORD_BYTES * len(State) for n in range(sequences)}
+
+    def kept(sizes: dict[str, int]) -> dict[str, int]:
+        """What has room; first tokens come over the link as keys and values do."""
+        names = ("keys", "values", "arguments")
+        whole = {name: size for name, size in sizes.items() if name.partition(".")[0] in names}
+        return dict.fromkeys(sizes, 0) | whole if kv_only else sizes
+
     fixed, base = _allocate(
-        {
-            **buffers,
-            **heads_buffer,
-            **({"arguments": WORD_BYTES * sequences} if sequences > 1 else {}),
-            **({"prompts": WORD_BYTES * forced * sequences} if forced else {}),
-            "rope_table": 2 * d * slots,
-            "embedding": vocabulary * chunk,
-            "embedding_scale": 4 * vocabulary,
-            "output": vocabulary * chunk,
-            "output_scale": 4 * vocabulary,
-            **(states if sequences > 1 else {}),
-        },
+        kept(
+            {
+                **buffers,
+                **heads_buffer,
+                **({"arguments": WORD_BYTES * sequences} if sequences > 1 else {}),
+                **({"prompts": WORD_BYTES * forced * sequences} if forced else {}),
+                "rope_table": 2 * d * slots,
+                **({"noise_key": WORD_BYTES * sequences} if sampled else {}),
+                "embedding": vocabulary * chunk,
+                "embedding_scale": 4 * vocabulary,
+                "output": vocabulary * chunk,
+                "output_scale": 4 * vocabulary,
+                **(states if sequences > 1 or heads > FEW_HEADS else {}),
+            }
+        ),
         0,
     )
     caches = {"keys": kv_heads * (slots + 1) * 2 * d, "values": kv_heads * d * value_stride}
     layer, end = _allocate(
-        {
-            "qkv": (qk + kv_heads * d) * chunk,
-            "qkv_scale": (8 if c.qkv_bias else 4) * (qk + kv_heads * d),
-            **(dict.fromkeys(("q_norm", "k_norm"), 4 * d) if c.qk_norm else {}),
-            "wo": chunk * heads * d,
-            "o_scale": 4 * chunk,
-            "w_gate_up": 2 * hidden * chunk,
-            "gate_up_scale": 8 * hidden,
-            "w_down": chunk * hidden,
-            "down_scale": 4 * chunk,
-            "constants": 4 * (5 if c.qk_norm else 3),
-            **{_own(name, n): size for n in range(sequences) for name, size in caches.items()},
-        },
+        kept(
+            {
+                "qkv": (qk + kv_heads * d) * chunk,
+                "qkv_scale": (8 if c.qkv_bias else 4) * (qk + kv_heads * d),
+                **(dict.fromkeys(("q_norm", "k_norm"), 4 * d) if c.qk_norm else {}),
+                "wo": chunk * heads * d,
+                "o_scale": 4 * chunk,
+                "w_gate_up": 2 * hidden * chunk,
+                "gate_up_scale": 8 * hidden,
+                "w_down": chunk * hidden,
+                "down_scale": 4 * chunk,
+                "constants": 4 * (5 if c.qk_norm else 3),
+                **{_own(name, n): size for n in range(sequences) for name, size in caches.items()},
+            }
+        ),
         base,
     )
     layer_bytes = end - base
@@ -251,7 +278,10 @@ def _arrange(
         sequences=sequences,
         forced=forced,
         sram_bytes=sram_bytes,
+        kv_only=kv_only,
         chunk=chunk,
+        split=deal.split,
+        width=d,
         heads=heads,
         kv_heads=kv_heads,
         hidden=hidden,
@@ -268,6 +298,40 @@ def _arrange(
     )
 
 
+_WHOLE = {"sampled": False, "kv_only": False}
+"""What a placement is for: decode of the best tokens."""
+
+
+def _smallest(
+    config: ModelConfig,
+    rows: int,
+    columns: int,
+    positions: Sequence[int],
+    sram_bytes: int,
+    activation_bits: int,
+    forced: int,
+    **kind: bool,
+) -> Placement:
+    """Place the heads in the fastest way that fits, or else in the smallest."""
+    slots = -(-max(positions) // rows)
+    ways = [
+        _arrange(
+            config, rows, columns, deal, positions, sram_bytes, activation_bits, forced, **kind
+        )
+        for deal in head_deals(config, rows, columns, slots=slots, whole=config.qk_norm)
+    ]
+    smallest = min(ways, key=lambda way: way.used_bytes)
+    return next((way for way in ways if way.used_bytes <= sram_bytes), smallest)
+
+
+def try_place(
+    config: ModelConfig, rows: int, columns: int, *, positions: int, sram_bytes: int
+) -> Placement | None:
+    """Place a model as :func:`place` does; return None, and look no further, if it does not fit."""
+    found = _smallest(config, rows, columns, (positions,), sram_bytes, ACTIVATION_BITS, 0, **_WHOLE)
+    return found if found.used_bytes <= sram_bytes else None
+
+
 def place(
     config: ModelConfig,
     rows: int,
@@ -277,10 +341,13 @@ def place(
     sram_bytes: int,
     forced: int = 0,
     activation_bits: int = ACTIVATION_BITS,
+    sampled: bool = False,
+    kv_only: bool = False,
 ) -> Placement:
     """Place a model in a mesh, with a KV cache of ``positions``, or one for each of several.
 
-    ``forced``: as of :class:`Placement`.
+    ``forced``: as of :class:`Placement`. ``sampled``: tokens are drawn, with noise for each.
+    ``kv_only``: there is room for nothing else.
 
     Raises
     ------
@@ -300,7 +367,8 @@ def place(
         )
 
     def arranged(rows: int, columns: int) -> Placement:
-        return _arrange(config, rows, columns, each, sram_bytes, activation_bits, forced)
+        numbers = (each, sram_bytes, activation_bits, forced)
+        return _smallest(config, rows, columns, *numbers, sampled=sampled, kv_only=kv_only)
 
     placement = arranged(rows, columns)
     missing = placement.used_bytes - sram_bytes
