@@ -47,7 +47,10 @@ class Code(ctypes.Structure):
         ("cycle", ctypes.c_void_p),
         ("reset_block", ctypes.c_void_p),
         ("start_block", ctypes.c_void_p),
+        ("touch_block", ctypes.c_void_p),
+        ("mark_input", ctypes.c_void_p),
         ("scratch", ctypes.c_long),
+        ("marks", ctypes.c_long),
         ("bytes", ctypes.c_long),
         ("state", ctypes.c_long),
         ("lanes", ctypes.c_long),
@@ -71,12 +74,12 @@ class Compiled:
     def code(self) -> Code:
         """Addresses and sizes, for the driver."""
         library = self.library
-        library.scratch_bytes.restype = ctypes.c_long
+        library.scratch_bytes.restype = library.mark_words.restype = ctypes.c_long
+        names = ("cycle", "reset_block", "start_block", "touch_block", "mark_input")
         return Code(
-            ctypes.cast(library.cycle, ctypes.c_void_p),
-            ctypes.cast(library.reset_block, ctypes.c_void_p),
-            ctypes.cast(library.start_block, ctypes.c_void_p),
+            *(ctypes.cast(library[name], ctypes.c_void_p) for name in names),
             library.scratch_bytes(),
+            library.mark_words(),
             self.layout.bytes,
             self.layout.state_bytes,
             self.layout.lanes,

@@ -10,8 +10,17 @@ struct Context {
     long cycle;
 };
 
+// What a cluster does at the clock edge: writes, or bytes of the state to be replaced.
+struct Edge {
+    void (*write)(char*, char*, uint64_t*);
+    long low, high;
+};
+
+// Notes a failed assertion: the first one of the lowest instance that fails in a cycle.
 static inline void fail(Context* c, long number, long lanes, long lane) {
-    if (c->failed >= 0) return;
+    const long instance = c->block * lanes + lane;
+    const bool later = c->instance < instance || (c->instance == instance && c->failed < number);
+    if (c->failed >= 0 && later) return;
     c->failed = number;
-    c->instance = c->block * lanes + lane;
+    c->instance = instance;
 }

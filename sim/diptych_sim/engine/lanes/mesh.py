@@ -149,12 +149,9 @@ class LaneMesh:
             way, other = direction.label, direction.opposite.label
             down, right = direction.step
             for name in FORWARD:
-                for f, t, size in self._ends(f"{way}_o__{name}", f"{other}_i__{name}"):
-                    driver.mesh_wire(mesh, f, t, size, down, right)
-            for f, t, size in self._ends(f"{way}_i__credit", f"{other}_o__credit"):
-                driver.mesh_wire(mesh, f, t, size, down, right)
-        for f, t, size in self._ends("x_out", "x_in"):
-            driver.mesh_wire(mesh, f, t, size, 0, 1)
+                self._wire(f"{way}_o__{name}", f"{other}_i__{name}", down, right)
+            self._wire(f"{way}_i__credit", f"{other}_o__credit", down, right)
+        self._wire("x_out", "x_in", 0, 1)
         tile, port = self.tile, self.port
         for name in FORWARD:
             for link in _links(port, f"link__{name}", tile, f"west_i__{name}"):
@@ -180,6 +177,7 @@ class LaneMesh:
             mesh,
             valid.offset,
             ready.offset,
+            *(list(port.interface.inputs).index(name) for name in ("i__valid", "i__payload")),
             (Field * len(payload))(*payload),
             len(payload),
             leaves.offset,
@@ -203,8 +201,11 @@ class LaneMesh:
                     lane = (row - first) * columns + column - left
                     driver.mesh_edge(mesh, lane, edge, bits)
 
-    def _ends(self, output: str, target: str) -> list[tuple[int, int, int]]:
-        return _between(self.tile, output, self.tile, target)
+    def _wire(self, output: str, target: str, down: int, right: int) -> None:
+        """Wire an output of each tile to an input of a neighbor."""
+        numbers = _numbers(self.tile, output, self.tile, target)
+        for f, t, size in _between(self.tile, output, self.tile, target):
+            self._driver.mesh_wire(self._mesh, f, t, size, down, right, *numbers)
 
     # --- running ---
 
@@ -479,8 +480,15 @@ def _between(
     ]
 
 
+def _numbers(source: Compiled, output: str, target: Compiled, name: str) -> tuple[int, int]:
+    """Return the numbers of an output and of an input."""
+    outputs, inputs = source.interface.outputs, target.interface.inputs
+    return list(outputs).index(output), list(inputs).index(name)
+
+
 def _links(source: Compiled, output: str, target: Compiled, name: str) -> Iterator[Link]:
     """Yield what carries an output to an input that may be split differently."""
+    numbers = _numbers(source, output, target, name)
     for (low, at, width), place in elements(source, output):
         for node, start, size in target.interface.inputs[name]:
             first, stop = max(low, start), min(low + width, start + size)
@@ -488,5 +496,5 @@ def _links(source: Compiled, output: str, target: Compiled, name: str) -> Iterat
                 to = target.layout.nodes[node]
                 yield Link(
                     *(place.offset, place.size, at + first - low),
-                    *(to.offset, to.size, first - start, stop - first),
+                    *(to.offset, to.size, first - start, stop - first, *numbers),
                 )
