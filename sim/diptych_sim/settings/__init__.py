@@ -3,6 +3,7 @@
 
 ``DIPTYCH_CACHE``: folder of the build cache. ``DIPTYCH_SEED``: seed of random draws.
 ``DIPTYCH_THREADS``: threads of a mesh on lanes. ``DIPTYCH_LANES``: lanes of a block of tiles.
+``DIPTYCH_SKIP``: 0 to evaluate all of every tile, changed or not.
 ``DIPTYCH_MARCH``: processor that lanes are compiled for. ``DIPTYCH_SIZES``, ``DIPTYCH_FLAT``,
 ``DIPTYCH_GROWING``, ``DIPTYCH_WAFER``: meshes of ``diptych bench``; ``DIPTYCH_RUNS``: runs of its
 ``cost``. An empty one counts as not set,
@@ -28,6 +29,7 @@ __all__ = [
     "refused",
     "seed",
     "sizes",
+    "skips",
     "threads",
     "wafer_size",
 ]
@@ -78,6 +80,11 @@ def lanes() -> int | None:
     if found is not None and found not in _LANES:
         raise refused("Lanes", "DIPTYCH_LANES", "64, 128, 256 or 512", found)
     return found
+
+
+def skips() -> bool:
+    """Return whether lanes skip what nothing has changed for; results are the same."""
+    return _number("Skipping", "DIPTYCH_SKIP", 0, 1) != 0
 
 
 def march() -> str | None:
@@ -156,6 +163,7 @@ _CHECKS: tuple[Callable[[], object], ...] = (
     bench_runs,
     threads,
     lanes,
+    skips,
     march,
     sizes,
     growing_sizes,

@@ -11,16 +11,21 @@ import heapq
 from collections import defaultdict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from .commits import Commit, commits_of
 from .graph import Graph
 from .lower import Lowered
 from .regions import Regions, cost_of, needs_of
 
-__all__ = ["Cluster", "Plan", "plan"]
+__all__ = ["Cluster", "Plan", "base", "plan"]
 
-LIMIT = 120
-"""Cost, in vector operations, above which nothing more is put into a cluster."""
+CHANGES = 0.02
+"""How often a value changes, about: a share of all cycles."""
+OVERHEAD = 60
+"""Cost, in vector operations, of evaluating a cluster at all."""
+LIMIT = 400
+"""Cost above which nothing more is put into a cluster."""
 
 
 @dataclass
@@ -62,13 +67,46 @@ class Plan:
 
 @dataclass
 class _Item:
-    """Something to be put into a cluster: ``kind`` is a list of the cluster."""
+    """Something to be put into a cluster.
+
+    ``kind`` is the list of the cluster that ``what`` belongs to; ``color`` is a region, or that it
+    writes, with a module. Items of one color are put together.
+    """
 
     kind: str
-    what: int | Commit
-    color: Hashable
+    what: Any
+    color: tuple[Any, int]
     cost: int
     uses: list[int]
+
+
+def _expected(inputs: int, cost: int) -> float:
+    """Return what a cluster costs in a cycle, on average."""
+    return (1 - (1 - CHANGES) ** inputs) * (cost + OVERHEAD)
+
+
+@dataclass
+class _Open:
+    """A cluster that grows."""
+
+    items: list[int] = field(default_factory=list)
+    made: set[int] = field(default_factory=set)
+    used: set[int] = field(default_factory=set)
+    cost: int = 0
+
+    def gain(self, used: set[int], cost: int, alone: float) -> float:
+        """Return what is saved when something more is put into it."""
+        if self.cost + cost > LIMIT:
+            return 0
+        both = len(self.used | used - self.made)
+        now = _expected(len(self.used), self.cost)
+        return now + alone - _expected(both, self.cost + cost)
+
+    def add(self, items: list[int], made: set[int], used: set[int], cost: int) -> None:
+        self.items += items
+        self.used |= used - self.made
+        self.made |= made
+        self.cost += cost
 
 
 def base(graph: Graph, node: int) -> int:
@@ -123,7 +161,6 @@ class _Clusters:
     def guards(self, item: _Item) -> list[tuple[int, bool]]:
         if isinstance(item.what, Commit) and item.what.writes:
             return [(item.what.guard, True)] if item.what.guard > 1 else []
-        assert isinstance(item.color, tuple)
         return self.regions.guards(item.color[0])
 
     def runs(self) -> Iterator[list[int]]:
@@ -161,38 +198,45 @@ class _Clusters:
                             ready[colors[user]].append(user)
             yield out
 
-    def pieces(self, run: list[int]) -> Iterator[list[int]]:
-        """Cut a run where it falls apart, or is too long."""
-        place = {n: at for at, n in enumerate(run)}
-        parent = list(range(len(run)))
+    def pieces(self, run: list[int]) -> list[list[int]]:
+        """Cut a run into clusters: what is expected to be evaluated together is put together.
 
-        def find(n: int) -> int:
-            while parent[n] != n:
-                parent[n] = n = parent[parent[n]]
-            return n
-
-        for at, n in enumerate(run):
-            for other in self.waits[n]:
-                if other in place:
-                    parent[find(at)] = find(place[other])
-        groups: dict[int, list[int]] = defaultdict(list)
-        for at, n in enumerate(run):
-            groups[find(at)].append(n)
-        cost, out = 0, []
-        for group in sorted(groups.values(), key=self._signature):
-            for n in group:
-                if cost >= LIMIT:
-                    yield out
-                    cost, out = 0, []
-                out.append(n)
-                cost += self.items[n].cost
-        if out:
-            yield out
-
-    def _signature(self, group: list[int]) -> list[int]:
-        inside = {self.items[n].what for n in group if self.items[n].kind == "nodes"}
-        used = {base(self.graph, node) for n in group for node in self.items[n].uses}
-        return sorted(used - inside)
+        Its trees, of operations that only one other uses, are put into clusters one by one: each
+        where it costs least, after what it uses.
+        """
+        inside = set(run)
+        users = {n: [u for u in self.users[n] if u in inside] for n in run}
+        single = {n: us[0] for n, us in users.items() if len(us) == 1 == len(self.users[n])}
+        root: dict[int, int] = {}
+        for n in reversed(run):
+            root[n] = root[single[n]] if n in single else n
+        trees: dict[int, list[int]] = defaultdict(list)
+        for n in run:
+            trees[root[n]].append(n)
+        out: list[_Open] = []
+        home: dict[int, int] = {}  # cluster of each tree
+        near: dict[int, set[int]] = defaultdict(set)  # clusters that use a node
+        for top in (n for n in run if root[n] == n):
+            members = trees[top]
+            made = {self.items[n].what for n in members if self.items[n].kind == "nodes"}
+            used = {base(self.graph, node) for n in members for node in self.items[n].uses}
+            used = {node for node in used - made if node > 1}
+            waits = {root[other] for n in members for other in self.waits[n] if other in inside}
+            first = max((home[other] for other in waits - {top}), default=0)
+            cost = sum(self.items[n].cost for n in members)
+            alone = _expected(len(used), cost)
+            best, choice = 0.0, len(out)
+            for number in sorted({c for node in used for c in near[node] if c >= first}):
+                gain = out[number].gain(used, cost, alone)
+                if gain > best:
+                    best, choice = gain, number
+            if choice == len(out):
+                out.append(_Open())
+            out[choice].add(members, made, used, cost)
+            home[top] = choice
+            for node in used | made:
+                near[node].add(choice)
+        return [cluster.items for cluster in out]
 
     def cluster(self, piece: list[int]) -> Cluster:
         out = Cluster(self.guards(self.items[piece[0]]))
@@ -217,7 +261,9 @@ def plan(low: Lowered) -> Plan:
         for node in sorted({base(low.graph, node) for node in used} - set(cluster.nodes)):
             if node > 1:
                 users[node].append(number)
-        memories = {low.graph.nodes[n].args[0] for n in cluster.nodes if low.graph.nodes[n].op == "aread"}
+        memories = {
+            low.graph.nodes[n].args[0] for n in cluster.nodes if low.graph.nodes[n].op == "aread"
+        }
         memories |= {commit.read.memory for commit in cluster.commits if commit.read}
         for memory in sorted(memories):
             readers[memory].append(number)

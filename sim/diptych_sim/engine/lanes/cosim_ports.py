@@ -91,7 +91,7 @@ class Pins:
         lane = int(row) * self.mesh.columns
         tile, port = self.mesh.tile, f"{link}__{part}"
         parts: list[tuple[int, int, int, Element]]
-        number = list(tile.interface.inputs).index(port) if way == "i" else -1
+        number = tile.interface.input_number(port) if way == "i" else -1
         if way == "i":
             inputs = tile.interface.inputs[port]
             parts = [(low, 0, width, tile.layout.nodes[node]) for node, low, width in inputs]

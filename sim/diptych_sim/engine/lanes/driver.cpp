@@ -10,13 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "exchange.h"
 #include "instances.h"
-
-// size: bytes of an element, or 0 for a bit.
-struct Wire {
-    long from, to, size, down, right;
-    long output, input;  // numbers of the tile's ports
-};
 
 struct Word {
     long cycle;
@@ -26,11 +21,6 @@ struct Word {
 struct Feed {
     const uint32_t* words;
     long count, at;
-};
-
-struct Ways {
-    std::vector<B> inside;  // lanes of each part whose neighbor exists
-    long shift;
 };
 
 // What another machine does with this one: how many have agreed with the bits (AGREE), or that
@@ -52,7 +42,7 @@ struct Mesh {
     std::vector<Wire> wires;     // from a neighbor's output to an input
     std::vector<Link> to_tile;   // from a port to the first tile of its row
     std::vector<Link> to_port;   // and back
-    std::vector<Ways> ways;      // of each wire
+    std::vector<Ways> ways;      // the same by direction
     std::vector<Feed> feeds;
     std::vector<Field> payload;
     Field valid;                 // of the ports' stream from the host
@@ -75,60 +65,24 @@ struct Mesh {
 // --- a cycle of some blocks ---
 
 static void evaluate(Group& g, long first, long last, bool skips, Context* c) {
-    alignas(64) B live[8];
-    for (long b = first; b < last; b++) {
-        long n = g.code.lanes / PART;
-        for (long p = 0; p < n; p++) live[p] = g.live(b * n + p);
-        c->block = b;
-        if (!skips) g.code.touch_block(g.marks(b));
-        g.code.cycle(g.at(b), g.kept(b), g.marks(b), live, c);
-    }
+    if (!skips)
+        for (long b = first; b < last; b++) g.code.touch_block(g.marks(b));
+    g.code.cycle(&g, first, last, c);
 }
 
-// Sets bytes, and returns whether that changes them.
-static bool replace(char* to, const char* from, long size) {
-    if (!memcmp(to, from, size)) return false;
-    memcpy(to, from, size);
-    return true;
-}
-
-// Brings part b of a wire's target up to date; returns whether it changes. Lanes without a
-// neighbor keep what they have.
-static bool exchange(Mesh& m, const Wire& w, const Ways& way, long b) {
-    const Group& g = m.tiles;
-    long start = b * PART - way.shift;  // lane that lane 0 is fed from
-    long low = start >= 0 ? start / PART : -((-start + PART - 1) / PART);
-    long offset = start - low * PART;
-    bool less = low >= 0 && low < g.parts, more = offset && low + 1 >= 0 && low + 1 < g.parts;
-    const uint64_t bit = 1ull << w.output;
-    const bool moved = (less && g.moved(low >> g.split) & bit) || (more && g.moved((low + 1) >> g.split) & bit);
-    if (!moved) return false;
-    const char* first = less ? g.part(low, w.from, w.size) : 0;
-    const char* second = more ? g.part(low + 1, w.from, w.size) : 0;
-    char* to = g.part(b, w.to, w.size);
-    B inside = way.inside[b];
-    if (w.size == 0) {
-        B x = first ? *(const B*)first >> offset : 0;
-        if (second) x |= *(const B*)second << (PART - offset);
-        x = (x & inside) | (*(const B*)to & ~inside);
-        return replace(to, (const char*)&x, sizeof x);
-    }
-    alignas(64) char all[8 * PART];
-    if (first) memcpy(all, first + offset * w.size, (PART - offset) * w.size);
-    if (second) memcpy(all + (PART - offset) * w.size, second, offset * w.size);
-    for (B out = ~inside; out; out &= out - 1) {
-        const long n = __builtin_ctzll(out) * w.size;
-        memcpy(all + n, to + n, w.size);
-    }
-    return replace(to, all, w.size * PART);
-}
-
+// Carries what has changed from neighbor to neighbor, into some blocks.
 static void exchange_all(Mesh& m, long first, long last) {
-    long n = m.tiles.code.lanes / PART;
-    for (long b = first * n; b < last * n; b++)
-        for (size_t k = 0; k < m.wires.size(); k++)
-            if (exchange(m, m.wires[k], m.ways[k], b))
-                m.tiles.code.mark_input(m.tiles.marks(b >> m.tiles.split), m.wires[k].input);
+    Group& g = m.tiles;
+    for (long part = first << g.split; part < last << g.split; part++)
+        for (const Ways& way : m.ways) {
+            const Source from = source_of(g, way, part);
+            uint64_t moved = from.less ? g.moved(from.low >> g.split) : 0;
+            if (from.more) moved |= g.moved((from.low + 1) >> g.split);
+            for (moved &= way.outputs; moved; moved &= moved - 1)
+                for (const Wire& w : way.wires[__builtin_ctzll(moved)])
+                    if (exchange(g, w, from, way.inside[part], part))
+                        g.code.mark_input(g.marks(part >> g.split), w.input);
+        }
 }
 
 // Size of a wire's part of a message.
@@ -195,6 +149,9 @@ static void feed(Mesh& m, long row) {
 // Carries what has changed from one side of the west edge to the other.
 static void cross(Mesh& m, const Link& w, bool to_port) {
     Group &from = to_port ? m.tiles : m.ports, &to = to_port ? m.ports : m.tiles;
+    uint64_t moved = 0;
+    for (long b = 0; b < from.blocks; b++) moved |= from.moved(b);
+    if (!(moved >> w.output & 1)) return;
     for (long r = 0; r < m.rows; r++) {
         const long lane = r * m.columns, source = to_port ? lane : r, target = to_port ? r : lane;
         if (!(from.moved(source / from.code.lanes) >> w.output & 1)) continue;
@@ -237,7 +194,7 @@ static bool reached(const Mesh& m) {
             if (f.at < f.count) bits |= UNSENT;
     if (m.until == ANY || m.until == NONE)
         for (long p = 0; p < m.tiles.parts && !(bits & SET); p++)
-            if (*(const B*)m.tiles.part(p, m.watched, 0) & m.tiles.live(p)) bits |= SET;
+            if (*(const B*)m.tiles.part(p, m.watched, 0) & m.tiles.lanes_of(p)) bits |= SET;
     bool ask = m.until != NEVER || m.waits || m.cycle % PATIENCE == 0;
     if (m.machine && ask) bits = m.machine(AGREE, bits);
     else if (m.machine) return false;
@@ -342,8 +299,8 @@ Mesh* mesh_create(long rows, long columns, const Code* tile, const Code* port) {
     return m;
 }
 
-char* mesh_tiles(Mesh* m) { return m->tiles.data; }
-char* mesh_ports(Mesh* m) { return m->ports.data; }
+char* mesh_tiles(Mesh* m) { return m->tiles.states; }
+char* mesh_ports(Mesh* m) { return m->ports.states; }
 long mesh_cycle(Mesh* m) { return m->cycle; }
 long mesh_arrived(Mesh* m) { return (long)m->words.size(); }
 const Word* mesh_words(Mesh* m) { return m->words.data(); }
@@ -359,18 +316,13 @@ long mesh_failed(Mesh* m, long* cycle, long* instance, long* port) {
 }
 
 void mesh_wire(Mesh* m, long from, long to, long size, long down, long right, long output, long input) {
-    m->wires.push_back({from, to, size, down, right, output, input});
-    Ways way;
-    way.shift = down * m->columns + right;
-    way.inside.assign(m->tiles.parts, 0);
-    for (long r = 0; r < m->rows; r++)
-        for (long c = 0; c < m->columns; c++) {
-            long sr = r - down, sc = c - right;
-            if (sr < 0 || sr >= m->rows || sc < 0 || sc >= m->columns) continue;
-            long lane = r * m->columns + c;
-            way.inside[lane / PART] |= (B)1 << (lane % PART);
-        }
-    m->ways.push_back(way);
+    const Wire wire = {from, to, size, down, right, output, input};
+    m->wires.push_back(wire);
+    size_t n = 0;
+    while (n < m->ways.size() && (m->ways[n].down != down || m->ways[n].right != right)) n++;
+    if (n == m->ways.size()) m->ways.push_back(toward(m->rows, m->columns, m->tiles.parts, down, right));
+    m->ways[n].outputs |= 1ull << output;
+    m->ways[n].wires[output].push_back(wire);
 }
 void mesh_link(Mesh* m, int to_port, const Link* link) {
     (to_port ? m->to_port : m->to_tile).push_back(*link);
@@ -449,8 +401,8 @@ void mesh_reset(Mesh* m, long cycles) {
         m->arrived = 0;
         m->failed.failed = -1;
         m->threads = threads;
-        for (long b = 0; b < m->tiles.blocks; b++) m->tiles.code.reset_block(m->tiles.at(b));
-        for (long b = 0; b < m->ports.blocks; b++) m->ports.code.reset_block(m->ports.at(b));
+        for (long b = 0; b < m->tiles.blocks; b++) m->tiles.code.reset_block(m->tiles.state(b));
+        for (long b = 0; b < m->ports.blocks; b++) m->ports.code.reset_block(m->ports.state(b));
         m->tiles.touch();
         m->ports.touch();
         send_borders(*m);

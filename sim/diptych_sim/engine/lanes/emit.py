@@ -12,7 +12,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from .clusters import Cluster, Plan
+from .clusters import Cluster, Plan, base
 from .commits import Commit
 from .expressions import Expressions
 from .graph import Graph
@@ -40,7 +40,7 @@ class _Function(Expressions):
         self.made: dict[int, int] = {}
         self.used: dict[int, set[int]] = {}
         self.groups: dict[Group, int] = {}
-        self.sums: set[str] = set()
+        self.sums: dict[int, dict[str, str]] = {}
 
     def open(self, wide: bool) -> None:
         if not self.runs or self.wide != wide:
@@ -63,12 +63,15 @@ class _Function(Expressions):
 
     def differ(self, group: int, width: int, new: str, old: str) -> str:
         """Return the statement that notes a change."""
+        sums = self.sums.setdefault(group, {})
         if width > 1:
-            self.sums.add(f"Z z{group} = {{}};")
+            sums[f"Z z{group} = {{}};"] = f"any(z{group})"
             return f"differ(z{group}, {new}, {old});"
-        kind, name = ("W", f"w{group}") if self.wide else ("B", f"b{group}")
-        self.sums.add(f"{kind} {name} = {{}};")
-        return f"{name} |= {new} ^ {old};"
+        if self.wide:
+            sums[f"W w{group} = {{}};"] = f"some(w{group})"
+            return f"w{group} |= {new} ^ {old};"
+        sums[f"B b{group} = 0;"] = f"b{group}"
+        return f"b{group} |= {new} ^ {old};"
 
     def shadow(self, node: int) -> str:
         """Return where a register's next value is kept."""
@@ -92,18 +95,13 @@ class _Function(Expressions):
         while left:
             rest = []
             for node in left:
-                args = {a for arg, _, _ in needs_of(self.graph, node) for a in self.bare(arg)}
+                args = {base(self.graph, arg) for arg, _, _ in needs_of(self.graph, node)}
                 if self.of_bits(node) == wide and not args & waiting:
                     self.operation(node)
                     waiting.discard(node)
                 else:
                     rest.append(node)
             left, wide = rest, not wide
-
-    def bare(self, node: int) -> Iterator[int]:
-        while self.nodes[node].op == "not":
-            node = self.nodes[node].args[0]
-        yield node
 
     def operation(self, node: int) -> None:
         self.open(self.of_bits(node))
@@ -208,8 +206,8 @@ class _Function(Expressions):
                 self.commit(commit)
         out = [f"static void k{self.number}({_ARGUMENTS}) {{", *self.guards()]
         if writes:
-            out.append(f"{self.design.mark(2, [self.number])}")
-        out += sorted(self.sums)
+            out.append(self.design.mark(2, [self.number]))
+        out += itertools.chain(*self.sums.values())
         whole = {n for n, runs in self.used.items() if runs != {self.made[n]}}
         for node in self.cluster.nodes:
             if node in whole:
@@ -246,17 +244,12 @@ class _Function(Expressions):
 
     def marks(self) -> Iterator[str]:
         for (users, following, outs), group in self.groups.items():
-            tests = [
-                text
-                for text, kind in ((f"some(w{group})", "W"), (f"b{group}", "B"), (f"any(z{group})", "Z"))
-                if any(s.startswith(f"{kind} ") and f" {kind.lower()}{group} " in s for s in self.sums)
-            ]
             lines = self.design.mark(int(following), users)
             if following:
                 lines += self.design.mark(2, [self.number])
             if outs:
                 lines += f"d[{3 * self.design.words}] |= {outs}ull;"
-            yield f"if ({' || '.join(tests)}) {{ {lines} }}"
+            yield f"if ({' || '.join(self.sums[group].values())}) {{ {lines} }}"
 
     def writes(self, writes: Sequence[Write]) -> Iterator[str]:
         """Yield what happens at the clock edge."""
@@ -314,11 +307,13 @@ class _Design:
         self.low, self.plan, self.layout = low, plan, layout
         self.graph: Graph = low.graph
         self.words = -(-len(plan.clusters) // 64)
-        made = {node for cluster in plan.clusters for node in cluster.nodes}
         self.kept: dict[int, int] = {}
         at = 0
         nodes = self.graph.nodes
-        for node in sorted(made & plan.users.keys(), key=lambda n: (nodes[n].width > 1, n)):
+        maker = {node: k for k, cluster in enumerate(plan.clusters) for node in cluster.nodes}
+        for node in sorted(
+            maker.keys() & plan.users.keys(), key=lambda n: (maker[n], nodes[n].width > 1, n)
+        ):
             size = element_bytes(nodes[node].width)
             if size:
                 at = -(-at // 64) * 64

@@ -10,6 +10,17 @@ struct Context {
     long cycle;
 };
 
+// Blocks of a design in memory.
+struct Blocks {
+    char *states, *scratch;
+    uint64_t *all_marks, *lives;   // lives: bits of lanes that there are, 512 for a block
+    long bytes, scratch_bytes, pitch;
+    char* state(long block) const { return states + block * bytes; }
+    char* kept(long block) const { return scratch + block * scratch_bytes; }
+    uint64_t* marks(long block) const { return all_marks + block * pitch; }
+    const uint64_t* live(long block) const { return lives + 8 * block; }
+};
+
 // What a cluster does at the clock edge: writes, or bytes of the state to be replaced.
 struct Edge {
     void (*write)(char*, char*, uint64_t*);

@@ -2,10 +2,9 @@
 // Instances of compiled designs, and access to their state.
 #pragma once
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-
-#include <vector>
 
 #include "engine.h"
 
@@ -13,7 +12,7 @@ typedef uint64_t B;
 static const long PART = 64;
 
 struct Code {
-    void (*cycle)(char*, char*, uint64_t*, const B*, Context*);
+    void (*cycle)(Blocks*, long, long, Context*);
     void (*reset_block)(char*);
     void (*start_block)(char*);
     void (*touch_block)(uint64_t*);
@@ -22,31 +21,25 @@ struct Code {
 };
 
 // Instances of one design.
-struct Group {
+struct Group : Blocks {
     Code code;
     long count, blocks;
-    char* data;
-    char* scratch;             // of each block: what its clusters compute for one another
-    std::vector<uint64_t> marks_;  // of each block: what has changed
 
     long parts;  // of 64 lanes, in all blocks
     int split;   // a block has 2 ** split parts
-    char* at(long block) const { return data + block * code.bytes; }
-    char* kept(long block) const { return scratch + block * code.scratch; }
-    uint64_t* marks(long block) { return &marks_[block * pitch()]; }
-    long pitch() const { return -(-code.marks / 8) * 8 + 8; }
     // Outputs that have changed in the last cycle.
-    uint64_t moved(long block) const { return marks_[block * pitch() + code.marks - 1]; }
+    uint64_t moved(long block) const { return marks(block)[code.marks - 1]; }
     // Says that an input of a lane has changed.
     void mark(long lane, long input) { code.mark_input(marks(lane / code.lanes), input); }
+    // Says that anything may have changed.
     void touch() {
         for (long b = 0; b < blocks; b++) code.touch_block(marks(b));
     }
     // Part p of something of a block: size bytes a lane, or a bit.
     char* part(long p, long offset, long size) const {
-        return at(p >> split) + offset + (p & ((1L << split) - 1)) * (size ? size * PART : PART / 8);
+        return state(p >> split) + offset + (p & ((1L << split) - 1)) * (size ? size * PART : PART / 8);
     }
-    B live(long p) const {
+    B lanes_of(long p) const {
         long left = count - p * PART;
         return left >= PART ? ~(B)0 : left <= 0 ? 0 : ((B)1 << left) - 1;
     }
@@ -115,18 +108,28 @@ static char* reserve(size_t bytes) {
     return (char*)p;
 }
 static void release(Group& g) {
-    if (g.data) munmap(g.data, (size_t)g.blocks * g.code.bytes);
-    if (g.scratch) munmap(g.scratch, (size_t)g.blocks * g.code.scratch);
+    if (g.states) munmap(g.states, (size_t)g.blocks * g.bytes);
+    if (g.scratch) munmap(g.scratch, (size_t)g.blocks * g.scratch_bytes);
+    free(g.all_marks);
+    free(g.lives);
 }
 static bool allocate(Group& g) {
     g.blocks = g.count > 0 ? (g.count + g.code.lanes - 1) / g.code.lanes : 1;
     g.parts = g.blocks * (g.code.lanes / PART);
     g.split = __builtin_ctzl(g.code.lanes / PART);
-    g.data = reserve((size_t)g.blocks * g.code.bytes);
-    g.scratch = reserve((size_t)g.blocks * g.code.scratch);
-    if (!g.data || !g.scratch) return false;
-    g.marks_.assign(g.blocks * g.pitch(), 0);
-    for (long b = 0; b < g.blocks; b++) g.code.start_block(g.at(b));
+    g.bytes = g.code.bytes;
+    g.scratch_bytes = g.code.scratch;
+    g.pitch = (g.code.marks + 7) / 8 * 8;
+    g.states = reserve((size_t)g.blocks * g.bytes);
+    g.scratch = reserve((size_t)g.blocks * g.scratch_bytes);
+    g.all_marks = (uint64_t*)aligned_alloc(64, g.blocks * g.pitch * 8);
+    g.lives = (uint64_t*)aligned_alloc(64, g.blocks * 64);
+    if (!g.states || !g.scratch || !g.all_marks || !g.lives) return false;
+    memset(g.all_marks, 0, g.blocks * g.pitch * 8);
+    for (long b = 0; b < g.blocks; b++) {
+        g.code.start_block(g.state(b));
+        for (long p = 0; p < g.code.lanes / PART; p++) g.lives[8 * b + p] = g.lanes_of((b << g.split) + p);
+    }
     g.touch();
     return true;
 }

@@ -94,6 +94,14 @@ class Interface:
             aliases=low.aliases,
         )
 
+    def input_number(self, name: str) -> int:
+        """Return the number of an input, in the order of the inputs."""
+        return list(self.inputs).index(name)
+
+    def output_number(self, name: str) -> int:
+        """Return the number of an output, in the order of the outputs."""
+        return list(self.outputs).index(name)
+
     def to_json(self) -> str:
         """Return all of it as a text."""
         return json.dumps(asdict(self))

@@ -18,9 +18,15 @@ static inline bool some(W x) { return x != 0; }
 #else
 typedef uint64_t W __attribute__((vector_size(LANES / 8)));
 static inline __attribute__((always_inline)) bool some(const W& x) {
+#if defined(LANES_AVX512) && LANES == 256
+    return !_mm256_testz_si256((__m256i)x, (__m256i)x);
+#elif defined(LANES_AVX512) && LANES == 512
+    return _mm512_test_epi64_mask((__m512i)x, (__m512i)x);
+#else
     uint64_t r = 0;
     for (int j = 0; j < G; j++) r |= ((const uint64_t*)&x)[j];
     return r != 0;
+#endif
 }
 #endif
 // A vector that is not zero where something has changed.

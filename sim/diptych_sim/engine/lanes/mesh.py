@@ -15,7 +15,7 @@ from diptych.mesh.host_port import HostPort
 from diptych.mesh.tile import Tile
 from diptych_sim.engine.compile_jobs import Progress
 from diptych_sim.engine.errors import BuildError, EngineError, SimulationError
-from diptych_sim.settings import lanes
+from diptych_sim.settings import lanes, skips
 
 from .build import Compiled, compile_design, compile_driver
 from .layout import Element
@@ -140,6 +140,7 @@ class LaneMesh:
             )
         self._buffers: list[Any] = []
         self._connect()
+        self._driver.mesh_skip(self._mesh, skips())
 
     # --- wiring ---
 
@@ -177,7 +178,7 @@ class LaneMesh:
             mesh,
             valid.offset,
             ready.offset,
-            *(list(port.interface.inputs).index(name) for name in ("i__valid", "i__payload")),
+            *map(port.interface.input_number, ("i__valid", "i__payload")),
             (Field * len(payload))(*payload),
             len(payload),
             leaves.offset,
@@ -203,7 +204,8 @@ class LaneMesh:
 
     def _wire(self, output: str, target: str, down: int, right: int) -> None:
         """Wire an output of each tile to an input of a neighbor."""
-        numbers = _numbers(self.tile, output, self.tile, target)
+        interface = self.tile.interface
+        numbers = interface.output_number(output), interface.input_number(target)
         for f, t, size in _between(self.tile, output, self.tile, target):
             self._driver.mesh_wire(self._mesh, f, t, size, down, right, *numbers)
 
@@ -480,15 +482,9 @@ def _between(
     ]
 
 
-def _numbers(source: Compiled, output: str, target: Compiled, name: str) -> tuple[int, int]:
-    """Return the numbers of an output and of an input."""
-    outputs, inputs = source.interface.outputs, target.interface.inputs
-    return list(outputs).index(output), list(inputs).index(name)
-
-
 def _links(source: Compiled, output: str, target: Compiled, name: str) -> Iterator[Link]:
     """Yield what carries an output to an input that may be split differently."""
-    numbers = _numbers(source, output, target, name)
+    numbers = source.interface.output_number(output), target.interface.input_number(name)
     for (low, at, width), place in elements(source, output):
         for node, start, size in target.interface.inputs[name]:
             first, stop = max(low, start), min(low + width, start + size)

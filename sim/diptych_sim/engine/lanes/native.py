@@ -33,7 +33,17 @@ class Link(ctypes.Structure):
 
     _fields_ = tuple(
         (name, ctypes.c_long)
-        for name in ("from_", "from_size", "from_low", "to", "to_size", "to_low", "width", "output", "input")
+        for name in (
+            "from_",
+            "from_size",
+            "from_low",
+            "to",
+            "to_size",
+            "to_low",
+            "width",
+            "output",
+            "input",
+        )
     )
 
 

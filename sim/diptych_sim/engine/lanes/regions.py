@@ -16,7 +16,7 @@ from .graph import Graph
 
 __all__ = ["Regions", "cost_of", "needs_of"]
 
-WORTH = 12
+WORTH = 24
 """Cost, in vector operations, of the smallest region."""
 
 
@@ -32,11 +32,11 @@ class _Region:
 
 
 def cost_of(graph: Graph, node: int) -> int:
-    """Return the vector operations that a node takes, about, for 64 lanes."""
+    """Return the vector operations that a node takes, about, for 256 lanes."""
     op, width, _ = graph.nodes[node]
-    if width == 1 and op not in ("eq", "ult", "slt", "any"):
+    if width == 1 and op not in ("eq", "ult", "slt", "any", "bit"):
         return 1
-    size = 1 if width <= 8 else 2 if width <= 16 else 4 if width <= 32 else 8
+    size = 4 if width <= 8 else 8 if width <= 16 else 16 if width <= 32 else 32
     return size * {"mul": 3, "cat": 3, "aread": 8, "shl": 2, "shr": 2, "sar": 3}.get(op, 1)
 
 
