@@ -115,17 +115,17 @@ def _mesh(name: str, default: str) -> str:
 
 def sizes() -> list[str]:
     """Return the meshes that ``diptych bench engines`` measures with all engines."""
-    return _meshes("DIPTYCH_SIZES", "4x4 8x8 16x16 32x32 64x64").split()
+    return _meshes("DIPTYCH_SIZES", "4x4 32x32").split()
 
 
 def growing_sizes() -> list[str]:
     """Return the meshes that it measures with lanes alone."""
-    return _meshes("DIPTYCH_GROWING", "16x16 32x32 64x64 128x128").split()
+    return _meshes("DIPTYCH_GROWING", "32x32 64x64").split()
 
 
 def flat_size() -> str:
     """Return the largest mesh that it builds flat; 16x16 takes most of an hour, and is kept."""
-    return _mesh("DIPTYCH_FLAT", "8x8")
+    return _mesh("DIPTYCH_FLAT", "4x4")
 
 
 def wafer_size() -> str:

@@ -20,8 +20,12 @@ from .layout import Layout, element_bytes, type_of
 from .lower import Lowered, MemoryState, Read, Register, Write
 from .regions import needs_of
 
-__all__ = ["emit"]
+__all__ = ["SEPARATOR", "emit"]
 
+SEPARATOR = "// ---"
+"""Line between parts of a source that are compiled apart."""
+UNITS = 4
+"""Such parts, but one: more than most machines have cores."""
 _PLACE = re.compile(r"([@#])(\d+)\1")
 _ARGUMENTS = "char* s, char* t, uint64_t* d, const W* live, Context* c"
 Group = tuple[tuple[int, ...], bool, int]
@@ -204,7 +208,7 @@ class _Function(Expressions):
         for commit in sorted(self.cluster.commits, key=self._parts_last):
             if not commit.writes:
                 self.commit(commit)
-        out = [f"static void k{self.number}({_ARGUMENTS}) {{", *self.guards()]
+        out = [f"HIDDEN void k{self.number}({_ARGUMENTS}) {{", *self.guards()]
         if writes:
             out.append(self.design.mark(2, [self.number]))
         out += itertools.chain(*self.sums.values())
@@ -253,7 +257,7 @@ class _Function(Expressions):
 
     def writes(self, writes: Sequence[Write]) -> Iterator[str]:
         """Yield what happens at the clock edge."""
-        yield f"static void e{self.number}(char* s, char* t, uint64_t* d) {{"
+        yield f"HIDDEN void e{self.number}(char* s, char* t, uint64_t* d) {{"
         yield self.design.mark(1, self.design.plan.readers.get(writes[0].memory, ()))
         yield "PARTS {"
         self.wide = False
@@ -337,17 +341,27 @@ class _Design:
         )
 
     def text(self) -> str:
-        out = [
+        header = [
             f"#define LANES {self.layout.lanes}",
             '#include "lanes.h"',
             '#include "engine.h"',
         ]
         for memory in self.low.memories.values():
             if memory.shared:
-                out += _tables(memory)
+                header += _tables(memory)
         count = len(self.plan.clusters)
-        for number in range(count):
-            out += _Function(self, number).text()
+        functions = ["\n".join(_Function(self, number).text()) for number in range(count)]
+        out = []
+        most = sum(map(len, functions)) // UNITS + 1
+        for unit in range(UNITS):
+            ends = itertools.accumulate(map(len, functions))
+            mine = [f for f, end in zip(functions, ends, strict=True) if end // most == unit]
+            out += [*header, *mine, SEPARATOR]
+        out += header
+        for number, cluster in enumerate(self.plan.clusters):
+            out.append(f"HIDDEN void k{number}({_ARGUMENTS});")
+            if any(commit.writes for commit in cluster.commits):
+                out.append(f"HIDDEN void e{number}(char* s, char* t, uint64_t* d);")
         out.append(f"static const long WORDS = {self.words}, COUNT = {count};")
         out.append(f"static void (*const clusters[])({_ARGUMENTS}) = {{")
         out += [f"k{number}," for number in range(count)]
@@ -418,5 +432,8 @@ def _tables(memory: MemoryState) -> list[str]:
 
 
 def emit(low: Lowered, plan: Plan, layout: Layout) -> str:
-    """Return the C++ of a design, to be compiled with ``lanes.h``, ``engine.h`` and ``block.h``."""
+    """Return the C++ of a design, to be compiled with ``lanes.h``, ``engine.h`` and ``block.h``.
+
+    Parts between lines of :data:`SEPARATOR` may be compiled apart.
+    """
     return _Design(low, plan, layout).text()

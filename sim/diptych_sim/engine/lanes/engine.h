@@ -3,6 +3,8 @@
 #pragma once
 #include <stdint.h>
 
+#define HIDDEN __attribute__((visibility("hidden")))
+
 struct Context {
     long block;
     long failed;  // number of the assertion, or -1

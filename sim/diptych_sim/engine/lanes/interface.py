@@ -56,6 +56,8 @@ class Interface:
         Messages of the assertions.
     aliases : dict of str to str
         Further names of registers.
+    cells : int
+        Cells of the netlist.
     """
 
     layout: Layout
@@ -66,6 +68,7 @@ class Interface:
     outputs: dict[str, list[Piece]]
     asserts: list[str]
     aliases: dict[str, str]
+    cells: int
 
     @classmethod
     def of(cls, low: Lowered, layout: Layout) -> Self:
@@ -92,6 +95,7 @@ class Interface:
             },
             asserts=[message for _, message in low.asserts],
             aliases=low.aliases,
+            cells=len(low.modules),
         )
 
     def input_number(self, name: str) -> int:

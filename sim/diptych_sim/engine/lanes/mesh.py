@@ -140,7 +140,7 @@ class LaneMesh:
             )
         self._buffers: list[Any] = []
         self._connect()
-        self._driver.mesh_skip(self._mesh, skips())
+        self.skip(skips())
 
     # --- wiring ---
 
@@ -210,6 +210,10 @@ class LaneMesh:
             self._driver.mesh_wire(self._mesh, f, t, size, down, right, *numbers)
 
     # --- running ---
+
+    def skip(self, skips: bool) -> None:
+        """Say whether to skip what nothing has changed for: the results are the same."""
+        self._driver.mesh_skip(self._mesh, skips)
 
     def reset(self, cycles: int = 2) -> None:
         """Hold the reset for some cycles."""
