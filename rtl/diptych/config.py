@@ -13,7 +13,7 @@ ACTIVATION_BITS = 12
 TILE_MACS = 8
 """Products that a tile computes in a cycle, at most."""
 _ARRAY_SIDES = (4, 8, 16, 32, 64, 128)
-_MESH_SIDES = range(1, 129)
+_MESH_SIDES = range(1, 1025)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class MachineConfig:
     link_bytes_per_cycle : int
         Bandwidth of the KV link: 1 to 4.
     mesh : (int, int)
-        Rows and columns of tiles, each 1 to 128.
+        Rows and columns of tiles, each 1 to 1024.
     colors : int
         Colors of a router, 1 to 24.
     positions : int
@@ -47,7 +47,7 @@ class MachineConfig:
     sram_bytes : int
         SRAM of a tile; a multiple of 256 up to 65536.
     program_depth : int
-        Instructions that a tile holds. Runs enlarge it for their programs.
+        Instructions that a tile holds. Runs enlarge it for their programs, as they do ``colors``.
 
     Raises
     ------
@@ -147,6 +147,7 @@ class MachineConfig:
             "weight_rows": self.weight_rows,
             "link_latency": self.link_latency,
             "link_bytes_per_cycle": self.link_bytes_per_cycle,
+            "colors": self.colors,
             "sram_bytes": self.sram_bytes,
             "program_depth": self.program_depth,
         }

@@ -35,6 +35,8 @@ class System(wiring.Component):
         As of :class:`.MatrixEngine`.
     link_latency, link_bytes_per_cycle : :class:`int`
         As of :class:`.KvLink`.
+    colors : :class:`int`
+        Colors of a router.
     sram_bytes : :class:`int`
         SRAM of a tile.
     program_depth : :class:`int`
@@ -83,12 +85,13 @@ class System(wiring.Component):
         mesh_rows: int,
         mesh_columns: int,
         *,
-        hbm_bytes: int = DEFAULTS.hbm_bytes,
+        hbm_bytes: int | None = DEFAULTS.hbm_bytes,
         hbm_latency: int = DEFAULTS.hbm_latency,
         hbm_bytes_per_cycle: int = DEFAULTS.hbm_bytes_per_cycle,
         weight_rows: int = DEFAULTS.weight_rows,
         link_latency: int = DEFAULTS.link_latency,
         link_bytes_per_cycle: int = DEFAULTS.link_bytes_per_cycle,
+        colors: int = DEFAULTS.colors,
         sram_bytes: int = DEFAULTS.sram_bytes,
         program_depth: int = DEFAULTS.program_depth,
         mesh_as_blackbox: bool = False,
@@ -105,6 +108,7 @@ class System(wiring.Component):
         self.decode = DecodePanel(
             mesh_rows,
             mesh_columns,
+            colors=colors,
             sram_bytes=sram_bytes,
             program_depth=program_depth,
             mesh_as_blackbox=mesh_as_blackbox,

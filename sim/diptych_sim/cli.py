@@ -34,6 +34,7 @@ COMMANDS = (
     "gemm",
     "gemv",
     "generate",
+    "layer",
     "program",
     "project",
     "quadrants",

@@ -37,7 +37,7 @@ def placed(draw):
     """A config, a mesh that it fits, and its placement."""
     kv_heads = draw(st.sampled_from([1, 2, 4]))
     heads = kv_heads * draw(st.sampled_from([1, 2, 4]))
-    head_dim = draw(st.sampled_from([8, 16]))
+    head_dim = draw(st.sampled_from([8, 16, 32]))
     config = ModelConfig(
         dim=heads * head_dim,
         hidden=draw(st.integers(8, 200)),
@@ -47,7 +47,7 @@ def placed(draw):
         vocab=draw(st.integers(10, 300)),
         context=64,
     )
-    rows, columns = draw(st.integers(1, 8)), draw(st.integers(1, 8))
+    rows, columns = draw(st.integers(1, 8)), draw(st.integers(1, 20))
     positions = draw(st.lists(st.integers(1, 64), min_size=1, max_size=3))
     try:
         found = place(config, rows, columns, positions=positions, sram_bytes=65536)
@@ -79,7 +79,8 @@ def test_regions_do_not_overlap_and_fit(case):
 def test_everything_has_a_tile(case):
     config, positions, p = case
     assert p.chunk * p.rows >= config.dim
-    assert p.heads * p.columns >= config.heads
+    assert p.width * p.split == config.head_dim
+    assert p.heads * (p.columns // p.split) >= config.heads
     assert p.hidden * p.columns >= config.hidden
     assert p.vocabulary * p.columns >= config.vocab
     held = Counter(position % p.rows for position in range(max(positions)))
@@ -117,19 +118,22 @@ def test_each_key_and_value_has_a_place_of_its_own(case):
                 at += 3 + count
 
 
-@given(st.integers(1, 9), st.integers(1, 9))
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4))
 @settings(deadline=None)
-def test_reductions_reach_every_tile_of_their_line_once(rows, columns):
-    tables = route_tables(rows, columns)
-    for color, along in (
-        (Color.COLUMN_ADD, 0),
-        (Color.COLUMN_MAX, 0),
-        (Color.ROW_ADD, 1),
-        (Color.ROW_MAX, 1),
+def test_reductions_reach_every_tile_of_their_line_once(rows, columns, split):
+    tables = route_tables(rows, columns, split)
+    down = [[(row, column) for row in range(rows)] for column in range(columns)]
+    along = [[(row, column) for column in range(columns)] for row in range(rows)]
+    groups = [line[at : at + split] for line in along for at in range(0, columns, split)]
+    for color, lines in (
+        (Color.COLUMN_ADD, down),
+        (Color.COLUMN_MAX, down),
+        (Color.ROW_ADD, along),
+        (Color.ROW_MAX, along),
+        *([(Color.GROUP_ADD, groups)] if split > 1 else []),
     ):
-        for line in range(columns if along == 0 else rows):
-            count = rows if along == 0 else columns
-            places = [(n, line) if along == 0 else (line, n) for n in range(count)]
+        for places in lines:
+            count = len(places)
             # Follow every tile's contribution to the root, and the result back.
             roots = set()
             for place_ in places:

@@ -39,6 +39,39 @@ def test_tokens_equal_the_golden_model(mesh, engine):
     assert all(tile["bank_conflict"] < tile["computing"] / 20 for tile in done.tiles)
 
 
+SHARED = ModelConfig(dim=96, hidden=40, layers=2, heads=6, kv_heads=2, vocab=50, context=64)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "split", "engine"),
+    [
+        ((2, 4), 2, "verilator"),
+        ((3, 4), 2, "lanes"),
+        pytest.param((7, 13), 1, "lanes", marks=pytest.mark.slow),
+        pytest.param((1, 64), 1, "lanes", marks=pytest.mark.slow),
+        pytest.param((64, 1), 1, "lanes", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("preloaded", [False, True])
+def test_columns_that_share_heads(mesh, split, engine, preloaded):
+    if preloaded and engine == "verilator":
+        pytest.skip("weights are preloaded on lanes only")
+    rng = np.random.default_rng(2)
+    for lengths in ([9], [5, 1]):
+        prompts = [rng.integers(0, SHARED.vocab, n).tolist() for n in lengths]
+        done = generate(
+            random_model(SHARED, 1),
+            prompts,
+            [5] * len(prompts),
+            machine=MachineConfig(mesh=mesh, sram_bytes=65536),
+            stage="decode",
+            engine=engine,
+            preloaded=preloaded,
+        )
+        assert done.decode.placement.split == split
+        assert done.matches_golden, done.difference
+
+
 LONG = ModelConfig(dim=32, hidden=32, layers=1, heads=4, kv_heads=2, vocab=32, context=512)
 
 

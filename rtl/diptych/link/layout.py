@@ -3,8 +3,8 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -15,8 +15,8 @@ from .frames import SLOT_WORDS, FrameHead
 
 __all__ = ["HEADS", "LayoutChange", "Setting", "Settings"]
 
-HEADS = 16
-"""KV heads at most."""
+HEADS = 128
+"""KV heads at most; where columns share a head, each part of it counts."""
 
 
 class Settings:
@@ -36,7 +36,7 @@ class Settings:
     """Number of prompts, less one."""
     TOKENS = 9
     """SRAM address of the token of prompt 0; that of each next prompt is 4 bytes higher."""
-    HEAD = 16
+    HEAD = 4 * HEADS
     """``first_column | last_column << 16``; then the address of keys, then that of values."""
     HEAD_STEP = 4
 
@@ -45,7 +45,7 @@ class Setting(data.StructLayout):
     """A write into a register."""
 
     def __init__(self) -> None:
-        super().__init__({"address": 8, "data": 32})
+        super().__init__({"address": ceil_log2(8 * HEADS), "data": 32})
 
 
 class LayoutChange(wiring.Component):
@@ -103,7 +103,7 @@ class LayoutChange(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        general, places = self._write_registers(m)
+        general, heads_memory = self._write_registers(m)
         rows, last_column, layer_stride, value_stride, words, heads, activates = general[:7]
         prompt_stride, last_prompt, tokens = general[7:]
 
@@ -113,7 +113,11 @@ class LayoutChange(wiring.Component):
         keys = Signal()
         is_token, starts = Signal(), Signal()
         count = Signal(16)
-        columns, key_place, value_place = (Array(place)[kv_head] for place in places)
+        # The memory shows what belongs to ``kv_head``: it is read with what that becomes.
+        next_head = Signal.like(kv_head)
+        m.d.comb += [next_head.eq(kv_head), heads_memory.addr.eq(next_head)]
+        m.d.sync += kv_head.eq(next_head)
+        columns, key_place, value_place = (heads_memory.data.word_select(n, 32) for n in range(3))
         m.d.comb += [
             keys.eq(self.head.kind == HandoffKind.KEYS),
             is_token.eq(self.head.kind == HandoffKind.TOKEN),
@@ -140,7 +144,8 @@ class LayoutChange(wiring.Component):
 
         with m.FSM():
             with m.State("idle"), m.If(self.valid):
-                m.d.sync += [kv_head.eq(0), at_head.eq(0), index.eq(0), word.eq(0)]
+                m.d.comb += next_head.eq(0)
+                m.d.sync += [at_head.eq(0), index.eq(0), word.eq(0)]
                 with m.If(is_token):
                     m.d.sync += row.eq(0)
                     m.next = "read"
@@ -195,20 +200,16 @@ class LayoutChange(wiring.Component):
                     ]
                     m.next = "fetch"
                     with m.If(index == count - 1):
+                        m.d.comb += next_head.eq(kv_head + 1)
                         m.d.sync += [
                             index.eq(0),
-                            kv_head.eq(kv_head + 1),
                             at_head.eq(at_head + words),
                             word.eq(at_head + words),
                         ]
                         m.next = "kind"
                         with m.If(is_token):
-                            m.d.sync += [
-                                row.eq(row + 1),
-                                at_head.eq(0),
-                                word.eq(0),
-                                kv_head.eq(0),
-                            ]
+                            m.d.comb += next_head.eq(0)
+                            m.d.sync += [row.eq(row + 1), at_head.eq(0), word.eq(0)]
                             with m.If(row == rows - 1):
                                 m.d.comb += self.delivered.eq(1)
                                 m.next = "next"
@@ -222,21 +223,21 @@ class LayoutChange(wiring.Component):
                 m.next = "idle"
         return m
 
-    def _write_registers(self, m: Module) -> tuple[list[Signal], list[list[Signal]]]:
-        """Write the registers of :class:`Settings`; return general ones, and those of heads."""
+    def _write_registers(self, m: Module) -> tuple[list[Signal], Any]:
+        """Write the registers of :class:`Settings`; return general ones, and the heads' port."""
         general = [Signal(32, name=f"setting_{n}") for n in range(10)]
-        places = [
-            [Signal(32, name=f"{name}_{head}") for head in range(HEADS)]
-            for name in ("columns", "keys", "values")
+        m.submodules.heads = heads = memory.Memory(shape=96, depth=HEADS, init=[])
+        write = heads.write_port(granularity=32)
+        number, of_head = self.settings.payload.address[:-1], self.settings.payload.address[-1]
+        m.d.comb += [
+            self.settings.ready.eq(1),
+            write.addr.eq(number[2:]),
+            write.data.eq(self.settings.payload.data.replicate(3)),
         ]
-        number = self.settings.payload.address
-        m.d.comb += self.settings.ready.eq(1)
-        with m.If(self.settings.valid), m.Switch(number):
+        with m.If(self.settings.valid & of_head):
+            m.d.comb += write.en.eq(1 << number[:2])
+        with m.Elif(self.settings.valid), m.Switch(number):
             for n, register in enumerate(general):
                 with m.Case(n):
                     m.d.sync += register.eq(self.settings.payload.data)
-            for kind, registers in enumerate(places):
-                for n, register in enumerate(registers):
-                    with m.Case(Settings.HEAD + n * Settings.HEAD_STEP + kind):
-                        m.d.sync += register.eq(self.settings.payload.data)
-        return general, places
+        return general, heads.read_port()

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Assert, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Assert, Cat, ClockSignal, Instance, Module, Mux, Signal, Value
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -13,11 +13,44 @@ from diptych.config import DEFAULTS
 from .axi import BEAT_BYTES, Channels, ReadAddress, WriteAddress, WriteData
 from .banked import BankedMemory
 
-__all__ = ["Hbm"]
+__all__ = ["LINE_BITS", "STORAGE", "Hbm"]
 
 OUTSTANDING = 16
+LINE_BITS = 26
+"""Bits of a beat's number where the cells are outside."""
+STORAGE = "hbm_storage"
+"""Module with the cells where they are outside."""
 RESPONSES = 128
 """Written bursts whose response is pending."""
+
+
+class _Outside(wiring.Component):
+    """The cells outside, with the ports and the timing of :class:`.BankedMemory`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "write_enable": In(BEAT_BYTES),
+                "write_address": In(LINE_BITS),
+                "write_data": In(8 * BEAT_BYTES),
+                "read_enable_0": In(1),
+                "read_address_0": In(LINE_BITS),
+                "read_data_0": Out(8 * BEAT_BYTES),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Instance:
+        me: Any = self
+        return Instance(
+            STORAGE,
+            i_clk=ClockSignal(),
+            i_write_enable=me.write_enable,
+            i_write_address=me.write_address,
+            i_write_data=me.write_data,
+            i_read_enable=me.read_enable_0,
+            i_read_address=me.read_address_0,
+            o_read_data=me.read_data_0,
+        )
 
 
 class Hbm(wiring.Component):
@@ -30,8 +63,9 @@ class Hbm(wiring.Component):
 
     Parameters
     ----------
-    size : :class:`int`
-        Bytes; a power of two.
+    size : :class:`int` or None
+        Bytes, a power of two. None: the cells are outside, in a module :data:`STORAGE` of up to
+        4 GiB that whoever simulates the HBM provides.
     latency : :class:`int`
         Cycles, at least 4.
     bytes_per_cycle : :class:`int`
@@ -55,7 +89,7 @@ class Hbm(wiring.Component):
     def __init__(
         self,
         *,
-        size: int,
+        size: int | None,
         latency: int = DEFAULTS.hbm_latency,
         bytes_per_cycle: int = DEFAULTS.hbm_bytes_per_cycle,
     ) -> None:
@@ -66,7 +100,7 @@ class Hbm(wiring.Component):
         self.size = size
         self.latency = latency
         self.bytes_per_cycle = bytes_per_cycle
-        self.lines = size // BEAT_BYTES
+        self.lines = 1 << LINE_BITS if size is None else size // BEAT_BYTES
         self.host_shape = data.StructLayout({"data": 8 * BEAT_BYTES, "line": ceil_log2(self.lines)})
         super().__init__(
             {
@@ -79,7 +113,11 @@ class Hbm(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        storage: Any = BankedMemory(width=8 * BEAT_BYTES, depth=self.lines, parts=BEAT_BYTES)
+        storage: Any = (
+            _Outside()
+            if self.size is None
+            else BankedMemory(width=8 * BEAT_BYTES, depth=self.lines, parts=BEAT_BYTES)
+        )
         m.submodules.storage = storage
         now = Signal(32)
         m.d.sync += now.eq(now + 1)

@@ -127,7 +127,7 @@ class Receiver(wiring.Component):
     done : :py:`Out(1)`
         The statistic of an instruction is valid.
     maximum : :py:`Out(32)`
-        The largest magnitude, or the arg-max.
+        The largest magnitude, of unchanged elements the signed maximum, or the arg-max.
     """
 
     i: stream.Interface
@@ -418,7 +418,7 @@ class Receiver(wiring.Component):
                 Mux(
                     write.argmax,
                     (s.final << write.shift) + write.offset,
-                    Mux(s.final[-1], -s.final, s.final),
+                    Mux(s.final[-1] & ~write.kept, -s.final, s.final),
                 )
             )
         maximum = Signal(signed(32), reset_less=True)

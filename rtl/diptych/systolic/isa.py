@@ -220,7 +220,8 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
     """``vm = clamp(vm + requantize(acc, word, 32, dyn), bits)``, with the statistic."""
     GATE = 3
     """``vm = gate(requantize(acc, word, 16, dyn), requantize(acc2, word2, 16, dyn), 11 - scale)``,
-    with the statistic; at the end of each row also ``dynamic = to_scale(largest)``."""
+    with the statistic; with ``flags.low_first`` at the end of each row also ``dynamic =
+    to_scale(largest)``: in the last part of a row only, for others need ``dyn`` as it is."""
     EMBED = 4
     """``vm = requantize(sp, UNITY, bits, row's dynamic)`` of int8 ``sp``, with the statistic."""
     NORM = 5
@@ -240,8 +241,10 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
     if it is 12; masked lanes 0, for every tile that begins below ``first + m + 1`` rounded up to a
     multiple of L; at the end of the row ``dynamic = reciprocal(their sum)``."""
     ARGMAX = 10
-    """Row 0 only: the lane number ``j * C + c`` below ``limit`` of the largest
-    ``requantize(acc, word, bits, UNITY)``, lowest of equals, to the panel's token register."""
+    """Row 0 only: the lane number ``(vector + j) * C + c`` of the largest
+    ``requantize(acc, word, bits, UNITY)`` of the first ``limit`` lanes, lowest of equals, to the
+    panel's token register. With ``vector`` 0 it begins; else it goes on from the ARGMAX before,
+    with which no other op has come between."""
     ROTATE_AGAIN = 11
     """As ROTATE without biases, of ``requantize(sp, word, 16, dyn)``, ``sp`` being read ahead of what is
     written there."""
@@ -261,7 +264,7 @@ ROTATE ``vector`` and ``vector_row`` are ``rope`` and ``rope_row``."""
 class Flags(data.StructLayout):
     """``flags`` of a VECTOR command; ``end_lane`` applies to every tile (C: all lanes).
 
-    ``biased``: of REQUANTIZE and ROTATE. ``pair``: see ROTATE; 0, or a power of two from 2 below C.
+    ``biased``: of REQUANTIZE and ROTATE. ``low_first``: see ROTATE and GATE. ``pair``: see ROTATE; 0, or a power of two from 2 below C.
     """
 
     def __init__(self) -> None:

@@ -39,7 +39,7 @@ class PrefillWithHbm(wiring.Component):
         rows: int,
         columns: int,
         *,
-        hbm_bytes: int = DEFAULTS.hbm_bytes,
+        hbm_bytes: int | None = DEFAULTS.hbm_bytes,
         latency: int = DEFAULTS.hbm_latency,
         bytes_per_cycle: int = DEFAULTS.hbm_bytes_per_cycle,
         weight_rows: int = DEFAULTS.weight_rows,

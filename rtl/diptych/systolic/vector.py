@@ -399,13 +399,15 @@ class VectorUnit(wiring.Component):
         start_best = Signal(32, reset_less=True)
         found = Signal()  # the reducer holds a result of ARGMAX
         token = Signal(32)
-        ends, asks_more, apart = Signal(), Signal(), Signal(reset_less=True)
+        ends, asks_more = Signal(), Signal()
+        apart, gives_scale = Signal(reset_less=True), Signal(reset_less=True)
         asked_row = Signal.like(here.row, reset_less=True)
         asked_best = Signal(signed(32), reset_less=True)
         # Constant during a command, as is what it is made of.
         m.d.sync += [
             starts_at_zero.eq(p.sequencer.flags.restart),
             apart.eq(op.norms & p.sequencer.flags.dynamic),
+            gives_scale.eq(op.gates & p.sequencer.flags.low_first),
         ]
         with m.If(p.enable):
             m.d.sync += start_best.eq(Mux(starts_at_zero, 0, rows.largest))
@@ -432,9 +434,9 @@ class VectorUnit(wiring.Component):
             rows.load_word.eq(self.load_dynamic.data),
             self.load_dynamic.ready.eq(rows.load_ready),
         ]
-        # A row of GATE has two scales. It ends two cycles before the next one, at the earliest.
+        # A row of GATE may have two scales. It ends two cycles before the next one, at the earliest.
         m.d.sync += [
-            asks_more.eq(ends & op.gates),
+            asks_more.eq(ends & gives_scale),
             asked_row.eq(here.row),
             asked_best.eq(reducer.best),
         ]

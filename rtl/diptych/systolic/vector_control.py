@@ -133,6 +133,7 @@ class _Signals:
         # Start of the row, and position of the beat.
         self.row = Signal(16, reset_less=True)
         self.tile = Signal(16, reset_less=True)
+        self.first_tile = Signal(16)
         self.phase = Signal(reset_less=True)
         self.sums_row = Signal.like(sequencer.accumulator, reset_less=True)
         self.sums = Signal.like(sequencer.accumulator, reset_less=True)
@@ -273,7 +274,10 @@ class VectorSequencer(wiring.Component):
     def _advance(self, m: Module, s: _Signals) -> None:
         """Take a command, and count through its phases, tiles and rows."""
         next_position = Signal(17)
-        m.d.comb += next_position.eq(s.position + 1)
+        m.d.comb += [
+            next_position.eq(s.position + 1),
+            s.first_tile.eq(Mux(s.argmax, s.command.vector[:16], 0)),
+        ]
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.i.ready.eq(1)
@@ -286,7 +290,7 @@ class VectorSequencer(wiring.Component):
                 self._begin_row(m, s, s.command.first[:16] + 1)
                 m.d.sync += [
                     s.last_row.eq(Mux(s.argmax, 0, s.command.extent[:16] - 1)),
-                    s.last_tile.eq(s.command.extent[16:] - 1),
+                    s.last_tile.eq(s.command.extent[16:] - 1 + s.first_tile),
                     s.row.eq(0),
                     s.phase.eq(0),
                     s.sums_row.eq(s.command.sums),
@@ -416,7 +420,7 @@ class VectorSequencer(wiring.Component):
     def _begin_row(self, m: Module, s: _Signals, at: Value) -> None:
         """Start counting tiles for a row whose end position is ``at``."""
         m.d.sync += [
-            s.tile.eq(0),
+            s.tile.eq(s.first_tile),
             s.rope.eq(0),
             s.parameter.eq(s.command.parameters),
             s.position.eq(at),

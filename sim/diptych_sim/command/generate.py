@@ -55,6 +55,7 @@ from diptych_sim.silicon.baseline import slowest
 __all__ = ["generate"]
 
 BACK_DOOR = "KV cache and first token from the golden model"
+PRELOADED = "weights in the tiles before the first cycle"
 
 LISTINGS = ("decode_program.txt", "prefill_commands.txt")
 FOLDER = (*FILES, *DERIVED, *LISTINGS, REPORT)
@@ -97,6 +98,13 @@ def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: lis
 @click.option("--stage", default="all", type=click.Choice(["all", "prefill", "decode"]))
 @ENGINE
 @click.option(
+    "--weights",
+    default="fabric",
+    show_default=True,
+    type=click.Choice(["fabric", "preloaded"]),
+    help="The mesh's come over the fabric, or are in its tiles before the first cycle.",
+)
+@click.option(
     "--seed", default=None, type=click.IntRange(0, 2**32 - 1), help="Seed of random draws."
 )
 @click.option("--chat", is_flag=True, help="Prompts are a user's part of a chat of the model.")
@@ -132,6 +140,7 @@ def generate(
     sram_bytes: int,
     stage: str,
     engine: Engine,
+    weights: str,
     seed: int | None,
     chat: bool,
     system: str | None,
@@ -153,6 +162,9 @@ def generate(
     check_weight_rows(weight_rows, array)
     if sram_bytes not in range(256, 65537, 256):
         raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
+    preloaded = weights == "preloaded"
+    if preloaded and engine != "lanes":
+        raise Refused(f"Weights (--weights) must be fabric with --engine {engine}, not {weights}")
     if processes() > 1 and stage != "decode":
         raise Refused(f"Processes (--processes) must be 1 with --stage {stage}, not {processes()}")
     check_file("JSON file", "--json", json_file)
@@ -175,14 +187,17 @@ def generate(
         **_machine_fields(machine),
         "stage": stage,
         "engine": engine,
+        "weights": weights,
         "clock_mhz": clock_mhz,
     }
+    back_doors = [BACK_DOOR] * (stage == "decode") + [PRELOADED] * preloaded
     folder = _emptied(out) if out is not None and is_first() else None
     options: dict[str, Any] = {
         "machine": machine,
         "stage": "decode" if stage == "decode" else "all",
         "seed": seed,
         "engine": engine,
+        "preloaded": preloaded,
         "checkpoint": checkpoint,
         "waves": recording and recording.plan,
         "out": folder,
@@ -201,8 +216,8 @@ def generate(
         prompts = until_end(
             GoldenModel(quantized), prompts, stop_ids, 2 if stage == "decode" else 1
         )
-        if stage == "decode":
-            terminal.print(f"{BACK_DOOR}: a back door")
+        for back_door in back_doors:
+            terminal.print(f"{back_door}: a back door")
         done = run_machine(quantized, prompts.ids, prompts.counts, **options)
         sequences = written(loaded.tokenizer, prompts, done.sequences, stop_ids)
         live.finish([sequence["text"] for sequence in sequences], streams[0].finish())
@@ -214,7 +229,7 @@ def generate(
         "compared": {"tokens": len(done.tokens), **done.comparison.compared},
         "pieces": [event["text"] for event in done.events if event["kind"] == "token"],
         **accounts,
-        "back_doors": [BACK_DOOR] if stage == "decode" else [],
+        "back_doors": back_doors,
         "wall_seconds": done.run.seconds,
         "config": config | _routed(stage) | {"seed": done.run.seed},
     }

@@ -23,6 +23,7 @@ __all__ = [
     "WEIGHT_ROWS",
     "Refused",
     "Size",
+    "SizeType",
     "check_file",
     "check_folder",
     "check_weight_rows",

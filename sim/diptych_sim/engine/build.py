@@ -17,6 +17,7 @@ from .blackbox import replace_by_shell
 from .compile_jobs import Progress, Workplace, keep, verilator_command
 from .emit import Source
 from .errors import ToolError
+from .hbm_storage import hbm_sources
 from .random_start import BUILD_ARGUMENTS, without_initial_values
 from .runtime_library import make_simulator_command, take_runtime
 from .shared_modules import SharedModule, split
@@ -152,7 +153,8 @@ def build(
         design = [without_initial_values(source) for source in design]
         options = replace(options, arguments=(*BUILD_ARGUMENTS, *options.arguments))
     design = [zeroed_by_loops(source) for source in design]
-    shells: list[Source] = []
+    cells, shells = hbm_sources(design)
+    design += cells
     if options.blackbox is not None:
         design, module = replace_by_shell(design, name, options.blackbox)
         shells.append(module.glue())

@@ -6,9 +6,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from diptych_sim.engine.lanes.cosim_ports import Pins
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.lanes.signal_handles import lane_tiles
+from diptych_sim.engine.lanes.sram import write_sram
 from diptych_sim.engine.lanes.waveforms import record_tiles
 
 __all__ = ["CosimulatedMesh"]
@@ -38,14 +41,20 @@ class CosimulatedMesh:
         What stands for the mesh.
     rows, columns : int
         Size of the mesh.
+    image : str, optional
+        As of :class:`.MeshJob`.
     **parameters : int
         As of :class:`.LaneMesh`.
     """
 
-    def __init__(self, shell: Any, rows: int, columns: int, **parameters: Any) -> None:
+    def __init__(
+        self, shell: Any, rows: int, columns: int, *, image: str | None = None, **parameters: Any
+    ) -> None:
         self._shell = shell
         self.mesh = mesh = LaneMesh(rows, columns, **parameters)
         mesh.reset()
+        if image is not None:
+            write_sram(mesh, np.load(image, mmap_mode="r"))
         self._at_reset = self._west()
         self._tiles = lane_tiles(mesh)
         self._pins = Pins(mesh)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import cocotb
-from amaranth.hdl import unsigned
 from cocotb.triggers import RisingEdge
 
 from diptych.link.layout import Setting
@@ -48,7 +47,7 @@ _PARTS = (
 async def generate(dut: Any, job: GenerateJob, folder: Path) -> Inspected:
     """Report each token with its cycle, and counters, as :class:`.TokenReporter` says."""
     host = SimulatorHost(dut, job, shell=dut.decode.mesh, rows="rows")
-    ports = _Ports(dut, job, folder)
+    ports = _Ports(dut, job)
     await host.reset()
     run = host.run
     before = run.notes if run is not None else None
@@ -127,24 +126,19 @@ async def _prefill_end(dut: Any, commands: CommandRecorder, observers: SystemObs
 class _Ports:
     """Loads and starts the machine."""
 
-    def __init__(self, dut: Any, job: GenerateJob, folder: Path) -> None:
+    def __init__(self, dut: Any, job: GenerateJob) -> None:
         self._dut, self._job = dut, job
-        contents = (folder / job.hbm).read_bytes()
-        self._contents = contents + bytes(-len(contents) % 64)
-        self._hbm = StreamDriver(dut, "hbm", unsigned(len(dut.hbm__payload)))
+        dut.hbm__valid.value = 0
+        dut.hbm__payload.value = 0
         self._settings = StreamDriver(dut, "settings", Setting())
         dut.start.value = 0
         dut.damage.value = 0
         dut.program.value = job.program
 
     async def load(self, host: SimulatorHost) -> None:
-        """Fill the HBM, the tiles and the link's settings."""
+        """Fill the tiles and the link's settings; what the HBM has is there."""
         host.feed(self._job.load)
         await self._settings.send({"address": a, "data": d} for a, d in self._job.settings)
-        await self._hbm.send(
-            int.from_bytes(self._contents[at : at + 64], "little") | at // 64 << 512
-            for at in range(0, len(self._contents), 64)
-        )
         await host.finish_sending()
 
     async def start(self) -> None:

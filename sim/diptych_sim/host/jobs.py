@@ -70,6 +70,11 @@ class MeshJob:
         Names of colors; for them, too.
     limit : int
         Cycles that a step may take: a token, a kernel, a collective.
+    image : str or None
+        File with the SRAM of all tiles, as of :meth:`.DecodeProgram.images`, that is there before
+        the first cycle: a back door, of lanes only.
+    image_digest : str or None
+        Hash of it.
     cosimulated : bool
         Whether lanes compute the mesh in a simulation of everything else.
     checkpoint : Checkpoint or None
@@ -82,13 +87,15 @@ class MeshJob:
     lines: list[str]
     colors: dict[int, str]
     limit: int
+    image: str | None = None
+    image_digest: str | None = None
     cosimulated: bool = False
     checkpoint: Checkpoint | None = None
     result: ClassVar[type | None] = None
 
     def identity(self) -> str:
         """Return a hash of what the run computes, wherever it is saved and recorded."""
-        same: Any = replace(self, checkpoint=None, cosimulated=False)
+        same: Any = replace(self, checkpoint=None, cosimulated=False, image=None)
         if hasattr(same, "folder"):
             same = replace(same, folder=None)
         return digest([type(self).__name__, msgspec.json.encode(same).decode()])

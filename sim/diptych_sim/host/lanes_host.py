@@ -14,7 +14,7 @@ from diptych_sim.engine.errors import HangError
 from diptych_sim.engine.lanes.checkpoint import Keeper
 from diptych_sim.engine.lanes.mesh import LaneMesh, Word
 from diptych_sim.engine.lanes.signal_handles import lane_tiles
-from diptych_sim.engine.lanes.sram import read_sram
+from diptych_sim.engine.lanes.sram import read_sram, write_sram
 from diptych_sim.engine.processes import threads
 
 from .hang import PATIENCE, hang_message
@@ -75,6 +75,8 @@ class LanesHost(MeshHost):
         self._state: Callable[[], Any] = lambda: None  # of the one under way
         self._resumed: Any = None
         mesh.reset()
+        if job.image is not None:
+            write_sram(mesh, np.load(job.image, mmap_mode="r"))
         self._keeper = None
         if job.checkpoint is not None:
             self._keeper = Keeper(job.checkpoint, mesh, [job.identity()])

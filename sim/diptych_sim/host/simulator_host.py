@@ -95,7 +95,7 @@ class SimulatorHost(MeshHost):
         job = self.job
         self.mesh = self._shell
         if job.cosimulated:
-            self.mesh = CosimulatedMesh(self._shell, *job.mesh, **job.parameters)
+            self.mesh = CosimulatedMesh(self._shell, *job.mesh, image=job.image, **job.parameters)
         self.run = resumable_run(self.mesh, job)
         await start_clock_and_reset(self._dut)
         bodies = tile_bodies(self.mesh, *job.mesh)

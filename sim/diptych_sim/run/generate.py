@@ -15,6 +15,7 @@ from diptych.system import System
 from diptych_sim.compiler.decode.compile import DecodeProgram
 from diptych_sim.compiler.prefill.compile import PrefillProgram
 from diptych_sim.engine.build import Progress
+from diptych_sim.engine.hbm_storage import HBM_VARIABLE
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.names import Engine
@@ -117,6 +118,7 @@ def generate(
     machine: MachineConfig = DEFAULTS,
     stage: Stage = "all",
     hand_off: HandOff = "layer-wise",
+    preloaded: bool = False,
     damage: float = 0.0,
     waves: WavePlan | None = None,
     out: Path | None = None,
@@ -146,6 +148,9 @@ def generate(
         back door.
     hand_off : str
         When keys and values cross the link: as of :data:`.HandOff`.
+    preloaded : bool
+        Whether the weights are in the tiles' memories before the first cycle, as those of the HBM
+        are: a back door, of lanes only. Otherwise they come over the fabric.
     damage : float
         Probability that a word on the link is damaged.
     waves : WavePlan, optional
@@ -184,6 +189,7 @@ def generate(
         machine=machine,
         stage=stage,
         hand_off=hand_off,
+        preloaded=preloaded,
         progress=progress,
     )
     machine, decode = programs.machine, programs.decode
@@ -194,7 +200,11 @@ def generate(
         "trace": plan,
         "folder": str(out.absolute()) if out is not None else None,
     }
-    with Events(out, text_of=text_of, on_event=on_event) as events:
+    with (
+        TemporaryDirectory(prefix="diptych-") as folder,
+        Events(out, text_of=text_of, on_event=on_event) as events,
+    ):
+        fields |= programs.image_fields(Path(folder))
         array = machine.array if stage == "all" else None
         events.start(decode, prompts, about, array=array, mesh=machine.mesh, plan=plan)
         if stage == "decode":
@@ -251,12 +261,12 @@ def _run_system(
                 System,
                 *machine.array,
                 *machine.mesh,
-                **machine.system_parameters,
+                **machine.system_parameters | {"hbm_bytes": None},
                 mesh_as_blackbox=job.cosimulated,
             ),
             name="system",
             test_module=TESTBENCH,
-            env=write_job(job, folder),
+            env={**write_job(job, folder), HBM_VARIABLE: folder / job.hbm},
             public=SYSTEM_PUBLIC,
             options=mesh_options(job.cosimulated),
             waves=waves,

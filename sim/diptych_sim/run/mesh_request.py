@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,7 @@ from diptych_sim.host.jobs import DecodeJob, Inspected
 
 from .backend import mesh_backend
 from .comparison import Comparison, GoldenSequence, compare, golden_sequence, inspection
-from .programs import mesh_fields
+from .programs import mesh_fields, with_room
 
 __all__ = ["MeshRequest", "mesh_request"]
 
@@ -121,7 +121,7 @@ def mesh_request(
         sram_bytes=machine.sram_bytes,
         prompts=prompts,
     )
-    machine = replace(machine, program_depth=max(machine.program_depth, program.program_depth))
+    machine = with_room(machine, program)
     golden = [
         golden_sequence(model, prompt, tokens, progress=lambda n: step(f"golden tokens, {n}"))
         for prompt in prompts

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from diptych.config import MachineConfig
 from diptych.link.layout import HEADS, Settings
@@ -22,7 +26,7 @@ from diptych_sim.host.jobs import DecodeJob, GenerateJob, Words
 
 from .comparison import GoldenSequence, golden_sequence, inspection
 
-__all__ = ["HandOff", "Programs", "Stage", "compile_programs", "mesh_fields"]
+__all__ = ["HandOff", "Programs", "Stage", "compile_programs", "mesh_fields", "with_room"]
 
 Stage = Literal["all", "decode"]
 """Prefill, link and decode; or decode alone."""
@@ -51,6 +55,8 @@ class Programs:
         The prompts.
     golden : list of GoldenSequence
         The golden model's tokens, norms and KV cache of each.
+    preloaded : bool
+        Whether the weights are in the tiles before the first cycle: then jobs load everything else.
     """
 
     machine: MachineConfig
@@ -58,6 +64,7 @@ class Programs:
     prefill: PrefillProgram | None
     prompts: Sequence[Sequence[int]]
     golden: list[GoldenSequence]
+    preloaded: bool = False
 
     @property
     def expected(self) -> list[list[int]]:
@@ -86,7 +93,7 @@ class Programs:
         return GenerateJob(
             **mesh_fields(self.machine, self.decode),
             inspection=inspection(self.decode),
-            load=[self.decode.load_packets(row) for row in range(self.machine.mesh[0])],
+            load=self._load(),
             limit=_TOKEN_LIMIT,
             hbm="hbm.bin",
             hbm_digest=digest([self.prefill.hbm.hex()]),
@@ -101,11 +108,24 @@ class Programs:
             **fields,
         )
 
+    def image_fields(self, folder: Path) -> dict[str, str]:
+        """Write what the tiles' memories hold into a folder, and return the fields of a job."""
+        if not self.preloaded:
+            return {}
+        images = self.decode.images
+        np.save(folder / "image.npy", images)
+        hashed = hashlib.sha256(images.data).hexdigest()
+        return {"image": str(folder / "image.npy"), "image_digest": hashed}
+
+    def _load(self) -> Words:
+        rows = range(self.decode.placement.rows)
+        return [self.decode.load_packets(row, memory=not self.preloaded) for row in rows]
+
     def _decode_load(self, first: Sequence[int]) -> Words:
         """Return the words of each row: program, golden KV cache, first tokens."""
         program = self.decode
         rows = range(program.placement.rows)
-        load = [program.load_packets(row) for row in rows]
+        load = self._load()
         for number, prompt in enumerate(self.prompts):
             for (layer, cache), position, row in itertools.product(
                 enumerate(self.golden[number].cache), range(len(prompt)), rows
@@ -124,6 +144,7 @@ def mesh_fields(machine: MachineConfig, decode: DecodeProgram) -> dict[str, Any]
     return {
         "mesh": machine.mesh,
         "parameters": {
+            "colors": machine.colors,
             "sram_bytes": machine.sram_bytes,
             "program_depth": machine.program_depth,
         },
@@ -131,6 +152,15 @@ def mesh_fields(machine: MachineConfig, decode: DecodeProgram) -> dict[str, Any]
         "colors": {color.value: color.name for color in Color},
         "ends": decode.round_ends,
     }
+
+
+def with_room(machine: MachineConfig, decode: DecodeProgram) -> MachineConfig:
+    """Return a machine whose tiles have room for a program and its routes."""
+    return replace(
+        machine,
+        program_depth=max(machine.program_depth, decode.program_depth),
+        colors=max(machine.colors, decode.colors),
+    )
 
 
 def compile_programs(
@@ -141,15 +171,12 @@ def compile_programs(
     machine: MachineConfig,
     stage: Stage,
     hand_off: HandOff = "layer-wise",
+    preloaded: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Programs:
     """Compile a model for prompts; parameters and errors are those of :func:`.generate`."""
     step = progress or (lambda _step: None)
     step("compiling the model")
-    if stage == "all" and model.config.kv_heads > HEADS:
-        raise UnsupportedModelError(
-            f"Model must have at most {HEADS} KV heads, not {model.config.kv_heads}"
-        )
     decode = compile_decode(
         model,
         *machine.mesh,
@@ -157,9 +184,14 @@ def compile_programs(
         tokens=tokens,
         sram_bytes=machine.sram_bytes,
     )
-    machine = replace(machine, program_depth=max(machine.program_depth, decode.program_depth))
+    machine = with_room(machine, decode)
     prefill = None
     if stage == "all":
+        if len(decode.layout.heads) > HEADS:
+            raise UnsupportedModelError(
+                f"KV heads, each counted for all columns that share it, must be at most {HEADS}, "
+                f"not {len(decode.layout.heads)}"
+            )
         compiler = compile_prefill if hand_off == "layer-wise" else compile_serial
         prefill = compiler(model, *machine.array, *map(list, prompts))
         machine = machine.with_hbm(len(prefill.hbm))
@@ -174,7 +206,14 @@ def compile_programs(
                 progress=lambda n, done=done: step(f"golden tokens, {done + n} of {sum(tokens)}"),
             )
         )
-    return Programs(machine=machine, decode=decode, prefill=prefill, prompts=prompts, golden=golden)
+    return Programs(
+        machine=machine,
+        decode=decode,
+        prefill=prefill,
+        prompts=prompts,
+        golden=golden,
+        preloaded=preloaded,
+    )
 
 
 def _layer_ends(prefill: PrefillProgram) -> list[int]:

@@ -40,7 +40,7 @@ class Shape:
 
 SHAPES = {
     "widest heads": Shape(head_dim=128, heads=4, rows=2, positions=5, prompts=1, layers=2),
-    "most heads": Shape(head_dim=32, heads=HEADS, rows=5, positions=6, prompts=1, layers=1),
+    "most heads": Shape(head_dim=4, heads=HEADS, rows=5, positions=6, prompts=1, layers=1),
     "longest context": Shape(head_dim=4, heads=1, rows=1, positions=2048, prompts=1, layers=1),
     "tallest mesh": Shape(head_dim=64, heads=1, rows=128, positions=131, prompts=1, layers=1),
 }

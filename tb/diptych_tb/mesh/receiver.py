@@ -76,7 +76,7 @@ def _receive(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expe
 
 
 def _keep(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
-    """Wavelets that are kept as they are, after and before some that are not."""
+    """Wavelets that are kept as they are, after and before some that are not, and their maximum."""
     counts = [rng.randint(1, 9) for _ in range(3)]
     values = [np.array([rng.getrandbits(32) - 2**31 for _ in range(n)]) for n in counts]
     values[1] = integers(rng, counts[1], 20)
@@ -92,12 +92,15 @@ def _keep(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expecte
             stride=4,
             d_type=Type.INT32,
             bits=32 if index == 1 else 0,
+            statistic=1,
             color=IN,
         )
+    send_registers(program, [RECEIVED_MAXIMUM])
     send_memory(program, D, sum(counts))
     bench.send(IN, np.concatenate(values))
     values[1] = numbers.requantize(values[1], np.array([word] * counts[1]), 32, dynamic)
-    return [int(v) % 2**32 for v in np.concatenate(values)], sum(counts)
+    words = [max(values[2]), *np.concatenate(values)]
+    return [int(v) % 2**32 for v in words], 1 + sum(counts)
 
 
 def _argmax(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:

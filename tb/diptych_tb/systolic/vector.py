@@ -291,6 +291,8 @@ async def takes_a_tile_per_cycle(dut: Any, op: str) -> None:
     command = random_commands(bench.rng, bench.model, VectorOp[op])[-1]
     command.tiles, command.rows, command.vector_row = 3, 5, 3
     command.first = 3 * bench.sizes.lanes - 1
+    if command.op is VectorOp.GATE:
+        command.flags["low_first"] = 1
     if command.op is VectorOp.EXPONENTIAL:
         await bench.run(replace(command, op=VectorOp.TOP))
     idle = int(dut.count_idle.value)

@@ -101,7 +101,7 @@ class VectorModel:
         self.inverse = np.zeros(sizes.rows, np.int64)
         self.top = np.zeros(sizes.rows, np.int64)
         self.largest = np.zeros(sizes.rows, np.int64)
-        self.token = 0
+        self.best, self.token = 0, 0
 
     def _wild(self, entries: int, lanes: int, bits: int) -> Ints:
         """Numbers of all magnitudes, most of them in the middle."""
@@ -143,7 +143,7 @@ class VectorModel:
                         self.largest[m] = max(self.largest[m], *np.abs(values[lanes]), 0)
                 if c.op in MEASURED and c.tiles:
                     self.inverse[m] = numbers.reciprocal(self.largest[m])
-                    if c.op is VectorOp.GATE:
+                    if c.op is VectorOp.GATE and c.flags.get("low_first"):
                         self.dynamic[m] = numbers.to_scale(self.largest[m])
 
     def _sums(self, c: Command, m: int) -> Ints:
@@ -266,7 +266,9 @@ class VectorModel:
         limit, bits = c.extra & 0xFFFF, c.extra >> 16
         words = self.parameters[c.parameters : c.parameters + c.tiles].reshape(-1)
         values = numbers.requantize(self._sums(c, 0), words, bits)[: min(limit, c.tiles * width)]
-        self.token = int(np.argmax(values))
+        place = int(np.argmax(values))
+        if c.vector == 0 or values[place] > self.best:
+            self.best, self.token = values[place], c.vector * width + place
 
 
 def random_commands(rng: random.Random, model: VectorModel, op: VectorOp) -> list[Command]:
@@ -318,6 +320,7 @@ def random_commands(rng: random.Random, model: VectorModel, op: VectorOp) -> lis
     elif op is VectorOp.GATE:
         c.extra = rng.randrange(128, 140) | rng.randrange(24, 48) << 16
         c.scale = rng.randrange(12)
+        flags["low_first"] = rng.randrange(2)
     elif op is VectorOp.NORM:
         c.sums = rng.choice([rng.randrange(2**31), rng.randrange(2**12), 0])
     elif op in (VectorOp.ADD, VectorOp.EMBED, VectorOp.VALUES):
@@ -328,8 +331,20 @@ def random_commands(rng: random.Random, model: VectorModel, op: VectorOp) -> lis
         # The first row sees at least one position, the last one not more than there are.
         c.first = min(c.first, tiles * width - 1)
     elif op is VectorOp.ARGMAX:
-        limit = rng.randint(1, tiles * width)
-        c.extra = limit | rng.randint(12, 24) << 16
+        bits = rng.randint(12, 24) << 16
+        parts = [rng.randint(1, tiles) for _ in range(rng.randint(1, 3))]
+        firsts = [0, *np.cumsum(parts).tolist()]
+        return [
+            replace(
+                c,
+                tiles=part,
+                vector=first,
+                sums=rng.randrange(64),
+                parameters=rng.randrange(24),
+                extra=rng.randint(1, part * width) | bits,
+            )
+            for first, part in zip(firsts, parts, strict=False)
+        ]
     elif op is VectorOp.EXPONENTIAL:
         c.extra = rng.choice([8, 12]) << 16
         c.target_row = block

@@ -3,26 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.config import DEFAULTS
 from diptych.mesh.fabric import Load, header
-from diptych_sim.compiler.decode.kv_layout import KvLayout, kv_layout, pack_bytes
-from diptych_sim.compiler.decode.placement import Placement, State, UnsupportedModelError, place
+from diptych_sim.compiler.decode.images import loaded_spans, tile_images
+from diptych_sim.compiler.decode.kv_layout import KvLayout, kv_layout
+from diptych_sim.compiler.decode.placement import Placement, UnsupportedModelError, place
 from diptych_sim.compiler.decode.program import TOKEN_TASK, Rounds, decode_program, plan_rounds
-from diptych_sim.compiler.decode.routes import Color, route_tables
+from diptych_sim.compiler.decode.routes import Color, RouteEntry, colors_of, route_tables
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.compiler.tile.registers import Register
-from diptych_sim.golden import numbers
-from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
+from diptych_sim.golden.quantized import QuantizedModel
 
 __all__ = ["DecodeProgram", "compile_decode"]
-
-_WORDS = np.dtype("<u4")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +59,27 @@ class DecodeProgram:
                 ends.append(ends[-1] + len(part.active))
         return ends
 
-    def load_packets(self, row: int) -> list[int]:
-        """Return the load packets of a row: routes, program, registers, task, weights, tables."""
+    @cached_property
+    def images(self) -> NDArray[np.uint32]:
+        """The SRAM of all tiles, [rows, columns, words], before a KV cache is there."""
+        turns = [self.turns(row) for row in range(self.placement.rows)]
+        return tile_images(self.model, self.placement, turns=turns, prompts=self.prompts)
+
+    @cached_property
+    def _routes(self) -> list[list[Sequence[RouteEntry]]]:
+        p = self.placement
+        return route_tables(p.rows, p.columns, p.split)
+
+    @property
+    def colors(self) -> int:
+        """Colors that a router must have."""
+        return colors_of(self.placement.split)
+
+    def load_packets(self, row: int, *, memory: bool = True) -> list[int]:
+        """Return the load packets of a row: routes, program, registers, task, weights, tables.
+
+        Weights and tables, all that lies in the SRAM, are left out without ``memory``.
+        """
         p = self.placement
         last = p.columns - 1
         words: list[int] = []
@@ -77,17 +96,23 @@ class DecodeProgram:
             )
             words.extend(payload)
 
-        for c, table in enumerate(route_tables(p.rows, p.columns)[row]):
-            packet(Load.ROUTE, 1, [entry.word() for entry in table[1:]], c, c)
+        words_of = [[entry.word() for entry in table[1:]] for table in self._routes[row]]
+        # Tiles that are alike share a packet: along the whole row, or within groups that share heads.
+        for first, end in ((0, Color.TOKEN), (Color.TOKEN, self.colors - 1)):
+            for begin, stop in _runs([found[first:end] for found in words_of]):
+                packet(Load.ROUTE, 1 + first, words_of[begin][first:end], begin, stop - 1)
         packet(Load.PROGRAM, 0, self.program.words(), 0, last)
         packet(Load.TASK, TOKEN_TASK, self._tasks(), 0, last)
+        registers = [self._register_words(row, c) for c in range(p.columns)]
+        for span in (range(Register.COUNT), range(Register.COUNT, Register.HAS_EPSILON + 1)):
+            parts = [[found[n] for n in span if n >= Register.FIRST] for found in registers]
+            for begin, stop in _runs(parts):
+                at = max(span[0], Register.FIRST)
+                packet(Load.REGISTER, at, parts[begin], begin, stop - 1)
         for c in range(p.columns):
-            values = self.registers(row, c)
-            span = range(min(values), max(values) + 1)
-            packet(Load.REGISTER, span[0], [values.get(Register(n), 0) for n in span], c, c)
-            image = self._image(row, c)
-            for begin, end in self._loaded():
-                packet(Load.WORDS, begin, image[begin // 4 : end // 4].tolist(), c, c)
+            for begin, end in loaded_spans(self.model, p) if memory else ():
+                words_of_tile = self.images[row, c, begin // 4 : end // 4]
+                packet(Load.WORDS, begin, words_of_tile.tolist(), c, c)
         return words
 
     def start_packets(self, *tokens: int) -> list[int]:
@@ -102,6 +127,10 @@ class DecodeProgram:
             )
         start = header(Load.ACTIVATE, count=1, first_column=0, last_column=last, address=TOKEN_TASK)
         return [*words, *others, *start, final]
+
+    def _register_words(self, row: int, column: int) -> list[int]:
+        values = self.registers(row, column)
+        return [values.get(Register(n), 0) for n in range(Register.HAS_EPSILON + 1)]
 
     def registers(self, row: int, column: int) -> dict[Register, int]:
         """Return what a tile's registers hold at first."""
@@ -128,139 +157,14 @@ class DecodeProgram:
         names = [f"token.{n}" if n else "token" for n in range(len(self.plan))]
         return [self.program.place(name) for name in names]
 
-    def _loaded(self) -> list[tuple[int, int]]:
-        """Spans of addresses that are loaded: neither KV caches nor buffers, but for epsilons."""
-        p = self.placement
-        first = p.at("prompts") if p.forced else p.at("rope_table")
-        spans = [(first, p.layers_base)]
-        for n in range(p.sequences):
-            end = p.at("x", n) + 4 * p.chunk
-            spans.append((end, end + 4))
-        for layer in range(self.model.config.layers):
-            base = layer * p.layer_bytes
-            spans.append((base + p.at("qkv"), base + p.at("keys")))
-        return spans
 
-    def _image(self, row: int, column: int) -> NDArray[np.uint32]:
-        """Return a tile's memory as words."""
-        m, p = self.model, self.placement
-        image = np.zeros(-(-p.used_bytes // 8) * 2, dtype=_WORDS)
-
-        def write(address: int, words: list[int]) -> None:
-            image[address // 4 : address // 4 + len(words)] = words
-
-        for n in range(p.sequences):
-            write(p.at("x", n) + 4 * p.chunk, [m.epsilon])
-        mine = _Part(m, p, row, column)
-        tokens = slice(column * p.vocabulary, (column + 1) * p.vocabulary)
-        factors = m.rope[row :: p.rows][: p.slots]
-        for n, prompt in enumerate(self.prompts if p.forced else ()):
-            write(p.at("prompts") + 4 * p.forced * n, list(prompt[1:]))
-        write(p.at("rope_table"), pack_bytes(_split16(factors.reshape(-1))))
-        write(p.at("embedding"), pack_bytes(mine.inputs(m.embedding[tokens])))
-        write(p.at("embedding_scale"), m.embedding_scale[tokens].tolist())
-        write(p.at("output"), pack_bytes(mine.inputs(m.output[tokens])))
-        write(p.at("output_scale"), m.output_scale[tokens].tolist())
-        for n in range(p.sequences if p.sequences > 1 else 0):
-            state = [0] * len(State)
-            state[State.COUNT], state[State.TURN] = self.turns(row)[n]
-            write(p.at("state", n), state)
-        for index, layer in enumerate(m.layers):
-            for name, words in mine.layer(layer).items():
-                write(p.at(name) + index * p.layer_bytes, words)
-        return image
-
-
-class _Part:
-    """The part of matrices that a tile holds."""
-
-    def __init__(self, model: QuantizedModel, place: Placement, row: int, column: int) -> None:
-        c = model.config
-        d = c.head_dim
-        group = c.heads // c.kv_heads
-        self.place = place
-        self.rows = slice(row * place.chunk, (row + 1) * place.chunk)
-        first = min(column * place.heads, c.heads)
-        end = min(first + place.heads, c.heads)
-        self.q = slice(first * d, end * d)
-        kv_end = -(-end // group)
-        self.kv = slice(min(first // group, kv_end) * d, kv_end * d)
-        if first == end:
-            self.kv = slice(0, 0)
-        self.hidden = slice(column * place.hidden, (column + 1) * place.hidden)
-        self.head_dim = d
-
-    def inputs(self, matrix: NDArray[np.int8]) -> NDArray[np.int8]:
-        """Return the columns of the tile's residual elements, zeros behind."""
-        return _pad(matrix[:, self.rows], matrix.shape[0], self.place.chunk)
-
-    def layer(self, w: QuantizedLayer) -> dict[str, list[int]]:
-        """Return the words of the regions of a layer."""
-        p, d = self.place, self.head_dim
-        q, kv = p.heads * d, p.kv_heads * d
-        qkv = [
-            _pad(self.inputs(matrix[span]), size, p.chunk)
-            for matrix, span, size in ((w.wq, self.q, q), (w.wk, self.kv, kv), (w.wv, self.kv, kv))
-        ]
-        scales = [
-            _pad1(scale[span], size)
-            for scale, span, size in (
-                (w.q_scale, self.q, q),
-                (w.k_scale, self.kv, kv),
-                (w.v_scale, self.kv, kv),
-            )
-        ]
-        gate, up = (
-            _pad(self.inputs(matrix[self.hidden]), p.hidden, p.chunk)
-            for matrix in (w.w_gate, w.w_up)
-        )
-        pair = np.stack([gate, up], axis=1).reshape(2 * p.hidden, p.chunk)
-        pair_scale = np.stack(
-            [_pad1(scale[self.hidden], p.hidden) for scale in (w.gate_scale, w.up_scale)], axis=1
-        )
-        return {
-            "qkv": pack_bytes(np.concatenate(qkv)),
-            "qkv_scale": self._with_biases(np.concatenate(scales), w),
-            **self._head_norms(w),
-            "wo": pack_bytes(_pad(w.wo[self.rows, self.q], p.chunk, q)),
-            "o_scale": _pad1(w.o_scale[self.rows], p.chunk).tolist(),
-            "w_gate_up": pack_bytes(pair),
-            "gate_up_scale": pair_scale.reshape(-1).tolist(),
-            "w_down": pack_bytes(_pad(w.w_down[self.rows, self.hidden], p.chunk, p.hidden)),
-            "down_scale": _pad1(w.down_scale[self.rows], p.chunk).tolist(),
-            "constants": [
-                int(w.score_scale),
-                int(w.context_scale),
-                numbers.GATE_FRACTION - w.gate_fraction,
-                *([] if w.q_norm is None else [w.q_epsilon, w.k_epsilon]),
-            ],
-        }
-
-    def _with_biases(self, scales: NDArray[np.int64], w: QuantizedLayer) -> list[int]:
-        """Return scale words of queries, keys and values, each with its bias if there are any."""
-        if w.bq is None or w.bk is None or w.bv is None:
-            return scales.tolist()
-        q, kv = self.place.heads * self.head_dim, self.place.kv_heads * self.head_dim
-        parts = ((w.bq[self.q], q), (w.bk[self.kv], kv), (w.bv[self.kv], kv))
-        biases = np.concatenate([_pad1(part, size) for part, size in parts])
-        return (np.stack([scales, biases], axis=1).reshape(-1) & 0xFFFFFFFF).tolist()
-
-    def _head_norms(self, w: QuantizedLayer) -> dict[str, list[int]]:
-        if w.q_norm is None or w.k_norm is None:
-            return {}
-        return {"q_norm": w.q_norm.tolist(), "k_norm": w.k_norm.tolist()}
-
-
-def _pad(matrix: NDArray[np.int8], rows: int, columns: int) -> NDArray[np.int8]:
-    return np.pad(matrix, ((0, rows - matrix.shape[0]), (0, columns - matrix.shape[1])))
-
-
-def _pad1(values: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    return np.pad(values, (0, size - len(values)))
-
-
-def _split16(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.stack([values & 0xFF, values >> 8 & 0xFF], axis=-1).reshape(-1)
+def _runs(values: Sequence[Any]) -> Iterator[tuple[int, int]]:
+    """Yield the spans of equal neighbors."""
+    begin = 0
+    for stop in range(1, len(values) + 1):
+        if stop == len(values) or values[stop] != values[begin]:
+            yield begin, stop
+            begin = stop
 
 
 def compile_decode(
@@ -309,7 +213,6 @@ def compile_decode(
         forced=forced,
         activation_bits=model.activation_bits,
     )
-    assert len(Color) <= 10
     return DecodeProgram(
         model=model,
         placement=placement,

@@ -23,7 +23,10 @@ __all__ = ["HeadPlace", "KvLayout", "kv_layout", "pack_bytes"]
 
 @dataclass(frozen=True)
 class HeadPlace:
-    """Where a KV head lies: in columns ``first`` to ``last``, at these addresses in layer 0."""
+    """Where a KV head, or a column's part of it, lies: in columns ``first`` to ``last``.
+
+    ``head`` counts the parts in order; the addresses are those in layer 0.
+    """
 
     head: int
     first: int
@@ -34,7 +37,10 @@ class HeadPlace:
 
 @dataclass(frozen=True)
 class KvLayout:
-    """Where the KV caches lie in a mesh."""
+    """Where the KV caches lie in a mesh.
+
+    Where columns share heads, ``heads`` are the parts of all heads, and ``head_dim`` is their size.
+    """
 
     rows: int
     head_dim: int
@@ -52,7 +58,7 @@ class KvLayout:
         They lie in row ``position % rows``, the same in each column of the head. Keys are int16
         and values int8, both [kv_heads, head_dim].
         """
-        k, v = np.asarray(keys), np.asarray(values)
+        k, v = self._parts(keys), self._parts(values)
         slot = position // self.rows
         base = layer * self.layer_stride + prompt * self.prompt_stride
         element = np.arange(self.head_dim)
@@ -68,6 +74,9 @@ class KvLayout:
             )
             contents = np.concatenate([*numbers.planes(k[place.head]), v[place.head]])
             yield place, addresses, (contents & 0xFF).astype(np.uint8)
+
+    def _parts(self, vectors: ArrayLike) -> NDArray[np.int64]:
+        return np.asarray(vectors, dtype=np.int64).reshape(len(self.heads), self.head_dim)
 
     def packets(
         self,
@@ -85,7 +94,7 @@ class KvLayout:
         """
         if position % self.rows != row:
             return []
-        k, v = np.asarray(keys), np.asarray(values)
+        k, v = self._parts(keys), self._parts(values)
         slot = position // self.rows
         base = layer * self.layer_stride + prompt * self.prompt_stride
         words: list[int] = []
@@ -118,21 +127,15 @@ def kv_layout(config: ModelConfig, p: Placement) -> KvLayout:
     group = config.heads // config.kv_heads
     places = []
     for head in range(config.kv_heads):
-        first = head * group // p.heads
-        last = ((head + 1) * group - 1) // p.heads
+        first = head * group // p.heads * p.split
+        last = ((head + 1) * group - 1) // p.heads * p.split
         local = head * group % p.heads // group
-        places.append(
-            HeadPlace(
-                head,
-                first,
-                last,
-                p.at("keys") + local * (p.slots + 1) * 2 * config.head_dim,
-                p.at("values") + local * config.head_dim * p.value_stride,
-            )
-        )
-    return KvLayout(
-        p.rows, config.head_dim, p.layer_bytes, p.value_stride, tuple(places), p.kv_bytes
-    )
+        keys = p.at("keys") + local * (p.slots + 1) * 2 * p.width
+        values = p.at("values") + local * p.width * p.value_stride
+        for part in range(p.split):
+            number = head * p.split + part
+            places.append(HeadPlace(number, first + part, last + part, keys, values))
+    return KvLayout(p.rows, p.width, p.layer_bytes, p.value_stride, tuple(places), p.kv_bytes)
 
 
 def pack_bytes(values: ArrayLike) -> list[int]:

@@ -9,12 +9,14 @@ from enum import IntEnum
 
 from diptych.mesh.isa import Type
 from diptych.mesh.operand_sequencer import HELD_WORDS
+from diptych_sim.compiler.decode.head_deal import HeadDeal, head_deals
 from diptych_sim.golden.quantized import ACTIVATION_BITS
 from diptych_sim.llm.model import ModelConfig
 
 __all__ = [
     "AT_ONCE",
     "CONSTANTS",
+    "FEW_HEADS",
     "MAX_SEQUENCES",
     "WORD_BYTES",
     "MeshTooSmallError",
@@ -23,6 +25,7 @@ __all__ = [
     "State",
     "UnsupportedModelError",
     "place",
+    "try_place",
 ]
 
 MAX_SEQUENCES = 8
@@ -30,13 +33,15 @@ MAX_SEQUENCES = 8
 AT_ONCE = 4
 """Heads whose scores are on their way at once: as many as registers for their reciprocals. A buffer
 of the fabric must hold as many maxima."""
+FEW_HEADS = 2
+"""Heads of a column for which a single sequence has registers beside its state."""
 WORD_BYTES = 4
 CONSTANTS = ("score_scale", "context_scale", "gate_shift", "q_epsilon", "k_epsilon")
 """Words of a layer's region ``constants``; the last two are of models that normalize heads."""
 
 
 class State(IntEnum):
-    """Words of a sequence's region ``state``; there is none where one sequence is alone."""
+    """Words of a sequence's region ``state``; some are there only if registers are needed."""
 
     COUNT = 0
     """Positions that the row holds."""
@@ -81,7 +86,8 @@ class Placement:
     """How a model lies in a mesh; sizes in elements unless they say bytes.
 
     Residual elements are dealt to rows, heads, hidden elements and the vocabulary to columns, and
-    positions to rows in turn: position ``p`` is in slot ``p // rows`` of row ``p % rows``.
+    positions to rows in turn: position ``p`` is in slot ``p // rows`` of row ``p % rows``. A head
+    may be split among neighboring columns, as many of its elements in each.
     """
 
     rows: int
@@ -93,10 +99,14 @@ class Placement:
     sram_bytes: int
     chunk: int
     """Residual elements of a row; a multiple of 8."""
+    split: int
+    """Columns that share their heads."""
+    width: int
+    """Elements of a head in a column; a multiple of 8."""
     heads: int
-    """Query heads of a column."""
+    """Query heads of a column, or of the columns that share them."""
     kv_heads: int
-    """KV heads of a column."""
+    """KV heads of a column, or of the columns that share them."""
     hidden: int
     """Hidden elements of a column; a multiple of 8."""
     vocabulary: int
@@ -117,6 +127,13 @@ class Placement:
     layers_base: int
     """Address of layer 0."""
     used_bytes: int
+
+    @property
+    def in_memory(self) -> frozenset[State]:
+        """Words of a sequence's state that are in memory, and in registers only for their use."""
+        if self.sequences > 1:
+            return frozenset(State)
+        return frozenset({State.TURN, State.SLOT} if self.heads > FEW_HEADS else ())
 
     @property
     def activation_bytes(self) -> int:
@@ -162,27 +179,19 @@ def _own(name: str, sequence: int) -> str:
     return f"{name}.{sequence}" if sequence else name
 
 
-def _deal(c: ModelConfig, columns: int) -> tuple[int, int]:
-    """Return how many query heads and KV heads a column takes."""
-    group = c.heads // c.kv_heads
-    heads = -(-c.heads // columns)
-    while heads % group and group % heads:
-        heads += 1
-    return heads, max(1, heads // group)
-
-
 def _arrange(
     c: ModelConfig,
     rows: int,
     columns: int,
+    deal: HeadDeal,
     positions: Sequence[int],
     sram_bytes: int,
     activation_bits: int,
     forced: int,
 ) -> Placement:
-    d = c.head_dim
+    d = c.head_dim // deal.split
     sequences = len(positions)
-    heads, kv_heads = _deal(c, columns)
+    heads, kv_heads = deal.heads, deal.kv_heads
     chunk = _row(-(-c.dim // rows))
     hidden = _row(-(-c.hidden // columns))
     vocabulary = -(-c.vocab // columns)
@@ -223,7 +232,7 @@ def _arrange(
             "embedding_scale": 4 * vocabulary,
             "output": vocabulary * chunk,
             "output_scale": 4 * vocabulary,
-            **(states if sequences > 1 else {}),
+            **(states if sequences > 1 or heads > FEW_HEADS else {}),
         },
         0,
     )
@@ -252,6 +261,8 @@ def _arrange(
         forced=forced,
         sram_bytes=sram_bytes,
         chunk=chunk,
+        split=deal.split,
+        width=d,
         heads=heads,
         kv_heads=kv_heads,
         hidden=hidden,
@@ -266,6 +277,33 @@ def _arrange(
         layers_base=base,
         used_bytes=base + layer_bytes * c.layers,
     )
+
+
+def _smallest(
+    config: ModelConfig,
+    rows: int,
+    columns: int,
+    positions: Sequence[int],
+    sram_bytes: int,
+    activation_bits: int,
+    forced: int,
+) -> Placement:
+    """Place the heads in the fastest way that fits, or else in the smallest."""
+    slots = -(-max(positions) // rows)
+    ways = [
+        _arrange(config, rows, columns, deal, positions, sram_bytes, activation_bits, forced)
+        for deal in head_deals(config, rows, columns, slots=slots, whole=config.qk_norm)
+    ]
+    smallest = min(ways, key=lambda way: way.used_bytes)
+    return next((way for way in ways if way.used_bytes <= sram_bytes), smallest)
+
+
+def try_place(
+    config: ModelConfig, rows: int, columns: int, *, positions: int, sram_bytes: int
+) -> Placement | None:
+    """Place a model as :func:`place` does; return None, and look no further, if it does not fit."""
+    found = _smallest(config, rows, columns, (positions,), sram_bytes, ACTIVATION_BITS, 0)
+    return found if found.used_bytes <= sram_bytes else None
 
 
 def place(
@@ -300,7 +338,7 @@ def place(
         )
 
     def arranged(rows: int, columns: int) -> Placement:
-        return _arrange(config, rows, columns, each, sram_bytes, activation_bits, forced)
+        return _smallest(config, rows, columns, each, sram_bytes, activation_bits, forced)
 
     placement = arranged(rows, columns)
     missing = placement.used_bytes - sram_bytes

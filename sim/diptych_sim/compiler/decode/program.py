@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diptych.mesh.isa import Function, Op, Type
-from diptych_sim.compiler.decode.layer import SAVED, LayerWriter
+from diptych_sim.compiler.decode.layer import LayerWriter
 from diptych_sim.compiler.decode.placement import WORD_BYTES, Placement, State
 from diptych_sim.compiler.decode.routes import Color
+from diptych_sim.compiler.decode.writer import SAVED
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.compiler.tile.registers import Register as Reg
 from diptych_sim.golden import numbers

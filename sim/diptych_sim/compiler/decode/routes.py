@@ -9,7 +9,7 @@ from enum import IntEnum
 from diptych.mesh.fabric import LOAD_COLOR, Combine, Port
 from diptych_sim.compiler.tile.routes import RouteEntry, check_routes
 
-__all__ = ["Color", "RouteEntry", "route_tables"]
+__all__ = ["Color", "RouteEntry", "colors_of", "route_tables"]
 
 
 class Color(IntEnum):
@@ -29,6 +29,9 @@ class Color(IntEnum):
     ROW_MAX = 7
     ROW_TOP = 8
     TOKEN = 9
+    GROUP_ADD = 10
+    """Of the columns that share a head; there are these two only where columns do."""
+    GROUP_SUM = 11
 
 
 def _all_reduce(
@@ -48,37 +51,74 @@ def _all_reduce(
     return up, RouteEntry(frozenset([toward]), outer | {Port.RAMP}, Combine.FORWARD, result)
 
 
-def route_tables(rows: int, columns: int) -> list[list[Sequence[RouteEntry]]]:
+def colors_of(split: int) -> int:
+    """Return how many colors there are if ``split`` columns share their heads."""
+    return len(Color) if split > 1 else Color.GROUP_ADD
+
+
+def route_tables(rows: int, columns: int, split: int = 1) -> list[list[Sequence[RouteEntry]]]:
     """Return the routes of every tile, ``[row][column][color]``.
 
     Sums and maxima of a row meet in column ``columns // 2``, those of a column in row
-    ``rows // 2``. Tokens leave tile (0, 0) to the west and are discarded elsewhere.
+    ``rows // 2``; sums of ``split`` columns that share their heads in the middle one of these.
+    Tokens leave tile (0, 0) to the west and are discarded elsewhere.
     """
-    tables: list[list[Sequence[RouteEntry]]] = []
-    for r in range(rows):
-        line: list[Sequence[RouteEntry]] = []
-        for c in range(columns):
-            table = [RouteEntry()] * len(Color)
-            east = {Port.EAST} if c + 1 < columns else set()
-            table[Color.LOAD] = RouteEntry(
-                frozenset([Port.WEST]), frozenset({Port.RAMP, *east}), Combine.FORWARD, Color.LOAD
+    # Routes along a row do not depend on those along a column: a few lines stand for all.
+    check_routes(_tables(min(rows, _CHECKED), columns, split))
+    check_routes(_tables(rows, min(columns, _CHECKED), split))
+    return _tables(rows, columns, split)
+
+
+_CHECKED = 4
+"""Lines of tiles in which routes along the others are checked."""
+
+
+def _tables(rows: int, columns: int, split: int) -> list[list[Sequence[RouteEntry]]]:
+    down = [_down(r, rows) for r in range(rows)]
+    along = [_along(c, columns, split) for c in range(columns)]
+    ramp = frozenset([Port.RAMP])
+    token, leaves = (
+        RouteEntry(ramp, frozenset(targets), Combine.FORWARD, Color.TOKEN)
+        for targets in ([], [Port.WEST])
+    )
+    tables: list[list[Sequence[RouteEntry]]] = [
+        [
+            (
+                load,
+                *down[r],
+                *row[:_OF_ROWS],
+                leaves if (r, c) == (0, 0) else token,
+                *row[_OF_ROWS:],
             )
-            for combine, result in (
-                (Combine.ADD, Color.COLUMN_SUM),
-                (Combine.MAX, Color.COLUMN_TOP),
-            ):
-                table[result - 1], table[result] = _all_reduce(
-                    r, rows, Port.NORTH, Port.SOUTH, combine, result
-                )
-            for combine, result in ((Combine.ADD, Color.ROW_SUM), (Combine.MAX, Color.ROW_TOP)):
-                table[result - 1], table[result] = _all_reduce(
-                    c, columns, Port.WEST, Port.EAST, combine, result
-                )
-            leaves = frozenset([Port.WEST] if (r, c) == (0, 0) else [])
-            table[Color.TOKEN] = RouteEntry(
-                frozenset([Port.RAMP]), leaves, Combine.FORWARD, Color.TOKEN
-            )
-            line.append(tuple(table))
-        tables.append(line)
-    check_routes(tables)
+            for c, (load, *row) in enumerate(along)
+        ]
+        for r in range(rows)
+    ]
     return tables
+
+
+_OF_ROWS = Color.ROW_TOP - Color.COLUMN_TOP
+
+
+def _down(r: int, rows: int) -> list[RouteEntry]:
+    """Return the routes of a row's tiles along their columns."""
+    found: list[RouteEntry] = []
+    for combine, result in ((Combine.ADD, Color.COLUMN_SUM), (Combine.MAX, Color.COLUMN_TOP)):
+        found += _all_reduce(r, rows, Port.NORTH, Port.SOUTH, combine, result)
+    return found
+
+
+def _along(c: int, columns: int, split: int) -> list[RouteEntry]:
+    """Return the routes of a column's tiles along their rows: loads first, groups last."""
+    east = {Port.EAST} if c + 1 < columns else set()
+    targets = frozenset({Port.RAMP, *east})
+    found = [RouteEntry(frozenset([Port.WEST]), targets, Combine.FORWARD, Color.LOAD)]
+    for combine, result in ((Combine.ADD, Color.ROW_SUM), (Combine.MAX, Color.ROW_TOP)):
+        found += _all_reduce(c, columns, Port.WEST, Port.EAST, combine, result)
+    if split > 1:
+        first = c - c % split
+        found += _all_reduce(
+            *(c - first, min(split, columns - first), Port.WEST, Port.EAST),
+            *(Combine.ADD, Color.GROUP_SUM),
+        )
+    return found

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from diptych.systolic.isa import Causal, Start, VectorOp
@@ -12,6 +11,7 @@ from diptych_sim.compiler.array.hbm_layout import Lanes, round_up
 from diptych_sim.compiler.prefill.commands import PrefillCommands, Remember
 from diptych_sim.compiler.prefill.memories import Memories, span_of
 from diptych_sim.compiler.prefill.prompts import Block
+from diptych_sim.compiler.prefill.weights import Weights
 from diptych_sim.golden.quantized import QuantizedModel
 
 __all__ = ["Attention"]
@@ -32,8 +32,8 @@ class Attention:
         Rows and columns of the array.
     queries, contexts : Lanes
         Places of heads in rows of queries and of contexts.
-    scales : mapping
-        First parameter entry of each tensor's scales.
+    weights : Weights
+        Where scales are.
     paired : bool
         Whether the planes of two heads lie side by side.
     """
@@ -47,13 +47,13 @@ class Attention:
         array: tuple[int, int],
         queries: Lanes,
         contexts: Lanes,
-        scales: Mapping[str, int],
+        weights: Weights,
         paired: bool,
     ) -> None:
         self.model, self.memories, self.out = model, memories, out
         self.rows, self.columns = array
         self.queries, self.contexts = queries, contexts
-        self.scales, self.paired = scales, paired
+        self.weights, self.paired = weights, paired
 
     def scores(self, index: int, block: Block, head: int, turn: int) -> None:
         """Products of queries and keys of a head, and their exponentials."""
@@ -146,7 +146,8 @@ class Attention:
                 block=block,
                 state=self._state(turn),
                 sums=sums + tile * block.rows,
-                parameters=self.scales[f"layer{index}.context"],
+                reads=self.weights.scale_reads(index),
+                parameters=self.weights.scales(index, "context"),
                 target=s["context"]
                 + block.first * width
                 + self.contexts.places[head]

@@ -23,13 +23,13 @@ from diptych_sim.compiler.array.hbm_layout import (
     Lanes,
     PrefillError,
     model_image,
-    packs,
     round_up,
 )
 from diptych_sim.compiler.prefill.attention import Attention
 from diptych_sim.compiler.prefill.commands import PrefillCommands, Remember
-from diptych_sim.compiler.prefill.memories import MATRICES, Memories, span_of
+from diptych_sim.compiler.prefill.memories import MATRICES, memories_for, span_of
 from diptych_sim.compiler.prefill.prompts import Block, Prompts
+from diptych_sim.compiler.prefill.weights import ResidentWeights, StreamedWeights, Weights
 from diptych_sim.golden.machine import HEAD_BITS, top_word
 from diptych_sim.golden.numbers import GATE_FRACTION
 from diptych_sim.golden.quantized import QuantizedModel
@@ -76,7 +76,7 @@ class _Compiler:
         self.image, self.entries = image or model_image(
             model, array=(rows, columns), queries=self.queries, contexts=self.contexts
         )
-        self.memories = Memories(
+        self.memories = memories_for(
             model,
             self.image,
             array=(rows, columns),
@@ -89,6 +89,8 @@ class _Compiler:
         self.out = PrefillCommands(
             self.image, self.memories, rows=rows, columns=columns, square_shift=model.square_shift
         )
+        kind = StreamedWeights if self.memories.streamed else ResidentWeights
+        self.weights: Weights = kind(self.out, self.memories, (rows, columns), self.entries)
         self.attention = Attention(
             model,
             self.memories,
@@ -96,7 +98,7 @@ class _Compiler:
             array=(rows, columns),
             queries=self.queries,
             contexts=self.contexts,
-            scales=self.entries,
+            weights=self.weights,
             paired=self.paired,
         )
 
@@ -172,7 +174,7 @@ class _Compiler:
         self._load_weights(0, MATRICES[:1])
         out.label(None, "load prompt")
         row_bytes = 2 * max(c.head_dim, self.columns)
-        out.load(Target.PARAMETERS, "parameters", 0, fills=Span("parameters", 0, 1))
+        self.weights.load_scales(None)
         for prompt in self.prompts.blocks:
             out.load(
                 Target.VECTOR,
@@ -186,20 +188,14 @@ class _Compiler:
     def _load_weights(self, index: int, names: Sequence[str]) -> None:
         self.out.label(index, "load weights")
         for name in names:
-            place = f"{name}{index % 2}"
-            self.out.load(
-                Target.SCRATCHPAD,
-                f"layer{index}.{name}",
-                self.memories.scratch[place],
-                fills=Span(place, 0, 1),
-            )
+            self.weights.load(index, name)
         if MATRICES[0] in names:
+            self.weights.load_scales(index)
             self._load_biases(index)
 
     def _load_output(self) -> None:
         self.out.label(None, "load weights")
-        place = self.memories.scratch["output"]
-        self.out.load(Target.SCRATCHPAD, "output", place, fills=Span("output", 0, 1))
+        self.weights.load_output()
 
     # --- pieces of a layer ---------------------------------------------------------------------
     def _vectors(self, block: Block, base: int, width: int) -> dict[str, int]:
@@ -243,34 +239,32 @@ class _Compiler:
         }
         self.out.vector(VectorOp.NORM, writes=[span_of("normed", block)], **shared)
 
-    def _weight_tiles(self, place: int, out: int, first: int = 0) -> dict[str, Any]:
-        """Fields for weights of ``out`` columns at ``place``, from column tile ``first`` on."""
-        fields: dict[str, Any] = {"w_row": out, "w_k": self.rows * out, "w_n": self.columns}
-        if packs(self.rows, self.columns):
-            fields |= {"w_row": self.columns, "w_n": self.rows * self.columns}
-            fields["modes"] = {"packed": 1}
-        return {"w": place + first * fields["w_n"], **fields}
-
     def _product(
         self, index: int, name: str, x: str, block: Block, columns: tuple[int, int], sums: int
     ) -> None:
         """Column tiles ``columns`` (first, number) of the rows of ``x`` times a matrix."""
         memories = self.memories
         start, n = columns
-        width = {"normed": memories.dim, "hidden": memories.hidden}.get(x, self.contexts.total)
-        place = f"{name}{index % 2}"
-        out = self.image.size[f"layer{index}.{name}"] // width
+        width = self._width(x)
+        fields, reads = self.weights.part(
+            f"{name}{index % 2}", f"layer{index}.{name}", width, start, n
+        )
         self.out.matrix(
             x=memories.scratch[x] + block.first * width,
             x_row=width,
             x_k=self.rows,
-            **self._weight_tiles(memories.scratch[place], out, start),
             sums=sums,
             block=block,
             k=width // self.rows,
             n=n,
-            reads=[span_of(x, block), Span(place, 0, 1)],
+            reads=[span_of(x, block), *reads],
+            **fields,
         )
+
+    def _width(self, x: str) -> int:
+        """Bytes of a row of what a matrix multiplies."""
+        memories = self.memories
+        return {"normed": memories.dim, "hidden": memories.hidden}.get(x, self.contexts.total)
 
     def _load_biases(self, index: int) -> None:
         """Load the biases of a layer, if the model has any, beside those of the one before."""
@@ -301,7 +295,7 @@ class _Compiler:
         width = self.queries.total if name == "q" else memories.kv
         target = {"q": "q_high", "k": "k_high", "v": "v"}[name]
         fields: dict[str, Any] = {"extra": 8 << 16}
-        reads = [Span("parameters", 0, 1)]
+        reads = [Span("parameters", 0, 1), *self.weights.scale_reads(index)]
         biased = int(self.model.config.qkv_bias)
         if biased:
             reads.append(Span(f"biases{index % 2}", 0, 1))
@@ -317,7 +311,7 @@ class _Compiler:
         if name == "k" and pair:
             # Beside the planes that are handed off: those that meet both planes of a query.
             kinds.append(("k_even", {"pair": pair, "low_first": 1}))
-        for start, n in memories.groups(width // self.columns, block.rows):
+        for start, n in memories.groups(width // self.columns, block.rows, memories.dim):
             sums = self.out.take_sums(n * block.rows)
             self._product(index, f"w{name}", "normed", block, (start, n), sums)
             for place, flags in kinds:
@@ -327,7 +321,7 @@ class _Compiler:
                     block=block,
                     tiles=n,
                     sums=sums,
-                    parameters=self.entries[f"layer{index}.{name}"] + start,
+                    parameters=self.weights.scales(index, name) + start,
                     flags={"dynamic": 1, "biased": biased, **flags},
                     reads=reads,
                     writes=self._rows_of(place, block),
@@ -346,7 +340,7 @@ class _Compiler:
         place = f"{name}_high"
         low = memories.scratch[f"{name}_low"] - memories.scratch[place]
         tiles = max(1, d // self.columns)
-        for start, n in memories.groups(width // self.columns, block.rows):
+        for start, n in memories.groups(width // self.columns, block.rows, memories.dim):
             sums = self.out.take_sums(n * block.rows)
             self._product(index, f"w{name}", "normed", block, (start, n), sums)
             for at in places:
@@ -364,10 +358,10 @@ class _Compiler:
                 self.out.vector(
                     VectorOp.VALUES,
                     sums=sums + tile * block.rows,
-                    parameters=self.entries[f"layer{index}.{name}"] + start + tile,
+                    parameters=self.weights.scales(index, name) + start + tile,
                     flags={"dynamic": 1, "restart": 1, **flags},
                     extra=16 << 16,
-                    reads=[Span("parameters", 0, 1)],
+                    reads=[Span("parameters", 0, 1), *self.weights.scale_reads(index)],
                     **shared | values,
                 )
                 self.out.vector(
@@ -381,13 +375,17 @@ class _Compiler:
                 )
                 self.out.vector(
                     VectorOp.ROTATE_AGAIN,
-                    parameters=self.entries[f"layer{index}.{name}_norm"],
+                    parameters=self.weights.scales(index, f"{name}_norm"),
                     state=memories.states + block.first,
                     flags={"dynamic": 1, **flags},
                     extra=low,
                     vector=memories.rope + block.first * memories.rope_row,
                     vector_row=memories.rope_row,
-                    reads=[span_of("rope", block), Span("parameters", 0, 1)],
+                    reads=[
+                        span_of("rope", block),
+                        Span("parameters", 0, 1),
+                        *self.weights.scale_reads(index),
+                    ],
                     writes=self._rows_of(place, block),
                     **shared,
                 )
@@ -451,7 +449,7 @@ class _Compiler:
         self.out.label(index, {"wo": "output", "w_down": "down"}[weights])
         scale = {"wo": "o", "w_down": "down"}[weights]
         place = self._vectors(block, memories.x, memories.dim)
-        for start, n in memories.groups(memories.dim // self.columns, block.rows):
+        for start, n in memories.groups(memories.dim // self.columns, block.rows, self._width(x)):
             sums = self.out.take_sums(n * block.rows)
             self._product(index, weights, x, block, (start, n), sums)
             self.out.vector(
@@ -459,7 +457,8 @@ class _Compiler:
                 block=block,
                 tiles=n,
                 sums=sums,
-                parameters=self.entries[f"layer{index}.{scale}"] + start,
+                reads=self.weights.scale_reads(index),
+                parameters=self.weights.scales(index, scale) + start,
                 flags={"dynamic": dynamic, "restart": start == 0},
                 extra=self.model.residual_bits << 16,
                 vector=place["vector"] + start,
@@ -470,9 +469,8 @@ class _Compiler:
         memories = self.memories
         self.out.label(index, "gate and up")
         tiles = memories.hidden // self.columns
-        layer = f"layer{index}"
         place = self._vectors(block, memories.gated, memories.hidden)
-        for start, n in memories.groups(tiles, block.rows, share=2):
+        for start, n in memories.groups(tiles, block.rows, memories.dim, share=2):
             sums = self.out.take_sums(2 * n * block.rows)
             sums2 = sums + n * block.rows
             self._product(index, "w_gate", "normed", block, (start, n), sums)
@@ -482,13 +480,16 @@ class _Compiler:
                 block=block,
                 tiles=n,
                 sums=sums,
-                reads=[Span("sums", sums2, sums2 + n * block.rows)],
-                parameters=self.entries[f"{layer}.gate"] + start,
-                extra=sums2 | (self.entries[f"{layer}.up"] + start) << 16,
+                reads=[
+                    Span("sums", sums2, sums2 + n * block.rows),
+                    *self.weights.scale_reads(index),
+                ],
+                parameters=self.weights.scales(index, "gate") + start,
+                extra=sums2 | (self.weights.scales(index, "up") + start) << 16,
                 vector=place["vector"] + start,
                 vector_row=place["vector_row"],
                 scale=GATE_FRACTION - self.model.layers[index].gate_fraction,
-                flags={"dynamic": 1, "restart": start == 0},
+                flags={"dynamic": 1, "restart": start == 0, "low_first": start + n == tiles},
             )
         shared: dict[str, Any] = {
             "block": block,
@@ -538,29 +539,33 @@ class _Compiler:
         """First token of a prompt from its last row."""
         m, memories = self.model, self.memories
         self.out.label(None, "best token")
-        width = round_up(m.config.vocab, memories.line)
-        tiles = round_up(m.config.vocab, self.columns) // self.columns
-        sums = self.out.take_sums(tiles)
-        self.out.matrix(
-            x=memories.scratch["normed"] + block.first * memories.dim,
-            x_row=memories.dim,
-            x_k=self.rows,
-            **self._weight_tiles(memories.scratch["output"], width),
-            sums=sums,
-            block=block,
-            k=memories.dim // self.rows,
-            n=tiles,
-            reads=[span_of("normed", block), Span("output", 0, 1)],
-        )
-        self.out.vector(
-            VectorOp.ARGMAX,
-            block=block,
-            tiles=tiles,
-            sums=sums,
-            parameters=self.entries["output"],
-            extra=m.config.vocab | m.logit_bits << 16,
-            writes=[Span("token", 0, 1)],
-        )
+        width = round_up(m.config.vocab, self.columns) // self.columns
+        for start, n in memories.output_groups(width):
+            sums = self.out.take_sums(n)
+            fields, reads = self.weights.part("output", "output", memories.dim, start, n)
+            self.out.matrix(
+                x=memories.scratch["normed"] + block.first * memories.dim,
+                x_row=memories.dim,
+                x_k=self.rows,
+                sums=sums,
+                block=block,
+                k=memories.dim // self.rows,
+                n=n,
+                reads=[span_of("normed", block), *reads],
+                **fields,
+            )
+            entry, scales = self.weights.output_scales(start, n)
+            self.out.vector(
+                VectorOp.ARGMAX,
+                block=block,
+                tiles=n,
+                sums=sums,
+                parameters=entry,
+                vector=start,
+                extra=m.config.vocab - start * self.columns | m.logit_bits << 16,
+                reads=scales,
+                writes=[Span("token", 0, 1)],
+            )
         self.out.store(
             StoreOp.TOKEN,
             reads=[Span("token", 0, 1)],

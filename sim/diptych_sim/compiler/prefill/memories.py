@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.panel import panel_sizes
 from diptych.systolic.scratchpad import BANKS
 from diptych_sim.compiler.array.hazards import Span
-from diptych_sim.compiler.array.hbm_layout import HbmImage, Lanes, PrefillError, round_up
+from diptych_sim.compiler.array.hbm_layout import HbmImage, Lanes, PrefillError, packs, round_up
 from diptych_sim.compiler.prefill.prompts import Block, Prompts
 from diptych_sim.golden.quantized import QuantizedModel
 
-__all__ = ["MATRICES", "Memories", "span_of"]
+__all__ = ["MATRICES", "STAGES", "Memories", "memories_for", "span_of"]
 
 MATRICES = ("wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down")
+STAGES = 4
+"""Parts of matrices that lie in the scratchpad at once, where not all do."""
 _MOST_ROWS = 128
 """Rows of a block: more would not make the array busier."""
 
@@ -34,6 +38,9 @@ class Memories:
     Rows of keys and values are ``kv_row`` bytes apart. With ``rows_whole`` the planes of a key and
     the value of a position lie in one row, ``kept`` bytes of it as they are kept in HBM.
 
+    If ``streamed``, weights have :data:`STAGES` stages of ``stage`` bytes, which parts of matrices
+    fill in turn; else matrices of two layers, and the output, lie there as a whole.
+
     Raises
     ------
     PrefillError
@@ -51,7 +58,9 @@ class Memories:
         contexts: Lanes,
         paired: bool,
         rows_whole: bool = False,
+        streamed: bool = False,
     ) -> None:
+        self.streamed = streamed
         c = model.config
         rows, columns = array
         self.prompts = prompts
@@ -75,12 +84,12 @@ class Memories:
         self.half = self.sizes.accumulators // 2 - self.contexts
         self.blocks = self._blocks()
         most = max(block.rows for block in self.blocks)
-        weights = {
+        matrices = {
             f"{name}{parity}": max(image.size[f"layer{n}.{name}"] for n in range(c.layers))
             for parity in range(min(2, c.layers))
             for name in MATRICES
         }
-        streamed = {
+        rows_of = {
             "embedding": count * self.dim,
             "normed": count * self.dim,
             "q_high": count * queries.total,
@@ -99,16 +108,17 @@ class Memories:
         if rows_whole:
             self.kv_row = round_up(len(caches) * self.kv, max(line, BEAT_BYTES))
             caches = {"k_high": cache_rows * self.kv_row}
-        weights["output"] = image.size["output"]
+        matrices["output"] = image.size["output"]
+        weights = {} if streamed else matrices
         # The array reads a row and a line of weights in each cycle: from two banks. If there is
         # room, keys and values have banks of their own, too, for the hand-off reads them meanwhile.
-        parts = (streamed, caches, weights)
+        parts = (rows_of, caches, weights)
         bank = self.sizes.scratchpad // BANKS
         banks = sum(
             -(-sum(round_up(size, line) for size in part.values()) // bank) for part in parts
         )
         if banks > BANKS:
-            parts = (streamed, caches | weights)
+            parts = (rows_of, caches | weights)
         self.scratch: dict[str, int] = {}
         base = 0
         for part in parts:
@@ -116,6 +126,15 @@ class Memories:
             for name, size in part.items():
                 self.scratch[name] = base
                 base = round_up(base + size, line)
+        self.stage = 0
+        if streamed:
+            base = round_up(base, bank)
+            self.stage = max(0, self.sizes.scratchpad - base) // STAGES // line * line
+            for number in range(STAGES):
+                self.scratch[f"stage{number}"] = base + number * self.stage
+            widest = max(self.dim, self.hidden, contexts.total)
+            # A stage holds at least a column of tiles.
+            base += STAGES * max(self.stage, widest * columns)
         if rows_whole:
             for number, name in enumerate(("k_high", "k_low", "v", *beside)):
                 self.scratch[name] = self.scratch["k_high"] + number * self.kv
@@ -126,12 +145,17 @@ class Memories:
         self.heads = self.rope + count * self.rope_row
         entries = self.heads + (count * max(1, c.head_dim // columns) if c.qk_norm else 0)
         biases = 2 * (queries.total + 2 * self.kv) // columns if c.qkv_bias else 0
+        logits = 1 if streamed else -(-c.vocab // columns)
+        scales = image.size["parameters"] // 4 // columns
+        if streamed:
+            vocabulary = round_up(c.vocab, line) // columns
+            scales = 2 * -(-(scales - vocabulary) // c.layers)
         for what, needed, there in (
             ("scratchpad bytes", base, self.sizes.scratchpad),
             ("vector entries", entries, self.sizes.vectors),
             ("bias entries", biases, self.sizes.biases),
-            ("accumulator entries", 2 * max(2 * most, -(-c.vocab // columns)), 2 * self.half),
-            ("parameter entries", image.size["parameters"] // 4 // columns, self.sizes.parameters),
+            ("accumulator entries", 2 * max(2 * most, logits), 2 * self.half),
+            ("parameter entries", scales, self.sizes.parameters),
         ):
             if needed > there:
                 raise PrefillError(
@@ -143,7 +167,8 @@ class Memories:
         """Split the rows: at least in two if that leaves the array full, scores fit a half."""
         side = self.line
         most = min(_MOST_ROWS, self.states // 2)
-        if self.count <= 2 * most:
+        # Where weights come with their products, a second block of rows would load them again.
+        if self.count <= 2 * most and not (self.streamed and self.count <= most):
             most = max(side, round_up(-(-self.count // 2), side))
         blocks = []
         first = 0
@@ -167,7 +192,38 @@ class Memories:
         """Address of the first key or value of a block's prompt."""
         return self.scratch[name] + block.origin * self.kv_row
 
-    def groups(self, tiles: int, rows: int, share: int = 1) -> list[tuple[int, int]]:
-        """Split column tiles so that the sums of a group fit ``share`` times into a half."""
+    def groups(self, tiles: int, rows: int, depth: int, share: int = 1) -> list[tuple[int, int]]:
+        """Split column tiles so that the sums of a group fit ``share`` times into a half.
+
+        Where weights are streamed, those of a group, ``depth`` rows, fit into a stage, too.
+        """
         most = max(1, self.half // share // rows)
+        if self.streamed:
+            most = min(most, self.stage // (depth * self.columns))
+        return self._split(tiles, most)
+
+    def output_groups(self, tiles: int) -> list[tuple[int, int]]:
+        """Split the column tiles of the output so that logits, weights and scales have room."""
+        most = tiles
+        if self.streamed:
+            scales = self.sizes.parameters // 2
+            most = min(self.half, scales, self.stage // (self.dim * self.columns))
+        return self._split(tiles, most)
+
+    def _split(self, tiles: int, most: int) -> list[tuple[int, int]]:
         return [(start, min(most, tiles - start)) for start in range(0, tiles, most)]
+
+
+def memories_for(
+    model: QuantizedModel, image: HbmImage, *, rows_whole: bool = False, **rest: Any
+) -> Memories:
+    """Return memories with whole matrices if these fit, else with stages; as of :class:`Memories`.
+
+    Without ``rows_whole`` only: programs that keep rows whole need whole matrices, too.
+    """
+    try:
+        return Memories(model, image, rows_whole=rows_whole, **rest)
+    except PrefillError:
+        if rows_whole or not packs(*rest["array"]):
+            raise
+        return Memories(model, image, streamed=True, **rest)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["FORMATS", "ModelShape", "NumberFormat"]
+from diptych_sim.llm.model import ModelConfig
+
+__all__ = ["FORMATS", "ModelShape", "NumberFormat", "config_of", "shape_of"]
 
 
 @dataclass(frozen=True)
@@ -140,3 +142,39 @@ class ModelShape:
         seen = min(tokens, self.window)
         windowed = self.windowed_layers * (tokens * seen - seen * seen / 2)
         return 2 * self.heads * self.head_dim * (full + windowed)
+
+
+def shape_of(config: ModelConfig, name: str) -> ModelShape:
+    """Return the shape of a model that our machine runs."""
+    return ModelShape(
+        name=name,
+        layers=config.layers,
+        dim=config.dim,
+        heads=config.heads,
+        kv_heads=config.kv_heads,
+        head_dim=config.head_dim,
+        hidden=config.hidden,
+        vocab=config.vocab,
+        tied=config.tied,
+    )
+
+
+def config_of(shape: ModelShape, context: int) -> ModelConfig:
+    """Return a model of a shape that our machine may run: its experts and windows are left out.
+
+    Raises
+    ------
+    ValueError
+        If a size is out of range.
+    """
+    return ModelConfig(
+        dim=shape.dim,
+        hidden=shape.hidden,
+        layers=shape.layers,
+        heads=shape.heads,
+        kv_heads=shape.kv_heads,
+        head_width=shape.head_dim,
+        vocab=shape.vocab,
+        context=context,
+        tied=shape.tied,
+    )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Our own machine at a clock: cycles of both panels in closed form, from shapes and sizes alone.
 
-Decode: products of the fullest tile, 8 a cycle, and nine dependent reductions a layer, each with
-its way and with the steps of the vector pipe around it. Of random models on meshes of 4x4 to 32x32 the median is
+Decode: products of the fullest tile, 8 a cycle, and nine dependent reductions a layer, ten where
+columns share heads, each with its way and with the steps of the vector pipe around it. Of random models on meshes of 4x4 to 32x32 the median is
 within 2 % of the cost model that reads programs, and 95 of 100 within 6 %. Prefill: folds of the array, or the bytes
 of HBM where those take longer. Nothing is fitted to published systems.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from diptych.config import TILE_MACS, MachineConfig
+from diptych_sim.compiler.decode.head_deal import head_deals
 from diptych_sim.cost.models.shape import ModelShape
 from diptych_sim.cost.projection.job import Job, Phase
 from diptych_sim.cost.projection.parameters import Parameters
@@ -139,15 +140,18 @@ def decode_cycles(
         return hops * (2 * machine.hop_cycles + _COMBINE) + _COMBINE + _ENDS
 
     dim, hidden = ceil(model.dim / rows), ceil(model.hidden / columns)
-    heads = ceil(model.heads / columns)
-    queries, keys = heads * model.head_dim, ceil(model.kv_heads / columns) * model.head_dim
+    local = ceil(model.seen(position) / model.layers / rows)
+    deal = head_deals(model, rows, columns, slots=local)[0]
+    heads, width = deal.heads, model.head_dim // deal.split
+    queries, keys = heads * width, deal.kv_heads * width
     used = model.experts_per_token
     layer = product(dim, queries + 2 * keys) + product(queries, dim)
     layer += used * (product(dim, 2 * hidden) + product(hidden, dim))
-    local = ceil(model.seen(position) / model.layers / rows)
-    scores = heads * local * ceil(model.head_dim / macs) * _KEY_PLANES
-    layer += scores + heads * model.head_dim * ceil(local / macs)
+    scores = heads * local * ceil(width / macs) * _KEY_PLANES
+    layer += scores + queries * ceil(local / macs)
     waits = _COLUMN_REDUCTIONS * (way(rows) + _STEPS) + _ROW_REDUCTIONS * (way(columns) + _STEPS)
+    if deal.split > 1:
+        waits += way(deal.split) + _STEPS + heads * local
     # Elements beside products: bytes of the norm, rotations of 2 cycles, gates and their bytes, powers.
     waits += dim + 2 * queries + keys + 2 * hidden * used + heads * local
     head = product(dim, ceil(model.vocab / columns))

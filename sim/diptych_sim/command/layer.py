@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""``diptych layer``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from diptych.config import MachineConfig
+from diptych_sim.account.layer import account_layer
+from diptych_sim.command.options import Refused, Size, SizeType, check_file, write_json
+from diptych_sim.command.running import running, size_text
+from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError
+from diptych_sim.cost.models.load import load_shape, model_names
+from diptych_sim.cost.models.shape import ModelShape
+from diptych_sim.llm.errors import ModelFileError
+from diptych_sim.llm.model import ModelConfig
+from diptych_sim.report.console import console
+from diptych_sim.run.layer import run_layer
+
+__all__ = ["layer"]
+
+WAFER = SizeType(range(1, 1025), "each from 1 to 1024, as 256x256")
+LONGEST = 2**15
+"""Positions at most."""
+BACK_DOOR = "weights and KV cache in the tiles before the first cycle"
+
+
+def _config(model: str) -> tuple[ModelShape, ModelConfig]:
+    try:
+        shape = load_shape(model)
+    except ModelFileError as error:
+        raise Refused(str(error)) from None
+    if shape.experts > 1:
+        raise Refused(f"Model {shape.name} must have dense layers, not {shape.experts} experts")
+    try:
+        config = ModelConfig(
+            dim=shape.dim,
+            hidden=shape.hidden,
+            layers=1,
+            heads=shape.heads,
+            kv_heads=shape.kv_heads,
+            head_width=shape.head_dim,
+            vocab=2,
+            context=2,
+        )
+    except ValueError as error:
+        raise Refused(f"Model {shape.name}: {error}") from None
+    return shape, config
+
+
+@click.command()
+@click.option("--model", required=True, help=f"A config.json, or {', '.join(model_names())}.")
+@click.option("--mesh", default="64x64", show_default=True, type=WAFER, help="Decode panel.")
+@click.option("--position", default=64, show_default=True, type=int, help="Of the token.")
+@click.option("--sram-bytes", default=49152, show_default=True, type=int, help="SRAM of a tile.")
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1))
+@click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
+def layer(
+    model: str, mesh: Size, position: int, sram_bytes: int, seed: int, json_file: str | None
+) -> None:
+    """Run one layer of a model's shape on the decode panel, bit for bit, and time it.
+
+    Weights, and the KV cache of earlier positions, are random integers that are in the tiles before
+    the first cycle. Biases, and norms of heads, are left out. The mesh runs on lanes.
+    """
+    if position not in range(1, LONGEST + 1):
+        raise Refused(f"Position (--position) must be in range(1, {LONGEST + 1}), not {position}")
+    if sram_bytes not in range(256, 65537, 256):
+        raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
+    check_file("JSON file", "--json", json_file)
+    shape, config = _config(model)
+    machine = MachineConfig(mesh=mesh, sram_bytes=sram_bytes)
+    with running(MeshTooSmallError, UnsupportedModelError) as progress:
+        done = run_layer(config, machine=machine, position=position, seed=seed, progress=progress)
+        accounts = account_layer(done)
+    size, place = size_text(mesh), done.program.placement
+    result = {
+        "matches_golden": done.difference is None,
+        "compared": {"tokens": 1, **done.comparison.compared},
+        **accounts,
+        "back_doors": [BACK_DOOR],
+        "config": {
+            "model": shape.name,
+            "mesh": size,
+            "position": position,
+            "sram_bytes": sram_bytes,
+            "hop_cycles": machine.hop_cycles,
+            "colors": done.machine.colors,
+            "columns_per_head": place.split,
+            "tile_bytes": place.used_bytes,
+            "seed": seed,
+        },
+    }
+    terminal = console(stderr=json_file == "-")
+    terminal.print(f"{BACK_DOOR}: a back door")
+    terminal.print(
+        f"A layer of {shape.name} on {size} at position {position}: {result['cycles']:,} cycles, "
+        f"bound {result['bound_cycles']:,}; {result['mac_utilization']:.1%} of peak"
+    )
+    for part in result["operations"]:
+        terminal.print(f"  {part['operation']:<24} {part['cycles']:>7,}")
+    if done.difference is None:
+        terminal.print("KV cache, final norm and token equal the golden model")
+    write_json(json_file, result)
+    if done.difference is not None:
+        click.echo(f"error: {done.difference}", err=True)
+        sys.exit(1)

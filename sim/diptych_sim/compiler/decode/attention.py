@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Attention of a layer: queries, keys and values, scores, powers and contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from diptych.mesh.isa import Function, Op, Type
+from diptych_sim.compiler.decode.placement import AT_ONCE, CONSTANTS, FEW_HEADS, State
+from diptych_sim.compiler.decode.routes import Color
+from diptych_sim.compiler.decode.writer import INT16, SAVED, PieceWriter
+from diptych_sim.compiler.tile.registers import Register as Reg
+from diptych_sim.golden.machine import HEAD_BITS, top_word
+
+__all__ = ["AttentionWriter"]
+
+RECIPROCALS = (Reg.A, Reg.T, SAVED, Reg.SLOT)
+"""Registers for the reciprocals of heads that are on their way at once; a single sequence of
+:data:`.FEW_HEADS` heads uses two, for the others have its state."""
+IN_FABRIC = 16
+"""Wavelets of a color that the fabric takes of every tile, even if none takes a result: the buffers
+of the middle tile, on the way in and on the way to its core."""
+
+
+class AttentionWriter(PieceWriter):
+    """Writes attention, from the product of a norm to the contexts."""
+
+    def launch_projection(self, n: int) -> None:
+        """Start the product for Q, K and V."""
+        if n == self.active[0]:
+            what = "q, k, v = normed Wq, normed Wk, normed Wv; RoPE of q and k"
+            self.out.note(what, "queries, keys, values")
+        rows = (self.place.heads + 2 * self.place.kv_heads) * self.head_dim
+        self.product_of_norm(n, "qkv", "[q k v] = normed Wqkv", a_reg=Reg.LAYER, count=rows)
+
+    def project(self) -> None:
+        """Q, K and V of the column's heads, rotated; K and V go to the cache."""
+        p, s, d = self.place, self.out.scalar, self.head_dim
+        qk, v = (p.heads + p.kv_heads) * d, p.kv_heads * d
+        biased, normed = self.model.config.qkv_bias, self.model.config.qk_norm
+        early = not (self.batched or normed)
+
+        def receive(n: int) -> None:
+            receive_qk(n)
+            # A single sequence's k is rotated while v comes.
+            if early:
+                self._rotate_k(n)
+            receive_v(n)
+
+        def receive_qk(n: int) -> None:
+            self.load_state(n, State.DYNAMIC, Reg.A)
+            self.receive(
+                Color.COLUMN_SUM,
+                "q and k as int16",
+                count=qk,
+                d_base=p.at("qk", n),
+                **self.scaled("qkv_scale", biased=biased),
+                **INT16,
+            )
+
+        def receive_v(n: int) -> None:
+            self.load_state(n, State.SLOT, Reg.SLOT)
+            s(
+                Function.ADD,
+                d=Reg.B,
+                a=Reg.LAYER,
+                b=Reg.SLOT,
+                comment="where v of the position goes",
+            )
+            self.receive(
+                Color.COLUMN_SUM,
+                "v as int8, into the cache",
+                count=v,
+                bits=8,
+                d_base=p.at("values", n),
+                d_reg=Reg.B,
+                d_type=Type.INT8,
+                stride=p.value_stride,
+                **self.scaled("qkv_scale", first=qk, biased=biased),
+            )
+
+        self.overlapped(receive, self.launch_projection)
+        for n in self.active if normed else ():
+            self._normalize_heads(n)
+        for n in self.active:
+            if not early:
+                self._rotate_k(n)
+            self.out.vector(
+                Op.ROTATE,
+                a_base=p.at("qk", n),
+                count=p.heads * d // 2,
+                d_base=p.at("query", n),
+                stride=2 * d,
+                fence_pipe=int(self.model.config.qk_norm),
+                comment="RoPE of q",
+                **self._rotated(n),
+            )
+
+    def _normalize_heads(self, n: int) -> None:
+        """RMSNorm of each query and key, in place."""
+        p, s, d = self.place, self.out.scalar, self.head_dim
+        comment = f"scale word of {2 ** (HEAD_BITS - 1) - 1}"
+        s(Function.ADD, d=Reg.T, imm=top_word(HEAD_BITS), comment=comment)
+        for head in range(p.heads + p.kv_heads):
+            name = "q" if head < p.heads else "k"
+            at = p.at("qk", n) + 2 * d * head
+            self.out.vector(
+                Op.MOVE,
+                a_base=at,
+                a_type=Type.INT16,
+                d_type=Type.NONE,
+                count=d,
+                statistic=1,
+                fence_pipe=1,
+                fence_receive=1,
+                comment=f"largest magnitude of {name}",
+            )
+            s(Function.RECIPROCAL, d=Reg.B, a=Reg.STATISTIC, fence_pipe=True)
+            scaled: dict[str, Any] = {"b_reg": Reg.T, "dynamic": Reg.B, "statistic": 1}
+            self.out.vector(
+                Op.REQUANTIZE,
+                a_base=p.at("constants") + 4 * (CONSTANTS.index(f"{name}_epsilon")),
+                a_reg=Reg.LAYER,
+                a_type=Type.INT32,
+                count=1,
+                bits=16,
+                d_type=Type.NONE,
+                comment="epsilon is one more element",
+                **scaled,
+            )
+            self.out.vector(
+                Op.REQUANTIZE,
+                a_base=at,
+                a_type=Type.INT16,
+                count=d,
+                bits=HEAD_BITS,
+                d_base=p.at("head"),
+                d_type=Type.INT16,
+                continues=1,
+                comment=f"{name} / largest",
+                **scaled,
+            )
+            s(Function.RSQRT, d=Reg.B, a=Reg.STATISTIC, fence_pipe=True)
+            self.out.vector(
+                Op.REQUANTIZE,
+                a_base=p.at("head"),
+                a_type=Type.INT16,
+                count=d,
+                bits=16,
+                d_base=at,
+                d_type=Type.INT16,
+                comment=f"RMSNorm of {name}",
+                **self.scaled(f"{name}_norm", dynamic=Reg.B),
+            )
+
+    def _rotated(self, n: int) -> dict[str, Any]:
+        """Fields of a ROTATE that rotates heads by the factors of a sequence's position."""
+        return {"b_base": self.place.at("rope", n), "inner": self.head_dim // 2}
+
+    def _rotate_k(self, n: int) -> None:
+        p, s, d = self.place, self.out.scalar, self.head_dim
+        self.load_state(n, State.SLOT, Reg.SLOT)
+        s(
+            Function.MULTIPLY,
+            d=Reg.B,
+            a=Reg.SLOT,
+            b=Reg.LAYER,
+            imm=2 * d,
+            comment="where k of the position goes",
+        )
+        if n == self.active[0]:
+            at = p.at("constants")
+            s(Function.LOAD, d=Reg.T, a=Reg.LAYER, imm=at, comment="score scale")
+        self.out.vector(
+            Op.ROTATE,
+            a_base=p.at("qk", n) + 2 * p.heads * d,
+            count=p.kv_heads * d // 2,
+            d_base=p.at("keys", n),
+            d_reg=Reg.B,
+            stride=(p.slots + 1) * 2 * d,
+            fence_receive=1,
+            fence_pipe=int(self.model.config.qk_norm),
+            comment="RoPE of k, into the cache",
+            **self._rotated(n),
+        )
+
+    def attend(self) -> None:
+        """Attention of all sequences and heads, as many at once as the fabric can hold."""
+        items = [(n, head) for n in self.active for head in range(self.place.heads)]
+        at_once = AT_ONCE if self.place.in_memory else FEW_HEADS
+        for start in range(0, len(items), at_once):
+            if start:
+                at = self.place.at("constants")
+                self.out.scalar(Function.LOAD, d=Reg.T, a=Reg.LAYER, imm=at, comment="score scale")
+            self._attend(items[start : start + at_once])
+
+    def _loaded(self, items: Sequence[tuple[int, int]], *words: State) -> Iterator[Any]:
+        """Go through items, loading words of the state whenever another sequence comes."""
+        registers = {State.COUNT: Reg.COUNT, State.WORDS: Reg.WORDS}
+        before = None
+        for index, (n, head) in enumerate(items):
+            for word in words if n != before else ():
+                self.load_state(n, word, registers[word])
+            before = n
+            yield index, n, head
+
+    def _score(self, n: int, head: int, kv_head: int, **fields: Any) -> None:
+        """Start the product of a head's query, or of the column's part of it, and its keys."""
+        p, d = self.place, self.head_dim
+        self.out.vector(
+            Op.MATVEC,
+            a_base=p.at("keys", n) + kv_head * (p.slots + 1) * 2 * d,
+            a_reg=Reg.LAYER,
+            b_base=p.at("query", n) + head * 2 * d,
+            count_reg=Reg.COUNT,
+            inner=d // 8,
+            stride=2 * d,
+            planes=1,
+            d_type=Type.INT32,
+            fence_pipe=1,
+            comment=f"scores = K q of head {head}",
+            **fields,
+        )
+
+    def _shared_scores(
+        self,
+        items: Sequence[tuple[int, int]],
+        kv: Callable[[int], int],
+        scores: Callable[[int], int],
+    ) -> None:
+        """Scores of heads that columns share: sums of what each has of them, and the largest."""
+        loaded = self._loaded(items, State.COUNT)
+
+        def launch(_index: int, n: int, head: int) -> None:
+            self._score(n, head, kv(head), to_color=1, color=Color.GROUP_ADD)
+
+        launch(*next(loaded))
+        for index in range(len(items)):
+            lowest = -(2**31)
+            self.out.scalar(
+                Function.ADD, d=Reg.MAXIMUM, imm=lowest, comment="of a row without positions"
+            )
+            self.receive(
+                Color.GROUP_SUM,
+                "scores, and the largest",
+                count_reg=Reg.COUNT,
+                d_base=scores(index),
+                d_type=Type.INT32,
+                stride=4,
+                statistic=1,
+            )
+            for following in islice(loaded, 1):
+                launch(*following)
+            self.send(Reg.MAXIMUM, Color.COLUMN_MAX, "largest score of the row", fence_receive=True)
+
+    def _attend(self, items: Sequence[tuple[int, int]]) -> None:
+        """Scores, maxima over all rows, exponentials and their sums, sums of V."""
+        p, s, d = self.place, self.out.scalar, self.head_dim
+        group = self.model.config.heads // self.model.config.kv_heads
+
+        def kv(head: int) -> int:
+            return head // group if p.heads >= group else 0
+
+        def scores(index: int) -> int:
+            return p.at("scores") + index * 4 * p.slots
+
+        def powers(index: int) -> int:
+            return p.at("powers") + index * -(-p.slots // 8) * 16
+
+        self.out.note("scores = q K^T", "scores")
+        loaded = self._loaded(items, State.COUNT)
+        if p.split == 1:
+            for index, n, head in loaded:
+                self._score(n, head, kv(head), d_base=scores(index), **self.sent(Color.COLUMN_MAX))
+        else:
+            self._shared_scores(items, kv, scores)
+        self.out.note("context = softmax(scores) V", "contexts")
+        for index, _, _ in self._loaded(items, State.COUNT):
+            self.take(Reg.A, Color.COLUMN_TOP, "largest score of all rows")
+            self.out.vector(
+                Op.EXPONENTIAL,
+                a_base=scores(index),
+                b_reg=Reg.A,
+                count_reg=Reg.COUNT,
+                dynamic=Reg.T,
+                d_base=powers(index),
+                bits=self.model.activation_bits,
+                fence_pipe=1,
+                comment="powers = exp(scores - largest), and their sum",
+                **self.sent(Color.COLUMN_ADD),
+            )
+
+        def product(index: int, n: int, head: int) -> None:
+            self.out.vector(
+                Op.MATVEC,
+                a_base=p.at("values", n) + kv(head) * d * p.value_stride,
+                a_reg=Reg.LAYER,
+                b_base=powers(index),
+                fence_pipe=1,
+                count=d,
+                inner_reg=Reg.WORDS,
+                stride=p.value_stride,
+                a_type=Type.INT16,
+                to_color=1,
+                color=Color.COLUMN_ADD,
+                comment=f"powers V of head {head}",
+            )
+
+        loaded = self._loaded(items, State.WORDS)
+        # One in the pipe and one in its queue; the program goes on to take sums only if the fabric
+        # holds what those before send.
+        ahead = 2 + max(0, (IN_FABRIC - len(items)) // d)
+        for following in islice(loaded, ahead):
+            product(*following)
+        at = p.at("constants") + 4 * CONSTANTS.index("context_scale")
+        s(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="context scale")
+        for index in range(len(items)):
+            register = RECIPROCALS[index]
+            fence = index == 0
+            self.take(
+                register,
+                Color.COLUMN_SUM,
+                "sum of powers of all rows",
+                function=Function.TAKE_RECIPROCAL,
+                fence_receive=fence,
+            )
+        for index, (n, head) in enumerate(items):
+            for following in islice(loaded, int(index > 0)):
+                product(*following)
+            self.receive(
+                Color.COLUMN_SUM,
+                "context = powers V / sum",
+                count=d,
+                b_reg=Reg.B,
+                dynamic=RECIPROCALS[index],
+                bits=self.model.activation_bits,
+                d_base=p.at("context", n) + head * d * p.activation_bytes,
+                d_type=p.activation_type,
+                stride=p.activation_bytes,
+            )

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""One layer of a model of any shape on a mesh: random weights, a token at some position."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.config import TILE_MACS, MachineConfig
+from diptych_sim.compiler.decode.compile import DecodeProgram, compile_decode
+from diptych_sim.engine.build import Progress
+from diptych_sim.engine.lanes.distributed import open_mesh
+from diptych_sim.engine.processes import threads
+from diptych_sim.golden.machine import GoldenModel
+from diptych_sim.golden.random_integers import random_cache, random_integers
+from diptych_sim.host.jobs import DecodeJob, Inspected
+from diptych_sim.host.lanes_host import LanesHost, completed
+from diptych_sim.host.workloads import TokenReporter, decode_tokens, load_decode
+from diptych_sim.llm.model import ModelConfig
+
+from .comparison import Comparison, GoldenSequence, compare, inspection
+from .programs import mesh_fields, with_room
+
+__all__ = ["LayerRun", "run_layer"]
+
+VOCABULARY = 64
+"""Tokens of the model around the layer: enough to begin and to end with."""
+_LIMIT = 1_000_000
+"""Cycles that a token may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRun:
+    """A token that went through one layer, between a small embedding and a small output.
+
+    Attributes
+    ----------
+    program : DecodeProgram
+        What ran.
+    machine : MachineConfig
+        The mesh.
+    golden : GoldenSequence
+        The golden model's sequence.
+    tokens : list of int
+        The first token, and the one that the mesh wrote.
+    followed : array of int
+        The instruction at which the middle tile was, in each cycle of the token.
+    before, after : list of dict
+        Counters of each tile in the first and behind the last of these cycles.
+    inspected : Inspected
+        Contents of the tiles.
+    """
+
+    program: DecodeProgram
+    machine: MachineConfig
+    golden: GoldenSequence
+    tokens: list[int]
+    followed: NDArray[np.int64]
+    before: list[dict[str, int]]
+    after: list[dict[str, int]]
+    inspected: Inspected
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """KV cache and final norm, compared with the golden model."""
+        return compare(self.program, [self.golden], [0], self.inspected)
+
+    @property
+    def difference(self) -> str | None:
+        """The first difference from the golden model, in one line; None if there is none."""
+        if self.tokens != self.golden.tokens:
+            return "the token differs from the golden model's"
+        return self.comparison.difference
+
+    def _passed(self, instruction: int) -> int:
+        """Return the cycle in which the middle tile went beyond an instruction."""
+        return int(np.flatnonzero(self.followed == instruction)[-1]) + 1
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of the layer: from a measured row of the residual stream to the next.
+
+        Ahead of another layer it takes a few more, for a branch.
+        """
+        labels = self.program.program.labels
+        return self._passed(self._behind) - self._passed(labels["layer"])
+
+    @property
+    def _behind(self) -> int:
+        """The first instruction of the norm behind the layer, which is as that ahead of it."""
+        start = self.program.program.labels["layer"]
+        pieces = self.program.program.pieces()
+        return next(first for first, _, looped in pieces if first > start and not looped)
+
+    @property
+    def operations(self) -> list[tuple[str, int]]:
+        """Cycles of each operation of the layer, in order; they sum to :attr:`cycles`.
+
+        An operation lasts until the first instruction of the next one has gone.
+        """
+        start = self.program.program.labels["layer"]
+        pieces = [(first, name) for first, name, looped in self.program.program.pieces() if looped]
+        ends = [self._passed(first) for first, _ in pieces] + [self._passed(self._behind)]
+        assert pieces[0][0] == start
+        return [
+            (name, end - begin)
+            for (_, name), begin, end in zip(pieces, ends[:-1], ends[1:], strict=True)
+        ]
+
+    @property
+    def macs(self) -> int:
+        """Products that the layer needs, attention included."""
+        c = self.program.model.config
+        queries, keys = c.heads * c.head_dim, c.kv_heads * c.head_dim
+        matrices = 2 * c.dim * (queries + keys) + 3 * c.dim * c.hidden
+        return matrices + 2 * queries * (self.program.prompt_tokens[0] + 1)
+
+    @property
+    def bound_cycles(self) -> int:
+        """Cycles of these products on all tiles, without any way between tiles."""
+        return -(-self.macs // (TILE_MACS * self.machine.tiles))
+
+
+def run_layer(
+    config: ModelConfig,
+    *,
+    machine: MachineConfig,
+    position: int,
+    seed: int = 1,
+    progress: Progress | None = None,
+) -> LayerRun:
+    """Run one layer of a shape on lanes; weights and KV cache are random, and in the tiles at first.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        The shape; its layers, vocabulary and context are not used.
+    machine : MachineConfig
+        The mesh; its program memory is enlarged for the program.
+    position : int
+        Position of the token, at least 1: so many keys and values are there.
+
+    Raises
+    ------
+    MeshTooSmallError, UnsupportedModelError
+        If the mesh cannot hold the layer.
+    BuildError, HangError, SimulationError, ToolError
+        If a step fails.
+    """
+    step = progress or (lambda _step: None)
+    step("drawing weights")
+    one = replace(config, layers=1, vocab=VOCABULARY, context=position + 1, tied=False)
+    model = random_integers(one, seed)
+    step("compiling the layer")
+    program = compile_decode(
+        model, *machine.mesh, prompt_tokens=position, tokens=2, sram_bytes=machine.sram_bytes
+    )
+    machine = with_room(machine, program)
+    images = program.images
+    step("golden model")
+    golden = GoldenModel(model)
+    golden.cache = random_cache(one, position, seed)
+    _write_cache(program, images, golden)
+    golden.position = position
+    first = seed % VOCABULARY
+    token, norm = golden.step([first])
+    expected = GoldenSequence(
+        prompt=position, tokens=[first, token], norms=[norm, norm], cache=golden.cache
+    )
+    with TemporaryDirectory(prefix="diptych-") as folder:
+        path = Path(folder) / "image.npy"
+        np.save(path, images)
+        rows = range(machine.mesh[0])
+        job = DecodeJob(
+            **mesh_fields(machine, program),
+            load=[
+                program.load_packets(row, memory=False) + program.start_packets(first)
+                for row in rows
+            ],
+            image=str(path),
+            image_digest=hashlib.sha256(images.data).hexdigest(),
+            first=[first],
+            tokens=1,
+            limit=_LIMIT,
+            inspection=inspection(program),
+        )
+        del images
+        events, followed, inspected = _run(job, progress)
+    before, after = (event["tiles"] for event in events if event["kind"] == "counters")
+    return LayerRun(
+        program=program,
+        machine=machine,
+        golden=expected,
+        tokens=[event["token"] for event in events if event["kind"] == "token"],
+        followed=followed,
+        before=before,
+        after=after,
+        inspected=inspected,
+    )
+
+
+def _run(
+    job: DecodeJob, progress: Progress | None
+) -> tuple[list[dict[str, Any]], NDArray[np.int64], Inspected]:
+    """Run a job on lanes; return its events, where the middle tile was, and what is left."""
+    step = progress or (lambda _step: None)
+    events: list[dict[str, Any]] = []
+    followed: list[int] = []
+    row, column = job.mesh[0] // 2, job.mesh[1] // 2
+
+    class Followed(LanesHost):
+        """Looks at the middle tile in each cycle until a token comes."""
+
+        async def until_token(self, index: int, limit: int) -> tuple[int, int]:
+            for _ in range(limit):
+                self.mesh.run(1, threads=threads())
+                followed.append(self.mesh.value("core.watch_pc", row, column))
+                for word in self.mesh.words():
+                    if word.row == 0:
+                        return word.cycle, word.data
+            self.hang(f"token {index} has not come within {limit} cycles")
+
+    def report(**event: Any) -> None:
+        events.append(event)
+
+    async def work(host: LanesHost) -> Inspected:
+        out = TokenReporter(host, job, report)
+        await load_decode(host, job, out, report)
+        step("running the layer")
+        return await decode_tokens(host, job, out)
+
+    with open_mesh(*job.mesh, progress=progress, **job.parameters) as mesh:
+        step("loading the mesh")
+        inspected = completed(work(Followed(mesh, job)))
+    return events, np.array(followed), inspected
+
+
+def _write_cache(program: DecodeProgram, images: NDArray[np.uint32], golden: GoldenModel) -> None:
+    """Put the golden model's KV cache into images of the tiles."""
+    cells = images.view(np.uint8)
+    rows = program.placement.rows
+    for layer, cache in enumerate(golden.cache):
+        for position in range(program.prompt_tokens[0]):
+            keys, values = cache.keys[position], cache.values[position]
+            for place, addresses, contents in program.layout.cells(layer, position, keys, values):
+                span = slice(place.first, place.last + 1)
+                cells[position % rows, span][:, addresses] = contents

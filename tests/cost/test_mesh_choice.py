@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The mesh that is chosen for a model, beside all others.
+
+Mutations that were tried by hand, each seen to fail: the slowest mesh; a mesh of more tiles.
+"""
+
+import itertools
+
+import pytest
+
+from diptych.config import MachineConfig
+from diptych_sim.compiler.decode.placement import MeshTooSmallError, try_place
+from diptych_sim.cost.mesh_choice import choose_mesh
+from diptych_sim.cost.models.shape import shape_of
+from diptych_sim.cost.projection.own_machine import decode_cycles
+from diptych_sim.llm.model import ModelConfig
+
+MODELS = [
+    ModelConfig(dim=64, hidden=172, layers=5, heads=8, kv_heads=4, vocab=512, context=512),
+    ModelConfig(dim=96, hidden=40, layers=2, heads=3, kv_heads=1, vocab=300, context=64),
+]
+
+
+@pytest.mark.parametrize("config", MODELS)
+@pytest.mark.parametrize("tiles", [32, 60, 100])
+def test_no_mesh_is_faster(config, tiles):
+    sram_bytes = 16384
+    found = choose_mesh(config, positions=40, sram_bytes=sram_bytes, max_tiles=tiles)
+    best = None
+    for mesh in itertools.product(range(1, tiles + 1), repeat=2):
+        if mesh[0] * mesh[1] > tiles:
+            continue
+        if try_place(config, *mesh, positions=40, sram_bytes=sram_bytes) is None:
+            continue
+        cycles = decode_cycles(shape_of(config, "model"), MachineConfig(mesh=mesh), 40)
+        best = min(filter(None, (best, cycles.products + cycles.waits)))
+    assert found.cycles == best
+
+
+def test_a_model_that_fits_no_mesh_is_refused():
+    message = "No mesh of at most 4 tiles with 1024 bytes of SRAM each holds 40 positions"
+    with pytest.raises(MeshTooSmallError, match=message):
+        choose_mesh(MODELS[0], positions=40, sram_bytes=1024, max_tiles=4)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""One layer on a mesh: golden, and as long as a second layer of a model makes its token.
+
+Mutations that were tried by hand, each seen to fail: a layer that ends with its last instruction; a
+KV cache of the position before; operations that begin with their first cycle of waiting.
+"""
+
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+
+from diptych.config import MachineConfig
+from diptych_sim import cli
+from diptych_sim.golden.random_integers import random_integers
+from diptych_sim.llm.model import ModelConfig
+from diptych_sim.run.generate import generate
+from diptych_sim.run.layer import VOCABULARY, run_layer
+from support.result_schema import valid
+
+SHAPE = ModelConfig(dim=96, hidden=40, layers=1, heads=6, kv_heads=2, vocab=2, context=2)
+BRANCH = 6
+"""Cycles that a taken branch and the instructions around it may add."""
+MACHINE = MachineConfig(mesh=(3, 4), sram_bytes=65536)
+
+
+def test_a_layer_is_golden_and_as_long_as_one_more_layer_of_a_model():
+    done = run_layer(SHAPE, machine=MACHINE, position=7)
+    assert done.difference is None
+    assert done.program.placement.split == 2
+    assert sum(cycles for _, cycles in done.operations) == done.cycles
+    assert done.bound_cycles <= done.cycles
+    lengths = []
+    for layers in (1, 2):
+        config = replace(SHAPE, layers=layers, vocab=VOCABULARY, context=8, tied=False)
+        whole = generate(
+            random_integers(config, 1),
+            [[1, 2, 3, 4, 5, 6, 7]],
+            [2],
+            machine=MACHINE,
+            stage="decode",
+            engine="lanes",
+            preloaded=True,
+        )
+        assert whole.matches_golden
+        first, last = (event["cycle"] for event in whole.events if event["kind"] == "token")
+        lengths.append(last - first)
+    # Where there is a next layer, its branch is taken.
+    assert 0 <= lengths[1] - lengths[0] - done.cycles <= BRANCH
+
+
+def run(words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["diptych", "layer", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code, capsys.readouterr()
+
+
+def test_the_command_takes_any_config(monkeypatch, tmp_path, capsys):
+    config = {
+        "hidden_size": 96,
+        "intermediate_size": 40,
+        "num_hidden_layers": 9,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "vocab_size": 1000,
+    }
+    path, result = tmp_path / "config.json", tmp_path / "result.json"
+    path.write_text(json.dumps(config))
+    words = ["--model", str(path), "--mesh", "3x4", "--position", "7", "--sram-bytes", "65536"]
+    code, shown = run([*words, "--json", str(result)], monkeypatch, capsys)
+    assert code == 0, shown.err
+    valid(json.loads(result.read_text()), "layer")
+    assert "equal the golden model" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", "nothing"], "nothing"),
+        (["--model", "gpt-oss-20b"], "Model gpt-oss-20b must have dense layers, not 32 experts"),
+        (["--model", "llama-3-8b", "--position", "0"], "Position (--position) must be in range"),
+        (["--model", "llama-3-8b", "--mesh", "2x2"], "Mesh 2x2 has 49152 bytes of SRAM in a tile"),
+    ],
+)
+def test_a_mistake_is_one_line(words, message, monkeypatch, capsys):
+    code, shown = run(words, monkeypatch, capsys)
+    assert code == 2
+    lines = [line for line in shown.err.splitlines() if line.startswith("error")]
+    assert len(lines) == 1
+    assert message in lines[0]
