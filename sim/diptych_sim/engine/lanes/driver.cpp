@@ -365,11 +365,15 @@ void mesh_feed(Mesh* m, long row, const uint32_t* words, long count) {
     feed(*m, row);
 }
 long mesh_fed(const Mesh* m, long row) { return m->feeds[row].at; }
+// Must be called after a change of state that the mesh has not made.
+void mesh_touch(Mesh* m) {
+    m->tiles.touch();
+    m->ports.touch();
+}
 // Goes on in a cycle, with the state that the caller has put there.
 void mesh_resume(Mesh* m, long cycle) {
     m->cycle = cycle;
-    m->tiles.touch();
-    m->ports.touch();
+    mesh_touch(m);
 }
 // Whether to skip what nothing has changed for; the results are the same.
 void mesh_skip(Mesh* m, int skips) { m->skips = skips; }
@@ -403,8 +407,7 @@ void mesh_reset(Mesh* m, long cycles) {
         m->threads = threads;
         for (long b = 0; b < m->tiles.blocks; b++) m->tiles.code.reset_block(m->tiles.state(b));
         for (long b = 0; b < m->ports.blocks; b++) m->ports.code.reset_block(m->ports.state(b));
-        m->tiles.touch();
-        m->ports.touch();
+        mesh_touch(m);
         send_borders(*m);
         exchange_all(*m, 0, m->tiles.blocks);
         take_borders(*m);
