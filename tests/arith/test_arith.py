@@ -12,7 +12,8 @@ Each of these changes to the hardware was seen to fail ``test_matches_the_golden
 - gate: no rounding of SiLU, the sign a stage late, no saturation at 8, ``up`` a stage early;
 - rotate and planes: no rounding, a wrong sign, either edge of the clamp off by one;
 - dot products: always signed, the odd lane dropped;
-- square: no shift, no magnitude.
+- square: no shift, no magnitude;
+- noise: a rotation by another place, the key's halves exchanged, no octaves beyond the table.
 """
 
 from typing import Any
@@ -25,6 +26,7 @@ from amaranth.lib.wiring import In, Out
 from diptych.arith.dot import Dot8
 from diptych.arith.exponential import Exponential
 from diptych.arith.functions import ScaleFunction
+from diptych.arith.noise import Noise
 from diptych.arith.requantize import Requantizer
 from diptych.arith.rope import Rotate, planes
 from diptych.arith.silu import SiluGate
@@ -71,6 +73,7 @@ COMPONENTS = {
     "dot8_of_5": lambda: Dot8(lanes=5),
     "dot8_of_8": Dot8,
     "square": Square,
+    "noise": Noise,
     "planes": Planes,
 }
 

@@ -88,12 +88,28 @@ def test_a_listing_names_operations_regions_colors_and_labels(compiled):
             "with its statistic, after the receiver ; x += context Wo"
         ),
         "BRANCH       to layer if A",
-        "BRANCH       to again.1 if LEFT",
+        "BRANCH       to token.1 if LEFT",
     ):
         assert line in text
     assert len([line for line in text.splitlines() if line[:5].strip().isdigit()]) == len(
         compiled.program.instructions
     )
+
+
+def test_a_listing_says_where_texts_end_and_how_tokens_are_drawn():
+    model = random_model(TINY, 1).sampled(500.0)
+    text = program_listing(
+        compile_decode(model, 2, 2, prompt_tokens=5, tokens=4, stops=[2, 7], seeds=[1])
+    )
+    for line in (
+        "; end with the text",
+        "ADD          B = UNITY - 7",
+        "BRANCH       to text if A",
+        f"NOISE        noise (int32) <- noise of VOCABULARY from FIRST, key B, >> {model.noise_shift}",
+        "MAXIMUM <- arg-max of VOCABULARY of COLUMN_SUM * [output_scale] * A, ",
+        " bits + (noise)",
+    ):
+        assert line in text, line
 
 
 def test_a_tile_shows_its_part_its_registers_and_its_routes(compiled):

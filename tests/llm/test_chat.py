@@ -8,7 +8,6 @@ of marks in a prompt; no bounds of time and memory; BOS added ahead of a templat
 import json
 import re
 import time
-from typing import Any
 
 import pytest
 
@@ -99,24 +98,9 @@ def test_chats_that_cannot_be_are_refused(capsys, monkeypatch, tmp_path, argumen
     assert re.fullmatch(f"error: {message}\n", err), err
 
 
-def test_a_text_ends_where_the_model_ends_it(tmp_path):
-    from diptych_sim.command.prompts import Prompts, text_of, until_end
+def test_the_mark_that_ends_a_text_is_not_shown(tmp_path):
+    from diptych_sim.command.prompts import text_of
 
-    class Writer:
-        def reset(self):
-            self.asked = 0
-
-        def generate(self, prompt, count):
-            for token in (70, 71, 1, 72)[:count]:
-                self.asked += 1
-                yield token
-
-    golden: Any = Writer()
-    prompts = Prompts(["x"], [[5, 6]], [4])
     tokenizer = load_model(folder(tmp_path)).tokenizer
-    assert until_end(golden, prompts, {1}, 1).counts == [3]
-    assert golden.asked == 3
-    assert until_end(golden, prompts, {70}, 2).counts == [2]
-    assert until_end(golden, prompts, (), 1).counts == [4]
     assert json.dumps(text_of(tokenizer, [5], [70, 71, 1, 72], {1})) == '"ef"'
     assert json.dumps(text_of(tokenizer, [5], [70, 71, 1, 72], ())) == '"efg"'

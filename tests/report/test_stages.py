@@ -55,7 +55,7 @@ def test_two_prompts_that_end_apart(tmp_path):
     run = write_run(tmp_path, lengths=(9, 4), tokens=(4, 2))
     page = check(run)
     sums(run)
-    assert run.start["ends"] == [1, 3, 4, 5]
+    assert [event["ends"] for event in run.all("token")] == [False, True, False, True, True, True]
     assert all(row["operation"] for row in operation_rows(result_of(run)))
     assert "Another" in page
     assert "A &lt;b&gt;prompt&lt;/b&gt; &amp; more" in page

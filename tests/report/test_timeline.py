@@ -29,7 +29,6 @@ def a_run(rng, *, complete=True):
             "kind": "run",
             "mesh": list(MESH),
             "prompt_ids": [[1, 2, 3]],
-            "ends": [0, 1, 2],
             "plan": {"pieces": PIECES, "detailed": [1, 2], "reference": 4, "sampled": [0, 1, 2]},
         },
         {"kind": "started", "cycle": START},
@@ -74,6 +73,7 @@ def a_run(rng, *, complete=True):
     cycles, marks = [START, first], {1: [], 2: []}
     events.append(
         {"kind": "token", "index": 0, "sequence": 0, "token": 7, "cycle": first, "text": " a"}
+        | {"ends": True}
     )
     at = first
     for token in (1, 2):
@@ -84,6 +84,7 @@ def a_run(rng, *, complete=True):
         events.append({"kind": "operations", "index": token, "marks": marks[token]})
         events.append(
             {"kind": "token", "index": token, "sequence": 0, "token": 8, "cycle": at, "text": " b"}
+            | {"ends": True}
         )
     values = np.zeros((len(cycles), MESH[0] * MESH[1], len(names)), np.int64)
     for index, step in enumerate(np.diff(cycles), start=1):

@@ -21,6 +21,7 @@ TESTED_WITH = {
     "dot": [ARITH.format(f"dot8_of_{lanes}") for lanes in (1, 5, 8)],
     "exponential": [ARITH.format("exponential")],
     "functions": [ARITH.format("scale_function")],
+    "noise": [ARITH.format("noise")],
     "one_hot": [ARITH.format("scale_function"), "mesh/test_router.py"],
     "requantize": [ARITH.format("requantizer")],
     "rope": [ARITH.format("rotate"), ARITH.format("planes")],

@@ -15,6 +15,8 @@ from amaranth.lib import data, memory
 
 __all__ = [
     "EXPONENTIAL",
+    "GUMBEL",
+    "GUMBEL_OCTAVES",
     "RECIPROCAL",
     "RSQRT",
     "SIGMOID",
@@ -35,6 +37,23 @@ EXPONENTIAL = tuple(round(2**15 * 2 ** (-i / 32)) for i in range(33))
 """``2**15 * 2**(-i / 32)``."""
 SIGMOID = tuple(round(2**15 / (1 + math.exp(-i / 8))) for i in range(65))
 """``2**15 * sigmoid(i / 8)``."""
+
+GUMBEL_OCTAVES = 8
+"""Octaves of each half of :data:`GUMBEL`."""
+
+
+def _gumbel(octave: int, part: int, *, is_upper: bool) -> int:
+    width = 2.0 ** -(octave + 2) * (1 + part / 8)
+    uniform = 1 - width if is_upper else width
+    return round(512 * (4 - math.log2(-math.log2(uniform))))
+
+
+GUMBEL = tuple(
+    tuple(_gumbel(octave, part, is_upper=is_upper) for part in range(9))
+    for is_upper in (False, True)
+    for octave in range(GUMBEL_OCTAVES)
+)
+"""``512 (4 - log2(-log2(u)))``: the knots of the octaves of ``u`` below a half, and of ``1 - u``."""
 
 Segment = data.StructLayout({"knot": 16, "step": signed(11)})
 """Value at a knot, and the difference of the next knot's value from it."""

@@ -78,6 +78,11 @@ class Op(enum.Enum, shape=unsigned(5)):
     TRANSMIT = 8
     """In the background, queued two deep: ``count`` 32-bit words at ``a`` to ``color``. A word per
     cycle, when the vector pipe and SEND leave the ramp."""
+    NOISE = 9
+    """``count`` int32 to ``d``, or to ``color``: :class:`~diptych.arith.noise.Noise` of the key
+    ``R[b_reg]`` and the indices ``R[a_reg]``, ``R[a_reg] + 1`` ... (24 bits), shifted right by
+    ``inner``. Statistic: largest magnitude. An element per cycle; the instruction behind it starts
+    when all have been computed."""
 
 
 class Function(enum.Enum, shape=unsigned(5)):

@@ -264,7 +264,7 @@ class OperandSequencer(wiring.Component):
         ]
         with m.If(kinds[Op.ROTATE] | kinds[Op.EXPONENTIAL]):
             m.d.comb += step.type.eq(Type.INT16)
-        with m.If(kinds[Op.MATVEC] | kinds[Op.GATE]):
+        with m.If(kinds[Op.MATVEC] | kinds[Op.GATE] | kinds[Op.NOISE]):
             m.d.comb += step.type.eq(Type.INT32)
 
     def _advance(self, m: Module, s: _Signals) -> None:
@@ -388,7 +388,7 @@ class OperandSequencer(wiring.Component):
             padded.eq((op.count + 7) & 0xFFF8),
             zero.eq(matvec & (op.inner == 0)),
             wide.eq(matvec & (tail.a_type == Type.INT16)),
-            no_a.eq(is_op[Op.MOVE] & (tail.a_type == Type.NONE)),
+            no_a.eq((is_op[Op.MOVE] & (tail.a_type == Type.NONE)) | is_op[Op.NOISE]),
             reads_b.eq(matvec | rotate | (is_op[Op.REQUANTIZE] & tail.static_memory)),
             short.eq((op.inner == 1) | zero | ~(matvec | rotate)),
             size_a.eq(Mux(typed, 1 << tail.a_type.as_value(), 4)),

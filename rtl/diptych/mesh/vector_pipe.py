@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from diptych.arith.carry_save import carry_save
 from diptych.arith.dot import Dot8
 from diptych.arith.exponential import Exponential
+from diptych.arith.noise import Noise
 from diptych.arith.requantize import Requantizer
 from diptych.arith.rope import Rotate, planes
 from diptych.arith.scale import ScaleWord
@@ -35,6 +36,7 @@ STAGES = {
     Op.EXPONENTIAL: 2 + Exponential.latency,
     Op.GATE: 2 + SiluGate.latency,
     Op.MOVE: 3,
+    Op.NOISE: 2 + Noise.latency,
 }
 """Cycles from the read of an element's operands to its result, which leaves a cycle later."""
 
@@ -49,6 +51,7 @@ class _Signals:
         self.rotate = Rotate()
         self.exponential = Exponential()
         self.gate = SiluGate()
+        self.noise = Noise()
         self.statistic = Statistic(colors)
         self.results: Any = StreamBuffer(Result(colors))
         # The instruction whose steps are made, and the one behind it.
@@ -200,6 +203,7 @@ class VectorPipe(wiring.Component):
         m.submodules.rotate = s.rotate
         m.submodules.exponential = s.exponential
         m.submodules.gate = s.gate
+        m.submodules.noise = s.noise
         m.submodules.statistic = s.statistic
         m.submodules.results = s.results
         wiring.connect(m, wiring.flipped(self.read_a), s.steps.read_a)
@@ -257,7 +261,14 @@ class VectorPipe(wiring.Component):
                 Mux(
                     queue.count == 0,
                     idle,
-                    ~s.travelling | (s.enable & (queue.op == s.now.op) & ~queue.fence_pipe),
+                    ~s.travelling
+                    | (
+                        s.enable
+                        & (queue.op == s.now.op)
+                        & ~queue.fence_pipe
+                        # Its key is not in the stages.
+                        & ~s.kinds[Op.NOISE]
+                    ),
                 )
             ),
             idle.eq(~s.travelling & ~s.unsettled),
@@ -299,6 +310,8 @@ class VectorPipe(wiring.Component):
         a_type = Signal(Type, reset_less=True)
         scalar = Signal(32, reset_less=True)
         kinds = s.kinds
+        # Of the element, for NOISE.
+        index = Signal(24, reset_less=True)
         m.d.comb += [
             held_write.en.eq(s.enable & at.valid & at.keep),
             held_write.addr.eq(at.slot),
@@ -317,6 +330,7 @@ class VectorPipe(wiring.Component):
                 bits.eq(now.tail.bits),
                 a_type.eq(now.tail.a_type),
                 scalar.eq(now.scalar),
+                index.eq(Mux(at.begins, now.offset, index + 1)),
             ]
         here = s.tags[2]
         a_value = Signal(signed(32))
@@ -353,6 +367,10 @@ class VectorPipe(wiring.Component):
             s.gate.gate.eq(a[:16]),
             s.gate.up.eq(a[16:]),
             s.gate.shift.eq(dynamic.mantissa[:4]),
+            s.noise.enable.eq(runs & kinds[Op.NOISE]),
+            s.noise.key.eq(now.scalar),
+            s.noise.index.eq(index),
+            s.noise.shift.eq(now.inner),
         ]
         self._join(m, s, a_value)
 
@@ -443,6 +461,8 @@ class VectorPipe(wiring.Component):
                 m.d.comb += s.value.eq(s.gate.result)
             with m.Case(Op.MOVE):
                 m.d.comb += s.value.eq(s.joined)
+            with m.Case(Op.NOISE):
+                m.d.comb += s.value.eq(s.noise.noise)
         result = s.results.i.payload
         m.d.comb += [
             s.results.i.valid.eq(s.out.valid & s.out.emit),

@@ -242,9 +242,10 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
     multiple of L; at the end of the row ``dynamic = reciprocal(their sum)``."""
     ARGMAX = 10
     """Row 0 only: the lane number ``(vector + j) * C + c`` of the largest
-    ``requantize(acc, word, bits, UNITY)`` of the first ``limit`` lanes, lowest of equals, to the
-    panel's token register. With ``vector`` 0 it begins; else it goes on from the ARGMAX before,
-    with which no other op has come between."""
+    ``requantize(acc, word, bits, dyn)`` of the first ``limit`` lanes, lowest of equals, to the
+    panel's token register; with ``flags.biased`` of ``clamp(bias + requantize(acc, word, 32, dyn),
+    bits)``. With ``vector`` 0 it begins; else it goes on from the ARGMAX before, with which no other
+    op has come between."""
     ROTATE_AGAIN = 11
     """As ROTATE without biases, of ``requantize(sp, word, 16, dyn)``, ``sp`` being read ahead of what is
     written there."""
@@ -264,7 +265,8 @@ ROTATE ``vector`` and ``vector_row`` are ``rope`` and ``rope_row``."""
 class Flags(data.StructLayout):
     """``flags`` of a VECTOR command; ``end_lane`` applies to every tile (C: all lanes).
 
-    ``biased``: of REQUANTIZE and ROTATE. ``low_first``: see ROTATE and GATE. ``pair``: see ROTATE; 0, or a power of two from 2 below C.
+    ``biased``: of REQUANTIZE, ROTATE and ARGMAX. ``low_first``: see ROTATE and GATE. ``pair``: see
+    ROTATE; 0, or a power of two from 2 below C.
     """
 
     def __init__(self) -> None:

@@ -92,7 +92,8 @@ def decode(m: Module, sequencer: VectorSequencer) -> Decoded:
                 if which in _BITS:
                     m.d.sync += bits.eq(_BITS[which])
 
-    with m.If((op == VectorOp.REQUANTIZE.value) & sequencer.flags.biased):
+    adds = op.matches(VectorOp.REQUANTIZE.value, VectorOp.ARGMAX.value)
+    with m.If(adds & sequencer.flags.biased):
         m.d.sync += [kind.eq(Kind.ADDED), bits.eq(32)]
     rotations = (VectorOp.ROTATE, VectorOp.ROTATE_AGAIN)
     with m.If(op.matches(*(each.value for each in rotations))):
@@ -128,7 +129,7 @@ def decode(m: Module, sequencer: VectorSequencer) -> Decoded:
         decoded.reduces.eq(
             decoded.to_vector | decoded.searches | decoded.exponential | decoded.norms
         ),
-        decoded.uses_dynamic.eq(embeds | (sequencer.flags.dynamic & ~decoded.argmax)),
+        decoded.uses_dynamic.eq(embeds | sequencer.flags.dynamic),
     ]
     with m.If(again):
         m.d.comb += source.eq(Source.SCALED_CELL)

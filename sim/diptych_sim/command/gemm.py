@@ -34,7 +34,7 @@ __all__ = ["gemm"]
 
 LARGEST = 2**16
 ARRAY_ONLY = ("array", "hbm_bytes_per_cycle", "hbm_latency", "weight_rows", "bias")
-MESH_ONLY = ("algorithm",)
+MESH_ONLY = ("algorithm", "activation_bits")
 """Options that only one of the panels has."""
 
 
@@ -59,6 +59,13 @@ def _check_panel(mesh: Size | None) -> None:
     type=click.Choice(ALGORITHMS),
     help="On a mesh.",
 )
+@click.option(
+    "--activation-bits",
+    default="8",
+    show_default=True,
+    type=click.Choice(["8", "12"]),
+    help="Of X, on a mesh; loads of the prefill panel bring bytes.",
+)
 @click.option("--hbm-bytes-per-cycle", default=64, show_default=True, type=int)
 @click.option("--hbm-latency", default=100, show_default=True, type=int)
 @WEIGHT_ROWS
@@ -74,6 +81,7 @@ def gemm(
     array: Size,
     mesh: Size | None,
     algorithm: str,
+    activation_bits: str,
     hbm_bytes_per_cycle: int,
     hbm_latency: int,
     weight_rows: int,
@@ -103,6 +111,7 @@ def gemm(
             n,
             mesh=mesh,
             algorithm=algorithm,
+            activation_bits=int(activation_bits),
             seed=seed,
             engine=engine,
             checkpoint=checkpoint,

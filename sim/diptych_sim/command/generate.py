@@ -14,8 +14,8 @@ from diptych_sim.account.generation import account
 from diptych_sim.command.checkpoints import with_checkpoint
 from diptych_sim.command.options import (
     ARRAY,
+    AUTO_MESH,
     ENGINE,
-    MESH,
     WEIGHT_ROWS,
     Refused,
     Size,
@@ -27,17 +27,18 @@ from diptych_sim.command.options import (
     with_model,
     write_json,
 )
-from diptych_sim.command.prompts import check_texts, encode, until_end, written
+from diptych_sim.command.prompts import check_texts, encode, written
 from diptych_sim.command.running import running, size_text
 from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.array.listing import command_listing
 from diptych_sim.compiler.decode.listing import memory_listing, program_listing
 from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError, place
+from diptych_sim.cost.mesh_choice import choose_mesh
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.names import Engine
 from diptych_sim.engine.processes import is_first, processes
+from diptych_sim.engine.simulate import default_seed
 from diptych_sim.golden.calibrate import quantize_loaded
-from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.tokenizer import TextStream
 from diptych_sim.report.console import console
@@ -62,12 +63,49 @@ FOLDER = (*FILES, *DERIVED, *LISTINGS, REPORT)
 """Files of a run folder."""
 
 
-def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: list[int]) -> None:
-    """Refuse a mesh that cannot hold the model, before any work is done."""
+def _check_cut(top_k: int | None, top_p: float | None) -> None:
+    """Refuse what an arg-max of logits with noise cannot draw from."""
+    for name, value in (("top-k", top_k), ("top-p", top_p)):
+        if value is not None:
+            raise Refused(
+                f"Tokens are drawn from all (--{name} is not to be had): the fabric finds the best "
+                "of logits with noise, and not how many exceed one"
+            )
+
+
+def _check_mesh(
+    loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: list[int], **kind: bool
+) -> None:
+    """Refuse a mesh that cannot hold what a stage uses, before any work is done."""
     try:
-        place(loaded.model.config, *mesh, positions=positions, sram_bytes=sram_bytes)
+        place(loaded.model.config, *mesh, positions=positions, sram_bytes=sram_bytes, **kind)
     except (MeshTooSmallError, UnsupportedModelError) as error:
         raise Refused(str(error)) from None
+
+
+def _chosen_mesh(
+    loaded: LoadedModel, sram_bytes: int, positions: list[int], max_tiles: int
+) -> Size:
+    """Return the fastest mesh for a model, and say why."""
+    if len(positions) > 1:
+        raise Refused("Mesh (--mesh) must be RxC with several prompts, not auto")
+    try:
+        found = choose_mesh(
+            loaded.model.config,
+            positions=positions[0],
+            sram_bytes=sram_bytes,
+            max_tiles=max_tiles,
+        )
+    except (MeshTooSmallError, UnsupportedModelError) as error:
+        raise Refused(str(error)) from None
+    place = found.placement
+    heads = f"{place.split} columns share a head" if place.split > 1 else "whole heads"
+    click.echo(
+        f"Mesh {size_text(found.mesh)}, {heads}: {found.cycles:,} cycles a token by the closed "
+        f"form, the fewest with at most {max_tiles:,} tiles",
+        err=True,
+    )
+    return found.mesh
 
 
 @click.command()
@@ -89,7 +127,20 @@ def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: lis
     type=int,
     help="Once, or once for each prompt.",
 )
-@click.option("--mesh", default="8x8", show_default=True, type=MESH, help="Decode panel.")
+@click.option(
+    "--mesh",
+    default="8x8",
+    show_default=True,
+    type=AUTO_MESH,
+    help="Decode panel; auto: the fastest that holds the model.",
+)
+@click.option(
+    "--max-tiles",
+    default=4608,
+    show_default=True,
+    type=click.IntRange(1, 128 * 128),
+    help="Of a mesh that is chosen.",
+)
 @click.option("--array", default="16x16", show_default=True, type=ARRAY, help="Prefill panel.")
 @WEIGHT_ROWS
 @click.option(
@@ -107,6 +158,15 @@ def _check_mesh(loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: lis
 @click.option(
     "--seed", default=None, type=click.IntRange(0, 2**32 - 1), help="Seed of random draws."
 )
+@click.option(
+    "--temperature",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 100),
+    help="Draw tokens from the softmax of logits by this; 0 takes the best one.",
+)
+@click.option("--top-k", default=None, type=int, help="Not to be had; says why.")
+@click.option("--top-p", default=None, type=float, help="Not to be had; says why.")
 @click.option("--chat", is_flag=True, help="Prompts are a user's part of a chat of the model.")
 @click.option("--system", default=None, help="Text of a chat's system part.")
 @click.option("--ignore-eos", is_flag=True, help="Go on where the model ends a text.")
@@ -134,7 +194,8 @@ def generate(
     tokenizer: str | None,
     texts: tuple[str, ...],
     counts: tuple[int, ...],
-    mesh: Size,
+    mesh: Size | None,
+    max_tiles: int,
     array: Size,
     weight_rows: int,
     sram_bytes: int,
@@ -142,6 +203,9 @@ def generate(
     engine: Engine,
     weights: str,
     seed: int | None,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
     chat: bool,
     system: str | None,
     ignore_eos: bool,
@@ -157,6 +221,7 @@ def generate(
 ) -> None:
     """Write text after a prompt, or several at once, every token computed by the RTL."""
     check_texts(texts, counts)
+    _check_cut(top_k, top_p)
     if system is not None and not chat:
         raise Refused("System part (--system) must be used with --chat")
     check_weight_rows(weight_rows, array)
@@ -169,13 +234,15 @@ def generate(
         raise Refused(f"Processes (--processes) must be 1 with --stage {stage}, not {processes()}")
     check_file("JSON file", "--json", json_file)
     check_folder("Result folder", "--out", out, FOLDER)
-    recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=stage == "decode")
     if waves is not None and json_file == waves:
         raise Refused(f"JSON file (--json) must not be the waveform file (--waves), {waves}")
     loaded = load(model, tokenizer)
     prompts = encode(loaded, texts, counts, stage, chat=chat, system=system)
     positions = [len(ids) + n - 1 for ids, n in zip(prompts.ids, prompts.counts, strict=True)]
-    _check_mesh(loaded, mesh, sram_bytes, positions)
+    kind = {"sampled": temperature > 0, "kv_only": stage == "prefill"}
+    mesh = mesh or _chosen_mesh(loaded, sram_bytes, positions, max_tiles)
+    recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=stage == "decode")
+    _check_mesh(loaded, mesh, sram_bytes, positions, **kind)
     single = len(texts) == 1
     terminal = console(stderr=json_file == "-")
     machine = MachineConfig(array=array, mesh=mesh, sram_bytes=sram_bytes, weight_rows=weight_rows)
@@ -187,6 +254,7 @@ def generate(
         **_machine_fields(machine),
         "stage": stage,
         "engine": engine,
+        "temperature": temperature,
         "weights": weights,
         "clock_mhz": clock_mhz,
     }
@@ -194,7 +262,8 @@ def generate(
     folder = _emptied(out) if out is not None and is_first() else None
     options: dict[str, Any] = {
         "machine": machine,
-        "stage": "decode" if stage == "decode" else "all",
+        "stage": stage,
+        "stops": stop_ids,
         "seed": seed,
         "engine": engine,
         "preloaded": preloaded,
@@ -213,9 +282,11 @@ def generate(
     ):
         options |= {"progress": progress, "on_event": live}
         quantized = quantize_loaded(loaded, progress=progress)
-        prompts = until_end(
-            GoldenModel(quantized), prompts, stop_ids, 2 if stage == "decode" else 1
-        )
+        if temperature:
+            # Each prompt draws its own tokens.
+            first = default_seed() if seed is None else seed
+            options["seeds"] = [(first + n) % 2**32 for n in range(len(texts))]
+            quantized = quantized.sampled(temperature)
         for back_door in back_doors:
             terminal.print(f"{back_door}: a back door")
         done = run_machine(quantized, prompts.ids, prompts.counts, **options)

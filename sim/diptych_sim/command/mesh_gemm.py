@@ -24,16 +24,19 @@ def gemm_on_mesh(
     *,
     mesh: Size,
     algorithm: str,
+    activation_bits: int,
     seed: int,
     engine: Engine,
     checkpoint: Checkpoint | None,
     json_file: str | None,
 ) -> None:
-    """Multiply random int8 matrices on the decode panel, from tiles to tiles."""
+    """Multiply random matrices on the decode panel, from tiles to tiles."""
     if m * k + k * n > 2**24:
         raise Refused(f"Operands must fit into {2**24} bytes, not {m * k + k * n}")
     rng = np.random.default_rng(seed)
-    x = rng.integers(-128, 128, (m, k)).astype(np.int8)
+    top = 2 ** (activation_bits - 1)
+    drawn = rng.integers(-top, top, (m, k))
+    x = drawn.astype(np.int8) if activation_bits == 8 else drawn.astype(np.int16)
     w = rng.integers(-128, 128, (k, n)).astype(np.int8)
     with running(KernelError) as progress:
         done = mesh_gemm(
@@ -59,6 +62,7 @@ def gemm_on_mesh(
             "n": n,
             "mesh": size,
             "algorithm": algorithm,
+            "activation_bits": activation_bits,
             "block": block,
             "sram_bytes": done.sram_bytes,
             "seed": seed,

@@ -19,6 +19,7 @@ from diptych_sim.llm.load import LoadedModel, load_model
 
 __all__ = [
     "ARRAY",
+    "AUTO_MESH",
     "MESH",
     "WEIGHT_ROWS",
     "Refused",
@@ -64,7 +65,15 @@ class SizeType(click.ParamType):
         return size
 
 
+class MeshType(SizeType):
+    """A size, or None if it is ``auto``."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return None if value in (None, "auto") else super().convert(value, param, ctx)
+
+
 MESH = SizeType(range(1, 129), "each from 1 to 128, as 8x8")
+AUTO_MESH = MeshType(range(1, 129), "each from 1 to 128, as 8x8, or auto")
 ARRAY = SizeType(
     [4, 8, 16, 32, 64, 128], "each a power of two from 4 to 128, as 16x16"
 )  # as diptych.systolic.panel.panel_sizes asks for

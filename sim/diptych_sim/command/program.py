@@ -71,6 +71,7 @@ def program(
             prompt_tokens=[len(ids) for ids in prompts.ids],
             tokens=prompts.counts,
             sram_bytes=sram_bytes,
+            stops=sorted(loaded.tokenizer.stop_ids),
         )
     except (MeshTooSmallError, UnsupportedModelError, PrefillError, ValueError) as error:
         raise Refused(str(error)) from None

@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from diptych_sim.command.options import Refused
 from diptych_sim.compiler.decode.placement import MAX_SEQUENCES
-from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.llm.chat import ChatError, chat_prompt
 from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.tokenizer import TextError, TextStream, Tokenizer, to_utf8
 from diptych_sim.run.events import Written
 
-__all__ = ["Prompts", "check_texts", "encode", "text_of", "until_end", "written"]
+__all__ = ["Prompts", "check_texts", "encode", "text_of", "written"]
 
 
 @dataclass(frozen=True)
@@ -88,25 +87,6 @@ def encode(
     # Bytes that are not UTF-8 are lone surrogates here, which neither terminals nor JSON take.
     shown = [to_utf8(text).decode(errors="replace") for text in texts]
     return Prompts(shown, prompts, each)
-
-
-def until_end(
-    golden: GoldenModel, prompts: Prompts, stop_ids: Collection[int], least: int
-) -> Prompts:
-    """Ask for no more tokens than a text has up to its end, at ``least`` for a run.
-
-    The golden model tells where it ends; the panels do not stop by themselves.
-    """
-    counts = []
-    for ids, count in zip(prompts.ids, prompts.counts, strict=True):
-        golden.reset()
-        wanted = 0
-        for token in golden.generate(ids, count):
-            wanted += 1
-            if token in stop_ids:
-                break
-        counts.append(min(count, max(wanted, least)))
-    return replace(prompts, counts=counts)
 
 
 def text_of(

@@ -18,7 +18,15 @@ from diptych_sim.compiler.tile.registers import Register
 
 __all__ = ["decode_cost", "decode_macs", "decode_rounds"]
 
-_PIPE = {Op.MATVEC: 3, Op.REQUANTIZE: 5, Op.ROTATE: 4, Op.EXPONENTIAL: 6, Op.GATE: 7, Op.MOVE: 3}
+_PIPE = {
+    Op.MATVEC: 3,
+    Op.REQUANTIZE: 5,
+    Op.ROTATE: 4,
+    Op.EXPONENTIAL: 6,
+    Op.GATE: 7,
+    Op.MOVE: 3,
+    Op.NOISE: 10,
+}
 """Cycles from operands to result, as of the vector pipe; it leaves a cycle later."""
 _CYCLES_PER_ELEMENT = {Op.ROTATE: 2}
 _SCALARS = {
@@ -53,8 +61,8 @@ _REDUCED = {
 }
 _WAVELETS = (8, 9)
 """Results that reduce in so many cycles, where each is there in one: buffers hold 8."""
-_ROUND = 8
-"""Cycles from the end of a round's task to the first instruction of the next."""
+_ROUND = 5
+"""Cycles of a round beside those of its instructions."""
 _RECEIVED_READS = {int(Color.COLUMN_ADD): 1, int(Color.ROW_ADD): 2}
 """Words that the receiver of a product's results reads for each: its scale, and what it adds to."""
 
@@ -162,7 +170,7 @@ def _rounds(
     round_ = 0
     for number, rounds in enumerate(program.plan):
         suffix = f".{number}" if number else ""
-        start, layer, end = (labels[f"{name}{suffix}"] for name in ("token", "layer", "again"))
+        start, layer, end = (labels[f"{name}{suffix}"] for name in ("token", "layer", "over"))
         # The branch behind a layer goes back to its begin.
         branch = next(
             index

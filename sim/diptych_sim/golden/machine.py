@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diptych_sim.golden import numbers
+from diptych_sim.golden.noise import key_of, noise
 from diptych_sim.golden.numbers import Ints
 from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
 
@@ -87,10 +88,13 @@ class GoldenModel:
     ----------
     model : :class:`QuantizedModel`
         What to run.
+    seed : int
+        Seed of the tokens, if they are drawn.
     """
 
-    def __init__(self, model: QuantizedModel) -> None:
+    def __init__(self, model: QuantizedModel, seed: int = 0) -> None:
         self.model = model
+        self._seed = seed
         self._bits = model.activation_bits
         self._powers = top_power(self._bits)
         names = ("wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down")
@@ -234,17 +238,31 @@ class GoldenModel:
     def step(self, tokens: ArrayLike) -> tuple[int, Ints]:
         """Append ``tokens``; return the arg-max token and the final norm's output [dim].
 
-        Of equal logits the one of the lowest token counts.
+        Of equal logits the one of the lowest token counts. If tokens are drawn
+        (:meth:`.QuantizedModel.sampled`) noise of the token's position is added to them.
         """
-        values = self.hidden_states(tokens).values[-1:]
-        return int(np.argmax(self._logits(values)[0])), values[0]
+        n = self.hidden_states(tokens)
+        values = n.values[-1:]
+        return int(np.argmax(self._scores(values, n.dynamic[-1:])[0])), values[0]
+
+    def _scores(self, values: Ints, dynamic: Ints) -> Ints:
+        """Logits of the last row, with noise if tokens are drawn."""
+        m = self.model
+        if m.noise_shift is None:
+            return self._logits(values)
+        key = key_of(self._seed, self.position)
+        drawn = noise(key, np.arange(m.config.vocab), m.noise_shift)
+        sums = product(values, self._output)
+        return numbers.add_residual(
+            drawn, sums, m.output_scale, dynamic[:, None], bits=m.logit_bits
+        )
 
     def next_token(self, tokens: ArrayLike) -> int:
         """Append ``tokens``; return the arg-max token, as of :meth:`step`."""
         return self.step(tokens)[0]
 
     def generate(self, prompt: ArrayLike, count: int) -> Iterator[int]:
-        """Greedy tokens after ``prompt``."""
+        """Tokens after ``prompt``."""
         token = self.next_token(prompt)
         yield token
         for _ in range(count - 1):

@@ -319,6 +319,7 @@ class _Quantizer:
             epsilon=epsilon,
             residual_step=residual,
             logit_step=logit_step,
+            largest_logit=max(float(np.abs(acts["logits"]).max()), _NOTHING),
             activation_bits=self._bits,
             residual_bits=self._residual_bits,
         )

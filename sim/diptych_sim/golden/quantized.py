@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, dataclass, fields
+import math
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych_sim.golden import numbers
+from diptych_sim.golden.noise import LARGEST, UNIT
 from diptych_sim.llm.model import ModelConfig
 
 ACTIVATION_BITS = 12
@@ -109,12 +112,46 @@ class QuantizedModel:
     """Real value of one unit of the residual stream."""
     logit_step: float
     """Real value of one unit of a logit, before the norm's dynamic scale."""
+    largest_logit: float
+    """Largest magnitude of a real logit of the calibration: room for sampling, alone."""
     activation_bits: int = ACTIVATION_BITS
     """Of what matrices multiply: 8 or 12."""
     residual_bits: int = RESIDUAL_BITS
     """Of the residual stream, 16 to 26. More would leave scale words."""
     rotation: int | None = None
     """Seed of the rotation that the residual stream was turned by; for reports alone."""
+    noise_shift: int | None = None
+    """Bits that noise drops, of a model whose tokens are drawn; None if the best one is taken."""
+
+    def sampled(self, temperature: float) -> QuantizedModel:
+        """Return the model whose tokens are drawn from the softmax of logits by ``temperature``.
+
+        Its logits are scaled by the norm, too, and in the unit of the noise that is added to them:
+        a power of two below that of :data:`.UNIT`, so that both fit into ``logit_bits``, logits of
+        twice the largest one of the calibration included.
+
+        Raises
+        ------
+        ValueError
+            If no such unit resolves them.
+        """
+        room = 2 ** (self.logit_bits - 1) - 1
+        reach = 2 * self.largest_logit / math.log(2)
+        least = reach / (room - LARGEST * UNIT)
+        if not temperature >= least:  # it may be no number
+            raise ValueError(
+                f"Temperature must be 0, or at least {least:.2g} for the integers of this model, "
+                f"not {temperature:g}"
+            )
+        finest = round(-math.log2(UNIT))
+        fraction = min(finest, math.floor(math.log2(room / (reach / temperature + LARGEST * UNIT))))
+        factor = self.logit_step * 2**fraction / (temperature * math.log(2))
+        return replace(
+            self,
+            output_scale=numbers.scale_word(numbers.real_of(self.output_scale) * factor),
+            logit_step=math.nan,
+            noise_shift=finest - fraction,
+        )
 
     def to_bytes(self) -> bytes:
         """Return all of it as the content of an ``.npz`` file."""

@@ -64,6 +64,7 @@ def random_integers(config: ModelConfig, seed: int) -> QuantizedModel:
         epsilon=10,
         residual_step=1.0,
         logit_step=1.0,
+        largest_logit=2000.0,
     )
 
 

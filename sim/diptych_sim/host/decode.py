@@ -22,15 +22,15 @@ class _Reporter(TokenReporter):
 
     recorder: MeshRecorder | None = None
 
-    def reported(self, index: int, cycle: int) -> None:
-        if self.recorder is not None:
-            self.recorder.token(index, cycle)
+    def reported(self, index: int, cycle: int, *, ends: bool) -> None:
+        if self.recorder is not None and ends:
+            self.recorder.round_ends(cycle, last=self.over)
 
 
 def mesh_recorder(host: SimulatorHost, job: Any) -> MeshRecorder:
     """Return a recorder of the mesh as the job's trace asks for."""
     pc = host.register_of(job.trace["reference"], "watch_pc")
-    return MeshRecorder(host.tiles, pc, Path(job.folder), job.trace, job.ends)
+    return MeshRecorder(host.tiles, pc, Path(job.folder), job.trace)
 
 
 async def decode(dut: Any, job: DecodeJob, _folder: Path) -> Inspected:

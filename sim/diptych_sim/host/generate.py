@@ -70,7 +70,7 @@ async def generate(dut: Any, job: GenerateJob, folder: Path) -> Inspected:
     recorder = None
     if job.trace:
         mesh = mesh_recorder(host, job)
-        recorder = Recorder(dut, mesh, measured.handles(), Path(str(job.folder)), job.ends)
+        recorder = Recorder(dut, mesh, measured.handles(), Path(str(job.folder)))
     out = _Reporter(dut, host, job, measured, recorder)
     if before is None:
         commands = CommandRecorder(dut.prefill.panel, job.layers)
@@ -223,14 +223,14 @@ class _Reporter(TokenReporter):
 
     def __call__(self, sequence: int, token: int, cycle: int) -> None:
         super().__call__(sequence, token, cycle)
-        if self.count < self._job.total:
+        if not self.over:
             self.watching = cocotb.start_soon(self._measured.windows.watch_tile())
 
-    def reported(self, index: int, cycle: int) -> None:
+    def reported(self, index: int, cycle: int, *, ends: bool) -> None:
         if self.watching is not None:
             self.watching.cancel()
-        if self._recorder is not None:
-            self._recorder.token(index, cycle)
+        if self._recorder is not None and ends:
+            self._recorder.round_ends(cycle, last=self.over)
 
     async def handoff_over(self) -> None:
         while self._dut.link_busy.value:
@@ -243,7 +243,7 @@ class _Reporter(TokenReporter):
     def quiet(self) -> bool:
         """Return whether only mesh and link may work."""
         return (
-            self.count >= self._job.sequences
+            self.count >= self.sequences
             and (self.prefill is None or self.prefill.done())
             and (self.watching is None or self.watching.done())
             and current_cycle() - self.last > LOOK

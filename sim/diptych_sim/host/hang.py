@@ -9,10 +9,12 @@ from typing import Any
 
 from diptych.mesh.waits import Wait
 
-__all__ = ["PATIENCE", "hang_message"]
+__all__ = ["PATIENCE", "STILL_BUSY", "hang_message"]
 
 PATIENCE = 2000
 """Cycles without progress after which a mesh hangs."""
+STILL_BUSY = "it goes on behind the last token"
+"""Reason of a mesh that has ended, but does not come to rest."""
 _WORDS = {
     Wait.CREDIT: "waits for a credit of color {}",
     Wait.WAVELET: "waits for a wavelet of color {}",

@@ -222,10 +222,10 @@ class DecodeJob(MeshJob):
     ----------
     first : list of int
         First token of each sequence.
-    tokens : int
-        Tokens that follow, of all sequences.
-    ends : list of int
-        Number of the token that ends each round.
+    counts : list of int
+        Tokens to write of each sequence, with the first one.
+    stops : list of int
+        Tokens that end a sequence before.
     inspection : Inspection
         Parts of the SRAM to compare with the golden model.
     counted : list of int
@@ -237,22 +237,13 @@ class DecodeJob(MeshJob):
     """
 
     first: list[int]
-    tokens: int
-    ends: list[int]
+    counts: list[int]
+    stops: list[int]
     inspection: Inspection
     counted: list[int] = field(default_factory=list)
     trace: dict[str, Any] | None = None
     folder: str | None = None
     result: ClassVar[type] = Inspected
-
-    @property
-    def sequences(self) -> int:
-        return len(self.first)
-
-    @property
-    def total(self) -> int:
-        """Tokens in all, with the first ones."""
-        return len(self.first) + self.tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,10 +260,6 @@ class GenerateJob(MeshJob):
         Address of the prefill program.
     settings : list of (int, int)
         Addresses and values of the link's settings.
-    sequences : int
-        Sequences that are written together.
-    total : int
-        Tokens in all.
     damage : float
         Probability that a word on the link is damaged.
     array : (int, int)
@@ -283,7 +270,7 @@ class GenerateJob(MeshJob):
         Cycles on the link's wires in each direction.
     layers : list of int
         For each layer the number of its last MATRIX command.
-    ends, inspection, counted, trace, folder
+    counts, stops, inspection, counted, trace, folder
         As of :class:`DecodeJob`.
     """
 
@@ -291,14 +278,13 @@ class GenerateJob(MeshJob):
     hbm_digest: str
     program: int
     settings: list[tuple[int, int]]
-    sequences: int
-    total: int
     damage: float
     array: tuple[int, int]
     weight_rows: int
     link_latency: int
     layers: list[int]
-    ends: list[int]
+    counts: list[int]
+    stops: list[int]
     inspection: Inspection
     counted: list[int] = field(default_factory=list)
     trace: dict[str, Any] | None = None

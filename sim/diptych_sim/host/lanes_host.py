@@ -17,7 +17,7 @@ from diptych_sim.engine.lanes.signal_handles import lane_tiles
 from diptych_sim.engine.lanes.sram import read_sram, write_sram
 from diptych_sim.engine.processes import threads
 
-from .hang import PATIENCE, hang_message
+from .hang import PATIENCE, STILL_BUSY, hang_message
 from .jobs import Counters, MeshJob, Words
 from .mesh_host import MeshHost
 
@@ -233,6 +233,11 @@ class LanesHost(MeshHost):
             if self.mesh.cycle >= end:
                 self.hang(f"it has not ended after {limit} cycles")
             self._save()
+
+    async def until_rest(self) -> None:
+        await self.settle()
+        if self.once(self.busy):
+            self.hang(STILL_BUSY)
 
     async def until_token(self, index: int, limit: int) -> tuple[int, int]:
         cycle, word = self.once(lambda: self._until_token(index, limit))

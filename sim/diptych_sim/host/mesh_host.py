@@ -85,6 +85,13 @@ class MeshHost(ABC):
         """
 
     @abstractmethod
+    async def until_rest(self) -> None:
+        """Let a mesh that has ended come to rest.
+
+        It hangs if a tile is busy after :attr:`settle_cycles`.
+        """
+
+    @abstractmethod
     async def until_written(
         self, waited: list[int], written: list[int], limit: int
     ) -> tuple[list[int], Counters, Counters, int]:

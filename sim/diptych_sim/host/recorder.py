@@ -60,8 +60,6 @@ class MeshRecorder:
         Where ``mesh.u32`` goes.
     plan : dict
         The plan of samples: a trace of a job.
-    ends : sequence of int
-        The number of the token that ends each round.
     """
 
     def __init__(
@@ -70,7 +68,6 @@ class MeshRecorder:
         pc: Any,
         folder: Path,
         plan: dict[str, Any],
-        ends: Sequence[int],
     ) -> None:
         self._mesh = mesh
         self._file = (folder / MESH_SAMPLES).open("wb")
@@ -78,7 +75,6 @@ class MeshRecorder:
         self._firsts = [first for first, _, _ in plan["pieces"]]
         self._pc = pc
         self._detailed, self._sampled = set(plan["detailed"]), set(plan["sampled"])
-        self._rounds = {end: number for number, end in enumerate(ends)}
         self._round = 0
         self._marks: list[tuple[int, int]] = []
         self._piece: int | None = None
@@ -106,12 +102,10 @@ class MeshRecorder:
         """Write what the counters are in this cycle."""
         _write(self._file, cycle, self._mesh.read())
 
-    def token(self, index: int, cycle: int) -> None:
-        """Note that a token is out: at the cycle of the event ``token``."""
-        number = self._rounds.get(index)
-        if number is None:
-            return
-        if number in self._sampled or number in self._detailed:
+    def round_ends(self, cycle: int, *, last: bool) -> None:
+        """Note that a round is over, maybe the last one: at the cycle of an event ``token``."""
+        number = self._round
+        if last or number in self._sampled or number in self._detailed:
             self.sample(cycle)
         if self._marks:
             report_event(kind="operations", index=number, marks=self._marks)
@@ -149,8 +143,6 @@ class Recorder:
         Handles of the other counters, by name.
     folder : Path
         Where ``panel.u32`` goes.
-    ends : sequence of int
-        The number of the token that ends each round.
     """
 
     def __init__(
@@ -159,11 +151,9 @@ class Recorder:
         mesh: MeshRecorder,
         panel: Mapping[str, Any],
         folder: Path,
-        ends: Sequence[int],
     ) -> None:
         self._dut, self._mesh, self._panel = dut, mesh, panel
         self._file = (folder / PANEL_SAMPLES).open("wb")
-        self._first = ends[0]
         self._unpack = Fields(FrameHead()).unpack
         self._sampling: Any = None
 
@@ -194,13 +184,14 @@ class Recorder:
         ):
             cocotb.start_soon(self._watch_frames(name, register))
 
-    def token(self, index: int, cycle: int) -> None:
-        """Note that a token is out: at the cycle of the event ``token``."""
-        if index == self._first:
+    def round_ends(self, cycle: int, *, last: bool) -> None:
+        """Note that a round is over, as of :meth:`MeshRecorder.round_ends`."""
+        if self._sampling is not None:
             self._sampling.cancel()
+            self._sampling = None
             self._write(cycle)
             self._file.flush()
-        self._mesh.token(index, cycle)
+        self._mesh.round_ends(cycle, last=last)
 
     def _write(self, cycle: int) -> None:
         _write(self._file, cycle, array("I", [int(h.value) for h in self._panel.values()]))

@@ -17,7 +17,7 @@ from diptych_sim.engine.lanes.sram import read_sram
 from .clocking import PERIOD_NS, current_cycle, start_clock_and_reset
 from .cosimulated_mesh import CosimulatedMesh
 from .fields import Fields
-from .hang import PATIENCE
+from .hang import PATIENCE, STILL_BUSY
 from .jobs import Counters, MeshJob, Words
 from .mesh_counters import MeshCounters
 from .mesh_host import MeshHost
@@ -161,6 +161,11 @@ class SimulatorHost(MeshHost):
             while working[0].value:
                 await self._edge
         watching.cancel()
+
+    async def until_rest(self) -> None:
+        await self.settle()
+        if any(busy.value for busy in self._busy):
+            self.watchdog.stop(STILL_BUSY)
 
     async def until_written(
         self, waited: list[int], written: list[int], limit: int

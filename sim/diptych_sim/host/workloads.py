@@ -61,10 +61,16 @@ async def collective(host: MeshHost, job: CollectiveJob) -> CollectiveResult:
 class TokenReporter:
     """Reports each token, and counters when each sequence has its first one and at the end.
 
+    A sequence is over with a token that ends its text, or when it has as many as asked for.
+
     Attributes
     ----------
     count : int
         Tokens so far.
+    sequences : int
+        Sequences.
+    left : list of int
+        Tokens that each may still have.
     last : int
         Cycle of the last one.
     handoff, norms : list of bytes
@@ -82,24 +88,35 @@ class TokenReporter:
 
     def __init__(self, host: MeshHost, job: DecodeJob | GenerateJob, report: Report) -> None:
         self.count, self.last = 0, 0
+        self.left, self.sequences = list(job.counts), len(job.counts)
         self.handoff: list[bytes] = []
         self.norms: list[bytes] = []
         self._host, self._report, self._job = host, report, job
-        self._counted = {job.sequences - 1, job.total - 1, *job.counted}
+        self._counted = {self.sequences - 1, *job.counted}
 
     def __call__(self, sequence: int, token: int, cycle: int) -> None:
         """Take a token."""
         index, self.last = self.count, cycle
         self.count += 1
-        self._report(kind="token", index=index, sequence=sequence, token=token, cycle=cycle)
-        self.reported(index, cycle)
-        if index >= self._job.sequences:
+        self.left[sequence] = 0 if token in self._job.stops else self.left[sequence] - 1
+        # Sequences write in the order of their numbers.
+        ends = all(left <= 0 for left in self.left[sequence + 1 :])
+        self._report(
+            kind="token", index=index, sequence=sequence, token=token, cycle=cycle, ends=ends
+        )
+        self.reported(index, cycle, ends=ends)
+        if index >= self.sequences:
             self._inspect(sequence)
-        if index in self._counted:
+        if index in self._counted or self.over:
             tiles = self._host.counters()
             self._report(
                 kind="counters", index=index, cycle=cycle, tiles=tiles, **self.other_counters()
             )
+
+    @property
+    def over(self) -> bool:
+        """Whether all sequences are over."""
+        return all(left <= 0 for left in self.left)
 
     def _inspect(self, sequence: int) -> None:
         """Read the norm that a token came from, and with the first token of the mesh the KV cache."""
@@ -117,11 +134,11 @@ class TokenReporter:
     def state(self) -> dict[str, Any]:
         """Return what :meth:`resume` takes; JSON can hold it."""
         handoff, norms = ([part.hex() for part in parts] for parts in (self.handoff, self.norms))
-        return {"count": self.count, "handoff": handoff, "norms": norms}
+        return {"count": self.count, "left": self.left, "handoff": handoff, "norms": norms}
 
     def resume(self, state: dict[str, Any]) -> None:
         """Continue where another one was."""
-        self.count = state["count"]
+        self.count, self.left = state["count"], state["left"]
         self.handoff = [bytes.fromhex(part) for part in state["handoff"]]
         self.norms = [bytes.fromhex(part) for part in state["norms"]]
 
@@ -129,8 +146,8 @@ class TokenReporter:
         """Return when the KV cache is in the tiles, after the last of the first tokens."""
         await self._host.settle()
 
-    def reported(self, index: int, cycle: int) -> None:
-        """Do what else a token asks for."""
+    def reported(self, index: int, cycle: int, *, ends: bool) -> None:
+        """Do what else a token asks for; ``ends``: a round."""
 
     def other_counters(self) -> dict[str, Any]:
         """Return what the event ``counters`` has besides those of tiles."""
@@ -153,12 +170,16 @@ async def load_decode(host: MeshHost, job: DecodeJob, out: TokenReporter, report
 async def decode_tokens(
     host: MeshHost, job: DecodeJob | GenerateJob, out: TokenReporter
 ) -> Inspected:
-    """Take the tokens that are still to come, and return what they leave behind."""
-    while out.count < job.total:
+    """Take the tokens that are still to come, and return what they leave behind.
+
+    Then the mesh must come to rest.
+    """
+    while not out.over:
         cycle, word = await host.until_token(out.count, job.limit)
         sequence, token = divmod(word, 1 << SEQUENCE_SHIFT)
         out(sequence, token, cycle)
-    if job.total == job.sequences:
+    if out.count == out.sequences:
         await out.handoff_over()
     end = out.read_kv()
+    await host.until_rest()
     return Inspected(handoff=out.handoff or end, end=end, norms=out.norms)

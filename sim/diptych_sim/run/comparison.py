@@ -67,18 +67,20 @@ def golden_sequence(
     prompt: Sequence[int],
     count: int,
     *,
+    stops: Sequence[int] = (),
+    seed: int = 0,
     progress: Callable[[int], None],
 ) -> GoldenSequence:
     """Return what the golden model computes for ``count`` tokens after a prompt.
 
-    ``progress`` is called with the number of tokens so far.
+    It ends with a token of ``stops``; ``seed`` is that of tokens that are drawn. ``progress`` is called with the number of tokens so far.
     """
-    golden = GoldenModel(model)
+    golden = GoldenModel(model, seed)
     token, norm = golden.step(list(prompt))
     tokens, norms = [token], [norm]
     while True:
         progress(len(tokens))
-        if len(tokens) == count:
+        if len(tokens) == count or token in stops:
             break
         token, norm = golden.step([token])
         tokens.append(token)

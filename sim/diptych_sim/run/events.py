@@ -104,7 +104,6 @@ class Events(AbstractContextManager["Events"]):
                 **(about or {}),
                 "prompt_ids": [list(prompt) for prompt in prompts],
                 "tokens": sum(decode.tokens),
-                "ends": decode.round_ends,
                 "array": array,
                 "mesh": mesh,
                 "layers": decode.model.config.layers,

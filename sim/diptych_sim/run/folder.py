@@ -9,14 +9,13 @@
 
     ``run``: first line. ``config`` as in the result; ``prompts`` (texts) and ``prompt_ids``, ``stop_ids``;
     ``tokens``, how many are asked for; ``mesh``, ``array`` (rows, columns; no array when decode
-    runs alone); ``layers``; ``ends``, the number of the token that ends each round (round 0 are the
-    first tokens; in each other round a token of each sequence that goes on is written); and
-    ``plan`` (:func:`trace_plan`, or None without a trace).
+    runs alone); ``layers``; and ``plan`` (:func:`trace_plan`, or None without a trace).
 
     ``started``: the prefill program starts at ``cycle``; when decode runs alone, the mesh has taken
     all that it is loaded with. ``layer``: the array is done with layer ``layer`` of ``layers``.
     ``prefill``: the program ended. ``token``: token ``token`` number ``index``, of sequence
-    ``sequence``, is out; its ``text``. ``counters``: all counters after the first tokens and after
+    ``sequence``, is out; its ``text``; whether a round ``ends`` with it (round 0 are the first
+    tokens; in each other round a token of each sequence that goes on is written). ``counters``: all counters after the first tokens and after
     the last (``index``).
 
     ``commands``: when the engines of the prefill panel took their commands and were done with
@@ -82,7 +81,7 @@ TILE_SAMPLES = 100_000
 """Samples of tiles for a whole run, about: enough for 32 tokens of 5 layers on 64 tiles."""
 
 
-_START = {"config", "prompts", "prompt_ids", "tokens", "mesh", "array", "layers", "ends", "plan"}
+_START = {"config", "prompts", "prompt_ids", "tokens", "mesh", "array", "layers", "plan"}
 
 
 class NoRunError(Exception):
@@ -194,8 +193,7 @@ class RunFolder:
     @property
     def round_cycles(self) -> list[int]:
         """The cycle in which each round ended, as far as the run came."""
-        came = {event["index"]: event["cycle"] for event in self.all("token")}
-        return [came[end] for end in self.start["ends"] if end in came]
+        return [event["cycle"] for event in self.all("token") if event["ends"]]
 
     @property
     def start(self) -> dict[str, Any]:

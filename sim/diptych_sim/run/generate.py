@@ -32,7 +32,11 @@ from .events import Events, Written
 from .folder import trace_plan
 from .programs import HandOff, Programs, Stage, compile_programs
 
-__all__ = ["Generation", "generate"]
+__all__ = ["Generation", "NothingToDecodeError", "generate"]
+
+
+class NothingToDecodeError(ValueError):
+    """Prefill writes all of the text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +57,7 @@ class Generation:
     machine : MachineConfig
         The machine.
     decode : DecodeProgram
-        Program of the mesh.
+        Program of the mesh, as far as it ran.
     prefill : PrefillProgram or None
         Program of the prefill panel; None if decode ran alone.
     golden : list of GoldenSequence
@@ -118,6 +122,8 @@ def generate(
     machine: MachineConfig = DEFAULTS,
     stage: Stage = "all",
     hand_off: HandOff = "layer-wise",
+    stops: Sequence[int] = (),
+    seeds: Sequence[int] = (),
     preloaded: bool = False,
     damage: float = 0.0,
     waves: WavePlan | None = None,
@@ -144,10 +150,15 @@ def generate(
     machine : MachineConfig
         The machine; HBM and program memories are enlarged for the programs.
     stage : str
+        With ``prefill`` one token is written for each prompt, and the mesh need not hold the model.
         With ``decode`` the golden model reads the prompts and writes each one's first token: a
         back door.
     hand_off : str
         When keys and values cross the link: as of :data:`.HandOff`.
+    stops : sequence of int
+        Tokens that end a sequence before it has all its tokens.
+    seeds : sequence of int
+        One for each prompt, of a model whose tokens are drawn.
     preloaded : bool
         Whether the weights are in the tiles' memories before the first cycle, as those of the HBM
         are: a back door, of lanes only. Otherwise they come over the fabric.
@@ -179,6 +190,8 @@ def generate(
         If it cannot be read, or is not of this run.
     MeshTooSmallError, PrefillError, UnsupportedModelError
         If the machine cannot run the model or the prompt.
+    NothingToDecodeError
+        If decode is to run alone, and each sequence ends with its first token.
     BuildError, HangError, SimulationError, ToolError
         If a step fails.
     """
@@ -189,9 +202,16 @@ def generate(
         machine=machine,
         stage=stage,
         hand_off=hand_off,
+        stops=stops,
+        seeds=seeds,
         preloaded=preloaded,
         progress=progress,
     )
+    if stage == "decode" and all(len(tokens) < 2 for tokens in programs.expected):
+        raise NothingToDecodeError(
+            "Text must go on behind its first token, which prefill writes, to be decoded; the "
+            "model ends it there (--ignore-eos goes on)"
+        )
     machine, decode = programs.machine, programs.decode
     traced = out is not None and trace and processes() == 1
     plan = trace_plan(decode, mesh=machine.mesh) if traced else None
@@ -205,7 +225,7 @@ def generate(
         Events(out, text_of=text_of, on_event=on_event) as events,
     ):
         fields |= programs.image_fields(Path(folder))
-        array = machine.array if stage == "all" else None
+        array = machine.array if stage != "decode" else None
         events.start(decode, prompts, about, array=array, mesh=machine.mesh, plan=plan)
         if stage == "decode":
             backend = mesh_backend(
@@ -219,14 +239,15 @@ def generate(
             inspected, run = _run_system(
                 programs, job, waves=waves, seed=seed, progress=progress, events=events
             )
+    sequences = events.written(prompts, programs.expected)
     return Generation(
         golden=programs.golden,
         inspected=inspected,
-        sequences=events.written(prompts, programs.expected),
+        sequences=sequences,
         events=events.all,
         run=run,
         machine=machine,
-        decode=decode,
+        decode=decode.ended([len(each.tokens) for each in sequences]),
         prefill=programs.prefill,
     )
 

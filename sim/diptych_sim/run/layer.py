@@ -187,7 +187,8 @@ def run_layer(
             image=str(path),
             image_digest=hashlib.sha256(images.data).hexdigest(),
             first=[first],
-            tokens=1,
+            counts=[2],
+            stops=[],
             limit=_LIMIT,
             inspection=inspection(program),
         )

@@ -29,7 +29,7 @@ class MeshGemm:
 
 
 def mesh_gemm(
-    x: NDArray[np.int8],
+    x: NDArray[np.int8] | NDArray[np.int16],
     w: NDArray[np.int8],
     *,
     mesh: tuple[int, int],
@@ -38,7 +38,7 @@ def mesh_gemm(
     backend: MeshBackend | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> MeshGemm:
-    """Compute ``x @ w`` (int8 [M, K], int8 [K, N]) in int32.
+    """Compute ``x @ w`` (int8, or int16 of 12 bits, [M, K], int8 [K, N]) in int32.
 
     Raises
     ------

@@ -134,7 +134,8 @@ def mesh_request(
             for row in range(machine.mesh[0])
         ],
         first=first,
-        tokens=tokens * count,
+        counts=[1 + tokens] * count,
+        stops=[],
         counted=[2 * count - 1],
         limit=_LIMIT + length * _ROUND_LIMIT,
         inspection=inspection(program),

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,8 +29,9 @@ from .comparison import GoldenSequence, golden_sequence, inspection
 
 __all__ = ["HandOff", "Programs", "Stage", "compile_programs", "mesh_fields", "with_room"]
 
-Stage = Literal["all", "decode"]
-"""Prefill, link and decode; or decode alone."""
+Stage = Literal["all", "prefill", "decode"]
+"""Prefill, link and decode; prefill alone, the tiles being memory for keys and values; or decode
+alone."""
 HandOff = Literal["layer-wise", "serial"]
 """Keys and values cross the link with each layer, or once prefill has computed everything."""
 
@@ -71,6 +73,15 @@ class Programs:
         """Tokens of the golden model after each prompt."""
         return [sequence.tokens for sequence in self.golden]
 
+    @property
+    def _texts(self) -> dict[str, Any]:
+        """Fields of a job: what to write, and what to inspect."""
+        return {
+            "counts": list(self.decode.tokens),
+            "stops": list(self.decode.stops),
+            "inspection": inspection(self.decode),
+        }
+
     def decode_job(self, **fields: Any) -> DecodeJob:
         """Return the job of decode alone, with further fields of it.
 
@@ -79,10 +90,9 @@ class Programs:
         first = [tokens[0] for tokens in self.expected]
         return DecodeJob(
             **mesh_fields(self.machine, self.decode),
-            inspection=inspection(self.decode),
+            **self._texts,
             load=self._decode_load(first),
             first=first,
-            tokens=sum(self.decode.tokens) - len(first),
             limit=_DECODE_LIMIT,
             **fields,
         )
@@ -92,15 +102,13 @@ class Programs:
         assert self.prefill is not None
         return GenerateJob(
             **mesh_fields(self.machine, self.decode),
-            inspection=inspection(self.decode),
+            **self._texts,
             load=self._load(),
             limit=_TOKEN_LIMIT,
             hbm="hbm.bin",
             hbm_digest=digest([self.prefill.hbm.hex()]),
             program=self.prefill.program_address,
             settings=list(_link_settings(self.decode).items()),
-            sequences=len(self.decode.tokens),
-            total=sum(self.decode.tokens),
             array=self.machine.array,
             weight_rows=self.machine.weight_rows,
             link_latency=self.machine.link_latency,
@@ -150,7 +158,6 @@ def mesh_fields(machine: MachineConfig, decode: DecodeProgram) -> dict[str, Any]
         },
         "lines": decode.program.lines,
         "colors": {color.value: color.name for color in Color},
-        "ends": decode.round_ends,
     }
 
 
@@ -171,6 +178,8 @@ def compile_programs(
     machine: MachineConfig,
     stage: Stage,
     hand_off: HandOff = "layer-wise",
+    stops: Sequence[int] = (),
+    seeds: Sequence[int] = (),
     preloaded: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Programs:
@@ -183,16 +192,21 @@ def compile_programs(
         prompt_tokens=[len(prompt) for prompt in prompts],
         tokens=tokens,
         sram_bytes=machine.sram_bytes,
+        stops=stops,
+        seeds=seeds,
+        kv_only=stage == "prefill",
     )
     machine = with_room(machine, decode)
     prefill = None
-    if stage == "all":
+    if stage != "decode":
         if len(decode.layout.heads) > HEADS:
             raise UnsupportedModelError(
                 f"KV heads, each counted for all columns that share it, must be at most {HEADS}, "
                 f"not {len(decode.layout.heads)}"
             )
-        compiler = compile_prefill if hand_off == "layer-wise" else compile_serial
+        compiler: Callable[..., PrefillProgram] = compile_serial
+        if hand_off == "layer-wise":
+            compiler = partial(compile_prefill, seeds=seeds)
         prefill = compiler(model, *machine.array, *map(list, prompts))
         machine = machine.with_hbm(len(prefill.hbm))
     golden: list[GoldenSequence] = []
@@ -203,6 +217,8 @@ def compile_programs(
                 model,
                 prompt,
                 count,
+                stops=stops,
+                seed=seeds[len(golden)] if seeds else 0,
                 progress=lambda n, done=done: step(f"golden tokens, {done + n} of {sum(tokens)}"),
             )
         )

@@ -13,6 +13,7 @@ from amaranth.lib import data, wiring
 from diptych.arith.dot import Dot8
 from diptych.arith.exponential import Exponential
 from diptych.arith.functions import ScaleFunction
+from diptych.arith.noise import Noise
 from diptych.arith.requantize import Requantizer
 from diptych.arith.rope import Rotate
 from diptych.arith.scale import ScaleWord
@@ -118,6 +119,7 @@ _LIST = (
     Block("dot", "arith", Dot8),
     Block("exponential", "arith", Exponential),
     Block("functions", "arith", ScaleFunction),
+    Block("noise", "arith", Noise),
     Block("requantize", "arith", Requantizer),
     Block("rope", "arith", Rotate),
     Block("silu", "arith", SiluGate),

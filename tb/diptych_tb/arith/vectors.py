@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from diptych.arith.scale import ScaleWord
 from diptych.config import ACTIVATION_BITS
 from diptych_sim.golden import numbers
+from diptych_sim.golden.noise import noise, scrambled
 
 __all__ = ["BLOCKS", "Block", "Columns", "Ints"]
 
@@ -247,6 +248,19 @@ def _dot(lanes: int) -> Block:
     )
 
 
+def _draw_noise(rng: Generator, count: int) -> Columns:
+    # Key and shift are constant while elements are under way, so they are for the whole draw.
+    key, shift = int(rng.integers(0, 2**32)), int(rng.integers(0, 8))
+    every = np.arange(2**20)
+    bits = scrambled(key, every)
+    # Those of the rarest octaves, of both halves.
+    rare = every[np.argsort(bits & 0x7FFFFFFF)[:count]]
+    index = _pick(rng, rng.integers(0, 2**24, count), np.arange(count), rng.permutation(rare))
+    index[: count // 50] = rare[: count // 50]
+    columns = {"key": key, "index": index, "shift": shift}
+    return {name: np.broadcast_to(value, count).copy() for name, value in columns.items()}
+
+
 # A scale word is driven and read as the number that it is packed into.
 _WORD = Shape.cast(ScaleWord)
 
@@ -285,6 +299,12 @@ BLOCKS = {
         outputs={"square": 31, "magnitude": 16},
         draw=_draw_square,
         golden=_golden_square,
+    ),
+    "noise": Block(
+        inputs={"key": 32, "index": 24, "shift": 4},
+        outputs={"noise": 16},
+        draw=_draw_noise,
+        golden=lambda x: {"noise": noise(x["key"], x["index"], x["shift"])},
     ),
     "planes": Block(
         inputs={"value": signed(16)},

@@ -61,7 +61,7 @@ def steps_of(operation: dict[str, Any]) -> Iterator[Step]:
     if op in (Op.REQUANTIZE, Op.MOVE):
         size = 1 << tail["a_type"]
     reads_b = op is Op.ROTATE or (op is Op.REQUANTIZE and tail["static_memory"])
-    reads_a = not (op is Op.MOVE and tail["a_type"] == Type.NONE.value)
+    reads_a = op is not Op.NOISE and not (op is Op.MOVE and tail["a_type"] == Type.NONE.value)
     total = -(-count // 8) * 8 if op is Op.EXPONENTIAL else count
     for row in range(total):
         here = (a + size * row) % 2**16 >> 3 if reads_a and row < count else None
@@ -265,7 +265,9 @@ class PipeModel:
             return None
         idle = not self._results and not self._buffer
         follows = not self._results or (
-            self._enabled and Op(operation["op"]) is self.op and not operation["fence_pipe"]
+            self._enabled
+            and Op(operation["op"]) is self.op is not Op.NOISE
+            and not operation["fence_pipe"]
         )
         if self.queued is None or operation["count"] == 0:
             follows = idle

@@ -16,6 +16,7 @@ from diptych.mesh.isa import STATISTIC, Function, Op, Type
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.golden import numbers
 from diptych_sim.host.clocking import current_cycle
+from diptych_tb.mesh.pipe_noise import noise_operation
 from diptych_tb.mesh.tile_bench import (
     IN,
     OUT,
@@ -297,6 +298,7 @@ OPERATIONS = {
     "gate": _gate,
     "rotate": _rotate,
     "move": _move,
+    "noise": noise_operation,
 }
 
 

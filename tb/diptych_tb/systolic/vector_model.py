@@ -264,8 +264,8 @@ class VectorModel:
     def _argmax(self, c: Command) -> None:
         width = self.sizes.lanes
         limit, bits = c.extra & 0xFFFF, c.extra >> 16
-        words = self.parameters[c.parameters : c.parameters + c.tiles].reshape(-1)
-        values = numbers.requantize(self._sums(c, 0), words, bits)[: min(limit, c.tiles * width)]
+        rows = [self._biased(c, 0, j, bits) for j in range(c.tiles)]
+        values = np.concatenate(rows)[: min(limit, c.tiles * width)]
         place = int(np.argmax(values))
         if c.vector == 0 or values[place] > self.best:
             self.best, self.token = values[place], c.vector * width + place
@@ -307,7 +307,7 @@ def random_commands(rng: random.Random, model: VectorModel, op: VectorOp) -> lis
         first=rng.choice([0, rng.randrange(8), rng.randrange(5 * width)]),
         flags=flags,
     )
-    if op in (VectorOp.ROTATE, VectorOp.REQUANTIZE) and rng.random() < 0.5:
+    if op in (VectorOp.ROTATE, VectorOp.REQUANTIZE, VectorOp.ARGMAX) and rng.random() < 0.5:
         flags["biased"] = 1
         c.scale = rng.randrange(sizes.biases - tiles)
     if op in (VectorOp.ROTATE, VectorOp.ROTATE_AGAIN):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ from diptych_sim.compiler.decode.program import TOKEN_TASK, Rounds, decode_progr
 from diptych_sim.compiler.decode.routes import Color, RouteEntry, colors_of, route_tables
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.compiler.tile.registers import Register
+from diptych_sim.golden.noise import key_of
 from diptych_sim.golden.quantized import QuantizedModel
 
 __all__ = ["DecodeProgram", "compile_decode"]
@@ -30,7 +31,8 @@ class DecodeProgram:
     """A model compiled for a mesh, and for lengths of prompts and numbers of tokens.
 
     ``prompts``: those that the mesh reads itself, a token in each round; then ``prompt_tokens`` are
-    0, and ``tokens`` count theirs, too.
+    0, and ``tokens`` count theirs, too. ``stops``: tokens that end a sequence. ``seeds``: one for each, if
+    tokens are drawn.
     """
 
     model: QuantizedModel
@@ -41,6 +43,17 @@ class DecodeProgram:
     prompt_tokens: Sequence[int]
     tokens: Sequence[int]
     prompts: Sequence[Sequence[int]] = ()
+    stops: Sequence[int] = ()
+    seeds: Sequence[int] = ()
+
+    def ended(self, tokens: Sequence[int]) -> DecodeProgram:
+        """Return what ran of the program, if texts ended after so many tokens."""
+        plan, done = [], 0
+        for part in self.plan:
+            longest = max(tokens[n] for n in part.active)
+            plan.append(replace(part, count=max(0, min(part.count, longest - 1 - done))))
+            done += part.count
+        return replace(self, plan=plan, tokens=tokens)
 
     @property
     def program_depth(self) -> int:
@@ -56,14 +69,21 @@ class DecodeProgram:
         ends = [len(self.tokens) - 1]
         for part in self.plan:
             for _ in range(0 if part.forced else part.count):
-                ends.append(ends[-1] + len(part.active))
+                ends.append(ends[-1] + sum(self.tokens[n] > len(ends) for n in part.active))
         return ends
 
     @cached_property
     def images(self) -> NDArray[np.uint32]:
         """The SRAM of all tiles, [rows, columns, words], before a KV cache is there."""
-        turns = [self.turns(row) for row in range(self.placement.rows)]
-        return tile_images(self.model, self.placement, turns=turns, prompts=self.prompts)
+        p = self.placement
+        if p.kv_only:
+            return np.zeros((p.rows, p.columns, -(-p.used_bytes // 8) * 2), dtype=np.uint32)
+        turns = [self.turns(row) for row in range(p.rows)]
+        images = tile_images(self.model, p, turns=turns, prompts=self.prompts)
+        for n, seed in enumerate(self.seeds):
+            # Prefill has drawn the first token.
+            images[:, :, p.at("noise_key") // 4 + n] = key_of(seed, self.prompt_tokens[n] + 1)
+        return images
 
     @cached_property
     def _routes(self) -> list[list[Sequence[RouteEntry]]]:
@@ -101,6 +121,8 @@ class DecodeProgram:
         for first, end in ((0, Color.TOKEN), (Color.TOKEN, self.colors - 1)):
             for begin, stop in _runs([found[first:end] for found in words_of]):
                 packet(Load.ROUTE, 1 + first, words_of[begin][first:end], begin, stop - 1)
+        if p.kv_only:
+            return words
         packet(Load.PROGRAM, 0, self.program.words(), 0, last)
         packet(Load.TASK, TOKEN_TASK, self._tasks(), 0, last)
         registers = [self._register_words(row, c) for c in range(p.columns)]
@@ -176,13 +198,18 @@ def compile_decode(
     tokens: int | Sequence[int],
     sram_bytes: int = DEFAULTS.sram_bytes,
     prompts: Sequence[Sequence[int]] = (),
+    stops: Sequence[int] = (),
+    seeds: Sequence[int] = (),
+    kv_only: bool = False,
 ) -> DecodeProgram:
     """Compile a model for a mesh of ``rows`` x ``columns`` tiles.
 
     ``tokens`` are written in all, of which prefill writes the first: the KV cache has room for
     ``prompt_tokens + tokens - 1`` positions. Several sequences are decoded at once if the numbers
     of each are given. Of ``prompts`` that the mesh reads itself, all ``prompt_tokens`` and all
-    ``tokens`` must be the same; then it writes the first token, too.
+    ``tokens`` must be the same; then it writes the first token, too. Tokens of ``stops`` end a
+    sequence before (:func:`.decode_program`). Of a model whose tokens are drawn, each sequence has
+    one of ``seeds``. With ``kv_only`` the mesh holds keys and values, and nothing runs.
 
     Raises
     ------
@@ -192,8 +219,10 @@ def compile_decode(
     lengths = [prompt_tokens] if isinstance(prompt_tokens, int) else list(prompt_tokens)
     counts = [tokens] if isinstance(tokens, int) else list(tokens)
     positions = [a + b - 1 for a, b in zip(lengths, counts, strict=True)]
+    assert len(seeds) == (0 if model.noise_shift is None else len(lengths))
     forced, plan = 0, plan_rounds(counts)
     if prompts:
+        assert not seeds
         if len({*lengths}) != 1 or len({*counts}) != 1:
             raise UnsupportedModelError(
                 f"Prompts that the mesh reads together must have one length, not {lengths}"
@@ -212,14 +241,18 @@ def compile_decode(
         sram_bytes=sram_bytes,
         forced=forced,
         activation_bits=model.activation_bits,
+        sampled=bool(seeds),
+        kv_only=kv_only,
     )
     return DecodeProgram(
         model=model,
         placement=placement,
-        program=decode_program(model, placement, plan),
+        program=decode_program(model, placement, plan, stops),
         layout=kv_layout(model.config, placement),
         plan=plan,
         prompt_tokens=lengths,
         tokens=counts,
         prompts=prompts,
+        stops=stops,
+        seeds=seeds,
     )

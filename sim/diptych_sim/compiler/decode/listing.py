@@ -86,7 +86,7 @@ class Disassembler:
         dynamic = _register(f["dynamic"])
         if f["to_color"]:
             d = _color(f["color"])
-        elif Type(f["d_type"]) in _TYPES and op in (Op.REQUANTIZE, Op.RECEIVE):
+        elif Type(f["d_type"]) in _TYPES and op in (Op.REQUANTIZE, Op.RECEIVE, Op.NOISE):
             d += f" ({_TYPES[Type(f['d_type'])]})"
         word = f"[{b}]" if f["static_memory"] else _register(f["b_reg"])
         scaled = f"{word} * {dynamic}, {f['bits']} bits"
@@ -103,8 +103,12 @@ class Disassembler:
                 body = f"{d} <- exp({_register(f['b_reg'])} - {count} of {a}, {dynamic})"
             case Op.GATE:
                 body = f"{d} <- {count} pairs of {a}, {dynamic}"
+            case Op.NOISE:
+                key, first = _register(f["b_reg"]), _register(f["a_reg"])
+                body = f"{d} <- noise of {count} from {first}, key {key}, >> {inner}"
             case Op.RECEIVE if f["argmax"]:
-                body = f"MAXIMUM <- arg-max of {count} of {_color(f['color'])} * {scaled}"
+                adds = f" + ({d})" if f["accumulate"] else ""
+                body = f"MAXIMUM <- arg-max of {count} of {_color(f['color'])} * {scaled}{adds}"
             case Op.RECEIVE:
                 adds = "+=" if f["accumulate"] else "<-"
                 body = f"{d} {adds} {count} of {_color(f['color'])} * {scaled}"

@@ -97,6 +97,8 @@ class Placement:
     forced: int
     """Tokens of each prompt that the mesh reads itself, beside the first."""
     sram_bytes: int
+    kv_only: bool
+    """Keys and values have room, and nothing else."""
     chunk: int
     """Residual elements of a row; a multiple of 8."""
     split: int
@@ -188,6 +190,9 @@ def _arrange(
     sram_bytes: int,
     activation_bits: int,
     forced: int,
+    *,
+    sampled: bool,
+    kv_only: bool,
 ) -> Placement:
     d = c.head_dim // deal.split
     sequences = len(positions)
@@ -211,6 +216,7 @@ def _arrange(
         "gated": 4 * hidden,
         "hidden": each * hidden,
         "rope": 2 * d,
+        **({"noise": 4 * vocabulary} if sampled else {}),
     }
     heads_buffer = {"head": 2 * d} if c.qk_norm else {}
     at_once = min(sequences * heads, AT_ONCE)
@@ -221,36 +227,48 @@ def _arrange(
             if (name, n) == ("query", 0):
                 buffers |= {"scores": 4 * at_once * slots, "powers": 2 * at_once * _up(slots)}
     states = {_own("state", n): WORD_BYTES * len(State) for n in range(sequences)}
+
+    def kept(sizes: dict[str, int]) -> dict[str, int]:
+        """What has room; first tokens come over the link as keys and values do."""
+        names = ("keys", "values", "arguments")
+        whole = {name: size for name, size in sizes.items() if name.partition(".")[0] in names}
+        return dict.fromkeys(sizes, 0) | whole if kv_only else sizes
+
     fixed, base = _allocate(
-        {
-            **buffers,
-            **heads_buffer,
-            **({"arguments": WORD_BYTES * sequences} if sequences > 1 else {}),
-            **({"prompts": WORD_BYTES * forced * sequences} if forced else {}),
-            "rope_table": 2 * d * slots,
-            "embedding": vocabulary * chunk,
-            "embedding_scale": 4 * vocabulary,
-            "output": vocabulary * chunk,
-            "output_scale": 4 * vocabulary,
-            **(states if sequences > 1 or heads > FEW_HEADS else {}),
-        },
+        kept(
+            {
+                **buffers,
+                **heads_buffer,
+                **({"arguments": WORD_BYTES * sequences} if sequences > 1 else {}),
+                **({"prompts": WORD_BYTES * forced * sequences} if forced else {}),
+                "rope_table": 2 * d * slots,
+                **({"noise_key": WORD_BYTES * sequences} if sampled else {}),
+                "embedding": vocabulary * chunk,
+                "embedding_scale": 4 * vocabulary,
+                "output": vocabulary * chunk,
+                "output_scale": 4 * vocabulary,
+                **(states if sequences > 1 or heads > FEW_HEADS else {}),
+            }
+        ),
         0,
     )
     caches = {"keys": kv_heads * (slots + 1) * 2 * d, "values": kv_heads * d * value_stride}
     layer, end = _allocate(
-        {
-            "qkv": (qk + kv_heads * d) * chunk,
-            "qkv_scale": (8 if c.qkv_bias else 4) * (qk + kv_heads * d),
-            **(dict.fromkeys(("q_norm", "k_norm"), 4 * d) if c.qk_norm else {}),
-            "wo": chunk * heads * d,
-            "o_scale": 4 * chunk,
-            "w_gate_up": 2 * hidden * chunk,
-            "gate_up_scale": 8 * hidden,
-            "w_down": chunk * hidden,
-            "down_scale": 4 * chunk,
-            "constants": 4 * (5 if c.qk_norm else 3),
-            **{_own(name, n): size for n in range(sequences) for name, size in caches.items()},
-        },
+        kept(
+            {
+                "qkv": (qk + kv_heads * d) * chunk,
+                "qkv_scale": (8 if c.qkv_bias else 4) * (qk + kv_heads * d),
+                **(dict.fromkeys(("q_norm", "k_norm"), 4 * d) if c.qk_norm else {}),
+                "wo": chunk * heads * d,
+                "o_scale": 4 * chunk,
+                "w_gate_up": 2 * hidden * chunk,
+                "gate_up_scale": 8 * hidden,
+                "w_down": chunk * hidden,
+                "down_scale": 4 * chunk,
+                "constants": 4 * (5 if c.qk_norm else 3),
+                **{_own(name, n): size for n in range(sequences) for name, size in caches.items()},
+            }
+        ),
         base,
     )
     layer_bytes = end - base
@@ -260,6 +278,7 @@ def _arrange(
         sequences=sequences,
         forced=forced,
         sram_bytes=sram_bytes,
+        kv_only=kv_only,
         chunk=chunk,
         split=deal.split,
         width=d,
@@ -279,6 +298,10 @@ def _arrange(
     )
 
 
+_WHOLE = {"sampled": False, "kv_only": False}
+"""What a placement is for: decode of the best tokens."""
+
+
 def _smallest(
     config: ModelConfig,
     rows: int,
@@ -287,11 +310,14 @@ def _smallest(
     sram_bytes: int,
     activation_bits: int,
     forced: int,
+    **kind: bool,
 ) -> Placement:
     """Place the heads in the fastest way that fits, or else in the smallest."""
     slots = -(-max(positions) // rows)
     ways = [
-        _arrange(config, rows, columns, deal, positions, sram_bytes, activation_bits, forced)
+        _arrange(
+            config, rows, columns, deal, positions, sram_bytes, activation_bits, forced, **kind
+        )
         for deal in head_deals(config, rows, columns, slots=slots, whole=config.qk_norm)
     ]
     smallest = min(ways, key=lambda way: way.used_bytes)
@@ -302,7 +328,7 @@ def try_place(
     config: ModelConfig, rows: int, columns: int, *, positions: int, sram_bytes: int
 ) -> Placement | None:
     """Place a model as :func:`place` does; return None, and look no further, if it does not fit."""
-    found = _smallest(config, rows, columns, (positions,), sram_bytes, ACTIVATION_BITS, 0)
+    found = _smallest(config, rows, columns, (positions,), sram_bytes, ACTIVATION_BITS, 0, **_WHOLE)
     return found if found.used_bytes <= sram_bytes else None
 
 
@@ -315,10 +341,13 @@ def place(
     sram_bytes: int,
     forced: int = 0,
     activation_bits: int = ACTIVATION_BITS,
+    sampled: bool = False,
+    kv_only: bool = False,
 ) -> Placement:
     """Place a model in a mesh, with a KV cache of ``positions``, or one for each of several.
 
-    ``forced``: as of :class:`Placement`.
+    ``forced``: as of :class:`Placement`. ``sampled``: tokens are drawn, with noise for each.
+    ``kv_only``: there is room for nothing else.
 
     Raises
     ------
@@ -338,7 +367,8 @@ def place(
         )
 
     def arranged(rows: int, columns: int) -> Placement:
-        return _smallest(config, rows, columns, each, sram_bytes, activation_bits, forced)
+        numbers = (each, sram_bytes, activation_bits, forced)
+        return _smallest(config, rows, columns, *numbers, sampled=sampled, kv_only=kv_only)
 
     placement = arranged(rows, columns)
     missing = placement.used_bytes - sram_bytes

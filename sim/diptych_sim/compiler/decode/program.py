@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from diptych.mesh.isa import Function, Op, Type
 from diptych_sim.compiler.decode.layer import LayerWriter
@@ -14,6 +16,7 @@ from diptych_sim.compiler.decode.writer import SAVED
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.compiler.tile.registers import Register as Reg
 from diptych_sim.golden import numbers
+from diptych_sim.golden.noise import KEY_STEP
 from diptych_sim.golden.quantized import QuantizedModel
 
 __all__ = ["SEQUENCE_SHIFT", "TOKEN_TASK", "Rounds", "decode_program", "plan_rounds"]
@@ -51,6 +54,10 @@ def plan_rounds(tokens: Sequence[int]) -> list[Rounds]:
 
 
 class _Writer(LayerWriter):
+    def __init__(self, model: QuantizedModel, placement: Placement, stops: Sequence[int]) -> None:
+        super().__init__(model, placement)
+        self.stops = stops
+
     def run(self, plan: Sequence[Rounds]) -> Assembler:
         for number, rounds in enumerate(plan):
             self.active = rounds.active
@@ -67,10 +74,13 @@ class _Writer(LayerWriter):
         if self.batched:
             note("sequences " + ", ".join(map(str, self.active)), "embedding")
             self._find_tokens()
+        if self.stops:
+            note("end with the text", "embedding")
+            self._end_texts(suffix)
+        if self.batched:
             self._positions()
         note("x = embedding[token]", "embedding")
-        between = (lambda: None) if self.batched else self._positions
-        self.measured(self._receive_embedding, self._embed, between)
+        self.measured(self._receive_embedding, self._embed, partial(self._meanwhile, forced=forced))
         self.out.label(f"layer{suffix}")
         note("normed = RMSNorm(x)", "norm")
         self.norm(self.launch_projection)
@@ -97,24 +107,54 @@ class _Writer(LayerWriter):
 
         self.residual("w_down", next_layer)
         note("normed = RMSNorm(x)", "norm")
-        self.norm(None)
+        drawn = self.model.noise_shift is not None and not forced
+        self.norm(self._launch_logits if drawn else None)
         if forced:
             note("token = the next one of the prompt", "next of the prompt")
             self._forced_tokens()
         else:
             note("token = arg-max(normed Woutput)", "best token")
             self._logits()
-            self._best_tokens()
+            self._best_tokens(suffix)
         note("next round")
         s(Function.ADD, d=Reg.LEFT, a=Reg.LEFT, imm=-1)
-        self.out.branch(Reg.LEFT, f"again{suffix}")
+        self.out.branch(Reg.LEFT, f"token{suffix}")
+        self.out.label(f"over{suffix}")
         if following is not None:
             s(Function.ADD, d=Reg.LEFT, imm=following, comment="rounds of those that go on")
             s(Function.ACTIVATE, imm=number + 1)
         s(Function.END)
-        self.out.label(f"again{suffix}")
-        s(Function.ACTIVATE, imm=TOKEN_TASK + number)
+
+    # --- where a text ends ---------------------------------------------------------------------
+    def _compare(self, token: Reg, result: Reg, scratch: Reg) -> None:
+        """Make the result 0 where the token ends a text, something else where it does not."""
+        s = self.out.scalar
+        first, *others = self.stops
+        s(Function.ADD, d=result, a=token, imm=-first, comment=f"0 if token {first} ends the text")
+        for stop in others:
+            s(Function.ADD, d=scratch, a=token, imm=-stop, comment=f"or token {stop}")
+            s(Function.SELECT, d=result, a=scratch, dynamic=result)
+
+    def _end_texts(self, suffix: str) -> None:
+        """End the program where all tokens of the round before have ended their texts.
+
+        Where some have, the round goes on for the others.
+        """
+        s = self.out.scalar
+        goes_on = Reg.A
+        if not self.batched:
+            self._compare(Reg.UNITY, goes_on, Reg.B)
+        else:
+            goes_on = Reg.LAYER
+            s(Function.ADD, d=goes_on, comment="1 if a text goes on")
+            for n in self.active:
+                at = self.place.at("arguments") + WORD_BYTES * n
+                s(Function.LOAD, d=Reg.A, imm=at, comment=f"token of sequence {n}")
+                self._compare(Reg.A, Reg.T, Reg.B)
+                s(Function.SELECT, d=goes_on, imm=1, b=goes_on, dynamic=Reg.T)
+        self.out.branch(goes_on, f"text{suffix}")
         s(Function.END)
+        self.out.label(f"text{suffix}")
 
     # --- embedding and position ----------------------------------------------------------------
     def _find_tokens(self) -> None:
@@ -182,6 +222,33 @@ class _Writer(LayerWriter):
             color=Color.ROW_ADD,
             comment="embedding of the token, from its column",
         )
+
+    def _meanwhile(self, *, forced: bool) -> None:
+        """What is done while the embedding travels."""
+        if self.model.noise_shift is not None and not forced:
+            self._draw_noise(self.model.noise_shift)
+        if not self.batched:
+            self._positions()
+
+    def _draw_noise(self, shift: int) -> None:
+        """Noise for the column's logits; the key of the next position."""
+        s = self.out.scalar
+        self.out.note("noise for the logits", "noise")
+        for n in self.active:
+            at = self.place.at("noise_key") + WORD_BYTES * n
+            s(Function.LOAD, d=Reg.B, imm=at, comment=f"key of the position, of sequence {n}")
+            self.out.vector(
+                Op.NOISE,
+                a_reg=Reg.FIRST,
+                b_reg=Reg.B,
+                count_reg=Reg.VOCABULARY,
+                inner=shift,
+                d_base=self.place.at("noise", n),
+                d_type=Type.INT32,
+                comment="noise of the column's tokens",
+            )
+            s(Function.ADD, d=Reg.B, a=Reg.B, imm=KEY_STEP, comment="key of the next one")
+            s(Function.STORE, b=Reg.B, imm=at)
 
     def _positions(self) -> None:
         self.out.note("the position, and its RoPE factors", "position")
@@ -252,6 +319,9 @@ class _Writer(LayerWriter):
                 at = p.at("arguments") + WORD_BYTES * n
                 s(Function.STORE, b=Reg.UNITY, imm=at, comment=f"token of sequence {n}")
 
+    def _launch_logits(self, n: int) -> None:
+        self.product_of_norm(n, "output", "logits = normed Woutput", count_reg=Reg.VOCABULARY)
+
     def _logits(self) -> None:
         """Logits, and the best token of the column; that of the last sequence is not sent yet."""
         m, p, s = self.model, self.place, self.out.scalar
@@ -262,7 +332,12 @@ class _Writer(LayerWriter):
             lowest = -(2**31)
             s(Function.ADD, d=Reg.MAXIMUM, imm=lowest, comment="of a column without tokens")
 
-        def receive() -> None:
+        def receive(n: int) -> None:
+            scaled: dict[str, Any] = {"dynamic": Reg.UNITY}
+            if m.noise_shift is not None:
+                self.load_state(n, State.DYNAMIC, Reg.A)
+                at = p.at("noise", n)
+                scaled = {"dynamic": Reg.A, "accumulate": 1, "d_base": at, "stride": WORD_BYTES}
             self.receive(
                 Color.COLUMN_SUM,
                 "best of (logit, lowest token)",
@@ -270,15 +345,12 @@ class _Writer(LayerWriter):
                 static_memory=1,
                 b_base=p.at("output_scale"),
                 a_reg=Reg.B,
-                dynamic=Reg.UNITY,
                 bits=m.logit_bits,
                 inner=bits,
                 d_type=Type.NONE,
                 argmax=1,
+                **scaled,
             )
-
-        def launch(n: int) -> None:
-            self.product_of_norm(n, "output", "logits = normed Woutput", count_reg=Reg.VOCABULARY)
 
         reset()
         s(
@@ -288,10 +360,12 @@ class _Writer(LayerWriter):
             imm=2**bits - 1,
             comment="code of the first token",
         )
-        receive()
-        launch(first)
+        receive(first)
+        # A single sequence's product was launched with its norm, if tokens are drawn.
+        if self.batched or m.noise_shift is None:
+            self._launch_logits(first)
         for n in others:
-            launch(n)
+            self._launch_logits(n)
             s(
                 Function.ADD,
                 d=SAVED,
@@ -300,25 +374,43 @@ class _Writer(LayerWriter):
                 comment="best of the column",
             )
             reset()
-            receive()
+            receive(n)
             self.send(SAVED, Color.ROW_MAX, "best of the column")
         self.send(Reg.MAXIMUM, Color.ROW_MAX, "best of the column", fence_receive=True)
 
-    def _best_tokens(self) -> None:
+    def _best_tokens(self, suffix: str) -> None:
         p, s = self.place, self.out.scalar
         mask = 2 ** (32 - self.model.logit_bits) - 1
         for n in self.active:
             self.take(Reg.A, Color.ROW_TOP, "best of all columns")
             s(Function.AND, d=Reg.A, a=Reg.A, imm=mask)
             s(Function.SUBTRACT, d=Reg.UNITY, b=Reg.A, imm=mask, comment="the token")
+            at = p.at("arguments") + WORD_BYTES * n if self.batched else 0
+            ended = f"ended{suffix}.{n}"
+            if self.batched and self.stops:
+                s(Function.LOAD, d=Reg.B, imm=at, comment=f"token before, of sequence {n}")
+                self._compare(Reg.B, Reg.T, Reg.A)
+                comment = "what ended a text stays"
+                s(
+                    Function.SELECT,
+                    d=Reg.UNITY,
+                    a=Reg.UNITY,
+                    b=Reg.B,
+                    dynamic=Reg.T,
+                    comment=comment,
+                )
+                s(Function.LESS_THAN, d=Reg.A, a=Reg.T, imm=1)
             if n != p.sequences - 1:
-                at = p.at("arguments") + 4 * n
                 s(Function.STORE, b=Reg.UNITY, imm=at, comment=f"token of sequence {n}")
+            if self.batched and self.stops:
+                self.out.branch(Reg.A, ended)
             self.send(Reg.UNITY, Color.TOKEN, "to the host", imm=n << SEQUENCE_SHIFT)
+            if self.batched and self.stops:
+                self.out.label(ended)
 
 
 def decode_program(
-    model: QuantizedModel, placement: Placement, plan: Sequence[Rounds]
+    model: QuantizedModel, placement: Placement, plan: Sequence[Rounds], stops: Sequence[int] = ()
 ) -> Assembler:
     """Return the program that decodes tokens with a placed model.
 
@@ -326,5 +418,8 @@ def decode_program(
     of each active sequence goes to the residual stream, through the layers and the final RMSNorm
     to its successor, which starts the next round and leaves on :attr:`.Color.TOKEN`. Each element
     of the plan (:func:`plan_rounds`) has rounds, and a task, of its own.
+
+    A token of ``stops`` ends its sequence: no round starts once all active ones have ended. Before
+    that, rounds compute those that have ended, too, but their tokens do not leave.
     """
-    return _Writer(model, placement).run(plan)
+    return _Writer(model, placement, stops).run(plan)

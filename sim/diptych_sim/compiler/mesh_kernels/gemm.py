@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.mesh.fabric import MAX_COLORS, Load
-from diptych.mesh.isa import Function, Op
+from diptych.mesh.isa import Function, Op, Type
 from diptych.mesh.operand_sequencer import HELD_WORDS
 from diptych_sim.compiler.mesh_kernels.gemm_routes import (
     BroadcastColor,
@@ -56,10 +56,17 @@ class _Layout:
     own_w: int
     sums: int
     end: int
+    wide: bool
+    """X has int16, of which 12 bits count."""
+
+    @property
+    def x_row(self) -> int:
+        """Bytes of a row of X."""
+        return self.k << self.wide
 
     @property
     def x_bytes(self) -> int:
-        return self.m * self.k
+        return self.m * self.x_row
 
     @property
     def w_bytes(self) -> int:
@@ -75,20 +82,25 @@ class CompiledMeshGemm:
     """Elements of M, K and N that a tile multiplies in one step."""
 
 
-def _layout(m: int, k: int, n: int, rows: int, columns: int, algorithm: str) -> _Layout:
+def _layout(
+    m: int, k: int, n: int, rows: int, columns: int, algorithm: str, *, wide: bool
+) -> _Layout:
     panels = lcm(rows, columns)
     block_m, block_n = -(-m // rows), -(-n // columns)
     # Words of a row; more than are kept at hand have to lie in other banks than W's, by parity.
     words = -(-k // (8 * panels))
     block_k = 8 * (words + (words > HELD_WORDS and words % 2))
-    x_bytes, w_bytes = block_m * block_k, block_n * block_k
-    at = 0
+    x_bytes, w_bytes = block_m * block_k << wide, block_n * block_k
+    # Two words of X that a step reads lie in another pair of banks than W's first one.
+    at = 16 if wide else 0
     own_x = at
     if algorithm == "broadcast":
         at += panels // columns * x_bytes
     x = [at, at + x_bytes]
     at += 2 * x_bytes
-    if at % 16 == 0:
+    if wide:
+        at += -at % 32
+    elif at % 16 == 0:
         at += 8
     own_w = at
     if algorithm == "broadcast":
@@ -97,11 +109,12 @@ def _layout(m: int, k: int, n: int, rows: int, columns: int, algorithm: str) -> 
     at += 2 * w_bytes
     if algorithm == "shift":
         own_x, own_w = x[0], w[0]
-    return _Layout(block_m, block_k, block_n, x, w, own_x, own_w, at, at + 4 * block_m * block_n)
+    end = at + 4 * block_m * block_n
+    return _Layout(block_m, block_k, block_n, x, w, own_x, own_w, at, end, wide)
 
 
 def compile_mesh_gemm(
-    x: NDArray[np.int8],
+    x: NDArray[np.int8] | NDArray[np.int16],
     w: NDArray[np.int8],
     *,
     mesh: tuple[int, int],
@@ -109,6 +122,8 @@ def compile_mesh_gemm(
     sram_bytes: int | None = None,
 ) -> CompiledMeshGemm:
     """Compile ``x @ w`` (int8 [M, K], int8 [K, N]) for a mesh; int32 results, a block in each tile.
+
+    ``x`` may be int16 of 12 bits, too.
 
     ``shift``: Cannon's algorithm on a square mesh, interleaved. A tile multiplies the blocks that
     it has while they move on to the next tile of its row and column, at most two hops away. The
@@ -133,10 +148,11 @@ def compile_mesh_gemm(
             f"Mesh of the broadcast algorithm must have at most {MAX_COLORS - 2} rows and columns "
             f"together, as each needs a color, not {rows}x{columns}"
         )
-    at = _layout(m, k, n, rows, columns, algorithm)
+    wide = x.dtype == np.int16
+    at = _layout(m, k, n, rows, columns, algorithm, wide=wide)
     size = choose_sram(at.end, sram_bytes)
     if size is None:
-        raise KernelError(_too_small(m, k, n, mesh, algorithm, at.end, sram_bytes or 65536))
+        raise KernelError(_too_small((m, k, n), mesh, algorithm, at, sram_bytes or 65536))
     if max(at.x_bytes, at.w_bytes) // 4 >= 2**16:
         raise KernelError("Blocks must have fewer than 2**16 words")  # not with 64 KiB of SRAM
     panels = lcm(rows, columns)
@@ -146,7 +162,7 @@ def compile_mesh_gemm(
             f"Steps of the broadcast algorithm must fit into {PROGRAM_DEPTH} instructions, and "
             f"the {panels} of a {rows}x{columns} mesh take {len(program.instructions)}"
         )
-    padded_x = np.zeros((rows * at.m, panels * at.k), np.int8)
+    padded_x = np.zeros((rows * at.m, panels * at.k), x.dtype)
     padded_x[:m, :k] = x
     padded_w = np.zeros((columns * at.n, panels * at.k), np.int8)
     padded_w[:n, :k] = w.T
@@ -208,13 +224,15 @@ def compile_mesh_gemm(
 
 
 def _too_small(
-    m: int, k: int, n: int, mesh: tuple[int, int], algorithm: str, needed: int, size: int
+    shape: tuple[int, int, int], mesh: tuple[int, int], algorithm: str, at: _Layout, size: int
 ) -> str:
     largest = 128 if algorithm == "shift" else MAX_COLORS // 2 - 1
-    fits = (s for s in range(1, largest + 1) if _layout(m, k, n, s, s, algorithm).end <= size)
+    sides = range(1, largest + 1)
+    fits = (s for s in sides if _layout(*shape, s, s, algorithm, wide=at.wide).end <= size)
     would = next(fits, None)
+    m, k, n = shape
     return (
-        f"Product {m}x{k}x{n} needs {needed} bytes of SRAM in each tile of a {mesh[0]}x{mesh[1]} "
+        f"Product {m}x{k}x{n} needs {at.end} bytes of SRAM in each tile of a {mesh[0]}x{mesh[1]} "
         f"mesh, not {size}; "
         + (
             f"a {would}x{would} mesh would do"
@@ -238,10 +256,11 @@ def _multiply(program: Assembler, at: _Layout, label: str, *, accumulate: bool) 
         count=at.n,
         inner=at.k // 8,
         stride=at.k,
+        a_type=Type.INT16 if at.wide else Type.INT8,
         accumulate=accumulate,
         comment="a row of X by the block of W",
     )
-    s(Function.ADD, d=_X_ROW, a=_X_ROW, imm=at.k)
+    s(Function.ADD, d=_X_ROW, a=_X_ROW, imm=at.x_row)
     s(Function.ADD, d=_SUMS, a=_SUMS, imm=4 * at.n)
     s(Function.LESS_THAN, d=_T, a=_SUMS, imm=at.sums + 4 * at.m * at.n)
     program.branch(_T, label)

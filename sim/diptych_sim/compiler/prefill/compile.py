@@ -28,6 +28,7 @@ from diptych_sim.compiler.array.hbm_layout import (
 from diptych_sim.compiler.prefill.attention import Attention
 from diptych_sim.compiler.prefill.commands import PrefillCommands, Remember
 from diptych_sim.compiler.prefill.memories import MATRICES, memories_for, span_of
+from diptych_sim.compiler.prefill.noise import FirstNoise
 from diptych_sim.compiler.prefill.prompts import Block, Prompts
 from diptych_sim.compiler.prefill.weights import ResidentWeights, StreamedWeights, Weights
 from diptych_sim.golden.machine import HEAD_BITS, top_word
@@ -54,8 +55,11 @@ class _Compiler:
         image: tuple[HbmImage, dict[str, int]] | None = None,
         may_pair: bool = True,
         rows_whole: bool = False,
+        seeds: Sequence[int] = (),
     ):
+        assert len(seeds) == (0 if model.noise_shift is None else len(prompts.tokens))
         self.model = model
+        self.seeds = seeds
         self.prompts = prompts
         self.count = prompts.count
         self.rows, self.columns = rows, columns
@@ -90,6 +94,7 @@ class _Compiler:
             self.image, self.memories, rows=rows, columns=columns, square_shift=model.square_shift
         )
         kind = StreamedWeights if self.memories.streamed else ResidentWeights
+        self.noise = FirstNoise(self.out, self.image, model, prompts, seeds)
         self.weights: Weights = kind(self.out, self.memories, (rows, columns), self.entries)
         self.attention = Attention(
             model,
@@ -555,6 +560,10 @@ class _Compiler:
                 **fields,
             )
             entry, scales = self.weights.output_scales(start, n)
+            drawn: dict[str, Any] = {}
+            if self.seeds:
+                drawn = self.noise.load(number, start, n)
+                scales = [*scales, *drawn.pop("reads")]
             self.out.vector(
                 VectorOp.ARGMAX,
                 block=block,
@@ -565,6 +574,7 @@ class _Compiler:
                 extra=m.config.vocab - start * self.columns | m.logit_bits << 16,
                 reads=scales,
                 writes=[Span("token", 0, 1)],
+                **drawn,
             )
         self.out.store(
             StoreOp.TOKEN,
@@ -580,11 +590,16 @@ PrefillCompiler = _Compiler
 
 
 def compile_prefill(
-    model: QuantizedModel, rows: int, columns: int, *prompts: Sequence[int]
+    model: QuantizedModel,
+    rows: int,
+    columns: int,
+    *prompts: Sequence[int],
+    seeds: Sequence[int] = (),
 ) -> PrefillProgram:
     """Compile a model and prompts, which are read together, for an array of ``rows`` x ``columns``.
 
-    The model's part of the HBM comes first and does not depend on the prompts.
+    The model's part of the HBM comes first and does not depend on the prompts. Each prompt has one
+    of ``seeds``, if the model's tokens are drawn.
 
     Raises
     ------
@@ -593,4 +608,4 @@ def compile_prefill(
     ValueError
         If a side of the array is not a power of two from 4 to 128.
     """
-    return _Compiler(model, rows, columns, Prompts(prompts)).run()
+    return _Compiler(model, rows, columns, Prompts(prompts), seeds=seeds).run()

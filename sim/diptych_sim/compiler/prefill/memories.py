@@ -64,6 +64,7 @@ class Memories:
         c = model.config
         rows, columns = array
         self.prompts = prompts
+        self.sampled = model.noise_shift is not None
         self.count = count = prompts.count
         self.columns = columns
         self.sizes = panel_sizes(rows, columns)
@@ -203,11 +204,13 @@ class Memories:
         return self._split(tiles, most)
 
     def output_groups(self, tiles: int) -> list[tuple[int, int]]:
-        """Split the column tiles of the output so that logits, weights and scales have room."""
+        """Split the column tiles of the output so that logits, weights, scales and noise have room."""
         most = tiles
         if self.streamed:
             scales = self.sizes.parameters // 2
             most = min(self.half, scales, self.stage // (self.dim * self.columns))
+        if self.sampled:
+            most = min(most, self.sizes.biases)
         return self._split(tiles, most)
 
     def _split(self, tiles: int, most: int) -> list[tuple[int, int]]:

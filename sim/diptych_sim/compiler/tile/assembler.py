@@ -204,12 +204,17 @@ class Assembler:
         """Return the pieces of the program: first instruction, operation, whether it is in a loop.
 
         Instructions of one operation that follow each other are a piece; a loop ends with a branch
-        back to its label.
+        back to its label, and has no other one in it.
         """
-        loops = [
+        spans = [
             range(self._labels[label], index + 1)
             for index, label in self._branches
             if self._labels[label] <= index
+        ]
+        loops = [
+            span
+            for span in spans
+            if not any(other.start >= span.start and other.stop < span.stop for other in spans)
         ]
         found: list[tuple[int, str, bool]] = []
         for index, name in enumerate(self.operations):

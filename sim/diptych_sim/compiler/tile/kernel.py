@@ -99,7 +99,7 @@ def load_route(column: int, columns: int) -> RouteEntry:
     )
 
 
-def words_of(values: NDArray[np.int8]) -> list[int]:
+def words_of(values: NDArray[Any]) -> list[int]:
     """Return bytes as 32-bit words, the first byte in the low bits; their number is padded."""
     raw = np.ascontiguousarray(values).tobytes()
     return np.frombuffer(raw + bytes(-len(raw) % 4), "<u4").tolist()

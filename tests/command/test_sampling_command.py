@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Options of ``generate`` that draw tokens and end texts, and of ``gemm`` for wider activations."""
+
+import json
+import re
+
+import pytest
+
+from support.command import command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--top-k", "5"),
+            r"Tokens are drawn from all \(--top-k is not to be had\): the fabric .*",
+        ),
+        (("--top-p", "0.9"), r"Tokens are drawn from all \(--top-p is not to be had\): the .*"),
+        (("--temperature", "-1"), r".*--temperature.*"),
+        (("--temperature", "1e-9"), r"Temperature must be 0, or at least .* model, not 1e-09"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(capsys, monkeypatch, arguments, message):
+    arguments = ("generate", "--stage", "decode", *arguments)
+    status, out, err = command(capsys, monkeypatch, *arguments)
+    assert (status, out) == (2, "")
+    assert re.fullmatch(f"error: {message}", err.strip().splitlines()[-1]), err
+
+
+def test_products_of_bytes_and_of_twelve_bits_on_a_mesh(capsys, monkeypatch, tmp_path):
+    cycles = {}
+    for bits in (8, 12):
+        for algorithm in ("shift", "broadcast"):
+            file = tmp_path / "result.json"
+            arguments = ["gemm", "24", "24", "24", "--mesh", "2x2", "--engine", "lanes"]
+            arguments += ["--algorithm", algorithm, "--activation-bits", bits, "--json", file]
+            status, *_ = command(capsys, monkeypatch, *map(str, arguments))
+            assert status == 0
+            result = json.loads(file.read_text())
+            assert result["matches_golden"]
+            assert result["config"]["activation_bits"] == bits
+            cycles[bits, algorithm] = result["cycles"]
+    assert cycles[8, "shift"] <= cycles[12, "shift"] < 1.1 * cycles[8, "shift"]
+
+
+def test_the_array_takes_bytes(capsys, monkeypatch):
+    status, _, err = command(capsys, monkeypatch, "gemm", "8", "8", "8", "--activation-bits", "12")
+    assert status == 2
+    assert err == "error: --activation-bits requires a mesh (--mesh)\n"
+
+
+def test_prefill_alone_asks_the_mesh_for_keys_and_values_only(capsys, monkeypatch):
+    """The bundled model does not fit into one tile, but keys and values of some positions do."""
+    arguments = ("generate", "--prompt", "In the", "--mesh", "1x1", "--sram-bytes")
+    status, _, err = command(capsys, monkeypatch, *arguments, "24576")
+    assert status == 2
+    assert err.startswith("error: Mesh 1x1 has 24576 bytes of SRAM in a tile, and ")
+    status, _, err = command(capsys, monkeypatch, *arguments, "256", "--stage", "prefill")
+    assert status == 2
+    assert err.startswith("error: Mesh 1x1 has 256 bytes of SRAM in a tile, and ")
