@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from diptych_sim.engine.errors import SimulationError
 from diptych_sim.engine.lanes import mesh as lane_mesh
 from diptych_sim.engine.lanes import translate
 from diptych_sim.engine.lanes.build import compile_design
