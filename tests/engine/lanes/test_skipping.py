@@ -113,6 +113,10 @@ def test_a_planted_fault_is_seen(monkeypatch, fault):
     # The source of a class would come from the build cache.
     monkeypatch.setattr(lane_mesh, "compile_design", compile_instance)
     load = decode_job((2, 2))[0]
-    (all_, _), (skipped, _) = (_digests(monkeypatch, skips, (2, 2), load, 3000) for skips in (0, 1))
+    all_, _ = _digests(monkeypatch, 0, (2, 2), load, 3000)
     assert all(changed)
+    try:
+        skipped, _ = _digests(monkeypatch, 1, (2, 2), load, 3000)
+    except SimulationError:
+        return  # an assertion of the hardware saw it
     assert (all_ != skipped).any()
