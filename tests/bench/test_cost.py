@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The bench of the cost models: what it draws, and its errors on a few runs."""
+"""The bench of the cost models: what it draws, and its errors on a few runs.
+
+Sums that are read while the array adds to them, and gathers that know their rows at once, were each put
+in by hand and seen to fail.
+"""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -21,17 +26,18 @@ SMALL = Case(
 
 
 def test_predicts_the_array_to_the_byte():
-    errors = list(array_errors(MachineConfig(array=(8, 8)), [SMALL], 1))
-    assert [error.kind for error in errors] == list(KINDS[:2])
+    cases = [SMALL, replace(SMALL, prompt=20)]
+    errors = list(array_errors(MachineConfig(array=(8, 8)), cases, 1))
+    assert [error.kind for error in errors] == list(KINDS[:2]) * 2
     for error in errors:
         assert error.bytes_exact
-        assert abs(error.error) < 0.06
+        assert abs(error.error) < 0.01, error
 
 
 def test_predicts_the_mesh():
     errors = list(mesh_errors(MachineConfig(mesh=(2, 2)), SMALL, 1))
     assert [error.kind for error in errors] == list(KINDS[2:])
-    assert all(abs(error.error) < 0.06 for error in errors)
+    assert all(abs(error.error) < 0.03 for error in errors)
 
 
 def test_draws_the_same_cases_again():

@@ -157,16 +157,16 @@ STORIES = ModelShape(
 
 @pytest.mark.parametrize(
     ("mesh", "position", "cycles"),
-    [((8, 8), 65, 2822), ((8, 8), 35, 2704)],
+    [((8, 8), 65, 2845), ((8, 8), 20, 2693)],
 )
 def test_decode_of_our_machine(mesh, position, cycles):
-    """As measured: the token at a position, and the mean of 61 around one."""
+    """As measured: the token at a position, and the mean of 31 around one."""
     found = decode_cycles(STORIES, MachineConfig(mesh=mesh), position)
-    assert found.products + found.waits == pytest.approx(cycles, rel=0.09)
+    assert found.products + found.waits == pytest.approx(cycles, rel=0.05)
 
 
 @pytest.mark.parametrize(
-    ("tokens", "weight_rows", "cycles"), [(5, 1, 22605), (5, 4, 11495), (79, 1, 96926)]
+    ("tokens", "weight_rows", "cycles"), [(5, 1, 22512), (5, 4, 11418), (79, 1, 96591)]
 )
 def test_prefill_of_our_machine(tokens, weight_rows, cycles):
     """As measured."""

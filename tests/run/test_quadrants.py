@@ -102,7 +102,7 @@ def test_the_result_is_as_the_schema_says(result):
 
 def test_costs_are_near_what_was_measured(result):
     for part in result["quadrants"].values():
-        assert part["predicted_cycles"] == pytest.approx(part["cycles"], rel=0.05)
+        assert part["predicted_cycles"] == pytest.approx(part["cycles"], rel=0.03)
     for row in result["measured"]:
         (near,) = (
             point
@@ -110,7 +110,9 @@ def test_costs_are_near_what_was_measured(result):
             if (point["prompt_tokens"], point["tokens"]) == (LENGTH, row["tokens"])
         )
         for way, cycles in row["cycles"].items():
-            assert near["cycles"][way] == pytest.approx(cycles, rel=0.06)
+            # The hand-off of a model this small is most of what its layers take, and is not a program's.
+            limit = 0.06 if way == "split" else 0.03
+            assert near["cycles"][way] == pytest.approx(cycles, rel=limit)
 
 
 def test_the_terminal_and_the_page_have_the_ratio(result):

@@ -16,7 +16,7 @@ from diptych.systolic.isa import Modes, Queue, StoreOp, Target, VectorOp
 from diptych.systolic.matrix import MATRIX_CAUSES
 from diptych_sim.account.errors import AccountError
 from diptych_sim.compiler.array.commands import PrefillProgram, field_of
-from diptych_sim.cost.prefill import load_work, matrix_tiles
+from diptych_sim.cost.panel_parts import load_work, matrix_tiles
 
 __all__ = ["prefill_layers", "prefill_operations"]
 
@@ -56,7 +56,6 @@ def prefill_operations(
         If the panel ran other commands than the program has.
     """
     rows, columns = array
-    line = max(rows, columns)
     seen: dict[Queue, int] = dict.fromkeys(Queue, 0)
     for queue in Queue:
         expected = sum(command.queue is queue for command in program.commands.commands)
@@ -96,14 +95,14 @@ def prefill_operations(
             loads = columns if modes["transposed"] else rows
             if modes["packed"]:
                 loads //= weight_rows
-            operation["macs"] = sum(count * lanes for count, lanes in tiles) * columns
-            operation["bound_cycles"] = sum(max(count, loads) for count, _ in tiles)
+            operation["macs"] = sum(tile.rows * tile.counted for tile in tiles) * columns
+            operation["bound_cycles"] = sum(max(tile.rows, loads) for tile in tiles)
             before = entered
         elif queue is Queue.VECTOR:
             operation["op"] = VectorOp(command.op).name.lower()
         elif queue is Queue.LOAD:
-            _, beats = load_work(Target(command.op), fields, line, columns)
-            operation["bytes"] = beats * BEAT_BYTES
+            work = load_work(Target(command.op), fields, columns)
+            operation["bytes"] = work.beats * BEAT_BYTES
         elif queue is Queue.STORE:
             operation["bytes"] = _stored(StoreOp(command.op), fields)
         operations.append(operation)

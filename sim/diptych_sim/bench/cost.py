@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Error of the cost models against the RTL, over random shapes, machines, prompts and batches.
 
-The machines, the models and the requests are drawn by a seed. Many programs run in one simulation
-of a panel, and each mesh is built once, so that 200 runs take minutes. What a mesh or a panel
-cannot hold is drawn again.
+The machines, the models and the requests are drawn by a seed, the machines of a few, so that their
+simulators can be kept. Many programs run in one simulation of a panel. What a mesh or a panel
+cannot hold is drawn again, and what would take long.
 """
 
 from __future__ import annotations
@@ -12,16 +12,13 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from diptych.config import MachineConfig
-from diptych.systolic.panel_with_hbm import PrefillWithHbm
 from diptych_sim.account.requests import account_mesh_request
 from diptych_sim.bench.random_cases import Case, random_case
 from diptych_sim.compiler.array.commands import PrefillProgram
@@ -29,28 +26,35 @@ from diptych_sim.compiler.array.hbm_layout import HbmImage, PrefillError
 from diptych_sim.compiler.array_decode.compile import compile_array
 from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError
 from diptych_sim.cost.requests import panel_cost
-from diptych_sim.engine.simulate import simulate
 from diptych_sim.golden.random_weights import random_model
-from diptych_sim.host.jobs import (
-    TESTBENCH,
-    ArrayRequestJob,
-    ArrayRequestResult,
-    result_of,
-    write_job,
-)
-from diptych_sim.host.public_signals import PANEL_NAME, PANEL_PUBLIC
+from diptych_sim.host.jobs import ArrayRequestJob, ArrayRequestResult
 from diptych_sim.report.progress import ProgressLine
 from diptych_sim.run.mesh_request import mesh_request
+from diptych_sim.run.panel import run_panel
 from diptych_sim.settings import bench_runs
 from diptych_sim.settings import seed as set_seed
 
 __all__ = ["KINDS", "Error", "array_errors", "measure", "mesh_errors", "run", "summary"]
 
 KINDS = ("prefill on the array", "decode on the array", "prefill on the mesh", "decode on the mesh")
-_ARRAYS = ((8, 8), (8, 16), (16, 16), (16, 32), (16, 8), (4, 8))
+_PANELS = tuple(
+    MachineConfig(array=array, weight_rows=rows, hbm_bytes_per_cycle=rate, hbm_latency=latency)
+    for array, rows, rate, latency in (
+        ((4, 8), 1, 16, 60),
+        ((8, 8), 1, 64, 100),
+        ((8, 16), 2, 64, 160),
+        ((16, 8), 2, 32, 140),
+        ((16, 16), 4, 64, 100),
+        ((16, 32), 4, 48, 80),
+    )
+)
 _MESHES = ((2, 3), (3, 3), (4, 4), (4, 6), (8, 8))
 _MACHINES = 3
-"""Machines of each panel that are drawn: each is built."""
+"""Machines of each panel that are drawn, of those above: each is built once for all runs."""
+_MOST_CYCLES = 25_000
+"""Cycles of the array alone that a prompt may take: what takes more is drawn again."""
+_MESH_PROMPT = 12
+"""Tokens of a prompt of the mesh at most: it reads them one by one."""
 _SRAM, _DEPTH = 65536, 2048
 _HBM = 2**22
 _WORST = 5
@@ -69,6 +73,11 @@ class Error:
     predicted: int
     measured: int
     bytes_exact: bool
+
+    @property
+    def where(self) -> str:
+        """The run in one line."""
+        return f"{self.kind}, {self.machine}; {self.words}"
 
     @property
     def error(self) -> float:
@@ -100,23 +109,17 @@ def array_errors(
         weight_rows=machine.weight_rows,
         limit=2_000_000,
     )
-    events: list[dict[str, Any]] = []
-    with TemporaryDirectory(prefix="diptych-") as name:
-        folder = Path(name)
-        (folder / job.hbm).write_bytes(image.data)
-        simulate(
-            partial(PrefillWithHbm, *machine.array, **machine.array_parameters),
-            name=PANEL_NAME,
-            test_module=TESTBENCH,
-            env=write_job(job, folder),
-            public=PANEL_PUBLIC,
-            progress=progress,
-            on_event=events.append,
-        )
-    measured: ArrayRequestResult = result_of(job, events)
     words = "array {}x{}, {} weight rows, HBM {} bytes a cycle, {} cycles".format(
         *machine.array, machine.weight_rows, machine.hbm_bytes_per_cycle, machine.hbm_latency
     )
+
+    def tell(event: dict[str, Any]) -> None:
+        if progress is not None and event["kind"] == "tokens":
+            progress(f"{words}: program {event['number'] + 1} of {len(programs)}")
+
+    measured: ArrayRequestResult = run_panel(
+        job, image.data, machine, progress=progress, on_event=tell
+    ).result
     before = {"hbm_read": 0, "hbm_write": 0}
     for number, (kind, case, program) in enumerate(programs):
         cost = panel_cost(program, machine)
@@ -134,15 +137,11 @@ def array_errors(
         )
 
 
-def mesh_errors(
-    machine: MachineConfig, case: Case, seed: int, progress: ProgressLine | None = None
-) -> Iterator[Error]:
+def mesh_errors(machine: MachineConfig, case: Case, seed: int) -> Iterator[Error]:
     """Yield prefill and decode of a request on a mesh, on lanes."""
     model = random_model(case.config, seed)
     prompts = [[(n + 1) % case.config.vocab] * case.prompt for n in range(case.batch)]
-    done = mesh_request(
-        model, prompts, case.tokens, machine=machine, engine="lanes", progress=progress
-    )
+    done = mesh_request(model, prompts, case.tokens, machine=machine, engine="lanes")
     account = account_mesh_request(done)  # which compares the MACs of every tile
     words = "mesh {}x{}".format(*machine.mesh)
     for kind, name in zip(KINDS[2:], ("prefill", "decode"), strict=True):
@@ -157,26 +156,22 @@ def mesh_errors(
         )
 
 
-def _array_machine(rng: random.Random) -> MachineConfig:
-    array = rng.choice(_ARRAYS)
-    most = [rows for rows in (1, 2, 4) if 4 * rows <= array[0]]
-    return MachineConfig(
-        array=array,
-        weight_rows=rng.choice(most),
-        hbm_bytes_per_cycle=rng.choice((16, 32, 64)),
-        hbm_latency=rng.randint(40, 160),
-    )
-
-
-def _drawn(rng: random.Random, holds: Callable[[Case], None]) -> Case:
-    """Draw a case that a machine holds."""
+def _drawn(rng: random.Random, fits: Callable[[Case], bool]) -> Case:
+    """Draw a case that fits."""
     while True:
         case = random_case(rng)
         try:
-            holds(case)
-        except (PrefillError, MeshTooSmallError, UnsupportedModelError):
+            if fits(case):
+                return case
+        except PrefillError:
             continue
-        return case
+
+
+def _fits_array(case: Case, machine: MachineConfig) -> bool:
+    """Tell whether a panel holds a case, and reads its prompts soon enough."""
+    prompts = [[1] * case.prompt] * case.batch
+    compiled = compile_array(random_model(case.config, 0), *machine.array, prompts, case.tokens)
+    return panel_cost(compiled.prefill, machine).bound_cycles <= _MOST_CYCLES
 
 
 def run(
@@ -186,26 +181,23 @@ def run(
     rng = random.Random(seed)
     each = -(-count // 4 // machines)
     found: list[Error] = []
-    for _ in range(machines):
-        machine = _array_machine(rng)
-
-        def on_array(case: Case, machine: MachineConfig = machine) -> None:
-            prompts = [[1] * case.prompt] * case.batch
-            compile_array(random_model(case.config, 0), *machine.array, prompts, case.tokens)
-
-        cases = [_drawn(rng, on_array) for _ in range(each)]
+    panels, meshes = rng.sample(_PANELS, machines), rng.sample(_MESHES, machines)
+    for machine in panels:
+        cases = [_drawn(rng, partial(_fits_array, machine=machine)) for _ in range(each)]
         found += array_errors(machine, cases, seed, progress)
-    for mesh in rng.sample(_MESHES, machines):
+    for mesh in meshes:
         machine = MachineConfig(mesh=mesh, sram_bytes=_SRAM, program_depth=_DEPTH)
-        for number in range(each):
-            while True:
-                case = random_case(rng)
-                case = replace(case, prompt=min(case.prompt, 12))
-                try:
-                    found += mesh_errors(machine, case, seed + number, progress)
-                except (MeshTooSmallError, UnsupportedModelError):
-                    continue
-                break
+        ran = 0
+        while ran < each:
+            case = random_case(rng)
+            case = replace(case, prompt=min(case.prompt, _MESH_PROMPT))
+            if progress is not None:
+                progress(f"mesh {mesh[0]}x{mesh[1]}, request {ran + 1} of {each}")
+            try:
+                found += mesh_errors(machine, case, seed + ran)
+            except (MeshTooSmallError, UnsupportedModelError):
+                continue
+            ran += 1
     return found
 
 
@@ -252,11 +244,8 @@ def measure(console: Console, _runs: int) -> None:
             f"{row['bytes_exact']}",
         )
     console.print(table)
-    for error in sorted(errors, key=lambda error: -abs(error.error))[:_WORST]:
-        console.print(
-            f"{error.error:+.1%} ({error.predicted:,} for {error.measured:,}): {error.kind}, "
-            f"{error.machine}; {error.words}",
-            soft_wrap=True,
-            markup=False,
-            highlight=False,
-        )
+    worst = sorted(errors, key=lambda error: -abs(error.error))[:_WORST]
+    lines = [f"{e.error:+.1%} ({e.predicted:,} for {e.measured:,}): {e.where}" for e in worst]
+    lines += [f"bytes differ: {error.where}" for error in errors if not error.bytes_exact]
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)

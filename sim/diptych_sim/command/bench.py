@@ -10,6 +10,7 @@ from rich.console import Console
 
 from diptych_sim.bench import (
     batch,
+    closed_form,
     collectives,
     cost,
     decode,
@@ -30,6 +31,7 @@ __all__ = ["bench"]
 
 MEASURES: dict[str, Callable[[Console, int], None]] = {
     "cost": cost.measure,
+    "closed-form": closed_form.measure,
     "decode": decode.measure,
     "collectives": collectives.measure,
     "scalesim": scalesim.measure,

@@ -19,7 +19,7 @@ from diptych_sim.report.console import console
 from diptych_sim.report.whole_file import write_whole
 from diptych_sim.run.sweep import METRICS, SweepError, designs, pareto, points
 from diptych_sim.run.sweep import sweep as run_sweep
-from diptych_sim.run.sweep_rtl import measure_row
+from diptych_sim.run.sweep_rtl import MEASURED, check_shape, measure_rows, rtl_file
 
 __all__ = ["sweep"]
 
@@ -81,7 +81,7 @@ NUMBERS = ListType("[0-9]{1,9}", "whole numbers with commas between them, each",
     default=0,
     show_default=True,
     type=click.IntRange(0, 100),
-    help="Run so many of the best points in RTL.",
+    help="Run so many of the best points in RTL; they go to a file .rtl.csv beside --out.",
 )
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
 def sweep(
@@ -110,6 +110,8 @@ def sweep(
         raise Refused(f"Points must be at most {_MOST_POINTS:,}, not {number:,}")
     with running(SweepError) as progress:
         shape = load_shape(model)
+        if count:
+            check_shape(shape)
         rows = run_sweep(
             shape,
             points({"model": (shape.name,), **axes}),
@@ -118,7 +120,15 @@ def sweep(
             jobs=jobs,
             progress=progress,
         )
-        measured = [measure_row(shape, row, progress) for row in _best(rows, rank, count)]
+        measured = measure_rows(
+            shape,
+            _best(rows, rank),
+            count,
+            out=None if out is None or not count else rtl_file(Path(out)),
+            resume=resume,
+            tell=lambda line: click.echo(line, err=True),
+            progress=progress,
+        )
     ranked = [row for row in designs(rows, rank) if row["fits"] or not fitting]
     if not ranked:
         raise Refused("--fitting must leave a design: none of this sweep holds the model")
@@ -137,7 +147,7 @@ def sweep(
         # Not above: what draws takes a second to import.
         from diptych_sim.report.sweep import pareto_svg
 
-        write_whole(Path(svg), pareto_svg(ranked, front, rank))
+        write_whole(Path(svg), pareto_svg(ranked, front, rank, measured))
     result = {"points": len(rows), "rank": rank, "best": ranked[:top], "pareto": front}
     write_json(json_file, result | {"rtl": measured})
     if not all(row["matches_golden"] for row in measured):
@@ -145,23 +155,20 @@ def sweep(
         sys.exit(1)
 
 
-def _best(rows: list[dict[str, Any]], rank: str, count: int) -> list[dict[str, Any]]:
-    """Return the best points that can be built and hold the model; refuse to find none."""
-    found = sorted(
+def _best(rows: list[dict[str, Any]], rank: str) -> list[dict[str, Any]]:
+    """Return the points that can be built and may hold the model, best first."""
+    return sorted(
         (row for row in rows if row["buildable"] and row["fits"]),
         key=lambda row: row[rank],
         reverse=METRICS[rank] == "most",
     )
-    if count and not found:
-        raise Refused("RTL (--rtl) must have a point that can be built and holds the model")
-    return found[:count]
 
 
 def _measured_line(row: dict[str, Any]) -> str:
     """Return what RTL says of a point beside what was predicted."""
     parts = [
         f"{name.removesuffix('_cycles')} {row[name]['measured']:,.0f} ({row[name]['error']:+.1%})"
-        for name in ("ttft_cycles", "tpot_cycles", "request_cycles")
+        for name in MEASURED
         if row[name]["error"] is not None
     ]
     return (

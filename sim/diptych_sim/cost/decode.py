@@ -46,6 +46,8 @@ _SCALARS = {
 _TAKES = (Function.TAKE, Function.TAKE_RECIPROCAL, Function.TAKE_RSQRT)
 _SCALES = (Function.RECIPROCAL, Function.RSQRT, Function.TO_SCALE)
 _OPERANDS = ("a_reg", "b_reg", "dynamic")
+_PADDED = 8
+"""Powers are padded to words of so many."""
 _RAMPS = 4
 """Cycles from a result over the ramp into the router and out of it again, on both ends."""
 _RECEIVE = 9
@@ -243,9 +245,12 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
             behind = clock.received + _SCALES_READ + count if clock.received > clock.now else 0
             clock.received = max(behind, results[0] - later + _RECEIVE)
         results[1] -= count
-        # Wavelets may wait for it, one behind the other.
-        clock.received = max(clock.received, clock.now + count + _RECEIVE)
+        # Wavelets may wait for it, one behind the other; scales in memory are read first.
+        first = clock.now + _SCALES_READ * tail["static_memory"]
+        clock.received = max(clock.received, first + count + _RECEIVE)
         return
+    if op is Op.EXPONENTIAL:
+        count = -(-count // _PADDED) * _PADDED
     elements = count
     if op is Op.MATVEC:
         inner = i["inner"] + registers.get(tail["inner_reg"], 0)
@@ -254,7 +259,7 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
             # Both operands of each step are read, and the receiver's reads take turns with these.
             count += elements * _RECEIVED_READS[tail["color"]]
     if tail["to_color"] and tail["color"] in hops:
-        count = max(count, elements * _WAVELETS[1] // _WAVELETS[0])
+        count = max(count, (elements - 1) * _WAVELETS[1] // _WAVELETS[0] + 1)
     clock.now = max(clock.now, clock.started + 1)
     start = max(clock.now, clock.pipe + (0 if op is clock.op else _PIPE[clock.op]))
     if not waits:

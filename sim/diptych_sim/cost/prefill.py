@@ -11,11 +11,14 @@ from typing import Any
 
 from amaranth.utils import ceil_log2
 
-from diptych.memory.axi import BEAT_BYTES, MAX_BEATS
-from diptych.systolic.isa import Causal, Modes, Queue, Start, StoreOp, Target, VectorOp
+from diptych.memory.axi import BEAT_BYTES
+from diptych.systolic.isa import Modes, Queue, StoreOp, Target, VectorOp
+from diptych.systolic.panel import panel_sizes
 from diptych_sim.compiler.array.commands import PrefillProgram, field_of
 
-__all__ = ["PrefillCost", "load_work", "matrix_tiles", "prefill_cost"]
+from .panel_parts import Fetch, Hbm, Loads, Stores, Sums, load_work, matrix_tiles
+
+__all__ = ["PrefillCost", "prefill_cost"]
 
 _STARTS = 1
 """Cycles between a VECTOR command and its first beat, as of :class:`.VectorUnit`."""
@@ -38,12 +41,20 @@ _REDUCED_DRAINS = {
 }
 """The same without the levels of the reduction over the lanes."""
 _PHASES = {VectorOp.ROTATE: 2, VectorOp.ROTATE_AGAIN: 2, VectorOp.GATE: 2}
+_READ_SUMS = (
+    VectorOp.REQUANTIZE,
+    VectorOp.ROTATE,
+    VectorOp.ADD,
+    VectorOp.GATE,
+    VectorOp.VALUES,
+    VectorOp.TOP,
+    VectorOp.EXPONENTIAL,
+    VectorOp.ARGMAX,
+)
+"""Operations that read the accumulators, in the first phase of a tile at least."""
+_ORDER = (Queue.LOAD, Queue.STORE, Queue.MATRIX)
+"""Queues in the order in which they go on, the vector unit's behind them."""
 _MODES = Modes()
-_BEAT_WORDS = BEAT_BYTES // 4
-_AHEAD = 8
-"""Beats of the program that are fetched ahead."""
-_LOADS_AHEAD = 8
-"""Loads that the engine has taken and not done."""
 _QUEUED = 8
 """Commands that wait in a queue: behind more no command of any queue is unpacked."""
 
@@ -55,8 +66,9 @@ class PrefillCost:
     ``bound_cycles``: the array alone, each tile for as long as its rows or its weights take,
     ``R + sum(max(rows, R)) + R + C`` (design of an array with shadow weights), or the HBM bytes
     at full bandwidth if that is more. ``predicted_cycles``: the program run by engines that take
-    what their contracts say. It leaves out conflicts in memories, beats of HBM that commands and
-    loads take from each other, and a link that does not keep up.
+    what their contracts say, that share the HBM's read channel, and of which the array comes first
+    at the accumulators. It leaves out conflicts in the other memories, HBM bandwidth that stores
+    take from loads, and a link that does not keep up.
     """
 
     bound_cycles: int
@@ -65,107 +77,34 @@ class PrefillCost:
     predicted_hbm_write: int
 
 
-def matrix_tiles(fields: Mapping[str, int], rows: int, columns: int) -> Iterator[tuple[int, int]]:
-    """Rows that each tile of weights of a MATRIX command sees, and weight rows that count in it."""
-    modes = field_of(_MODES, fields["modes"])
-    k, n = fields["tiles"] & 0xFFFF, fields["tiles"] >> 16
-    count, first = fields["rows"] & 0xFFFF, fields.get("first", 0) & 0xFFFF
-    causal = Causal(modes["causal"])
-    lanes = min(modes["end_row"], rows) - modes["first_row"]
-    products = [lanes] * (3 if modes["planes"] else 1)
-    if modes["planes"] and modes["start"] == Start.ADD.value:
-        products = [lanes, 2 * lanes]
-    for j in range(n):
-        for counted in products:
-            for i in range(k):
-                position = {Causal.NO: 0, Causal.BY_N: j * columns, Causal.BY_K: i * rows}[causal]
-                left = count - max(0, position - first)
-                if left > 0:
-                    yield left, counted
-
-
-def _vector_beats(op: VectorOp, fields: Mapping[str, int], lanes: int, line: int) -> int:
+def _row_tiles(op: VectorOp, fields: Mapping[str, int], lanes: int, line: int) -> Iterator[int]:
+    """Yield the tiles of each row of a VECTOR command."""
     rows, tiles = fields["extent"] & 0xFFFF, fields["extent"] >> 16
-    if op is VectorOp.NORM:
-        tiles += 1
-    elif op in (VectorOp.TOP, VectorOp.EXPONENTIAL):
-        step = lanes if op is VectorOp.TOP else line
-        first = fields["first"] & 0xFFFF
-        ends = (first + row + 1 for row in range(rows))
-        return sum(min(tiles, -(-end // step) * step // lanes) for end in ends)
-    return rows * tiles * _PHASES.get(op, 1)
+    if op not in (VectorOp.TOP, VectorOp.EXPONENTIAL):
+        yield from [tiles + (op is VectorOp.NORM)] * rows
+        return
+    step = lanes if op is VectorOp.TOP else line
+    first = (fields["first"] & 0xFFFF) + 1
+    for row in range(rows):
+        yield min(tiles, -(-(first + row) // step) * step // lanes)
 
 
-def load_work(op: Target, fields: Mapping[str, int], line: int, lanes: int) -> tuple[int, int]:
-    """Return cycles of writing and beats read."""
-    rows, size = fields["rows"], fields["bytes"]
-    if op is Target.DENSE:
-        beats = -(-(fields["hbm"] % BEAT_BYTES + (fields["total"] or size)) // BEAT_BYTES)
-        return beats + rows if size % BEAT_BYTES else beats, beats
-    beats = -(-size // BEAT_BYTES) * rows
-    if op is Target.PICK_DYNAMIC:
-        return 2 * rows, 1
-    entry = {Target.VECTOR: 2 * lanes}.get(op, 4)
-    if op in (Target.PARAMETERS, Target.BIASES):
-        entry = 4 * lanes
-    if op in (Target.SCRATCHPAD, Target.GATHER):
-        entry = BEAT_BYTES
-    gathers = op in (Target.GATHER, Target.GATHER_DYNAMIC)
-    return max(beats, -(-size // entry) * rows), beats + gathers
-
-
-class _Fetch:
-    """Words of the program: 8 beats are asked for ahead, a word is unpacked a cycle."""
-
-    def __init__(self, latency: int) -> None:
-        self._latency = latency
-        self._words = 0
-        self._taken: list[int] = []
-
-    def unpack(self, now: int, words: int) -> int:
-        """Return when a command is unpacked."""
-        for _ in range(words):
-            beat = self._words // _BEAT_WORDS
-            asked = self._taken[beat - _AHEAD] if beat >= _AHEAD else 2 + beat
-            now = max(now + 1, asked + self._latency + 2)
-            self._words += 1
-            if self._words % _BEAT_WORDS == 0:
-                self._taken.append(now)
-        return now + 2
-
-
-class _Loads:
-    """Loads: bursts of the next commands are asked for while the beats of one still come."""
-
-    def __init__(self, latency: int) -> None:
-        self._latency = latency
-        self._ask_free = self._beats_free = 0
-        self._done = [0] * _LOADS_AHEAD
-
-    def run(self, start: int, beats: int, moving: int, *, gathers: bool) -> tuple[int, int]:
-        """Return when a load is done, and when the engine takes the next one."""
-        asks = max(start, self._ask_free)
-        came = asks + self._latency + 5
-        if gathers:  # token numbers come first
-            asks, came = came, came + self._latency + 7
-        self._ask_free = asks + -(-beats // MAX_BEATS)
-        self._beats_free = max(came, self._beats_free) + moving + 1
-        done = self._beats_free + 1
-        self._done.append(done)
-        return done, max(self._ask_free, self._done[-1 - _LOADS_AHEAD])
-
-
-class _Stores:
-    """Stores to HBM: a command does not wait for the responses to the one before."""
-
-    def __init__(self, latency: int) -> None:
-        self._latency = latency
-        self._free = 0
-
-    def run(self, start: int, moving: int) -> tuple[int, int]:
-        """Return when a store is done, and when the engine takes the next one."""
-        self._free = max(start, self._free) + moving
-        return self._free + self._latency + 8, self._free
+def _sums_read(
+    op: VectorOp, fields: Mapping[str, int], lanes: int, line: int, sums: Sums
+) -> Iterator[int | None]:
+    """Yield for each beat of a VECTOR command in which half of the accumulators it reads, or None."""
+    reads = op in _READ_SUMS
+    second = fields.get("extra", 0) & 0xFFFF
+    first = (fields.get("first", 0) & 0xFFFF) + 1
+    for row, tiles in enumerate(_row_tiles(op, fields, lanes, line)):
+        for tile in range(tiles):
+            masked = op is VectorOp.EXPONENTIAL and tile * lanes >= first + row
+            at = tile * fields.get("sums_n", 0) + row
+            yield sums.half_of(fields["sums"] + at) if reads and not masked else None
+            if op is VectorOp.GATE:
+                yield sums.half_of(second + at)
+            elif op in _PHASES:
+                yield None
 
 
 def prefill_cost(
@@ -179,85 +118,161 @@ def prefill_cost(
     trace: list[tuple[int, int]] | None = None,
 ) -> PrefillCost:
     """Return what a program should take on an array of ``rows`` x ``columns``."""
-    line = max(rows, columns)
-    free: dict[Queue, int] = defaultdict(int)
-    starts: dict[Queue, list[int]] = defaultdict(list)
-    signals: dict[int, deque[int]] = defaultdict(deque)
-    array_free = last_swap = bound = beats = written = 0
-    words_at = _Fetch(latency)
-    loads, stores = _Loads(latency), _Stores(latency)
-    dispatched = 0
-    end = 0
-    sizes = program.commands.encoded_sizes()
-    for command, (words, unpack) in zip(program.commands.commands, sizes, strict=True):
-        dispatched = words_at.unpack(dispatched, words) + unpack - words
-        before = starts[command.queue]
-        if len(before) >= _QUEUED:
-            dispatched = max(dispatched, before[-_QUEUED] + 1)
-        fields = command.fields
-        start = max(dispatched, free[command.queue])
-        for bit in range(16):
-            if command.wait >> bit & 1:
-                start = max(start, signals[bit].popleft())
-        start += 1
-        before.append(start)
-        if command.queue is Queue.MATRIX:
-            tiles = [count for count, _ in matrix_tiles(fields, rows, columns)]
-            modes = field_of(_MODES, fields["modes"])
-            load = columns if modes["transposed"] else rows
-            if modes["packed"]:
-                load //= weight_rows
-            spans = [max(tile, load) for tile in tiles[:-1]] + [tiles[-1]]
-            # Weights load behind the last tile of the command before.
-            begins = max(start + load, last_swap + load, array_free)
-            array_free = begins + sum(spans)
-            last_swap = array_free - tiles[-1]
-            free[command.queue] = last_swap - 1
-            # Where weights, or a side of the array, take 4 cycles one more is lost.
-            done = array_free + rows + columns + 3 + (min(load, rows, columns) == 4)
-            bound += sum(max(tile, load) for tile in tiles)
-        elif command.queue is Queue.VECTOR:
-            op = VectorOp(command.op)
-            drains = _DRAINS.get(op) or _REDUCED_DRAINS[op] + ceil_log2(columns)
-            done = start + _STARTS + _vector_beats(op, fields, columns, line) + drains
-            free[command.queue] = done
-        elif command.queue is Queue.LOAD:
-            target = Target(command.op)
-            entries, read = load_work(target, fields, line, columns)
-            beats += read
-            gathers = target in (Target.GATHER, Target.GATHER_DYNAMIC)
-            moving = max(entries, -(-read * BEAT_BYTES // bytes_per_cycle))
-            done, free[command.queue] = loads.run(start, read, moving, gathers=gathers)
-        else:
-            op = StoreOp(command.op)
-            if op in (StoreOp.HBM, StoreOp.SUMS, StoreOp.BIASED_SUMS):
-                moving = _written(op, fields, line, columns, bytes_per_cycle)
-                done, free[command.queue] = stores.run(start, moving)
-                written += fields["rows"] * -(-fields["bytes"] // BEAT_BYTES)
-            else:
-                done = start + _store_cycles(op, fields, line)
-                free[command.queue] = done
-        for bit in range(16):
-            if command.signal >> bit & 1:
-                signals[bit].append(done)
-        if trace is not None:
-            trace.append((start, done))
-        end = max(end, done)
-    beats += _program_beats(sum(words for words, _ in sizes))
+    run = _Panel(program, (rows, columns), latency, bytes_per_cycle, weight_rows)
+    spans = run.spans()
+    if trace is not None:
+        trace += spans
     return PrefillCost(
-        bound_cycles=max(2 * rows + columns + bound, beats * BEAT_BYTES // bytes_per_cycle),
-        predicted_cycles=end,
-        predicted_hbm_read=beats * BEAT_BYTES,
-        predicted_hbm_write=written * BEAT_BYTES,
+        bound_cycles=max(2 * rows + columns + run.bound, run.beats * BEAT_BYTES // bytes_per_cycle),
+        predicted_cycles=max(done for _, done in spans),
+        predicted_hbm_read=run.beats * BEAT_BYTES,
+        predicted_hbm_write=run.written * BEAT_BYTES,
     )
 
 
-def _program_beats(words: int) -> int:
-    """Return the beats that are read of a program: of a long one those that were asked for ahead, too."""
-    beats = -(-words // _BEAT_WORDS)
-    if beats < BEAT_BYTES:  # its length is known
-        return beats
-    return beats + _AHEAD - (words % _BEAT_WORDS != 0)
+class _Panel:
+    """Runs a program by what the contracts of the engines say.
+
+    Commands of a queue run in order. Of several queues the one whose next command waits for
+    nothing goes on, the vector unit last: by then all is known that may be in its way.
+    """
+
+    def __init__(
+        self,
+        program: PrefillProgram,
+        array: tuple[int, int],
+        latency: int,
+        bytes_per_cycle: int,
+        weight_rows: int,
+    ) -> None:
+        self._commands = program.commands.commands
+        self._sizes = program.commands.encoded_sizes()
+        self._array, self._line = array, max(array)
+        self._bytes_per_cycle, self._weight_rows = bytes_per_cycle, weight_rows
+        hbm = Hbm(latency, bytes_per_cycle)
+        self._fetch = Fetch(hbm, sum(words for words, _ in self._sizes))
+        self._loads, self._stores = Loads(hbm), Stores(latency)
+        # From the entry of a row to the cycle in which its sums are added.
+        delay = sum(array) + 2
+        self._sums = Sums(panel_sizes(*array).accumulators, delay)
+        self._free: dict[Queue, int] = defaultdict(int)
+        self._starts: dict[Queue, list[int]] = defaultdict(list)
+        self._waiting: dict[Queue, deque[tuple[int, int]]] = {q: deque() for q in Queue}
+        self._number = 0
+        self._number_of = dict.fromkeys(Queue, 0)
+        self._signals: dict[int, deque[int]] = defaultdict(deque)
+        self._dispatched = self._array_free = self._last_swap = 0
+        self.bound = self.written = 0
+        self.beats = 0
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Return when each command starts, and when it is done."""
+        found = [(0, 0)] * len(self._commands)
+        for _ in found:
+            queue = self._next()
+            which, dispatched = self._waiting[queue].popleft()
+            found[which] = self._run(self._commands[which], dispatched)
+        self.beats += self._fetch.beats(self._dispatched)
+        return found
+
+    def _next(self) -> Queue:
+        """Return the queue whose command runs next, and unpack commands until there is one."""
+        while True:
+            for queue in _ORDER:
+                if self._may_start(queue):
+                    return queue
+            if not self._dispatch():
+                return Queue.VECTOR
+
+    def _dispatch(self) -> bool:
+        """Unpack a command into its queue, if it need not wait for one that has not started."""
+        if self._number == len(self._commands):
+            return False
+        queue = self._commands[self._number].queue
+        behind = self._number_of[queue] - _QUEUED
+        if behind >= len(self._starts[queue]):
+            return False
+        words, unpack = self._sizes[self._number]
+        self._dispatched = self._fetch.unpack(self._dispatched, words) + unpack - words
+        if behind >= 0:
+            self._dispatched = max(self._dispatched, self._starts[queue][behind] + 1)
+        self._waiting[queue].append((self._number, self._dispatched))
+        self._number_of[queue] += 1
+        self._number += 1
+        return True
+
+    def _may_start(self, queue: Queue) -> bool:
+        """Tell whether a queue has a command, and all that it waits for is known."""
+        if not self._waiting[queue]:
+            return False
+        wait = self._commands[self._waiting[queue][0][0]].wait
+        return all(self._signals[bit] for bit in range(16) if wait >> bit & 1)
+
+    def _run(self, command: Any, dispatched: int) -> tuple[int, int]:
+        """Run a command; return when it starts and when it is done."""
+        start = max(dispatched, self._free[command.queue])
+        for bit in range(16):
+            if command.wait >> bit & 1:
+                start = max(start, self._signals[bit].popleft())
+        start += 1
+        self._starts[command.queue].append(start)
+        engine = {
+            Queue.MATRIX: self._multiply,
+            Queue.VECTOR: self._compute,
+            Queue.LOAD: self._load,
+            Queue.STORE: self._store,
+        }[command.queue]
+        done, self._free[command.queue] = engine(command.op, command.fields, start)
+        for bit in range(16):
+            if command.signal >> bit & 1:
+                self._signals[bit].append(done)
+        return start, done
+
+    # Each returns when a command is done, and when its engine takes the next one.
+
+    def _multiply(self, _op: int, fields: Mapping[str, int], start: int) -> tuple[int, int]:
+        rows, columns = self._array
+        tiles = list(matrix_tiles(fields, rows, columns))
+        modes = field_of(_MODES, fields["modes"])
+        load = columns if modes["transposed"] else rows
+        if modes["packed"]:
+            load //= self._weight_rows
+        # Weights load behind the last tile of the command before.
+        enters = max(start + load, self._last_swap + load, self._array_free)
+        for tile in tiles:
+            self._last_swap = enters
+            self._sums.add(enters, tile)
+            enters += max(tile.rows, load)
+        self._array_free = self._last_swap + tiles[-1].rows
+        self.bound += sum(max(tile.rows, load) for tile in tiles)
+        # Where weights, or a side of the array, take 4 cycles one more is lost.
+        done = self._array_free + rows + columns + 3 + (min(load, rows, columns) == 4)
+        return done, self._last_swap - 1
+
+    def _compute(self, number: int, fields: Mapping[str, int], start: int) -> tuple[int, int]:
+        op, lanes = VectorOp(number), self._array[1]
+        beats = sum(_row_tiles(op, fields, lanes, self._line)) * _PHASES.get(op, 1)
+        drains = _DRAINS.get(op) or _REDUCED_DRAINS[op] + ceil_log2(lanes)
+        done = drains + self._sums.read(
+            start + _STARTS,
+            beats,
+            lambda: _sums_read(op, fields, lanes, self._line, self._sums),
+        )
+        return done, done
+
+    def _load(self, op: int, fields: Mapping[str, int], start: int) -> tuple[int, int]:
+        work = load_work(Target(op), fields, self._array[1])
+        self.beats += work.beats
+        return self._loads.run(start, work)
+
+    def _store(self, number: int, fields: Mapping[str, int], start: int) -> tuple[int, int]:
+        op = StoreOp(number)
+        if op in (StoreOp.HBM, StoreOp.SUMS, StoreOp.BIASED_SUMS):
+            moving = _written(op, fields, self._line, self._array[1], self._bytes_per_cycle)
+            self.written += fields["rows"] * -(-fields["bytes"] // BEAT_BYTES)
+            return self._stores.run(start, moving)
+        done = start + _store_cycles(op, fields, self._line)
+        return done, done
 
 
 def _written(

@@ -22,6 +22,12 @@ def projection_page(result: Mapping[str, Any]) -> str:
     return page_template("projection.html", time=short_time).render(
         result=result,
         style=file_text("report.css"),
+        chips=(
+            result["dtype"],
+            f"batch {result['batch']}",
+            f"{result['prompt_tokens']:,} tokens of a prompt",
+            f"{result['tokens']:,} of an answer",
+        ),
         scatter=_scatter(result),
         border=border_rows(result["border"] or ()),
     )

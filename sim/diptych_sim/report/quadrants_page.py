@@ -27,9 +27,20 @@ _WORDS = {"array": "array alone", "mesh": "mesh alone", "split": "split"}
 
 def quadrants_page(result: Mapping[str, Any]) -> str:
     """Return the page of a result of ``diptych quadrants``."""
+    config = result["config"]
+    golden = "equal to" if result["matches_golden"] else "DIFFERS from"
     return page_template("quadrants.html", causes=top_causes).render(
         result=result,
         style=file_text("report.css"),
+        chips=(
+            f"array {config['array']}",
+            f"mesh {config['mesh']}",
+            f"{config['array_macs']} MACs each",
+            f"batch {config['batch']}",
+            f"{config['prompt_tokens']} tokens of a prompt",
+            f"{config['tokens']} of an answer",
+            f"{golden} the golden model",
+        ),
         quadrants=QUADRANTS,
         requests=REQUESTS,
         ratio=ratio_line(result),

@@ -18,11 +18,15 @@ _SHOWN = 3000
 
 
 def pareto_svg(
-    rows: Sequence[Mapping[str, Any]], front: Sequence[Mapping[str, Any]], metric: str
+    rows: Sequence[Mapping[str, Any]],
+    front: Sequence[Mapping[str, Any]],
+    metric: str,
+    measured: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Return an SVG document: multipliers and a metric of every design, and the front as a line.
 
-    Of very many points every n-th is drawn; the front is whole.
+    Of very many points every n-th is drawn; the front is whole. Points that were ``measured`` in
+    RTL, as of :func:`.measure_rows`, are crosses, if the metric was.
     """
     stride = -(-len(rows) // _SHOWN)
 
@@ -43,11 +47,22 @@ def pareto_svg(
         .transform_calculate(text="datum.array + ', ' + datum.mesh")
         .mark_text(align="left", dx=6, dy=-6, fontSize=10, color=INK)
     )
+    sizes = {(row["array"], row["mesh"]): row["multipliers"] for row in rows}
+    crosses = [
+        {"multipliers": sizes[row["array"], row["mesh"]], metric: row[metric]["measured"]}
+        for row in measured
+        if row.get(metric) and row[metric]["measured"] is not None
+    ]
+    rtl = altair.Chart(altair.Data(values=crosses)).mark_point(
+        shape="cross", angle=45, size=70, color=INK, filled=True
+    )
     chart = altair.layer(
         cloud.encode(x=x, y=y),
         line.encode(x=x, y=y),
         dots.encode(x=x, y=y),
         texts.encode(x=x, y=y, text="text:N"),
+        *([rtl.encode(x=x, y=y)] if crosses else []),
     )
     title = "Array and mesh; no design beats those of the line in both"
+    title += "; crosses: in RTL" if crosses else ""
     return draw(chart.properties(width=720, height=420, title=title))

@@ -4,29 +4,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.config import DEFAULTS, MachineConfig
-from diptych.systolic.panel_with_hbm import PrefillWithHbm
 from diptych_sim.compiler.array_gemm.compile import GemmProgram
 from diptych_sim.cost.array_gemm import fastest_gemm, gemm_bound
 from diptych_sim.cost.prefill import PrefillCost
 from diptych_sim.engine.build import Progress
-from diptych_sim.engine.simulate import Run, simulate
-from diptych_sim.host.jobs import (
-    TESTBENCH,
-    ArrayGemmJob,
-    ArrayGemmResult,
-    result_of,
-    write_job,
-)
-from diptych_sim.host.public_signals import PANEL_NAME, PANEL_PUBLIC
+from diptych_sim.engine.simulate import Run
+from diptych_sim.host.jobs import ArrayGemmJob, ArrayGemmResult
+
+from .panel import run_panel
 
 __all__ = ["ArrayGemm", "gemm"]
 
@@ -95,41 +85,24 @@ def gemm(
         weight_rows=machine.weight_rows,
         limit=100_000 + 20 * bound + 4 * machine.hbm_latency * commands,
     )
-    events: list[dict[str, Any]] = []
-    with TemporaryDirectory(prefix="diptych-") as name:
-        folder = Path(name)
-        (folder / job.hbm).write_bytes(compiled.program.hbm)
-        run = simulate(
-            partial(
-                PrefillWithHbm,
-                *machine.array,
-                **machine.with_hbm(len(compiled.program.hbm)).array_parameters,
-            ),
-            name=PANEL_NAME,
-            test_module=TESTBENCH,
-            env=write_job(job, folder),
-            public=PANEL_PUBLIC,
-            seed=seed,
-            progress=progress,
-            on_event=events.append,
-        )
-        written = (folder / job.written).read_bytes()
+    done = run_panel(job, compiled.program.hbm, machine, seed=seed, progress=progress)
+    assert done.hbm is not None
     expected = x.astype(np.int64) @ w.astype(np.int64)
     if bias is not None:
         expected = expected + bias
     got = np.array(
         [
-            np.frombuffer(written, "<u4", count=n, offset=compiled.result + row * compiled.pitch)
+            np.frombuffer(done.hbm, "<u4", count=n, offset=compiled.result + row * compiled.pitch)
             for row in range(m)
         ]
     )
     return ArrayGemm(
         matches_golden=bool(np.array_equal(got, expected % 2**32)),
-        measured=result_of(job, events),
+        measured=done.result,
         shape=(m, k, n),
         machine=machine,
         bound_cycles=bound,
         compiled=compiled,
         cost=cost,
-        run=run,
+        run=done.run,
     )

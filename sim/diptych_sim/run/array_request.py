@@ -6,31 +6,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from diptych.config import DEFAULTS, MachineConfig
-from diptych.systolic.panel_with_hbm import PrefillWithHbm
 from diptych_sim.compiler.array_decode.compile import ArrayProgram, compile_array
 from diptych_sim.cost.prefill import PrefillCost
 from diptych_sim.cost.requests import panel_cost
 from diptych_sim.engine.build import Progress
-from diptych_sim.engine.simulate import Run, simulate
+from diptych_sim.engine.simulate import Run
 from diptych_sim.golden.quantized import QuantizedModel
-from diptych_sim.host.jobs import (
-    TESTBENCH,
-    ArrayRequestJob,
-    ArrayRequestResult,
-    result_of,
-    write_job,
-)
-from diptych_sim.host.public_signals import PANEL_NAME, PANEL_PUBLIC
+from diptych_sim.host.jobs import ArrayRequestJob, ArrayRequestResult
 
 from .comparison import GoldenSequence, golden_sequence
+from .panel import run_panel
 
 __all__ = ["ArrayRequest", "array_request"]
 
@@ -147,38 +138,20 @@ def array_request(
         weight_rows=machine.weight_rows,
         limit=_LIMIT,
     )
-    events: list[dict[str, Any]] = []
 
     def listen(event: dict[str, Any]) -> None:
-        events.append(event)
         if event["kind"] == "tokens":
             step(f"array, token {event['number'] + 1} of {tokens}")
 
-    with TemporaryDirectory(prefix="diptych-") as name:
-        folder = Path(name)
-        (folder / job.hbm).write_bytes(program.hbm)
-        run = simulate(
-            partial(
-                PrefillWithHbm,
-                *machine.array,
-                **machine.with_hbm(len(program.hbm)).array_parameters,
-            ),
-            name=PANEL_NAME,
-            test_module=TESTBENCH,
-            env=write_job(job, folder),
-            public=PANEL_PUBLIC,
-            seed=seed,
-            progress=progress,
-            on_event=listen,
-        )
-        hbm = (folder / job.written).read_bytes()
+    done = run_panel(job, program.hbm, machine, seed=seed, progress=progress, on_event=listen)
+    assert done.hbm is not None
     return ArrayRequest(
         prompts=prompts,
         program=program,
-        measured=result_of(job, events),
+        measured=done.result,
         machine=machine,
         golden=golden,
         costs=costs,
-        hbm=hbm,
-        run=run,
+        hbm=done.hbm,
+        run=done.run,
     )

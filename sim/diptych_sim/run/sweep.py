@@ -19,11 +19,13 @@ __all__ = [
     "KEYS",
     "METRICS",
     "SweepError",
+    "append_rows",
     "designs",
     "evaluate",
     "pareto",
-    "point_size",
+    "point_sizes",
     "points",
+    "read_rows",
     "sweep",
 ]
 
@@ -59,6 +61,7 @@ _RESULTS = (
     "prefill_by",
     *METRICS,
 )
+_COLUMNS = (*KEYS, *_RESULTS)
 WORKLOAD = ("batch", "prompt_tokens", "tokens")
 """Keys that are of the requests; the others are of the design."""
 _FRAMING = 1.25
@@ -82,15 +85,8 @@ def evaluate(shape: ModelShape, point: Point) -> dict[str, Any]:
     of a round, a token of each request; ``handoff_cycles`` what the KV link takes longer than the
     layers of prefill that it overlaps.
     """
-    given = dict(zip(KEYS, point, strict=True))
-    machine = Sizes(
-        array=point_size(given["array"]),
-        mesh=point_size(given["mesh"]),
-        sram_bytes=given["sram_bytes"],
-        tile_macs=given["tile_macs"],
-        hbm_bytes_per_cycle=given["hbm"],
-        link_bytes_per_cycle=given["link"],
-    )
+    given: dict[str, Any] = dict(zip(KEYS, point, strict=True))
+    machine = point_sizes(given)
     batch, prompt, tokens = given["batch"], given["prompt_tokens"], given["tokens"]
     form = FORMATS["own"]
     array, hbm = prefill_cycles(shape, machine, prompt)
@@ -119,10 +115,21 @@ def evaluate(shape: ModelShape, point: Point) -> dict[str, Any]:
     }
 
 
-def point_size(text: str) -> tuple[int, int]:
-    """Return a size that a point has as RxC."""
-    rows, columns = text.split("x")
-    return int(rows), int(columns)
+def point_sizes(point: Mapping[str, Any]) -> Sizes:
+    """Return the machine of a point."""
+
+    def size(text: str) -> tuple[int, int]:
+        rows, columns = text.split("x")
+        return int(rows), int(columns)
+
+    return Sizes(
+        array=size(point["array"]),
+        mesh=size(point["mesh"]),
+        sram_bytes=point["sram_bytes"],
+        tile_macs=point["tile_macs"],
+        hbm_bytes_per_cycle=point["hbm"],
+        link_bytes_per_cycle=point["link"],
+    )
 
 
 def _evaluate_all(work: tuple[ModelShape, Sequence[Point]]) -> list[dict[str, Any]]:
@@ -148,15 +155,15 @@ def sweep(
     SweepError
         If the file to resume from is none of a sweep.
     """
-    rows = _read(out) if out is not None and resume and out.exists() else []
+    rows = read_rows(out, _COLUMNS) if out is not None and resume and out.exists() else []
     done = {tuple(row[key] for key in KEYS): row for row in rows}
     left = [point for point in todo if point not in done]
     if out is not None and not rows:
-        _append(out, [], new=True)
+        append_rows(out, _COLUMNS, [], new=True)
     for chunk in _evaluated(shape, left, jobs):
         done |= {tuple(row[key] for key in KEYS): row for row in chunk}
         if out is not None:
-            _append(out, chunk, new=False)
+            append_rows(out, _COLUMNS, chunk, new=False)
         count = len(todo) - len(left) + sum(point in done for point in left)
         progress(f"sweeping, {count} of {len(todo)}")
     return [done[point] for point in todo]
@@ -173,9 +180,12 @@ def _evaluated(
         yield from pool.map(_evaluate_all, work)
 
 
-def _append(path: Path, rows: Sequence[Mapping[str, Any]], *, new: bool) -> None:
+def append_rows(
+    path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, new: bool
+) -> None:
+    """Append rows to a CSV file, or begin a ``new`` one with its head."""
     text = io.StringIO()
-    table = csv.DictWriter(text, [*KEYS, *_RESULTS], lineterminator="\n")
+    table = csv.DictWriter(text, columns, lineterminator="\n")
     if new:
         table.writeheader()
     table.writerows(rows)
@@ -183,8 +193,14 @@ def _append(path: Path, rows: Sequence[Mapping[str, Any]], *, new: bool) -> None
         file.write(text.getvalue())
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a CSV file of ours; one that was cut off in the middle is left out."""
+def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of a CSV file of ours; one that was cut off in the middle is left out.
+
+    Raises
+    ------
+    SweepError
+        If it is none with these columns.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
@@ -193,7 +209,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
         ) from None
     whole = text[: text.rfind("\n") + 1]
     reader = csv.DictReader(io.StringIO(whole))
-    if tuple(reader.fieldnames or ()) != (*KEYS, *_RESULTS):
+    if tuple(reader.fieldnames or ()) != tuple(columns):
         raise SweepError(f"Sweep (--out) {path} must be a CSV file of a sweep to resume from")
     try:
         rows = [{name: _value(name, value) for name, value in record.items()} for record in reader]
@@ -209,8 +225,10 @@ def _read(path: Path) -> list[dict[str, Any]]:
 def _value(name: str, text: str) -> Any:
     if name in ("model", "array", "mesh", "prefill_by"):
         return text
-    if name in ("fits", "buildable"):
+    if name in ("fits", "buildable", "matches_golden"):
         return {"True": True, "False": False}[text] if text in ("True", "False") else int("no")
+    if name == "measured_tpot_cycles" and not text:  # of one token there is none
+        return None
     return float(text) if "." in text or "e" in text else int(text)
 
 

@@ -2,14 +2,14 @@
 """Our own machine at a clock: cycles of both panels in closed form, from shapes and sizes alone.
 
 Decode: products of the fullest tile, 8 a cycle, and nine dependent reductions a layer, ten where
-columns share heads, each with its way and with the steps of the vector pipe around it. Of random models on meshes of 4x4 to 32x32 the median is
-within 2 % of the cost model that reads programs, and 95 of 100 within 6 %. Prefill: folds of the array, or the bytes
-of HBM where those take longer. Nothing is fitted to published systems.
+columns share heads, each with its way and with the steps of the vector pipe around it. Prefill: folds
+of the array, or the bytes of HBM where those take longer. ``diptych bench closed-form`` compares both
+with the cost models that read programs. Nothing is fitted to published systems.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import ceil
 
 from diptych.config import TILE_MACS, MachineConfig
@@ -43,6 +43,10 @@ _TOKEN = 100
 """Cycles of a token outside of layers: embedding, last norm and choice of the token, about."""
 _LAYER, _LAYER_TOKEN, _PREFILL = 440, 15, 620
 """Cycles of prefill beside folds: of a layer, of a token in a layer, and once, about."""
+_GATHERED = 16
+"""Tokens whose embeddings are read at once."""
+_WORD = 8
+"""Powers that are written at once."""
 _KEY_PLANES = 3
 """Products of planes in a score: keys and queries have 16 bits."""
 
@@ -99,22 +103,27 @@ class Sizes:
         return self.mesh[0] * self.mesh[1]
 
     @property
+    def machine(self) -> MachineConfig:
+        """The machine of these sizes.
+
+        Raises
+        ------
+        ValueError
+            If our hardware cannot be built so.
+        """
+        if self.tile_macs != TILE_MACS:
+            raise ValueError(f"Products of a tile must be {TILE_MACS}, not {self.tile_macs!r}")
+        sizes = {each.name: getattr(self, each.name) for each in fields(self)}
+        del sizes["tile_macs"]
+        return MachineConfig(**sizes)
+
+    @property
     def buildable(self) -> bool:
         """Whether our hardware can be built so."""
         try:
-            MachineConfig(
-                array=self.array,
-                weight_rows=self.weight_rows,
-                hbm_bytes_per_cycle=self.hbm_bytes_per_cycle,
-                hbm_latency=self.hbm_latency,
-                link_bytes_per_cycle=self.link_bytes_per_cycle,
-                mesh=self.mesh,
-                hop_cycles=self.hop_cycles,
-                sram_bytes=self.sram_bytes,
-            )
+            return self.machine is not None
         except ValueError:
             return False
-        return self.tile_macs == TILE_MACS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +161,10 @@ def decode_cycles(
     waits = _COLUMN_REDUCTIONS * (way(rows) + _STEPS) + _ROW_REDUCTIONS * (way(columns) + _STEPS)
     if deal.split > 1:
         waits += way(deal.split) + _STEPS + heads * local
-    # Elements beside products: bytes of the norm, rotations of 2 cycles, gates and their bytes, powers.
-    waits += dim + 2 * queries + keys + 2 * hidden * used + heads * local
+    # Elements beside products: bytes of the norm, rotations of 2 cycles, gates and their bytes, and
+    # powers, which are padded to words.
+    powers = heads * _WORD * ceil(local / _WORD)
+    waits += dim + 2 * queries + keys + 2 * hidden * used + powers
     head = product(dim, ceil(model.vocab / columns))
     return DecodeCycles(
         products=model.layers * layer + head,
@@ -177,6 +188,8 @@ def prefill_cycles(
     array += ceil(model.dim / rows) * ceil(model.vocab / columns) * ceil(rows / machine.weight_rows)
     waits = _LAYER + _LAYER_TOKEN * tokens + 2 * model.heads * (rows + columns)
     array += model.layers * waits + _PREFILL
+    # Embeddings are read by token numbers, which are read before: 16 at once.
+    array += (ceil(tokens / _GATHERED) - 1) * (2 * machine.hbm_latency + 2 * _GATHERED)
     read = model.layers * (
         model.attention_weights + model.router_weights + experts * model.expert_weights
     )

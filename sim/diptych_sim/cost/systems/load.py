@@ -11,7 +11,13 @@ from pathlib import Path
 
 import msgspec
 
-from diptych_sim.cost.systems.schema import System, SystemFile, check_file
+from diptych_sim.cost.systems.schema import (
+    KINDS,
+    STATUSES,
+    System,
+    SystemFile,
+    check_file,
+)
 
 __all__ = ["SystemFileError", "find_system", "load_systems"]
 
@@ -46,7 +52,7 @@ def load_systems(folder: str | None = None) -> dict[str, System]:
 
 
 def find_system(systems: Mapping[str, System], name: str) -> System:
-    """Return a system by id or alias, whatever its case.
+    """Return a system by id, name or alias, whatever its case.
 
     Raises
     ------
@@ -54,7 +60,7 @@ def find_system(systems: Mapping[str, System], name: str) -> System:
         If there is none of that name; the message lists what there is.
     """
     for system in systems.values():
-        if _key(name) in (_key(system.id), *map(_key, system.aliases)):
+        if _key(name) in map(_key, (system.id, system.name, *system.aliases)):
             return system
     raise SystemFileError(f"System must be one of {', '.join(systems)}, not {name!r:.60}")
 
@@ -88,11 +94,21 @@ def _of_folder(folder: Path) -> list[tuple[str, str]]:
         ) from None
 
 
+def _choices(message: str) -> str:
+    """Return a message about a value that is not allowed with those that are; others unchanged."""
+    found = re.fullmatch(r"Invalid enum value (.*) - at `.*\.(kind|status)`", message)
+    if found is None:
+        return message
+    value, key = found.groups()
+    allowed = {"kind": KINDS, "status": STATUSES}[key]
+    return f"{key} must be one of {', '.join(allowed)}, not {value}"
+
+
 def _read(path: str, text: str) -> System:
     try:
         file = msgspec.convert(tomllib.loads(text), SystemFile)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise SystemFileError(f"System file {path}: {error}") from None
+        raise SystemFileError(f"System file {path}: {_choices(str(error))}") from None
     found = check_file(file)
     name = Path(path).stem
     if found is None and not _ID.fullmatch(name):

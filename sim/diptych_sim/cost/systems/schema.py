@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -12,6 +12,7 @@ __all__ = [
     "FIELDS",
     "KINDS",
     "REQUIRED",
+    "STATUSES",
     "Field",
     "FieldKind",
     "System",
@@ -19,8 +20,9 @@ __all__ = [
     "check_file",
 ]
 
-KINDS = ("accelerator", "wafer", "diptych", "unpublished")
+Kind = Literal["accelerator", "wafer", "diptych", "unpublished"]
 Status = Literal["published", "derived", "unknown"]
+KINDS, STATUSES = get_args(Kind), get_args(Status)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class SystemFile(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A file as it is written."""
 
     name: str
-    kind: Literal["accelerator", "wafer", "diptych", "unpublished"]
+    kind: Kind
     fields: dict[str, Field]
     aliases: tuple[str, ...] = ()
     note: str = ""

@@ -10,30 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from diptych.config import MachineConfig
-from diptych.systolic.panel_with_hbm import PrefillWithHbm
 from diptych_sim.compiler.array.hbm_layout import HbmImage
 from diptych_sim.compiler.array_decode.compile import compile_array
 from diptych_sim.cost.requests import RequestCosts
 from diptych_sim.engine.build import Progress
-from diptych_sim.engine.simulate import simulate
 from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.golden.quantized import QuantizedModel
-from diptych_sim.host.jobs import (
-    TESTBENCH,
-    ArrayRequestJob,
-    ArrayRequestResult,
-    result_of,
-    write_job,
-)
-from diptych_sim.host.public_signals import PANEL_NAME, PANEL_PUBLIC
+from diptych_sim.host.jobs import ArrayRequestJob, ArrayRequestResult
+from diptych_sim.run.panel import run_panel
+from diptych_sim.run.serving.machines import Fleet, serve
+from diptych_sim.run.serving.requests import Request
 
-__all__ = ["Answered", "ArrayCosts", "Arrival", "array_timeline"]
+__all__ = ["Answered", "ArrayCosts", "Arrival", "array_timeline", "served_timeline"]
 
 _LIMIT = 2_000_000
 _AHEAD = 32
@@ -86,6 +77,16 @@ class ArrayCosts:
         return now, (then - now) / max(1, far - at)
 
 
+def served_timeline(
+    model: QuantizedModel, arrivals: Sequence[Arrival], machine: MachineConfig
+) -> list[tuple[float, float]]:
+    """Return the cycles of each request's first and last token as :func:`.serve` has them."""
+    costs: Any = ArrayCosts(RequestCosts(model, machine, model.config.context))
+    requests = [Request(arrival=a.cycle, prompt=len(a.prompt), tokens=a.tokens) for a in arrivals]
+    served = serve(requests, Fleet(prefill=costs, prefill_machines=1)).requests
+    return [(request.first, request.finished) for request in served]
+
+
 def array_timeline(
     model: QuantizedModel,
     arrivals: Sequence[Arrival],
@@ -124,24 +125,7 @@ def array_timeline(
         weight_rows=machine.weight_rows,
         limit=_LIMIT,
     )
-    events: list[dict[str, Any]] = []
-    with TemporaryDirectory(prefix="diptych-") as name:
-        folder = Path(name)
-        (folder / job.hbm).write_bytes(image.data)
-        simulate(
-            partial(
-                PrefillWithHbm,
-                *machine.array,
-                **machine.with_hbm(len(image.data)).array_parameters,
-            ),
-            name=PANEL_NAME,
-            test_module=TESTBENCH,
-            env=write_job(job, folder),
-            public=PANEL_PUBLIC,
-            progress=progress,
-            on_event=events.append,
-        )
-    measured: ArrayRequestResult = result_of(job, events)
+    measured: ArrayRequestResult = run_panel(job, image.data, machine, progress=progress).result
     start, at, found = measured.starts[0], 0, []
     for arrival in arrivals:
         own = slice(at, at + arrival.tokens)
