@@ -30,6 +30,7 @@ from diptych.mesh.host_port import HostPort
 from diptych.mesh.tile import Tile
 from diptych_sim.cache.store import cache_root, digest
 from diptych_sim.compiler.mesh_kernels.gemv import compile_gemv
+from diptych_sim.cost.decode import decode_macs
 from diptych_sim.engine.compile_jobs import Workplace, keep, make_command, verilator_command
 from diptych_sim.engine.emit import emit_verilog
 from diptych_sim.engine.lanes.distributed import open_mesh
@@ -50,6 +51,8 @@ __all__ = ["measure", "two_phase"]
 
 SHARED = 256
 """Tiles of the largest mesh that cocotb runs with shared tiles; one run takes minutes then."""
+SLOW = 64
+"""Tiles of the largest mesh that Verilator runs more than once."""
 ENOUGH = 25_000_000
 """Tile-cycles after which a run ends, complete or not."""
 TOKENS = 4
@@ -149,11 +152,12 @@ def run_two_phase(
 
 @dataclass(frozen=True)
 class _Job:
-    """A decode on a mesh: what enters it, what must come out, and when to stop."""
+    """A decode on a mesh: what enters it, what must come out, its products, and how often to run."""
 
     mesh: tuple[int, int]
     load: Load
     expected: list[int]
+    macs: int
     runs: int
 
     @property
@@ -171,7 +175,7 @@ class _Job:
             raise AssertionError(f"{engine} must give {want} as the golden model does, not {words}")
 
 
-def _lanes(job: _Job) -> Speed:
+def _lanes(job: _Job, skips: bool = True) -> Speed:
     size = sram_bytes(job.tiles)
     start = time.perf_counter()
     LaneMesh(*job.mesh, sram_bytes=size).close()
@@ -179,6 +183,7 @@ def _lanes(job: _Job) -> Speed:
     out = []
     for _ in range(job.runs):
         with LaneMesh(*job.mesh, sram_bytes=size) as lanes:
+            lanes.skip(skips)
             lanes.reset()
             lanes.feed(job.load)
             start = time.process_time()
@@ -196,7 +201,7 @@ def _two_phases(job: _Job) -> Speed:
     build = time.perf_counter() - start
     *_, empty = run_two_phase(program, [[]], (1, 1), 1, 1)
     out = []
-    for _ in range(job.runs):
+    for _ in range(job.runs if job.tiles <= SLOW else 1):
         cycles, last, seconds, memory = run_two_phase(
             program, job.load, job.mesh, len(job.expected), job.limit
         )
@@ -255,7 +260,7 @@ def _cocotb(job: _Job, *, inlined: bool) -> Speed:
     run()
     first = time.perf_counter() - start
     out = []
-    for _ in range(job.runs if job.tiles <= 64 else 1):
+    for _ in range(job.runs if job.tiles <= SLOW else 1):
         start = time.perf_counter()
         cycles, tokens, seconds, memory = run()
         build = max(first - (time.perf_counter() - start), 0)
@@ -268,6 +273,7 @@ def _engines(job: _Job) -> Iterator[tuple[str, Speed | str]]:
     """Yield names of engines and their speeds, or why there is none."""
     rows, columns = map(int, flat_size().split("x"))
     yield "lanes", _lanes(job)
+    yield "lanes, nothing skipped", _lanes(job, skips=False)
     yield "tile class, two phases", _two_phases(job)
     if job.tiles <= SHARED:
         yield "cocotb, shared tile", _cocotb(job, inlined=False)
@@ -332,34 +338,57 @@ def _measure_growing(console: Console, runs: int) -> None:
         console.print(table)
 
 
+def _tile_cells(mesh: tuple[int, int]) -> int:
+    """Return the cells of a tile's netlist."""
+    with LaneMesh(*mesh, sram_bytes=sram_bytes(mesh[0] * mesh[1])) as lanes:
+        return lanes.tile.interface.cells
+
+
+def _useful(job: _Job, found: Speed) -> str:
+    """Return a run's products a second, in millions; nothing if it ended before it was complete."""
+    if found.cycles >= job.limit:
+        return ""
+    return f"{job.macs * found.speed / (job.tiles * found.cycles) / 1e6:.2f}"
+
+
 def measure(console: Console, runs: int) -> None:
-    """Print tile-cycles a second of each engine: loading and decoding of the bundled model.
+    """Print the speed of each engine: loading and decoding of the bundled model.
+
+    In cycles of the mesh, in tile-cycles, in gate-cycles (cells of the tile's netlist times
+    tile-cycles), and in products of the model, all a second on one core.
 
     Then those of lanes on growing meshes, with as much for each tile to do, on all processes and
     threads that there are; ``DIPTYCH_SIZES=`` leaves only these.
 
     What is built already takes no time to build; memory of cocotb's simulators is all of theirs.
     """
-    table = Table("mesh", "engine", "build s", "bytes/tile", "M tile-cycles/s", "lanes / this")
+    names = "cycles/s", "M tile-cycles/s", "G gate-cycles/s", "M MACs/s", "lanes / this"
+    table = Table("mesh", "engine", "build s", "bytes/tile", *names)
     for size in sizes():
         rows, columns = map(int, size.split("x"))
         programs = _programs((rows, columns))
-        job = _Job((rows, columns), programs.decode_job().load, programs.expected[0][1:], runs)
+        macs = sum(decode_macs(programs.decode))
+        expected = programs.expected[0][1:]
+        job = _Job((rows, columns), programs.decode_job().load, expected, macs, runs)
+        cells = _tile_cells(job.mesh)
         lanes: Speed | None = None
         for name, found in _engines(job):
             if isinstance(found, str):
-                table.add_row(size, name, "", "", found, "")
+                table.add_row(size, name, "", "", found, "", "", "", "")
                 continue
             lanes = lanes or found
             # cocotb counts from the reset's end, and Verilator's loop from its beginning.
-            if name != "lanes" and abs(found.cycles - lanes.cycles) > 2:
+            if abs(found.cycles - lanes.cycles) > 2:
                 raise AssertionError(f"lanes end in cycle {lanes.cycles}, {name} in {found.cycles}")
             table.add_row(
                 size,
                 name,
                 f"{found.build:.1f}",
                 f"{found.memory:,.0f}",
+                f"{found.speed / job.tiles:,.0f}",
                 f"{found.speed / 1e6:.3f}",
+                f"{found.speed * cells / 1e9:.2f}",
+                _useful(job, found),
                 f"{lanes.speed / found.speed:.1f}",
             )
     if table.row_count:

@@ -3,6 +3,7 @@
 
 ``DIPTYCH_CACHE``: folder of the build cache. ``DIPTYCH_SEED``: seed of random draws.
 ``DIPTYCH_THREADS``: threads of a mesh on lanes. ``DIPTYCH_LANES``: lanes of a block of tiles.
+``DIPTYCH_SKIP``: 0 to evaluate all of every tile, changed or not.
 ``DIPTYCH_MARCH``: processor that lanes are compiled for. ``DIPTYCH_SIZES``, ``DIPTYCH_FLAT``,
 ``DIPTYCH_GROWING``, ``DIPTYCH_WAFER``: meshes of ``diptych bench``; ``DIPTYCH_RUNS``: runs of its
 ``cost``. An empty one counts as not set,
@@ -28,6 +29,7 @@ __all__ = [
     "refused",
     "seed",
     "sizes",
+    "skips",
     "threads",
     "wafer_size",
 ]
@@ -80,6 +82,11 @@ def lanes() -> int | None:
     return found
 
 
+def skips() -> bool:
+    """Return whether lanes skip what nothing has changed for; results are the same."""
+    return _number("Skipping", "DIPTYCH_SKIP", 0, 1) != 0
+
+
 def march() -> str | None:
     """Return the processor that lanes are compiled for, as GCC names it; None for this one."""
     text = os.environ.get("DIPTYCH_MARCH", "")
@@ -108,17 +115,17 @@ def _mesh(name: str, default: str) -> str:
 
 def sizes() -> list[str]:
     """Return the meshes that ``diptych bench engines`` measures with all engines."""
-    return _meshes("DIPTYCH_SIZES", "4x4 8x8 16x16 32x32 64x64").split()
+    return _meshes("DIPTYCH_SIZES", "4x4 32x32").split()
 
 
 def growing_sizes() -> list[str]:
     """Return the meshes that it measures with lanes alone."""
-    return _meshes("DIPTYCH_GROWING", "16x16 32x32 64x64 128x128").split()
+    return _meshes("DIPTYCH_GROWING", "32x32 64x64").split()
 
 
 def flat_size() -> str:
     """Return the largest mesh that it builds flat; 16x16 takes most of an hour, and is kept."""
-    return _mesh("DIPTYCH_FLAT", "8x8")
+    return _mesh("DIPTYCH_FLAT", "4x4")
 
 
 def wafer_size() -> str:
@@ -156,6 +163,7 @@ _CHECKS: tuple[Callable[[], object], ...] = (
     bench_runs,
     threads,
     lanes,
+    skips,
     march,
     sizes,
     growing_sizes,

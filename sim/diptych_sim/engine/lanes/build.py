@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from diptych_sim.engine.tool_output import run_logged
 from diptych_sim.engine.toolchain import find_compiler
 from diptych_sim.settings import march, refused
 
+from .emit import SEPARATOR
 from .interface import Interface
 from .layout import Layout
 from .translate import Pairs, translate
@@ -47,7 +49,10 @@ class Code(ctypes.Structure):
         ("cycle", ctypes.c_void_p),
         ("reset_block", ctypes.c_void_p),
         ("start_block", ctypes.c_void_p),
+        ("touch_block", ctypes.c_void_p),
+        ("mark_input", ctypes.c_void_p),
         ("scratch", ctypes.c_long),
+        ("marks", ctypes.c_long),
         ("bytes", ctypes.c_long),
         ("state", ctypes.c_long),
         ("lanes", ctypes.c_long),
@@ -71,12 +76,12 @@ class Compiled:
     def code(self) -> Code:
         """Addresses and sizes, for the driver."""
         library = self.library
-        library.scratch_bytes.restype = ctypes.c_long
+        library.scratch_bytes.restype = library.mark_words.restype = ctypes.c_long
+        names = ("cycle", "reset_block", "start_block", "touch_block", "mark_input")
         return Code(
-            ctypes.cast(library.cycle, ctypes.c_void_p),
-            ctypes.cast(library.reset_block, ctypes.c_void_p),
-            ctypes.cast(library.start_block, ctypes.c_void_p),
+            *(ctypes.cast(library[name], ctypes.c_void_p) for name in names),
             library.scratch_bytes(),
+            library.mark_words(),
             self.layout.bytes,
             self.layout.state_bytes,
             self.layout.lanes,
@@ -160,26 +165,42 @@ def _reason(error: OSError) -> str:
 
 
 def _compile(command: list[str], source: str, path: Path) -> None:
-    with temporary_folder(path) as folder:
-        (folder / "design.cpp").write_text(source)
-        out = folder / "design.so"
-        lines: list[str] = []
-        with (folder / "build.log").open("w") as log:
-            status = run_logged(
-                [*command, f"-I{HERE}", "design.cpp", "-o", "design.so"],
-                cwd=folder,
-                env=tool_environment(TMPDIR=str(folder)),
-                log=log,
-                on_line=lines.append,
+    """Compile the parts of a source at once, and link them."""
+    parts = source.split(f"{SEPARATOR}\n")
+    with temporary_folder(path) as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for number, part in enumerate(parts):
+            (folder / f"design{number}.cpp").write_text(part)
+        objects = [f"design{number}.o" for number in range(len(parts))]
+        compiled = [
+            pool.submit(
+                _step, [*command, "-c", f"-I{HERE}", f"{Path(o).stem}.cpp", "-o", o], path, folder
             )
-        if status:
-            for number in (errno.ENOSPC, errno.EFBIG):
-                if any(os.strerror(number) in line for line in lines):
-                    raise OSError(number, os.strerror(number), str(path.parent))
-            lines = [line.rstrip() for line in lines]
-            first = next((line for line in lines if "error" in line), "".join(lines[-1:]))
-            raise BuildError(f"The C++ compiler refused {path.stem}: {first}")
-        out.rename(path)
+            for o in objects
+        ]
+        for step in compiled:
+            step.result()
+        _step([*command, *objects, "-o", "design.so"], path, folder)
+        (folder / "design.so").rename(path)
+
+
+def _step(command: list[str], path: Path, folder: Path) -> None:
+    """Run the compiler in a folder, for a library at a path."""
+    lines: list[str] = []
+    with (folder / f"{command[-1]}.log").open("w") as log:
+        status = run_logged(
+            command,
+            cwd=folder,
+            env=tool_environment(TMPDIR=str(folder)),
+            log=log,
+            on_line=lines.append,
+        )
+    if status:
+        for number in (errno.ENOSPC, errno.EFBIG):
+            if any(os.strerror(number) in line for line in lines):
+                raise OSError(number, os.strerror(number), str(path.parent))
+        lines = [line.rstrip() for line in lines]
+        first = next((line for line in lines if "error" in line), "".join(lines[-1:]))
+        raise BuildError(f"The C++ compiler refused {path.stem}: {first}")
 
 
 def compile_design(

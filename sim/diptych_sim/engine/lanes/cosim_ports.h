@@ -4,6 +4,7 @@
 // width bits of a lane's element, from bit low on, which are bits of a vector from bit on.
 struct Pin {
     long bit, lane, offset, size, low, width;
+    long input;  // number of the tile's port, if it is one
 };
 
 struct Pins {
@@ -11,7 +12,6 @@ struct Pins {
     long reset;  // bit of the vector
     Mesh* m;
     int threads;
-    std::vector<char*> scratch;  // of each thread
     std::vector<Context> found;
     std::atomic<long> cycles;  // that other threads may help with
     Barrier barrier;
@@ -22,7 +22,7 @@ static void share(Pins* p, int me) {
     Mesh& m = *p->m;
     long n = m.tiles.blocks, first = n * me / p->threads, last = n * (me + 1) / p->threads;
     Context& c = p->found[me] = {0, -1, 0};
-    evaluate(m.tiles, first, last, p->scratch[me], &c);
+    evaluate(m.tiles, first, last, m.skips, &c);
     if (p->threads > 1) p->barrier.wait();
     exchange_all(m, first, last);
     if (p->threads > 1) p->barrier.wait();
@@ -54,11 +54,6 @@ Pins* pins_create(Mesh* m, const Pin* in, long ins, const Pin* out, long outs, l
     p->threads = threads < 1 ? 1 : threads > m->tiles.blocks ? (int)m->tiles.blocks : threads;
     p->barrier.threads = p->threads;
     p->found.resize(p->threads);
-    for (int n = 0; n < p->threads; n++) {
-        char* scratch = (char*)aligned_alloc(4096, m->tiles.code.scratch);
-        memset(scratch, 0, m->tiles.code.scratch);
-        p->scratch.push_back(scratch);
-    }
     for (int n = 1; n < p->threads; n++) std::thread(help, p, n).detach();
     return p;
 }
@@ -72,7 +67,8 @@ long pins_step(Mesh* m, Pins* p, const uint32_t* in, uint32_t* out) {
             Field f = {pin.offset, pin.size, 0, 0};
             uint64_t mask = pin.width == 64 ? ~0ull : (1ull << pin.width) - 1;
             uint64_t x = get(m->tiles, pin.lane, f) & ~(mask << pin.low);
-            put(m->tiles, pin.lane, f, x | vector_bits(in, pin.bit, pin.width) << pin.low);
+            x |= vector_bits(in, pin.bit, pin.width) << pin.low;
+            if (put(m->tiles, pin.lane, f, x)) m->tiles.mark(pin.lane, pin.input);
         }
         p->cycles++;
         share(p, 0);

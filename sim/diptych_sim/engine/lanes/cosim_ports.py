@@ -18,7 +18,7 @@ __all__ = ["Pins"]
 
 class _Pin(ctypes.Structure):
     _fields_ = tuple(
-        (name, ctypes.c_long) for name in ("bit", "lane", "offset", "size", "low", "width")
+        (name, ctypes.c_long) for name in ("bit", "lane", "offset", "size", "low", "width", "input")
     )
 
 
@@ -80,7 +80,7 @@ class Pins:
         """Let the shell show a register of a tile, of at most 32 bits, as ``watched``."""
         for place, low in self.mesh.places(name):
             lane = row * self.mesh.columns + column
-            pin = _Pin(self._end + low, lane, place.offset, place.size, 0, place.width)
+            pin = _Pin(self._end + low, lane, place.offset, place.size, 0, place.width, -1)
             self._driver.pins_watch(self._pins_address, ctypes.byref(pin))
 
     def _pins(self, way: str, name: str, word: int) -> Iterator[_Pin]:
@@ -91,10 +91,11 @@ class Pins:
         lane = int(row) * self.mesh.columns
         tile, port = self.mesh.tile, f"{link}__{part}"
         parts: list[tuple[int, int, int, Element]]
+        number = tile.interface.input_number(port) if way == "i" else -1
         if way == "i":
             inputs = tile.interface.inputs[port]
             parts = [(low, 0, width, tile.layout.nodes[node]) for node, low, width in inputs]
         else:
             parts = [(low, at, width, e) for (low, at, width), e in elements(tile, port)]
         for low, at, width, element in parts:
-            yield _Pin(32 * word + low, lane, element.offset, element.size, at, width)
+            yield _Pin(32 * word + low, lane, element.offset, element.size, at, width, number)

@@ -10,12 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "exchange.h"
 #include "instances.h"
-
-// size: bytes of an element, or 0 for a bit.
-struct Wire {
-    long from, to, size, down, right;
-};
 
 struct Word {
     long cycle;
@@ -25,11 +21,6 @@ struct Word {
 struct Feed {
     const uint32_t* words;
     long count, at;
-};
-
-struct Ways {
-    std::vector<B> inside;  // lanes of each part whose neighbor exists
-    long shift;
 };
 
 // What another machine does with this one: how many have agreed with the bits (AGREE), or that
@@ -51,10 +42,11 @@ struct Mesh {
     std::vector<Wire> wires;     // from a neighbor's output to an input
     std::vector<Link> to_tile;   // from a port to the first tile of its row
     std::vector<Link> to_port;   // and back
-    std::vector<Ways> ways;      // of each wire
+    std::vector<Ways> ways;      // the same by direction
     std::vector<Feed> feeds;
     std::vector<Field> payload;
-    long valid, ready;           // of the ports' stream from the host
+    Field valid;                 // of the ports' stream from the host
+    long ready, valid_input, payload_input;
     long out_valid;              // of the tiles' output to the west
     std::vector<Field> out;      // data, color, control
     std::vector<Word> words;
@@ -63,6 +55,7 @@ struct Mesh {
     long arrived;
     long until, watched;         // what else ends a run; a bit of the tiles
     int threads;
+    bool skips;                  // what nothing has changed for
     Context failed;
     const char* part;
     Machine machine;             // 0 when there is only one
@@ -71,50 +64,25 @@ struct Mesh {
 
 // --- a cycle of some blocks ---
 
-static void evaluate(Group& g, long first, long last, char* scratch, Context* c) {
-    alignas(64) B live[8];
-    for (long b = first; b < last; b++) {
-        long n = g.code.lanes / PART;
-        for (long p = 0; p < n; p++) live[p] = g.live(b * n + p);
-        c->block = b;
-        g.code.cycle(g.at(b), scratch, live, c);
-    }
+static void evaluate(Group& g, long first, long last, bool skips, Context* c) {
+    if (!skips)
+        for (long b = first; b < last; b++) g.code.touch_block(g.marks(b));
+    g.code.cycle(&g, first, last, c);
 }
 
-// Brings part b of a wire's target up to date.
-static void exchange(Mesh& m, const Wire& w, const Ways& way, long b) {
-    const Group& g = m.tiles;
-    long start = b * PART - way.shift;  // lane that lane 0 is fed from
-    long low = start >= 0 ? start / PART : -((-start + PART - 1) / PART);
-    long offset = start - low * PART;
-    const char* first = low >= 0 && low < g.parts ? g.part(low, w.from, w.size) : 0;
-    bool more = offset && low + 1 >= 0 && low + 1 < g.parts;
-    const char* second = more ? g.part(low + 1, w.from, w.size) : 0;
-    char* to = g.part(b, w.to, w.size);
-    B inside = way.inside[b];
-    if (w.size == 0) {
-        B x = first ? *(const B*)first >> offset : 0;
-        if (second) x |= *(const B*)second << (PART - offset);
-        *(B*)to = x & inside;
-        return;
-    }
-    if (first) memcpy(to, first + offset * w.size, (PART - offset) * w.size);
-    if (second) memcpy(to + (PART - offset) * w.size, second, offset * w.size);
-    for (B out = ~inside; out; out &= out - 1) {
-        long n = __builtin_ctzll(out);
-        switch (w.size) {
-        case 1: ((uint8_t*)to)[n] = 0; break;
-        case 2: ((uint16_t*)to)[n] = 0; break;
-        case 4: ((uint32_t*)to)[n] = 0; break;
-        default: ((uint64_t*)to)[n] = 0;
-        }
-    }
-}
-
+// Carries what has changed from neighbor to neighbor, into some blocks.
 static void exchange_all(Mesh& m, long first, long last) {
-    long n = m.tiles.code.lanes / PART;
-    for (long b = first * n; b < last * n; b++)
-        for (size_t n = 0; n < m.wires.size(); n++) exchange(m, m.wires[n], m.ways[n], b);
+    Group& g = m.tiles;
+    for (long part = first << g.split; part < last << g.split; part++)
+        for (const Ways& way : m.ways) {
+            const Source from = source_of(g, way, part);
+            uint64_t moved = from.less ? g.moved(from.low >> g.split) : 0;
+            if (from.more) moved |= g.moved((from.low + 1) >> g.split);
+            for (moved &= way.outputs; moved; moved &= moved - 1)
+                for (const Wire& w : way.wires[__builtin_ctzll(moved)])
+                    if (exchange(g, w, from, way.inside[part], part))
+                        g.code.mark_input(g.marks(part >> g.split), w.input);
+        }
 }
 
 // Size of a wire's part of a message.
@@ -124,19 +92,24 @@ static long carried(const Wire& w, const Border& b) {
 }
 
 // Writes what tiles at a border drive into its message, or takes what drives them from there.
-static void pass(const Mesh& m, const Border& b, bool out) {
+static void pass(Mesh& m, const Border& b, bool out) {
     char* at = out ? b.out : b.in;
     long sign = out ? 1 : -1;
     for (const Wire& w : m.wires) {
         if (w.down != sign * b.down || w.right != sign * b.right) continue;
+        const Field from = {w.from, w.size, 0, 0}, to = {w.to, w.size, 0, 0};
         for (size_t n = 0; n < b.lanes.size(); n++) {
             long lane = b.lanes[n];
-            if (w.size == 0) {
-                if (!out) set_bit(m.tiles, lane, w.to, at[n / 8] >> n % 8 & 1);
-                else if (n % 8) at[n / 8] |= get_bit(m.tiles, lane, w.from) << n % 8;
-                else at[n / 8] = get_bit(m.tiles, lane, w.from);
-            } else if (out) memcpy(at + n * w.size, element(m.tiles, lane, w.from, w.size), w.size);
-            else memcpy(element(m.tiles, lane, w.to, w.size), at + n * w.size, w.size);
+            if (out) {
+                uint64_t x = get(m.tiles, lane, from);
+                if (w.size) memcpy(at + n * w.size, &x, w.size);
+                else at[n / 8] = n % 8 ? at[n / 8] | x << n % 8 : x;
+                continue;
+            }
+            uint64_t x = 0;
+            if (w.size) memcpy(&x, at + n * w.size, w.size);
+            else x = at[n / 8] >> n % 8 & 1;
+            if (put(m.tiles, lane, to, x)) m.tiles.mark(lane, w.input);
         }
         at += carried(w, b);
     }
@@ -156,9 +129,10 @@ static void take_borders(Mesh& m) {
 static void feed(Mesh& m, long row) {
     Feed& f = m.feeds[row];
     bool more = f.at < f.count;
-    set_bit(m.ports, row, m.valid, more);
+    if (put(m.ports, row, m.valid, more)) m.ports.mark(row, m.valid_input);
     if (!more) return;
     long n = f.count - f.at < 16 ? f.count - f.at : 16;
+    bool changes = false;
     for (const Field& p : m.payload) {
         uint64_t x = 0;
         if (p.low >= 512) x = (uint64_t)n >> (p.low - 512);
@@ -167,20 +141,32 @@ static void feed(Mesh& m, long row) {
                 long word = p.low / 32 + k;
                 if (word < n) x |= (uint64_t)f.words[f.at + word] << (32 * k);
             }
-        put(m.ports, row, p, x);
+        changes |= put(m.ports, row, p, x);
+    }
+    if (changes) m.ports.mark(row, m.payload_input);
+}
+
+// Carries what has changed from one side of the west edge to the other.
+static void cross(Mesh& m, const Link& w, bool to_port) {
+    Group &from = to_port ? m.tiles : m.ports, &to = to_port ? m.ports : m.tiles;
+    uint64_t moved = 0;
+    for (long b = 0; b < from.blocks; b++) moved |= from.moved(b);
+    if (!(moved >> w.output & 1)) return;
+    for (long r = 0; r < m.rows; r++) {
+        const long lane = r * m.columns, source = to_port ? lane : r, target = to_port ? r : lane;
+        if (!(from.moved(source / from.code.lanes) >> w.output & 1)) continue;
+        if (carry(from, source, to, target, w)) to.mark(target, w.input);
     }
 }
 
 // What happens at the mesh's west edge after a cycle.
 static void edge(Mesh& m) {
     if (!m.west) return;
-    for (const Link& w : m.to_tile)
-        for (long r = 0; r < m.rows; r++) carry(m.ports, r, m.tiles, r * m.columns, w);
-    for (const Link& w : m.to_port)
-        for (long r = 0; r < m.rows; r++) carry(m.tiles, r * m.columns, m.ports, r, w);
+    for (const Link& w : m.to_tile) cross(m, w, false);
+    for (const Link& w : m.to_port) cross(m, w, true);
     for (long r = 0; r < m.rows; r++) {
         Feed& f = m.feeds[r];
-        if (get_bit(m.ports, r, m.valid) && get_bit(m.ports, r, m.ready)) {
+        if (get_bit(m.ports, r, m.valid.offset) && get_bit(m.ports, r, m.ready)) {
             f.at = f.at + 16 < f.count ? f.at + 16 : f.count;
             feed(m, r);
         }
@@ -208,7 +194,7 @@ static bool reached(const Mesh& m) {
             if (f.at < f.count) bits |= UNSENT;
     if (m.until == ANY || m.until == NONE)
         for (long p = 0; p < m.tiles.parts && !(bits & SET); p++)
-            if (*(const B*)m.tiles.part(p, m.watched, 0) & m.tiles.live(p)) bits |= SET;
+            if (*(const B*)m.tiles.part(p, m.watched, 0) & m.tiles.lanes_of(p)) bits |= SET;
     bool ask = m.until != NEVER || m.waits || m.cycle % PATIENCE == 0;
     if (m.machine && ask) bits = m.machine(AGREE, bits);
     else if (m.machine) return false;
@@ -261,16 +247,13 @@ struct Team {
 static void work(Team* t, int me) {
     Mesh& m = *t->m;
     long n = m.tiles.blocks, first = n * me / m.threads, last = n * (me + 1) / m.threads;
-    long size = m.tiles.code.scratch > m.ports.code.scratch ? m.tiles.code.scratch : m.ports.code.scratch;
-    char* scratch = (char*)aligned_alloc(4096, size);
-    memset(scratch, 0, size);
     Context c = {0, -1, 0, 0};
     while (true) {
-        evaluate(m.tiles, first, last, scratch, &c);
+        evaluate(m.tiles, first, last, m.skips, &c);
         if (c.failed >= 0) t->fail(c, "tile");
         if (me == 0 && m.west) {
             Context p = {0, -1, 0, 0};
-            evaluate(m.ports, 0, m.ports.blocks, scratch, &p);
+            evaluate(m.ports, 0, m.ports.blocks, m.skips, &p);
             if (p.failed >= 0) t->fail(p, "port");
         }
         t->barrier.wait();
@@ -286,10 +269,15 @@ static void work(Team* t, int me) {
         t->barrier.wait();
         if (t->stop) break;
     }
-    free(scratch);
 }
 
 extern "C" {
+
+void mesh_destroy(Mesh* m) {
+    release(m->tiles);
+    release(m->ports);
+    delete m;
+}
 
 Mesh* mesh_create(long rows, long columns, const Code* tile, const Code* port) {
     Mesh* m = new Mesh();
@@ -303,21 +291,16 @@ Mesh* mesh_create(long rows, long columns, const Code* tile, const Code* port) {
     m->failed.failed = -1;
     m->west = m->first = true;
     m->feeds.resize(rows);
+    m->skips = true;
     if (!allocate(m->tiles) || !allocate(m->ports)) {
-        delete m;
+        mesh_destroy(m);
         return 0;
     }
     return m;
 }
 
-void mesh_destroy(Mesh* m) {
-    munmap(m->tiles.data, (size_t)m->tiles.blocks * m->tiles.code.bytes);
-    munmap(m->ports.data, (size_t)m->ports.blocks * m->ports.code.bytes);
-    delete m;
-}
-
-char* mesh_tiles(Mesh* m) { return m->tiles.data; }
-char* mesh_ports(Mesh* m) { return m->ports.data; }
+char* mesh_tiles(Mesh* m) { return m->tiles.states; }
+char* mesh_ports(Mesh* m) { return m->ports.states; }
 long mesh_cycle(Mesh* m) { return m->cycle; }
 long mesh_arrived(Mesh* m) { return (long)m->words.size(); }
 const Word* mesh_words(Mesh* m) { return m->words.data(); }
@@ -332,26 +315,23 @@ long mesh_failed(Mesh* m, long* cycle, long* instance, long* port) {
     return m->failed.failed;
 }
 
-void mesh_wire(Mesh* m, long from, long to, long size, long down, long right) {
-    m->wires.push_back({from, to, size, down, right});
-    Ways way;
-    way.shift = down * m->columns + right;
-    way.inside.assign(m->tiles.parts, 0);
-    for (long r = 0; r < m->rows; r++)
-        for (long c = 0; c < m->columns; c++) {
-            long sr = r - down, sc = c - right;
-            if (sr < 0 || sr >= m->rows || sc < 0 || sc >= m->columns) continue;
-            long lane = r * m->columns + c;
-            way.inside[lane / PART] |= (B)1 << (lane % PART);
-        }
-    m->ways.push_back(way);
+void mesh_wire(Mesh* m, long from, long to, long size, long down, long right, long output, long input) {
+    const Wire wire = {from, to, size, down, right, output, input};
+    m->wires.push_back(wire);
+    size_t n = 0;
+    while (n < m->ways.size() && (m->ways[n].down != down || m->ways[n].right != right)) n++;
+    if (n == m->ways.size()) m->ways.push_back(toward(m->rows, m->columns, m->tiles.parts, down, right));
+    m->ways[n].outputs |= 1ull << output;
+    m->ways[n].wires[output].push_back(wire);
 }
 void mesh_link(Mesh* m, int to_port, const Link* link) {
     (to_port ? m->to_port : m->to_tile).push_back(*link);
 }
-void mesh_host(Mesh* m, long valid, long ready, const Field* payload, long count, long out_valid, const Field* out, long outs) {
-    m->valid = valid;
+void mesh_host(Mesh* m, long valid, long ready, long valid_input, long payload_input, const Field* payload, long count, long out_valid, const Field* out, long outs) {
+    m->valid = {valid, 0, 0, 0};
     m->ready = ready;
+    m->valid_input = valid_input;
+    m->payload_input = payload_input;
     m->payload.assign(payload, payload + count);
     m->out_valid = out_valid;
     m->out.assign(out, out + outs);
@@ -385,10 +365,21 @@ void mesh_feed(Mesh* m, long row, const uint32_t* words, long count) {
     feed(*m, row);
 }
 long mesh_fed(const Mesh* m, long row) { return m->feeds[row].at; }
+// Must be called after a change of state that the mesh has not made.
+void mesh_touch(Mesh* m) {
+    m->tiles.touch();
+    m->ports.touch();
+}
 // Goes on in a cycle, with the state that the caller has put there.
-void mesh_resume(Mesh* m, long cycle) { m->cycle = cycle; }
+void mesh_resume(Mesh* m, long cycle) {
+    m->cycle = cycle;
+    mesh_touch(m);
+}
+// Whether to skip what nothing has changed for; the results are the same.
+void mesh_skip(Mesh* m, int skips) { m->skips = skips; }
 void mesh_edge(Mesh* m, long tile, long value, const Field* bits) {
     for (long n = 0; n < 4; n++) put(m->tiles, tile, bits[n], value >> n & 1);
+    m->tiles.touch();
 }
 
 // Runs cycles with reset: registers return to their initial values after each.
@@ -414,8 +405,9 @@ void mesh_reset(Mesh* m, long cycles) {
         m->arrived = 0;
         m->failed.failed = -1;
         m->threads = threads;
-        for (long b = 0; b < m->tiles.blocks; b++) m->tiles.code.reset_block(m->tiles.at(b));
-        for (long b = 0; b < m->ports.blocks; b++) m->ports.code.reset_block(m->ports.at(b));
+        for (long b = 0; b < m->tiles.blocks; b++) m->tiles.code.reset_block(m->tiles.state(b));
+        for (long b = 0; b < m->ports.blocks; b++) m->ports.code.reset_block(m->ports.state(b));
+        mesh_touch(m);
         send_borders(*m);
         exchange_all(*m, 0, m->tiles.blocks);
         take_borders(*m);

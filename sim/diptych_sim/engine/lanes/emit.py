@@ -1,201 +1,293 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writes the C++ of a design: what a block of instances does in a cycle."""
+"""Writes the C++ of a design: what a block of instances does in a cycle.
+
+A block has its state ``s``; what clusters compute for others, and what registers take at the clock
+edge, ``t``; and marks ``d``: clusters to be evaluated in this cycle, in the next, clusters that
+change registers at the edge of this one, and outputs that have changed.
+"""
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from .clusters import Cluster, Plan, base
+from .commits import Commit
 from .expressions import Expressions
+from .graph import Graph
 from .layout import Layout, element_bytes, type_of
 from .lower import Lowered, MemoryState, Read, Register, Write
-from .schedule import Commit, Schedule, Step, runs
+from .regions import needs_of
 
-__all__ = ["emit"]
+__all__ = ["SEPARATOR", "emit"]
 
-STEPS = 400
-"""Operations in a C++ function; compilers are slow with long ones."""
+SEPARATOR = "// ---"
+"""Line between parts of a source that are compiled apart."""
+UNITS = 4
+"""Such parts, but one: more than most machines have cores."""
 _PLACE = re.compile(r"([@#])(\d+)\1")
+_ARGUMENTS = "char* s, char* t, uint64_t* d, const W* live, Context* c"
+Group = tuple[tuple[int, ...], bool, int]
+"""Clusters to be evaluated after a change, whether in the next cycle, and a mask of outputs."""
 
 
-class _Emitter(Expressions):
-    def __init__(self, low: Lowered, plan: Schedule, layout: Layout) -> None:
-        super().__init__(low, layout)
-        self.plan = plan
-        # Functions hold runs; a run is computed for a whole block, or part by part.
-        self.runs: list[tuple[int, bool, list[str]]] = []
-        self.function = 0
-        self.count = 0
+class _Function(Expressions):
+    """The function of a cluster: runs of statements for whole blocks, or part by part."""
+
+    def __init__(self, design: _Design, number: int) -> None:
+        super().__init__(design.low, design.layout)
+        self.design, self.number = design, number
+        self.cluster: Cluster = design.plan.clusters[number]
+        self.inside = set(self.cluster.nodes)
+        self.runs: list[tuple[bool, list[str]]] = []
         self.made: dict[int, int] = {}
         self.used: dict[int, set[int]] = {}
+        self.groups: dict[Group, int] = {}
+        self.sums: dict[int, dict[str, str]] = {}
+
+    def open(self, wide: bool) -> None:
+        if not self.runs or self.wide != wide:
+            self.wide = wide
+            self.runs.append((wide, []))
+
+    def line(self, text: str) -> None:
+        self.runs[-1][1].append(text)
+        for node in self.uses & self.inside:
+            self.used.setdefault(node, set()).add(len(self.runs) - 1)
+        self.uses.clear()
+
+    # --- changes ---
+
+    def group(self, node: int, following: bool) -> int:
+        """Return the number of those that have to know of a change of a node."""
+        users = tuple(self.design.plan.users.get(node, ()))
+        key = users, following, self.design.outs.get(node, 0)
+        return self.groups.setdefault(key, len(self.groups))
+
+    def differ(self, group: int, width: int, new: str, old: str) -> str:
+        """Return the statement that notes a change."""
+        sums = self.sums.setdefault(group, {})
+        if width > 1:
+            sums[f"Z z{group} = {{}};"] = f"any(z{group})"
+            return f"differ(z{group}, {new}, {old});"
+        if self.wide:
+            sums[f"W w{group} = {{}};"] = f"some(w{group})"
+            return f"w{group} |= {new} ^ {old};"
+        sums[f"B b{group} = 0;"] = f"b{group}"
+        return f"b{group} |= {new} ^ {old};"
+
+    def shadow(self, node: int) -> str:
+        """Return where a register's next value is kept."""
+        place = self.layout.nodes[node]
+        return self.at(place.offset, place.width, f"t + {self.design.shadow}")
+
+    def take(self, node: int, value: str) -> None:
+        """Give a register a value at the clock edge."""
+        width = self.nodes[node].width
+        type_ = ("W" if self.wide else "B") if width == 1 else f"V<{type_of(width)}>"
+        self.line(f"const {type_} x{node} = {value};")
+        self.line(self.differ(self.group(node, True), width, f"x{node}", self.state(node)))
+        self.line(f"{self.shadow(node)} = x{node};")
 
     # --- statements ---
 
-    def open(self, wide: bool) -> None:
-        """Begin a run."""
-        if self.count >= STEPS:
-            self.function += 1
-            self.count = 0
-        self.wide = wide
-        self.runs.append((self.function, wide, []))
+    def operations(self) -> None:
+        left = list(self.cluster.nodes)
+        waiting = set(left)
+        wide = self.of_bits(left[0]) if left else True
+        while left:
+            rest = []
+            for node in left:
+                args = {base(self.graph, arg) for arg, _, _ in needs_of(self.graph, node)}
+                if self.of_bits(node) == wide and not args & waiting:
+                    self.operation(node)
+                    waiting.discard(node)
+                else:
+                    rest.append(node)
+            left, wide = rest, not wide
 
-    def line(self, text: str) -> None:
-        self.runs[-1][2].append(text)
-        for node in self.uses:
-            self.used.setdefault(node, set()).add(len(self.runs) - 1)
-        self.uses.clear()
-        self.count += 1
+    def operation(self, node: int) -> None:
+        self.open(self.of_bits(node))
+        name = f"@{node}@" if self.wide else f"#{node}#"
+        text = self.expression(node)
+        self.made[node] = len(self.runs) - 1
+        self.line(f"{name} = {text};")
+        if node in self.design.kept:
+            slot = self.slot(node)
+            width = self.nodes[node].width
+            self.line(self.differ(self.group(node, False), width, name, slot))
+            self.line(f"{slot} = {name};")
 
-    def step(self, step: Step) -> None:
-        if step.kind == "open":
-            region = self.plan.regions[step.node]
-            condition = self.ref(region.condition)
-            self.line(f"if ({condition if region.when else f'~{condition}'}) {{")
-        elif step.kind == "close":
-            self.line("}")
-        else:
-            text = self.expression(step.node)
-            self.made[step.node] = len(self.runs) - 1
-            self.line(
-                f"{'@' if self.wide else '#'}{step.node}{'@' if self.wide else '#'} = {text};"
-            )
+    def slot(self, node: int) -> str:
+        """Return where a value is kept for other clusters."""
+        return self.at(self.design.kept[node], self.nodes[node].width, "t")
 
-    def steps(self) -> None:
-        for wide, items in runs(self.plan, self.graph, self.of_bits):
-            self.open(wide)
-            for item in items:
-                if self.count >= STEPS:
-                    self.open(wide)
-                for step in item:
-                    self.step(step)
+    def ref(self, node: int) -> str:
+        kept = node in self.design.kept and node not in self.inside
+        return self.slot(node) if kept else super().ref(node)
 
     def asserts(self) -> None:
-        self.open(False)
-        for number, (node, _) in enumerate(self.low.asserts):
-            if node:
-                self.line(
-                    f"if (B wrong = {self.ref(node)} & ((const B*)live)[j]) "
-                    f"fail(c, {number}, LANES, j * PART + __builtin_ctzll(wrong));"
-                )
+        for number in self.cluster.asserts:
+            self.open(False)
+            node, _ = self.low.asserts[number]
+            self.line(
+                f"if (B wrong = {self.ref(node)} & ((const B*)live)[j]) "
+                f"fail(c, {number}, LANES, j * PART + __builtin_ctzll(wrong));"
+            )
 
     def outputs(self) -> None:
-        for node, place in self.layout.nodes.items():
-            if self.nodes[node].op != "source":
-                self.open(place.size == 0)
-                self.line(f"{self.state(node)} = {self.ref(node)};")
-
-    def commits(self) -> None:
-        for number, commit in enumerate(self.plan.commits):
-            self.alias = self.plan.copies.get(number, {})
-            bits = isinstance(commit.what, list) or (
-                isinstance(commit.what, Register) and self.nodes[commit.what.node].width == 1
-            )
-            if not self.runs or self.wide != bits or self.count >= STEPS:
-                self.open(bits)
-            self.commit(commit)
-        self.alias = {}
+        for node in self.cluster.outputs:
+            width = self.nodes[node].width
+            self.open(width == 1)
+            group = self.groups.setdefault(((), False, self.design.outs[node]), len(self.groups))
+            self.line(self.differ(group, width, self.ref(node), self.state(node)))
+            self.line(f"{self.state(node)} = {self.ref(node)};")
 
     def commit(self, commit: Commit) -> None:
-        what = commit.what
-        if isinstance(what, list):
-            self.bits(what, commit.arms)
-        elif isinstance(what, Register):
-            self.register(what, commit.arms)
-        elif isinstance(what, Read):
-            self.read(what)
-        else:
-            self.write(what)
-
-    def bits(self, what: Sequence[Register], arms: list[tuple[int, int]]) -> None:
-        """Write registers of a bit that keep their values together."""
-        conditions = [condition for condition, _ in arms]
-        self.line(f"if ({' || '.join(f'some({self.ref(c)})' for c in conditions)}) {{")
-        # One may take the value of another, so all are computed before any is written.
-        for register in what:
-            value = self.state(register.node)
-            for condition, new in zip(conditions, self.plan.values[register.node], strict=True):
-                mask = self.ref(condition)
-                value = f"(({mask} & {self.ref(new)}) | (~{mask} & {value}))"
-            self.line(f"const W x{register.node} = {value};")
-        for register in what:
-            self.line(f"{self.state(register.node)} = x{register.node};")
-        self.line("}")
-
-    def register(self, what: Register, arms: list[tuple[int, int]]) -> None:
-        to = self.state(what.node)
-        width = self.nodes[what.node].width
-        if not arms:
-            text = self.ref(what.next) if width == 1 else self.cast(what.next, width)
-            self.line(f"{to} = {text};")
-        for condition, value in arms:
-            mask = self.ref(condition)
-            self.line(f"if ({mask}) {to} = select({mask}, {self.cast(value, width)}, {to});")
+        if commit.read is not None:
+            self.open(False)
+            self.read(commit.read)
+            return
+        for number, register in enumerate(commit.registers):
+            width = self.nodes[register.node].width
+            self.open(width == 1)
+            if not commit.arms:
+                text = self.ref(register.next) if width == 1 else self.cast(register.next, width)
+            else:
+                text = self.state(register.node)
+            for condition, values in commit.arms:
+                mask, value = self.ref(condition), values[number]
+                if width == 1:
+                    text = f"(({mask} & {self.ref(value)}) | (~{mask} & {text}))"
+                else:
+                    text = f"select({mask}, {self.cast(value, width)}, {text})"
+            self.take(register.node, text)
 
     def read(self, what: Read) -> None:
         memory = self.low.memories[what.memory]
-        mask = self.ref(what.enable)
-        if what.enable == 0:
-            return
-        self.line(f"if (B m = {mask}) {{")
+        self.line("{")
+        self.line(f"const B m = {self.ref(what.enable)};")
         address = self.ref(what.address)
-        if self.nodes[what.address].op == "const":
-            self.line(f"const auto at = {address};")
-        else:
-            self.line(f"const auto& at = {address};")
+        constant = self.nodes[what.address].op == "const"
+        self.line(f"const auto{'' if constant else '&'} at = {address};")
         for number, (low, width) in enumerate(memory.pieces):
             size = max(width, 2)
             type_ = type_of(size)
             self.line(f"V<{type_}> p{number};")
             if memory.shared:
                 table = f"table_{memory.cell}_{number}"
-                self.line(f"look_up_shared(m, {table}, {memory.depth}, at, p{number});")
+                self.line(f"if (m) look_up_shared(m, {table}, {memory.depth}, at, p{number});")
             else:
                 piece = self.layout.memories[memory.cell][number]
                 words = f"(const {type_}*)(s + {piece.offset}) + j * PART"
-                self.line(f"look_up(m, {words}, {memory.depth}, at, p{number});")
+                self.line(f"if (m) look_up(m, {words}, {memory.depth}, at, p{number});")
             for node, first, count in what.targets:
                 if not low <= first < low + width:
                     continue
-                to = self.state(node)
-                shift = first - low
+                shift, old = first - low, self.state(node)
                 if count == 1:
-                    self.line(f"{to} = ({to} & ~m) | (bit(p{number}, {shift}) & m);")
+                    self.take(node, f"({old} & ~m) | (bit(p{number}, {shift}) & m)")
                     continue
                 text = f"right<{shift}>(p{number})" if shift else f"p{number}"
                 if shift + count < 8 * element_bytes(size):
                     text = f"band<{type_}>({text}, {type_}({(1 << count) - 1}ull))"
                 if type_of(count) != type_:
                     text = f"cast<{type_of(count)}>({text})"
-                self.line(f"{to} = select(m, {text}, {to});")
+                self.take(node, f"select(m, {text}, {old})")
         self.line("}")
 
-    def write(self, what: Write) -> None:
+    # --- all of it ---
+
+    def text(self) -> list[str]:
+        """Return the function, and that of the clock edge for writes."""
+        self.operations()
+        self.asserts()
+        self.outputs()
+        writes = [write for commit in self.cluster.commits for write in commit.writes]
+        for commit in sorted(self.cluster.commits, key=self._parts_last):
+            if not commit.writes:
+                self.commit(commit)
+        out = [f"HIDDEN void k{self.number}({_ARGUMENTS}) {{", *self.guards()]
+        if writes:
+            out.append(self.design.mark(2, [self.number]))
+        out += itertools.chain(*self.sums.values())
+        whole = {n for n, runs in self.used.items() if runs != {self.made[n]}}
+        for node in self.cluster.nodes:
+            if node in whole:
+                width = self.nodes[node].width
+                out.append(f"W n{node};" if width == 1 else f"V<{type_of(width)}> n{node}[G];")
+
+        def name(match: re.Match[str]) -> str:
+            node = int(match[2])
+            if match[1] == "@" or node not in whole:
+                return f"n{node}"
+            return f"((B*)&n{node})[j]" if self.nodes[node].width == 1 else f"n{node}[j]"
+
+        for number, (wide, lines) in enumerate(self.runs):
+            out.append("{" if wide else "PARTS {")
+            for node in self.cluster.nodes:
+                if self.made[node] == number and node not in whole:
+                    width = self.nodes[node].width
+                    bits = "W" if wide else "B"
+                    out.append(f"{bits if width == 1 else f'V<{type_of(width)}>'} n{node};")
+            out += [_PLACE.sub(name, line) for line in lines]
+            out.append("}")
+        out += [*self.marks(), "}"]
+        return [*out, *(self.writes(writes) if writes else ())]
+
+    def _parts_last(self, commit: Commit) -> bool:
+        return bool(commit.read) or any(self.nodes[n].width > 1 for n in commit.changes)
+
+    def guards(self) -> Iterator[str]:
+        self.wide = True
+        for node, when in self.cluster.guards:
+            text = self.ref(node)
+            yield f"if (!some({text if when else f'~{text}'})) return;"
+        self.uses.clear()
+
+    def marks(self) -> Iterator[str]:
+        for (users, following, outs), group in self.groups.items():
+            lines = self.design.mark(int(following), users)
+            if following:
+                lines += self.design.mark(2, [self.number])
+            if outs:
+                lines += f"d[{3 * self.design.words}] |= {outs}ull;"
+            yield f"if ({' || '.join(self.sums[group].values())}) {{ {lines} }}"
+
+    def writes(self, writes: Sequence[Write]) -> Iterator[str]:
+        """Yield what happens at the clock edge."""
+        yield f"HIDDEN void e{self.number}(char* s, char* t, uint64_t* d) {{"
+        yield self.design.mark(1, self.design.plan.readers.get(writes[0].memory, ()))
+        yield "PARTS {"
+        self.wide = False
+        for write in writes:
+            yield from self.write(write)
+        yield "}"
+        yield "}"
+
+    def write(self, what: Write) -> Iterator[str]:
         memory = self.low.memories[what.memory]
-        if what.enable == 0:
-            return
-        self.line(f"if (B m = {self.ref(what.enable)}) {{")
+        yield f"if (B m = {self.ref(what.enable)}) {{"
         width = self.nodes[what.address].width
-        self.line(f"const V<{type_of(width)}> at_ = {self.ref(what.address)};")
-        self.line(f"const {type_of(width)}* at = (const {type_of(width)}*)&at_;")
-        for number, (piece, (node, parts)) in enumerate(
-            zip(self.layout.memories[memory.cell], what.data, strict=True)
-        ):
+        yield f"const V<{type_of(width)}> at_ = {self.ref(what.address)};"
+        yield f"const {type_of(width)}* at = (const {type_of(width)}*)&at_;"
+        pieces = list(zip(self.layout.memories[memory.cell], what.data, strict=True))
+        for number, (piece, (node, parts)) in enumerate(pieces):
             if piece.size == 0:
-                self.line(f"const B d{number} = {self.ref(node)};")
+                yield f"const B d{number} = {self.ref(node)};"
             else:
                 type_ = type_of(piece.width)
-                self.line(f"const V<{type_}> d{number} = {self.cast(node, piece.width)};")
+                yield f"const V<{type_}> d{number} = {self.cast(node, piece.width)};"
             for part, (enable, _, _) in enumerate(parts):
-                self.line(f"const B e{number}_{part} = {self.ref(enable)};")
-        self.line("int k;")
-        self.line("EACH_SET(m, k) {")
-        self.line(f"const size_t row = at[k]; if (row >= {memory.depth}) continue;")
-        for number, (piece, (_, parts)) in enumerate(
-            zip(self.layout.memories[memory.cell], what.data, strict=True)
-        ):
+                yield f"const B e{number}_{part} = {self.ref(enable)};"
+        yield "int k;"
+        yield "EACH_SET(m, k) {"
+        yield f"const size_t row = at[k]; if (row >= {memory.depth}) continue;"
+        for number, (piece, (_, parts)) in enumerate(pieces):
             if piece.size == 0:
                 to = f"((B*)(s + {piece.offset}))[row * G + j]"
-                self.line(
+                yield (
                     f"if (e{number}_0 >> k & 1) {to} = ({to} & ~((B)1 << k)) | "
                     f"((d{number} >> k & 1) << k);"
                 )
@@ -205,86 +297,84 @@ class _Emitter(Expressions):
                 f"((({type_})(e{number}_{part} >> k & 1) * {type_}({(1 << size) - 1}ull)) << {low})"
                 for part, (_, low, size) in enumerate(parts)
             ]
-            self.line(f"const {type_} w{number} = {' | '.join(masks)};")
+            yield f"const {type_} w{number} = {' | '.join(masks)};"
             to = f"(({type_}*)(s + {piece.offset}))[row * LANES + j * PART + k]"
-            self.line(f"{to} = ({to} & ~w{number}) | ((({type_}*)&d{number})[k] & w{number});")
-        self.line("}")
-        self.line("}")
+            yield f"{to} = ({to} & ~w{number}) | ((({type_}*)&d{number})[k] & w{number});"
+        yield "}"
+        yield "}"
 
-    # --- all of it ---
 
-    def text(self) -> str:
-        self.steps()
-        self.asserts()
-        self.outputs()
-        self.commits()
-        functions = {run: function for run, (function, _, _) in enumerate(self.runs)}
-        # A value that one run uses lives in it; one that a function uses, in that; others are
-        # kept in a block of their own.
-        local = {n for n, users in self.used.items() if users == {self.made[n]}}
-        inside = {
-            n
-            for n, users in self.used.items()
-            if n not in local and {functions[u] for u in users} == {functions[self.made[n]]}
-        }
-        offsets: dict[int, int] = {}
+class _Design:
+    """All of a design, and where values are kept between clusters."""
+
+    def __init__(self, low: Lowered, plan: Plan, layout: Layout) -> None:
+        self.low, self.plan, self.layout = low, plan, layout
+        self.graph: Graph = low.graph
+        self.words = -(-len(plan.clusters) // 64)
+        self.kept: dict[int, int] = {}
         at = 0
-        for node in sorted(self.used.keys() - local - inside, key=self.size_first):
-            size = element_bytes(self.nodes[node].width)
+        nodes = self.graph.nodes
+        maker = {node: k for k, cluster in enumerate(plan.clusters) for node in cluster.nodes}
+        for node in sorted(
+            maker.keys() & plan.users.keys(), key=lambda n: (maker[n], nodes[n].width > 1, n)
+        ):
+            size = element_bytes(nodes[node].width)
             if size:
                 at = -(-at // 64) * 64
-            offsets[node] = at
-            at += self.layout.step(size)
+            self.kept[node] = at
+            at += layout.step(size)
+        self.shadow = -(-at // 64) * 64
+        """Where registers' next values are: what ends the part of the state that changes."""
+        self.size = self.shadow + layout.state_bytes
+        self.outs: dict[int, int] = {}
+        for number, driven in enumerate(low.driven().values()):
+            for node in driven:
+                self.outs[node] = self.outs.get(node, 0) | 1 << number
 
-        def name(match: re.Match[str]) -> str:
-            node = int(match[2])
-            if node not in offsets and node not in inside:
-                return f"n{node}"
-            width = self.nodes[node].width
-            type_ = "B" if width == 1 else f"V<{type_of(width)}>"
-            if match[1] == "@":
-                return f"(*(W*)(t + {offsets[node]}))" if node in offsets else f"n{node}"
-            base = f"t + {offsets[node]}" if node in offsets else f"&n{node}"
-            return f"(({type_}*)({base}))[j]"
+    def mark(self, row: int, clusters: Iterable[int]) -> str:
+        """Return statements that mark clusters in a row of marks."""
+        masks: dict[int, int] = {}
+        for number in clusters:
+            masks[number // 64] = masks.get(number // 64, 0) | 1 << number % 64
+        return "".join(
+            f"d[{row * self.words + word}] |= {mask}ull;" for word, mask in sorted(masks.items())
+        )
 
-        out = [
+    def text(self) -> str:
+        header = [
             f"#define LANES {self.layout.lanes}",
             '#include "lanes.h"',
             '#include "engine.h"',
         ]
         for memory in self.low.memories.values():
             if memory.shared:
-                out += _tables(memory)
-        by_run: dict[int, list[int]] = {}
-        for node, run in self.made.items():
-            by_run.setdefault(run, []).append(node)
-        for function in range(self.function + 1):
-            out.append(f"static void f{function}(char* s, char* t, const W* live, Context* c) {{")
-            mine = [run for run in functions if functions[run] == function]
-            for run in mine:
-                for node in by_run.get(run, ()):
-                    if node in inside:
-                        width = self.nodes[node].width
-                        out.append(
-                            f"W n{node};" if width == 1 else f"V<{type_of(width)}> n{node}[G];"
-                        )
-            for run in mine:
-                _, wide, lines = self.runs[run]
-                if not lines:
-                    continue
-                out.append("{" if wide else "PARTS {")
-                for node in by_run.get(run, ()):
-                    if node not in inside and node not in offsets:
-                        width = self.nodes[node].width
-                        bits = "W" if wide else "B"
-                        out.append(f"{bits if width == 1 else f'V<{type_of(width)}>'} n{node};")
-                out += [_PLACE.sub(name, line) for line in lines]
-                out.append("}")
-            out.append("}")
+                header += _tables(memory)
+        count = len(self.plan.clusters)
+        functions = ["\n".join(_Function(self, number).text()) for number in range(count)]
+        out = []
+        most = sum(map(len, functions)) // UNITS + 1
+        for unit in range(UNITS):
+            ends = itertools.accumulate(map(len, functions))
+            mine = [f for f, end in zip(functions, ends, strict=True) if end // most == unit]
+            out += [*header, *mine, SEPARATOR]
+        out += header
+        for number, cluster in enumerate(self.plan.clusters):
+            out.append(f"HIDDEN void k{number}({_ARGUMENTS});")
+            if any(commit.writes for commit in cluster.commits):
+                out.append(f"HIDDEN void e{number}(char* s, char* t, uint64_t* d);")
+        out.append(f"static const long WORDS = {self.words}, COUNT = {count};")
+        out.append(f"static void (*const clusters[])({_ARGUMENTS}) = {{")
+        out += [f"k{number}," for number in range(count)]
+        out += ["};", "static const Edge edges[] = {", *self.edges(), "};"]
+        out.append(f"static const uint64_t inputs[][{self.words}] = {{")
+        for parts in self.low.inputs.values():
+            users = {user for node, _, _ in parts for user in self.plan.users.get(node, ())}
+            masks = [0] * self.words
+            for user in users:
+                masks[user // 64] |= 1 << user % 64
+            out.append("{" + ", ".join(f"{mask}ull" for mask in masks) + "},")
+        out += ["};", f"static const long SHADOW = {self.shadow};", '#include "block.h"']
         out.append('extern "C" {')
-        out.append("void cycle(char* s, char* t, const W* live, Context* c) {")
-        out += [f"f{index}(s, t, live, c);" for index in range(self.function + 1)]
-        out.append("}")
         out.append("void reset_block(char* s) {")
         out += [self.initial(register) for register in self.low.registers if register.resets]
         out.append("}")
@@ -294,12 +384,20 @@ class _Emitter(Expressions):
             if not memory.shared and any(memory.init):
                 out += self.fill(memory)
         out.append("}")
-        out.append(f"long scratch_bytes() {{ return {-(-at // 4096) * 4096 + 4096}; }}")
+        out.append(f"long scratch_bytes() {{ return {-(-self.size // 4096) * 4096}; }}")
         out.append("}")
         return "\n".join(out) + "\n"
 
-    def size_first(self, node: int) -> tuple[bool, int]:
-        return self.nodes[node].width > 1, node
+    def edges(self) -> Iterator[str]:
+        """Yield what each cluster does at the clock edge: a function, or a part to be copied."""
+        for number, cluster in enumerate(self.plan.clusters):
+            if any(commit.writes for commit in cluster.commits):
+                yield f"{{e{number}, 0, 0}},"
+                continue
+            places = [self.layout.nodes[node] for node in cluster.changes]
+            low = min((p.offset for p in places), default=0)
+            high = max((p.offset + self.layout.step(p.size) for p in places), default=0)
+            yield f"{{0, {low}, {high}}},"
 
     def initial(self, register: Register) -> str:
         place = self.layout.nodes[register.node]
@@ -313,14 +411,12 @@ class _Emitter(Expressions):
 
     def fill(self, memory: MemoryState) -> list[str]:
         out = []
-        for piece, (low, width) in zip(
-            self.layout.memories[memory.cell], memory.pieces, strict=True
-        ):
-            for row, word in enumerate(memory.init):
-                value = word >> low & (1 << width) - 1
-                if value:
-                    step = self.layout.step(piece.size)
-                    out.append(self.constant(piece.offset + row * step, width, value))
+        pieces = zip(self.layout.memories[memory.cell], memory.pieces, strict=True)
+        for (piece, (low, width)), (row, word) in itertools.product(pieces, enumerate(memory.init)):
+            value = word >> low & (1 << width) - 1
+            if value:
+                step = self.layout.step(piece.size)
+                out.append(self.constant(piece.offset + row * step, width, value))
         return out
 
 
@@ -335,6 +431,9 @@ def _tables(memory: MemoryState) -> list[str]:
     return out
 
 
-def emit(low: Lowered, plan: Schedule, layout: Layout) -> str:
-    """Return the C++ of a design, to be compiled with ``lanes.h`` and ``engine.h``."""
-    return _Emitter(low, plan, layout).text()
+def emit(low: Lowered, plan: Plan, layout: Layout) -> str:
+    """Return the C++ of a design, to be compiled with ``lanes.h``, ``engine.h`` and ``block.h``.
+
+    Parts between lines of :data:`SEPARATOR` may be compiled apart.
+    """
+    return _Design(low, plan, layout).text()

@@ -3,6 +3,8 @@
 #pragma once
 #include <stdint.h>
 
+#define HIDDEN __attribute__((visibility("hidden")))
+
 struct Context {
     long block;
     long failed;  // number of the assertion, or -1
@@ -10,8 +12,28 @@ struct Context {
     long cycle;
 };
 
+// Blocks of a design in memory.
+struct Blocks {
+    char *states, *scratch;
+    uint64_t *all_marks, *lives;   // lives: bits of lanes that there are, 512 for a block
+    long bytes, scratch_bytes, pitch;
+    char* state(long block) const { return states + block * bytes; }
+    char* kept(long block) const { return scratch + block * scratch_bytes; }
+    uint64_t* marks(long block) const { return all_marks + block * pitch; }
+    const uint64_t* live(long block) const { return lives + 8 * block; }
+};
+
+// What a cluster does at the clock edge: writes, or bytes of the state to be replaced.
+struct Edge {
+    void (*write)(char*, char*, uint64_t*);
+    long low, high;
+};
+
+// Notes a failed assertion: the first one of the lowest instance that fails in a cycle.
 static inline void fail(Context* c, long number, long lanes, long lane) {
-    if (c->failed >= 0) return;
+    const long instance = c->block * lanes + lane;
+    const bool later = c->instance < instance || (c->instance == instance && c->failed < number);
+    if (c->failed >= 0 && later) return;
     c->failed = number;
-    c->instance = c->block * lanes + lane;
+    c->instance = instance;
 }

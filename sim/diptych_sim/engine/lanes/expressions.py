@@ -24,14 +24,14 @@ class Expressions:
         self.graph: Graph = low.graph
         self.nodes = low.graph.nodes
         self.wide = False
-        self.alias: dict[int, int] = {}
         self.uses: set[int] = set()
 
     # --- operands ---
 
     def ref(self, node: int) -> str:
-        node = self.alias.get(node, node)
         kind = self.nodes[node]
+        if kind.op == "not":
+            return f"~{self.ref(kind.args[0])}"
         if kind.op == "const" and kind.width == 1:
             bits = "W" if self.wide else "B"
             return f"~{bits}{{}}" if kind.args[0] else f"{bits}{{}}"
@@ -46,15 +46,14 @@ class Expressions:
         place = self.layout.nodes[node]
         return self.at(place.offset, place.width)
 
-    def at(self, offset: int, width: int) -> str:
-        """Return what is at an offset in the block."""
+    def at(self, offset: int, width: int, base: str = "s") -> str:
+        """Return what is at an offset from the block's state, or from elsewhere."""
         if self.wide:
-            return f"(*(W*)(s + {offset}))"
+            return f"(*(W*)({base} + {offset}))"
         type_ = "B" if width == 1 else f"V<{type_of(width)}>"
-        return f"(({type_}*)(s + {offset}))[j]"
+        return f"(({type_}*)({base} + {offset}))[j]"
 
     def cast(self, node: int, width: int) -> str:
-        node = self.alias.get(node, node)
         have, want = type_of(self.nodes[node].width), type_of(width)
         if self.nodes[node].op == "const":
             return f"all<{want}>({self.nodes[node].args[0]}ull)"
@@ -72,20 +71,16 @@ class Expressions:
     def of_bits(self, node: int) -> bool:
         """Return whether an operation takes and gives single bits only."""
         kind = self.nodes[node]
-        return kind.width == 1 and kind.op in ("and", "or", "xor", "not", "mux", "aread", "copy")
+        return kind.width == 1 and kind.op in ("and", "or", "xor", "mux", "aread")
 
     def expression(self, node: int) -> str:
         op, width, args = self.nodes[node]
         ref = self.ref
         if width == 1 and op in _BITWISE:
             return f"{ref(args[0])} {_BITWISE[op]} {ref(args[1])}"
-        if op == "not":
-            return f"~{ref(args[0])}"
         if op == "mux" and width == 1:
             c, a, b = (ref(arg) for arg in args)
             return f"({c} & {a}) | (~{c} & {b})"
-        if op == "copy":
-            return self.state(args[0])
         if op == "bit":
             return f"bit({ref(args[0])}, {args[1]})"
         if op == "any":

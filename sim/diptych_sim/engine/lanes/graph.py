@@ -35,10 +35,22 @@ class Node(NamedTuple):
 
 
 class Graph:
-    """A growing set of nodes."""
+    """A growing set of nodes.
+
+    Attributes
+    ----------
+    nodes : list of Node
+        The nodes.
+    module : int
+        Module of the netlist that new nodes belong to.
+    origin : list of int
+        Modules of the nodes.
+    """
 
     def __init__(self) -> None:
         self.nodes: list[Node] = [Node("const", 1, (0,)), Node("const", 1, (1,))]
+        self.module = 0
+        self.origin = [0, 0]
         self._known: dict[Node, int] = {}
 
     def add(self, op: str, width: int, *args: object) -> int:
@@ -49,6 +61,7 @@ class Graph:
             if known is not None:
                 return known
         self.nodes.append(node)
+        self.origin.append(self.module)
         index = len(self.nodes) - 1
         self._known[node] = index
         return index

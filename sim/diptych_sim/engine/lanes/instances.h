@@ -2,6 +2,7 @@
 // Instances of compiled designs, and access to their state.
 #pragma once
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -11,26 +12,34 @@ typedef uint64_t B;
 static const long PART = 64;
 
 struct Code {
-    void (*cycle)(char*, char*, const B*, Context*);
+    void (*cycle)(Blocks*, long, long, Context*);
     void (*reset_block)(char*);
     void (*start_block)(char*);
-    long scratch, bytes, state, lanes;
+    void (*touch_block)(uint64_t*);
+    void (*mark_input)(uint64_t*, long);
+    long scratch, marks, bytes, state, lanes;
 };
 
 // Instances of one design.
-struct Group {
+struct Group : Blocks {
     Code code;
     long count, blocks;
-    char* data;
 
     long parts;  // of 64 lanes, in all blocks
     int split;   // a block has 2 ** split parts
-    char* at(long block) const { return data + block * code.bytes; }
+    // Outputs that have changed in the last cycle.
+    uint64_t moved(long block) const { return marks(block)[code.marks - 1]; }
+    // Says that an input of a lane has changed.
+    void mark(long lane, long input) { code.mark_input(marks(lane / code.lanes), input); }
+    // Says that anything may have changed.
+    void touch() {
+        for (long b = 0; b < blocks; b++) code.touch_block(marks(b));
+    }
     // Part p of something of a block: size bytes a lane, or a bit.
     char* part(long p, long offset, long size) const {
-        return at(p >> split) + offset + (p & ((1L << split) - 1)) * (size ? size * PART : PART / 8);
+        return state(p >> split) + offset + (p & ((1L << split) - 1)) * (size ? size * PART : PART / 8);
     }
-    B live(long p) const {
+    B lanes_of(long p) const {
         long left = count - p * PART;
         return left >= PART ? ~(B)0 : left <= 0 ? 0 : ((B)1 << left) - 1;
     }
@@ -39,6 +48,7 @@ struct Group {
 // width bits, from bit from_low of an element to bit to_low of another.
 struct Link {
     long from, from_size, from_low, to, to_size, to_low, width;
+    long output, input;  // numbers of the ports
 };
 
 // A port's field: where it is and which bits of the whole it holds.
@@ -66,33 +76,60 @@ static inline uint64_t get(const Group& g, long lane, const Field& f) {
     }
     return *(const uint64_t*)from;
 }
-static inline void put(const Group& g, long lane, const Field& f, uint64_t x) {
-    if (f.size == 0) return set_bit(g, lane, f.offset, x & 1);
-    char* to = element(g, lane, f.offset, f.size);
-    switch (f.size) {
-    case 1: *(uint8_t*)to = (uint8_t)x; return;
-    case 2: *(uint16_t*)to = (uint16_t)x; return;
-    case 4: *(uint32_t*)to = (uint32_t)x; return;
+// Returns whether that changes the element.
+static inline bool put(const Group& g, long lane, const Field& f, uint64_t x) {
+    if (f.size == 0) {
+        const bool same = get_bit(g, lane, f.offset) == (x & 1);
+        set_bit(g, lane, f.offset, x & 1);
+        return !same;
     }
-    *(uint64_t*)to = x;
+    char* to = element(g, lane, f.offset, f.size);
+    const uint64_t before = get(g, lane, f);
+    switch (f.size) {
+    case 1: *(uint8_t*)to = (uint8_t)x; break;
+    case 2: *(uint16_t*)to = (uint16_t)x; break;
+    case 4: *(uint32_t*)to = (uint32_t)x; break;
+    default: *(uint64_t*)to = x;
+    }
+    return before != get(g, lane, f);
 }
 
-static inline void carry(const Group& from, long source, const Group& to, long target, const Link& w) {
+static inline bool carry(const Group& from, long source, const Group& to, long target, const Link& w) {
     Field f = {w.from, w.from_size, 0, 0}, t = {w.to, w.to_size, 0, 0};
     uint64_t mask = w.width == 64 ? ~0ull : (1ull << w.width) - 1;
     uint64_t x = get(from, source, f) >> w.from_low & mask;
-    put(to, target, t, (get(to, target, t) & ~(mask << w.to_low)) | x << w.to_low);
+    return put(to, target, t, (get(to, target, t) & ~(mask << w.to_low)) | x << w.to_low);
 }
 
+static char* reserve(size_t bytes) {
+    void* p = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return 0;
+    madvise(p, bytes, MADV_HUGEPAGE);
+    return (char*)p;
+}
+static void release(Group& g) {
+    if (g.states) munmap(g.states, (size_t)g.blocks * g.bytes);
+    if (g.scratch) munmap(g.scratch, (size_t)g.blocks * g.scratch_bytes);
+    free(g.all_marks);
+    free(g.lives);
+}
 static bool allocate(Group& g) {
     g.blocks = g.count > 0 ? (g.count + g.code.lanes - 1) / g.code.lanes : 1;
     g.parts = g.blocks * (g.code.lanes / PART);
     g.split = __builtin_ctzl(g.code.lanes / PART);
-    size_t bytes = (size_t)g.blocks * g.code.bytes;
-    void* p = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) return false;
-    madvise(p, bytes, MADV_HUGEPAGE);
-    g.data = (char*)p;
-    for (long b = 0; b < g.blocks; b++) g.code.start_block(g.at(b));
+    g.bytes = g.code.bytes;
+    g.scratch_bytes = g.code.scratch;
+    g.pitch = (g.code.marks + 7) / 8 * 8;
+    g.states = reserve((size_t)g.blocks * g.bytes);
+    g.scratch = reserve((size_t)g.blocks * g.scratch_bytes);
+    g.all_marks = (uint64_t*)aligned_alloc(64, g.blocks * g.pitch * 8);
+    g.lives = (uint64_t*)aligned_alloc(64, g.blocks * 64);
+    if (!g.states || !g.scratch || !g.all_marks || !g.lives) return false;
+    memset(g.all_marks, 0, g.blocks * g.pitch * 8);
+    for (long b = 0; b < g.blocks; b++) {
+        g.code.start_block(g.state(b));
+        for (long p = 0; p < g.code.lanes / PART; p++) g.lives[8 * b + p] = g.lanes_of((b << g.split) + p);
+    }
+    g.touch();
     return true;
 }

@@ -56,6 +56,8 @@ class Interface:
         Messages of the assertions.
     aliases : dict of str to str
         Further names of registers.
+    cells : int
+        Cells of the netlist.
     """
 
     layout: Layout
@@ -66,6 +68,7 @@ class Interface:
     outputs: dict[str, list[Piece]]
     asserts: list[str]
     aliases: dict[str, str]
+    cells: int
 
     @classmethod
     def of(cls, low: Lowered, layout: Layout) -> Self:
@@ -92,7 +95,16 @@ class Interface:
             },
             asserts=[message for _, message in low.asserts],
             aliases=low.aliases,
+            cells=len(low.modules),
         )
+
+    def input_number(self, name: str) -> int:
+        """Return the number of an input, in the order of the inputs."""
+        return list(self.inputs).index(name)
+
+    def output_number(self, name: str) -> int:
+        """Return the number of an output, in the order of the outputs."""
+        return list(self.outputs).index(name)
 
     def to_json(self) -> str:
         """Return all of it as a text."""

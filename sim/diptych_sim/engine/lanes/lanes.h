@@ -18,11 +18,19 @@ static inline bool some(W x) { return x != 0; }
 #else
 typedef uint64_t W __attribute__((vector_size(LANES / 8)));
 static inline __attribute__((always_inline)) bool some(const W& x) {
+#if defined(LANES_AVX512) && LANES == 256
+    return !_mm256_testz_si256((__m256i)x, (__m256i)x);
+#elif defined(LANES_AVX512) && LANES == 512
+    return _mm512_test_epi64_mask((__m512i)x, (__m512i)x);
+#else
     uint64_t r = 0;
     for (int j = 0; j < G; j++) r |= ((const uint64_t*)&x)[j];
     return r != 0;
+#endif
 }
 #endif
+// A vector that is not zero where something has changed.
+typedef uint64_t Z __attribute__((vector_size(64), may_alias));
 #define PARTS for (int j = 0; j < G; j++)
 template <class T> struct Signed;
 template <> struct Signed<uint8_t> { typedef int8_t type; };
@@ -172,6 +180,18 @@ SHIFT(shiftr, T, 0, >>)
 SHIFT(shifta, typename Signed<T>::type, s < 0 ? -1 : 0, >>)
 #endif
 
+template <class T> INLINE void differ(Z& z, const V<T>& a, const V<T>& b) {
+    EACH(V<T>::N) z |= (Z)(a.v[i] ^ b.v[i]);
+}
+#ifdef LANES_AVX512
+static inline bool any(const Z& z) { return _mm512_test_epi64_mask((__m512i)z, (__m512i)z); }
+#else
+static inline bool any(const Z& z) {
+    uint64_t r = 0;
+    for (int i = 0; i < 8; i++) r |= z[i];
+    return r != 0;
+}
+#endif
 template <class T> INLINE B nonzero(const V<T>& a) { return test(a, a); }
 template <class T> INLINE B bit(const V<T>& a, int n) { return test(a, all<T>((T)((T)1 << n))); }
 // Sets bits that a does not have, where m.

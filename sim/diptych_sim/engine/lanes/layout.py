@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .lower import Lowered
@@ -60,20 +61,26 @@ class Layout:
         return size * self.lanes or self.lanes // 8
 
 
-def lay_out(low: Lowered, lanes: int) -> Layout:
-    """Place the state of a block: single bits first, then words, then memories."""
+def lay_out(low: Lowered, lanes: int, together: Sequence[Sequence[int]] = ()) -> Layout:
+    """Place the state of a block: registers that change together first, memories last."""
     nodes = low.graph.nodes
     sources = [register.node for register in low.registers]
     sources += [node for port in low.inputs.values() for node, _, _ in port]
     sources += [node for read in low.reads for node, _, _ in read.targets]
+    outputs = {node for driven in low.driven().values() for node in driven}
+    sources += [node for node in outputs if nodes[node].op != "source"]
     layout = Layout(lanes=lanes)
-    outputs = {net >> 6 for nets in low.outputs.values() for net in nets}
-    sources += [node for node in outputs if node > 1 and nodes[node].op != "source"]
-    at = 0
-    for node in sorted(sources, key=lambda n: (nodes[n].width > 1, n)):
+    group = {node: n for n, members in enumerate(together) for node in members}
+    at, last = 0, -1
+
+    def place(node: int) -> tuple[int, bool, int]:
+        return group.get(node, len(together)), nodes[node].width > 1, node
+
+    for node in sorted(sources, key=place):
         size = element_bytes(nodes[node].width)
-        if size:
+        if size or place(node)[0] != last:
             at = -(-at // 64) * 64
+        last = place(node)[0]
         layout.nodes[node] = Element(at, size, nodes[node].width)
         at += layout.step(size)
     layout.state_bytes = at = -(-at // 4096) * 4096

@@ -82,6 +82,15 @@ class Lowered:
     outputs: dict[str, Nets]
     asserts: list[tuple[int, str]]
     aliases: dict[str, str]
+    modules: list[int]
+    """Of each cell of the netlist."""
+
+    def driven(self) -> dict[str, list[int]]:
+        """Return the nodes that each output is made of, without constants."""
+        return {
+            name: sorted({node for node, *_ in self.graph.pieces(nets) if node > 1})
+            for name, nets in self.outputs.items()
+        }
 
 
 class _Lowering:
@@ -112,11 +121,14 @@ class _Lowering:
             if net == self.design.reset:
                 return 0
             return self.inputs[net]
+        graph = self.graph
         low, high = self._segment(cell, at)
         key = (cell, low)
         found = self.memo.get(key)
         if found is None:
+            outer, graph.module = graph.module, self.cells[cell].module_idx
             found = self._lower(cell, low, high)
+            graph.module = outer
             assert len(found) == high - low, (self.cells[cell], low, high, len(found))
             self.memo[key] = found
         return found[at - low]
@@ -449,4 +461,5 @@ def _lower_all(
         outputs={name: work.value(port.nets) for name, port in design.outputs.items()},
         asserts=asserts,
         aliases=design.aliases,
+        modules=[cell.module_idx for cell in design.cells],
     )

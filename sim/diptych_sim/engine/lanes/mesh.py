@@ -15,7 +15,7 @@ from diptych.mesh.host_port import HostPort
 from diptych.mesh.tile import Tile
 from diptych_sim.engine.compile_jobs import Progress
 from diptych_sim.engine.errors import BuildError, EngineError, SimulationError
-from diptych_sim.settings import lanes
+from diptych_sim.settings import lanes, skips
 
 from .build import Compiled, compile_design, compile_driver
 from .layout import Element
@@ -140,6 +140,7 @@ class LaneMesh:
             )
         self._buffers: list[Any] = []
         self._connect()
+        self.skip(skips())
 
     # --- wiring ---
 
@@ -149,12 +150,9 @@ class LaneMesh:
             way, other = direction.label, direction.opposite.label
             down, right = direction.step
             for name in FORWARD:
-                for f, t, size in self._ends(f"{way}_o__{name}", f"{other}_i__{name}"):
-                    driver.mesh_wire(mesh, f, t, size, down, right)
-            for f, t, size in self._ends(f"{way}_i__credit", f"{other}_o__credit"):
-                driver.mesh_wire(mesh, f, t, size, down, right)
-        for f, t, size in self._ends("x_out", "x_in"):
-            driver.mesh_wire(mesh, f, t, size, 0, 1)
+                self._wire(f"{way}_o__{name}", f"{other}_i__{name}", down, right)
+            self._wire(f"{way}_i__credit", f"{other}_o__credit", down, right)
+        self._wire("x_out", "x_in", 0, 1)
         tile, port = self.tile, self.port
         for name in FORWARD:
             for link in _links(port, f"link__{name}", tile, f"west_i__{name}"):
@@ -180,6 +178,7 @@ class LaneMesh:
             mesh,
             valid.offset,
             ready.offset,
+            *map(port.interface.input_number, ("i__valid", "i__payload")),
             (Field * len(payload))(*payload),
             len(payload),
             leaves.offset,
@@ -203,10 +202,18 @@ class LaneMesh:
                     lane = (row - first) * columns + column - left
                     driver.mesh_edge(mesh, lane, edge, bits)
 
-    def _ends(self, output: str, target: str) -> list[tuple[int, int, int]]:
-        return _between(self.tile, output, self.tile, target)
+    def _wire(self, output: str, target: str, down: int, right: int) -> None:
+        """Wire an output of each tile to an input of a neighbor."""
+        interface = self.tile.interface
+        numbers = interface.output_number(output), interface.input_number(target)
+        for f, t, size in _between(self.tile, output, self.tile, target):
+            self._driver.mesh_wire(self._mesh, f, t, size, down, right, *numbers)
 
     # --- running ---
+
+    def skip(self, skips: bool) -> None:
+        """Say whether to skip what nothing has changed for: the results are the same."""
+        self._driver.mesh_skip(self._mesh, skips)
 
     def reset(self, cycles: int = 2) -> None:
         """Hold the reset for some cycles."""
@@ -481,6 +488,7 @@ def _between(
 
 def _links(source: Compiled, output: str, target: Compiled, name: str) -> Iterator[Link]:
     """Yield what carries an output to an input that may be split differently."""
+    numbers = source.interface.output_number(output), target.interface.input_number(name)
     for (low, at, width), place in elements(source, output):
         for node, start, size in target.interface.inputs[name]:
             first, stop = max(low, start), min(low + width, start + size)
@@ -488,5 +496,5 @@ def _links(source: Compiled, output: str, target: Compiled, name: str) -> Iterat
                 to = target.layout.nodes[node]
                 yield Link(
                     *(place.offset, place.size, at + first - low),
-                    *(to.offset, to.size, first - start, stop - first),
+                    *(to.offset, to.size, first - start, stop - first, *numbers),
                 )

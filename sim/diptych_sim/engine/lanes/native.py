@@ -33,7 +33,17 @@ class Link(ctypes.Structure):
 
     _fields_ = tuple(
         (name, ctypes.c_long)
-        for name in ("from_", "from_size", "from_low", "to", "to_size", "to_low", "width")
+        for name in (
+            "from_",
+            "from_size",
+            "from_low",
+            "to",
+            "to_size",
+            "to_low",
+            "width",
+            "output",
+            "input",
+        )
     )
 
 
@@ -52,16 +62,18 @@ def with_prototypes(driver: ctypes.CDLL) -> ctypes.CDLL:
         ("mesh_failed", c.c_long, (c.c_void_p, *[c.POINTER(c.c_long)] * 3)),
         ("mesh_place", None, (c.c_void_p, c.c_long, c.c_long, EXCHANGE)),
         ("mesh_border", c.c_long, (c.c_void_p, c.c_long, c.c_long, c.c_void_p, c.c_void_p)),
-        ("mesh_wire", None, (c.c_void_p, *[c.c_long] * 5)),
+        ("mesh_wire", None, (c.c_void_p, *[c.c_long] * 7)),
         ("mesh_link", None, (c.c_void_p, c.c_int, c.POINTER(Link))),
         (
             "mesh_host",
             None,
-            (c.c_void_p, c.c_long, c.c_long, fields, c.c_long, c.c_long, fields, c.c_long),
+            (c.c_void_p, *[c.c_long] * 4, fields, c.c_long, c.c_long, fields, c.c_long),
         ),
         ("mesh_feed", None, (c.c_void_p, c.c_long, c.POINTER(c.c_uint32), c.c_long)),
         ("mesh_fed", c.c_long, (c.c_void_p, c.c_long)),
         ("mesh_resume", None, (c.c_void_p, c.c_long)),
+        ("mesh_touch", None, (c.c_void_p,)),
+        ("mesh_skip", None, (c.c_void_p, c.c_int)),
         ("mesh_edge", None, (c.c_void_p, c.c_long, c.c_long, fields)),
         ("mesh_reset", None, (c.c_void_p, c.c_long)),
         ("mesh_forget", None, (c.c_void_p,)),

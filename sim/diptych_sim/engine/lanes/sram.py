@@ -45,6 +45,8 @@ def write_sram(mesh: LaneMesh, images: NDArray[np.uint32]) -> None:
                 end = place.offset + of_bank.shape[1] * place.size * lanes
                 elements = data[place.offset : end].view(TYPES[place.size]).reshape(-1, lanes)
                 elements[:, : len(tiles)] = (of_bank >> np.uint64(low)).T
+    driver, address = mesh.native
+    driver.mesh_touch(address)
 
 
 def read_sram(

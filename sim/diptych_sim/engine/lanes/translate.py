@@ -7,15 +7,13 @@ from collections.abc import Sequence
 
 from amaranth.lib import wiring
 
-from diptych_sim.engine.emit import deep_recursion
-
+from .clusters import plan
 from .emit import emit
 from .interface import Interface
 from .layout import lay_out
 from .lower import lower
 from .netlist import read_netlist
 from .partition import partition
-from .schedule import schedule
 
 __all__ = ["Pairs", "translate"]
 
@@ -35,7 +33,6 @@ def translate(
     """
     design = read_netlist(component, name)
     low = lower(design, partition(design, list(pairs)))
-    layout = lay_out(low, lanes)
-    with deep_recursion():
-        text = emit(low, schedule(low), layout)
-    return Interface.of(low, layout), text
+    parts = plan(low)
+    layout = lay_out(low, lanes, [cluster.changes for cluster in parts.clusters])
+    return Interface.of(low, layout), emit(low, parts, layout)

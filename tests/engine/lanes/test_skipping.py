@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What nothing has changed for is not evaluated: every register in every cycle is as without that."""
+
+import re
+
+import numpy as np
+import pytest
+
+from diptych_sim.engine.errors import SimulationError
+from diptych_sim.engine.lanes import mesh as lane_mesh
+from diptych_sim.engine.lanes import translate
+from diptych_sim.engine.lanes.build import compile_design
+from diptych_sim.engine.lanes.digest import MeshDigest
+from diptych_sim.engine.lanes.emit import emit
+from diptych_sim.engine.lanes.mesh import LaneMesh
+from support.mesh_jobs import decode_job, random_job
+
+
+def _digests(monkeypatch, skips, mesh, load, cycles):
+    """Return the digests of all tiles after each cycle, and the memories after the last."""
+    monkeypatch.setenv("DIPTYCH_SKIP", str(skips))
+    with LaneMesh(*mesh) as lanes:
+        digest = MeshDigest(lanes, sorted(lanes.registers()))
+        lanes.reset()
+        lanes.feed(load)
+        out = []
+        for _ in range(cycles):
+            lanes.run(1)
+            out.append(digest.tiles())
+        memories = {name: words.tolist() for name, words in lanes.memories().items()}
+    return np.array(out), memories
+
+
+@pytest.mark.parametrize(
+    ("mesh", "seed", "cycles"), [((2, 2), None, 6000), ((3, 5), 1, 1500), ((10, 13), 2, 600)]
+)
+def test_skipping_changes_nothing(monkeypatch, mesh, seed, cycles):
+    load = decode_job(mesh)[0] if seed is None else random_job(mesh, seed)
+    (all_, words), (skipped, same) = (
+        _digests(monkeypatch, skips, mesh, load, cycles) for skips in (0, 1)
+    )
+    assert len({digest.tobytes() for digest in all_}) > cycles // 4  # much happens
+    assert (all_ == skipped).all()
+    assert words == same
+
+
+def test_a_run_that_is_restored_goes_on_as_before():
+    # What clusters keep for one another is not saved: all is evaluated after a restoration.
+    mesh = (3, 5)
+    load = random_job(mesh, 1)
+    with LaneMesh(*mesh) as lanes:
+        lanes.reset()
+        lanes.feed(load)
+        lanes.run(900)
+        cycle, saved, fed = lanes.cycle, lanes.saved(), lanes.fed()
+        lanes.run(300)
+        after = {name: values.tolist() for name, values in lanes.registers().items()}
+        lanes.feed([words[count:] for words, count in zip(load, fed, strict=True)])
+        lanes.restore(cycle, saved)
+        lanes.run(300)
+        assert {n: values.tolist() for n, values in lanes.registers().items()} == after
+
+
+def _marks_of(row, text):
+    """Return the words of marks in a row, of clusters in this cycle (0) or in the next (1)."""
+    words = int(re.findall(r"WORDS = (\d+)", text)[0])
+    return [f"d[{row * words + word}] |=" for word in range(words)]
+
+
+def _without(row):
+    def change(text):
+        for mark in _marks_of(row, text):
+            text = text.replace(mark, "0 &")
+        return text
+
+    return change
+
+
+def _late(text):
+    for now, following in zip(_marks_of(0, text), _marks_of(1, text), strict=True):
+        text = text.replace(now, following)
+    return text
+
+
+FAULTS = {
+    "changes of values are not passed on": _without(0),
+    "changes of registers are not passed on": _without(1),
+    "clusters wake a cycle late": _late,
+    "writes wake no reader": lambda text: re.sub(
+        r"(HIDDEN void e\d+\(char\* s, char\* t, uint64_t\* d\) \{\n)[^\n]*", r"\1", text
+    ),
+    "inputs wake nothing": lambda text: re.sub(
+        r"^\{(\d+ull, )*\d+ull\},$", "{0},", text, flags=re.MULTILINE
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_seen(monkeypatch, fault):
+    changed = []
+
+    def wrong(*args):
+        right = emit(*args)
+        text = FAULTS[fault](right)
+        changed.append(text != right)
+        return text
+
+    def compile_instance(hardware, *args, **options):
+        return compile_design(hardware(), *args, **options)
+
+    monkeypatch.setattr(translate, "emit", wrong)
+    # The source of a class would come from the build cache.
+    monkeypatch.setattr(lane_mesh, "compile_design", compile_instance)
+    load = decode_job((2, 2))[0]
+    all_, _ = _digests(monkeypatch, 0, (2, 2), load, 3000)
+    assert all(changed)
+    try:
+        skipped, _ = _digests(monkeypatch, 1, (2, 2), load, 3000)
+    except SimulationError:
+        return  # an assertion of the hardware saw it
+    assert (all_ != skipped).any()
