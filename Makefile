@@ -43,7 +43,7 @@ options = $(if $(PROMPT),--prompt "$$PROMPT") $(if $(TOKENS),--tokens "$$TOKENS"
 	$(if $(ARRAY),--array "$$ARRAY") $(if $(ENGINE),--engine "$$ENGINE") \
 	$(if $(OUT),--out "$$OUT") $(ARGS)
 
-.PHONY: help setup sim sim-prefill sim-decode quadrants report waves test test-slow tb mutants lint format docs verilog silicon \
+.PHONY: help setup sim sim-prefill sim-decode smollm2 quadrants report waves test test-slow tb mutants lint format docs verilog silicon \
 	model bench clean distclean
 
 help: ## List the targets
@@ -90,6 +90,12 @@ quadrants: $(READY) ## Each phase on each panel, and requests on one panel alone
 	@$(BIN)/diptych quadrants $(if $(MODEL),--model "$$MODEL") $(if $(TOKENS),--tokens "$$TOKENS") \
 		$(if $(MESH),--mesh "$$MESH") $(if $(ARRAY),--array "$$ARRAY") $(if $(ENGINE),--engine "$$ENGINE") \
 		$(if $(OUT),--out "$$OUT") $(ARGS)
+
+smollm2: $(READY) ## SmolLM2-135M whole: a chat (PROMPT), both panels and the link, TOKENS tokens
+	@$(BIN)/diptych generate --model smollm2 --chat --array 32x32 --mesh auto --max-tiles 7000 \
+		--sram-bytes 57344 --engine lanes --weights preloaded --no-trace \
+		--prompt "$(if $(PROMPT),$$PROMPT,What is the capital of France?)" \
+		--tokens "$(if $(TOKENS),$$TOKENS,8)" $(if $(OUT),--out "$$OUT") $(ARGS)
 
 report: $(READY) ## The same as sim, into OUT (build/run unless set), and its report as HTML
 	@$(BIN)/diptych generate $(options) $(if $(OUT),,--out build/run)

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The bench of the cost models: what it draws, and its errors on a few runs.
-
-Sums that are read while the array adds to them, and gathers that know their rows at once, were each put
-in by hand and seen to fail.
-"""
+"""The bench of the cost models: what it draws, and its errors on a few runs."""
 
 import random
 from dataclasses import replace

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Points of a sweep in RTL: measured beside predicted, kept in a file, and resumed from it.
-
-A point that is run again though the file has it, a prediction of another point, and points that the
-mesh does not hold were each put in by hand and seen to fail.
-"""
+"""Points of a sweep in RTL: measured beside predicted, kept in a file, and resumed from it."""
 
 import csv
 import json
