@@ -21,7 +21,7 @@ from .errors import BuildError
 from .tool_output import run_logged
 from .toolchain import Toolchain
 
-__all__ = ["Progress", "Workplace", "keep", "make_command", "verilator_command"]
+__all__ = ["Progress", "Workplace", "in_recipe", "keep", "make_command", "verilator_command"]
 
 Progress = Callable[[str], None]
 """Is told, in a few words, what is being done."""
@@ -49,13 +49,13 @@ def make_command(tools: Toolchain, makefile: str, optimize: str, *arguments: str
 
     They name nothing of the environment that runs this, so that checkouts may share what is built.
     """
-    compiler = _in_recipe(*tools.cxx)
+    compiler = in_recipe(*tools.cxx)
     return [
         *("-f", makefile),
         f"CXX={compiler}",
         f"LINK={compiler}",
         "PYTHON3=./python3",
-        f"OBJCACHE={_in_recipe(str(tools.ccache)) if tools.ccache else ''}",
+        f"OBJCACHE={in_recipe(str(tools.ccache)) if tools.ccache else ''}",
         # The wheel leaves this empty, and precompiled headers then fail.
         "CFG_CXXFLAGS_PCH_I=-include",
         "OPT_SLOW=-O0",
@@ -65,7 +65,7 @@ def make_command(tools: Toolchain, makefile: str, optimize: str, *arguments: str
     ]
 
 
-def _in_recipe(*words: str) -> str:
+def in_recipe(*words: str) -> str:
     """Return a command as a variable of make in which make and the shell find the words again."""
     return shlex.join(words).replace("$", "$$")
 

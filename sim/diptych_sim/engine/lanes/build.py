@@ -9,7 +9,6 @@ import os
 import platform
 import re
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +18,7 @@ from amaranth.lib import wiring
 from diptych.precompiled import is_inlined
 from diptych_sim.cache.fingerprint import fingerprint
 from diptych_sim.cache.store import cache_root, cached_text, digest, locked, temporary_folder
-from diptych_sim.engine.compile_jobs import Progress
+from diptych_sim.engine.compile_jobs import Progress, in_recipe
 from diptych_sim.engine.emit import Hardware
 from diptych_sim.engine.environment import tool_environment
 from diptych_sim.engine.errors import BuildError
@@ -166,20 +165,17 @@ def _reason(error: OSError) -> str:
 
 def _compile(command: list[str], source: str, path: Path) -> None:
     """Compile the parts of a source at once, and link them."""
-    parts = source.split(f"{SEPARATOR}\n")
-    with temporary_folder(path) as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with temporary_folder(path) as folder:
+        parts = source.split(f"{SEPARATOR}\n")
         for number, part in enumerate(parts):
             (folder / f"design{number}.cpp").write_text(part)
-        objects = [f"design{number}.o" for number in range(len(parts))]
-        compiled = [
-            pool.submit(
-                _step, [*command, "-c", f"-I{HERE}", f"{Path(o).stem}.cpp", "-o", o], path, folder
-            )
-            for o in objects
-        ]
-        for step in compiled:
-            step.result()
-        _step([*command, *objects, "-o", "design.so"], path, folder)
+        objects = " ".join(f"design{number}.o" for number in range(len(parts)))
+        # One process to end, whatever it has started.
+        (folder / "Makefile").write_text(
+            f"design.so: {objects}\n\t{in_recipe(*command)} {objects} -o $@\n"
+            f"%.o: %.cpp\n\t{in_recipe(*command, '-c', f'-I{HERE}')} $< -o $@\n"
+        )
+        _step(["make", "-s", f"-j{os.cpu_count() or 1}", "design.so"], path, folder)
         (folder / "design.so").rename(path)
 
 
