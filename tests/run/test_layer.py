@@ -71,7 +71,7 @@ def test_the_command_takes_any_config(monkeypatch, tmp_path, capsys):
     words = ["--model", str(path), "--mesh", "3x4", "--position", "7", "--sram-bytes", "65536"]
     code, shown = run([*words, "--json", str(result)], monkeypatch, capsys)
     assert code == 0, shown.err
-    valid(json.loads(result.read_text()), "layer")
+    valid(json.loads(result.read_text()), "one_layer")
     assert "equal the golden model" in shown.out
 
 
