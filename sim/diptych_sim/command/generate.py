@@ -302,7 +302,7 @@ def generate(
         **accounts,
         "back_doors": back_doors,
         "wall_seconds": done.run.seconds,
-        "config": config | _routed(stage) | {"seed": done.run.seed},
+        "config": config | _routed(stage) | {"colors": done.machine.colors, "seed": done.run.seed},
     }
     print_accounts(result, terminal)
     if stage == "prefill":
