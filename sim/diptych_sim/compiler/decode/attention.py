@@ -236,8 +236,7 @@ class AttentionWriter(PieceWriter):
         def launch(_index: int, n: int, head: int) -> None:
             self._score(n, head, kv(head), to_color=1, color=Color.GROUP_ADD)
 
-        launch(*next(loaded))
-        for index in range(len(items)):
+        def receive(index: int) -> None:
             lowest = -(2**31)
             self.out.scalar(
                 Function.ADD, d=Reg.MAXIMUM, imm=lowest, comment="of a row without positions"
@@ -251,9 +250,20 @@ class AttentionWriter(PieceWriter):
                 stride=4,
                 statistic=1,
             )
+
+        launch(*next(loaded))
+        receive(0)
+        for following in islice(loaded, 1):
+            launch(*following)
+        what = "largest score of the row"
+        for index in range(1, len(items)):
+            self.out.scalar(Function.ADD, d=Reg.B, a=Reg.MAXIMUM, fence_receive=True, comment=what)
+            # A maximum waits behind the sums in the pipe, and these for their RECEIVE.
+            receive(index)
+            self.send(Reg.B, Color.COLUMN_MAX, what)
             for following in islice(loaded, 1):
                 launch(*following)
-            self.send(Reg.MAXIMUM, Color.COLUMN_MAX, "largest score of the row", fence_receive=True)
+        self.send(Reg.MAXIMUM, Color.COLUMN_MAX, what, fence_receive=True)
 
     def _attend(self, items: Sequence[tuple[int, int]]) -> None:
         """Scores, maxima over all rows, exponentials and their sums, sums of V."""
