@@ -20,7 +20,7 @@ from diptych_sim.run.layer import VOCABULARY, run_layer
 from support.result_schema import valid
 
 SHAPE = ModelConfig(dim=96, hidden=40, layers=1, heads=6, kv_heads=2, vocab=2, context=2)
-BRANCH = 6
+BRANCH = 8
 """Cycles that a taken branch and the instructions around it may add."""
 MACHINE = MachineConfig(mesh=(3, 4), sram_bytes=65536)
 
