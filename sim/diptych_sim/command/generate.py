@@ -84,7 +84,7 @@ def _check_mesh(
 
 
 def _chosen_mesh(
-    loaded: LoadedModel, sram_bytes: int, positions: list[int], max_tiles: int
+    loaded: LoadedModel, sram_bytes: int, positions: list[int], max_tiles: int, **kind: bool
 ) -> Size:
     """Return the fastest mesh for a model, and say why."""
     if len(positions) > 1:
@@ -95,6 +95,7 @@ def _chosen_mesh(
             positions=positions[0],
             sram_bytes=sram_bytes,
             max_tiles=max_tiles,
+            **kind,
         )
     except (MeshTooSmallError, UnsupportedModelError) as error:
         raise Refused(str(error)) from None
@@ -240,7 +241,7 @@ def generate(
     prompts = encode(loaded, texts, counts, stage, chat=chat, system=system)
     positions = [len(ids) + n - 1 for ids, n in zip(prompts.ids, prompts.counts, strict=True)]
     kind = {"sampled": temperature > 0, "kv_only": stage == "prefill"}
-    mesh = mesh or _chosen_mesh(loaded, sram_bytes, positions, max_tiles)
+    mesh = mesh or _chosen_mesh(loaded, sram_bytes, positions, max_tiles, **kind)
     recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=stage == "decode")
     _check_mesh(loaded, mesh, sram_bytes, positions, **kind)
     single = len(texts) == 1
@@ -284,8 +285,8 @@ def generate(
         quantized = quantize_loaded(loaded, progress=progress)
         if temperature:
             # Each prompt draws its own tokens.
-            first = default_seed() if seed is None else seed
-            options["seeds"] = [(first + n) % 2**32 for n in range(len(texts))]
+            base = default_seed() if seed is None else seed
+            options["seeds"] = [(base + n) % 2**32 for n in range(len(texts))]
             quantized = quantized.sampled(temperature)
         for back_door in back_doors:
             terminal.print(f"{back_door}: a back door")
@@ -310,9 +311,7 @@ def generate(
     if recording is not None:
         recording.finish(terminal)
     if folder is not None:
-        _write_listings(folder, done)
-        write_whole(folder / RESULT, json_text(result))
-        write_derived(read_run(folder))
+        _fill(folder, done, result)
     write_json(json_file, result)
     if done.difference is not None:
         click.echo(f"error: {done.difference}", err=True)
@@ -352,9 +351,11 @@ def _emptied(out: str) -> Path:
     return folder
 
 
-def _write_listings(folder: Path, done: Generation) -> None:
-    """Write the programs of both panels."""
+def _fill(folder: Path, done: Generation, result: dict[str, Any]) -> None:
+    """Write the result, the programs of both panels, and what follows from the run."""
     tiles, panel = (folder / name for name in LISTINGS)
     tiles.write_text(memory_listing(done.decode) + program_listing(done.decode))
     if done.prefill is not None:
         panel.write_text(command_listing(done.prefill.commands))
+    write_whole(folder / RESULT, json_text(result))
+    write_derived(read_run(folder))

@@ -13,7 +13,7 @@ from diptych_sim.command.options import Refused, Size, SizeType, check_file, wri
 from diptych_sim.command.running import running, size_text
 from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError
 from diptych_sim.cost.models.load import load_shape, model_names
-from diptych_sim.cost.models.shape import ModelShape
+from diptych_sim.cost.models.shape import ModelShape, config_of
 from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.model import ModelConfig
 from diptych_sim.report.console import console
@@ -35,19 +35,9 @@ def _config(model: str) -> tuple[ModelShape, ModelConfig]:
     if shape.experts > 1:
         raise Refused(f"Model {shape.name} must have dense layers, not {shape.experts} experts")
     try:
-        config = ModelConfig(
-            dim=shape.dim,
-            hidden=shape.hidden,
-            layers=1,
-            heads=shape.heads,
-            kv_heads=shape.kv_heads,
-            head_width=shape.head_dim,
-            vocab=2,
-            context=2,
-        )
+        return shape, config_of(shape, LONGEST)
     except ValueError as error:
         raise Refused(f"Model {shape.name}: {error}") from None
-    return shape, config
 
 
 @click.command()

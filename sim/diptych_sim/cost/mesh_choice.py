@@ -37,9 +37,11 @@ class MeshChoice:
 
 
 def choose_mesh(
-    config: ModelConfig, *, positions: int, sram_bytes: int, max_tiles: int
+    config: ModelConfig, *, positions: int, sram_bytes: int, max_tiles: int, **kind: bool
 ) -> MeshChoice:
     """Return the fastest mesh of at most ``max_tiles`` tiles that holds a model.
+
+    ``kind``: as of :func:`.try_place`.
 
     Raises
     ------
@@ -55,7 +57,7 @@ def choose_mesh(
     sides = range(1, _LARGEST + 1)
     meshes = [(rows, columns) for rows in sides for columns in sides if rows * columns <= max_tiles]
     for count, mesh in sorted((cycles(mesh), mesh) for mesh in meshes):
-        placement = try_place(config, *mesh, positions=positions, sram_bytes=sram_bytes)
+        placement = try_place(config, *mesh, positions=positions, sram_bytes=sram_bytes, **kind)
         if placement is not None:
             return MeshChoice(mesh=mesh, cycles=count, placement=placement)
     raise MeshTooSmallError(

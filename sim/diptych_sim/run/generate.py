@@ -30,7 +30,7 @@ from .backend import OnEvent, mesh_backend, mesh_options
 from .comparison import Comparison, GoldenSequence, compare
 from .events import Events, Written
 from .folder import trace_plan
-from .programs import HandOff, Programs, Stage, compile_programs
+from .programs import HandOff, Programs, Stage, compile_programs, image_fields
 
 __all__ = ["Generation", "NothingToDecodeError", "generate"]
 
@@ -207,11 +207,8 @@ def generate(
         preloaded=preloaded,
         progress=progress,
     )
-    if stage == "decode" and all(len(tokens) < 2 for tokens in programs.expected):
-        raise NothingToDecodeError(
-            "Text must go on behind its first token, which prefill writes, to be decoded; the "
-            "model ends it there (--ignore-eos goes on)"
-        )
+    if stage == "decode":
+        _check_goes_on(programs)
     machine, decode = programs.machine, programs.decode
     traced = out is not None and trace and processes() == 1
     plan = trace_plan(decode, mesh=machine.mesh) if traced else None
@@ -224,21 +221,17 @@ def generate(
         TemporaryDirectory(prefix="diptych-") as folder,
         Events(out, text_of=text_of, on_event=on_event) as events,
     ):
-        fields |= programs.image_fields(Path(folder))
+        if preloaded:
+            fields |= image_fields(decode.images, Path(folder))
         array = machine.array if stage != "decode" else None
         events.start(decode, prompts, about, array=array, mesh=machine.mesh, plan=plan)
+        shown: dict[str, Any] = {"waves": waves, "seed": seed, "progress": progress}
         if stage == "decode":
-            backend = mesh_backend(
-                engine, sampled=plan is not None, waves=waves, seed=seed, progress=progress
-            )
+            backend = mesh_backend(engine, sampled=plan is not None, **shown)
             inspected, run = backend.run(programs.decode_job(**fields), events)
         else:
-            if engine == "lanes":
-                fields["cosimulated"] = True
-            job = programs.generate_job(**fields, damage=damage)
-            inspected, run = _run_system(
-                programs, job, waves=waves, seed=seed, progress=progress, events=events
-            )
+            job = programs.generate_job(**fields, damage=damage, cosimulated=engine == "lanes")
+            inspected, run = _run_system(programs, job, events=events, **shown)
     sequences = events.written(prompts, programs.expected)
     return Generation(
         golden=programs.golden,
@@ -250,6 +243,14 @@ def generate(
         decode=decode.ended([len(each.tokens) for each in sequences]),
         prefill=programs.prefill,
     )
+
+
+def _check_goes_on(programs: Programs) -> None:
+    if all(len(tokens) < 2 for tokens in programs.expected):
+        raise NothingToDecodeError(
+            "Text must go on behind its first token, which prefill writes, to be decoded; the "
+            "model ends it there (--ignore-eos goes on)"
+        )
 
 
 def _run_system(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +25,7 @@ from diptych_sim.host.workloads import TokenReporter, decode_tokens, load_decode
 from diptych_sim.llm.model import ModelConfig
 
 from .comparison import Comparison, GoldenSequence, compare, inspection
-from .programs import mesh_fields, with_room
+from .programs import image_fields, mesh_fields, with_room
 
 __all__ = ["LayerRun", "run_layer"]
 
@@ -175,8 +174,6 @@ def run_layer(
         prompt=position, tokens=[first, token], norms=[norm, norm], cache=golden.cache
     )
     with TemporaryDirectory(prefix="diptych-") as folder:
-        path = Path(folder) / "image.npy"
-        np.save(path, images)
         rows = range(machine.mesh[0])
         job = DecodeJob(
             **mesh_fields(machine, program),
@@ -184,8 +181,7 @@ def run_layer(
                 program.load_packets(row, memory=False) + program.start_packets(first)
                 for row in rows
             ],
-            image=str(path),
-            image_digest=hashlib.sha256(images.data).hexdigest(),
+            **image_fields(images, Path(folder)),
             first=[first],
             counts=[2],
             stops=[],

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diptych.config import MachineConfig
 from diptych.link.layout import HEADS, Settings
@@ -27,7 +28,18 @@ from diptych_sim.host.jobs import DecodeJob, GenerateJob, Words
 
 from .comparison import GoldenSequence, golden_sequence, inspection
 
-__all__ = ["HandOff", "Programs", "Stage", "compile_programs", "mesh_fields", "with_room"]
+__all__ = [
+    "HandOff",
+    "Programs",
+    "Stage",
+    "compile_programs",
+    "image_fields",
+    "mesh_fields",
+    "with_room",
+]
+
+LINK_SIDE = 128
+"""Rows and columns of a mesh that the link is tested with, at most."""
 
 Stage = Literal["all", "prefill", "decode"]
 """Prefill, link and decode; prefill alone, the tiles being memory for keys and values; or decode
@@ -116,15 +128,6 @@ class Programs:
             **fields,
         )
 
-    def image_fields(self, folder: Path) -> dict[str, str]:
-        """Write what the tiles' memories hold into a folder, and return the fields of a job."""
-        if not self.preloaded:
-            return {}
-        images = self.decode.images
-        np.save(folder / "image.npy", images)
-        hashed = hashlib.sha256(images.data).hexdigest()
-        return {"image": str(folder / "image.npy"), "image_digest": hashed}
-
     def _load(self) -> Words:
         rows = range(self.decode.placement.rows)
         return [self.decode.load_packets(row, memory=not self.preloaded) for row in rows]
@@ -159,6 +162,13 @@ def mesh_fields(machine: MachineConfig, decode: DecodeProgram) -> dict[str, Any]
         "lines": decode.program.lines,
         "colors": {color.value: color.name for color in Color},
     }
+
+
+def image_fields(images: NDArray[np.uint32], folder: Path) -> dict[str, Any]:
+    """Write the SRAM of all tiles into a folder, and return the fields of a job that is given it."""
+    path = folder / "image.npy"
+    np.save(path, images)
+    return {"image": str(path), "image_digest": hashlib.sha256(images.data).hexdigest()}
 
 
 def with_room(machine: MachineConfig, decode: DecodeProgram) -> MachineConfig:
@@ -199,6 +209,11 @@ def compile_programs(
     machine = with_room(machine, decode)
     prefill = None
     if stage != "decode":
+        if max(machine.mesh) > LINK_SIDE:
+            raise UnsupportedModelError(
+                f"Rows and columns of a mesh behind the link must be at most {LINK_SIDE}, "
+                f"not {max(machine.mesh)}"
+            )
         if len(decode.layout.heads) > HEADS:
             raise UnsupportedModelError(
                 f"KV heads, each counted for all columns that share it, must be at most {HEADS}, "

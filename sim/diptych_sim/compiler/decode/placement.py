@@ -63,6 +63,12 @@ class MeshTooSmallError(ValueError):
     """A model and its KV cache do not fit into the tiles."""
 
 
+def _in_memory(sequences: int, heads: int) -> frozenset[State]:
+    if sequences > 1:
+        return frozenset(State)
+    return frozenset({State.TURN, State.SLOT} if heads > FEW_HEADS else ())
+
+
 def _up(value: int, step: int = 8) -> int:
     return -(-value // step) * step
 
@@ -133,9 +139,7 @@ class Placement:
     @property
     def in_memory(self) -> frozenset[State]:
         """Words of a sequence's state that are in memory, and in registers only for their use."""
-        if self.sequences > 1:
-            return frozenset(State)
-        return frozenset({State.TURN, State.SLOT} if self.heads > FEW_HEADS else ())
+        return _in_memory(self.sequences, self.heads)
 
     @property
     def activation_bytes(self) -> int:
@@ -247,7 +251,7 @@ def _arrange(
                 "embedding_scale": 4 * vocabulary,
                 "output": vocabulary * chunk,
                 "output_scale": 4 * vocabulary,
-                **(states if sequences > 1 or heads > FEW_HEADS else {}),
+                **(states if _in_memory(sequences, heads) else {}),
             }
         ),
         0,
@@ -325,10 +329,15 @@ def _smallest(
 
 
 def try_place(
-    config: ModelConfig, rows: int, columns: int, *, positions: int, sram_bytes: int
+    config: ModelConfig, rows: int, columns: int, *, positions: int, sram_bytes: int, **kind: bool
 ) -> Placement | None:
-    """Place a model as :func:`place` does; return None, and look no further, if it does not fit."""
-    found = _smallest(config, rows, columns, (positions,), sram_bytes, ACTIVATION_BITS, 0, **_WHOLE)
+    """Place a model as :func:`place` does; return None, and look no further, if it does not fit.
+
+    ``kind``: its ``sampled`` and ``kv_only``.
+    """
+    found = _smallest(
+        config, rows, columns, (positions,), sram_bytes, ACTIVATION_BITS, 0, **_WHOLE | kind
+    )
     return found if found.used_bytes <= sram_bytes else None
 
 
