@@ -8,71 +8,20 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from diptych.arith.carry_save import carry_save
-from diptych.arith.dot import Dot8
-from diptych.arith.exponential import Exponential
-from diptych.arith.noise import Noise
-from diptych.arith.requantize import Requantizer
-from diptych.arith.rope import Rotate, planes
+from diptych.arith.rope import planes
 from diptych.arith.scale import ScaleWord
-from diptych.arith.silu import SiluGate
 from diptych.config import ACTIVATION_BITS
-from diptych.stream_buffer import StreamBuffer
 
-from .element import Result, write_element
+from .element import write_element
 from .fabric import Wavelet
 from .isa import Op, Type
-from .operand_sequencer import HELD_WORDS, OperandSequencer, Step
+from .operand_sequencer import HELD_WORDS
 from .operation import VectorOperation
 from .sram import PairPort, ReadPort, WritePort
-from .statistic import Statistic
+from .vector_pipe_signals import STAGES, VectorPipeSignals
 from .word_queue import WordQueue
 
 __all__ = ["VectorPipe"]
-
-STAGES = {
-    Op.MATVEC: 2 + Dot8.latency,
-    Op.REQUANTIZE: 2 + Requantizer.latency,
-    Op.ROTATE: 2 + Rotate.latency,
-    Op.EXPONENTIAL: 2 + Exponential.latency,
-    Op.GATE: 2 + SiluGate.latency,
-    Op.MOVE: 3,
-    Op.NOISE: 2 + Noise.latency,
-}
-"""Cycles from the read of an element's operands to its result, which leaves a cycle later."""
-
-
-class _Signals:
-    """Blocks of a :class:`VectorPipe`, and the signals between its parts."""
-
-    def __init__(self, colors: int) -> None:
-        self.steps = OperandSequencer()
-        self.dot = Dot8()
-        self.requantizer = Requantizer()
-        self.rotate = Rotate()
-        self.exponential = Exponential()
-        self.gate = SiluGate()
-        self.noise = Noise()
-        self.statistic = Statistic(colors)
-        self.results: Any = StreamBuffer(Result(colors))
-        # The instruction whose steps are made, and the one behind it.
-        self.now, self.queue = Signal(VectorOperation()), Signal(VectorOperation())
-        self.queued = Signal()
-        # Its steps take wavelets.
-        self.joins = Signal()
-        self.kinds = {op: Signal(name=f"now_{op.name.lower()}") for op in STAGES}
-        # The step in each stage.
-        self.tags = [Signal(Step(), name=f"tag_{n}") for n in range(max(STAGES.values()) + 1)]
-        self.enable = Signal()
-        self.travelling = Signal()
-        # Results that have not left are in the buffer.
-        self.unsettled = Signal()
-        # Result of MOVE.
-        self.joined = Signal(signed(32))
-        # Two sums that results are added to.
-        self.pair = Signal(64, reset_less=True)
-        # The step that ends, and its result.
-        self.out = Signal(Step())
-        self.value = Signal(signed(32))
 
 
 class VectorPipe(wiring.Component):
@@ -187,7 +136,7 @@ class VectorPipe(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        s = _Signals(self.colors)
+        s = VectorPipeSignals(self.colors)
         self._issue(m, s)
         self._feed(m, s)
         self._read_sums(m, s)
@@ -195,7 +144,7 @@ class VectorPipe(wiring.Component):
         self._write_back(m, s)
         return m
 
-    def _issue(self, m: Module, s: _Signals) -> None:
+    def _issue(self, m: Module, s: VectorPipeSignals) -> None:
         """Take an instruction, and move its steps through the stages of the pipe."""
         m.submodules.steps = s.steps
         m.submodules.dot = s.dot
@@ -244,7 +193,7 @@ class VectorPipe(wiring.Component):
                 with m.If(before.valid):
                     m.d.sync += [behind.eq(before), behind.valid.eq(valid)]
 
-    def _start(self, m: Module, s: _Signals) -> None:
+    def _start(self, m: Module, s: VectorPipeSignals) -> None:
         """Queue an instruction, and start it when those before it and its fences allow."""
         follows, idle = Signal(), Signal()
         # RECEIVEs that the queued instruction waits for.
@@ -292,7 +241,7 @@ class VectorPipe(wiring.Component):
         with m.Elif(self.received & awaited.any()):
             m.d.sync += awaited.eq(awaited - 1)
 
-    def _feed(self, m: Module, s: _Signals) -> None:
+    def _feed(self, m: Module, s: VectorPipeSignals) -> None:
         """Register the operands of the step in stage 1, and feed them to the engines."""
         at, now = s.tags[1], s.now
         width = 8 * ACTIVATION_BITS
@@ -374,7 +323,7 @@ class VectorPipe(wiring.Component):
         ]
         self._join(m, s, a_value)
 
-    def _activations(self, s: _Signals, word: Value) -> Value:
+    def _activations(self, s: VectorPipeSignals, word: Value) -> Value:
         """Return the eight elements of X in the ``word`` that ``read_b`` shows, or in two."""
         size = ACTIVATION_BITS
         halves = [x[16 * n : 16 * n + size] for x in (word, self.read_b.upper) for n in range(4)]
@@ -382,7 +331,7 @@ class VectorPipe(wiring.Component):
         extended = [Cat(byte, byte[7].replicate(size - 8)) for byte in bytes_]
         return Mux(s.now.tail.a_type == Type.INT16, Cat(halves), Cat(extended))
 
-    def _join(self, m: Module, s: _Signals, a_value: Signal) -> None:
+    def _join(self, m: Module, s: VectorPipeSignals, a_value: Signal) -> None:
         """Join the element in stage 3 with its wavelet, which has come by then."""
         m.submodules.wavelets = wavelets = WordQueue()
         wavelet = wavelets.oldest.as_signed()
@@ -415,7 +364,7 @@ class VectorPipe(wiring.Component):
         with m.Elif(joins & largest):
             m.d.comb += s.joined.eq(element)
 
-    def _read_sums(self, m: Module, s: _Signals) -> None:
+    def _read_sums(self, m: Module, s: VectorPipeSignals) -> None:
         """Keep the two sums that ``read_b`` showed for results that accumulate."""
         shown, early = Signal(name="sums_shown"), Signal(64, name="sums_early", reset_less=True)
         came = Signal(name="sums_came")
@@ -426,7 +375,7 @@ class VectorPipe(wiring.Component):
             with m.If(came):
                 m.d.sync += s.pair.eq(early)
 
-    def _select(self, m: Module, s: _Signals) -> None:
+    def _select(self, m: Module, s: VectorPipeSignals) -> None:
         """Select the result of the instruction's engine."""
         sums = Signal(signed(32), reset_less=True)
         before, term = Signal(32), Signal(32)
@@ -485,7 +434,7 @@ class VectorPipe(wiring.Component):
             result.sends_statistic.eq(s.out.sends_statistic),
         ]
 
-    def _write_back(self, m: Module, s: _Signals) -> None:
+    def _write_back(self, m: Module, s: VectorPipeSignals) -> None:
         """Send the result to a color, write it to the SRAM, or both; it leaves when that is done."""
         result, statistic = s.results.o.payload, s.statistic
         sends, writes, leaves, stays = Signal(), Signal(), Signal(), Signal()

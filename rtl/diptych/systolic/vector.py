@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The vector unit: all operations of a layer except matrix products."""
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -20,38 +19,14 @@ from .isa import VECTOR
 from .memory_ports import OperandFetch, ReadPort, WritePort
 from .row_statistics import Purpose, RowStatistics
 from .vector_control import VectorBeat, VectorSequencer, VectorSizes
-from .vector_decode import Decoded, decode
+from .vector_decode import decode
 from .vector_lanes import LATENCY, Kind, VectorLane
+from .vector_parts import VectorParts
 from .vector_reduce import Reducer
 
 __all__ = ["VectorUnit"]
 
 _LAST = max(LATENCY.values())
-
-
-@dataclass
-class _Parts:
-    """Blocks and signals that the parts of the unit share."""
-
-    sequencer: VectorSequencer
-    rows: RowStatistics
-    reducer: Reducer
-    op: Decoded
-    enable: Signal
-    step: Signal
-    valid: Signal
-    """Bit n: a beat is in stage n + 1."""
-    beats: list[data.View]
-    leaving: data.View
-    finished: data.View
-    finished_valid: Signal
-    to_scratchpad: Signal
-    """``finished`` is written to the scratchpad."""
-    to_vector: Signal
-    reduced: list[data.View]
-    reduced_valid: Signal
-    in_range: Signal
-    lanes: list[Any]
 
 
 class VectorUnit(wiring.Component):
@@ -139,7 +114,7 @@ class VectorUnit(wiring.Component):
         m.submodules.reducer = reducer = Reducer(lanes=lanes)
 
         beat = VectorBeat(self.sizes)
-        parts = _Parts(
+        parts = VectorParts(
             sequencer=sequencer,
             rows=rows,
             reducer=reducer,
@@ -202,7 +177,7 @@ class VectorUnit(wiring.Component):
         )
         return m
 
-    def _add_pipeline(self, m: Module, p: _Parts) -> None:
+    def _add_pipeline(self, m: Module, p: VectorParts) -> None:
         """Move the beats through the stages, and select the one whose result is due."""
         travels = Signal(_LAST)  # stages up to the one whose result is taken
         leaves = Signal()
@@ -234,7 +209,7 @@ class VectorUnit(wiring.Component):
                 p.reduced_valid.eq(Cat(p.finished_valid & p.op.reduces, p.reduced_valid)),
             ]
 
-    def _add_reads(self, m: Module, p: _Parts) -> dict[str, Signal]:
+    def _add_reads(self, m: Module, p: VectorParts) -> dict[str, Signal]:
         """Read the operands of beats for the lanes; return the grants of the memories."""
         sizes, sequencer = self.sizes, p.sequencer
         granted: dict[str, Signal] = {}
@@ -284,7 +259,7 @@ class VectorUnit(wiring.Component):
     def _add_lanes(
         self,
         m: Module,
-        p: _Parts,
+        p: VectorParts,
         sums: Any,
         piece: Value,
         elements: Any,
@@ -365,7 +340,7 @@ class VectorUnit(wiring.Component):
             ]
         self._add_pairs(m, p, rotated)
 
-    def _add_pairs(self, m: Module, p: _Parts, rotated: list[Any]) -> None:
+    def _add_pairs(self, m: Module, p: VectorParts, rotated: list[Any]) -> None:
         """Hand rotated elements to their lanes, or in pairs to those of both planes."""
         flags = p.sequencer.flags
         # Registers, beside the results of the rotation: flags are constant during a command.
@@ -391,7 +366,7 @@ class VectorUnit(wiring.Component):
                 lane.plane.eq(plane),
             ]
 
-    def _add_rows(self, m: Module, p: _Parts) -> None:
+    def _add_rows(self, m: Module, p: VectorParts) -> None:
         """Read and write row states, reduce rows, and ask for their scales."""
         rows, reducer, op = p.rows, p.reducer, p.op
         here = p.reduced[-1]
@@ -465,7 +440,7 @@ class VectorUnit(wiring.Component):
             m.d.sync += token.eq(reducer.held_where)
         m.d.comb += self.token.eq(Mux(found, reducer.held_where, token))
 
-    def _add_writes(self, m: Module, p: _Parts) -> tuple[Signal, Signal]:
+    def _add_writes(self, m: Module, p: VectorParts) -> tuple[Signal, Signal]:
         """Write what is finished; return whether the scratchpad, the vector memory refuse it."""
         sizes = self.sizes
         pieces = sizes.line // sizes.lanes

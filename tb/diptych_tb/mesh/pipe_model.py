@@ -7,7 +7,7 @@ from typing import Any
 
 from diptych.mesh.isa import Op, Type
 from diptych.mesh.operand_sequencer import HELD_WORDS
-from diptych.mesh.vector_pipe import STAGES
+from diptych.mesh.vector_pipe_signals import STAGES
 
 __all__ = ["PipeModel", "Step", "steps_of"]
 
