@@ -198,7 +198,7 @@ async def a_hop_takes_its_cycles_at_full_rate(
     for port in targets:
         cycles = [w["cycle"] for w in bench.monitors[port].wavelets[sent_as]]
         # From when a wavelet is on a link to when it is on the next one.
-        hop = (1 if port == Port.RAMP else HOP) + path.combines
+        hop = (1 if port == Port.RAMP else HOP) + path.delayed
         assert cycles == list(range(start + hop, start + hop + WAVELETS))
     assert dut.count_blocked.value == 0
     await bench.observer.check()
