@@ -42,12 +42,8 @@ class CombinerTree(wiring.Component):
         A bit per color: the maximum, not the sum; wavelets come in pairs.
     restart : :py:`In(colors)`
         A bit per color: behind the wavelets that came before, the first ones of pairs are next.
-    comes : :py:`In(5)`
-        A bit per port: the wavelet comes over the link, in the next cycle.
-    read : :py:`In(32).array(5)`
-        Data that are read, by port.
-    link, head : :py:`In(32).array(5)`
-        Data on the link, by port; data that were read in the cycle before, or are on the link.
+    head : :py:`In(32).array(5)`
+        Data by port, a cycle later.
     result : :py:`Out(32)`
         The result of what was read in the cycle before, or two cycles ago. Combinational.
     """
@@ -58,9 +54,6 @@ class CombinerTree(wiring.Component):
     compares: Signal
     pairs: Signal
     restart: Signal
-    comes: Signal
-    read: Any
-    link: Any
     head: Any
     result: Signal
 
@@ -72,8 +65,7 @@ class CombinerTree(wiring.Component):
                 "delayed": In(1),
                 "takes": In(len(Port)),
                 **{name: In(colors) for name in ("compares", "pairs", "restart")},
-                "comes": In(len(Port)),
-                **{name: In(DATA_BITS).array(len(Port)) for name in ("read", "link", "head")},
+                "head": In(DATA_BITS).array(len(Port)),
                 "result": Out(DATA_BITS),
             }
         )
@@ -104,26 +96,23 @@ class CombinerTree(wiring.Component):
             for n, p in enumerate(ports):
                 m.d.comb += combiner.operands[n].eq(Mux(taken[p], self.head[p], 0))
 
-        # What comes over a link in the cycle of the last combiner, of other colors.
+        # Of other colors: what comes with their heads, which are the last ones.
         at_once = Signal(len(Port))
-        passes = Signal(len(Port))
-        m.d.comb += at_once.eq(Mux(self.delayed, 0, self.takes))
         m.d.sync += [
-            passes.eq(at_once & self.comes),
+            at_once.eq(Mux(self.delayed, 0, self.takes)),
             last.now.eq(Mux(self.delayed, 0, self.next) | now),
             last.compares.eq(Mux(now.any(), now_compares, compares)),
             last.is_index.eq(Mux(now.any(), now_is_index, is_index)),
         ]
         for n, (ports, before) in enumerate(((DIRECTIONS, first), ((Port.RAMP,), second))):
-            mask = Cat(at_once[p] & ~self.comes[p] for p in ports)
-            operand = Signal(DATA_BITS, name=f"operand_{n}")
-            m.d.sync += [
-                operand.eq(select(mask, [self.read[p] for p in ports]) | before.result),
-                last.taken[n].eq(Cat(at_once[p] for p in ports).any() | before.taken.any()),
+            result = Signal(DATA_BITS, name=f"result_{n}")
+            counts = Signal(name=f"result_{n}_counts")
+            m.d.sync += [result.eq(before.result), counts.eq(before.taken.any())]
+            mask = Cat(at_once[p] for p in ports)
+            m.d.comb += [
+                last.operands[n].eq(result | select(mask, [self.head[p] for p in ports])),
+                last.taken[n].eq(counts | mask.any()),
             ]
-            m.d.comb += last.operands[n].eq(
-                operand | select(Cat(passes[p] for p in ports), [self.link[p] for p in ports])
-            )
         m.d.comb += self.result.eq(last.result)
         return m
 

@@ -46,10 +46,6 @@ class InputPort(wiring.Component):
         held or announced.
     popped : :py:`Out(colors).array(readers)`
         ``pop`` of the cycle before.
-    read : :py:`Out(32).array(readers)`
-        Per reader, data of the wavelet popped two cycles ago, late in the cycle; unless it
-    comes : :py:`Out(1).array(readers)`
-        comes over the link in the next one.
     head : :py:`Out(32).array(readers)`
         Per reader, data of the wavelet popped three cycles ago: a register, or the link.
     """
@@ -60,8 +56,6 @@ class InputPort(wiring.Component):
     controls: Signal
     pop: Any
     popped: Any
-    read: Any
-    comes: Any
     head: Any
 
     def __init__(self, *, colors: int, depth: int = BUFFER_DEPTH, readers: int = 1) -> None:
@@ -76,8 +70,6 @@ class InputPort(wiring.Component):
                 "controls": Out(colors),
                 "pop": In(colors).array(readers),
                 "popped": Out(colors).array(readers),
-                "read": Out(DATA_BITS).array(readers),
-                "comes": Out(1).array(readers),
                 "head": Out(DATA_BITS).array(readers),
             }
         )
@@ -165,8 +157,9 @@ class InputPort(wiring.Component):
             # Data that come in the cycle of the read, in the next one, or in that of the head are
             # too late for the memory. Those of the head were announced with the pop: nothing else
             # was left behind then.
-            with_read, behind_read, passes = (
-                Signal(name=f"{name}_{n}") for name in ("with_read", "behind_read", "passes")
+            with_read, behind_read, coming, passes = (
+                Signal(name=f"{name}_{n}")
+                for name in ("with_read", "behind_read", "coming", "passes")
             )
             address = Signal.like(read.addr, name=f"address_{n}")
             kept = Signal(DATA_BITS, name=f"kept_{n}", reset_less=True)
@@ -176,12 +169,11 @@ class InputPort(wiring.Component):
             ]
             # The memory is late in the cycle: its data pass one multiplexer, to a register.
             recent = Mux(behind_read, link.wavelet.data, before)
-            m.d.comb += self.read[n].eq(Mux(with_read | behind_read, recent, read.data))
             m.d.sync += [
                 address.eq(read.addr),
                 with_read.eq(write.en & (write.addr == read.addr)),
-                kept.eq(self.read[n]),
-                self.comes[n].eq((popped & arrives & ~self.held).any()),
-                passes.eq(self.comes[n]),
+                kept.eq(Mux(with_read | behind_read, recent, read.data)),
+                coming.eq((popped & arrives & ~self.held).any()),
+                passes.eq(coming),
             ]
             m.d.comb += self.head[n].eq(Mux(passes, link.wavelet.data, kept))

@@ -58,10 +58,12 @@ class _Leaving:
 
     def __init__(self, port: Port, colors: int) -> None:
         name = port.label
-        # Next on the link. Those of them that were chosen in the cycle before, not combined.
+        # Next on the link.
         self.announced = Signal(colors, name=f"announced_{name}")
         self.announced_control = Signal(colors, name=f"announced_control_{name}")
-        self.passed = Signal(colors, name=f"passed_{name}")
+        # In the cycle behind that: whether it passes the crossbar; its color.
+        self.passes = Signal(name=f"passes_{name}")
+        self.color = Signal(COLOR_BITS, name=f"color_{name}")
 
 
 class Router(wiring.Component):
@@ -187,6 +189,7 @@ class Router(wiring.Component):
         # Credits for all targets, of the color that leaves: a cycle ahead, for the next choice.
         credited = Signal(self.colors)
         short: Any = 0
+        lacking: Any = 0
         for p in Port:
             m.submodules[f"credits_{p.label}"] = credits = Credits(
                 colors=self.colors, depth=s.depth[p]
@@ -196,10 +199,11 @@ class Router(wiring.Component):
                 credits.control.eq(s.leaving[p].announced_control),
                 credits.credit.eq(getattr(self, f"{p.label}_o").credit),
             ]
-            lacking = Cat((sent_as & ~credits.three).any() for sent_as in table.sent_as)
-            lacks = (table.delays & lacking) | (~table.delays & ~credits.two)
-            short = short | (table.target[p] & lacks)
-        m.d.sync += credited.eq(table.routed & ~short & ~table.changes)
+            short = short | (table.target[p] & ~credits.two)
+            lacking = lacking | (table.leaves[p] & ~credits.three)
+        short_later = Cat((sent_as & lacking).any() for sent_as in table.sent_as)
+        lacks = (table.delays & short_later) | (~table.delays & short)
+        m.d.sync += credited.eq(table.routed & ~lacks & ~table.changes)
 
         # All sources have a wavelet: known from the cycle before, whether it was chosen then or not.
         # It may not be chosen in the first cycle of a new route.
@@ -262,38 +266,38 @@ class Router(wiring.Component):
             delayed = s.delayed[p]
             m.d.comb += passes.eq(chosen & table.target[p] & ~table.delays)
             m.d.sync += [
-                out.passed.eq(passes & ~table.combines),
                 out.announced.eq(passes | Mux(delayed, sent_as, 0)),
                 out.announced_control.eq((passes & s.controls) | Mux(delayed, sent_control, 0)),
             ]
             with m.If(out.announced.any()):
                 m.d.sync += count.eq(count + 1)
-            announced, announced_control = out.announced, out.announced_control
-            if self._has_registers(p):
-                late = Signal(self.colors, name=f"announced_late_{p.label}")
-                late_control = Signal(self.colors, name=f"announced_late_control_{p.label}")
-                m.d.sync += [late.eq(announced), late_control.eq(announced_control)]
-                announced, announced_control = late, late_control
-            m.d.comb += [
-                link.announced.eq(announced),
-                link.announced_control.eq(announced_control),
-            ]
-            # Of the two that were announced last; the last one is bit 0.
+            # Of those that were announced last; the last one is bit 0.
+            count_before = 3 if self._has_registers(p) else 2
             comes, control_bits = (
-                Signal(2, name=f"{name}_{p.label}") for name in ("comes", "control_bits")
+                Signal(count_before, name=f"{name}_{p.label}") for name in ("comes", "control_bits")
             )
-            color, color_before = (
-                Signal(COLOR_BITS, name=f"{name}_{p.label}") for name in ("color", "color_before")
-            )
+            color: Any = out.color
             m.d.sync += [
-                comes.eq(Cat(announced.any(), comes[0])),
-                control_bits.eq(Cat(announced_control.any(), control_bits[0])),
-                color.eq(encode(announced)),
-                color_before.eq(color),
-                link.valid.eq(comes[1]),
-                link.wavelet.control.eq(control_bits[1]),
-                link.wavelet.color.eq(color_before),
+                comes.eq(Cat(out.announced.any(), comes)),
+                control_bits.eq(Cat(out.announced_control.any(), control_bits)),
+                color.eq(encode(out.announced)),
+                link.valid.eq(comes[-1]),
+                link.wavelet.control.eq(control_bits[-1]),
             ]
+            for before in range(1, count_before):
+                color_before = Signal(COLOR_BITS, name=f"color_{p.label}_{before}")
+                m.d.sync += color_before.eq(color)
+                color = color_before
+            m.d.sync += link.wavelet.color.eq(color)
+            announcement = [
+                (link.announced, out.announced),
+                (link.announced_control, out.announced_control),
+            ]
+            for there, here in announcement:
+                if self._has_registers(p):
+                    m.d.sync += there.eq(here)
+                else:
+                    m.d.comb += there.eq(here)
 
     def _transfer(self, m: Module, s: _Signals) -> None:
         """Send what was chosen three cycles ago, combined where its route says so."""
@@ -308,28 +312,27 @@ class Router(wiring.Component):
         m.d.comb += [
             combiner.compares.eq(table.compares),
             combiner.pairs.eq(table.pairs),
-            combiner.comes.eq(Cat(s.inputs[p].comes[0] for p in Port)),
         ]
+        # Of what was read in the cycle before: whether there is something; its color.
+        comes = Signal(len(Port))
+        colors = [Signal(COLOR_BITS, name=f"color_from_{p.label}") for p in Port]
         for p in Port:
-            m.d.comb += [
-                combiner.read[p].eq(s.inputs[p].read[0]),
-                combiner.link[p].eq(s.inputs[p].link.wavelet.data),
-                combiner.head[p].eq(heads[p]),
-            ]
+            popped = s.inputs[p].popped[0]
+            m.d.comb += combiner.head[p].eq(heads[p])
+            m.d.sync += [comes[p].eq(popped.any()), colors[p].eq(encode(popped))]
         for q in Port:
             out, link = s.leaving[q], getattr(self, f"{q.label}_o")
             data = Signal(DATA_BITS, name=f"data_{q.label}")
-            from_next, from_ports = (
-                Signal(len(Port), name=f"from_{name}_{q.label}") for name in ("next", "ports")
-            )
+            from_ports = Signal(len(Port), name=f"from_ports_{q.label}")
+            results = s.combined[q] & ~s.delayed[q]
             late, next_result, takes_result = (
                 Signal(name=f"{name}_result_{q.label}") for name in ("late", "next", "takes")
             )
             m.d.sync += [
-                from_next.eq(Cat((out.passed & s.inputs[p].popped[0]).any() for p in Port)),
-                from_ports.eq(from_next),
+                out.passes.eq(out.announced.any() & ~results & ~late),
+                from_ports.eq(Cat(out.passes & comes[p] & (colors[p] == out.color) for p in Port)),
                 late.eq(s.delayed[q]),
-                next_result.eq((s.combined[q] & ~s.delayed[q]) | late),
+                next_result.eq(results | late),
                 takes_result.eq(next_result),
             ]
             m.d.comb += data.eq(select(from_ports, heads) | Mux(takes_result, combiner.result, 0))
