@@ -75,8 +75,6 @@ class RouteTable(wiring.Component):
         A bit per color: it comes from there.
     target_north, target_east, target_south, target_west, target_ramp : :py:`Out(colors)`
         A bit per color: it goes there.
-    leaves_north, leaves_east, leaves_south, leaves_west, leaves_ramp : :py:`Out(colors)`
-        A bit per color: it leaves there, whatever it came as.
     sent_as_<n> : :py:`Out(colors)`
         The color that leaves when color ``n`` does, as one bit.
     combines, compares, pairs, delays : :py:`Out(colors)`
@@ -119,8 +117,7 @@ class RouteTable(wiring.Component):
                     f"source_{p.label}": output(colors, init=loads * (p is Port.WEST)) for p in Port
                 },
                 **{
-                    f"{name}_{p.label}": output(colors, init=loads * (p in (Port.EAST, Port.RAMP)))
-                    for name in ("target", "leaves")
+                    f"target_{p.label}": output(colors, init=loads * (p in (Port.EAST, Port.RAMP)))
                     for p in Port
                 },
                 **{f"sent_as_{k}": output(colors, init=1 << k) for k in range(colors)},
@@ -141,11 +138,6 @@ class RouteTable(wiring.Component):
     def target(self) -> list[Signal]:
         """Members ``target_<port>``, by port."""
         return [getattr(self, f"target_{p.label}") for p in Port]
-
-    @property
-    def leaves(self) -> list[Signal]:
-        """Members ``leaves_<port>``, by port."""
-        return [getattr(self, f"leaves_{p.label}") for p in Port]
 
     @property
     def sent_as(self) -> list[Signal]:
@@ -221,7 +213,7 @@ class RouteTable(wiring.Component):
         # The first route, which a reset sets, knows nothing of the edge.
         for p in DIRECTIONS:
             with m.If(self.edge[p]):
-                m.d.sync += [self.target[p].eq(0), self.leaves[p].eq(0)]
+                m.d.sync += self.target[p].eq(0)
         for stored, new in (
             *((self.source[p], route.sources[p]) for p in Port),
             *((self.target[p], targets[p]) for p in Port),
@@ -233,14 +225,9 @@ class RouteTable(wiring.Component):
         ):
             with m.If(changes.any()):
                 m.d.sync += stored.eq(Mux(new, stored | changes, stored & ~changes))
-        name = Signal(self.colors)
-        m.d.comb += name.eq(1 << route.color)
-        for leaves, target in zip(self.leaves, targets, strict=True):
-            with m.If(changes.any()):
-                m.d.sync += leaves.eq(Mux(target, leaves | name, leaves & ~name))
         for k, sent_as in enumerate(self.sent_as):
             with m.If(changes[k]):
-                m.d.sync += sent_as.eq(name)
+                m.d.sync += sent_as.eq(1 << route.color)
 
     def _targets(self, route: Any) -> list[Value]:
         """Targets of a route, without the mesh's edge."""

@@ -189,7 +189,6 @@ class Router(wiring.Component):
         # Credits for all targets, of the color that leaves: a cycle ahead, for the next choice.
         credited = Signal(self.colors)
         short: Any = 0
-        lacking: Any = 0
         for p in Port:
             m.submodules[f"credits_{p.label}"] = credits = Credits(
                 colors=self.colors, depth=s.depth[p]
@@ -199,11 +198,10 @@ class Router(wiring.Component):
                 credits.control.eq(s.leaving[p].announced_control),
                 credits.credit.eq(getattr(self, f"{p.label}_o").credit),
             ]
-            short = short | (table.target[p] & ~credits.two)
-            lacking = lacking | (table.leaves[p] & ~credits.three)
-        short_later = Cat((sent_as & lacking).any() for sent_as in table.sent_as)
-        lacks = (table.delays & short_later) | (~table.delays & short)
-        m.d.sync += credited.eq(table.routed & ~lacks & ~table.changes)
+            lacking = Cat((sent_as & ~credits.three).any() for sent_as in table.sent_as)
+            lacks = (table.delays & lacking) | (~table.delays & ~credits.two)
+            short = short | (table.target[p] & lacks)
+        m.d.sync += credited.eq(table.routed & ~short & ~table.changes)
 
         # All sources have a wavelet: known from the cycle before, whether it was chosen then or not.
         # It may not be chosen in the first cycle of a new route.

@@ -19,7 +19,7 @@ from diptych_sim.compiler.tile.registers import Register
 __all__ = ["decode_cost", "decode_macs", "decode_rounds"]
 
 _PIPE = {
-    Op.MATVEC: 3,
+    Op.MATVEC: 4,
     Op.REQUANTIZE: 5,
     Op.ROTATE: 4,
     Op.EXPONENTIAL: 6,

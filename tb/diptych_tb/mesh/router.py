@@ -234,6 +234,30 @@ async def a_blocked_color_blocks_no_other(dut: Any) -> None:
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")
+@cocotb.parametrize(swapped=[False, True])
+async def colors_that_leave_as_one_need_their_own_credits(dut: Any, swapped: bool) -> None:
+    """Two colors leave as a third one, through different ports, of which one is blocked."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    bench = _Bench(dut, rng, 0, 0)
+    blocked = Port.NORTH if swapped else Port.EAST
+    bench.monitors[blocked].blocked = {3}
+    forward = Combine.FORWARD
+    await bench.start(
+        [Path(1, (Port.WEST,), (Port.EAST,), forward, 3), Path(2, (4,), (Port.NORTH,), forward, 3)]
+    )
+    for color, port in ((1, Port.WEST), (2, Port.RAMP)):
+        bench.sources[port].send(_draw(rng, color) | {"control": 0} for _ in range(WAVELETS))
+    await ClockCycles(dut.clk, 2 * WAVELETS)
+    for port in (Port.EAST, Port.NORTH):
+        count = len(bench.got(port, 3))
+        assert count <= buffer_depth(HOP) if port is blocked else count == WAVELETS, port
+    bench.monitors[blocked].blocked = set()
+    await ClockCycles(dut.clk, 2 * WAVELETS)
+    assert len(bench.got(blocked, 3)) == WAVELETS
+    await bench.observer.check()
+
+
+@cocotb.test(timeout_time=100, timeout_unit="us")
 async def colors_take_turns(dut: Any) -> None:
     """Four sources want one port: none waits for more than one turn of the others."""
     rng = random.Random(cocotb.RANDOM_SEED)
