@@ -152,27 +152,32 @@ class PieceWriter(wiring.Component):
                 window[byte].eq(Mux(from_kept[n], kept[byte], beat.payload[byte])),
                 shown[byte].eq(Mux(valid[n], turned[byte], 0)),
             ]
-        chosen = Signal(BEAT_BYTES)
-        narrow, wide = _elements(shown)
-        m.d.comb += [chosen.eq(mask & (ones << offset)[:BEAT_BYTES]), self.wide.eq(command.wide)]
+        # --- the write: its register has bytes, behind it they become elements ---
+        block, chosen = Signal(8 * BEAT_BYTES, reset_less=True), Signal(BEAT_BYTES, reset_less=True)
+        place = Signal(32, reset_less=True)
+        half = BEAT_BYTES // 2
+        narrow, wide = _elements(block)
         with m.If(free):
-            m.d.sync += self.port.en.eq(writes)
-            with m.If(command.wide):
-                # Half of a block of elements.
-                halves = (
-                    chosen[::2] & half.replicate(BEAT_BYTES // 2) for half in (~at[BITS], at[BITS])
-                )
-                m.d.sync += [
-                    self.port.address.eq(at >> BITS + 1),
-                    self.port.mask.eq(Cat(halves)),
-                    Value.cast(self.port.data).eq(Cat(wide, wide)),
-                ]
-            with m.Else():
-                m.d.sync += [
-                    self.port.address.eq(at >> BITS),
-                    self.port.mask.eq(chosen),
-                    Value.cast(self.port.data).eq(Cat(narrow)),
-                ]
+            m.d.sync += [
+                self.port.en.eq(writes),
+                place.eq(at),
+                chosen.eq(mask & (ones << offset)[:BEAT_BYTES]),
+                block.eq(shown),
+            ]
+        m.d.comb += [
+            self.wide.eq(command.wide),
+            self.port.address.eq(place >> BITS),
+            self.port.mask.eq(chosen),
+            Value.cast(self.port.data).eq(Cat(narrow)),
+        ]
+        with m.If(command.wide):
+            m.d.comb += [
+                self.port.address.eq(place >> BITS + 1),
+                self.port.mask.eq(
+                    Cat(chosen[::2] & of.replicate(half) for of in (~place[BITS], place[BITS]))
+                ),
+                Value.cast(self.port.data).eq(Cat(wide, wide)),
+            ]
 
         # --- beats ---
         drops = Signal()  # the rest of the beat is discarded
