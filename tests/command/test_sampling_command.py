@@ -44,10 +44,20 @@ def test_products_of_bytes_and_of_twelve_bits_on_a_mesh(capsys, monkeypatch, tmp
     assert cycles[8, "shift"] <= cycles[12, "shift"] < 1.1 * cycles[8, "shift"]
 
 
-def test_the_array_takes_bytes(capsys, monkeypatch):
-    status, _, err = command(capsys, monkeypatch, "gemm", "8", "8", "8", "--activation-bits", "12")
-    assert status == 2
-    assert err == "error: --activation-bits requires a mesh (--mesh)\n"
+@pytest.mark.slow
+def test_products_of_bytes_and_of_twelve_bits_on_the_array(capsys, monkeypatch, tmp_path):
+    found = {}
+    for bits in (8, 12):
+        file = tmp_path / "result.json"
+        arguments = ["gemm", "24", "40", "24", "--array", "8x8", "--activation-bits", bits]
+        status, *_ = command(capsys, monkeypatch, *map(str, arguments), "--json", str(file))
+        assert status == 0
+        found[bits] = json.loads(file.read_text())
+        assert found[bits]["matches_golden"]
+        assert found[bits]["config"]["activation_bits"] == bits
+    assert found[8]["cycles"] <= found[12]["cycles"] < 1.05 * found[8]["cycles"]
+    read = {bits: each["bytes"]["hbm_read"] - each["program_bytes"] for bits, each in found.items()}
+    assert read == {8: 24 * 40 + 40 * 24, 12: 2 * 24 * 40 + 40 * 24}
 
 
 def test_prefill_alone_asks_the_mesh_for_keys_and_values_only(capsys, monkeypatch):

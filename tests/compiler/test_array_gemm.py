@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from diptych.config import MachineConfig
 from diptych.systolic.isa import Modes, Queue, Start, StoreOp, Target
 from diptych.systolic.panel import panel_sizes
+from diptych_sim.command.mesh_gemm import random_activations
 from diptych_sim.compiler.array.commands import field_of
 from diptych_sim.compiler.array_gemm import plan as gemm_plan
 from diptych_sim.compiler.array_gemm.compile import GemmError
@@ -30,7 +31,7 @@ class Panel:
         self.rows, self.columns = rows, columns
         self.hbm = bytearray(hbm)
         self.beats = 0  # beats
-        self.lines = np.random.default_rng(1).integers(0, 256, self.sizes.scratchpad, np.uint8)
+        self.lines = np.random.default_rng(1).integers(-2048, 2048, self.sizes.scratchpad, np.int16)
         self.sums = np.zeros((self.sizes.accumulators, columns), dtype=np.int64)
         self.biases = np.zeros((self.sizes.biases, columns), dtype=np.int64)
 
@@ -74,15 +75,17 @@ class Panel:
             entries = data.view("<i4").reshape(-1, self.columns)
             self.biases[f["target"] : f["target"] + len(entries)] = entries
             return
-        assert op == Target.DENSE.value
         assert total == f["rows"] * f["bytes"]
-        line = min(64, self.sizes.line)
+        kind = {Target.DENSE.value: np.dtype("i1"), Target.DENSE_WIDE.value: np.dtype("<i2")}[op]
+        values = data.view(kind)
+        count = f["bytes"] // kind.itemsize
+        line = min(64 // kind.itemsize, self.sizes.line)
         for row in range(f["rows"]):
             begin = f["target"] + row * f["target_pitch"]
-            end = begin + f["bytes"]
+            end = begin + count
             places = np.arange(begin, -(-end // line) * line) % self.sizes.scratchpad
             self.lines[places] = 0
-            self.lines[places[: f["bytes"]]] = data[row * f["bytes"] : (row + 1) * f["bytes"]]
+            self.lines[places[:count]] = values[row * count : (row + 1) * count]
 
     def multiply(self, _op, f):
         modes = field_of(Modes(), f["modes"])
@@ -92,7 +95,7 @@ class Panel:
             assert not any(f[name] % (2 * self.sizes.line) for name in ("w", "w_k", "w_n"))
 
         def piece(at, size):
-            return self.lines[np.arange(at, at + size) % self.sizes.scratchpad].view(np.int8)
+            return self.lines[np.arange(at, at + size) % self.sizes.scratchpad]
 
         for j in range(f["tiles"] >> 16):
             for k in range(f["tiles"] & 0xFFFF):
@@ -122,9 +125,9 @@ class Panel:
             self.hbm[at : at + f["bytes"]] = piece
 
 
-def check(m, k, n, *, rows=16, columns=16, group=1, bias=False, seed=1):
+def check(m, k, n, *, rows=16, columns=16, group=1, bias=False, bits=8, seed=1):
     rng = np.random.default_rng(seed)
-    x = rng.integers(-128, 128, (m, k)).astype(np.int8)
+    x = random_activations(rng, (m, k), bits)
     w = rng.integers(-128, 128, (k, n)).astype(np.int8)
     biases = rng.integers(-(2**31), 2**31, n).astype(np.int32) if bias else None
     compiled, cost = fastest_gemm(
@@ -145,29 +148,34 @@ arrays = st.sampled_from([(16, 16, 1), (16, 16, 4), (8, 8, 2), (4, 4, 1), (8, 16
 
 
 @settings(max_examples=40, deadline=None)
-@given(sides, sides, sides, arrays, st.booleans())
-def test_programs_compute_the_product(m, k, n, array, bias):
+@given(sides, sides, sides, arrays, st.booleans(), st.sampled_from([8, 12]))
+def test_programs_compute_the_product(m, k, n, array, bias, bits):
     rows, columns, group = array
-    check(m, k, n, rows=rows, columns=columns, group=group, bias=bias)
+    check(m, k, n, rows=rows, columns=columns, group=group, bias=bias, bits=bits)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 300, 1), (300, 1, 300), (17, 300, 9)])
-@pytest.mark.parametrize("array", [(128, 128, 4), (64, 128, 1), (4, 128, 1)])
-def test_wide_arrays(shape, array):
-    check(*shape, rows=array[0], columns=array[1], group=array[2], bias=True)
+@pytest.mark.parametrize(
+    ("array", "bits"),
+    [((128, 128, 4), 8), ((64, 64, 1), 12), ((64, 128, 1), 12), ((4, 128, 1), 8)],
+)
+def test_wide_arrays(shape, array, bits):
+    check(*shape, rows=array[0], columns=array[1], group=array[2], bias=True, bits=bits)
 
 
 @pytest.mark.parametrize(
-    ("shape", "share"),
+    ("shape", "bits", "share"),
     [
-        ((50, 90, 70), 1.85),
-        ((200, 33, 40), 1.06),
-        ((33, 400, 70), 2.31),
-        ((129, 129, 129), 4.11),
-        ((3, 900, 20), 1.01),
+        ((50, 90, 70), 8, 1.85),
+        ((200, 33, 40), 8, 1.06),
+        ((33, 400, 70), 8, 2.31),
+        ((129, 129, 129), 8, 4.11),
+        ((3, 900, 20), 8, 1.01),
+        ((50, 90, 70), 12, 2.17),
+        ((33, 400, 70), 12, 2.97),
     ],
 )
-def test_operands_that_do_not_fit_are_streamed(shape, share, monkeypatch):
+def test_operands_that_do_not_fit_are_streamed(shape, bits, share, monkeypatch):
     """``share``: how often operands are read at most; a block that stays is not read again."""
 
     def small(rows, columns):
@@ -177,9 +185,9 @@ def test_operands_that_do_not_fit_are_streamed(shape, share, monkeypatch):
         )
 
     monkeypatch.setattr(gemm_plan, "panel_sizes", small)
-    cuts = list(gemm_plan.tilings(*shape, rows=16, columns=16, weight_rows=1))
+    cuts = list(gemm_plan.tilings(shape, MachineConfig(array=(16, 16))))
     assert [cut.resident for cut in cuts] == [False]
-    compiled, _, panel = check(*shape, bias=True)
+    compiled, _, panel = check(*shape, bias=True, bits=bits)
     assert 64 * panel.beats <= share * compiled.operand_bytes
 
 

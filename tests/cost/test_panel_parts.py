@@ -14,7 +14,7 @@ from diptych_sim.compiler.array.commands import pack_fields
 from diptych_sim.cost.panel_parts import Hbm, Loads, MatrixTile, Sums, load_work, matrix_tiles
 
 
-def written(size: int, rows: int, pitch: int, *, dense: bool) -> int:
+def written(size: int, rows: int, pitch: int, *, dense: bool, wide: bool) -> int:
     """Cycles from the start to the end of pieces whose beats are always there."""
     writer = PieceWriter(line=8, size=65536)
     cycles = 0
@@ -29,6 +29,7 @@ def written(size: int, rows: int, pitch: int, *, dense: bool) -> int:
             ("target", 0),
             ("target_pitch", pitch),
             ("dense", int(dense)),
+            ("wide", int(wide)),
         ):
             ctx.set(writer.pieces[name], value)
         ctx.set(writer.start, 1)
@@ -45,17 +46,21 @@ def written(size: int, rows: int, pitch: int, *, dense: bool) -> int:
     return cycles
 
 
-@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("target", [Target.GATHER, Target.DENSE, Target.DENSE_WIDE])
 @pytest.mark.parametrize(
     ("size", "pitch"), [(88, 88), (88, 128), (40, 40), (128, 136), (64, 64), (24, 24), (72, 200)]
 )
-def test_pieces_take_what_their_writer_takes(size, pitch, dense):
+def test_pieces_take_what_their_writer_takes(size, pitch, target):
     rows = 16
-    fields = {"rows": rows, "bytes": size, "hbm": 0, "target": 0, "target_pitch": pitch}
+    dense, wide = target is not Target.GATHER, target is Target.DENSE_WIDE
+    fields = {"rows": rows, "bytes": size, "hbm": 0, "target": 0}
+    # A command counts elements, the writer bytes.
+    fields["target_pitch"] = pitch // 2 if wide else pitch
     fields["total"] = size * rows if dense else 0
-    work = load_work(Target.DENSE if dense else Target.GATHER, fields, 8)
+    work = load_work(target, fields, 8)
     # The first write is two cycles behind the start.
-    assert max(work.writing, sum(work.bursts)) == written(size, rows, pitch, dense=dense) - 1
+    took = written(size, rows, pitch, dense=dense, wide=wide) - 1
+    assert max(work.writing, sum(work.bursts)) == took
 
 
 def test_bursts_wait_for_those_before():

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.load import load_model
 from diptych_sim.llm.named import Package, _unpack
+from diptych_sim.llm.tokenizer import TextError
 from support.llama2c_file import write_llama2c
 from support.tiny_models import safetensors, tiny_arrays, tiny_config, write_gguf, write_tiny
 
@@ -305,6 +306,12 @@ def test_an_index_names_files_beside_it_only(tmp_path, file):
         load_model(str(tmp_path))
 
 
+def test_a_file_that_the_system_does_not_read_is_refused():
+    """The memory of this process is a file, without anything at its beginning."""
+    with pytest.raises(ModelFileError, match=r"^Model file /proc/self/mem must be readable, not: "):
+        load_model("/proc/self/mem")
+
+
 def test_pickles_are_not_read(tmp_path):
     for name, start in (("m.pt", b"x"), ("m.bin", b"\x80\x02}q"), ("n.bin", b"PK\x03\x04")):
         path = tmp_path / name
@@ -315,6 +322,46 @@ def test_pickles_are_not_read(tmp_path):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ModelFileError, match=r"pytorch_model.bin is a pickle"):
         load_model(str(folder))
+
+
+def replaces(pattern, content):
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+ENDLESS = {
+    # The text doubles with each.
+    "grows": ({"normalizers": [replaces({"String": "a"}, "aa")] * 40, "type": "Sequence"}, None),
+    "panics": (replaces({"String": ""}, "aa"), None),
+    "long": ({"type": "Prepend", "prepend": "a" * 10**7}, None),
+    "never ends": (
+        None,
+        {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_tokenizers_that_do_not_end_are_refused(tmp_path, name, capfd):
+    normalizer, split = ENDLESS[name]
+    path = write_tiny(tmp_path, "llama") / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["normalizer"] = normalizer
+    content["pre_tokenizer"] = split or content["pre_tokenizer"]
+    path.write_text(json.dumps(content))
+    text = "a" * 100 + "b"
+    with pytest.raises((ModelFileError, TextError)) as refused:
+        load_model(str(tmp_path)).tokenizer.encode(text)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 300
+    assert isinstance(refused.value, ModelFileError) == (split is None)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_token_that_is_there_twice_is_refused(tmp_path):
+    path = write_tiny(tmp_path, "llama") / "tokenizer.json"
+    path.write_text(path.read_text().replace('"t": ', '"t": 5, "t": ', 1))
+    with pytest.raises(ModelFileError, match=r"key 't' is there twice$"):
+        load_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("size", [50, 10**9])

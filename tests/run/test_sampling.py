@@ -80,6 +80,26 @@ def test_prefill_draws_first_tokens(qkv_bias):
     assert firsts[0] != firsts[1]
 
 
+def test_prefill_draws_from_more_tokens_than_have_noise_at_once():
+    """Noise comes in three parts; a token of the second and one of the third are drawn, in one batch."""
+    large = random_model(replace(TINY, vocab=9001), 1)
+    model = replace(large, logit_step=1 / 500, largest_logit=4.0).sampled(3.0)
+    seeds = [2, 7]
+    firsts = [GoldenModel(model, *each).next_token(PROMPTS[0]) for each in zip(seeds)]
+    assert [first // 4096 for first in firsts] == [1, 2]
+    done = generate(
+        model,
+        [PROMPTS[0]] * 2,
+        [1] * 2,
+        machine=MACHINE,
+        stage="prefill",
+        seeds=seeds,
+        engine="lanes",
+    )
+    assert done.matches_golden
+    assert done.tokens == firsts
+
+
 def _with_biases(model):
     rng = np.random.default_rng(3)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from diptych.config import MachineConfig
 from diptych.systolic.panel import PrefillPanel
+from diptych_sim.command.mesh_gemm import random_activations
 from diptych_sim.cost.array_gemm import fastest_gemm
 from diptych_sim.engine.build import build
 from diptych_sim.engine.emit import emit_verilog
@@ -37,11 +38,11 @@ def panel():
     )
 
 
-def job(shape, *, seed, bias, group, latency, rate, stall):
+def job(shape, *, seed, bias, bits, group, latency, rate, stall):
     """Return a product of random matrices as the testbench wants it."""
     m, k, n = shape
     rng = np.random.default_rng(seed)
-    x = rng.integers(-128, 128, (m, k)).astype(np.int8)
+    x = random_activations(rng, (m, k), bits)
     w = rng.integers(-128, 128, (k, n)).astype(np.int8)
     biases = rng.integers(-(2**31), 2**31, n).astype(np.int32) if bias else None
     compiled, cost = fastest_gemm(
@@ -77,6 +78,7 @@ jobs = st.builds(
     st.tuples(sides, sides, sides),
     seed=st.integers(0, 2**32 - 1),
     bias=st.booleans(),
+    bits=st.sampled_from([8, 12]),
     group=st.sampled_from([1, GROUP]),
     latency=st.integers(1, 300),
     rate=st.sampled_from([1, 5, 16, 63, 64]),

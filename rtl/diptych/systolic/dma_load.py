@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from diptych.arith.scale import ScaleWord
+from diptych.config import ACTIVATION_BITS
 from diptych.memory.axi import BEAT_BYTES, ReadChannels
 
 from .dma_bursts import BurstSplitter
@@ -24,7 +25,9 @@ LOAD_CAUSES = ("writing", "waiting_hbm", "waiting_memory", "idle")
 COMMANDS = 8
 """Commands whose beats are pending."""
 BEAT_BITS = ceil_log2(BEAT_BYTES)
-IN_LINES = (Target.SCRATCHPAD, Target.GATHER, Target.DENSE)
+DENSE = (Target.DENSE, Target.DENSE_WIDE)
+"""Targets whose pieces follow each other in HBM."""
+IN_LINES = (Target.SCRATCHPAD, Target.GATHER, *DENSE)
 """Targets that are lines of the scratchpad."""
 
 
@@ -86,7 +89,7 @@ class LoadEngine(wiring.Component):
     the latency of the HBM is hidden for consecutive commands; only a gather waits for its token
     numbers first.
 
-    HBM addresses (but of DENSE) and pitches are multiples of 64, targets multiples of a line;
+    HBM addresses (but of dense pieces) and pitches are multiples of 64, targets multiples of a line;
     ``rows`` is at least 1, ``bytes`` a multiple of an entry but for the scratchpad. A gather has
     at most 16 rows, whose token numbers (below 2**16; of a pick, below 1024) are in one beat. A
     pick takes 2 cycles a row. An entry is written per cycle, or per beat if it is wider; to the
@@ -102,6 +105,8 @@ class LoadEngine(wiring.Component):
         Port of the HBM; ``id`` is 0.
     scratchpad, parameters, vectors, dynamic, biases : :py:`Out(WritePort)`
         Writes of the memories.
+    wide : :py:`Out(1)`
+        What goes to the scratchpad has two bytes an element in HBM.
     count_writing, count_waiting_hbm, count_waiting_memory, count_idle : :py:`Out(32)`
         Cycles, each counted once: an entry is written; a command waits for HBM (or for its own
         first beat); it waits for the target memory; there is no command.
@@ -115,11 +120,12 @@ class LoadEngine(wiring.Component):
     vectors: Any
     dynamic: Any
     biases: Any
+    wide: Signal
 
     def __init__(self, sizes: VectorSizes, *, shapes: tuple[Any, Any]) -> None:
         self.sizes = sizes
         word, sums = shapes
-        beat = data.ArrayLayout(8, BEAT_BYTES)
+        beat = data.ArrayLayout(ACTIVATION_BITS, BEAT_BYTES)
         super().__init__(
             {
                 "i": In(stream.Signature(LOAD)),
@@ -130,6 +136,7 @@ class LoadEngine(wiring.Component):
                 "vectors": Out(WritePort(sums, sizes.vectors)),
                 "dynamic": Out(WritePort(ScaleWord, sizes.rows)),
                 "biases": Out(WritePort(sums, sizes.biases)),
+                "wide": Out(1),
                 **{f"count_{cause}": Out(32) for cause in LOAD_CAUSES},
             }
         )
@@ -154,7 +161,7 @@ class LoadEngine(wiring.Component):
         self._decode(m, s.target, s.gathers, s.picks, s.command)
         self._decode(m, ask_target, s.ask_gathers, s.ask_picks, s.ask)
         m.d.comb += [
-            s.ask_dense.eq(ask_target == Target.DENSE),
+            s.ask_dense.eq(Cat(ask_target == target for target in DENSE).any()),
             self.i.ready.eq(~s.asking & s.commands.w_rdy),
             s.commands.w_en.eq(self.i.valid & self.i.ready),
             s.commands.w_data.eq(self.i.payload),
@@ -269,7 +276,7 @@ class LoadEngine(wiring.Component):
         beat = self.axi.r.payload.data
         m.submodules.pieces = s.pieces
         wiring.connect(m, s.pieces.port, wiring.flipped(self.scratchpad))
-        m.d.comb += s.pieces.beats.payload.eq(beat)
+        m.d.comb += [s.pieces.beats.payload.eq(beat), self.wide.eq(s.pieces.wide)]
         with m.Switch(s.target):
             with m.Case(*IN_LINES):
                 m.d.comb += [
@@ -358,10 +365,11 @@ class LoadEngine(wiring.Component):
             begins.eq(s.commands.r_en & s.commands.r_rdy),
             described.bytes.eq(new.bytes),
             described.rows.eq(new.rows),
-            described.target.eq(new.target),
-            described.target_pitch.eq(new.target_pitch),
+            described.wide.eq(new.head.op == Target.DENSE_WIDE.value),
+            described.target.eq(new.target << described.wide),
+            described.target_pitch.eq(new.target_pitch << described.wide),
             described.skip.eq(new.hbm),
-            described.dense.eq(new.head.op == Target.DENSE.value),
+            described.dense.eq(Cat(new.head.op == op.value for op in DENSE).any()),
             s.pieces.pieces.eq(described),
             s.pieces.start.eq(begins & (Cat(new.head.op == op.value for op in IN_LINES)).any()),
             s.early.eq(s.pieces.start & (new.head.op != Target.GATHER.value)),

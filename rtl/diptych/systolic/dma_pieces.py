@@ -8,6 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from diptych.config import ACTIVATION_BITS
 from diptych.memory.axi import BEAT_BYTES
 
 from .memory_ports import WritePort
@@ -22,7 +23,8 @@ class Pieces(data.StructLayout):
 
     The first starts at byte ``skip`` of the first beat. ``dense``: each starts where the previous
     one ended, and is padded with zeros up to the end of its last line; otherwise each starts at a
-    beat.
+    beat. ``wide``: elements have two bytes, and ``target`` and ``target_pitch`` count bytes, too:
+    twice the elements.
     """
 
     def __init__(self) -> None:
@@ -34,6 +36,7 @@ class Pieces(data.StructLayout):
                 "target_pitch": 32,
                 "skip": BITS,
                 "dense": 1,
+                "wide": 1,
             }
         )
 
@@ -41,16 +44,16 @@ class Pieces(data.StructLayout):
 class PieceWriter(wiring.Component):
     """Shifts pieces by bytes to their addresses: up to 64 bytes a cycle.
 
-    A cycle writes the bytes of a piece in one aligned block of 64 bytes. The first write is 2 cycles
-    after the first beat, then one per cycle while beats arrive and the memory grants the writes.
+    A cycle writes the bytes of a piece in one aligned block of 64 bytes. A byte is an element,
+    extended by its sign; of two bytes the lower 12 bits are one. The first write is 2 cycles after the first beat, then one per cycle while beats arrive and the memory grants the writes.
     The first beat may arrive with ``start``. Writes leave from a register.
 
     Parameters
     ----------
     line : :class:`int`
-        Bytes of a line; a power of two.
+        Elements of a line; a power of two.
     size : :class:`int`
-        Bytes of the scratchpad.
+        Elements of the scratchpad.
 
     Members
     -------
@@ -66,6 +69,8 @@ class PieceWriter(wiring.Component):
         A write is requested.
     port : :py:`Out(WritePort(beat, beats))`
         Port of the scratchpad.
+    wide : :py:`Out(1)`
+        What is written comes from two bytes an element.
     """
 
     start: Signal
@@ -74,6 +79,7 @@ class PieceWriter(wiring.Component):
     beats: stream.Interface
     offers: Signal
     port: Any
+    wide: Signal
 
     def __init__(self, *, line: int, size: int) -> None:
         self.line = line
@@ -84,7 +90,10 @@ class PieceWriter(wiring.Component):
                 "done": Out(1),
                 "beats": In(stream.Signature(8 * BEAT_BYTES)),
                 "offers": Out(1),
-                "port": Out(WritePort(data.ArrayLayout(8, BEAT_BYTES), size // BEAT_BYTES)),
+                "port": Out(
+                    WritePort(data.ArrayLayout(ACTIVATION_BITS, BEAT_BYTES), size // BEAT_BYTES)
+                ),
+                "wide": Out(1),
             }
         )
 
@@ -126,17 +135,15 @@ class PieceWriter(wiring.Component):
         from_kept = Signal(BEAT_BYTES)  # ``begin`` and above
         valid, mask = Signal(BEAT_BYTES), Signal(BEAT_BYTES)
         ones = Const(2**BEAT_BYTES - 1, BEAT_BYTES)
-        line_bits = min(BITS, ceil_log2(self.line))
         filled = Signal(BITS + 1)  # end of the last line of the piece
+        line_bits = ceil_log2(self.line)
+        end_of_line = [
+            _rounded_up(offset + count, min(BITS, line_bits + wide)) for wide in range(2)
+        ]
         m.d.comb += [
             turned.eq(Cat(window, window) >> Cat(Const(0, 3), turn)),
             valid.eq(~(ones << (offset + count))[:BEAT_BYTES]),
-            filled.eq(
-                Cat(
-                    Const(0, line_bits),
-                    ((offset + count + 2**line_bits - 1) >> line_bits)[: BITS + 1 - line_bits],
-                )
-            ),
+            filled.eq(Mux(command.wide, end_of_line[1], end_of_line[0])),
             mask.eq(Mux(command.dense & ends_piece, ~(ones << filled)[:BEAT_BYTES], valid)),
         ]
         for n in range(BEAT_BYTES):
@@ -145,12 +152,31 @@ class PieceWriter(wiring.Component):
                 window[byte].eq(Mux(from_kept[n], kept[byte], beat.payload[byte])),
                 shown[byte].eq(Mux(valid[n], turned[byte], 0)),
             ]
+        # --- the write: its register has bytes, behind it they become elements ---
+        block, chosen = Signal(8 * BEAT_BYTES, reset_less=True), Signal(BEAT_BYTES, reset_less=True)
+        place = Signal(32, reset_less=True)
+        half = BEAT_BYTES // 2
+        narrow, wide = _elements(block)
         with m.If(free):
             m.d.sync += [
                 self.port.en.eq(writes),
-                self.port.address.eq(at >> BITS),
-                self.port.mask.eq(mask & (ones << offset)[:BEAT_BYTES]),
-                Value.cast(self.port.data).eq(shown),
+                place.eq(at),
+                chosen.eq(mask & (ones << offset)[:BEAT_BYTES]),
+                block.eq(shown),
+            ]
+        m.d.comb += [
+            self.wide.eq(command.wide),
+            self.port.address.eq(place >> BITS),
+            self.port.mask.eq(chosen),
+            Value.cast(self.port.data).eq(Cat(narrow)),
+        ]
+        with m.If(command.wide):
+            m.d.comb += [
+                self.port.address.eq(place >> BITS + 1),
+                self.port.mask.eq(
+                    Cat(chosen[::2] & of.replicate(half) for of in (~place[BITS], place[BITS]))
+                ),
+                Value.cast(self.port.data).eq(Cat(wide, wide)),
             ]
 
         # --- beats ---
@@ -217,3 +243,18 @@ class PieceWriter(wiring.Component):
         room = BEAT_BYTES - offset
         ends = left <= room
         return [ends_piece.eq(ends), count.eq(Mux(ends, left[: BITS + 1], room))]
+
+
+def _rounded_up(value: Value, bits: int) -> Value:
+    """Return a place in a block, rounded up to a multiple of ``2**bits``."""
+    return Cat(Const(0, bits), ((value + 2**bits - 1) >> bits)[: BITS + 1 - bits])
+
+
+def _elements(block: Signal) -> tuple[list[Value], list[Value]]:
+    """Return the elements that bytes are, and those that pairs of bytes are."""
+    narrow = [block.word_select(n, 8) for n in range(BEAT_BYTES)]
+    wide = [block.word_select(n, 16) for n in range(BEAT_BYTES // 2)]
+    return (
+        [Cat(byte, byte[-1].replicate(ACTIVATION_BITS - 8)) for byte in narrow],
+        [pair[:ACTIVATION_BITS] for pair in wide],
+    )

@@ -106,6 +106,10 @@ class Target(enum.Enum, shape=unsigned(6)):
     ``total`` is 0, there is one piece."""
     BIASES = 9
     """C int32 an entry."""
+    DENSE_WIDE = 10
+    """As DENSE, of elements of two bytes, low byte first, of which the lower 12 bits are kept.
+    ``hbm``, ``bytes`` and ``total`` count bytes, and are even; ``target`` and ``target_pitch`` count
+    elements; the last line is filled up to 32 elements, if lines are longer."""
 
 
 def _layout(names: str) -> data.StructLayout:
@@ -119,7 +123,7 @@ LOAD = _layout("hbm bytes rows pitch target target_pitch ids total")
 """``rows`` pieces of ``bytes`` bytes from HBM address ``hbm``, ``pitch`` apart, to ``target``
 (byte address, or entry number), ``target_pitch`` apart.
 
-``hbm``, ``pitch`` and ``ids`` are multiples of 64; scratchpad targets are multiples of a line, and
+``hbm`` (but of dense pieces), ``pitch`` and ``ids`` are multiples of 64; scratchpad targets are multiples of a line, and
 there ``bytes`` may end anywhere, elsewhere it is a multiple of an entry. ``rows`` is at least 1. A
 gather has at most 16 rows, its token numbers are below 2**16, its ``pitch`` too."""
 

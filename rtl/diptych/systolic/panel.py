@@ -175,6 +175,7 @@ class PrefillPanel(wiring.Component):
             (load.dynamic, vector.load_dynamic),
         ):
             wiring.connect(m, reader, port)
+        m.d.comb += scratchpad.write_l_wide.eq(load.wide)
         vectors: Any = EntryMemory(sums_shape, depth=s.vectors)
         biases: Any = EntryMemory(sums_shape, depth=s.biases, writers=("l",))
         m.submodules.biases = biases

@@ -91,8 +91,8 @@ class Scratchpad(wiring.Component):
     """Lines of elements of 12 bits in banks: each bank takes one read and one write of a block a cycle.
 
     A bank is a contiguous part of the lines (its number is the high bits of a line's address); a
-    block is the unit of access, the larger of a beat's elements and ``group`` lines. Weights, what is
-    stored and what is loaded have 8 bits: the lower ones, extended by their sign. A port waits
+    block is the unit of access, the larger of a beat's elements and ``group`` lines. Weights and what
+    is stored have 8 bits: the lower ones; the others are their sign. A port waits
     (``ready`` is low) while one before it in :attr:`READERS` or :attr:`WRITERS` requests the same
     bank; ``ready`` of a write port depends on write ports only. A read returns the data written in
     earlier cycles.
@@ -119,7 +119,9 @@ class Scratchpad(wiring.Component):
     write_v : :py:`In(WritePort(line, lines))`
         Writer: vector unit.
     write_l : :py:`In(WritePort(beat, beats))`
-        Writer: load; 64 bytes, at a multiple of 64.
+        Writer: load; 64 elements, at a multiple of 64.
+    write_l_wide : :py:`In(1)`
+        What is loaded has 12 bits, not 8 and their sign; for the count of bytes alone.
     count_scratchpad_read, count_scratchpad_write : :py:`Out(32)`
         Bytes read and written: one and a half for 12 bits.
 
@@ -141,6 +143,7 @@ class Scratchpad(wiring.Component):
     read_s: Any
     write_v: Any
     write_l: Any
+    write_l_wide: Signal
 
     def __init__(
         self, *, line: int = 16, size: int = 1 << 20, banks: int = BANKS, group: int = 1
@@ -172,7 +175,10 @@ class Scratchpad(wiring.Component):
                 "read_s": In(ReadPort(data.ArrayLayout(8, line), self.lines)),
                 "read_w": In(ReadPort(data.ArrayLayout(8, group * line), self.lines // group)),
                 "write_v": In(WritePort(shape, self.lines)),
-                "write_l": In(WritePort(data.ArrayLayout(8, BEAT_BYTES), size // BEAT_BYTES)),
+                "write_l": In(
+                    WritePort(data.ArrayLayout(ACTIVATION_BITS, BEAT_BYTES), size // BEAT_BYTES)
+                ),
+                "write_l_wide": In(1),
                 "count_scratchpad_read": Out(32),
                 "count_scratchpad_write": Out(32),
             }
@@ -279,7 +285,8 @@ class Scratchpad(wiring.Component):
         """Return the units of 4 bits that a port moves."""
         elements = _elements(port)
         count = Const(len(elements)) if name in self.READERS else sum(port.mask, Const(0))
-        return count * (len(elements[0]) // 4)
+        size = Mux(self.write_l_wide, 3, 2) if name == "write_l" else len(elements[0]) // 4
+        return count * size
 
     def _add_bank_choice(self, m: Module, name: str, port: Any) -> Signal:
         """Say which bank a port wants, one bit each."""

@@ -25,7 +25,7 @@ from diptych_sim.golden.float_reference import FloatReference
 from diptych_sim.golden.layer_errors import layer_errors
 from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.golden.quantize import largest_weight
-from diptych_sim.golden.quantized import ACTIVATION_BITS, RESIDUAL_BITS
+from diptych_sim.golden.quantized import DEFAULT_ACTIVATION_BITS, RESIDUAL_BITS
 from diptych_sim.llm.errors import ModelFileError, file_size
 from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.texts import LARGE, held_out_text
@@ -49,7 +49,7 @@ _LAYER_TOKENS = 128
 )
 @click.option(
     "--activation-bits",
-    default=str(ACTIVATION_BITS),
+    default=str(DEFAULT_ACTIVATION_BITS),
     show_default=True,
     type=click.Choice(["8", "12"]),
     help="Bits of what matrices multiply.",

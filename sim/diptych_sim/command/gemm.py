@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from diptych.config import MachineConfig
 from diptych_sim.account.array_gemm import account_array_gemm
 from diptych_sim.command.checkpoints import with_checkpoint
-from diptych_sim.command.mesh_gemm import gemm_on_mesh
+from diptych_sim.command.mesh_gemm import gemm_on_mesh, random_activations
 from diptych_sim.command.options import (
     ARRAY,
     ENGINE,
@@ -34,7 +34,7 @@ __all__ = ["gemm"]
 
 LARGEST = 2**16
 ARRAY_ONLY = ("array", "hbm_bytes_per_cycle", "hbm_latency", "weight_rows", "bias")
-MESH_ONLY = ("algorithm", "activation_bits")
+MESH_ONLY = ("algorithm",)
 """Options that only one of the panels has."""
 
 
@@ -64,7 +64,7 @@ def _check_panel(mesh: Size | None) -> None:
     default="8",
     show_default=True,
     type=click.Choice(["8", "12"]),
-    help="Of X, on a mesh; loads of the prefill panel bring bytes.",
+    help="Of X; of 12 bits the prefill panel reads two bytes each.",
 )
 @click.option("--hbm-bytes-per-cycle", default=64, show_default=True, type=int)
 @click.option("--hbm-latency", default=100, show_default=True, type=int)
@@ -91,7 +91,7 @@ def gemm(
     seed: int,
     json_file: str | None,
 ) -> None:
-    """Multiply random int8 matrices [M, K] and [K, N] on the prefill panel, from HBM to HBM."""
+    """Multiply random matrices X [M, K] and int8 [K, N] on the prefill panel, from HBM to HBM."""
     _check_panel(mesh)
     for name, size in (("M", m), ("K", k), ("N", n)):
         if size not in range(1, LARGEST + 1):
@@ -123,7 +123,7 @@ def gemm(
     rng = np.random.default_rng(seed)
     if m * k + k * n > 2**24:
         raise Refused(f"Operands must fit into {2**24} bytes of HBM, not {m * k + k * n}")
-    x = rng.integers(-128, 128, (m, k)).astype(np.int8)
+    x = random_activations(rng, (m, k), int(activation_bits))
     w = rng.integers(-128, 128, (k, n)).astype(np.int8)
     biases = rng.integers(-(2**31), 2**31, n).astype(np.int32) if bias else None
     with running(GemmError) as progress:
@@ -154,6 +154,7 @@ def gemm(
             "hbm_bytes_per_cycle": hbm_bytes_per_cycle,
             "hbm_latency": hbm_latency,
             "weight_rows": weight_rows,
+            "activation_bits": int(activation_bits),
             "bias": bias,
             "seed": seed,
         },

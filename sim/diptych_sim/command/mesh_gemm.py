@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diptych_sim.account.mesh_kernels import account_kernel
 from diptych_sim.command.options import Refused, Size
@@ -14,7 +15,15 @@ from diptych_sim.engine.names import Engine
 from diptych_sim.run.backend import mesh_backend
 from diptych_sim.run.mesh_gemm import mesh_gemm
 
-__all__ = ["gemm_on_mesh"]
+__all__ = ["gemm_on_mesh", "random_activations"]
+
+
+def random_activations(
+    rng: np.random.Generator, shape: tuple[int, int], bits: int
+) -> NDArray[np.int8] | NDArray[np.int16]:
+    """Return numbers of 8 or 12 bits."""
+    drawn = rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), shape)
+    return drawn.astype(np.int8) if bits == 8 else drawn.astype(np.int16)
 
 
 def gemm_on_mesh(
@@ -34,9 +43,7 @@ def gemm_on_mesh(
     if m * k + k * n > 2**24:
         raise Refused(f"Operands must fit into {2**24} bytes, not {m * k + k * n}")
     rng = np.random.default_rng(seed)
-    top = 2 ** (activation_bits - 1)
-    drawn = rng.integers(-top, top, (m, k))
-    x = drawn.astype(np.int8) if activation_bits == 8 else drawn.astype(np.int16)
+    x = random_activations(rng, (m, k), activation_bits)
     w = rng.integers(-128, 128, (k, n)).astype(np.int8)
     with running(KernelError) as progress:
         done = mesh_gemm(

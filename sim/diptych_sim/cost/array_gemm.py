@@ -7,7 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.config import DEFAULTS, MachineConfig
-from diptych_sim.compiler.array_gemm.compile import GemmCandidate, GemmProgram, gemm_candidates
+from diptych_sim.compiler.array_gemm.compile import (
+    GemmCandidate,
+    GemmProgram,
+    Operand,
+    gemm_candidates,
+)
 
 from .prefill import PrefillCost, prefill_cost
 
@@ -17,7 +22,9 @@ READ_SHARE = 1.05
 """HBM reads that a program should need at most, in operand bytes."""
 
 
-def gemm_bound(m: int, k: int, n: int, machine: MachineConfig = DEFAULTS) -> int:
+def gemm_bound(
+    m: int, k: int, n: int, machine: MachineConfig = DEFAULTS, *, activation_bytes: int = 1
+) -> int:
     """Cycles of the array alone, or of HBM alone if it takes longer.
 
     Array: ``W + (F - 1) max(M, W) + M + R + C - 2`` for F tiles, whose weights take W cycles,
@@ -28,11 +35,12 @@ def gemm_bound(m: int, k: int, n: int, machine: MachineConfig = DEFAULTS) -> int
     tiles = -(-k // rows) * -(-n // columns)
     load = rows // machine.weight_rows
     array = load + (tiles - 1) * max(m, load) + m + rows + columns - 2
-    return max(array, -(-(m * k + k * n + 4 * m * n) // machine.hbm_bytes_per_cycle))
+    moved = m * k * activation_bytes + k * n + 4 * m * n
+    return max(array, -(-moved // machine.hbm_bytes_per_cycle))
 
 
 def fastest_gemm(
-    x: NDArray[np.int8],
+    x: Operand,
     w: NDArray[np.int8],
     bias: NDArray[np.int32] | None,
     machine: MachineConfig = DEFAULTS,

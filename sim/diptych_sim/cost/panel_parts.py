@@ -35,7 +35,8 @@ _BURSTS = 16
 """Bursts that the HBM has accepted and not read."""
 _BUFFERED = 5
 """Beats that are read before somebody takes them."""
-_LINES = (Target.SCRATCHPAD, Target.GATHER, Target.DENSE)
+_DENSE = (Target.DENSE, Target.DENSE_WIDE)
+_LINES = (Target.SCRATCHPAD, Target.GATHER, *_DENSE)
 """Targets that are lines of the scratchpad."""
 
 
@@ -150,7 +151,7 @@ def load_work(op: Target, fields: Mapping[str, int], lanes: int) -> LoadWork:
     if op is Target.PICK_DYNAMIC:
         return LoadWork([1], 0, 2 * rows, lines=False, gathers=False, row_bursts=1)
     read = -(-size // BEAT_BYTES)
-    if op is Target.DENSE:
+    if op in _DENSE:
         skip, rows = fields["hbm"] % BEAT_BYTES, rows if fields["total"] else 1
         row = bursts = _bursts(-(-(skip + (fields["total"] or size)) // BEAT_BYTES))
     else:
@@ -158,8 +159,10 @@ def load_work(op: Target, fields: Mapping[str, int], lanes: int) -> LoadWork:
         bursts = row * rows
     if op in _LINES:
         target, pitch = fields.get("target", 0), fields.get("target_pitch", 0)
-        starts = [(target + row * pitch) % BEAT_BYTES for row in range(rows)]
-        drops = op is not Target.DENSE
+        # Two bytes an element: a block is written in halves.
+        each = 2 if op is Target.DENSE_WIDE else 1
+        starts = [each * (target + row * pitch) % BEAT_BYTES for row in range(rows)]
+        drops = op not in _DENSE
         writing = sum(_piece(size, start, waits=drops) for start in starts[:-1])
         writing += _piece(size, starts[-1], waits=False)
     else:

@@ -12,7 +12,7 @@ from diptych_sim.cache.store import cache_root, cached_bytes
 from diptych_sim.golden.evaluate import windows
 from diptych_sim.golden.float_reference import FloatReference
 from diptych_sim.golden.quantize import Progress, WeightError, quantize
-from diptych_sim.golden.quantized import ACTIVATION_BITS, RESIDUAL_BITS, QuantizedModel
+from diptych_sim.golden.quantized import DEFAULT_ACTIVATION_BITS, RESIDUAL_BITS, QuantizedModel
 from diptych_sim.golden.rewrite import rotate_residual
 from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.load import LoadedModel
@@ -89,7 +89,7 @@ def quantize_loaded(
     *,
     seed: int = 0,
     progress: Progress | None = None,
-    activation_bits: int = ACTIVATION_BITS,
+    activation_bits: int = DEFAULT_ACTIVATION_BITS,
     residual_bits: int = RESIDUAL_BITS,
     text: str | None = None,
 ) -> QuantizedModel:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from diptych_sim.golden import numbers
 from diptych_sim.golden.float_reference import Activations
 from diptych_sim.golden.quantized import (
-    ACTIVATION_BITS,
+    DEFAULT_ACTIVATION_BITS,
     RESIDUAL_BITS,
     QuantizedLayer,
     QuantizedModel,
@@ -341,7 +341,7 @@ def quantize(
     steps: Iterable[Activations],
     progress: Progress | None = None,
     *,
-    activation_bits: int = ACTIVATION_BITS,
+    activation_bits: int = DEFAULT_ACTIVATION_BITS,
     residual_bits: int = RESIDUAL_BITS,
 ) -> QuantizedModel:
     """Quantize ``model``; ``steps`` are its float activations on calibration tokens.

@@ -16,7 +16,7 @@ from diptych_sim.golden import numbers
 from diptych_sim.golden.noise import LARGEST, UNIT
 from diptych_sim.llm.model import ModelConfig
 
-ACTIVATION_BITS = 12
+DEFAULT_ACTIVATION_BITS = 12
 RESIDUAL_BITS = 24
 """Bits of the numbers unless told otherwise."""
 Bytes = NDArray[np.int8]
@@ -114,7 +114,7 @@ class QuantizedModel:
     """Real value of one unit of a logit, before the norm's dynamic scale."""
     largest_logit: float
     """Largest magnitude of a real logit of the calibration: room for sampling, alone."""
-    activation_bits: int = ACTIVATION_BITS
+    activation_bits: int = DEFAULT_ACTIVATION_BITS
     """Of what matrices multiply: 8 or 12."""
     residual_bits: int = RESIDUAL_BITS
     """Of the residual stream, 16 to 26. More would leave scale words."""

@@ -39,5 +39,10 @@ def file_start(path: Path) -> bytes:
         If it is no file, or cannot be read.
     """
     file_size(path, "Model file")
-    with path.open("rb") as file:
-        return file.read(4)
+    try:
+        with path.open("rb") as file:
+            return file.read(4)
+    except OSError as error:
+        raise ModelFileError(
+            f"Model file {path} must be readable, not: {error.strerror}"
+        ) from error

@@ -6,9 +6,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-import tokenizers
-
+from diptych_sim.llm.json_files import unique_keys
 from diptych_sim.llm.tokenizer import START, TextError, to_utf8
+from diptych_sim.llm.tokenizer_process import Encoded, TokenizerProcess
 
 __all__ = ["ALPHABET", "HfTokenizer"]
 
@@ -61,11 +61,11 @@ class HfTokenizer:
             if number not in range(vocab_size):
                 raise ValueError(f"{words} token must be in range({vocab_size}), not {number!r}")
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_str(source)
-        except Exception as error:  # tokenizers raises nothing narrower
+            self._process = TokenizerProcess(source)
+            description = json.loads(source, object_pairs_hook=unique_keys)
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"tokenizer.json must be a tokenizer, not this: {error}") from error
-        description = json.loads(source)
-        numbers = self._tokenizer.get_vocab(with_added_tokens=True)
+        numbers = self._process.numbers
         if numbers and max(numbers.values()) >= vocab_size:
             raise ValueError(
                 f"Tokens of tokenizer.json must be in range({vocab_size}) as the model's, "
@@ -87,25 +87,21 @@ class HfTokenizer:
             # Without it, what has no token would become one that says "unknown", and be lost.
             if description["model"].get("type") in ("BPE", "Unigram"):
                 description["model"]["byte_fallback"] = True
-                self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(description))
-        # A mark written out in a prompt is text, not a mark.
-        self._tokenizer.encode_special_tokens = True
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
+                self._process.load(json.dumps(description))
         self._vocab_size = vocab_size
         self._bos_id = bos_id
         self._stop_ids = frozenset((bos_id, *eos_ids))
-        specials = self._tokenizer.get_added_tokens_decoder()
-        self._mark_texts = {token.content: n for n, token in specials.items() if token.special}
-        self._marks = self._stop_ids | {n for n, token in specials.items() if token.special}
+        specials = self._process.marks
+        self._mark_texts = {text: n for n, (text, special) in specials.items() if special}
+        self._marks = self._stop_ids | set(self._mark_texts.values())
         unknown = description["model"].get("unk_token")
         if unknown in numbers:
             self._marks |= {numbers[unknown]}  # what it stands for would be lost
         self._pieces: dict[int, bytes] = {
             number: self._text(token) for token, number in numbers.items() if number not in specials
         }
-        for number, token in specials.items():
-            self._pieces[number] = token.content.encode()
+        for number, (text, _) in specials.items():
+            self._pieces[number] = text.encode()
         self._numbers = {
             text: number
             for number, text in sorted(self._pieces.items(), reverse=True)
@@ -127,8 +123,7 @@ class HfTokenizer:
                     raise ValueError(f"tokenizer.json must have the mark {text!r} to be added")
             before, behind = ([] if text is None else [numbers[text]] for text in added)
             return before, behind
-        whole = self._tokenizer.encode("a", add_special_tokens=True)
-        ids, masks = whole.ids, whole.special_tokens_mask
+        ids, _, masks = self._encoded("a", added=True)
         plain = [at for at, mask in enumerate(masks) if not mask] or [len(ids)]
         return ids[: plain[0]], ids[plain[-1] + 1 :]
 
@@ -166,15 +161,17 @@ class HfTokenizer:
         return self._mark_texts
 
     def encode_marked(self, text: str) -> list[int]:
-        self._tokenizer.encode_special_tokens = False
-        try:
-            tokens = self._tokenizer.encode(text, add_special_tokens=False).ids
-        finally:
-            self._tokenizer.encode_special_tokens = True
+        tokens = self._encoded(text, marks=True).ids
         lacking = {byte for byte, number in self._byte_ids.items() if number is None}
         for byte in sorted(lacking.intersection(to_utf8(text))):
             self._byte_id(byte)  # would be left out
         return tokens
+
+    def _encoded(self, text: str, *, marks: bool = False, added: bool = False) -> Encoded:
+        try:
+            return self._process.encode(text, marks=marks, added=added)
+        except ValueError as error:
+            raise TextError(f"Tokenizer must take the text, not fail: {error}") from error
 
     def _byte_id(self, byte: int) -> int:
         number = self._byte_ids[byte]
@@ -186,7 +183,8 @@ class HfTokenizer:
 
     def _plain_ids(self, text: str) -> list[int]:
         """Return the tokens of a text, none of them a mark."""
-        found = self._tokenizer.encode(text, add_special_tokens=False)
+        # A mark written out in a prompt is text, not a mark.
+        found = self._encoded(text)
         if self._marks.isdisjoint(found.ids) and "<0x" not in text:
             tokens = found.ids
         else:

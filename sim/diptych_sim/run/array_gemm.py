@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.config import DEFAULTS, MachineConfig
-from diptych_sim.compiler.array_gemm.compile import GemmProgram
+from diptych_sim.compiler.array_gemm.compile import GemmProgram, Operand
 from diptych_sim.cost.array_gemm import fastest_gemm, gemm_bound
 from diptych_sim.cost.prefill import PrefillCost
 from diptych_sim.engine.build import Progress
@@ -56,7 +56,7 @@ class ArrayGemm:
 
 
 def gemm(
-    x: NDArray[np.int8],
+    x: Operand,
     w: NDArray[np.int8],
     bias: NDArray[np.int32] | None,
     *,
@@ -64,7 +64,7 @@ def gemm(
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> ArrayGemm:
-    """Compute ``x @ w + bias`` (int8 [M, K], int8 [K, N], int32 [N]), modulo 2**32.
+    """Compute ``x @ w + bias`` (int8 or 12 bits [M, K], int8 [K, N], int32 [N]), modulo 2**32.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def gemm(
     """
     compiled, cost = fastest_gemm(x, w, bias, machine)
     (m, k), n = x.shape, w.shape[1]
-    bound = gemm_bound(m, k, n, machine)
+    bound = gemm_bound(m, k, n, machine, activation_bytes=x.itemsize)
     commands = len(compiled.program.commands.commands)
     job = ArrayGemmJob(
         hbm="hbm.bin",

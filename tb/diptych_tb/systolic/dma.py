@@ -8,6 +8,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 
+from diptych.config import ACTIVATION_BITS
 from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.isa import LOAD, TABLE_WORDS, Queue, Target
 from diptych.systolic.vector_control import VectorSizes
@@ -38,6 +39,7 @@ PORTS = {
     Target.SCRATCHPAD: "scratchpad",
     Target.GATHER: "scratchpad",
     Target.DENSE: "scratchpad",
+    Target.DENSE_WIDE: "scratchpad",
     Target.PARAMETERS: "parameters",
     Target.VECTOR: "vectors",
     Target.BIASES: "biases",
@@ -45,6 +47,8 @@ PORTS = {
     Target.GATHER_DYNAMIC: "dynamic",
     Target.PICK_DYNAMIC: "dynamic",
 }
+ELEMENT_BYTES = {Target.DENSE: 1, Target.DENSE_WIDE: 2}
+"""Of an element, where pieces follow each other."""
 TABLE = 64 * 1024
 """Where the words of the table come from: each LOAD of the table brings the same."""
 
@@ -62,7 +66,7 @@ class _Memories:
         self._pause = pause
         self._ports = []
         for name, bits, step, count in (
-            ("scratchpad", 8, 8, BEAT_BYTES),
+            ("scratchpad", ACTIVATION_BITS, ACTIVATION_BITS, BEAT_BYTES),
             ("parameters", 22, 22, sizes.lanes),
             ("vectors", 32, 32, sizes.lanes),
             ("dynamic", 22, 22, 1),
@@ -129,8 +133,14 @@ def _command(rng: random.Random, sizes: VectorSizes, memory: bytearray) -> dict[
         "target_pitch": target_pitch,
         "ids": 0,
     }
-    if target is Target.DENSE:
-        fields |= {"hbm": rng.randrange(HBM // 2), "total": rows * units, "pitch": 0}
+    if target in ELEMENT_BYTES:
+        each = ELEMENT_BYTES[target]
+        fields |= {
+            "hbm": rng.randrange(HBM // 2 // each) * each,
+            "bytes": units * each,
+            "total": rows * units * each,
+            "pitch": 0,
+        }
     elif gathers:
         fields["ids"] = 64 * rng.randrange((HBM - 4096) // 64, HBM // 64)
         fields["hbm"] %= 2**14
@@ -156,9 +166,9 @@ def _load(op: Target, **fields: int) -> dict[str, Any]:
 def _expected(command: dict[str, Any], sizes: VectorSizes, memory: bytearray) -> dict[Write, int]:
     target = Target(command["head"]["op"])
     name = PORTS[target]
-    size = {"scratchpad": 1, "vectors": 2}.get(name, 4)
+    size = ELEMENT_BYTES.get(target, {"scratchpad": 1, "vectors": 2}.get(name, 4))
     per_entry = {"scratchpad": sizes.line, "dynamic": 1}.get(name, sizes.lanes)
-    mask = (1 << 22) - 1 if size == 4 and name != "biases" else (1 << 8 * size) - 1
+    mask = (1 << 22) - 1 if size == 4 and name != "biases" else (1 << 32) - 1
     out = {}
     for row in range(command["rows"]):
         index = row
@@ -167,15 +177,19 @@ def _expected(command: dict[str, Any], sizes: VectorSizes, memory: bytearray) ->
             index = int.from_bytes(memory[at : at + 4], "little")
         source = command["hbm"] + command["pitch"] * index
         begin = command["target"] + command["target_pitch"] * row
-        if target is Target.DENSE:
+        if target in ELEMENT_BYTES:
             source += command["bytes"] * row
-            step = min(sizes.line, BEAT_BYTES)
-            for n in range(begin + command["bytes"], -(-(begin + command["bytes"]) // step) * step):
+            step = min(sizes.line, BEAT_BYTES // size)
+            end = begin + command["bytes"] // size
+            for n in range(end, -(-end // step) * step):
                 out[(name, *divmod(n, BEAT_BYTES))] = 0
         for n in range(command["bytes"] // size):
             value = int.from_bytes(memory[source + size * n : source + size * n + size], "little")
             if name == "scratchpad":
                 place = divmod(begin + n, BEAT_BYTES)
+                value = value if size == 2 else (value ^ 2**7) - 2**7
+                out[(name, *place)] = value % 2**ACTIVATION_BITS
+                continue
             else:
                 entry, element = divmod(n, per_entry)
                 place = (begin + entry, element)

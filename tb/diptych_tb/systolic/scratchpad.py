@@ -28,11 +28,12 @@ class _Port:
         self.name = name
         self._dut = dut
         self.size = SIZES.get(name, LINE)
-        self.bits = 8 if name in ("read_w", "read_s", "write_l") else ACTIVATION_BITS
+        self.bits = 8 if name in ("read_w", "read_s") else ACTIVATION_BITS
         self.address: int | None = None
         self.data = 0
         self.mask = 0
         self.waited = 0
+        self.wide = True
         self.get("en").value = 0
 
     def get(self, part: str) -> Any:
@@ -64,11 +65,12 @@ async def reads_what_was_written(dut: Any, reads: float, writes: float, spread: 
     }
     written = 0  # bits
     for begin in sorted(begins):
-        contents = rng.randbytes(64)
-        model |= {begin + n: (byte ^ 128) - 128 for n, byte in enumerate(contents)}
+        contents = [rng.randrange(-2048, 2048) for _ in range(64)]
+        model |= {begin + n: value for n, value in enumerate(contents)}
         loader.get("address").value = begin // 64
-        loader.get("data").value = int.from_bytes(contents, "little")
-        written += 64 * 8
+        loader.get("data").value = sum(v % 2**12 << 12 * n for n, v in enumerate(contents))
+        dut.write_l_wide.value = wide = rng.randrange(2)
+        written += 64 * (12 if wide else 8)
         await RisingEdge(dut.clk)
     loader.get("en").value = 0
     await RisingEdge(dut.clk)
@@ -91,6 +93,9 @@ async def reads_what_was_written(dut: Any, reads: float, writes: float, spread: 
                         rng.getrandbits(port.size),
                     )
                     port.get("data").value, port.get("mask").value = port.data, port.mask
+                    if port is loader:
+                        port.wide = bool(rng.randrange(2))
+                        dut.write_l_wide.value = port.wide
             port.get("en").value = port.address is not None
         await RisingEdge(dut.clk)
         for port, value in shown:
@@ -125,7 +130,7 @@ async def reads_what_was_written(dut: Any, reads: float, writes: float, spread: 
                         value = port.data >> port.bits * n & 2**port.bits - 1
                         top = 2 ** (port.bits - 1)
                         model[place + n] = (value ^ top) - top
-                        written += port.bits
+                        written += port.bits if port.wide else 8
     for port in (*readers, *writers):
         port.get("en").value = 0
     await RisingEdge(dut.clk)

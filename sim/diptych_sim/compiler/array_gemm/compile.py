@@ -17,8 +17,17 @@ from diptych_sim.compiler.array.hazards import Hazards, Span
 from diptych_sim.compiler.array.hbm_layout import HbmImage, round_up
 from diptych_sim.compiler.array_gemm.plan import Chunk, Tiling, plans, streamed, tilings
 
-__all__ = ["MAX_HBM_BYTES", "GemmCandidate", "GemmError", "GemmProgram", "gemm_candidates"]
+__all__ = [
+    "MAX_HBM_BYTES",
+    "GemmCandidate",
+    "GemmError",
+    "GemmProgram",
+    "Operand",
+    "gemm_candidates",
+]
 
+Operand = NDArray[np.int8] | NDArray[np.int16]
+"""A matrix of bytes, or of numbers of 12 bits."""
 MAX_HBM_BYTES = 2**24
 _MODES = Modes()
 _MOST_ROWS = 2**15
@@ -88,7 +97,7 @@ def _result_address(operands: HbmImage) -> int:
 
 
 def _layout(
-    x: NDArray[np.int8], w: NDArray[np.int8], bias: NDArray[np.int32] | None, tiles: Tiling
+    x: Operand, w: NDArray[np.int8], bias: NDArray[np.int32] | None, tiles: Tiling
 ) -> HbmImage:
     """Lay the operands out in panels, each as wide as the array and without padding.
 
@@ -97,12 +106,12 @@ def _layout(
     """
     image = HbmImage()
 
-    def panels(name: str, matrix: NDArray[np.int8], width: int) -> None:
-        lane = max(tiles.rows, tiles.columns)
+    def panels(name: str, matrix: Operand, width: int) -> None:
+        beat = BEAT_BYTES // matrix.itemsize
         pieces = []
         for at in range(0, matrix.shape[1], width):
             piece = matrix[:, at : at + width]
-            if lane > BEAT_BYTES and piece.shape[1] < width:
+            if tiles.line > beat and piece.shape[1] < width:
                 # Loads fill lines with zeros up to a beat only.
                 piece = np.pad(piece, ((0, 0), (0, width - piece.shape[1])))
             pieces.append(piece.ravel())
@@ -141,43 +150,45 @@ class _Emitter:
         self._hazards.add(number, reads, writes)
         return number
 
-    def _dense(self, hbm: int, at: int, size: int, rows: int, pitch: int) -> None:
-        """Load ``rows`` pieces of ``size`` bytes that follow each other in HBM."""
+    def _dense(self, hbm: int, at: int, size: int, rows: int, pitch: int, each: int = 1) -> None:
+        """Load ``rows`` pieces of ``size`` elements of ``each`` bytes that follow each other in HBM."""
         if rows > _MOST_ROWS:
-            self._dense(hbm, at, size, _MOST_ROWS, pitch)
-            hbm, at, rows = hbm + _MOST_ROWS * size, at + _MOST_ROWS * pitch, rows - _MOST_ROWS
+            self._dense(hbm, at, size, _MOST_ROWS, pitch, each)
+            hbm, at = hbm + _MOST_ROWS * size * each, at + _MOST_ROWS * pitch
+            rows -= _MOST_ROWS
         written = Span("scratchpad", at, at + (rows - 1) * pitch + round_up(size, self.tiles.line))
         self.add(
             Queue.LOAD,
-            Target.DENSE,
+            Target.DENSE if each == 1 else Target.DENSE_WIDE,
             [],
             [written],
             hbm=hbm,
-            bytes=size,
+            bytes=size * each,
             rows=rows,
             target=at % 2**32,
             target_pitch=pitch if rows > 1 else 0,
-            total=rows * size if rows > 1 else 0,
+            total=rows * size * each if rows > 1 else 0,
         )
 
     def load_x(self, r: int, d: int, first: int, end: int, base: int) -> None:
         """Load panels ``first`` to ``end - 1`` of a block of activations."""
         t = self.tiles
         count, depth = t.row_blocks[r][1], t.depths[d][1]
-        hbm = self.image.at[f"x{r}.{d}"] + first * t.rows * count
+        each = t.activation_bytes
+        hbm = self.image.at[f"x{r}.{d}"] + first * t.rows * count * each
         at = base + first * t.x_k(r)
-        narrow = depth % t.rows if t.line <= BEAT_BYTES else 0
+        narrow = depth % t.rows if t.line * each <= BEAT_BYTES else 0
         full = min(end, depth // t.rows if narrow else end) - first
         if full > 0:
             size = t.rows * count
             if size == t.x_k(r):
-                self._dense(hbm, at, size * full, 1, 0)
+                self._dense(hbm, at, size * full, 1, 0, each)
             else:
-                self._dense(hbm, at, size, full, t.x_k(r))
+                self._dense(hbm, at, size, full, t.x_k(r), each)
         if narrow and end * t.rows > depth:
             full = max(full, 0)
-            at, hbm = at + full * t.x_k(r), hbm + full * t.rows * count
-            self._dense(hbm, at, narrow, count, t.rows)
+            at, hbm = at + full * t.x_k(r), hbm + full * t.rows * count * each
+            self._dense(hbm, at, narrow, count, t.rows, each)
 
     def load_w(self, d: int, columns: tuple[int, int], k: tuple[int, int], base: int) -> None:
         """Load row tiles ``k`` of column panels ``columns`` of a part of the weights."""
@@ -328,7 +339,7 @@ def _emit(
 
 
 def gemm_candidates(
-    x: NDArray[np.int8],
+    x: Operand,
     w: NDArray[np.int8],
     bias: NDArray[np.int32] | None,
     machine: MachineConfig = DEFAULTS,
@@ -338,7 +349,7 @@ def gemm_candidates(
     Parameters
     ----------
     x : array
-        int8 [M, K].
+        int8 [M, K], or int16 of 12 bits.
     w : array
         int8 [K, N].
     bias : array, optional
@@ -354,14 +365,13 @@ def gemm_candidates(
     """
     (m, k), n = x.shape, w.shape[1]
     pitch = round_up(4 * n, BEAT_BYTES)
-    needed = x.size + w.size + m * pitch + 2**16
+    needed = x.nbytes + w.nbytes + m * pitch + 2**16
     if needed > MAX_HBM_BYTES:
         raise GemmError(
             f"Product must fit into {MAX_HBM_BYTES} bytes of HBM, and {m}x{k}x{n} needs {needed}"
         )
-    operand_bytes = x.size + w.size + (0 if bias is None else 4 * n)
-    rows, columns = machine.array
-    for tiles in tilings(m, k, n, rows=rows, columns=columns, weight_rows=machine.weight_rows):
+    operand_bytes = x.nbytes + w.nbytes + (0 if bias is None else 4 * n)
+    for tiles in tilings((m, k, n), machine, activation_bytes=x.itemsize):
         image = _layout(x, w, bias, tiles)
         result = _result_address(image)
         rate = machine.hbm_bytes_per_cycle

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, product
 
+from diptych.config import MachineConfig
 from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.panel import panel_sizes
 from diptych_sim.compiler.array.hbm_layout import round_up
@@ -23,7 +24,8 @@ _TAILS = 3
 class Tiling:
     """Blocks of a product [M, K] x [K, N] on an array of ``rows`` x ``columns``.
 
-    ``row_blocks`` and ``depths`` are (start, count) of blocks of M and parts of K. ``resident``:
+    An activation has ``activation_bytes`` in HBM. ``row_blocks`` and ``depths`` are (start, count) of
+    blocks of M and parts of K. ``resident``:
     both operands fit the scratchpad together, so that each is read once.
     """
 
@@ -33,6 +35,7 @@ class Tiling:
     rows: int
     columns: int
     weight_rows: int
+    activation_bytes: int
     line: int
     scratchpad: int
     accumulators: int
@@ -125,22 +128,24 @@ def _split(total: int, most: int) -> list[tuple[int, int]]:
 
 
 def tilings(
-    m: int, k: int, n: int, *, rows: int, columns: int, weight_rows: int
+    shape: tuple[int, int, int], machine: MachineConfig, *, activation_bytes: int = 1
 ) -> Iterator[Tiling]:
     """Yield ways to cut a product into blocks: what is computed waits for and is stored in these."""
-    whole = _tiling(m, k, n, rows=rows, columns=columns, weight_rows=weight_rows, most_rows=m)
+    m = shape[0]
+    whole = _tiling(shape, machine, activation_bytes, m)
     yield whole
     if whole.resident:
         for count in _ROW_BLOCKS:
             if m <= 32 * count and count < whole.row_blocks[0][1]:
-                yield _tiling(
-                    m, k, n, rows=rows, columns=columns, weight_rows=weight_rows, most_rows=count
-                )
+                yield _tiling(shape, machine, activation_bytes, count)
 
 
 def _tiling(
-    m: int, k: int, n: int, *, rows: int, columns: int, weight_rows: int, most_rows: int
+    shape: tuple[int, int, int], machine: MachineConfig, activation_bytes: int, most_rows: int
 ) -> Tiling:
+    m, k, n = shape
+    rows, columns = machine.array
+    weight_rows = machine.weight_rows
     sizes = panel_sizes(rows, columns)
     half = sizes.accumulators // 2
     step = max(1, 16 // columns)
@@ -152,6 +157,7 @@ def _tiling(
         rows=rows,
         columns=columns,
         weight_rows=weight_rows,
+        activation_bytes=activation_bytes,
         line=sizes.line,
         scratchpad=sizes.scratchpad,
         accumulators=sizes.accumulators,
@@ -280,13 +286,13 @@ def plans(t: Tiling, bytes_per_cycle: int) -> Iterator[list[Chunk]]:
     few commands. Of what is stored together, ``bytes_per_cycle`` says how much hides behind the
     array.
     """
-    total = t.m * t.k + t.k * t.n
-    panel = t.row_blocks[0][1] * t.rows + t.rows * t.columns
+    total = t.m * t.k * t.activation_bytes + t.k * t.n
+    panel = t.row_blocks[0][1] * t.rows * t.activation_bytes + t.rows * t.columns
     seen = set()
     for tail, whole, first, growth, parts in product(
         (1, _TAILS, 0), (False, True), (1, 4, 2**20), (2, 4), (1, 6, 16, 32)
     ):
-        if whole and t.row_blocks[0][1] * t.k > total // 4:
+        if whole and t.row_blocks[0][1] * t.k * t.activation_bytes > total // 4:
             continue
         most = max(panel, total // parts)
         chunks = _chunks(t, tail, whole, first * panel, growth, most, bytes_per_cycle)
@@ -346,7 +352,7 @@ def _chunks(
             while at < group[1]:
                 column = w_tile * k_tiles
                 if r == 0 and (at == 0 or most < column or (final and at == group[1] - 1)):
-                    unit = w_tile + (count * t.rows if at == 0 else 0)
+                    unit = w_tile + (count * t.rows * t.activation_bytes if at == 0 else 0)
                     ends = _cuts(k_tiles, sizes, unit)
                     if final and at == group[1] - 1 and tail:
                         ends = _shrinking(ends, k_tiles, at == 0)

@@ -10,7 +10,7 @@ from enum import IntEnum
 from diptych.mesh.isa import Type
 from diptych.mesh.operand_sequencer import HELD_WORDS
 from diptych_sim.compiler.decode.head_deal import HeadDeal, head_deals
-from diptych_sim.golden.quantized import ACTIVATION_BITS
+from diptych_sim.golden.quantized import DEFAULT_ACTIVATION_BITS
 from diptych_sim.llm.model import ModelConfig
 
 __all__ = [
@@ -336,7 +336,7 @@ def try_place(
     ``kind``: its ``sampled`` and ``kv_only``.
     """
     found = _smallest(
-        config, rows, columns, (positions,), sram_bytes, ACTIVATION_BITS, 0, **_WHOLE | kind
+        config, rows, columns, (positions,), sram_bytes, DEFAULT_ACTIVATION_BITS, 0, **_WHOLE | kind
     )
     return found if found.used_bytes <= sram_bytes else None
 
@@ -349,7 +349,7 @@ def place(
     positions: int | Sequence[int],
     sram_bytes: int,
     forced: int = 0,
-    activation_bits: int = ACTIVATION_BITS,
+    activation_bits: int = DEFAULT_ACTIVATION_BITS,
     sampled: bool = False,
     kv_only: bool = False,
 ) -> Placement:
