@@ -8,23 +8,24 @@ from itertools import islice
 from typing import Any
 
 from diptych.mesh.isa import Function, Op, Type
+from diptych_sim.compiler.decode.head_norms import HeadNormWriter
 from diptych_sim.compiler.decode.placement import AT_ONCE, CONSTANTS, FEW_HEADS, State
 from diptych_sim.compiler.decode.routes import Color
-from diptych_sim.compiler.decode.writer import INT16, SAVED, PieceWriter
+from diptych_sim.compiler.decode.writer import INT16, SAVED
 from diptych_sim.compiler.tile.registers import Register as Reg
-from diptych_sim.golden.machine import HEAD_BITS, top_word
 
 __all__ = ["AttentionWriter"]
 
 RECIPROCALS = (Reg.A, Reg.T, SAVED, Reg.SLOT)
 """Registers for the reciprocals of heads that are on their way at once; a single sequence of
 :data:`.FEW_HEADS` heads uses two, for the others have its state."""
-IN_FABRIC = 16
-"""Wavelets of a color that the fabric takes of every tile, even if none takes a result: the buffers
-of the middle tile, on the way in and on the way to its core."""
+IN_FABRIC = 12
+"""Wavelets of a color that the fabric takes of every tile, even if none takes a result: those that fit
+into two buffers of the middle tile, on the way in and on the way to its core, less some on their
+way."""
 
 
-class AttentionWriter(PieceWriter):
+class AttentionWriter(HeadNormWriter):
     """Writes attention, from the product of a norm to the contexts."""
 
     def launch_projection(self, n: int) -> None:
@@ -60,7 +61,7 @@ class AttentionWriter(PieceWriter):
 
         self.overlapped(receive, self.launch_projection)
         for n in self.active if normed else ():
-            self._normalize_heads(n)
+            self.normalize_heads(n)
         for n in self.active if first == heads else ():
             if not early:
                 self._rotate_k(n)
@@ -98,63 +99,6 @@ class AttentionWriter(PieceWriter):
     def _projected(self, first: int) -> dict[str, Any]:
         """Return fields that scale keys, queries and values, from ``first`` on."""
         return self.scaled("kqv_scale", first=first, biased=self.model.config.qkv_bias)
-
-    def _normalize_heads(self, n: int) -> None:
-        """RMSNorm of each query and key, in place."""
-        p, s, d = self.place, self.out.scalar, self.head_dim
-        comment = f"scale word of {2 ** (HEAD_BITS - 1) - 1}"
-        s(Function.ADD, d=Reg.T, imm=top_word(HEAD_BITS), comment=comment)
-        for head in range(p.kv_heads + p.heads):
-            name = "k" if head < p.kv_heads else "q"
-            at = p.at("kq", n) + 2 * d * head
-            self.out.vector(
-                Op.MOVE,
-                a_base=at,
-                a_type=Type.INT16,
-                d_type=Type.NONE,
-                count=d,
-                statistic=1,
-                fence_pipe=1,
-                fence_receive=1,
-                comment=f"largest magnitude of {name}",
-            )
-            s(Function.RECIPROCAL, d=Reg.B, a=Reg.STATISTIC, fence_pipe=True)
-            scaled: dict[str, Any] = {"b_reg": Reg.T, "dynamic": Reg.B, "statistic": 1}
-            self.out.vector(
-                Op.REQUANTIZE,
-                a_base=p.at("constants") + 4 * (CONSTANTS.index(f"{name}_epsilon")),
-                a_reg=Reg.LAYER,
-                a_type=Type.INT32,
-                count=1,
-                bits=16,
-                d_type=Type.NONE,
-                comment="epsilon is one more element",
-                **scaled,
-            )
-            self.out.vector(
-                Op.REQUANTIZE,
-                a_base=at,
-                a_type=Type.INT16,
-                count=d,
-                bits=HEAD_BITS,
-                d_base=p.at("head"),
-                d_type=Type.INT16,
-                continues=1,
-                comment=f"{name} / largest",
-                **scaled,
-            )
-            s(Function.RSQRT, d=Reg.B, a=Reg.STATISTIC, fence_pipe=True)
-            self.out.vector(
-                Op.REQUANTIZE,
-                a_base=p.at("head"),
-                a_type=Type.INT16,
-                count=d,
-                bits=16,
-                d_base=at,
-                d_type=Type.INT16,
-                comment=f"RMSNorm of {name}",
-                **self.scaled(f"{name}_norm", dynamic=Reg.B),
-            )
 
     def _rotated(self, n: int) -> dict[str, Any]:
         """Fields of a ROTATE that rotates heads by the factors of a sequence's position."""

@@ -73,6 +73,7 @@ class _Images:
         pair = p.width // 2
         factors = np.arange(0, c.head_dim // 2).reshape(p.split, pair)
         self.factors = factors[slice_]
+        self.slices = slice_
 
     def _elements(self, heads: Index, used: NDArray[np.bool_], slice_: Index) -> Index:
         p, d = self.place, self.model.config.head_dim
@@ -141,8 +142,8 @@ class _Images:
         self._bytes(at("kqv"), np.concatenate(kqv, axis=2))
         self._words(at("kqv_scale"), self._projection_scales(w))
         if w.q_norm is not None and w.k_norm is not None:
-            self._words(at("q_norm"), w.q_norm)
-            self._words(at("k_norm"), w.k_norm)
+            for name, gains in (("q_norm", w.q_norm), ("k_norm", w.k_norm)):
+                self._words(at(name), gains.reshape(p.split, p.width)[self.slices])
         self._bytes(at("wo"), _part(w.wo.T, self.queries, self.residual).swapaxes(2, 3).copy())
         pair = np.stack([_part(m, self.hidden, self.residual) for m in (w.w_gate, w.w_up)], axis=3)
         self._bytes(at("w_gate_up"), pair)
@@ -153,10 +154,13 @@ class _Images:
         )
         for name, scale in (("o_scale", w.o_scale), ("down_scale", w.down_scale)):
             self._words(at(name), _some(scale, self.residual)[:, None])
-        epsilons = [] if w.q_norm is None else [w.q_epsilon, w.k_epsilon]
         gate_shift = numbers.GATE_FRACTION - w.gate_fraction
-        constants = [int(w.score_scale), int(w.context_scale), gate_shift, *epsilons]
+        constants = [int(w.score_scale), int(w.context_scale), gate_shift]
         self._words(at("constants"), np.array(constants, dtype=np.int64))
+        if w.q_norm is not None:
+            # Of the columns that share a head, the first has the epsilon of its norm.
+            epsilons = np.outer(self.slices == 0, [w.q_epsilon, w.k_epsilon])
+            self._words(at("constants") + 4 * len(constants), epsilons)
 
     def _projection_scales(self, w: QuantizedLayer) -> NDArray[np.int64]:
         """Return scale words of keys, queries and values, each with its bias if there are any."""

@@ -222,7 +222,6 @@ def _arrange(
         "rope": 2 * d,
         **({"noise": 4 * vocabulary} if sampled else {}),
     }
-    heads_buffer = {"head": 2 * d} if c.qk_norm else {}
     at_once = min(sequences * heads, AT_ONCE)
     buffers: dict[str, int] = {}
     for n in range(sequences):
@@ -242,7 +241,6 @@ def _arrange(
         kept(
             {
                 **buffers,
-                **heads_buffer,
                 **({"arguments": WORD_BYTES * sequences} if sequences > 1 else {}),
                 **({"prompts": WORD_BYTES * forced * sequences} if forced else {}),
                 "rope_table": 2 * d * slots,
@@ -322,7 +320,7 @@ def _smallest(
         _arrange(
             config, rows, columns, deal, positions, sram_bytes, activation_bits, forced, **kind
         )
-        for deal in head_deals(config, rows, columns, slots=slots, whole=config.qk_norm)
+        for deal in head_deals(config, rows, columns, slots=slots)
     ]
     smallest = min(ways, key=lambda way: way.used_bytes)
     return next((way for way in ways if way.used_bytes <= sram_bytes), smallest)
