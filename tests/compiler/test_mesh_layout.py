@@ -130,7 +130,7 @@ def test_reductions_reach_every_tile_of_their_line_once(rows, columns, split):
         (Color.COLUMN_MAX, down),
         (Color.ROW_ADD, along),
         (Color.ROW_MAX, along),
-        *([(Color.GROUP_ADD, groups)] if split > 1 else []),
+        *([(Color.GROUP_ADD, groups), (Color.GROUP_MAX, groups)] if split > 1 else []),
     ):
         for places in lines:
             count = len(places)

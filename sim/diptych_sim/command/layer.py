@@ -53,7 +53,7 @@ def layer(
     """Run one layer of a model's shape on the decode panel, bit for bit, and time it.
 
     Weights, and the KV cache of earlier positions, are random integers that are in the tiles before
-    the first cycle. Biases, and norms of heads, are left out. The mesh runs on lanes.
+    the first cycle. Biases are left out. The mesh runs on lanes.
     """
     if position not in range(1, LONGEST + 1):
         raise Refused(f"Position (--position) must be in range(1, {LONGEST + 1}), not {position}")

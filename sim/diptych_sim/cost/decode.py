@@ -60,6 +60,7 @@ _REDUCED = {
     Color.ROW_ADD: Color.ROW_SUM,
     Color.ROW_MAX: Color.ROW_TOP,
     Color.GROUP_ADD: Color.GROUP_SUM,
+    Color.GROUP_MAX: Color.GROUP_TOP,
 }
 _WAVELETS = (8, 9)
 """Results that reduce in so many cycles, where each is there in one: buffers hold 8."""
@@ -111,7 +112,7 @@ def decode_rounds(program: DecodeProgram, part: Container[int] | None = None) ->
         root = count // 2
         for color in (first, first + 2):
             hops[color] = 2 * max(root, count - 1 - root) + 1 + _RAMPS
-    hops[Color.GROUP_ADD] = 2 * (place.split // 2) + 1 + _RAMPS
+    hops[Color.GROUP_ADD] = hops[Color.GROUP_MAX] = 2 * (place.split // 2) + 1 + _RAMPS
     cycles = []
     for round_, order in _rounds(program, instructions):
         if part is not None and round_ not in part:

@@ -13,9 +13,12 @@ from diptych_sim.llm.model import ModelConfig
 
 __all__ = ["random_cache", "random_integers"]
 
+HEAD_EPSILON = 1000
+"""Large enough that a norm of a head without it differs."""
+
 
 def random_integers(config: ModelConfig, seed: int) -> QuantizedModel:
-    """Return a model without biases and norms of heads; nothing is quantized, which is fast."""
+    """Return a model without biases; nothing is quantized, which is fast."""
     rng = np.random.default_rng(seed)
     c = config
     q_dim = c.heads * c.head_dim
@@ -46,6 +49,10 @@ def random_integers(config: ModelConfig, seed: int) -> QuantizedModel:
             score_scale=int(numbers.scale_word(5e-5)),
             context_scale=int(numbers.scale_word(1.0)),
             gate_fraction=9 + index % 3,
+            q_norm=scales(c.head_dim, 4000.0) if c.qk_norm else None,
+            k_norm=scales(c.head_dim, 4000.0) if c.qk_norm else None,
+            q_epsilon=HEAD_EPSILON * (1 + index),
+            k_epsilon=HEAD_EPSILON * (2 + index),
         )
         for index in range(c.layers)
     )

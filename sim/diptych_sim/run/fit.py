@@ -19,11 +19,11 @@ _ROOMY = 2**40
 """Bytes of a tile that hold anything: for placements that say how much is needed."""
 _SMALLEST_HBM = 2**20
 _PARTS = {
-    "weights": ("embedding", "output", "qkv", "wo", "w_gate_up", "w_down"),
+    "weights": ("embedding", "output", "kqv", "wo", "w_gate_up", "w_down"),
     "scales": (
         "embedding_scale",
         "output_scale",
-        "qkv_scale",
+        "kqv_scale",
         "q_norm",
         "k_norm",
         "o_scale",

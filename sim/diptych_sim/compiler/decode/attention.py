@@ -8,152 +8,97 @@ from itertools import islice
 from typing import Any
 
 from diptych.mesh.isa import Function, Op, Type
+from diptych_sim.compiler.decode.head_norms import HeadNormWriter
 from diptych_sim.compiler.decode.placement import AT_ONCE, CONSTANTS, FEW_HEADS, State
 from diptych_sim.compiler.decode.routes import Color
-from diptych_sim.compiler.decode.writer import INT16, SAVED, PieceWriter
+from diptych_sim.compiler.decode.writer import INT16, SAVED
 from diptych_sim.compiler.tile.registers import Register as Reg
-from diptych_sim.golden.machine import HEAD_BITS, top_word
 
 __all__ = ["AttentionWriter"]
 
 RECIPROCALS = (Reg.A, Reg.T, SAVED, Reg.SLOT)
 """Registers for the reciprocals of heads that are on their way at once; a single sequence of
 :data:`.FEW_HEADS` heads uses two, for the others have its state."""
-IN_FABRIC = 16
-"""Wavelets of a color that the fabric takes of every tile, even if none takes a result: the buffers
-of the middle tile, on the way in and on the way to its core."""
+IN_FABRIC = 12
+"""Wavelets of a color that the fabric takes of every tile, even if none takes a result: those that fit
+into two buffers of the middle tile, on the way in and on the way to its core, less some on their
+way."""
 
 
-class AttentionWriter(PieceWriter):
+class AttentionWriter(HeadNormWriter):
     """Writes attention, from the product of a norm to the contexts."""
 
     def launch_projection(self, n: int) -> None:
         """Start the product for Q, K and V."""
         if n == self.active[0]:
-            what = "q, k, v = normed Wq, normed Wk, normed Wv; RoPE of q and k"
+            what = "k, q, v = normed Wk, normed Wq, normed Wv; RoPE of q and k"
             self.out.note(what, "queries, keys, values")
         rows = (self.place.heads + 2 * self.place.kv_heads) * self.head_dim
-        self.product_of_norm(n, "qkv", "[q k v] = normed Wqkv", a_reg=Reg.LAYER, count=rows)
+        self.product_of_norm(n, "kqv", "[k q v] = normed Wkqv", a_reg=Reg.LAYER, count=rows)
 
     def project(self) -> None:
         """Q, K and V of the column's heads, rotated; K and V go to the cache."""
-        p, s, d = self.place, self.out.scalar, self.head_dim
-        qk, v = (p.heads + p.kv_heads) * d, p.kv_heads * d
-        biased, normed = self.model.config.qkv_bias, self.model.config.qk_norm
+        p, d = self.place, self.head_dim
+        heads = p.kv_heads + p.heads
+        normed = self.model.config.qk_norm
         early = not (self.batched or normed)
+        # A single sequence's first heads are rotated while others come. The product ends only if
+        # the fabric holds what no RECEIVE takes until then: v.
+        first = heads
+        if early and p.kv_heads * d <= IN_FABRIC:
+            first = max(p.kv_heads, heads // 2)
 
         def receive(n: int) -> None:
-            receive_qk(n)
-            # A single sequence's k is rotated while v comes.
+            self.load_state(n, State.DYNAMIC, Reg.A)
+            self._receive_heads(n, 0, first)
             if early:
                 self._rotate_k(n)
-            receive_v(n)
-
-        def receive_qk(n: int) -> None:
-            self.load_state(n, State.DYNAMIC, Reg.A)
-            self.receive(
-                Color.COLUMN_SUM,
-                "q and k as int16",
-                count=qk,
-                d_base=p.at("qk", n),
-                **self.scaled("qkv_scale", biased=biased),
-                **INT16,
-            )
-
-        def receive_v(n: int) -> None:
-            self.load_state(n, State.SLOT, Reg.SLOT)
-            s(
-                Function.ADD,
-                d=Reg.B,
-                a=Reg.LAYER,
-                b=Reg.SLOT,
-                comment="where v of the position goes",
-            )
-            self.receive(
-                Color.COLUMN_SUM,
-                "v as int8, into the cache",
-                count=v,
-                bits=8,
-                d_base=p.at("values", n),
-                d_reg=Reg.B,
-                d_type=Type.INT8,
-                stride=p.value_stride,
-                **self.scaled("qkv_scale", first=qk, biased=biased),
-            )
+            if first < heads:
+                self._receive_heads(n, first, heads - first)
+                self._rotate_q(n, 0, first - p.kv_heads)
+                self._rotate_q(n, first - p.kv_heads, heads - first, fence_receive=1)
+            self._receive_v(n)
 
         self.overlapped(receive, self.launch_projection)
         for n in self.active if normed else ():
-            self._normalize_heads(n)
-        for n in self.active:
+            self.normalize_heads(n)
+        for n in self.active if first == heads else ():
             if not early:
                 self._rotate_k(n)
-            self.out.vector(
-                Op.ROTATE,
-                a_base=p.at("qk", n),
-                count=p.heads * d // 2,
-                d_base=p.at("query", n),
-                stride=2 * d,
-                fence_pipe=int(self.model.config.qk_norm),
-                comment="RoPE of q",
-                **self._rotated(n),
-            )
+            self._rotate_q(n, 0, p.heads)
 
-    def _normalize_heads(self, n: int) -> None:
-        """RMSNorm of each query and key, in place."""
-        p, s, d = self.place, self.out.scalar, self.head_dim
-        comment = f"scale word of {2 ** (HEAD_BITS - 1) - 1}"
-        s(Function.ADD, d=Reg.T, imm=top_word(HEAD_BITS), comment=comment)
-        for head in range(p.heads + p.kv_heads):
-            name = "q" if head < p.heads else "k"
-            at = p.at("qk", n) + 2 * d * head
-            self.out.vector(
-                Op.MOVE,
-                a_base=at,
-                a_type=Type.INT16,
-                d_type=Type.NONE,
-                count=d,
-                statistic=1,
-                fence_pipe=1,
-                fence_receive=1,
-                comment=f"largest magnitude of {name}",
-            )
-            s(Function.RECIPROCAL, d=Reg.B, a=Reg.STATISTIC, fence_pipe=True)
-            scaled: dict[str, Any] = {"b_reg": Reg.T, "dynamic": Reg.B, "statistic": 1}
-            self.out.vector(
-                Op.REQUANTIZE,
-                a_base=p.at("constants") + 4 * (CONSTANTS.index(f"{name}_epsilon")),
-                a_reg=Reg.LAYER,
-                a_type=Type.INT32,
-                count=1,
-                bits=16,
-                d_type=Type.NONE,
-                comment="epsilon is one more element",
-                **scaled,
-            )
-            self.out.vector(
-                Op.REQUANTIZE,
-                a_base=at,
-                a_type=Type.INT16,
-                count=d,
-                bits=HEAD_BITS,
-                d_base=p.at("head"),
-                d_type=Type.INT16,
-                continues=1,
-                comment=f"{name} / largest",
-                **scaled,
-            )
-            s(Function.RSQRT, d=Reg.B, a=Reg.STATISTIC, fence_pipe=True)
-            self.out.vector(
-                Op.REQUANTIZE,
-                a_base=p.at("head"),
-                a_type=Type.INT16,
-                count=d,
-                bits=16,
-                d_base=at,
-                d_type=Type.INT16,
-                comment=f"RMSNorm of {name}",
-                **self.scaled(f"{name}_norm", dynamic=Reg.B),
-            )
+    def _receive_heads(self, n: int, first: int, count: int) -> None:
+        """Receive some of the keys and queries."""
+        d = self.head_dim
+        self.receive(
+            Color.COLUMN_SUM,
+            "k and q as int16",
+            count=count * d,
+            d_base=self.place.at("kq", n) + 2 * d * first,
+            **self._projected(first * d),
+            **INT16,
+        )
+
+    def _receive_v(self, n: int) -> None:
+        p, d = self.place, self.head_dim
+        self.load_state(n, State.SLOT, Reg.SLOT)
+        comment = "where v of the position goes"
+        self.out.scalar(Function.ADD, d=Reg.B, a=Reg.LAYER, b=Reg.SLOT, comment=comment)
+        self.receive(
+            Color.COLUMN_SUM,
+            "v as int8, into the cache",
+            count=p.kv_heads * d,
+            bits=8,
+            d_base=p.at("values", n),
+            d_reg=Reg.B,
+            d_type=Type.INT8,
+            stride=p.value_stride,
+            **self._projected((p.kv_heads + p.heads) * d),
+        )
+
+    def _projected(self, first: int) -> dict[str, Any]:
+        """Return fields that scale keys, queries and values, from ``first`` on."""
+        return self.scaled("kqv_scale", first=first, biased=self.model.config.qkv_bias)
 
     def _rotated(self, n: int) -> dict[str, Any]:
         """Fields of a ROTATE that rotates heads by the factors of a sequence's position."""
@@ -175,7 +120,7 @@ class AttentionWriter(PieceWriter):
             s(Function.LOAD, d=Reg.T, a=Reg.LAYER, imm=at, comment="score scale")
         self.out.vector(
             Op.ROTATE,
-            a_base=p.at("qk", n) + 2 * p.heads * d,
+            a_base=p.at("kq", n),
             count=p.kv_heads * d // 2,
             d_base=p.at("keys", n),
             d_reg=Reg.B,
@@ -185,6 +130,22 @@ class AttentionWriter(PieceWriter):
             comment="RoPE of k, into the cache",
             **self._rotated(n),
         )
+
+    def _rotate_q(self, n: int, head: int, count: int, **fields: Any) -> None:
+        """RoPE of some queries, none perhaps."""
+        p, d = self.place, self.head_dim
+        if count:
+            self.out.vector(
+                Op.ROTATE,
+                a_base=p.at("kq", n) + 2 * d * (p.kv_heads + head),
+                count=count * d // 2,
+                d_base=p.at("query", n) + 2 * d * head,
+                stride=2 * d,
+                fence_pipe=int(self.model.config.qk_norm),
+                comment="RoPE of q",
+                **self._rotated(n),
+                **fields,
+            )
 
     def attend(self) -> None:
         """Attention of all sequences and heads, as many at once as the fabric can hold."""
@@ -219,7 +180,6 @@ class AttentionWriter(PieceWriter):
             stride=2 * d,
             planes=1,
             d_type=Type.INT32,
-            fence_pipe=1,
             comment=f"scores = K q of head {head}",
             **fields,
         )
@@ -233,8 +193,10 @@ class AttentionWriter(PieceWriter):
         """Scores of heads that columns share: sums of what each has of them, and the largest."""
         loaded = self._loaded(items, State.COUNT)
 
-        def launch(_index: int, n: int, head: int) -> None:
-            self._score(n, head, kv(head), to_color=1, color=Color.GROUP_ADD)
+        def launch(count: int) -> None:
+            for index, n, head in islice(loaded, count):
+                fields = {"to_color": 1, "color": Color.GROUP_ADD, "fence_pipe": index == 0}
+                self._score(n, head, kv(head), **fields)
 
         def receive(index: int) -> None:
             lowest = -(2**31)
@@ -251,18 +213,18 @@ class AttentionWriter(PieceWriter):
                 statistic=1,
             )
 
-        launch(*next(loaded))
+        # A maximum waits behind the sums in the pipe, and these for their RECEIVE, if the fabric
+        # does not hold them.
+        ahead = IN_FABRIC // self.place.slots
+        launch(1)
         receive(0)
-        for following in islice(loaded, 1):
-            launch(*following)
+        launch(1 + ahead)
         what = "largest score of the row"
         for index in range(1, len(items)):
             self.out.scalar(Function.ADD, d=Reg.B, a=Reg.MAXIMUM, fence_receive=True, comment=what)
-            # A maximum waits behind the sums in the pipe, and these for their RECEIVE.
             receive(index)
             self.send(Reg.B, Color.COLUMN_MAX, what)
-            for following in islice(loaded, 1):
-                launch(*following)
+            launch(1)
         self.send(Reg.MAXIMUM, Color.COLUMN_MAX, what, fence_receive=True)
 
     def _attend(self, items: Sequence[tuple[int, int]]) -> None:
@@ -283,7 +245,8 @@ class AttentionWriter(PieceWriter):
         loaded = self._loaded(items, State.COUNT)
         if p.split == 1:
             for index, n, head in loaded:
-                self._score(n, head, kv(head), d_base=scores(index), **self.sent(Color.COLUMN_MAX))
+                fields = {"d_base": scores(index), "fence_pipe": index == 0}
+                self._score(n, head, kv(head), **fields, **self.sent(Color.COLUMN_MAX))
         else:
             self._shared_scores(items, kv, scores)
         self.out.note("context = softmax(scores) V", "contexts")
@@ -297,7 +260,7 @@ class AttentionWriter(PieceWriter):
                 dynamic=Reg.T,
                 d_base=powers(index),
                 bits=self.model.activation_bits,
-                fence_pipe=1,
+                fence_pipe=index == 0,
                 comment="powers = exp(scores - largest), and their sum",
                 **self.sent(Color.COLUMN_ADD),
             )
@@ -308,7 +271,7 @@ class AttentionWriter(PieceWriter):
                 a_base=p.at("values", n) + kv(head) * d * p.value_stride,
                 a_reg=Reg.LAYER,
                 b_base=powers(index),
-                fence_pipe=1,
+                fence_pipe=index == 0,
                 count=d,
                 inner_reg=Reg.WORDS,
                 stride=p.value_stride,
@@ -318,27 +281,28 @@ class AttentionWriter(PieceWriter):
                 comment=f"powers V of head {head}",
             )
 
+        at = p.at("constants") + 4 * CONSTANTS.index("context_scale")
+        s(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="context scale")
         loaded = self._loaded(items, State.WORDS)
         # One in the pipe and one in its queue; the program goes on to take sums only if the fabric
         # holds what those before send.
         ahead = 2 + max(0, (IN_FABRIC - len(items)) // d)
         for following in islice(loaded, ahead):
             product(*following)
-        at = p.at("constants") + 4 * CONSTANTS.index("context_scale")
-        s(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="context scale")
         for index in range(len(items)):
             register = RECIPROCALS[index]
-            fence = index == 0
-            self.take(
-                register,
-                Color.COLUMN_SUM,
-                "sum of powers of all rows",
-                function=Function.TAKE_RECIPROCAL,
-                fence_receive=fence,
-            )
+            what = "sum of powers of all rows"
+            if index == 0:
+                function = Function.TAKE_RECIPROCAL
+                self.take(register, Color.COLUMN_SUM, what, function=function, fence_receive=True)
+            else:
+                self.take(register, Color.COLUMN_SUM, what)
         for index, (n, head) in enumerate(items):
-            for following in islice(loaded, int(index > 0)):
-                product(*following)
+            if index:
+                register = RECIPROCALS[index]
+                s(Function.RECIPROCAL, d=register, a=register)
+                for following in islice(loaded, 1):
+                    product(*following)
             self.receive(
                 Color.COLUMN_SUM,
                 "context = powers V / sum",

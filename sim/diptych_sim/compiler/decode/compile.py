@@ -93,7 +93,7 @@ class DecodeProgram:
     @property
     def colors(self) -> int:
         """Colors that a router must have."""
-        return colors_of(self.placement.split)
+        return colors_of(self.placement.split, normed=self.model.config.qk_norm)
 
     def load_packets(self, row: int, *, memory: bool = True) -> list[int]:
         """Return the load packets of a row: routes, program, registers, task, weights, tables.

@@ -27,6 +27,8 @@ class Shape(Protocol):
     def kv_heads(self) -> int: ...
     @property
     def head_dim(self) -> int: ...
+    @property
+    def qk_norm(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,7 @@ class HeadDeal:
     split: int
 
 
-def head_deals(
-    c: Shape, rows: int, columns: int, *, slots: int, whole: bool = False
-) -> list[HeadDeal]:
+def head_deals(c: Shape, rows: int, columns: int, *, slots: int) -> list[HeadDeal]:
     """Return the ways to deal the heads, the fastest first.
 
     Columns that share heads have all query heads of their KV heads, so that each element of the KV
@@ -58,13 +58,11 @@ def head_deals(
     ----------
     slots : int
         Positions of a row.
-    whole : bool
-        Whether heads must not be shared, as norms of heads demand.
     """
     heads = _whole_heads(c, columns)
     group = c.heads // c.kv_heads
     ways = {HeadDeal(heads, max(1, heads // group), 1)}
-    for split in range(2, 1 if whole else c.head_dim // _WORD + 1):
+    for split in range(2, c.head_dim // _WORD + 1):
         if c.head_dim % (split * _WORD) or split > columns:
             continue
         kv_heads = -(-c.kv_heads // (columns // split))
@@ -91,5 +89,7 @@ def _cycles(c: Shape, rows: int, deal: HeadDeal, slots: int) -> int:
     contexts = query * -(-slots // _WORD)
     reductions = 0
     if deal.split > 1:
-        reductions = _REDUCTION + _HOP * (deal.split // 2) + deal.heads * slots
+        # Scores, and of norms of heads the largest magnitudes and the sums of squares.
+        count = 3 if c.qk_norm else 1
+        reductions = count * (_REDUCTION + _HOP * (deal.split // 2)) + deal.heads * slots
     return products + scores + contexts + reductions

@@ -46,7 +46,7 @@ def loaded_spans(model: QuantizedModel, place: Placement) -> list[tuple[int, int
         spans.append((end, end + 4))
     for layer in range(model.config.layers):
         base = layer * place.layer_bytes
-        spans.append((base + place.at("qkv"), base + place.at("keys")))
+        spans.append((base + place.at("kqv"), base + place.at("keys")))
     return spans
 
 
@@ -73,6 +73,7 @@ class _Images:
         pair = p.width // 2
         factors = np.arange(0, c.head_dim // 2).reshape(p.split, pair)
         self.factors = factors[slice_]
+        self.slices = slice_
 
     def _elements(self, heads: Index, used: NDArray[np.bool_], slice_: Index) -> Index:
         p, d = self.place, self.model.config.head_dim
@@ -134,15 +135,15 @@ class _Images:
         def at(name: str) -> int:
             return base + p.at(name)
 
-        qkv = [
+        kqv = [
             _part(matrix, index, self.residual)
-            for matrix, index in ((w.wq, self.queries), (w.wk, self.keys), (w.wv, self.keys))
+            for matrix, index in ((w.wk, self.keys), (w.wq, self.queries), (w.wv, self.keys))
         ]
-        self._bytes(at("qkv"), np.concatenate(qkv, axis=2))
-        self._words(at("qkv_scale"), self._projection_scales(w))
+        self._bytes(at("kqv"), np.concatenate(kqv, axis=2))
+        self._words(at("kqv_scale"), self._projection_scales(w))
         if w.q_norm is not None and w.k_norm is not None:
-            self._words(at("q_norm"), w.q_norm)
-            self._words(at("k_norm"), w.k_norm)
+            for name, gains in (("q_norm", w.q_norm), ("k_norm", w.k_norm)):
+                self._words(at(name), gains.reshape(p.split, p.width)[self.slices])
         self._bytes(at("wo"), _part(w.wo.T, self.queries, self.residual).swapaxes(2, 3).copy())
         pair = np.stack([_part(m, self.hidden, self.residual) for m in (w.w_gate, w.w_up)], axis=3)
         self._bytes(at("w_gate_up"), pair)
@@ -153,23 +154,26 @@ class _Images:
         )
         for name, scale in (("o_scale", w.o_scale), ("down_scale", w.down_scale)):
             self._words(at(name), _some(scale, self.residual)[:, None])
-        epsilons = [] if w.q_norm is None else [w.q_epsilon, w.k_epsilon]
         gate_shift = numbers.GATE_FRACTION - w.gate_fraction
-        constants = [int(w.score_scale), int(w.context_scale), gate_shift, *epsilons]
+        constants = [int(w.score_scale), int(w.context_scale), gate_shift]
         self._words(at("constants"), np.array(constants, dtype=np.int64))
+        if w.q_norm is not None:
+            # Of the columns that share a head, the first has the epsilon of its norm.
+            epsilons = np.outer(self.slices == 0, [w.q_epsilon, w.k_epsilon])
+            self._words(at("constants") + 4 * len(constants), epsilons)
 
     def _projection_scales(self, w: QuantizedLayer) -> NDArray[np.int64]:
-        """Return scale words of queries, keys and values, each with its bias if there are any."""
-        indices = (self.queries, self.keys, self.keys)
+        """Return scale words of keys, queries and values, each with its bias if there are any."""
+        indices = (self.keys, self.queries, self.keys)
 
         def parts(*values: NDArray[np.int64]) -> NDArray[np.int64]:
             some = [_some(v, index) for v, index in zip(values, indices, strict=True)]
             return np.concatenate(some, axis=1)
 
-        scales = parts(w.q_scale, w.k_scale, w.v_scale)
-        if w.bq is None or w.bk is None or w.bv is None:
+        scales = parts(w.k_scale, w.q_scale, w.v_scale)
+        if w.bk is None or w.bq is None or w.bv is None:
             return scales
-        biases = parts(w.bq, w.bk, w.bv)
+        biases = parts(w.bk, w.bq, w.bv)
         return np.stack([scales, biases], axis=2).reshape(len(scales), -1)
 
 

@@ -156,7 +156,7 @@ _BYTE_OPERANDS = {"query", "rope"}
 """Second operands of bytes and of rotations: two words that a step reads are an odd
 number of words apart, so that they never lie in the same bank."""
 _ACTIVATIONS = {"normed", "powers", "context", "hidden"}
-_MATRICES = {"output", "qkv", "wo", "w_gate_up", "w_down", "keys", "values"}
+_MATRICES = {"output", "kqv", "wo", "w_gate_up", "w_down", "keys", "values"}
 """The first words that a step reads of both are in other pairs of banks. Keys and values of all
 sequences are as far apart."""
 _PAIRS = 32
@@ -206,14 +206,14 @@ def _arrange(
     vocabulary = -(-c.vocab // columns)
     slots = -(-max(positions) // rows)
     value_stride = _row(slots + 1)
-    qk = (heads + kv_heads) * d
+    kq = (heads + kv_heads) * d
     activation_type = Type.INT8 if activation_bits == 8 else Type.INT16
     each = 1 << activation_type.value
     own = {
         # One more: the epsilon of its norm, for which ``normed`` has room, too.
         "x": 4 * chunk + 4,
         "normed": each * chunk + 2,
-        "qk": 2 * qk,
+        "kq": 2 * kq,
         "query": 2 * heads * d,
         "context": each * heads * d,
         "gate_up": 4 * hidden,
@@ -222,7 +222,6 @@ def _arrange(
         "rope": 2 * d,
         **({"noise": 4 * vocabulary} if sampled else {}),
     }
-    heads_buffer = {"head": 2 * d} if c.qk_norm else {}
     at_once = min(sequences * heads, AT_ONCE)
     buffers: dict[str, int] = {}
     for n in range(sequences):
@@ -242,7 +241,6 @@ def _arrange(
         kept(
             {
                 **buffers,
-                **heads_buffer,
                 **({"arguments": WORD_BYTES * sequences} if sequences > 1 else {}),
                 **({"prompts": WORD_BYTES * forced * sequences} if forced else {}),
                 "rope_table": 2 * d * slots,
@@ -260,8 +258,8 @@ def _arrange(
     layer, end = _allocate(
         kept(
             {
-                "qkv": (qk + kv_heads * d) * chunk,
-                "qkv_scale": (8 if c.qkv_bias else 4) * (qk + kv_heads * d),
+                "kqv": (kq + kv_heads * d) * chunk,
+                "kqv_scale": (8 if c.qkv_bias else 4) * (kq + kv_heads * d),
                 **(dict.fromkeys(("q_norm", "k_norm"), 4 * d) if c.qk_norm else {}),
                 "wo": chunk * heads * d,
                 "o_scale": 4 * chunk,
@@ -322,7 +320,7 @@ def _smallest(
         _arrange(
             config, rows, columns, deal, positions, sram_bytes, activation_bits, forced, **kind
         )
-        for deal in head_deals(config, rows, columns, slots=slots, whole=config.qk_norm)
+        for deal in head_deals(config, rows, columns, slots=slots)
     ]
     smallest = min(ways, key=lambda way: way.used_bytes)
     return next((way for way in ways if way.used_bytes <= sram_bytes), smallest)

@@ -30,8 +30,11 @@ class Color(IntEnum):
     ROW_TOP = 8
     TOKEN = 9
     GROUP_ADD = 10
-    """Of the columns that share a head; there are these two only where columns do."""
+    """Of the columns that share a head; there are these only where columns do."""
     GROUP_SUM = 11
+    GROUP_MAX = 12
+    """Only where norms of heads are shared, too."""
+    GROUP_TOP = 13
 
 
 def _all_reduce(
@@ -51,16 +54,21 @@ def _all_reduce(
     return up, RouteEntry(frozenset([toward]), outer | {Port.RAMP}, Combine.FORWARD, result)
 
 
-def colors_of(split: int) -> int:
-    """Return how many colors there are if ``split`` columns share their heads."""
-    return len(Color) if split > 1 else Color.GROUP_ADD
+def colors_of(split: int, *, normed: bool) -> int:
+    """Return how many colors a run uses if ``split`` columns share their heads.
+
+    ``normed``: each head has a norm.
+    """
+    if split == 1:
+        return Color.GROUP_ADD
+    return len(Color) if normed else Color.GROUP_MAX
 
 
 def route_tables(rows: int, columns: int, split: int = 1) -> list[list[Sequence[RouteEntry]]]:
     """Return the routes of every tile, ``[row][column][color]``.
 
     Sums and maxima of a row meet in column ``columns // 2``, those of a column in row
-    ``rows // 2``; sums of ``split`` columns that share their heads in the middle one of these.
+    ``rows // 2``; those of ``split`` columns that share their heads in the middle one of these.
     Tokens leave tile (0, 0) to the west and are discarded elsewhere.
     """
     # Routes along a row do not depend on those along a column: a few lines stand for all.
@@ -117,8 +125,7 @@ def _along(c: int, columns: int, split: int) -> list[RouteEntry]:
         found += _all_reduce(c, columns, Port.WEST, Port.EAST, combine, result)
     if split > 1:
         first = c - c % split
-        found += _all_reduce(
-            *(c - first, min(split, columns - first), Port.WEST, Port.EAST),
-            *(Combine.ADD, Color.GROUP_SUM),
-        )
+        place = (c - first, min(split, columns - first), Port.WEST, Port.EAST)
+        for combine, result in ((Combine.ADD, Color.GROUP_SUM), (Combine.MAX, Color.GROUP_TOP)):
+            found += _all_reduce(*place, combine, result)
     return found

@@ -125,6 +125,7 @@ def read_shape(settings: Mapping[str, Any], name: str, where: str) -> ModelShape
         experts_per_token=used,
         window=window,
         windowed_layers=windowed,
+        qk_norm=settings.get("model_type") == "qwen3",
     )
 
 

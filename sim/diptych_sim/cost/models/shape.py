@@ -49,7 +49,7 @@ class ModelShape:
     """Shape of a decoder with grouped-query attention and gated networks, dense or of experts.
 
     All sizes are at least 1. ``window`` is the number of positions that ``windowed_layers`` of the
-    layers see; the others see all.
+    layers see; the others see all. ``qk_norm``: each query and key is normalized.
     """
 
     name: str
@@ -65,6 +65,7 @@ class ModelShape:
     experts_per_token: int = 1
     window: int = 0
     windowed_layers: int = 0
+    qk_norm: bool = False
 
     @property
     def attention_weights(self) -> int:
@@ -156,6 +157,7 @@ def shape_of(config: ModelConfig, name: str) -> ModelShape:
         hidden=config.hidden,
         vocab=config.vocab,
         tied=config.tied,
+        qk_norm=config.qk_norm,
     )
 
 
@@ -177,4 +179,5 @@ def config_of(shape: ModelShape, context: int) -> ModelConfig:
         vocab=shape.vocab,
         context=context,
         tied=shape.tied,
+        qk_norm=shape.qk_norm,
     )

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Cycles of one more layer of a shape on a mesh, by the cost model, for any size of mesh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from diptych_sim.compiler.decode.compile import compile_decode
+from diptych_sim.compiler.decode.placement import MeshTooSmallError, Placement, try_place
+from diptych_sim.cost.decode import decode_cost
+from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.llm.model import ModelConfig
+
+__all__ = ["LayerCost", "layer_cost"]
+
+_VOCABULARY = 64
+"""Tokens of the model around the layer."""
+_MODEL_BYTES = 2**40
+"""SRAM of a tile for a model of two layers, which need not fit: only their programs are compared."""
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What the cost model says of a layer.
+
+    Attributes
+    ----------
+    cycles : int
+        How much longer a token takes with one layer more.
+    placement : Placement
+        How a layer lies in the mesh.
+    """
+
+    cycles: int
+    placement: Placement
+
+
+def layer_cost(
+    config: ModelConfig, rows: int, columns: int, *, position: int, sram_bytes: int
+) -> LayerCost | None:
+    """Return the cost of a layer for a token at a position; None if the mesh cannot hold it.
+
+    Layers and vocabulary of the shape are not used. Nothing depends on weights, so there are none.
+    """
+    one = replace(config, layers=1, vocab=_VOCABULARY, context=max(2, position + 1), tied=False)
+    if try_place(one, rows, columns, positions=position + 1, sram_bytes=sram_bytes) is None:
+        return None
+    costs = []
+    for layers, room in ((1, sram_bytes), (2, _MODEL_BYTES)):
+        model = _without_weights(replace(one, layers=layers))
+        try:
+            program = compile_decode(
+                model, rows, columns, prompt_tokens=position, tokens=2, sram_bytes=room
+            )
+        except MeshTooSmallError:
+            return None
+        costs.append((decode_cost(program), program.placement))
+    (single, placement), (double, _) = costs
+    return LayerCost(double - single, placement)
+
+
+def _without_weights(config: ModelConfig) -> QuantizedModel:
+    nothing = np.zeros(0, np.int64)
+    return QuantizedModel(
+        config=config,
+        name="without weights",
+        embedding=np.zeros(0, np.int8),
+        embedding_scale=nothing,
+        layers=(),
+        output=np.zeros(0, np.int8),
+        output_scale=nothing,
+        logit_bits=32 - (config.vocab - 1).bit_length(),
+        rope=nothing,
+        square_shift=6,
+        epsilon=1,
+        residual_step=1.0,
+        logit_step=1.0,
+        largest_logit=1.0,
+    )
