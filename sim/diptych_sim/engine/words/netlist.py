@@ -299,6 +299,17 @@ def _resettable(cells: list[Any], reset: int) -> set[int]:
     return out
 
 
+def _enables(bits: Nets) -> Nets:
+    """Return one enable for as many bits as always have the same."""
+    size = len(bits)
+    for grain in range(size, 0, -1):
+        if size % grain == 0:
+            blocks = [bits[low : low + grain] for low in range(0, size, grain)]
+            if all(len(set(block)) == 1 for block in blocks):
+                return tuple(block[0] for block in blocks)
+    raise AssertionError(bits)
+
+
 def _converted(cell: Any, base: int, to: Any) -> Cell:
     """Return a cell of Amaranth's as one of ours."""
 
@@ -326,7 +337,7 @@ def _converted(cell: Any, base: int, to: Any) -> Cell:
         case nir.Memory():
             return Cell("memory", cell.width, depth=cell.depth, init=tuple(cell.init))
         case nir.SyncWritePort():
-            inputs = [nets(cell.data), nets(cell.addr), nets(cell.en)]
+            inputs = [nets(cell.data), nets(cell.addr), _enables(nets(cell.en))]
             return Cell("write", len(cell.data), inputs, memory=base + cell.memory)
         case nir.AsyncReadPort():
             return Cell("aread", cell.width, [nets(cell.addr)], memory=base + cell.memory)
