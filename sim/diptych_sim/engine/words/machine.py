@@ -17,7 +17,7 @@ from .build import CompiledWords, Place
 
 __all__ = ["WordMachine"]
 
-_RESET = 2
+RESET = 2
 """Cycles of reset, as testbenches have."""
 
 
@@ -78,9 +78,9 @@ class WordMachine:
         number = self.compiled.watched[name].number
         self._library.words_stop(self._state, ctypes.c_long(number), ctypes.c_int(on))
 
-    def reset(self) -> None:
-        """Reset it."""
-        self._library.words_reset(self._state, ctypes.c_long(_RESET))
+    def reset(self, cycles: int = RESET) -> None:
+        """Let cycles pass with the reset."""
+        self._library.words_reset(self._state, ctypes.c_long(cycles))
 
     def run(self, cycles: int) -> int:
         """Run, and return for how many cycles.
@@ -100,8 +100,10 @@ class WordMachine:
         """Return bytes of the HBM."""
         return ctypes.string_at(self._library.words_hbm(self._state) + at, size)
 
-    def log(self, name: str) -> NDArray[np.uint64]:
+    def log(self, name: str, start: int = 0) -> NDArray[np.uint64]:
         """Return what was noted of a signal: rows of a cycle, and the words of the new value.
+
+        ``start``: rows that are left out.
 
         Of a counter: rows of a cycle, a difference, and for how many cycles it was there.
         """
@@ -111,9 +113,10 @@ class WordMachine:
         count = self._library.words_log(
             self._state, ctypes.c_long(about.number), ctypes.byref(at)
         )
-        if not count:
+        first = start * (1 + words)
+        if count <= first:
             return np.zeros((0, 1 + words), np.uint64)
-        array = (ctypes.c_uint64 * count).from_address(at.value or 0)
+        array = (ctypes.c_uint64 * (count - first)).from_address((at.value or 0) + 8 * first)
         return np.array(array, np.uint64).reshape(-1, 1 + words)
 
     def offset(self, place: Place) -> int:

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Runs jobs on hardware of words, in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from diptych_sim.engine.compile_jobs import Progress
+from diptych_sim.engine.emit import Hardware
+from diptych_sim.engine.errors import SimulationError
+from diptych_sim.engine.simulate import Run, default_seed
+from diptych_sim.engine.words.build import compile_words
+from diptych_sim.engine.words.machine import WordMachine
+
+from .events import listening
+from .testbench import do_job
+from .word_handles import WordEngine, scheduler_of
+
+__all__ = ["run_in_process"]
+
+
+def run_in_process(
+    hardware: Hardware,
+    name: str,
+    job: Any,
+    folder: Path,
+    *,
+    public: tuple[tuple[str, str], ...],
+    seed: int | None = None,
+    progress: Progress | None = None,
+    on_event: Callable[[dict[str, Any]], None],
+) -> Run:
+    """Do a job as the testbench of a simulator does it.
+
+    Parameters
+    ----------
+    hardware : Hardware
+        The hardware.
+    name : str
+        Its name.
+    job : object
+        The job; its files are in ``folder``, and the HBM has those of ``job.hbm``.
+    folder : Path
+        Its folder.
+    public : tuple of (str, str)
+        Signals that the host looks at, as of :func:`.compile_words`.
+    seed, progress, on_event
+        As of :func:`.simulate`.
+
+    Raises
+    ------
+    BuildError, SimulationError, ToolError
+        If a step fails.
+    """
+    compiled = compile_words(hardware, name, public, progress=progress)
+    chosen = default_seed() if seed is None else seed
+    started = time.perf_counter()
+    with WordMachine(compiled, folder / job.hbm) as machine, listening(on_event):
+        scheduler, dut = scheduler_of(WordEngine(machine), chosen)
+        try:
+            scheduler.run(do_job(dut, job, folder))
+        except AssertionError as error:
+            message = f"Running {name} in this process with seed {chosen} failed: {error}"
+            raise SimulationError(message) from error
+    seconds = time.perf_counter() - started
+    return Run(folder=Path(), tests=1, seed=chosen, seconds=seconds, cached=True)

@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Runs host code on an engine in this process, as cocotb does on a simulator.
+
+A cycle has two moments: its middle, in which its values are there and :class:`ValueChange` wakes,
+and the edge that ends it, at which values are still those of the cycle. The engine runs ahead to the
+first moment at which a task could drive something: what only watches sees the cycles in between
+afterwards, from what the engine has noted.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Coroutine, Generator
+from typing import Any, Protocol
+
+__all__ = [
+    "ClockCycles",
+    "EngineInProcess",
+    "First",
+    "Noted",
+    "Queue",
+    "RisingEdge",
+    "Scheduler",
+    "SimTimeoutError",
+    "Task",
+    "ValueChange",
+    "clock_of_top",
+    "edges_before",
+    "random_seed",
+    "start_clock",
+    "start_soon",
+    "start_watching",
+    "with_timeout",
+]
+
+AHEAD = 1 << 16
+"""Cycles that the engine runs at once, at most."""
+
+
+class SimTimeoutError(Exception):
+    """What was waited for has not come."""
+
+
+class Noted(Protocol):
+    """A signal whose changes an engine notes."""
+
+    is_clock: bool
+
+    @property
+    def value(self) -> int:
+        """The value in the cycle in which the scheduler is."""
+        ...
+
+    def next_change(self) -> int | None:
+        """Return the first later cycle with another value, if it is known."""
+        ...
+
+    def stop(self, on: bool) -> None:
+        """Have the engine stop after a cycle with another value."""
+        ...
+
+
+class EngineInProcess(Protocol):
+    """An engine whose cycles are run from here."""
+
+    @property
+    def cycle(self) -> int:
+        """Cycles that it has run."""
+        ...
+
+    def run(self, cycles: int) -> None:
+        """Run so many cycles, or fewer, if it is to stop; then changes are known."""
+        ...
+
+
+class _Trigger:
+    """Something that a task waits for."""
+
+    def __await__(self) -> Generator[_Trigger, Any, Any]:
+        return (yield self)
+
+    def arm(self, scheduler: Scheduler, task: Task, source: _Trigger) -> None:
+        """Have a task woken, with ``source`` as what it waited for."""
+        raise NotImplementedError
+
+
+class ValueChange(_Trigger):
+    """A signal changes."""
+
+    def __init__(self, signal: Any) -> None:
+        self.signal = signal
+
+    def arm(self, scheduler: Scheduler, task: Task, source: _Trigger) -> None:
+        scheduler.wait_for(self, task, source)
+
+    def fires(self) -> bool:
+        """Return whether the change of this cycle is one."""
+        return True
+
+
+class RisingEdge(ValueChange):
+    """A signal rises; or the clock does, which ends the cycle."""
+
+    def arm(self, scheduler: Scheduler, task: Task, source: _Trigger) -> None:
+        if self.signal.is_clock:
+            scheduler.edge_waits.append((task, task.waits, source))
+        else:
+            scheduler.wait_for(self, task, source)
+
+    def fires(self) -> bool:
+        return bool(self.signal.value)
+
+
+class ClockCycles(_Trigger):
+    """So many rising edges of the clock."""
+
+    def __init__(self, clk: Any, cycles: int) -> None:
+        del clk
+        self.cycles = cycles
+
+    def arm(self, scheduler: Scheduler, task: Task, source: _Trigger) -> None:
+        scheduler.wait_until(scheduler.upcoming + self.cycles - 1, task, source)
+
+
+class First(_Trigger):
+    """The first of some triggers, which is what awaiting it returns."""
+
+    def __init__(self, *triggers: _Trigger) -> None:
+        self.triggers = triggers
+
+    def arm(self, scheduler: Scheduler, task: Task, source: _Trigger) -> None:
+        for trigger in self.triggers:
+            trigger.arm(scheduler, task, trigger)
+
+
+class _Signal(_Trigger):
+    """Wakes all that wait, in the same moment."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Task, int, _Trigger]] = []
+
+    def arm(self, scheduler: Scheduler, task: Task, source: _Trigger) -> None:
+        self._waiting.append((task, task.waits, source))
+
+    def set(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for task, waits, source in waiting:
+            running().wake(task, waits, source)
+
+
+class Task:
+    """A coroutine that runs.
+
+    Parameters
+    ----------
+    coroutine : coroutine
+        What runs.
+    watches : bool
+        Whether it drives no signal, and wakes nothing that does.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], watches: bool) -> None:
+        self._coroutine, self.watches = coroutine, watches
+        self.waits = 0
+        """How often it has waited; what woke it before does not wake it again."""
+        self._over = False
+        self._result: Any = None
+        self._ends = _Signal()
+
+    def __await__(self) -> Generator[_Trigger, Any, Any]:
+        if not self._over:
+            yield self._ends
+        return self._result
+
+    def done(self) -> bool:
+        """Return whether it has ended."""
+        return self._over
+
+    def cancel(self) -> None:
+        """End it."""
+        if not self._over:
+            self.waits += 1
+            self._over = True
+            self._coroutine.close()
+            self._ends.set()
+
+    def step(self, source: _Trigger | None) -> _Trigger | None:
+        """Go on until it waits again; return what it waits for."""
+        self.waits += 1
+        try:
+            return self._coroutine.send(source)
+        except StopIteration as stop:
+            self._over, self._result = True, stop.value
+            self._ends.set()
+            return None
+
+
+class Queue:
+    """What one task puts in, another one takes out, in order."""
+
+    def __init__(self) -> None:
+        self._items: deque[Any] = deque()
+        self._filled = _Signal()
+
+    def __class_getitem__(cls, item: Any) -> type[Queue]:
+        return cls
+
+    def empty(self) -> bool:
+        return not self._items
+
+    def qsize(self) -> int:
+        return len(self._items)
+
+    def put_nowait(self, item: Any) -> None:
+        self._items.append(item)
+        self._filled.set()
+
+    def get_nowait(self) -> Any:
+        return self._items.popleft()
+
+    async def get(self) -> Any:
+        while not self._items:
+            await self._filled
+        return self._items.popleft()
+
+
+class Scheduler:
+    """Runs tasks, and an engine as far as they need it.
+
+    Attributes
+    ----------
+    now : int
+        The cycle whose values are seen.
+    upcoming : int
+        The cycle that the next edge ends.
+    edge_waits : list
+        What waits for the next edge.
+
+    Parameters
+    ----------
+    engine : EngineInProcess
+        The engine.
+    clock : Noted
+        Its clock.
+    seed : int
+        Seed of random draws.
+    """
+
+    def __init__(self, engine: EngineInProcess, clock: Any, seed: int) -> None:
+        self.engine, self.clock, self.seed = engine, clock, seed
+        self.now = self.upcoming = 0
+        self.edge_waits: list[tuple[Task, int, _Trigger]] = []
+        self._moments: list[tuple[int, bool, int, Task, int, _Trigger, _Trigger]] = []
+        self._unknown: list[tuple[Task, int, _Trigger, ValueChange]] = []
+        self._ready: deque[tuple[Task, _Trigger | None]] = deque()
+        self._numbers = itertools.count()
+        self._task: Task | None = None
+
+    @property
+    def edges_before(self) -> int:
+        """Edges before this one, or before the middle of the cycle."""
+        return self.now if self.upcoming > self.now else max(self.now - 1, 0)
+
+    def start(self, coroutine: Coroutine[Any, Any, Any], watches: bool) -> Task:
+        """Start a task; one that something which only watches starts only watches, too."""
+        task = Task(coroutine, watches or bool(self._task and self._task.watches))
+        self._ready.append((task, None))
+        return task
+
+    def wake(self, task: Task, waits: int, source: _Trigger) -> None:
+        """Let a task go on, if it still waits."""
+        if task.waits == waits:
+            task.waits += 1
+            self._ready.append((task, source))
+
+    def wait_until(self, cycle: int, task: Task, source: _Trigger) -> None:
+        """Have a task woken at the edge that ends a cycle."""
+        item = (cycle, True, next(self._numbers), task, task.waits, source, source)
+        heapq.heappush(self._moments, item)
+
+    def wait_for(self, change: ValueChange, task: Task, source: _Trigger) -> None:
+        """Have a task woken by a change, once it is known when."""
+        cycle = change.signal.next_change()
+        if cycle is None:
+            self._unknown.append((task, task.waits, source, change))
+        else:
+            item = (cycle, False, next(self._numbers), task, task.waits, source, change)
+            heapq.heappush(self._moments, item)
+
+    def run(self, main: Coroutine[Any, Any, Any]) -> Any:
+        """Run until a coroutine ends, and return its result."""
+        global _running
+        before, _running = _running, self
+        try:
+            task = self.start(main, watches=False)
+            while not task.done():
+                self._go_on()
+                if not task.done():
+                    self._next_moment()
+            return task._result
+        finally:
+            _running = before
+
+    def _go_on(self) -> None:
+        while self._ready:
+            task, source = self._ready.popleft()
+            if task.done():
+                continue
+            self._task = task
+            trigger = task.step(source)
+            if trigger is not None:
+                trigger.arm(self, task, trigger)
+            self._task = None
+
+    def _next_moment(self) -> None:
+        moments = self._moments
+        while moments and moments[0][3].waits != moments[0][4]:
+            heapq.heappop(moments)
+        cycle, edge = (moments[0][0], moments[0][1]) if moments else (1 << 62, True)
+        if self.edge_waits and (self.upcoming, True) < (cycle, edge):
+            cycle, edge = self.upcoming, True
+        if cycle >= self.engine.cycle:
+            self._run_ahead()
+            return
+        self.now = cycle
+        self.upcoming = cycle + 1 if edge else cycle
+        while moments and moments[0][:2] == (cycle, edge):
+            _, _, _, task, waits, source, trigger = heapq.heappop(moments)
+            if task.waits != waits:
+                continue
+            if isinstance(trigger, ValueChange) and not trigger.fires():
+                self.wait_for(trigger, task, source)
+            else:
+                self.wake(task, waits, source)
+        if edge:
+            waiting, self.edge_waits = self.edge_waits, []
+            for task, waits, source in waiting:
+                self.wake(task, waits, source)
+
+    def _run_ahead(self) -> None:
+        """Run the engine to the first moment at which a task could drive something."""
+        engine = self.engine
+        limit = AHEAD
+        if any(not task.watches and task.waits == waits for task, waits, _ in self.edge_waits):
+            limit = self.upcoming + 1 - engine.cycle
+        for cycle, _, _, task, waits, _, _ in self._moments:
+            if not task.watches and task.waits == waits:
+                limit = min(limit, cycle + 1 - engine.cycle)
+        self._unknown = [each for each in self._unknown if each[0].waits == each[1]]
+        stops = [change.signal for task, _, _, change in self._unknown if not task.watches]
+        for signal in stops:
+            signal.stop(True)
+        engine.run(max(1, limit))
+        for signal in stops:
+            signal.stop(False)
+        unknown, self._unknown = self._unknown, []
+        for task, _, source, change in unknown:
+            self.wait_for(change, task, source)
+
+
+_running: Scheduler | None = None
+
+
+def running() -> Scheduler:
+    """Return the scheduler that runs."""
+    assert _running is not None, "host code must run in a simulator or on a scheduler"
+    return _running
+
+
+def start_soon(coroutine: Coroutine[Any, Any, Any]) -> Task:
+    """Start a coroutine."""
+    return running().start(coroutine, watches=False)
+
+
+def start_watching(coroutine: Coroutine[Any, Any, Any]) -> Task:
+    """Start what drives no signal, and wakes nothing that does."""
+    return running().start(coroutine, watches=True)
+
+
+def clock_of_top() -> Any:
+    """Return the clock."""
+    return running().clock
+
+
+def start_clock(dut: Any) -> None:
+    """Do nothing: the clock runs."""
+    del dut
+
+
+def edges_before() -> int:
+    """Return the edges of the clock before this one, or before now."""
+    return running().edges_before
+
+
+async def with_timeout(trigger: Any, cycles: int) -> Any:
+    """Wait for a trigger, a task or a coroutine, for so many cycles at most.
+
+    Raises
+    ------
+    SimTimeoutError
+        If they are over.
+    """
+    timer = ClockCycles(None, cycles)
+    if isinstance(trigger, _Trigger):
+        if await First(trigger, timer) is timer:
+            raise SimTimeoutError
+        return trigger
+    task = trigger if isinstance(trigger, Task) else start_soon(trigger)
+    if not task.done() and await First(task._ends, timer) is timer:
+        task.cancel()
+        raise SimTimeoutError
+    return await task
+
+
+def random_seed() -> int:
+    """Return the seed of the run."""
+    return running().seed
