@@ -16,10 +16,31 @@ from diptych_sim.engine.words.build import compile_words
 from diptych_sim.engine.words.machine import WordMachine
 
 from .events import listening
+from .scheduler import Scheduler
 from .testbench import do_job
 from .word_handles import WordEngine, scheduler_of
 
 __all__ = ["run_in_process"]
+
+
+class _Ordered:
+    """Hands events on in the order of their moments."""
+
+    def __init__(self, scheduler: Scheduler, on_event: Callable[[dict[str, Any]], None]) -> None:
+        self._scheduler, self._on_event = scheduler, on_event
+        self._waiting: list[tuple[tuple[int, int], dict[str, Any]]] = []
+        scheduler.on_caught_up = self._hand_on
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if self._scheduler.on_its_own:
+            self._waiting.append(((self._scheduler.now, self._scheduler.upcoming), event))
+        else:
+            self._on_event(event)
+
+    def _hand_on(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for _, event in sorted(waiting, key=lambda each: each[0]):
+            self._on_event(event)
 
 
 def run_in_process(
@@ -58,10 +79,11 @@ def run_in_process(
     compiled = compile_words(hardware, name, public, progress=progress)
     chosen = default_seed() if seed is None else seed
     started = time.perf_counter()
-    with WordMachine(compiled, folder / job.hbm) as machine, listening(on_event):
+    with WordMachine(compiled, folder / job.hbm) as machine:
         scheduler, dut = scheduler_of(WordEngine(machine), chosen)
         try:
-            scheduler.run(do_job(dut, job, folder))
+            with listening(_Ordered(scheduler, on_event)):
+                scheduler.run(do_job(dut, job, folder))
         except AssertionError as error:
             message = f"Running {name} in this process with seed {chosen} failed: {error}"
             raise SimulationError(message) from error

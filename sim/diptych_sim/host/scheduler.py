@@ -3,8 +3,8 @@
 
 A cycle has two moments: its middle, in which its values are there and :class:`ValueChange` wakes,
 and the edge that ends it, at which values are still those of the cycle. The engine runs ahead to the
-first moment at which a task could drive something: what only watches sees the cycles in between
-afterwards, from what the engine has noted.
+first moment at which a task could drive something. What only watches sees the cycles in between
+afterwards, from what the engine has noted: one task after the other, each on its own.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Coroutine, Generator
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, NamedTuple, Protocol
 
 __all__ = [
     "ClockCycles",
@@ -37,6 +37,9 @@ __all__ = [
 
 AHEAD = 1 << 16
 """Cycles that the engine runs at once, at most."""
+Moment = tuple[int, bool]
+"""A cycle, and whether it is its edge."""
+NEVER: Moment = (1 << 62, True)
 
 
 class SimTimeoutError(Exception):
@@ -55,6 +58,10 @@ class Noted(Protocol):
 
     def next_change(self) -> int | None:
         """Return the first later cycle with another value, if it is known."""
+        ...
+
+    def changed(self) -> bool:
+        """Return whether it has another value than in the cycle before."""
         ...
 
     def stop(self, on: bool) -> None:
@@ -85,6 +92,14 @@ class _Trigger:
         """Have a task woken, with ``source`` as what it waited for."""
         raise NotImplementedError
 
+    def moment(self, scheduler: Scheduler) -> Moment | None:
+        """Return when it comes, if that depends on the engine alone; later than all if not known."""
+        return None
+
+    def source(self, scheduler: Scheduler) -> _Trigger | None:
+        """Return what has come at its moment, which is now; None if it is not there yet."""
+        return self
+
 
 class ValueChange(_Trigger):
     """A signal changes."""
@@ -99,6 +114,17 @@ class ValueChange(_Trigger):
         """Return whether the change of this cycle is one."""
         return True
 
+    def came(self, scheduler: Scheduler) -> bool:
+        """Return whether it comes in this moment."""
+        return self.signal.changed() and self.fires()
+
+    def source(self, scheduler: Scheduler) -> _Trigger | None:
+        return self if self.fires() else None
+
+    def moment(self, scheduler: Scheduler) -> Moment | None:
+        cycle = self.signal.next_change()
+        return (cycle, False) if cycle is not None else NEVER
+
 
 class RisingEdge(ValueChange):
     """A signal rises; or the clock does, which ends the cycle."""
@@ -110,7 +136,17 @@ class RisingEdge(ValueChange):
             scheduler.wait_for(self, task, source)
 
     def fires(self) -> bool:
-        return bool(self.signal.value)
+        return self.signal.is_clock or bool(self.signal.value)
+
+    def came(self, scheduler: Scheduler) -> bool:
+        if self.signal.is_clock:
+            return scheduler.upcoming > scheduler.now
+        return super().came(scheduler)
+
+    def moment(self, scheduler: Scheduler) -> Moment | None:
+        if self.signal.is_clock:
+            return scheduler.upcoming, True
+        return super().moment(scheduler)
 
 
 class ClockCycles(_Trigger):
@@ -133,6 +169,18 @@ class First(_Trigger):
     def arm(self, scheduler: Scheduler, task: Task, source: _Trigger) -> None:
         for trigger in self.triggers:
             trigger.arm(scheduler, task, trigger)
+
+    def moment(self, scheduler: Scheduler) -> Moment | None:
+        found = [trigger.moment(scheduler) for trigger in self.triggers]
+        known = [moment for moment in found if moment is not None]
+        return min(known) if len(known) == len(found) else None
+
+    def source(self, scheduler: Scheduler) -> _Trigger | None:
+        for trigger in self.triggers:
+            # Of a signal that has not changed, the next change would be later.
+            if isinstance(trigger, ValueChange) and trigger.came(scheduler):
+                return trigger
+        return None
 
 
 class _Signal(_Trigger):
@@ -226,6 +274,16 @@ class Queue:
         return self._items.popleft()
 
 
+class _Watcher(NamedTuple):
+    """A task that only watches, what it waits for, and the moment in which it began to."""
+
+    task: Task
+    trigger: _Trigger
+    waits: int
+    now: int
+    upcoming: int
+
+
 class Scheduler:
     """Runs tasks, and an engine as far as they need it.
 
@@ -237,6 +295,10 @@ class Scheduler:
         The cycle that the next edge ends.
     edge_waits : list
         What waits for the next edge.
+    on_its_own : bool
+        Whether a task that only watches is told what there was.
+    on_caught_up : callable
+        Is called when all of them have been.
 
     Parameters
     ----------
@@ -257,6 +319,9 @@ class Scheduler:
         self._ready: deque[tuple[Task, _Trigger | None]] = deque()
         self._numbers = itertools.count()
         self._task: Task | None = None
+        self._watchers: list[_Watcher] = []
+        self.on_its_own = False
+        self.on_caught_up: Callable[[], None] = lambda: None
 
     @property
     def edges_before(self) -> int:
@@ -310,9 +375,47 @@ class Scheduler:
                 continue
             self._task = task
             trigger = task.step(source)
-            if trigger is not None:
-                trigger.arm(self, task, trigger)
             self._task = None
+            if trigger is not None:
+                self._wait(task, trigger)
+
+    def _wait(self, task: Task, trigger: _Trigger) -> None:
+        """Have a task wait: with others, or on its own."""
+        if task.watches and trigger.moment(self) is not None:
+            self._watchers.append(_Watcher(task, trigger, task.waits, self.now, self.upcoming))
+        else:
+            trigger.arm(self, task, trigger)
+
+    def _watch(self, until: Moment) -> None:
+        """Let each task that only watches see what there was, up to a moment."""
+        here = self.now, self.upcoming
+        watchers, self._watchers = self._watchers, []
+        self.on_its_own = True
+        for watcher in watchers:
+            self.now, self.upcoming = watcher.now, watcher.upcoming
+            self._watch_alone(watcher, until)
+        self.on_its_own = False
+        self.now, self.upcoming = here
+        self.on_caught_up()
+
+    def _watch_alone(self, watcher: _Watcher, until: Moment) -> None:
+        task, trigger, last = watcher.task, watcher.trigger, self.engine.cycle
+        if task.waits != watcher.waits:
+            return
+        self._task = task
+        while trigger is not None:
+            due = trigger.moment(self)
+            if due is None:
+                self._wait(task, trigger)
+                break
+            if due > until or due[0] >= last:
+                self._watchers.append(_Watcher(task, trigger, task.waits, self.now, self.upcoming))
+                break
+            self.now, self.upcoming = due[0], due[0] + due[1]
+            source = trigger.source(self)
+            if source is not None:
+                trigger = task.step(source)
+        self._task = None
 
     def _next_moment(self) -> None:
         moments = self._moments
@@ -324,6 +427,7 @@ class Scheduler:
         if cycle >= self.engine.cycle:
             self._run_ahead()
             return
+        self._watch((cycle, edge))
         self.now = cycle
         self.upcoming = cycle + 1 if edge else cycle
         while moments and moments[0][:2] == (cycle, edge):

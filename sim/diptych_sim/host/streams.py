@@ -154,9 +154,13 @@ class StreamMonitor(_Port):
                 await rises
 
     async def _listen(self) -> None:
+        rises = RisingEdge(self.valid)
         while True:
             await self._edge
-            if self.valid.value and self.ready.value:
+            if not self.valid.value:
+                # A rise caused by this very edge comes after it, so none is missed.
+                await rises
+            elif self.ready.value:
                 self._take()
 
 

@@ -126,6 +126,8 @@ class _Signal:
             self._fetch()
         now, cycles, at = self._engine.scheduler.now, self._cycles, self._at
         last = len(cycles) - 1
+        if cycles[at] > now:  # for another task it is earlier
+            at = bisect_right(cycles, now) - 1
         while at < last and cycles[at + 1] <= now:
             at += 1
         self._at = at
@@ -138,6 +140,9 @@ class _Signal:
     def next_change(self) -> int | None:
         at = self._find() + 1
         return self._cycles[at] if at < len(self._cycles) else None
+
+    def changed(self) -> bool:
+        return self._cycles[self._find()] == self._engine.scheduler.now
 
     def stop(self, on: bool) -> None:
         self._engine.machine.stop_at(self._path, on)
@@ -188,6 +193,10 @@ class _Counter(_Signal):
         if at >= 0 and following < self._cycles[at] + self._lengths[at]:
             return following
         return self._cycles[at + 1] if at + 1 < len(self._cycles) else None
+
+    def changed(self) -> bool:
+        at, now = self._find(), self._engine.scheduler.now
+        return at >= 0 and now < self._cycles[at] + self._lengths[at]
 
 
 class _Module:
