@@ -403,7 +403,13 @@ class Scheduler:
         if task.waits != watcher.waits:
             return
         self._task = task
+        end = min(last, until[0] + until[1])  # the first edge that is too late
         while trigger is not None:
+            if trigger.__class__ is RisingEdge and trigger.signal.is_clock and self.upcoming < end:
+                self.now = self.upcoming
+                self.upcoming += 1
+                trigger = task.step(trigger)
+                continue
             due = trigger.moment(self)
             if due is None:
                 self._wait(task, trigger)

@@ -106,6 +106,8 @@ class _Signal:
         self._cycles, self._values = [-1], [0]
         self._at = 0
         self._runs = 0
+        # The value that was read last, and the cycles in which it is there.
+        self._from = self._until = self._value = 0
 
     def __len__(self) -> int:
         return self._about.width
@@ -135,7 +137,12 @@ class _Signal:
 
     @property
     def value(self) -> int:
-        return self._values[self._find()]
+        now = self._engine.scheduler.now
+        if not self._from <= now < self._until:
+            at = self._find()
+            later = self._cycles[at + 1] if at + 1 < len(self._cycles) else self._engine.cycle
+            self._from, self._until, self._value = self._cycles[at], later, self._values[at]
+        return self._value
 
     def next_change(self) -> int | None:
         at = self._find() + 1
