@@ -39,10 +39,7 @@ class WordEngine:
 
     def run(self, cycles: int) -> None:
         self.runs += 1
-        if self.in_reset:
-            self.machine.reset(cycles)
-        else:
-            self.machine.run(cycles)
+        self.machine.run(cycles)
 
     def check_drives(self, name: str) -> None:
         """Refuse to drive something in a cycle that has run."""
@@ -70,6 +67,7 @@ class _Reset:
     def value(self, value: int) -> None:
         self._engine.check_drives("rst")
         self._engine.in_reset = bool(value)
+        self._engine.machine.set_reset(bool(value))
 
 
 class _Input:

@@ -82,12 +82,11 @@ def compare_panels(
             words.set("start", 1)
             first = None
             for cycle, expected in enumerate(map(int, digests)):
+                words.run(1)
+                words.set("start", 0)
                 if taking.take() != expected:
                     first = _difference(words, cycle, theirs(cycle, digests=False)["states"][0])
                     break
-                if cycle < cycles:
-                    words.run(1)
-                    words.set("start", 0)
             if first is None:
                 first = _difference(words, cycles, there["states"][0])
     memories = len(there["states"][0]) - len(registers)

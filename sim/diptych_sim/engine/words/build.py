@@ -83,7 +83,12 @@ class CompiledWords:
 
 
 def compile_words(
-    hardware: Hardware, name: str, public: Public, *, progress: Progress | None = None
+    hardware: Hardware,
+    name: str,
+    public: Public,
+    *,
+    outside: str | None = None,
+    progress: Progress | None = None,
 ) -> CompiledWords:
     """Compile a component.
 
@@ -95,6 +100,8 @@ def compile_words(
         Its name, with which paths in ``public`` begin.
     public : sequence of (str, str)
         Modules, and variables in them, that are watched, with wildcards; as of :func:`.simulate`.
+    outside : str, optional
+        Module that something else computes.
     progress : callable, optional
         Is told what is done.
 
@@ -110,9 +117,9 @@ def compile_words(
         if progress is not None:
             progress(f"{name}: Amaranth to C++")
         component = hardware if isinstance(hardware, wiring.Component) else hardware()
-        return _translate(component, name, public)
+        return _translate(component, name, public, outside)
 
-    key = fingerprint(hardware, name, tuple(public), packages=PACKAGES)
+    key = fingerprint(hardware, name, tuple(public), outside, packages=PACKAGES)
     if key is None:
         text = translated()
     else:
@@ -129,8 +136,10 @@ def compile_words(
     )
 
 
-def _translate(component: wiring.Component, name: str, public: Public) -> str:
-    whole = read_words(component, name)
+def _translate(
+    component: wiring.Component, name: str, public: Public, outside: str | None = None
+) -> str:
+    whole = read_words(component, name, outside)
     watched = _watch(whole, name, public)
     parts = plan(whole)
     members, places = _places(whole)
@@ -145,7 +154,7 @@ def _translate(component: wiring.Component, name: str, public: Public) -> str:
         "inputs": {
             cell.text.partition("[")[0]: (index, cell.width)
             for index, cell in enumerate(whole.cells)
-            if cell.kind == "input"
+            if cell.kind == "input" and not cell.flag
         },
         "watched": {path: asdict(each) for path, each in watched.items()},
         "places": {path: asdict(place) for path, place in places.items()},

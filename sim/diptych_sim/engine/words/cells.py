@@ -22,7 +22,8 @@ class Cell:
     ``kind`` is an operator of Amaranth's netlist; ``part``, ``matches``, ``first`` (the first bit
     that is set), ``assign``; or one of the following. They have a value that changes at the edge:
     ``ff``, ``sread`` and ``storage`` (the cells of an HBM); that is set from outside: ``input``; of
-    an instance in a group: ``lane``. Others have none: ``memory``, ``write``, ``assert``, ``watch``.
+    an instance in a group: ``lane``. Others have none: ``memory``, ``write``, ``assert``, ``watch``,
+    and ``drive``: an input of a module that something else computes, whose outputs are inputs here.
 
     Attributes
     ----------
@@ -42,9 +43,11 @@ class Cell:
     init : int or tuple of int
         Initial value of a register; initial words of a memory.
     depth, stride : int
-        Words of a memory; bits of a step of a ``part``.
+        Words of a memory; bits of a step of a ``part``; of a ``watch`` its number; of a ``drive``,
+        and an input with ``flag``, the first of its words among those of the module.
     flag : bool
-        ``ff``: it has a reset. ``part``: it extends its sign. ``watch``: it only counts.
+        ``ff``: it has a reset. ``part``: it extends its sign. ``watch``: it only counts. ``input``:
+        it comes from the module that something else computes.
     place : (int, int, int)
         Of ``lane``: group, instance, and cell in it.
     ports : tuple of int
@@ -76,7 +79,7 @@ class Cell:
     @property
     def sink(self) -> bool:
         """Whether it is there for its effect."""
-        return self.kind in ("ff", "sread", "storage", "write", "assert", "watch")
+        return self.kind in ("ff", "sread", "storage", "write", "assert", "watch", "drive")
 
 
 @dataclass
@@ -133,6 +136,8 @@ class Words:
         All signals, by path.
     outputs : dict of str to Nets
         Outputs of the top.
+    outside : list of (str, str, int, int)
+        Ports of the module that something else computes: way, name, first of its words, width.
     groups : list of Group
         Equal instances.
     """
@@ -140,6 +145,7 @@ class Words:
     cells: list[Cell] = field(default_factory=lambda: [Cell("none", 2)])
     signals: dict[str, Nets] = field(default_factory=dict)
     outputs: dict[str, Nets] = field(default_factory=dict)
+    outside: list[tuple[str, str, int, int]] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
 
 

@@ -129,6 +129,14 @@ class _Function(Body):
         test, enable = (self.value(nets) for nets in cell.inputs)
         self.lines.append(f"if ({enable} && !{test}) fail(s, {index});")
 
+    def _drive(self, index: int, cell: Cell) -> None:
+        value = self.value(cell.inputs[0])
+        type_ = type_of(len(cell.inputs[0]))
+        self.lines += [
+            f"{{ const {type_} v = {value};",
+            f"memcpy(s.to_outside + {cell.stride}, &v, {4 * -(-len(cell.inputs[0]) // 32)}); }}",
+        ]
+
     def _watch(self, index: int, cell: Cell) -> None:
         value = self.value(cell.inputs[0])
         note = "count" if cell.flag else "note"
@@ -261,6 +269,7 @@ def emit(
         f"#define CLUSTERS {number}",
         f"#define MARKS {-(-number // 64)}",
         f"#define WATCHES {watches}",
+        f"#define OUTSIDE {1 + sum(-(-width // 32) for _, _, _, width in whole.outside)}",
         *header.splitlines(),
         "struct S : Machine {",
         *design.fields(),
@@ -306,7 +315,7 @@ def _ports(whole: Words, plan: Plan) -> list[str]:
     """Return the function that sets an input, by its cell."""
     out = ["void set_input(S& s, long cell, const u64* words) {", "switch (cell) {"]
     for index, cell in enumerate(whole.cells):
-        if cell.kind == "input":
+        if cell.kind == "input" and not cell.flag:
             size = 8 * -(-cell.width // 64)
             out += [
                 f"case {index}: {{ {type_of(cell.width)} v = {{}};",
@@ -314,4 +323,15 @@ def _ports(whole: Words, plan: Plan) -> list[str]:
                 f"if (differ(v, s.f{index})) {{ s.f{index} = v; "
                 f"{_marks('d', plan.users.get(index, ()))} }} break; }}",
             ]
-    return [*out, "}", "}"]
+    out += ["}", "}", "void take_from_outside(S& s) {"]
+    for index, cell in enumerate(whole.cells):
+        if cell.kind == "input" and cell.flag:
+            out += [
+                f"{{ {type_of(cell.width)} v = {{}};",
+                f"memcpy(&v, s.from_outside + {cell.stride}, {4 * -(-cell.width // 32)});",
+                f"if (differ(v, s.f{index})) {{ s.f{index} = v; "
+                f"{_marks('d', plan.users.get(index, ()))} }} }}",
+            ]
+    listed = " ".join(f"{way} {name} {word} {width}" for way, name, word, width in whole.outside)
+    reset = [word for way, name, word, _ in whole.outside if (way, name) == ("i", "rst")]
+    return [*out, "}", f'#define PORTS "{listed}"', f"#define RESET_WORD {reset[0] if reset else 0}"]

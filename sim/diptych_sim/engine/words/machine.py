@@ -64,11 +64,11 @@ class WordMachine:
 
     @property
     def cycle(self) -> int:
-        """Cycles that have passed, with those of the reset."""
+        """Cycles that have run, with those of the reset; the edge of the last is still to come."""
         return self._library.words_cycle(self._state)
 
     def set(self, name: str, value: int) -> None:
-        """Set an input, from this cycle on."""
+        """Set an input, from the next cycle on."""
         cell, width = self.compiled.inputs[name]
         words = np.frombuffer(value.to_bytes(8 * -(-width // 64), "little"), np.uint64)
         self._library.words_set(self._state, ctypes.c_long(cell), ctypes.c_void_p(words.ctypes.data))
@@ -80,10 +80,16 @@ class WordMachine:
 
     def reset(self, cycles: int = RESET) -> None:
         """Let cycles pass with the reset."""
-        self._library.words_reset(self._state, ctypes.c_long(cycles))
+        self.set_reset(True)
+        self.run(cycles)
+        self.set_reset(False)
+
+    def set_reset(self, on: bool) -> None:
+        """Set the reset, from the next cycle on."""
+        self._library.words_reset(self._state, ctypes.c_int(on))
 
     def run(self, cycles: int) -> int:
-        """Run, and return for how many cycles.
+        """Run, and return for how many cycles; the last has all of its values, but not its edge.
 
         Raises
         ------

@@ -15,6 +15,13 @@ struct Log {
 
 struct Machine {
     u64 cycle;
+    bool waits;   // the edge of the cycle is still to come
+    bool resets;  // with which registers are reset
+    // The module that something else computes.
+    void *mesh, *pins;
+    long (*step)(void*, void*, const u32*, u32*);
+    u32 to_outside[OUTSIDE + 1], from_outside[OUTSIDE + 1];
+    long refused;
     u64 stop, stops[WATCHES / 64 + 1];
     u64 d[MARKS], e[MARKS];
     u32 count;

@@ -33,8 +33,10 @@ class WordsError(EngineError):
     """The word engine cannot run the hardware; the message names the cell."""
 
 
-def read_words(component: wiring.Component, name: str) -> Words:
+def read_words(component: wiring.Component, name: str, outside: str | None = None) -> Words:
     """Return the netlist of a component in the ``sync`` domain.
+
+    ``outside`` is a module that something else computes; there is one instance.
 
     Raises
     ------
@@ -46,11 +48,11 @@ def read_words(component: wiring.Component, name: str) -> Words:
         with collecting() as found:
             top = _netlist(component, name)
             classes: dict[str, Any] = {}
-            while left := [kind for kind in found if kind not in classes]:
+            while left := [kind for kind in found if kind not in classes and kind != outside]:
                 for kind in left:
                     classes[kind] = _netlist(found[kind], kind)
     out = Words()
-    reader = _Reader(out, classes)
+    reader = _Reader(out, classes, outside)
     reader.read_top(top)
     reader.resolve()
     return out
@@ -72,8 +74,8 @@ def _nets(value: Any) -> Nets:
 class _Reader:
     """Puts netlists into one; nets of inlined modules are others' until :meth:`resolve`."""
 
-    def __init__(self, out: Words, classes: dict[str, Any]) -> None:
-        self.out, self.classes = out, classes
+    def __init__(self, out: Words, classes: dict[str, Any], outside: str | None = None) -> None:
+        self.out, self.classes, self.outside = out, classes, outside
         self.same: dict[int, int] = {}
         """Nets that are others."""
         self.groups: dict[str, int] = {}
@@ -155,6 +157,9 @@ class _Reader:
             made = Cell("storage", width, [inputs[name] for name in names], text=path)
             self.out.cells[index] = made
             return
+        if cell.type == self.outside:
+            self.leave_out(index, cell, inputs)
+            return
         inner = self.classes.get(cell.type)
         if inner is None:
             raise WordsError(f"Words cannot run the instance {path} of {cell.type!r}")
@@ -172,6 +177,26 @@ class _Reader:
         for name, (first, width) in cell.ports_o.items():
             for bit in range(width):
                 self.same[index << 16 | first + bit] = outputs[name][bit]
+
+    def leave_out(self, index: int, cell: Any, inputs: dict[str, Nets]) -> None:
+        """Let something else compute an instance."""
+        word = 0
+        for name, nets in inputs.items():
+            if name != "clk":
+                self.out.outside.append(("i", name, word, len(nets)))
+                if name != "rst":
+                    self.add(Cell("drive", 0, [nets], stride=word, text=name))
+                word += -(-len(nets) // 32)
+        word = 0
+        for name, (first, width) in cell.ports_o.items():
+            self.out.outside.append(("o", name, word, width))
+            made = self.add(Cell("input", width, stride=word, flag=True, text=name))
+            word += -(-width // 32)
+            for bit in range(width):
+                self.same[index << 16 | first + bit] = made << 16 | bit
+        watched = self.add(Cell("input", 32, stride=word, flag=True, text="watched"))
+        path = f"{cell.name}.watched"
+        self.out.signals[path] = tuple(watched << 16 | bit for bit in range(32))
 
     def lane(self, kind: str, inner: Any, path: str, inputs: dict[str, Nets]) -> dict[str, Nets]:
         """Add an instance to a group; return the nets of its outputs."""

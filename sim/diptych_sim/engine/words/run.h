@@ -1,22 +1,47 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // The functions of a library: it is included after all that a netlist consists of.
 
+static void touch(S& s) {
+    for (int n = 0; n < CLUSTERS; n++) s.d[n / 64] |= u64{1} << n % 64;
+}
+
+// The edge that ends a cycle.
+static void edge(S& s) {
+    if (!s.waits) return;
+    for (u32 n = 0; n < s.count; n++) edges[s.commits[n]](s);
+    s.count = 0;
+    for (int word = 0; word < MARKS; word++) {
+        s.d[word] |= s.e[word];
+        s.e[word] = 0;
+    }
+    if (s.step) {
+        s.to_outside[RESET_WORD] = s.resets;
+        u32 before[OUTSIDE + 1];
+        std::memcpy(before, s.from_outside, sizeof before);
+        const long failed = s.step(s.mesh, s.pins, s.to_outside, s.from_outside);
+        if (failed >= 0) {
+            s.refused = failed;
+            s.stop = 1;
+        }
+        if (std::memcmp(before, s.from_outside, sizeof before)) take_from_outside(s);
+    }
+    if (s.resets) {
+        reset_registers(s);
+        touch(s);
+    }
+    s.waits = false;
+}
+
 static void cycle(S& s) {
+    edge(s);
     for (int word = 0; word < MARKS; word++)
         while (s.d[word]) {
             const int bit = __builtin_ctzll(s.d[word]);
             s.d[word] &= s.d[word] - 1;
             functions[64 * word + bit](s);
         }
-    for (u32 n = 0; n < s.count; n++) edges[s.commits[n]](s);
-    s.count = 0;
-    std::memcpy(s.d, s.e, sizeof s.d);
-    std::memset(s.e, 0, sizeof s.e);
+    s.waits = true;
     s.cycle++;
-}
-
-static void touch(S& s) {
-    for (int n = 0; n < CLUSTERS; n++) s.d[n / 64] |= u64{1} << n % 64;
 }
 
 static uint8_t* map_cells(const char* path) {
@@ -45,6 +70,7 @@ S* words_create(const char* path) {
     if (!hbm) return nullptr;
     S* s = new S();
     s->hbm = hbm;
+    s->refused = -1;
     set_initial(*s);
     touch(*s);
     return s;
@@ -56,17 +82,23 @@ void words_destroy(S* s) {
     delete s;
 }
 
-// The reset is there for so many cycles.
-void words_reset(S* s, long cycles) {
-    while (cycles--) {
-        cycle(*s);
-        reset_registers(*s);
-        touch(*s);
-    }
-    s->stop = 0;
+// From the next cycle on the reset is there, or is not.
+void words_reset(S* s, int on) {
+    edge(*s);
+    s->resets = on;
 }
 
-// Returns how many cycles have run: fewer, if what stops it has changed in the last of them.
+// What computes the module that is left out; if step returns a number, it is that of a message.
+void words_attach(S* s, void* mesh, void* pins,
+                             long (*step)(void*, void*, const u32*, u32*)) {
+    s->mesh = mesh;
+    s->pins = pins;
+    s->step = step;
+}
+const char* words_outside() { return PORTS; }
+long words_refused(S* s) { return s->refused; }
+
+// Returns how many cycles have run, the last but for its edge: fewer, if what stops it has changed.
 long words_run(S* s, long cycles) {
     long done = 0;
     s->stop = 0;
