@@ -10,8 +10,8 @@ from typing import Any
 
 from diptych_sim.engine.compile_jobs import Progress
 from diptych_sim.engine.emit import Hardware
-from diptych_sim.engine.errors import SimulationError
-from diptych_sim.engine.simulate import Run, default_seed
+from diptych_sim.engine.errors import EngineError, SimulationError
+from diptych_sim.engine.simulate import STOPS, Run, default_seed
 from diptych_sim.engine.words.build import compile_words
 from diptych_sim.engine.words.machine import WordMachine
 
@@ -50,6 +50,7 @@ def run_in_process(
     folder: Path,
     *,
     public: tuple[tuple[str, str], ...],
+    outside: str | None = None,
     seed: int | None = None,
     progress: Progress | None = None,
     on_event: Callable[[dict[str, Any]], None],
@@ -63,28 +64,44 @@ def run_in_process(
     name : str
         Its name.
     job : object
-        The job; its files are in ``folder``, and the HBM has those of ``job.hbm``.
+        The job; its files are in ``folder``, and the HBM, if there is one, has ``job.hbm``.
     folder : Path
         Its folder.
     public : tuple of (str, str)
         Signals that the host looks at, as of :func:`.compile_words`.
+    outside : str, optional
+        Module that the host has computed by something else: a mesh on lanes.
     seed, progress, on_event
         As of :func:`.simulate`.
 
     Raises
     ------
+    CheckpointError, HangError
+        As of :func:`.simulate`.
     BuildError, SimulationError, ToolError
         If a step fails.
     """
-    compiled = compile_words(hardware, name, public, progress=progress)
+    compiled = compile_words(hardware, name, public, outside=outside, progress=progress)
     chosen = default_seed() if seed is None else seed
     started = time.perf_counter()
-    with WordMachine(compiled, folder / job.hbm) as machine:
+    hbm = folder / job.hbm if hasattr(job, "hbm") else None
+    stops: list[EngineError] = []
+
+    def listen(event: dict[str, Any]) -> None:
+        if (stop := STOPS.get(event["kind"])) is not None:
+            stops.append(stop(event["message"]))
+        on_event(event)
+
+    with WordMachine(compiled, hbm) as machine:
         scheduler, dut = scheduler_of(WordEngine(machine), chosen)
         try:
-            with listening(_Ordered(scheduler, on_event)):
+            with listening(_Ordered(scheduler, listen)):
                 scheduler.run(do_job(dut, job, folder))
-        except AssertionError as error:
+        except (AssertionError, EngineError) as error:
+            if stops:
+                raise stops[0] from error
+            if isinstance(error, EngineError):
+                raise
             message = f"Running {name} in this process with seed {chosen} failed: {error}"
             raise SimulationError(message) from error
     seconds = time.perf_counter() - started

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
+import cocotb
+
 from diptych_sim.engine.errors import CheckpointError, SimulationError
 from diptych_sim.engine.lanes.checkpoint import Keeper
 from diptych_sim.engine.processes import end_with_parent
@@ -106,7 +108,8 @@ def resumable_run(mesh: Any, job: MeshJob) -> ResumableRun | None:
     if place is None:
         return None
     # A run that was killed must not write on beside the one that resumes it.
-    end_with_parent(signal.SIGKILL)
+    if cocotb.is_simulation:
+        end_with_parent(signal.SIGKILL)
     try:
         return ResumableRun(Keeper(place, mesh.mesh, [job.identity()]), mesh, resume=place.resume)
     except CheckpointError as error:

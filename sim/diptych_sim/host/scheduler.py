@@ -26,6 +26,7 @@ __all__ = [
     "SimTimeoutError",
     "Task",
     "ValueChange",
+    "at_end",
     "clock_of_top",
     "edges_before",
     "random_seed",
@@ -297,6 +298,8 @@ class Scheduler:
         What waits for the next edge.
     on_its_own : bool
         Whether a task that only watches is told what there was.
+    ends : list of callable
+        Are called when the run is over.
     on_caught_up : callable
         Is called when all of them have been.
 
@@ -321,6 +324,7 @@ class Scheduler:
         self._task: Task | None = None
         self._watchers: list[_Watcher] = []
         self.on_its_own = False
+        self.ends: list[Callable[[], None]] = []
         self.on_caught_up: Callable[[], None] = lambda: None
 
     @property
@@ -367,6 +371,8 @@ class Scheduler:
             return task._result
         finally:
             _running = before
+            for end in self.ends:
+                end()
 
     def _go_on(self) -> None:
         while self._ready:
@@ -487,6 +493,11 @@ def start_soon(coroutine: Coroutine[Any, Any, Any]) -> Task:
 def start_watching(coroutine: Coroutine[Any, Any, Any]) -> Task:
     """Start what drives no signal, and wakes nothing that does."""
     return running().start(coroutine, watches=True)
+
+
+def at_end(call: Callable[[], None]) -> None:
+    """Have something called when the run is over."""
+    running().ends.append(call)
 
 
 def clock_of_top() -> Any:

@@ -21,7 +21,7 @@ from .mesh_counters import MeshCounters
 from .mesh_host import MeshHost
 from .resumable import ResumableRun, resumable_run
 from .streams import StreamDriver
-from .triggers import ClockCycles, RisingEdge, SimTimeoutError, start_soon, with_timeout
+from .triggers import ClockCycles, RisingEdge, SimTimeoutError, at_end, start_soon, with_timeout
 from .watchdog import Watchdog, tile_bodies
 from .wave_marks import mark_start
 
@@ -95,6 +95,7 @@ class SimulatorHost(MeshHost):
         self.mesh = self._shell
         if job.cosimulated:
             self.mesh = CosimulatedMesh(self._shell, *job.mesh, image=job.image, **job.parameters)
+            at_end(self.mesh.close)
         self.run = resumable_run(self.mesh, job)
         await start_clock_and_reset(self._dut)
         bodies = tile_bodies(self.mesh, *job.mesh)

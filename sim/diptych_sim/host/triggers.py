@@ -6,7 +6,7 @@ Host code imports them from here, so that it runs on any engine.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import cocotb
@@ -19,6 +19,7 @@ __all__ = [
     "SimTimeoutError",
     "Task",
     "ValueChange",
+    "at_end",
     "clock_of_top",
     "edges_before",
     "random_seed",
@@ -51,6 +52,10 @@ if cocotb.is_simulation:
         """Start what drives no signal, and wakes nothing that does."""
         return cocotb.start_soon(coroutine)
 
+    def at_end(call: Callable[[], None]) -> None:
+        """Have something called when the run is over; a simulator ends with its process."""
+        del call
+
     def clock_of_top() -> Any:
         """Return the clock of the top."""
         top: Any = cocotb.top
@@ -82,6 +87,7 @@ else:
         SimTimeoutError,
         Task,
         ValueChange,
+        at_end,
         clock_of_top,
         edges_before,
         random_seed,

@@ -237,7 +237,22 @@ def _top(engine: WordEngine, clock: Any) -> Any:
             module = module._members.setdefault(part, _Module(clock))
         kind = _Counter if about.counts else _Signal
         module._members[name] = kind(engine, path, about)
+        if name == "watched":  # what stands for the module that something else computes
+            module._members |= {"outside": _Outside(engine.machine), "_path": ""}
     return top
+
+
+class _Outside:
+    """Where a mesh is put that something else computes."""
+
+    def __init__(self, machine: WordMachine) -> None:
+        self._machine = machine
+
+    def ports(self) -> str:
+        return self._machine.outside
+
+    def attach(self, mesh: Any, pins: Any, step: Any, messages: Any) -> None:
+        self._machine.attach(mesh, pins, step, list(messages))
 
 
 def scheduler_of(engine: WordEngine, seed: int) -> tuple[Scheduler, Any]:

@@ -169,6 +169,8 @@ def _watch(whole: Words, name: str, public: Public) -> dict[str, Watched]:
     wanted: dict[str, Nets] = dict(whole.outputs)
     for path, nets in whole.signals.items():
         module, _, variable = f"{name}.{path}".rpartition(".")
+        if path.endswith(".watched"):  # of the module that something else computes
+            wanted[path] = nets
         if nets and variable not in ("clk", "rst") and any(
             fnmatchcase(module, where) and fnmatchcase(variable, what) for where, what in public
         ):

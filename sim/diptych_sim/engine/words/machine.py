@@ -43,9 +43,12 @@ class WordMachine:
             ("words_log", ctypes.c_uint64),
             ("words_cycle", ctypes.c_uint64),
             ("words_digest", ctypes.c_uint64),
+            ("words_outside", ctypes.c_char_p),
+            ("words_refused", ctypes.c_long),
             ("words_failed", ctypes.c_long),
         ):
             getattr(self._library, name).restype = result
+        self._messages: list[bytes] = []
         path = None if hbm is None else str(hbm).encode()
         self._state = ctypes.c_void_p(self._library.words_create(path))
         if not self._state:
@@ -97,10 +100,22 @@ class WordMachine:
             If an assertion of the hardware fails.
         """
         done = self._library.words_run(self._state, ctypes.c_long(cycles))
+        if (refused := self._library.words_refused(self._state)) >= 0:
+            raise SimulationError(self._messages[refused].decode())
         if failed := self._library.words_failed(self._state):
             message = self.compiled.asserts[failed]
             raise SimulationError(f"Hardware failed in cycle {self.cycle - 1}: {message}")
         return done
+
+    @property
+    def outside(self) -> str:
+        """Ports of the module that something else computes: way, name, first word and width."""
+        return self._library.words_outside().decode()
+
+    def attach(self, mesh: Any, pins: Any, step: Any, messages: list[bytes]) -> None:
+        """Have ``step`` compute that module from the next edge on; it may return a message's number."""
+        self._messages = messages
+        self._library.words_attach(self._state, mesh, pins, step)
 
     def hbm(self, size: int, at: int = 0) -> bytes:
         """Return bytes of the HBM."""

@@ -51,11 +51,21 @@ def read_words(component: wiring.Component, name: str, outside: str | None = Non
             while left := [kind for kind in found if kind not in classes and kind != outside]:
                 for kind in left:
                     classes[kind] = _netlist(found[kind], kind)
+            if outside in found:
+                _use(found[outside])
     out = Words()
     reader = _Reader(out, classes, outside)
     reader.read_top(top)
     reader.resolve()
     return out
+
+
+def _use(component: wiring.Component) -> None:
+    """Tell Amaranth that what something else computes is used."""
+    vars(component)["_MustUse__used"] = True
+    for part in vars(component).values():
+        if isinstance(part, wiring.Component) and part is not component:
+            _use(part)
 
 
 def _netlist(component: wiring.Component, name: str) -> Any:
@@ -158,7 +168,7 @@ class _Reader:
             self.out.cells[index] = made
             return
         if cell.type == self.outside:
-            self.leave_out(index, cell, inputs)
+            self.leave_out(index, cell, path, inputs)
             return
         inner = self.classes.get(cell.type)
         if inner is None:
@@ -178,7 +188,7 @@ class _Reader:
             for bit in range(width):
                 self.same[index << 16 | first + bit] = outputs[name][bit]
 
-    def leave_out(self, index: int, cell: Any, inputs: dict[str, Nets]) -> None:
+    def leave_out(self, index: int, cell: Any, path: str, inputs: dict[str, Nets]) -> None:
         """Let something else compute an instance."""
         word = 0
         for name, nets in inputs.items():
@@ -195,8 +205,7 @@ class _Reader:
             for bit in range(width):
                 self.same[index << 16 | first + bit] = made << 16 | bit
         watched = self.add(Cell("input", 32, stride=word, flag=True, text="watched"))
-        path = f"{cell.name}.watched"
-        self.out.signals[path] = tuple(watched << 16 | bit for bit in range(32))
+        self.out.signals[f"{path}.watched"] = tuple(watched << 16 | bit for bit in range(32))
 
     def lane(self, kind: str, inner: Any, path: str, inputs: dict[str, Nets]) -> dict[str, Nets]:
         """Add an instance to a group; return the nets of its outputs."""
