@@ -12,7 +12,6 @@ import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
-
 import cocotb
 
 from diptych_sim.engine.errors import CheckpointError, SimulationError

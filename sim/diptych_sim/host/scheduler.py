@@ -411,7 +411,7 @@ class Scheduler:
         self._task = task
         end = min(last, until[0] + until[1])  # the first edge that is too late
         while trigger is not None:
-            if trigger.__class__ is RisingEdge and trigger.signal.is_clock and self.upcoming < end:
+            if isinstance(trigger, RisingEdge) and trigger.signal.is_clock and self.upcoming < end:
                 self.now = self.upcoming
                 self.upcoming += 1
                 trigger = task.step(trigger)

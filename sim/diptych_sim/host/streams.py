@@ -29,9 +29,7 @@ def sometimes(rng: random.Random, share: float) -> Pause | None:
 
 
 class _Port:
-    def __init__(
-        self, dut: Any, prefix: str, shape: ShapeLike, pause: Pause | None = None
-    ) -> None:
+    def __init__(self, dut: Any, prefix: str, shape: ShapeLike, pause: Pause | None = None) -> None:
         # Handles are looked up once: a lookup costs more than a read.
         self.clk = dut["clk"]
         self.payload = dut[f"{prefix}__payload"]
@@ -65,9 +63,7 @@ class StreamDriver(_Port):
         Whether to let a cycle pass before the next beat.
     """
 
-    def __init__(
-        self, dut: Any, prefix: str, shape: ShapeLike, pause: Pause | None = None
-    ) -> None:
+    def __init__(self, dut: Any, prefix: str, shape: ShapeLike, pause: Pause | None = None) -> None:
         super().__init__(dut, prefix, shape, pause)
         self.valid.value = 0
 

@@ -7,7 +7,7 @@ Host code imports them from here, so that it runs on any engine.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cocotb
 
@@ -32,7 +32,8 @@ __all__ = [
 PERIOD_NS = 2
 """Clock period in simulated time, the smallest that the time scale allows."""
 
-if cocotb.is_simulation:
+# To type checkers they are cocotb's.
+if TYPE_CHECKING or cocotb.is_simulation:
     from cocotb.clock import Clock
     from cocotb.queue import Queue
     from cocotb.task import Task

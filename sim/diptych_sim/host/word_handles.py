@@ -164,13 +164,11 @@ class _Counter(_Signal):
 
     def _fetch(self) -> None:
         self._runs = self._engine.runs
+        before = 0
         if self._cycles:  # the last may have become longer
-            for part in (self._cycles, self._values, self._steps, self._lengths):
-                last = part.pop()
-                if part is self._values:
-                    before = last
-        else:
-            before = 0
+            before = self._values.pop()
+            for part in (self._cycles, self._steps, self._lengths):
+                part.pop()
         mask = (1 << self._about.width) - 1
         for cycle, step, length in self._engine.machine.log(self._path, len(self._cycles)).tolist():
             self._cycles.append(cycle)

@@ -73,9 +73,7 @@ def run_panel(
         (folder / job.hbm).write_bytes(hbm)
         shown: dict[str, Any] = {"seed": seed, "progress": progress, "on_event": listen}
         if engine == "lanes":
-            run = run_in_process(
-                hardware, PANEL_NAME, job, folder, public=PANEL_PUBLIC, **shown
-            )
+            run = run_in_process(hardware, PANEL_NAME, job, folder, public=PANEL_PUBLIC, **shown)
         else:
             run = simulate(
                 hardware,

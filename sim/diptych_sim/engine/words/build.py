@@ -171,8 +171,12 @@ def _watch(whole: Words, name: str, public: Public) -> dict[str, Watched]:
         module, _, variable = f"{name}.{path}".rpartition(".")
         if path.endswith(".watched"):  # of the module that something else computes
             wanted[path] = nets
-        if nets and variable not in ("clk", "rst") and any(
-            fnmatchcase(module, where) and fnmatchcase(variable, what) for where, what in public
+        if (
+            nets
+            and variable not in ("clk", "rst")
+            and any(
+                fnmatchcase(module, where) and fnmatchcase(variable, what) for where, what in public
+            )
         ):
             wanted[path] = nets
     out: dict[str, Watched] = {}

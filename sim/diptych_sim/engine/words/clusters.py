@@ -101,7 +101,9 @@ class _Planner:
 
     def _leave_out_unused(self) -> None:
         used: set[int] = set()
-        stack = [n for n in self.waits if self.cells[n].sink or self.cells[n].kind in ("outs", "step")]
+        stack = [
+            n for n in self.waits if self.cells[n].sink or self.cells[n].kind in ("outs", "step")
+        ]
         while stack:
             n = stack.pop()
             if n not in used:

@@ -178,7 +178,7 @@ class _Design:
             if cell.kind == "memory":
                 out.append(f"{type_} m{index}[{_room(cell)}];")
             elif cell.kind in ("write", "storage"):
-                data, address, enables = _write_inputs(cell)
+                data, _, enables = _write_inputs(cell)
                 out.append(
                     f"struct {{ {type_of(len(data))} data; u32 address; "
                     f"{type_of(len(enables))} enables; }} p{index};"
@@ -214,8 +214,13 @@ class _Design:
                     )
                     (registers if cell.flag else all_).append(line)
         return [
-            "void reset_registers(S& s) {", *registers, "}",
-            "void set_initial(S& s) {", *all_, "reset_registers(s);", "}",
+            "void reset_registers(S& s) {",
+            *registers,
+            "}",
+            "void set_initial(S& s) {",
+            *all_,
+            "reset_registers(s);",
+            "}",
         ]
 
 
@@ -298,7 +303,7 @@ def emit(
         f"const Function edges[] = {{{', '.join(f'e{n}' for n in range(number))}}};",
     ]
     table += [
-        "#pragma GCC diagnostic ignored \"-Winvalid-offsetof\"",
+        '#pragma GCC diagnostic ignored "-Winvalid-offsetof"',
         f"const long places[] = {{{', '.join(f'offsetof(S, {place})' for place in places)}}};",
     ]
     main = [*design.initial(), *table, *_ports(whole, plan), footer]
@@ -317,21 +322,26 @@ def _ports(whole: Words, plan: Plan) -> list[str]:
     for index, cell in enumerate(whole.cells):
         if cell.kind == "input" and not cell.flag:
             size = 8 * -(-cell.width // 64)
+            marks = _marks("d", plan.users.get(index, ()))
             out += [
                 f"case {index}: {{ {type_of(cell.width)} v = {{}};",
                 f"memcpy(&v, words, sizeof v < {size} ? sizeof v : {size});",
-                f"if (differ(v, s.f{index})) {{ s.f{index} = v; "
-                f"{_marks('d', plan.users.get(index, ()))} }} break; }}",
+                f"if (differ(v, s.f{index})) {{ s.f{index} = v; {marks} }} break; }}",
             ]
     out += ["}", "}", "void take_from_outside(S& s) {"]
     for index, cell in enumerate(whole.cells):
         if cell.kind == "input" and cell.flag:
+            marks = _marks("d", plan.users.get(index, ()))
             out += [
                 f"{{ {type_of(cell.width)} v = {{}};",
                 f"memcpy(&v, s.from_outside + {cell.stride}, {4 * -(-cell.width // 32)});",
-                f"if (differ(v, s.f{index})) {{ s.f{index} = v; "
-                f"{_marks('d', plan.users.get(index, ()))} }} }}",
+                f"if (differ(v, s.f{index})) {{ s.f{index} = v; {marks} }} }}",
             ]
     listed = " ".join(f"{way} {name} {word} {width}" for way, name, word, width in whole.outside)
     reset = [word for way, name, word, _ in whole.outside if (way, name) == ("i", "rst")]
-    return [*out, "}", f'#define PORTS "{listed}"', f"#define RESET_WORD {reset[0] if reset else 0}"]
+    return [
+        *out,
+        "}",
+        f'#define PORTS "{listed}"',
+        f"#define RESET_WORD {reset[0] if reset else 0}",
+    ]

@@ -99,9 +99,9 @@ class Body:
     def _wide(self, nets: Nets) -> str:
         found = list(pieces(nets))
         first = found[0]
-        if len(found) == 1 and first.cell and not first.repeated and not first.start:
-            if first.length == self.cells[first.cell].width:
-                return self.ref(first.cell)
+        whole = Piece(first.cell, 0, self.cells[first.cell].width, 0)
+        if first.cell and found == [whole]:
+            return self.ref(first.cell)
         name = f"t{len(self._values)}_"
         self.lines.append(f"{type_of(len(nets))} {name} = {{}};")
         for piece in found:
@@ -166,7 +166,11 @@ class Body:
                 out.append(f"{value} == {want:#x}{suffix}")
             else:
                 out.append(f"({value} & {care:#x}{suffix}) == {want:#x}{suffix}")
-        return f"u32({' || '.join(out)})" if len(out) == 1 else f"u32({' | '.join(f'({o})' for o in out)})"
+        return (
+            f"u32({' || '.join(out)})"
+            if len(out) == 1
+            else f"u32({' | '.join(f'({o})' for o in out)})"
+        )
 
     def _assign(self, cell: Cell) -> str:
         name = f"a{len(self.lines)}"
@@ -188,7 +192,11 @@ class Body:
             if cell.width > 64:
                 steps.append(f"if ({test}) {name} = {new};")
             else:
-                steps.append(f"{name} = {test} ? {new} : {name};" if test != "u32(0x1u)" else f"{name} = {new};")
+                steps.append(
+                    f"{name} = {test} ? {new} : {name};"
+                    if test != "u32(0x1u)"
+                    else f"{name} = {new};"
+                )
         self.lines.append(f"{type_} {name} = {default};")
         self.lines += steps
         return name
@@ -199,7 +207,9 @@ class Body:
         width, type_ = len(nets), type_of(cell.width)
         if width <= 64:
             sign = f"signed_of<{width}>({value})" if cell.flag else value
-            text = f"shift_right(({'s64' if cell.flag else 'u64'})({sign}), u64({by}) * {cell.stride})"
+            text = (
+                f"shift_right(({'s64' if cell.flag else 'u64'})({sign}), u64({by}) * {cell.stride})"
+            )
             return f"{type_}({text} & {mask_of(cell.width)})"
         if cell.flag:
             raise WordsError("Words select no part of a wide signed value")

@@ -52,8 +52,13 @@ class _Loop(Body):
         for index, cell in enumerate(self.cells):
             if cell.kind == "memory":
                 assert isinstance(cell.init, tuple)
-                words = [*cell.init, *[0] * ((1 << max(cell.depth - 1, 0).bit_length()) - len(cell.init))]
-                values = ", ".join(f"{word:#x}{'ull' if cell.width > 32 else 'u'}" for word in words)
+                words = [
+                    *cell.init,
+                    *[0] * ((1 << max(cell.depth - 1, 0).bit_length()) - len(cell.init)),
+                ]
+                values = ", ".join(
+                    f"{word:#x}{'ull' if cell.width > 32 else 'u'}" for word in words
+                )
                 out.append(f"static const {type_of(cell.width)} table{index}[] = {{{values}}};")
             elif cell.kind == "write" or cell.width > 64:
                 raise WordsError(f"Words cannot run {self.group.name} in a loop: {cell!r}")
@@ -80,7 +85,14 @@ def emit_group(function: Any, cell: Cell, design: Any) -> None:
         _emit_outputs(function, loop, outputs, size, design)
         return
     behind = group.behind(
-        {net >> 16 for each in loop.cells if each.sink for nets in each.inputs for net in nets if net > 1}
+        {
+            net >> 16
+            for each in loop.cells
+            if each.sink
+            for nets in each.inputs
+            for net in nets
+            if net > 1
+        }
     )
     commits = []
     for index in loop.order:
@@ -101,7 +113,9 @@ def emit_group(function: Any, cell: Cell, design: Any) -> None:
             f"const {type_of(each.width)} x{index} = {text};",
             f"{place} = x{index}; y{64 if each.width > 32 else 32} |= x{index} ^ {loop.ref(index)};",
         ]
-        commits.append(f"memcpy(s.g{number}.f{index}, s.g{number}.n{index}, sizeof s.g{number}.f{index});")
+        commits.append(
+            f"memcpy(s.g{number}.f{index}, s.g{number}.n{index}, sizeof s.g{number}.f{index});"
+        )
     flag = function.changed(design.plan.users.get(design.plan.steps[number], ()))
     function.lines += [
         *loop.tables(),
@@ -176,4 +190,4 @@ def _whole(function: Any, nets: Nets) -> tuple[int, int, int, str] | None:
 
 def _follows(function: Any, one: Nets, other: Nets) -> bool:
     a, b = _whole(function, one), _whole(function, other)
-    return bool(a and b) and (a[0], a[1] + 1, *a[2:]) == b
+    return a is not None and b is not None and (a[0], a[1] + 1, *a[2:]) == b

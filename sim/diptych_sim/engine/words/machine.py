@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,7 @@ class WordMachine:
         if not self._state:
             raise SimulationError(f"Contents of the HBM cannot be mapped: {hbm}")
 
-    def __enter__(self) -> WordMachine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -74,7 +74,9 @@ class WordMachine:
         """Set an input, from the next cycle on."""
         cell, width = self.compiled.inputs[name]
         words = np.frombuffer(value.to_bytes(8 * -(-width // 64), "little"), np.uint64)
-        self._library.words_set(self._state, ctypes.c_long(cell), ctypes.c_void_p(words.ctypes.data))
+        self._library.words_set(
+            self._state, ctypes.c_long(cell), ctypes.c_void_p(words.ctypes.data)
+        )
 
     def stop_at(self, name: str, on: bool = True) -> None:
         """Have :meth:`run` return after a cycle in which what is watched has changed."""
@@ -131,9 +133,7 @@ class WordMachine:
         about = self.compiled.watched[name]
         words = 2 if about.counts else -(-about.width // 64)
         at = ctypes.c_void_p()
-        count = self._library.words_log(
-            self._state, ctypes.c_long(about.number), ctypes.byref(at)
-        )
+        count = self._library.words_log(self._state, ctypes.c_long(about.number), ctypes.byref(at))
         first = start * (1 + words)
         if count <= first:
             return np.zeros((0, 1 + words), np.uint64)

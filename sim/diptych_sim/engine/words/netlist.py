@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections import Counter
 from typing import Any
@@ -102,7 +103,7 @@ class _Reader:
                 continue
             inside = {c - first for c in cuts if width > WIDE and first < c < first + width}
             ends = sorted({0, width, *inside})
-            for low, high in zip(ends, ends[1:], strict=False):
+            for low, high in itertools.pairwise(ends):
                 index = self.add(Cell("input", high - low, text=f"{name}[{low}]"))
                 ports |= {first + bit: index << 16 | bit - low for bit in range(low, high)}
             nets = tuple(ports[first + bit] for bit in range(width))
@@ -325,7 +326,7 @@ def _resettable(cells: list[Any], reset: int) -> set[int]:
     out = set()
     for index, cell in enumerate(cells):
         if isinstance(cell, nir.FlipFlop):
-            source = cells[int(cell.data[0]) >> 16] if int(cell.data[0]) > 1 else None
+            source: Any = cells[int(cell.data[0]) >> 16] if int(cell.data[0]) > 1 else None
             if isinstance(source, nir.AssignmentList) and source.assignments:
                 last = source.assignments[-1]
                 if int(last.cond) >> 16 in firsts:
@@ -386,4 +387,3 @@ def _converted(cell: Any, base: int, to: Any) -> Cell:
         case nir.Instance():
             return Cell("none", 0, [nets(value) for value in cell.ports_i.values()])
     raise WordsError(f"Words cannot run the cell {cell!r}")
-
