@@ -7,9 +7,10 @@
 #include <cstddef>
 #include <cstring>
 
-typedef uint32_t u32;
-typedef uint64_t u64;
-typedef int64_t s64;
+// Types of literals, so that no overload is ambiguous.
+typedef unsigned u32;
+typedef unsigned long long u64;
+typedef long long s64;
 
 #define INLINE static inline __attribute__((always_inline))
 
