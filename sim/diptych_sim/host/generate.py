@@ -197,7 +197,7 @@ def _counters(dut: Any, part: str) -> dict[str, Any]:
         dut = dut[name]
     return {
         item._name.removeprefix("count_"): item
-        for item in dut
+        for item in sorted(dut, key=lambda item: item._name)
         if item._name.startswith("count_") and not item._name.endswith("_now")
     }
 

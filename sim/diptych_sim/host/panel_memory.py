@@ -58,7 +58,7 @@ def panel_counters(dut: Any) -> dict[str, dict[str, int]]:
     parts = {
         name: {
             item._name.removeprefix("count_"): int(item.value)
-            for item in getattr(dut.panel, name)
+            for item in sorted(getattr(dut.panel, name), key=lambda item: item._name)
             if item._name.startswith("count_") and not item._name.endswith("_now")
         }
         for name in _ENGINES

@@ -19,7 +19,7 @@ from diptych_sim.host.events import report_event
 from diptych_sim.host.fields import Fields
 from diptych_sim.host.mesh_counters import MeshCounters
 from diptych_sim.host.sample_files import MESH_SAMPLES, PANEL_SAMPLES
-from diptych_sim.host.triggers import ClockCycles, ValueChange, start_soon
+from diptych_sim.host.triggers import ClockCycles, ValueChange, at_end, start_soon
 
 __all__ = ["PANEL_PERIOD", "SAMPLES_A_PERIOD", "MeshRecorder", "Recorder"]
 
@@ -69,6 +69,7 @@ class MeshRecorder:
     ) -> None:
         self._mesh = mesh
         self._file = (folder / MESH_SAMPLES).open("wb")
+        at_end(self._file.close)
         self._joints = set(plan["joints"])
         self._firsts = [first for first, _, _ in plan["pieces"]]
         self._pc = pc
@@ -152,6 +153,7 @@ class Recorder:
     ) -> None:
         self._dut, self._mesh, self._panel = dut, mesh, panel
         self._file = (folder / PANEL_SAMPLES).open("wb")
+        at_end(self._file.close)
         self._unpack = Fields(FrameHead()).unpack
         self._sampling: Any = None
 

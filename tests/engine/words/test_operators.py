@@ -37,7 +37,9 @@ class Random(wiring.Component):
             value = self.expression(rng, pool)
             shape = signed(len(value)) if rng.random() < 0.3 else unsigned(len(value))
             register = Signal(
-                shape, name=f"r{number}", init=rng.getrandbits(len(value) - 1) if len(value) > 1 else 0
+                shape,
+                name=f"r{number}",
+                init=rng.getrandbits(len(value) - 1) if len(value) > 1 else 0,
             )
             condition = rng.choice(pool).any() if rng.random() < 0.5 else Const(1)
             with m.If(condition):
@@ -61,7 +63,7 @@ class Random(wiring.Component):
         few = rng.choice([value for value in pool if len(value) <= 7]).as_unsigned()
         table = [
             lambda: (a + b)[:200],
-            lambda: (s - t),
+            lambda: s - t,
             lambda: (s * t)[:128],
             lambda: Mux(c[0], a, b),
             lambda: Cat(a, b[: len(b) // 2], Const(5, 3), c[-1].replicate(9))[:250],
@@ -69,7 +71,7 @@ class Random(wiring.Component):
             lambda: a ^ b,
             lambda: Cat(s < t, s >= t, s == t, a != b, a.any(), s.all(), s.xor()),
             lambda: (a << few)[:200],
-            lambda: (s >> few),
+            lambda: s >> few,
             lambda: a[: max(1, len(a) - len(a) % 8)].as_unsigned() >> few,
             lambda: (a if len(a) <= 64 else a.as_unsigned()).bit_select(few, min(20, len(a))),
             lambda: Array([s, t, few])[few[:2]],

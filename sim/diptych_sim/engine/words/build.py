@@ -181,7 +181,7 @@ def _watch(whole: Words, name: str, public: Public) -> dict[str, Watched]:
             wanted[path] = nets
     out: dict[str, Watched] = {}
     known: dict[Nets, Watched] = {}
-    for path, nets in sorted(wanted.items()):
+    for path, nets in wanted.items():
         if nets not in known:
             number = len(known)
             counts = path.rpartition(".")[2].startswith("count_")
