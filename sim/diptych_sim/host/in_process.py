@@ -16,6 +16,7 @@ from diptych_sim.engine.simulate import STOPS, Run, default_seed
 from diptych_sim.engine.words.build import compile_words
 from diptych_sim.engine.words.machine import WordMachine
 
+from .clocking import count_on
 from .events import listening
 from .jobs import TESTBENCH
 from .scheduler import Scheduler
@@ -92,6 +93,7 @@ def run_in_process(
     compiled = compile_words(hardware, name, public, outside=outside, progress=progress)
     chosen = default_seed() if seed is None else seed
     started = time.perf_counter()
+    count_on(0)  # another run of this process may have gone on from a checkpoint
     hbm = folder / job.hbm if hasattr(job, "hbm") else None
     stops: list[EngineError] = []
 
