@@ -118,6 +118,8 @@ def gemm(
             json_file=json_file,
         )
         return
+    if checkpoint is not None:
+        raise Refused("Checkpoint (--checkpoint) requires a mesh (--mesh)")
     rng = np.random.default_rng(seed)
     if m * k + k * n > 2**24:
         raise Refused(f"Operands must fit into {2**24} bytes of HBM, not {m * k + k * n}")

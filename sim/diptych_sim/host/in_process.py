@@ -11,7 +11,8 @@ from typing import Any
 
 from diptych_sim.engine.compile_jobs import Progress
 from diptych_sim.engine.emit import Hardware
-from diptych_sim.engine.errors import EngineError, SimulationError
+from diptych_sim.engine.errors import EngineError, SimulationError, ToolError
+from diptych_sim.engine.processes import processes
 from diptych_sim.engine.simulate import STOPS, Run, default_seed
 from diptych_sim.engine.words.build import compile_words
 from diptych_sim.engine.words.machine import WordMachine
@@ -90,6 +91,10 @@ def run_in_process(
     BuildError, SimulationError, ToolError
         If a step fails.
     """
+    if processes() > 1:
+        raise ToolError(
+            "Several processes require --engine lanes and a command that runs the mesh alone"
+        )
     compiled = compile_words(hardware, name, public, outside=outside, progress=progress)
     chosen = default_seed() if seed is None else seed
     started = time.perf_counter()

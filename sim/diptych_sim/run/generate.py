@@ -178,8 +178,8 @@ def generate(
     seed : int, optional
         Seed of every random draw.
     engine : Engine
-        What runs the mesh. All else runs in Verilator, cycle by cycle with it, as do waves and
-        samples; decode alone on lanes needs no Verilator without them.
+        What runs the machine. Lanes run the mesh, and words all else, in this process; waves need
+        Verilator, which then runs all but the mesh.
     checkpoint : Checkpoint, optional
         Where the run is saved, with lanes: once the mesh is all that works.
     progress, on_event
