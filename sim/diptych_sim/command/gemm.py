@@ -118,8 +118,8 @@ def gemm(
             json_file=json_file,
         )
         return
-    if engine == "lanes":
-        raise Refused("Engine lanes runs a mesh (--mesh), not the prefill panel")
+    if checkpoint is not None:
+        raise Refused("Checkpoint (--checkpoint) requires a mesh (--mesh)")
     rng = np.random.default_rng(seed)
     if m * k + k * n > 2**24:
         raise Refused(f"Operands must fit into {2**24} bytes of HBM, not {m * k + k * n}")
@@ -137,6 +137,7 @@ def gemm(
                 hbm_latency=hbm_latency,
                 weight_rows=weight_rows,
             ),
+            engine=engine,
             seed=seed,
             progress=progress,
         )

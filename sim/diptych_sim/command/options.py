@@ -101,7 +101,7 @@ ENGINE = click.option(
     show_default=True,
     type=click.Choice(ENGINES),
     callback=_check_engine,
-    help="What runs the mesh.",
+    help="What runs the machine; lanes need no Verilator, but for waves.",
 )
 OPTIONS: list[Callable[[Any], Any]] = [
     click.option(

@@ -34,7 +34,7 @@ EVENT_PREFIX = "@diptych "
 _TAIL = 40
 _TELLING = re.compile(r"^\s*(%Error|\w*(Error|Exception|assert\w*):)|error while loading")
 """A line of the log that says why a simulation failed."""
-_STOPS: dict[str, type[EngineError]] = {
+STOPS: dict[str, type[EngineError]] = {
     "hang": HangError,
     "refused": CheckpointError,
     "failed": SimulationError,
@@ -133,7 +133,7 @@ def run(
     def on_line(line: str) -> None:
         if line.startswith(EVENT_PREFIX):
             event = json.loads(line.removeprefix(EVENT_PREFIX))
-            if (stop := _STOPS.get(event.get("kind"))) is not None:
+            if (stop := STOPS.get(event.get("kind"))) is not None:
                 stops.append(stop(event["message"]))
             if on_event is not None:
                 on_event(event)

@@ -6,17 +6,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cocotb.triggers import RisingEdge, with_timeout
-
 from diptych.memory.axi import BEAT_BYTES, ReadAddress
 from diptych.systolic.isa import Handoff
 
 from .axi_checker import AxiReadChecker, AxiWriteChecker
-from .clocking import PERIOD_NS, current_cycle, start_clock_and_reset
+from .clocking import current_cycle, start_clock_and_reset
 from .jobs import ArrayGemmJob, ArrayGemmResult
 from .observers.machine import PanelObservers
 from .panel_memory import PanelMemory, panel_counters
 from .streams import StreamMonitor
+from .triggers import RisingEdge, with_timeout
 
 __all__ = ["multiply"]
 
@@ -28,7 +27,6 @@ async def multiply(dut: Any, job: ArrayGemmJob, folder: Path) -> ArrayGemmResult
     dut.program.value = job.program
     await start_clock_and_reset(dut)
     StreamMonitor(dut, "handoff", Handoff())
-    await memory.fill()
     reads, writes = AxiReadChecker(dut.hbm, "axi"), AxiWriteChecker(dut.hbm, "axi")
     memory.watch()
     asked = StreamMonitor(dut.hbm, "axi__ar", ReadAddress(), passive=True)
@@ -38,7 +36,7 @@ async def multiply(dut: Any, job: ArrayGemmJob, folder: Path) -> ArrayGemmResult
     await RisingEdge(dut.clk)
     dut.start.value = 0
     started = current_cycle()
-    await with_timeout(RisingEdge(dut.finished), job.limit * PERIOD_NS, "ns")
+    await with_timeout(RisingEdge(dut.finished), job.limit)
     cycles = current_cycle() - started
     await RisingEdge(dut.clk)
     reads.check_finished()

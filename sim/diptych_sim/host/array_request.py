@@ -6,17 +6,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cocotb.triggers import RisingEdge, with_timeout
-
 from diptych.systolic.isa import Handoff, HandoffKind
 
 from .axi_checker import AxiReadChecker, AxiWriteChecker
-from .clocking import PERIOD_NS, current_cycle, start_clock_and_reset
+from .clocking import current_cycle, start_clock_and_reset
 from .events import report_event
 from .jobs import ArrayRequestJob, ArrayRequestResult
 from .observers.machine import PanelObservers
 from .panel_memory import PanelMemory, panel_counters
 from .streams import StreamMonitor
+from .triggers import RisingEdge, with_timeout
 
 __all__ = ["answer"]
 
@@ -31,7 +30,6 @@ async def answer(dut: Any, job: ArrayRequestJob, folder: Path) -> ArrayRequestRe
     dut.start.value = 0
     await start_clock_and_reset(dut)
     handoff = StreamMonitor(dut, "handoff", Handoff())
-    await memory.fill()
     watch = _Watch(dut, job, memory) if job.watched else None
     result = ArrayRequestResult(
         starts=[], ends=[], tokens=[], token_cycles=[], parts=[], beats=[], observed={}
@@ -51,14 +49,14 @@ async def answer(dut: Any, job: ArrayRequestJob, folder: Path) -> ArrayRequestRe
         left = job.sequences[number]
         tokens, cycles = [0] * left, [0] * left
         while left:
-            beat = await with_timeout(handoff.beats.get(), job.limit * PERIOD_NS, "ns")
+            beat = await with_timeout(handoff.beats.get(), job.limit)
             if beat["kind"] == HandoffKind.TOKEN.value:
                 tokens[beat["prompt"]], cycles[beat["prompt"]] = beat["data"], current_cycle()
                 left -= 1
         result.tokens.append(tokens)
         result.token_cycles.append(cycles)
         if not dut.finished.value:
-            await with_timeout(RisingEdge(dut.finished), job.limit * PERIOD_NS, "ns")
+            await with_timeout(RisingEdge(dut.finished), job.limit)
         result.ends.append(current_cycle())
         result.parts.append(panel_counters(dut))
         if watch is not None:

@@ -3,14 +3,9 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
-import cocotb
 from amaranth.hdl import ShapeLike
-from cocotb.handle import LogicArrayObject, LogicObject
-from cocotb.task import Task
-from cocotb.triggers import RisingEdge
-from cocotb.utils import get_sim_time
 
 from diptych.memory.axi import (
     BEAT_BYTES,
@@ -22,7 +17,9 @@ from diptych.memory.axi import (
     WriteData,
     WriteResponse,
 )
+from diptych_sim.host.clocking import current_cycle
 from diptych_sim.host.fields import Fields
+from diptych_sim.host.triggers import RisingEdge, Task, clock_of_top, start_watching
 
 __all__ = ["AxiReadChecker", "AxiWriteChecker"]
 
@@ -43,16 +40,15 @@ class _Checker:
     def __init__(self, dut: Any, prefix: str) -> None:
         self._dut, self._prefix = dut, prefix
         # The clock of a part inside the design rises when its registers have changed already.
-        top: Any = cocotb.top
-        self._edge = RisingEdge(top.clk)
+        self._edge = RisingEdge(clock_of_top())
         self.tasks: list[Task[None]] = []
 
-    def _watch(self, channel: str, shape: ShapeLike, take: Callable[[Any, float], None]) -> None:
-        """Call ``take`` with each transfer and its time; check that what is valid stays."""
+    def _watch(self, channel: str, shape: ShapeLike, take: Callable[[Any, int], None]) -> None:
+        """Call ``take`` with each transfer and its cycle; check that what is valid stays."""
         name = f"{self._prefix}__{channel}"
-        valid = cast("LogicObject", self._dut[f"{name}__valid"])
-        ready = cast("LogicObject", self._dut[f"{name}__ready"])
-        payload = cast("LogicArrayObject", self._dut[f"{name}__payload"])
+        valid = self._dut[f"{name}__valid"]
+        ready = self._dut[f"{name}__ready"]
+        payload = self._dut[f"{name}__payload"]
         unpack = Fields(shape).unpack
         what = channel.upper()
 
@@ -73,9 +69,9 @@ class _Checker:
                 waiting = bits
                 if ready.value:
                     waiting = None
-                    take(unpack(bits), get_sim_time("ns"))
+                    take(unpack(bits), current_cycle())
 
-        self.tasks.append(cocotb.start_soon(run()))
+        self.tasks.append(start_watching(run()))
 
 
 class AxiReadChecker(_Checker):
@@ -102,15 +98,15 @@ class AxiReadChecker(_Checker):
     def __init__(self, dut: Any, prefix: str) -> None:
         super().__init__(dut, prefix)
         self.bursts = self.beats = 0
-        self._asked: deque[tuple[float, int, int]] = deque()
+        self._asked: deque[tuple[int, int, int]] = deque()
         self._watch("ar", ReadAddress(), self._take_address)
         self._watch("r", ReadData(), self._take_beat)
 
-    def _take_address(self, burst: Any, now: float) -> None:
+    def _take_address(self, burst: Any, now: int) -> None:
         self._asked.append((now, burst["id"], _check_burst(burst)))
         self.bursts += 1
 
-    def _take_beat(self, beat: Any, now: float) -> None:
+    def _take_beat(self, beat: Any, now: int) -> None:
         assert self._asked, "R must answer a burst"
         asked, identity, left = self._asked[0]
         assert now > asked, "R must come after its burst"
@@ -145,20 +141,20 @@ class AxiWriteChecker(_Checker):
     def __init__(self, dut: Any, prefix: str) -> None:
         super().__init__(dut, prefix)
         self.bursts = self.beats = self.responses = 0
-        self._asked: deque[tuple[float, int, int]] = deque()
-        self._early: deque[tuple[float, int]] = deque()
-        self._written: deque[tuple[float, int]] = deque()
+        self._asked: deque[tuple[int, int, int]] = deque()
+        self._early: deque[tuple[int, int]] = deque()
+        self._written: deque[tuple[int, int]] = deque()
         self._left = 0
         self._watch("aw", WriteAddress(), self._take_address)
         self._watch("w", WriteData(), self._take_beat)
         self._watch("b", WriteResponse(), self._take_response)
 
-    def _take_address(self, burst: Any, now: float) -> None:
+    def _take_address(self, burst: Any, now: int) -> None:
         self._asked.append((now, burst["id"], _check_burst(burst)))
         self.bursts += 1
         self._match()
 
-    def _take_beat(self, beat: Any, now: float) -> None:
+    def _take_beat(self, beat: Any, now: int) -> None:
         self._early.append((now, beat["last"]))
         self.beats += 1
         assert len(self._early) == 1 or self._asked, "W must not come before its AW"
@@ -177,7 +173,7 @@ class AxiWriteChecker(_Checker):
                 self._asked.popleft()
                 self._written.append((now, identity))
 
-    def _take_response(self, response: Any, now: float) -> None:
+    def _take_response(self, response: Any, now: int) -> None:
         assert self._written, "B must answer a burst that was written"
         written, identity = self._written.popleft()
         assert now > written, "B must come after the last beat of its burst"

@@ -3,20 +3,11 @@
 
 from typing import Any
 
-from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles
-from cocotb.utils import get_sim_time
+from .triggers import PERIOD_NS, ClockCycles, edges_before, start_clock
 
 __all__ = ["PERIOD_NS", "count_on", "current_cycle", "start_clock", "start_clock_and_reset"]
 
-PERIOD_NS = 2
-"""Clock period in simulated time, the smallest that the time scale allows."""
 _before = 0
-
-
-def start_clock(dut: Any) -> None:
-    """Start ``clk``. It runs outside Python until the test ends."""
-    Clock(dut.clk, PERIOD_NS, unit="ns").start()
 
 
 async def start_clock_and_reset(dut: Any) -> None:
@@ -32,7 +23,7 @@ async def start_clock_and_reset(dut: Any) -> None:
 
 def current_cycle() -> int:
     """Return the cycles before this edge of the clock: the simulator's, and those of :func:`count_on`."""
-    return round(get_sim_time("ns")) // PERIOD_NS + _before
+    return edges_before() + _before
 
 
 def count_on(cycles: int) -> None:

@@ -4,13 +4,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import cocotb
-from cocotb.triggers import ValueChange
-
 from diptych.systolic.isa import Queue
 from diptych.systolic.matrix import MATRIX_CAUSES
 from diptych_sim.host.clocking import current_cycle
 from diptych_sim.host.events import report_event
+from diptych_sim.host.triggers import ValueChange, start_watching
 
 __all__ = ["CommandRecorder"]
 
@@ -47,8 +45,8 @@ class CommandRecorder:
             for what, seen in self.cycles[name].items():
                 counter = getattr(panel.queues, f"count_{name}_{what}")
                 told = what == "done" and queue is Queue.MATRIX
-                cocotb.start_soon(self._record(counter, seen, told))
-        cocotb.start_soon(self._record_entered(panel.matrix.count_entered))
+                start_watching(self._record(counter, seen, told))
+        start_watching(self._record_entered(panel.matrix.count_entered))
 
     async def _record(self, counter: Any, seen: list[int], told: bool) -> None:
         changes = ValueChange(counter)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A mesh on lanes in a simulation of everything else."""
+"""A mesh on lanes beside everything else, in a simulator or in words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych_sim.engine.lanes.cosim_ports import Pins
+from diptych_sim.engine.lanes.cosim_ports import Pins, SimulatorShell
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.lanes.signal_handles import lane_tiles
 from diptych_sim.engine.lanes.sram import write_sram
@@ -26,9 +26,9 @@ _WEST = (
 
 
 class CosimulatedMesh:
-    """A mesh on lanes, reset, behind the shell that the simulator has in its place.
+    """A mesh on lanes, reset, behind the shell that a design has in its place.
 
-    Its tiles are found by name, as those of a mesh in the simulator.
+    Its tiles are found by name, as those of a mesh in a simulator.
 
     Attributes
     ----------
@@ -57,8 +57,13 @@ class CosimulatedMesh:
             write_sram(mesh, np.load(image, mmap_mode="r"))
         self._at_reset = self._west()
         self._tiles = lane_tiles(mesh)
-        self._pins = Pins(mesh)
+        self._pins = Pins(mesh, getattr(shell, "outside", None) or SimulatorShell())
         record_tiles(mesh, shell._path)
+
+    def close(self) -> None:
+        """Free the mesh, once there are no more cycles."""
+        self._pins.close()
+        self.mesh.close()
 
     def _west(self) -> list[Any]:
         return [self.mesh.register(f"router.{name}")[:, 0].tolist() for name in _WEST]
@@ -73,6 +78,6 @@ class CosimulatedMesh:
         return SimpleNamespace(shared_tile=SimpleNamespace(body=body))
 
     def signal(self, name: str, row: int, column: int) -> Any:
-        """Return a handle of the simulator that follows a register of a tile; there is one."""
+        """Return a handle that follows a register of a tile; there is one."""
         self._pins.watch(name, row, column)
         return self._shell.watched

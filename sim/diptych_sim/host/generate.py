@@ -7,9 +7,6 @@ import random
 from pathlib import Path
 from typing import Any
 
-import cocotb
-from cocotb.triggers import RisingEdge
-
 from diptych.link.layout import Setting
 
 from .axi_checker import AxiReadChecker, AxiWriteChecker
@@ -23,6 +20,7 @@ from .recorder import Recorder
 from .resumable import LOOK, total
 from .simulator_host import SimulatorHost
 from .streams import StreamDriver
+from .triggers import RisingEdge, random_seed, start_soon
 from .windows import TransferCounter, Windows
 from .workloads import TokenReporter, decode_tokens
 
@@ -66,7 +64,7 @@ async def generate(dut: Any, job: GenerateJob, folder: Path) -> Inspected:
     measured = _Measured(dut, windows, observers, before and before["measured"])
     axi = (AxiReadChecker(dut.prefill.hbm, "axi"), AxiWriteChecker(dut.prefill.hbm, "axi"))
     if job.damage:
-        cocotb.start_soon(_damage(dut, job.damage))
+        start_soon(_damage(dut, job.damage))
     recorder = None
     if job.trace:
         mesh = mesh_recorder(host, job)
@@ -80,8 +78,8 @@ async def generate(dut: Any, job: GenerateJob, folder: Path) -> Inspected:
         host.mark_start()
         if recorder is not None:
             recorder.start()
-        out.prefill = cocotb.start_soon(_prefill_end(dut, commands, observers))
-        out.watching = cocotb.start_soon(windows.watch_prefill())
+        out.prefill = start_soon(_prefill_end(dut, commands, observers))
+        out.watching = start_soon(windows.watch_prefill())
     else:
         out.resume(before["tokens"])
         if run is not None and recorder is not None:
@@ -108,7 +106,7 @@ async def generate(dut: Any, job: GenerateJob, folder: Path) -> Inspected:
 
 
 async def _damage(dut: Any, probability: float) -> None:
-    rng = random.Random(cocotb.RANDOM_SEED)
+    rng = random.Random(random_seed())
     edge = RisingEdge(dut.clk)
     while True:
         dut.damage.value = 1 << rng.randrange(32) if rng.random() < probability else 0
@@ -199,7 +197,7 @@ def _counters(dut: Any, part: str) -> dict[str, Any]:
         dut = dut[name]
     return {
         item._name.removeprefix("count_"): item
-        for item in dut
+        for item in sorted(dut, key=lambda item: item._name)
         if item._name.startswith("count_") and not item._name.endswith("_now")
     }
 
@@ -224,7 +222,7 @@ class _Reporter(TokenReporter):
     def __call__(self, sequence: int, token: int, cycle: int) -> None:
         super().__call__(sequence, token, cycle)
         if not self.over:
-            self.watching = cocotb.start_soon(self._measured.windows.watch_tile())
+            self.watching = start_soon(self._measured.windows.watch_tile())
 
     def reported(self, index: int, cycle: int, *, ends: bool) -> None:
         if self.watching is not None:

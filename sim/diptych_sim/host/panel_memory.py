@@ -17,16 +17,12 @@ _ENGINES = ("matrix", "vector", "load", "store", "scratchpad", "accumulators")
 
 
 class PanelMemory:
-    """The HBM of a panel: filled by the host, and what reaches it later, as its channels show it."""
+    """The HBM of a panel: what it has at first, and what reaches it, as its channels show it."""
 
     def __init__(self, dut: Any, contents: bytes) -> None:
         self._dut = dut
         self._memory = bytearray(contents + bytes(-len(contents) % BEAT_BYTES))
         self._host = StreamDriver(dut, "host", unsigned(len(dut.host__payload)))
-
-    async def fill(self) -> None:
-        """Write all contents."""
-        await self._host.send(self._beat(at) for at in range(0, len(self._memory), BEAT_BYTES))
 
     def _beat(self, at: int) -> int:
         data = self._memory[at : at + BEAT_BYTES]
@@ -62,7 +58,7 @@ def panel_counters(dut: Any) -> dict[str, dict[str, int]]:
     parts = {
         name: {
             item._name.removeprefix("count_"): int(item.value)
-            for item in getattr(dut.panel, name)
+            for item in sorted(getattr(dut.panel, name), key=lambda item: item._name)
             if item._name.startswith("count_") and not item._name.endswith("_now")
         }
         for name in _ENGINES

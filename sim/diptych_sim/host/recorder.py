@@ -12,9 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import cocotb
-from cocotb.triggers import ClockCycles, ValueChange
-
 from diptych.link.frames import SEQUENCE_BITS, FrameHead
 from diptych.systolic.isa import HandoffKind
 from diptych_sim.host.clocking import current_cycle
@@ -22,6 +19,7 @@ from diptych_sim.host.events import report_event
 from diptych_sim.host.fields import Fields
 from diptych_sim.host.mesh_counters import MeshCounters
 from diptych_sim.host.sample_files import MESH_SAMPLES, PANEL_SAMPLES
+from diptych_sim.host.triggers import ClockCycles, ValueChange, at_end, start_soon
 
 __all__ = ["PANEL_PERIOD", "SAMPLES_A_PERIOD", "MeshRecorder", "Recorder"]
 
@@ -71,6 +69,7 @@ class MeshRecorder:
     ) -> None:
         self._mesh = mesh
         self._file = (folder / MESH_SAMPLES).open("wb")
+        at_end(self._file.close)
         self._joints = set(plan["joints"])
         self._firsts = [first for first, _, _ in plan["pieces"]]
         self._pc = pc
@@ -82,7 +81,7 @@ class MeshRecorder:
     def start(self, panel: Sequence[str] = ()) -> None:
         """Begin; ``panel`` are names of counters that another recorder samples."""
         report_event(kind="trace", panel=list(panel), mesh=self._mesh.names)
-        cocotb.start_soon(self._watch_program())
+        start_soon(self._watch_program())
 
     def state(self) -> list[Any]:
         """Return what :meth:`resume` takes."""
@@ -96,7 +95,7 @@ class MeshRecorder:
         """Begin where another was."""
         self._round, self._marks, self._piece = state
         self._file.write(files[MESH_SAMPLES])
-        cocotb.start_soon(self._watch_program())
+        start_soon(self._watch_program())
 
     def sample(self, cycle: int) -> None:
         """Write what the counters are in this cycle."""
@@ -154,6 +153,7 @@ class Recorder:
     ) -> None:
         self._dut, self._mesh, self._panel = dut, mesh, panel
         self._file = (folder / PANEL_SAMPLES).open("wb")
+        at_end(self._file.close)
         self._unpack = Fields(FrameHead()).unpack
         self._sampling: Any = None
 
@@ -175,14 +175,14 @@ class Recorder:
         """Begin, in the cycle in which the prefill program starts."""
         self._mesh.start(list(self._panel))
         link = self._dut.link
-        self._sampling = cocotb.start_soon(self._sample())
-        cocotb.start_soon(self._watch_sent(link.transmitter))
+        self._sampling = start_soon(self._sample())
+        start_soon(self._watch_sent(link.transmitter))
         for name, register in (
             ("queued", link.transmitter.filled),
             ("accepted", link.receiver.expected),
             ("delivered", link.receiver.oldest),
         ):
-            cocotb.start_soon(self._watch_frames(name, register))
+            start_soon(self._watch_frames(name, register))
 
     def round_ends(self, cycle: int, *, last: bool) -> None:
         """Note that a round is over, as of :meth:`MeshRecorder.round_ends`."""

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import cocotb
-from cocotb.triggers import ClockCycles
 
 from diptych_sim.engine.errors import CheckpointError, SimulationError
 from diptych_sim.engine.lanes.checkpoint import Keeper
@@ -23,6 +22,7 @@ from .clocking import count_on
 from .cosimulated_mesh import CosimulatedMesh
 from .events import report_event, reported_events
 from .jobs import MeshJob
+from .triggers import ClockCycles, start_soon
 
 __all__ = ["LOOK", "ResumableRun", "resumable_run", "total"]
 
@@ -69,7 +69,7 @@ class ResumableRun:
         files: Callable[[], Mapping[str, bytes]],
     ) -> None:
         """Save the run from now on, at times when ``quiet`` says that only the mesh works."""
-        cocotb.start_soon(self._run(clk, quiet, notes, files))
+        start_soon(self._run(clk, quiet, notes, files))
 
     async def _run(
         self,
@@ -107,7 +107,8 @@ def resumable_run(mesh: Any, job: MeshJob) -> ResumableRun | None:
     if place is None:
         return None
     # A run that was killed must not write on beside the one that resumes it.
-    end_with_parent(signal.SIGKILL)
+    if cocotb.is_simulation:
+        end_with_parent(signal.SIGKILL)
     try:
         return ResumableRun(Keeper(place, mesh.mesh, [job.identity()]), mesh, resume=place.resume)
     except CheckpointError as error:

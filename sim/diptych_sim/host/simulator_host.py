@@ -6,15 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import cocotb
 from amaranth.hdl import unsigned
-from cocotb.triggers import ClockCycles, RisingEdge, SimTimeoutError, with_timeout
 
 from diptych.mesh.host_port import LINE_WORDS, HostLine
 from diptych.mesh.sram import BANKS
 from diptych_sim.engine.lanes.sram import read_sram
 
-from .clocking import PERIOD_NS, current_cycle, start_clock_and_reset
+from .clocking import current_cycle, start_clock_and_reset
 from .cosimulated_mesh import CosimulatedMesh
 from .fields import Fields
 from .hang import PATIENCE, STILL_BUSY
@@ -23,6 +21,7 @@ from .mesh_counters import MeshCounters
 from .mesh_host import MeshHost
 from .resumable import ResumableRun, resumable_run
 from .streams import StreamDriver
+from .triggers import ClockCycles, RisingEdge, SimTimeoutError, at_end, start_soon, with_timeout
 from .watchdog import Watchdog, tile_bodies
 from .wave_marks import mark_start
 
@@ -96,6 +95,7 @@ class SimulatorHost(MeshHost):
         self.mesh = self._shell
         if job.cosimulated:
             self.mesh = CosimulatedMesh(self._shell, *job.mesh, image=job.image, **job.parameters)
+            at_end(self.mesh.close)
         self.run = resumable_run(self.mesh, job)
         await start_clock_and_reset(self._dut)
         bodies = tile_bodies(self.mesh, *job.mesh)
@@ -135,7 +135,7 @@ class SimulatorHost(MeshHost):
 
     def feed(self, words: Words) -> None:
         self._sending = [
-            cocotb.start_soon(driver.send(host_lines(row)))
+            start_soon(driver.send(host_lines(row)))
             for driver, row in zip(self._drivers, words, strict=True)
         ]
 
@@ -200,7 +200,7 @@ class SimulatorHost(MeshHost):
 
     async def until_token(self, index: int, limit: int) -> tuple[int, int]:
         try:
-            await with_timeout(RisingEdge(self._dut.token_valid), limit * PERIOD_NS, "ns")
+            await with_timeout(RisingEdge(self._dut.token_valid), limit)
         except SimTimeoutError:
             self.watchdog.stop(f"token {index} has not come within {limit} cycles")
         await self._edge
@@ -209,7 +209,7 @@ class SimulatorHost(MeshHost):
     def collect(self) -> None:
         self._collected = [[] for _ in self._drivers]
         self._silent = 0
-        self._collecting = cocotb.start_soon(self._collect())
+        self._collecting = start_soon(self._collect())
 
     async def _collect(self) -> None:
         ports = [

@@ -3,16 +3,12 @@
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any
 
-import cocotb
 from amaranth.hdl import ShapeLike
-from cocotb.handle import HierarchyObject, LogicArrayObject, LogicObject
-from cocotb.queue import Queue
-from cocotb.task import Task
-from cocotb.triggers import RisingEdge
 
 from .fields import Beat, Fields
+from .triggers import Queue, RisingEdge, Task, start_soon, start_watching
 
 __all__ = [
     "Pause",
@@ -33,14 +29,12 @@ def sometimes(rng: random.Random, share: float) -> Pause | None:
 
 
 class _Port:
-    def __init__(
-        self, dut: HierarchyObject, prefix: str, shape: ShapeLike, pause: Pause | None = None
-    ) -> None:
+    def __init__(self, dut: Any, prefix: str, shape: ShapeLike, pause: Pause | None = None) -> None:
         # Handles are looked up once: a lookup costs more than a read.
-        self.clk = cast("LogicObject", dut["clk"])
-        self.payload = cast("LogicArrayObject", dut[f"{prefix}__payload"])
-        self.valid = cast("LogicObject", dut[f"{prefix}__valid"])
-        self.ready = cast("LogicObject", dut[f"{prefix}__ready"])
+        self.clk = dut["clk"]
+        self.payload = dut[f"{prefix}__payload"]
+        self.valid = dut[f"{prefix}__valid"]
+        self.ready = dut[f"{prefix}__ready"]
         self.name = prefix
         self.fields = Fields(shape)
         self._edge = RisingEdge(self.clk)
@@ -59,7 +53,7 @@ class StreamDriver(_Port):
 
     Parameters
     ----------
-    dut : HierarchyObject
+    dut : handle
         The design, with a ``clk``.
     prefix : str
         Name of the stream.
@@ -69,9 +63,7 @@ class StreamDriver(_Port):
         Whether to let a cycle pass before the next beat.
     """
 
-    def __init__(
-        self, dut: HierarchyObject, prefix: str, shape: ShapeLike, pause: Pause | None = None
-    ) -> None:
+    def __init__(self, dut: Any, prefix: str, shape: ShapeLike, pause: Pause | None = None) -> None:
         super().__init__(dut, prefix, shape, pause)
         self.valid.value = 0
 
@@ -98,7 +90,7 @@ class StreamMonitor(_Port):
 
     Parameters
     ----------
-    dut : HierarchyObject
+    dut : handle
         The design, with a ``clk``; not in reset any more.
     prefix : str
         Name of the stream.
@@ -117,7 +109,7 @@ class StreamMonitor(_Port):
 
     def __init__(
         self,
-        dut: HierarchyObject,
+        dut: Any,
         prefix: str,
         shape: ShapeLike,
         pause: Pause | None = None,
@@ -132,7 +124,8 @@ class StreamMonitor(_Port):
             run = self._run_always_ready()
         else:
             run = self._run(pause)
-        self.task: Task[None] = cocotb.start_soon(run)
+        start = start_watching if passive else start_soon
+        self.task: Task[None] = start(run)
 
     def _take(self) -> None:
         self.beats.put_nowait(self.fields.unpack(self._payload_bits()))
@@ -157,9 +150,13 @@ class StreamMonitor(_Port):
                 await rises
 
     async def _listen(self) -> None:
+        rises = RisingEdge(self.valid)
         while True:
             await self._edge
-            if self.valid.value and self.ready.value:
+            if not self.valid.value:
+                # A rise caused by this very edge comes after it, so none is missed.
+                await rises
+            elif self.ready.value:
                 self._take()
 
 
@@ -171,7 +168,7 @@ class StreamChecker(_Port):
 
     Parameters
     ----------
-    dut : HierarchyObject
+    dut : handle
         The design, with a ``clk``.
     prefix : str
         Name of the stream.
@@ -179,9 +176,9 @@ class StreamChecker(_Port):
         Shape of its payload.
     """
 
-    def __init__(self, dut: HierarchyObject, prefix: str, shape: ShapeLike) -> None:
+    def __init__(self, dut: Any, prefix: str, shape: ShapeLike) -> None:
         super().__init__(dut, prefix, shape)
-        self.task: Task[None] = cocotb.start_soon(self._run())
+        self.task: Task[None] = start_watching(self._run())
 
     async def _run(self) -> None:
         waiting: int | None = None

@@ -6,11 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-import cocotb
-from cocotb.triggers import ClockCycles
-
 from .events import report_event
 from .hang import PATIENCE, hang_message
+from .triggers import ClockCycles, start_soon
 
 __all__ = ["MeshHangs", "Watchdog", "tile_bodies", "tile_body"]
 
@@ -75,7 +73,7 @@ class Watchdog:
 
     def start(self, limit: int = ENDLESS) -> Any:
         """Watch from now on, and return the task."""
-        return cocotb.start_soon(self._run(limit))
+        return start_soon(self._run(limit))
 
     async def _run(self, limit: int) -> None:
         before = self._progress()

@@ -8,12 +8,10 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import cocotb
-from cocotb.triggers import ClockCycles, RisingEdge
-
 from diptych.config import ACTIVATION_BITS
 from diptych.mesh.fabric import DIRECTION_NAMES
 
+from .triggers import ClockCycles, RisingEdge, random_seed, start_watching
 from .watchdog import tile_body
 
 __all__ = ["TransferCounter", "Windows", "follows"]
@@ -44,7 +42,7 @@ class TransferCounter:
         self.count = 0
         self._edge = RisingEdge(dut.clk)
         self._valid, self._ready = valid, ready
-        cocotb.start_soon(self._run())
+        start_watching(self._run())
 
     async def _run(self) -> None:
         rises = RisingEdge(self._valid)
@@ -84,7 +82,7 @@ class Windows:
         self._dut, self._mesh = dut, mesh
         self._size, self._weight_rows = size, weight_rows
         self._edge = RisingEdge(dut.clk)
-        self._rng = random.Random(cocotb.RANDOM_SEED)
+        self._rng = random.Random(random_seed())
         panel = dut.prefill.panel
         self._scratchpad, self._accumulators = panel.scratchpad, panel.accumulators
 

@@ -13,6 +13,7 @@ from diptych_sim.compiler.array_gemm.compile import GemmProgram, Operand
 from diptych_sim.cost.array_gemm import fastest_gemm, gemm_bound
 from diptych_sim.cost.prefill import PrefillCost
 from diptych_sim.engine.build import Progress
+from diptych_sim.engine.names import Engine
 from diptych_sim.engine.simulate import Run
 from diptych_sim.host.jobs import ArrayGemmJob, ArrayGemmResult
 
@@ -61,6 +62,7 @@ def gemm(
     bias: NDArray[np.int32] | None,
     *,
     machine: MachineConfig = DEFAULTS,
+    engine: Engine = "verilator",
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> ArrayGemm:
@@ -85,7 +87,9 @@ def gemm(
         weight_rows=machine.weight_rows,
         limit=100_000 + 20 * bound + 4 * machine.hbm_latency * commands,
     )
-    done = run_panel(job, compiled.program.hbm, machine, seed=seed, progress=progress)
+    done = run_panel(
+        job, compiled.program.hbm, machine, seed=seed, progress=progress, engine=engine
+    )
     assert done.hbm is not None
     expected = x.astype(np.int64) @ w.astype(np.int64)
     if bias is not None:

@@ -18,6 +18,7 @@ from diptych_sim.engine.lanes.distributed import open_mesh
 from diptych_sim.engine.names import Engine
 from diptych_sim.engine.simulate import Run, default_seed, simulate
 from diptych_sim.engine.waves import WavePlan
+from diptych_sim.host.in_process import run_in_process
 from diptych_sim.host.jobs import (
     TESTBENCH,
     CollectiveJob,
@@ -63,7 +64,7 @@ class MeshBackend(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class VerilatorMesh(MeshBackend):
-    """A decode panel in Verilator.
+    """A decode panel on what records: Verilator, or for a mesh on lanes without waves, words.
 
     Attributes
     ----------
@@ -93,20 +94,28 @@ class VerilatorMesh(MeshBackend):
                 on_event(event)
 
         with TemporaryDirectory(prefix="diptych-") as folder:
-            run = simulate(
-                partial(
-                    DecodePanel, *job.mesh, **job.parameters, mesh_as_blackbox=self.cosimulated
-                ),
-                name="decode_panel",
-                test_module=TESTBENCH,
-                env=write_job(job, Path(folder)),
-                options=BuildOptions() if self.inlined else mesh_options(self.cosimulated),
-                public=TILE_PUBLIC,
-                waves=self.waves,
-                seed=self.seed,
-                progress=self.progress,
-                on_event=listen,
+            hardware = partial(
+                DecodePanel, *job.mesh, **job.parameters, mesh_as_blackbox=self.cosimulated
             )
+            shown: dict[str, Any] = {
+                "public": TILE_PUBLIC,
+                "seed": self.seed,
+                "progress": self.progress,
+                "on_event": listen,
+            }
+            if self.cosimulated and self.waves is None:
+                name = "decode_panel"
+                run = run_in_process(hardware, name, job, Path(folder), outside="mesh", **shown)
+            else:
+                run = simulate(
+                    hardware,
+                    name="decode_panel",
+                    test_module=TESTBENCH,
+                    env=write_job(job, Path(folder)),
+                    options=BuildOptions() if self.inlined else mesh_options(self.cosimulated),
+                    waves=self.waves,
+                    **shown,
+                )
         return result_of(job, events), run
 
 
@@ -163,8 +172,8 @@ def mesh_backend(
 ) -> MeshBackend:
     """Return what runs a mesh with an engine.
 
-    Waves are recorded, and counters ``sampled`` over time, in Verilator, which then runs
-    everything but the mesh for lanes.
+    Waves are recorded in Verilator, which then runs everything but the mesh for lanes; words do that
+    when counters are ``sampled`` over time.
     """
     if engine == "lanes" and waves is None and not sampled:
         return LanesMesh(progress=progress)

@@ -23,6 +23,7 @@ from diptych_sim.engine.processes import processes
 from diptych_sim.engine.simulate import Run, simulate
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.host.in_process import run_in_process
 from diptych_sim.host.jobs import TESTBENCH, GenerateJob, Inspected, result_of, write_job
 from diptych_sim.host.public_signals import SYSTEM_PUBLIC
 
@@ -177,8 +178,8 @@ def generate(
     seed : int, optional
         Seed of every random draw.
     engine : Engine
-        What runs the mesh. All else runs in Verilator, cycle by cycle with it, as do waves and
-        samples; decode alone on lanes needs no Verilator without them.
+        What runs the machine. Lanes run the mesh, and words all else, in this process; waves need
+        Verilator, which then runs all but the mesh.
     checkpoint : Checkpoint, optional
         Where the run is saved, with lanes: once the mesh is all that works.
     progress, on_event
@@ -278,22 +279,27 @@ def _run_system(
     with TemporaryDirectory(prefix="diptych-") as name:
         folder = Path(name)
         (folder / job.hbm).write_bytes(programs.prefill.hbm)
-        run = simulate(
-            partial(
-                System,
-                *machine.array,
-                *machine.mesh,
-                **machine.system_parameters | {"hbm_bytes": None},
-                mesh_as_blackbox=job.cosimulated,
-            ),
-            name="system",
-            test_module=TESTBENCH,
-            env={**write_job(job, folder), HBM_VARIABLE: folder / job.hbm},
-            public=SYSTEM_PUBLIC,
-            options=mesh_options(job.cosimulated),
-            waves=waves,
-            seed=seed,
-            progress=progress,
-            on_event=listen,
+        hardware = partial(
+            System,
+            *machine.array,
+            *machine.mesh,
+            **machine.system_parameters | {"hbm_bytes": None},
+            mesh_as_blackbox=job.cosimulated,
         )
+        shown: dict[str, Any] = {"seed": seed, "progress": progress, "on_event": listen}
+        if job.cosimulated and waves is None:
+            run = run_in_process(
+                hardware, "system", job, folder, public=SYSTEM_PUBLIC, outside="mesh", **shown
+            )
+        else:
+            run = simulate(
+                hardware,
+                name="system",
+                test_module=TESTBENCH,
+                env={**write_job(job, folder), HBM_VARIABLE: folder / job.hbm},
+                public=SYSTEM_PUBLIC,
+                options=mesh_options(job.cosimulated),
+                waves=waves,
+                **shown,
+            )
     return result_of(job, results), run

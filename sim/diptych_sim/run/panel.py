@@ -13,7 +13,10 @@ from typing import Any
 from diptych.config import MachineConfig
 from diptych.systolic.panel_with_hbm import PrefillWithHbm
 from diptych_sim.engine.build import Progress
+from diptych_sim.engine.hbm_storage import HBM_VARIABLE
+from diptych_sim.engine.names import Engine
 from diptych_sim.engine.simulate import Run, simulate
+from diptych_sim.host.in_process import run_in_process
 from diptych_sim.host.jobs import TESTBENCH, PanelJob, result_of, write_job
 from diptych_sim.host.public_signals import PANEL_NAME, PANEL_PUBLIC
 
@@ -47,8 +50,9 @@ def run_panel(
     seed: int | None = None,
     progress: Progress | None = None,
     on_event: Callable[[dict[str, Any]], None] = lambda _event: None,
+    engine: Engine = "verilator",
 ) -> PanelRun:
-    """Run a job on the panel of a machine, whose HBM holds ``hbm`` and is enlarged for it.
+    """Run a job on the panel of a machine, whose HBM begins with ``hbm``.
 
     Raises
     ------
@@ -56,6 +60,9 @@ def run_panel(
         If a step fails.
     """
     events: list[dict[str, Any]] = []
+    hardware = partial(
+        PrefillWithHbm, *machine.array, **machine.array_parameters | {"hbm_bytes": None}
+    )
 
     def listen(event: dict[str, Any]) -> None:
         events.append(event)
@@ -64,16 +71,18 @@ def run_panel(
     with TemporaryDirectory(prefix="diptych-") as name:
         folder = Path(name)
         (folder / job.hbm).write_bytes(hbm)
-        run = simulate(
-            partial(PrefillWithHbm, *machine.array, **machine.with_hbm(len(hbm)).array_parameters),
-            name=PANEL_NAME,
-            test_module=TESTBENCH,
-            env=write_job(job, folder),
-            public=PANEL_PUBLIC,
-            seed=seed,
-            progress=progress,
-            on_event=listen,
-        )
+        shown: dict[str, Any] = {"seed": seed, "progress": progress, "on_event": listen}
+        if engine == "lanes":
+            run = run_in_process(hardware, PANEL_NAME, job, folder, public=PANEL_PUBLIC, **shown)
+        else:
+            run = simulate(
+                hardware,
+                name=PANEL_NAME,
+                test_module=TESTBENCH,
+                env={**write_job(job, folder), HBM_VARIABLE: folder / job.hbm},
+                public=PANEL_PUBLIC,
+                **shown,
+            )
         written = folder / job.written
         after = written.read_bytes() if written.exists() else None
     return PanelRun(result=result_of(job, events), hbm=after, run=run)

@@ -8,9 +8,9 @@ extern "C" {
 
 void* digest_find(const char* name) { return vpi_handle_by_name(const_cast<char*>(name), nullptr); }
 
-// Adds to out[tiles[n]] each 64 bits of register n, times one of its four keys.
-void digest_add(void* const* handles, const uint64_t* keys, const long* tiles, long count,
-                uint64_t* out) {
+// Adds to out[tiles[n]] each 64 bits of register n, times one of its ``each`` keys.
+void digest_add(void* const* handles, const uint64_t* keys, long each, const long* tiles,
+                long count, uint64_t* out) {
     for (long n = 0; n < count; n++) {
         const vpiHandle handle = static_cast<vpiHandle>(handles[n]);
         s_vpi_value value;
@@ -19,7 +19,7 @@ void digest_add(void* const* handles, const uint64_t* keys, const long* tiles, l
         const long words = (vpi_get(vpiSize, handle) + 31) / 32;
         for (long w = 0; w < words; w++) {
             const uint64_t word = static_cast<uint32_t>(value.value.vector[w].aval);
-            out[tiles[n]] += keys[4 * n + w / 2] * (word << 32 * (w % 2));
+            out[tiles[n]] += keys[each * n + w / 2] * (word << 32 * (w % 2));
         }
     }
 }

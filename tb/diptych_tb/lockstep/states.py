@@ -11,14 +11,14 @@ import cocotb
 from amaranth.hdl import unsigned
 from cocotb.triggers import RisingEdge
 
-from diptych_sim.engine.lanes.digest import digest_keys
+from diptych_sim.engine.lanes.digest import WORDS, digest_keys
 from diptych_sim.host.clocking import start_clock_and_reset
 from diptych_sim.host.simulator_host import HOST_LINE_BITS, host_lines
 from diptych_sim.host.streams import StreamDriver
 from diptych_sim.host.watchdog import tile_body
 
 
-def _find(tile: Any, name: str) -> Any:
+def find_handle(tile: Any, name: str) -> Any:
     handle = tile
     try:
         for part in name.split("."):
@@ -31,7 +31,7 @@ def _find(tile: Any, name: str) -> Any:
     return handle
 
 
-def _read(handle: Any) -> list[int]:
+def read_handle(handle: Any) -> list[int]:
     """Return the words of a memory, or the one value of a register."""
     value = handle.value
     if hasattr(value, "to_unsigned"):
@@ -42,26 +42,41 @@ def _read(handle: Any) -> list[int]:
         return [int(handle[n].value) for n in sorted(handle.range)]
 
 
-class _Digests:
-    """Takes a digest of the registers of each tile in each cycle."""
+class Digests:
+    """Takes a digest of the registers of each tile, or other part, in each cycle.
 
-    def __init__(self, handles: dict[tuple[int, int, str], Any], job: dict[str, Any]) -> None:
-        library = ctypes.CDLL(job["library"])
-        library.digest_find.restype = ctypes.c_void_p
-        self._add = library.digest_add
-        columns, count = job["mesh"][1], len(handles)
-        found = [library.digest_find(handle._path.encode()) for handle in handles.values()]
+    Parameters
+    ----------
+    registers : list of (handle, str, int)
+        Registers, their names, and the numbers of their parts.
+    parts : int
+        Parts.
+    library : str
+        That of ``digest.cpp``.
+    words : int
+        As of :func:`.digest_keys`.
+    """
+
+    def __init__(
+        self, registers: list[tuple[Any, str, int]], parts: int, library: str, words: int = WORDS
+    ) -> None:
+        functions = ctypes.CDLL(library)
+        functions.digest_find.restype = ctypes.c_void_p
+        self._add = functions.digest_add
+        found = [functions.digest_find(handle._path.encode()) for handle, _, _ in registers]
         assert all(found), "registers must be found by their paths"
-        self._handles = (ctypes.c_void_p * count)(*found)
-        keys = [key for _, _, name in handles for key in digest_keys(name)]
+        self._handles = (ctypes.c_void_p * len(found))(*found)
+        keys = [key for _, name, _ in registers for key in digest_keys(name, words)]
         self._keys = (ctypes.c_uint64 * len(keys))(*keys)
-        self._tiles = (ctypes.c_long * count)(*(r * columns + c for r, c, _ in handles))
-        self._out = (ctypes.c_uint64 * (job["mesh"][0] * columns))()
+        self._words = ctypes.c_long(words)
+        self._parts = (ctypes.c_long * len(found))(*(part for _, _, part in registers))
+        self._out = (ctypes.c_uint64 * parts)()
         self.taken = bytearray()
 
     def take(self) -> None:
         ctypes.memset(self._out, 0, ctypes.sizeof(self._out))
-        self._add(self._handles, self._keys, self._tiles, len(self._handles), self._out)
+        count = ctypes.c_long(len(self._handles))
+        self._add(self._handles, self._keys, self._words, self._parts, count, self._out)
         self.taken += bytes(self._out)
 
 
@@ -87,10 +102,13 @@ async def writes_state(dut: Any) -> None:
         for r in range(rows)
         for c in range(columns)
         for name in job["names"]
-        if (handle := _find(tile_body(dut.mesh[f"tile_{r}_{c}"]), name)) is not None
+        if (handle := find_handle(tile_body(dut.mesh[f"tile_{r}_{c}"]), name)) is not None
     }
-    registers = {key: handle for key, handle in handles.items() if len(_read(handle)) == 1}
-    digests = _Digests(registers, job) if job["digests"] else None
+    registers = {key: handle for key, handle in handles.items() if len(read_handle(handle)) == 1}
+    digests = None
+    if job["digests"]:
+        parts = [(handle, name, r * columns + c) for (r, c, name), handle in registers.items()]
+        digests = Digests(parts, rows * columns, job["library"])
     edge = RisingEdge(dut.clk)
     now = 0
     states = []
@@ -101,7 +119,7 @@ async def writes_state(dut: Any) -> None:
             if digests is not None:
                 digests.take()
         # Values at an edge are those before it: what cycle - 1 cycles have left.
-        states.append({f"{r} {c} {name}": _read(h) for (r, c, name), h in handles.items()})
+        states.append({f"{r} {c} {name}": read_handle(h) for (r, c, name), h in handles.items()})
     if digests is not None:
         Path(job["digests"]).write_bytes(digests.taken)
     names = sorted({name for _, _, name in registers})

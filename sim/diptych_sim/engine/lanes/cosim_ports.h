@@ -14,6 +14,8 @@ struct Pins {
     int threads;
     std::vector<Context> found;
     std::atomic<long> cycles;  // that other threads may help with
+    std::atomic<bool> ended;
+    std::vector<std::thread> helpers;
     Barrier barrier;
 };
 
@@ -31,7 +33,10 @@ static void share(Pins* p, int me) {
 static void help(Pins* p, int me) {
     for (long done = 0;; done++) {
         for (int spins = 0; p->cycles.load() == done;)
-            if (++spins > 2000) std::this_thread::yield(), spins = 0;
+            if (p->ended)
+                return;
+            else if (++spins > 2000)
+                std::this_thread::yield(), spins = 0;
         share(p, me);
     }
 }
@@ -44,7 +49,7 @@ static uint64_t vector_bits(const uint32_t* from, long at, long width) {
 
 extern "C" {
 
-// The process must end while the pins are there: their threads wait for the next cycle.
+// Their threads wait for the next cycle.
 Pins* pins_create(Mesh* m, const Pin* in, long ins, const Pin* out, long outs, long reset, int threads) {
     Pins* p = new Pins();
     p->in.assign(in, in + ins);
@@ -54,8 +59,13 @@ Pins* pins_create(Mesh* m, const Pin* in, long ins, const Pin* out, long outs, l
     p->threads = threads < 1 ? 1 : threads > m->tiles.blocks ? (int)m->tiles.blocks : threads;
     p->barrier.threads = p->threads;
     p->found.resize(p->threads);
-    for (int n = 1; n < p->threads; n++) std::thread(help, p, n).detach();
+    for (int n = 1; n < p->threads; n++) p->helpers.emplace_back(help, p, n);
     return p;
+}
+void pins_destroy(Pins* p) {
+    p->ended = true;
+    for (std::thread& helper : p->helpers) helper.join();
+    delete p;
 }
 void pins_watch(Pins* p, const Pin* pin) { p->out.push_back(*pin); }
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A mesh on lanes in place of the one in a simulator: its west links are the simulator's wires."""
+"""A mesh on lanes in place of the one in a design: its west links are the design's wires."""
 
 from __future__ import annotations
 
 import ctypes
 import re
 from collections.abc import Iterator
+from typing import Any, Protocol
 
 from diptych_sim.engine.errors import EngineError
 from diptych_sim.engine.processes import threads
@@ -13,7 +14,7 @@ from diptych_sim.engine.processes import threads
 from .layout import Element
 from .mesh import LaneMesh, elements
 
-__all__ = ["Pins"]
+__all__ = ["Pins", "Shell", "SimulatorShell"]
 
 
 class _Pin(ctypes.Structure):
@@ -22,16 +23,20 @@ class _Pin(ctypes.Structure):
     )
 
 
-class Pins:
-    """Puts a mesh into the simulator that runs this process.
+class Shell(Protocol):
+    """What stands for a mesh in a design: its ports, and a step in each cycle."""
 
-    From the next edge of the clock on each cycle of the simulator is one of the mesh, but those in
-    which its reset is set: the mesh has been reset already.
+    def ports(self) -> str:
+        """Return direction, name, first word and width of each port."""
+        ...
 
-    Parameters
-    ----------
-    mesh : LaneMesh
-        The mesh.
+    def attach(self, mesh: Any, pins: Any, step: Any, messages: Any) -> None:
+        """Call ``step`` in each cycle; a number that it returns is that of a message."""
+        ...
+
+
+class SimulatorShell:
+    """That of the simulator that runs this process.
 
     Raises
     ------
@@ -39,14 +44,38 @@ class Pins:
         If the simulator has a mesh of its own.
     """
 
-    def __init__(self, mesh: LaneMesh) -> None:
+    def __init__(self) -> None:
+        self._program = ctypes.CDLL(None)
+        if not hasattr(self._program, "diptych_blackbox_ports"):
+            raise EngineError("The simulator must have been built without a mesh")
+        self._program.diptych_blackbox_ports.restype = ctypes.c_char_p
+
+    def ports(self) -> str:
+        return self._program.diptych_blackbox_ports().decode()
+
+    def attach(self, mesh: Any, pins: Any, step: Any, messages: Any) -> None:
+        self._program.diptych_blackbox_attach(mesh, pins, step, messages)
+
+
+class Pins:
+    """Puts a mesh into a design.
+
+    From the next edge of the clock on each cycle of the design is one of the mesh, but those in
+    which its reset is set: the mesh has been reset already.
+
+    Parameters
+    ----------
+    mesh : LaneMesh
+        The mesh.
+    shell : Shell
+        Where it is put.
+
+    """
+
+    def __init__(self, mesh: LaneMesh, shell: Shell) -> None:
         self.mesh = mesh
         self._driver, self._address = mesh.native
-        program = ctypes.CDLL(None)
-        if not hasattr(program, "diptych_blackbox_ports"):
-            raise EngineError("The simulator must have been built without a mesh")
-        program.diptych_blackbox_ports.restype = ctypes.c_char_p
-        listed = program.diptych_blackbox_ports().decode().split()
+        listed = shell.ports().split()
         ports = list(zip(*[iter(listed)] * 4, strict=True))
         words = {(way, name): int(word) for way, name, word, _ in ports}
         pins: dict[str, list[_Pin]] = {"i": [], "o": []}
@@ -69,12 +98,16 @@ class Pins:
         )
         texts = [f"assertion of a tile: {text}" for text in mesh.tile.interface.asserts]
         self._messages = (ctypes.c_char_p * max(1, len(texts)))(*(t.encode() for t in texts))
-        program.diptych_blackbox_attach(
+        shell.attach(
             ctypes.c_void_p(self._address),
             self._pins_address,
             ctypes.cast(self._driver.pins_step, ctypes.c_void_p),
             self._messages,
         )
+
+    def close(self) -> None:
+        """End the threads, once there are no more cycles."""
+        self._driver.pins_destroy(self._pins_address)
 
     def watch(self, name: str, row: int, column: int) -> None:
         """Let the shell show a register of a tile, of at most 32 bits, as ``watched``."""

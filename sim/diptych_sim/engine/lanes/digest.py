@@ -22,10 +22,10 @@ WORDS = 4
 """Words of 64 bits of the widest register."""
 
 
-def digest_keys(name: str) -> list[int]:
-    """Return what each 64 bits of a register are multiplied with."""
-    hashed = hashlib.blake2b(name.encode(), digest_size=8 * WORDS).digest()
-    return [int.from_bytes(hashed[8 * n : 8 * n + 8], "little") | 1 for n in range(WORDS)]
+def digest_keys(name: str, words: int = WORDS) -> list[int]:
+    """Return what each 64 bits of a register of so many words are multiplied with."""
+    hashed = hashlib.shake_128(name.encode()).digest(8 * words)
+    return [int.from_bytes(hashed[8 * n : 8 * n + 8], "little") | 1 for n in range(words)]
 
 
 class _Term(ctypes.Structure):

@@ -5,10 +5,8 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Any
 
-import cocotb
-from cocotb.triggers import RisingEdge
-
 from diptych_sim.host.clocking import current_cycle
+from diptych_sim.host.triggers import RisingEdge, start_watching
 
 __all__ = ["CauseObserver"]
 
@@ -69,7 +67,7 @@ class CauseObserver:
 
     def start(self) -> None:
         """Begin, in the cycle in which the reset ends, or in one in which the block is idle."""
-        cocotb.start_soon(self._run())
+        start_watching(self._run())
 
     def observe(self) -> None:
         """Look at the ports in this cycle."""

@@ -4,12 +4,11 @@
 from collections import deque
 from typing import Any
 
-from cocotb.triggers import First, RisingEdge, ValueChange
-
 from diptych.link.frames import LinkWord
 from diptych.link.link import LINK_CAUSES
 from diptych.systolic.isa import Handoff, HandoffKind
 from diptych_sim.host.fields import Fields
+from diptych_sim.host.triggers import First, RisingEdge, ValueChange
 
 from .cause import CauseObserver
 from .ports import stream_handles

@@ -4,11 +4,10 @@
 from collections import deque
 from typing import Any
 
-from cocotb.triggers import RisingEdge
-
 from diptych.systolic.dma_load import LOAD_CAUSES
 from diptych.systolic.isa import LOAD, Target
 from diptych_sim.host.fields import Fields
+from diptych_sim.host.triggers import RisingEdge
 
 from .cause import CauseObserver
 from .ports import CommandPorts

@@ -3,11 +3,10 @@
 
 from typing import Any
 
-from cocotb.triggers import RisingEdge
-
 from diptych.systolic.isa import VECTOR, VectorOp
 from diptych.systolic.vector_control import VectorSizes
 from diptych_sim.host.fields import Fields
+from diptych_sim.host.triggers import RisingEdge
 
 from .cause import CauseObserver
 from .ports import CommandPorts

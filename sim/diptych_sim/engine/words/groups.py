@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""C++ of equal instances: a loop over them, which the compiler makes one of vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .cells import Cell, Group, Nets, Words
+from .expressions import Body, type_of
+from .netlist import WordsError
+from .order import in_order, narrow, producers
+
+__all__ = ["emit_group", "group_fields"]
+
+
+def group_fields(group: Group, number: int, whole: Words) -> list[str]:
+    """Return the state of a group: arrays over its instances."""
+    size, out = len(group.paths), []
+    for index, cell in enumerate(group.body.cells):
+        if cell.held and cell.kind != "input":
+            out += [f"alignas(64) {type_of(cell.width)} {way}{index}[{size}];" for way in "fn"]
+    for index in sorted(group.computed_outputs(whole, number)):
+        width = group.body.cells[index].width
+        out.append(f"alignas(64) {type_of(width)} o{index}[{size}];")
+    return ["struct {", *out, f"}} g{number};"]
+
+
+class _Loop(Body):
+    """What is done for each instance ``l``."""
+
+    def __init__(self, group: Group, number: int, inputs: dict[int, str], kept: set[int]) -> None:
+        super().__init__(group.body.cells)
+        self.group, self.number, self.inputs = group, number, inputs
+        cells = self.cells
+        nodes = [n for n, c in enumerate(cells) if c.kind not in ("none", "memory", "input")]
+        waits = {n: producers(group.body, cells[n], {}) for n in nodes}
+        self.order = in_order(waits, cells)
+        narrow(group.body, self.order, kept)
+
+    def ref(self, index: int) -> str:
+        cell = self.cells[index]
+        if cell.kind == "input":
+            return self.inputs[index]
+        return f"s.g{self.number}.f{index}[l]" if cell.held else f"v{index}"
+
+    def word_of(self, memory: int, address: str) -> str:
+        return f"table{memory}[{address}]"
+
+    def tables(self) -> list[str]:
+        """Return the memories, which are only read."""
+        out = []
+        for index, cell in enumerate(self.cells):
+            if cell.kind == "memory":
+                assert isinstance(cell.init, tuple)
+                words = [
+                    *cell.init,
+                    *[0] * ((1 << max(cell.depth - 1, 0).bit_length()) - len(cell.init)),
+                ]
+                values = ", ".join(
+                    f"{word:#x}{'ull' if cell.width > 32 else 'u'}" for word in words
+                )
+                out.append(f"static const {type_of(cell.width)} table{index}[] = {{{values}}};")
+            elif cell.kind == "write" or cell.width > 64:
+                raise WordsError(f"Words cannot run {self.group.name} in a loop: {cell!r}")
+        return out
+
+
+def emit_group(function: Any, cell: Cell, design: Any) -> None:
+    """Add to a cluster's function what computes the outputs, or the next state, of a group."""
+    number = cell.place[0]
+    whole: Words = design.whole
+    group = whole.groups[number]
+    size = len(group.paths)
+    outputs = group.computed_outputs(whole, number)
+    if cell.kind == "outs" and not outputs:
+        return
+    needed = group.outputs_need(whole, number) if cell.kind == "outs" else None
+    inputs = {
+        index: _input(function, group, number, index)
+        for index, each in enumerate(group.body.cells)
+        if each.kind == "input" and (needed is None or index in needed)
+    }
+    loop = _Loop(group, number, inputs, outputs)
+    if cell.kind == "outs":
+        _emit_outputs(function, loop, outputs, size, design)
+        return
+    behind = group.behind(
+        {
+            net >> 16
+            for each in loop.cells
+            if each.sink
+            for nets in each.inputs
+            for net in nets
+            if net > 1
+        }
+    )
+    commits = []
+    for index in loop.order:
+        each = loop.cells[index]
+        if not each.sink:
+            if index in behind and not each.held:
+                loop.compute(index)
+            continue
+        if each.kind == "ff":
+            text = loop.value(each.inputs[0])
+        elif each.kind == "sread" and not each.ports:
+            address, enable = (loop.value(nets) for nets in each.inputs)
+            text = f"{enable} ? {loop.word_of(each.memory, address)} : {loop.ref(index)}"
+        else:
+            raise WordsError(f"Words cannot run {group.name} in a loop: {each!r}")
+        place = f"s.g{number}.n{index}[l]"
+        loop.lines += [
+            f"const {type_of(each.width)} x{index} = {text};",
+            f"{place} = x{index}; y{64 if each.width > 32 else 32} |= x{index} ^ {loop.ref(index)};",
+        ]
+        commits.append(
+            f"memcpy(s.g{number}.f{index}, s.g{number}.n{index}, sizeof s.g{number}.f{index});"
+        )
+    flag = function.changed(design.plan.users.get(design.plan.steps[number], ()))
+    function.lines += [
+        *loop.tables(),
+        "u32 y32 = 0; u64 y64 = 0;",
+        "#pragma GCC ivdep",
+        f"for (int l = 0; l < {size}; l++) {{",
+        *loop.lines,
+        "}",
+        f"{flag} |= y32 | y64;",
+    ]
+    function.commits += commits
+
+
+def _emit_outputs(function: Any, loop: _Loop, outputs: set[int], size: int, design: Any) -> None:
+    number = loop.number
+    behind = loop.group.behind(outputs)
+    for index in loop.order:
+        cell = loop.cells[index]
+        if index in behind and not cell.held:
+            loop.compute(index)
+            if index in outputs:
+                place = f"s.g{number}.o{index}[l]"
+                loop.lines.append(f"y |= v{index} ^ {place}; {place} = v{index};")
+    users = design.others(design.plan.outs[number], function.number)
+    function.lines += [
+        "u64 y = 0;",
+        "#pragma GCC ivdep",
+        f"for (int l = 0; l < {size}; l++) {{",
+        *loop.lines,
+        "}",
+        f"if (y) {{ {design.marks(users)} }}",
+    ]
+
+
+def _input(function: Any, group: Group, number: int, index: int) -> str:
+    """Return where an input of instance ``l`` is, once it has been gathered."""
+    nets = [places[index] for places in group.inputs]
+    if all(each == nets[0] for each in nets):
+        name = f"b{number}_{index}"
+        type_ = type_of(len(nets[0]))
+        function.lines.append(f"const {type_} {name} = {function.value(nets[0])};")
+        return name
+    type_ = type_of(len(nets[0]))
+    name = f"i{number}_{index}"
+    function.lines.append(f"alignas(64) {type_} {name}[{len(nets)}];")
+    lane = 0
+    while lane < len(nets):
+        end = lane
+        source = _whole(function, nets[lane])
+        while source and end + 1 < len(nets) and _follows(function, nets[end], nets[end + 1]):
+            end += 1
+        if source and end > lane:
+            inner = f"s.g{source[0]}.{source[3]}{source[2]} + {source[1]}"
+            count = end + 1 - lane
+            function.lines.append(f"memcpy({name} + {lane}, {inner}, {count} * sizeof *{name});")
+        else:
+            function.lines.append(f"{name}[{lane}] = {function.value(nets[lane])};")
+        lane = end + 1
+    return f"{name}[l]"
+
+
+def _whole(function: Any, nets: Nets) -> tuple[int, int, int, str] | None:
+    """Return the group, the instance, and the cell in it that a value is, if it is one."""
+    cell = function.cells[nets[0] >> 16]
+    whole = cell.kind == "lane" and cell.width == len(nets)
+    if not whole or nets != tuple(nets[0] >> 16 << 16 | bit for bit in range(cell.width)):
+        return None
+    group, lane, inner = cell.place
+    held = function.design.whole.groups[group].body.cells[inner].held
+    return group, lane, inner, "f" if held else "o"
+
+
+def _follows(function: Any, one: Nets, other: Nets) -> bool:
+    a, b = _whole(function, one), _whole(function, other)
+    return a is not None and b is not None and (a[0], a[1] + 1, *a[2:]) == b

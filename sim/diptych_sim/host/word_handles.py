@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Hardware of words as host code sees it: handles by name, as those of a simulator."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Any
+
+from diptych_sim.engine.words.build import Watched
+from diptych_sim.engine.words.machine import WordMachine
+
+from .scheduler import Scheduler
+
+__all__ = ["WordEngine", "scheduler_of"]
+
+
+class WordEngine:
+    """Runs a machine for a scheduler.
+
+    Attributes
+    ----------
+    scheduler : Scheduler
+        The scheduler, once there is one.
+    runs : int
+        How often it has run: what was noted before is not all any more.
+    """
+
+    scheduler: Scheduler
+
+    def __init__(self, machine: WordMachine) -> None:
+        self.machine = machine
+        self.in_reset = False
+        self.runs = 0
+
+    @property
+    def cycle(self) -> int:
+        return self.machine.cycle
+
+    def run(self, cycles: int) -> None:
+        self.runs += 1
+        self.machine.run(cycles)
+
+    def check_drives(self, name: str) -> None:
+        """Refuse to drive something in a cycle that has run."""
+        if self.scheduler.upcoming != self.cycle:
+            raise AssertionError(f"{name} must be driven at an edge, by what does not only watch")
+
+
+class _Clock:
+    is_clock = True
+
+
+class _Reset:
+    """The reset, which has the engine reset."""
+
+    is_clock = False
+
+    def __init__(self, engine: WordEngine) -> None:
+        self._engine = engine
+
+    @property
+    def value(self) -> int:
+        return int(self._engine.in_reset)
+
+    @value.setter
+    def value(self, value: int) -> None:
+        self._engine.check_drives("rst")
+        self._engine.in_reset = bool(value)
+        self._engine.machine.set_reset(bool(value))
+
+
+class _Input:
+    """An input of the top, which host code drives."""
+
+    is_clock = False
+
+    def __init__(self, engine: WordEngine, name: str, width: int) -> None:
+        self._engine, self._name, self._width = engine, name, width
+        self._value = 0
+
+    def __len__(self) -> int:
+        return self._width
+
+    @property
+    def value(self) -> int:
+        return self._value
+
+    @value.setter
+    def value(self, value: int) -> None:
+        self._engine.check_drives(self._name)
+        self._value = int(value)
+        self._engine.machine.set(self._name, self._value)
+
+
+class _Signal:
+    """A signal whose changes are noted."""
+
+    is_clock = False
+
+    def __init__(self, engine: WordEngine, path: str, about: Watched) -> None:
+        self._engine, self._path, self._about = engine, path, about
+        self._name = path.rpartition(".")[2]
+        self._cycles, self._values = [-1], [0]
+        self._at = 0
+        self._runs = 0
+        # The value that was read last, and the cycles in which it is there.
+        self._from = self._until = self._value = 0
+
+    def __len__(self) -> int:
+        return self._about.width
+
+    def _fetch(self) -> None:
+        """Take what was noted since."""
+        self._runs = self._engine.runs
+        rows = self._engine.machine.log(self._path, len(self._cycles) - 1)
+        self._cycles += rows[:, 0].tolist()
+        if rows.shape[1] == 2:
+            self._values += rows[:, 1].tolist()
+        else:
+            self._values += [int.from_bytes(row[1:].tobytes(), "little") for row in rows]
+
+    def _find(self) -> int:
+        """Return which of the values is there now."""
+        if self._runs != self._engine.runs:
+            self._fetch()
+        now, cycles, at = self._engine.scheduler.now, self._cycles, self._at
+        last = len(cycles) - 1
+        if cycles[at] > now:  # for another task it is earlier
+            at = bisect_right(cycles, now) - 1
+        while at < last and cycles[at + 1] <= now:
+            at += 1
+        self._at = at
+        return at
+
+    @property
+    def value(self) -> int:
+        now = self._engine.scheduler.now
+        if not self._from <= now < self._until:
+            at = self._find()
+            later = self._cycles[at + 1] if at + 1 < len(self._cycles) else self._engine.cycle
+            self._from, self._until, self._value = self._cycles[at], later, self._values[at]
+        return self._value
+
+    def next_change(self) -> int | None:
+        at = self._find() + 1
+        return self._cycles[at] if at < len(self._cycles) else None
+
+    def changed(self) -> bool:
+        return self._cycles[self._find()] == self._engine.scheduler.now
+
+    def stop(self, on: bool) -> None:
+        self._engine.machine.stop_at(self._path, on)
+
+
+class _Counter(_Signal):
+    """A signal that counts: differences are noted, and for how many cycles they are the same."""
+
+    def __init__(self, engine: WordEngine, path: str, about: Watched) -> None:
+        super().__init__(engine, path, about)
+        self._cycles, self._values = [], []  # values before the first cycle of each row
+        self._steps: list[int] = []
+        self._lengths: list[int] = []
+
+    def _fetch(self) -> None:
+        self._runs = self._engine.runs
+        before = 0
+        if self._cycles:  # the last may have become longer
+            before = self._values.pop()
+            for part in (self._cycles, self._steps, self._lengths):
+                part.pop()
+        mask = (1 << self._about.width) - 1
+        for cycle, step, length in self._engine.machine.log(self._path, len(self._cycles)).tolist():
+            self._cycles.append(cycle)
+            self._values.append(before)
+            self._steps.append(step)
+            self._lengths.append(length)
+            before = (before + step * length) & mask
+
+    def _find(self) -> int:
+        if self._runs != self._engine.runs:
+            self._fetch()
+        return bisect_right(self._cycles, self._engine.scheduler.now) - 1
+
+    @property
+    def value(self) -> int:
+        at = self._find()
+        if at < 0:
+            return 0
+        steps = min(self._engine.scheduler.now - self._cycles[at] + 1, self._lengths[at])
+        return (self._values[at] + self._steps[at] * steps) & ((1 << self._about.width) - 1)
+
+    def next_change(self) -> int | None:
+        at = self._find()
+        following = self._engine.scheduler.now + 1
+        if at >= 0 and following < self._cycles[at] + self._lengths[at]:
+            return following
+        return self._cycles[at + 1] if at + 1 < len(self._cycles) else None
+
+    def changed(self) -> bool:
+        at, now = self._find(), self._engine.scheduler.now
+        return at >= 0 and now < self._cycles[at] + self._lengths[at]
+
+
+class _Module:
+    """A part of the hardware; its members are found by name."""
+
+    def __init__(self, clock: Any) -> None:
+        self._members: dict[str, Any] = {"clk": clock}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._members[name]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._members[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __iter__(self) -> Iterator[Any]:
+        return (each for each in self._members.values() if isinstance(each, _Signal))
+
+
+def _top(engine: WordEngine, clock: Any) -> Any:
+    """Return the top of a machine, as host code sees it."""
+    compiled = engine.machine.compiled
+    top = _Module(clock)
+    top._members["rst"] = _Reset(engine)
+    for name, (_, width) in compiled.inputs.items():
+        top._members[name] = _Input(engine, name, width)
+    for path, about in compiled.watched.items():
+        *modules, name = path.split(".")
+        module = top
+        for part in modules:
+            module = module._members.setdefault(part, _Module(clock))
+        kind = _Counter if about.counts else _Signal
+        module._members[name] = kind(engine, path, about)
+        if name == "watched":  # what stands for the module that something else computes
+            module._members |= {"outside": _Outside(engine.machine), "_path": ""}
+    return top
+
+
+class _Outside:
+    """Where a mesh is put that something else computes."""
+
+    def __init__(self, machine: WordMachine) -> None:
+        self._machine = machine
+
+    def ports(self) -> str:
+        return self._machine.outside
+
+    def attach(self, mesh: Any, pins: Any, step: Any, messages: Any) -> None:
+        self._machine.attach(mesh, pins, step, list(messages))
+
+
+def scheduler_of(engine: WordEngine, seed: int) -> tuple[Scheduler, Any]:
+    """Return a scheduler that runs an engine, and the top of its machine."""
+    clock = _Clock()
+    engine.scheduler = scheduler = Scheduler(engine, clock, seed)
+    return scheduler, _top(engine, clock)

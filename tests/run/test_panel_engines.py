@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The prefill panel without Verilator: all that a run gives is as with it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from diptych.config import MachineConfig
+from diptych_sim.compiler.array_decode.compile import compile_array
+from diptych_sim.cost.array_gemm import fastest_gemm
+from diptych_sim.engine.errors import SimulationError
+from diptych_sim.engine.names import ENGINES
+from diptych_sim.engine.words.machine import WordMachine
+from diptych_sim.host.observers.matrix import MatrixObserver
+from diptych_sim.run.array_gemm import gemm
+from diptych_sim.run.array_request import array_request
+from diptych_tb.lockstep.panel import compare_panels
+from support.random_model import TINY, random_model
+
+MACHINE = MachineConfig(array=(4, 4))
+
+
+def product(m, k, n, seed=1):
+    rng = np.random.default_rng(seed)
+    x, w = (rng.integers(-128, 128, shape).astype(np.int8) for shape in ((m, k), (k, n)))
+    return x, w, rng.integers(-(2**31), 2**31, n).astype(np.int32)
+
+
+def test_products_agree():
+    done = [gemm(*product(9, 13, 6), machine=MACHINE, engine=engine) for engine in ENGINES]
+    assert all(each.matches_golden for each in done)
+    assert done[0].measured == done[1].measured
+    assert done[0].measured.beats_written > 0
+
+
+def test_requests_agree():
+    prompts = [[5, 17, 3], [9, 1, 44]]
+    done = [
+        array_request(random_model(TINY, 3), prompts, 2, machine=MACHINE, engine=engine)
+        for engine in ENGINES
+    ]
+    assert all(each.matches_golden for each in done)
+    assert done[0].measured == done[1].measured
+    assert done[0].hbm == done[1].hbm
+
+
+def test_a_wrong_counter_stops_a_product(monkeypatch):
+    right = MatrixObserver._cause
+
+    def wrong(self, enters, *rest):
+        return "idle" if self.cycle == 300 else right(self, enters, *rest)
+
+    monkeypatch.setattr(MatrixObserver, "_cause", wrong)
+    with pytest.raises(SimulationError, match="counters of the matrix engine at its cycle"):
+        gemm(*product(33, 40, 24), machine=MACHINE, engine="lanes")
+
+
+def test_a_wrong_byte_in_the_hbm_is_seen(monkeypatch):
+    right = WordMachine.__init__
+
+    def wrong(self, compiled, hbm):
+        data = bytearray(hbm.read_bytes())
+        data[5] ^= 1
+        hbm.write_bytes(data)
+        right(self, compiled, hbm)
+
+    monkeypatch.setattr(WordMachine, "__init__", wrong)
+    assert not gemm(*product(9, 13, 6), machine=MACHINE, engine="lanes").matches_golden
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_registers_equal_verilator(seed):
+    rng = np.random.default_rng(seed)
+    m, k, n = (int(size) for size in rng.integers(1, 40, 3))
+    compiled, _ = fastest_gemm(*product(m, k, n, seed), MACHINE)
+    done = compare_panels(MACHINE, compiled.program.hbm, compiled.program.program_address, 1500)
+    assert done.first is None
+    assert done.registers > 1000
+    assert done.memories > 20
+
+
+@pytest.mark.slow
+def test_registers_equal_verilator_while_a_prompt_is_read():
+    machine = replace(MACHINE, hbm_latency=7, hbm_bytes_per_cycle=33)
+    program = compile_array(random_model(TINY, 4), *machine.array, [[5, 17, 3]], 1)
+    done = compare_panels(machine, program.hbm, program.prefill.program_address, 6000)
+    assert done.first is None
