@@ -358,6 +358,8 @@ class LoadEngine(wiring.Component):
         r = self.axi.r
         new = Signal(LOAD)
         described = Signal(Pieces())
+        # On its own: nothing in a structure depends on another part of it.
+        wide = Signal()
         begins = Signal()
         m.d.comb += [
             new.eq(s.commands.r_data),
@@ -365,9 +367,10 @@ class LoadEngine(wiring.Component):
             begins.eq(s.commands.r_en & s.commands.r_rdy),
             described.bytes.eq(new.bytes),
             described.rows.eq(new.rows),
-            described.wide.eq(new.head.op == Target.DENSE_WIDE.value),
-            described.target.eq(new.target << described.wide),
-            described.target_pitch.eq(new.target_pitch << described.wide),
+            wide.eq(new.head.op == Target.DENSE_WIDE.value),
+            described.wide.eq(wide),
+            described.target.eq(new.target << wide),
+            described.target_pitch.eq(new.target_pitch << wide),
             described.skip.eq(new.hbm),
             described.dense.eq(Cat(new.head.op == op.value for op in DENSE).any()),
             s.pieces.pieces.eq(described),
