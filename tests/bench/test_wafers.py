@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Layers on wafers: the cost model beside RTL, the fastest part, and the form of the result.
 
-Mutations that were tried by hand, each seen to fail: a layer with the token around it; the largest part for the
-fastest; a mesh that holds nothing with cycles.
+Mutations that were tried by hand, each seen to fail: a layer with the token around it; the slowest
+part for the fastest.
 """
 
 from itertools import pairwise

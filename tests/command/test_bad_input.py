@@ -127,6 +127,10 @@ def test_generate_refuses(arguments, message, capsys, monkeypatch, tmp_path):
     [
         (["evaluate", "--windows", "0"], "Number of windows must be at least 1, not 0"),
         (["bench", "--runs", "0"], "Number of runs must be at least 1, not 0"),
+        (
+            ["bench", "mesh", "--json", "x.json"],
+            r"A result \(--json\) is there of wafers only, which must be named",
+        ),
         (["verilog", "--array", "3x3"], ".*--array.*not '3x3'"),
         (["nonsense"], "No such command 'nonsense'."),
         (["collective", "reduce", "--words", "0"], r"Words \(--words\) .* range\(1, 2049\), not 0"),

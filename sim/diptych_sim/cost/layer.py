@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from diptych_sim.compiler.decode.compile import compile_decode
-from diptych_sim.compiler.decode.placement import MeshTooSmallError, Placement, try_place
+from diptych_sim.compiler.decode.placement import Placement, try_place
 from diptych_sim.cost.decode import decode_cost
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.llm.model import ModelConfig
@@ -50,12 +50,9 @@ def layer_cost(
     costs = []
     for layers, room in ((1, sram_bytes), (2, _MODEL_BYTES)):
         model = _without_weights(replace(one, layers=layers))
-        try:
-            program = compile_decode(
-                model, rows, columns, prompt_tokens=position, tokens=2, sram_bytes=room
-            )
-        except MeshTooSmallError:
-            return None
+        program = compile_decode(
+            model, rows, columns, prompt_tokens=position, tokens=2, sram_bytes=room
+        )
         costs.append((decode_cost(program), program.placement))
     (single, placement), (double, _) = costs
     return LayerCost(double - single, placement)

@@ -12,7 +12,7 @@ _WORD = 8
 """Elements of a word: what a tile multiplies in a cycle."""
 _REDUCTION = 30
 """Cycles of a reduction over neighboring columns, without its hops and wavelets."""
-_HOP = 3
+_HOP = 2
 """Cycles for each tile on the way to the middle and back."""
 
 
