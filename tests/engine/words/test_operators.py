@@ -12,7 +12,7 @@ from amaranth.sim import Simulator
 
 from diptych.precompiled import Precompiled, inlined
 from diptych_sim.engine.errors import SimulationError
-from diptych_sim.engine.words import build, clusters
+from diptych_sim.engine.words import build, clusters, emit
 from diptych_sim.engine.words.build import compile_words
 from diptych_sim.engine.words.machine import WordMachine
 from diptych_sim.engine.words.netlist import WordsError
@@ -216,7 +216,7 @@ def _replaced(old, new):
     """Plant a fault in the C++."""
 
     def plant(monkeypatch):
-        right = build.emit
+        right = emit.emit
 
         def wrong(*args, **more):
             parts = right(*args, **more)
