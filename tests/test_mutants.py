@@ -101,6 +101,7 @@ def test_a_block_has_its_own_sources():
     assert [path.name for path in sources_of("router")] == [
         "color_arbiter.py",
         "combiner.py",
+        "combiner_tree.py",
         "input_port.py",
         "route_table.py",
         "router.py",

@@ -45,6 +45,7 @@ _EXAMPLES: dict[str, Any] = {
     "piece": 8,
     "bits": 8,
     "tag": 8,
+    "words": 2,
 }
 """Values of parameters without a default, by name."""
 

@@ -5,7 +5,8 @@
 Mutations that were tried by hand, each seen to fail: conflicts among announcements ignored; turns
 reversed; a port that the combiner has taken given to another color; data read in the cycle in which
 they are written; a control bit of another wavelet; a color that does not wait behind a control
-wavelet, or goes on before that is announced; indices of keys that lost; ties that lose; no credits.
+wavelet, or goes on before that is announced; indices of keys that lost; ties that lose; no credits;
+credits of a color by what left last as its name.
 """
 
 from functools import partial
@@ -33,6 +34,7 @@ def test_routes(colors, positions, hop):
         "delivers_everything_once_and_in_order",
         "a_hop_takes_its_cycles_at_full_rate",
         "a_blocked_color_blocks_no_other",
+        "colors_that_leave_as_one_need_their_own_credits",
         "colors_take_turns",
         "switches_take_turns_at_full_rate",
     )

@@ -13,7 +13,7 @@ __all__ = ["names", "targets"]
 TESTS = Path(__file__).resolve().parents[1]
 TILE = "mesh/test_tile.py::test_programs[{}]"
 ARITH = "arith/test_arith.py::test_matches_the_golden_model[{}]"
-ROUTER = ("color_arbiter", "combiner", "input_port", "route_table")
+ROUTER = ("color_arbiter", "combiner", "combiner_tree", "input_port", "route_table")
 """Parts of the router."""
 TESTED_WITH = {
     # arith

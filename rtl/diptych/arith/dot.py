@@ -15,7 +15,7 @@ __all__ = ["Dot8"]
 class Dot8(wiring.Component):
     """Sums the products of 12-bit activations and 8-bit weights, exactly.
 
-    The latency is :attr:`latency` enabled cycle. The throughput is one dot product per enabled
+    The latency is :attr:`latency` enabled cycles: products, sums of four. The throughput is one dot product per enabled
     cycle.
 
     Parameters
@@ -45,7 +45,7 @@ class Dot8(wiring.Component):
     weights: data.View
     total: Signal
 
-    latency = 1
+    latency = 2
 
     def __init__(self, *, lanes: int = 8) -> None:
         if lanes < 1:
@@ -77,9 +77,12 @@ class Dot8(wiring.Component):
                 weight.eq((self.weights[lane].as_unsigned() ^ 0x80) - Const(0x80, 15)),
                 product.eq(activation * weight),
             ]
-            terms.append(product)
+            kept = Signal(signed(32), name=f"kept_{lane}", reset_less=True)
+            with m.If(self.enable):
+                m.d.sync += kept.eq(product)
+            terms.append(kept)
 
-        # Sums of four products at most before the registers, the rest behind them.
+        # Sums of four products at most before the second registers, the rest behind them.
         terms = self._add(m, terms, "sum", rounds=2)
         sums = [Signal(signed(32), name=f"part_{n}", reset_less=True) for n in range(len(terms))]
         with m.If(self.enable):

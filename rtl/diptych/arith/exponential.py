@@ -3,11 +3,11 @@
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .scale import SHIFT_BITS, ScaleWord, round_clamp
+from .scale import SHIFT_BITS, ScaleWord, round_off
 from .tables import EXPONENTIAL, add_table, interpolate, segments
 
 __all__ = ["Exponential"]
@@ -67,7 +67,8 @@ class Exponential(wiring.Component):
                 shift.eq(self.word.shift),
             ]
 
-        exponent, _ = round_clamp(m, product, shift, Const(4095), width=12, name="exponent")
+        # The power of a saturated one is 0: it must not wait for the saturation to be looked up.
+        exponent, beyond, _ = round_off(m, product, shift, Const(4095), width=12, name="exponent")
         segment = add_table(
             m,
             segments(EXPONENTIAL),
@@ -77,8 +78,13 @@ class Exponential(wiring.Component):
         )
         fraction = Signal(3, reset_less=True)
         whole = Signal(4, reset_less=True)
+        vanishes = Signal(2, reset_less=True)
         with m.If(self.enable):
-            m.d.sync += [fraction.eq(exponent[:3]), whole.eq(exponent[8:])]
+            m.d.sync += [
+                fraction.eq(exponent[:3]),
+                whole.eq(exponent[8:]),
+                vanishes.eq(Cat(beyond, vanishes)),
+            ]
 
         mantissa = Signal(16, reset_less=True)
         places = Signal(4, reset_less=True)
@@ -94,7 +100,7 @@ class Exponential(wiring.Component):
             halves.eq(scaled[14:] >> places),
         ]
         with m.If(self.enable):
-            m.d.sync += power.eq((halves + 1) >> 1)
+            m.d.sync += power.eq(Mux(vanishes[1], 0, (halves + 1) >> 1))
 
         m.d.comb += self.power.eq(power)
         return m

@@ -67,8 +67,23 @@ def round_clamp(
     bits, signed as the product is. The shift is 0 to 63. The limit is ``2**n - 1`` for an ``n`` of
     at least 1, so that no comparison has a carry.
     """
+    rounded, clamped, negative = round_off(m, product, shift, limit, width=width, name=name)
+    result = Signal(rounded.shape(), name=f"{name}_result")
+    least = ~_wide(Value.cast(limit), width) | 1
+    m.d.comb += result.eq(Mux(clamped, Mux(negative, least, limit), rounded))
+    return result, clamped
+
+
+def round_off(
+    m: Module, product: Value, shift: Value, limit: ValueLike, *, width: int, name: str
+) -> tuple[Signal, Signal, Signal]:
+    """Add a rounded product to a module, which is wrong if it must be saturated.
+
+    Return it, whether it must, and whether the product is negative. Combinational; parameters are
+    those of :func:`round_clamp`.
+    """
     shape = Shape.cast(product.shape())
-    result = Signal(Shape(width, shape.signed), name=name)
+    rounded = Signal(Shape(width, shape.signed), name=name)
     clamped = Signal(name=f"{name}_clamped")
     # One fraction bit is kept, and added to round half up. Saturation is decided before that
     # addition: beside it in hardware, and because wide sums are slow in simulation.
@@ -84,15 +99,9 @@ def round_clamp(
         edge.eq(Cat(Const(1, 1), limit)),
         # At least ``edge``, whose bits are ones: more bits, or all of its bits.
         clamped.eq((distance & ~_wide(edge, len(distance))).any() | ((distance & edge) == edge)),
-        result.eq(
-            Mux(
-                clamped,
-                Mux(negative, ~_wide(Value.cast(limit), width) | 1, limit),
-                halves[1 : width + 1] + halves[0],
-            )
-        ),
+        rounded.eq(halves[1 : width + 1] + halves[0]),
     ]
-    return result, clamped
+    return rounded, clamped, negative
 
 
 def _wide(value: Value, width: int) -> Value:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Routes of a router, and the switching of its colors."""
 
+from itertools import combinations
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
@@ -12,6 +13,7 @@ from diptych.config import DEFAULTS
 
 from .fabric import (
     COLOR_BITS,
+    DIRECTIONS,
     LOAD_COLOR,
     POSITION_BITS,
     POSITIONS,
@@ -75,9 +77,10 @@ class RouteTable(wiring.Component):
         A bit per color: it goes there.
     sent_as_<n> : :py:`Out(colors)`
         The color that leaves when color ``n`` does, as one bit.
-    combines, compares, pairs : :py:`Out(colors)`
-        A bit per color: its wavelets pass the combiner, because they are added or compared or leave
-        as another color; they are compared; they are pairs (ARGMAX).
+    combines, compares, pairs, delays : :py:`Out(colors)`
+        A bit per color: its wavelets pass the combiners, because they are added or compared or leave
+        as another color; they are compared; they are pairs (ARGMAX); they leave a cycle later than
+        others, because they do so as another color, or come from several directions.
     routed : :py:`Out(colors)`
         A bit per color: it has sources.
     conflicting : :py:`Out(colors)`
@@ -94,6 +97,7 @@ class RouteTable(wiring.Component):
     combines: Signal
     compares: Signal
     pairs: Signal
+    delays: Signal
     routed: Signal
     conflicting: Signal
     stopped: Signal
@@ -118,7 +122,7 @@ class RouteTable(wiring.Component):
                 },
                 **{f"sent_as_{k}": output(colors, init=1 << k) for k in range(colors)},
                 "routed": output(colors, init=loads),
-                **{name: Out(colors) for name in ("combines", "compares", "pairs")},
+                **{name: Out(colors) for name in ("combines", "compares", "pairs", "delays")},
                 "conflicting": Out(colors),
                 "stopped": Out(colors),
                 "changes": Out(colors),
@@ -157,7 +161,7 @@ class RouteTable(wiring.Component):
         announcing = Signal(colors)
         holds = Signal(colors)
         m.d.sync += announcing.eq(self.turned)
-        m.d.comb += holds.eq(self.turned | (announcing & self.combines))
+        m.d.comb += holds.eq(self.turned | (announcing & self.delays))
         if self.positions == 1:
             m.d.sync += self.stopped.eq(holds)
             return
@@ -200,12 +204,16 @@ class RouteTable(wiring.Component):
         """Take the route that has been read."""
         changes = self.changes
         compares = Signal()
+        several = Signal()
+        m.d.comb += several.eq(
+            Cat(route.sources[a] & route.sources[b] for a, b in combinations(DIRECTIONS, 2)).any()
+        )
         m.d.comb += compares.eq((route.combine == Combine.MAX) | (route.combine == Combine.ARGMAX))
         targets = self._targets(route)
         # The first route, which a reset sets, knows nothing of the edge.
-        for p, target in enumerate(self.target[:-1]):
+        for p in DIRECTIONS:
             with m.If(self.edge[p]):
-                m.d.sync += target.eq(0)
+                m.d.sync += self.target[p].eq(0)
         for stored, new in (
             *((self.source[p], route.sources[p]) for p in Port),
             *((self.target[p], targets[p]) for p in Port),
@@ -213,6 +221,7 @@ class RouteTable(wiring.Component):
             (self.combines, self._combines(route)),
             (self.compares, compares),
             (self.pairs, route.combine == Combine.ARGMAX),
+            (self.delays, self._renames(route) | several),
         ):
             with m.If(changes.any()):
                 m.d.sync += stored.eq(Mux(new, stored | changes, stored & ~changes))
@@ -227,8 +236,10 @@ class RouteTable(wiring.Component):
         ]
 
     def _combines(self, route: Any) -> Value:
-        other = (self.changes & (1 << route.color)) == 0
-        return (route.combine != Combine.FORWARD) | other
+        return (route.combine != Combine.FORWARD) | self._renames(route)
+
+    def _renames(self, route: Any) -> Value:
+        return (self.changes & (1 << route.color)) == 0
 
     def _find_conflicts(self, m: Module, route: Any) -> None:
         """Compare the route that has been read with those of all colors."""

@@ -11,7 +11,7 @@ from diptych.arith.one_hot import encode, select
 from diptych.config import DEFAULTS
 
 from .color_arbiter import ColorArbiter
-from .combiner import Combiner
+from .combiner_tree import CombinerTree
 from .credits import Credits
 from .fabric import (
     COLOR_BITS,
@@ -39,15 +39,18 @@ class _Signals:
         colors = router.colors
         self.table: Any = RouteTable(colors=colors, positions=router.positions)
         self.arbiter: Any = ColorArbiter(colors=colors)
-        self.combiner: Any = Combiner(colors=colors)
+        self.combiner: Any = CombinerTree(colors=colors)
         self.depth = {p: buffer_depth(1 if p is Port.RAMP else router.hop_cycles) for p in Port}
         self.inputs = [InputPort(colors=colors, depth=self.depth[p]) for p in Port]
         self.leaving = [_Leaving(p, colors) for p in Port]
         # Of each color, in the cycle of the choice: control bit of what would leave.
         self.controls = Signal(colors)
-        # Color that was chosen in the cycle before, and combines; its targets.
+        # Color that was chosen in the cycle before, and combines; the same, if it leaves a cycle
+        # later; its targets.
         self.combining = Signal(colors)
+        self.delaying = Signal(colors)
         self.combined = Signal(len(Port))
+        self.delayed = Signal(len(Port))
 
 
 class _Leaving:
@@ -55,12 +58,12 @@ class _Leaving:
 
     def __init__(self, port: Port, colors: int) -> None:
         name = port.label
-        # On the link. Those of them that were chosen in the cycle before, not combined.
+        # Next on the link.
         self.announced = Signal(colors, name=f"announced_{name}")
         self.announced_control = Signal(colors, name=f"announced_control_{name}")
-        self.passed = Signal(colors, name=f"passed_{name}")
-        # The combiner's result goes onto the link in the next cycle.
-        self.takes_result = Signal(name=f"takes_result_{name}")
+        # In the cycle behind that: whether it passes the crossbar; its color.
+        self.passes = Signal(name=f"passes_{name}")
+        self.color = Signal(COLOR_BITS, name=f"color_{name}")
 
 
 class Router(wiring.Component):
@@ -74,13 +77,14 @@ class Router(wiring.Component):
     The work of a wavelet takes four stages. The choice, from registered counts, routes and
     credits, runs three cycles ahead of the data (:class:`.LinkSignature`). In the next cycle the
     router announces the wavelet to its targets and addresses its buffer; the buffer's data pass a
-    register, then the crossbar. Operands that are combined have one more stage, for the adder or
-    the comparators.
+    register, then the crossbar, or an adder and a comparator. Wavelets from several directions are
+    combined in two steps, and are delayed by a cycle, as is one that leaves as another color, because
+    that must be read before it is announced.
 
-    So the latency from link to link is ``hop_cycles``, and one cycle more where wavelets combine.
-    The throughput is a wavelet per cycle on every link, also where wavelets fork or combine; a
-    router has one combiner, and a port that a combining color has used is free for others one
-    cycle later.
+    So the latency from link to link is ``hop_cycles``, and one cycle more where wavelets are
+    delayed. The throughput is a wavelet per cycle on every link, also where wavelets fork or
+    combine. A router combines one color at a time, and a change of colors passes the combiners, too;
+    these, and the ports that delayed wavelets have used, are free for others one cycle later.
 
     A color may have several switch positions, each a route of its own. When a wavelet with the
     control bit has passed, the color moves to the position that its route names as the next one,
@@ -195,7 +199,7 @@ class Router(wiring.Component):
                 credits.credit.eq(getattr(self, f"{p.label}_o").credit),
             ]
             lacking = Cat((sent_as & ~credits.three).any() for sent_as in table.sent_as)
-            lacks = (table.combines & lacking) | (~table.combines & ~credits.two)
+            lacks = (table.delays & lacking) | (~table.delays & ~credits.two)
             short = short | (table.target[p] & lacks)
         m.d.sync += credited.eq(table.routed & ~short & ~table.changes)
 
@@ -206,10 +210,13 @@ class Router(wiring.Component):
         left: Any = ~0
         announced: Any = 0
         controls: Any = 0
-        waits: Any = 0
+        waits: Any = Mux(s.delaying.any(), table.combines & ~table.delays, 0)
         for p in Port:
-            m.d.comb += s.combined[p].eq((s.combining & table.target[p]).any())
-            waits = waits | Mux(s.combined[p], table.target[p] & ~table.combines, 0)
+            m.d.comb += [
+                s.combined[p].eq((s.combining & table.target[p]).any()),
+                s.delayed[p].eq((s.delaying & table.target[p]).any()),
+            ]
+            waits = waits | Mux(s.delayed[p], table.target[p] & ~table.delays, 0)
             port, source = s.inputs[p], table.source[p]
             comes = port.link.announced
             present = present & (port.held | comes | ~source)
@@ -236,84 +243,97 @@ class Router(wiring.Component):
             m.d.sync += self.count_blocked.eq(self.count_blocked + 1)
 
     def _announce(self, m: Module, s: _Signals) -> None:
-        """Announce what was chosen: in the next cycle, or one later if it is combined."""
-        table, chosen, combining = s.table, s.arbiter.chosen, s.combining
-        m.d.sync += combining.eq(chosen & table.combines)
-        # One color at most is combined: what leaves as, and its control bit.
+        """Announce what was chosen: in the next cycle, or in that behind it."""
+        table, chosen = s.table, s.arbiter.chosen
+        m.d.sync += [
+            s.combining.eq(chosen & table.combines),
+            s.delaying.eq(chosen & table.delays),
+        ]
+        # One color at most is delayed: what it leaves as, and its control bit.
         sent_as, sent_control = Signal(self.colors), Signal(self.colors)
         control = Signal(self.colors)
         m.d.comb += [
-            sent_as.eq(select(combining, table.sent_as)),
+            sent_as.eq(select(s.delaying, table.sent_as)),
             sent_control.eq(Mux(control.any(), sent_as, 0)),
         ]
-        m.d.sync += control.eq(chosen & table.combines & s.controls)
+        m.d.sync += control.eq(chosen & table.delays & s.controls)
         for p in Port:
             out, link = s.leaving[p], getattr(self, f"{p.label}_o")
             count = getattr(self, f"count_{p.label}")
             passes = Signal(self.colors, name=f"passes_{p.label}")
-            combined = s.combined[p]
-            m.d.comb += passes.eq(chosen & table.target[p] & ~table.combines)
+            delayed = s.delayed[p]
+            m.d.comb += passes.eq(chosen & table.target[p] & ~table.delays)
             m.d.sync += [
-                out.passed.eq(passes),
-                out.announced.eq(passes | Mux(combined, sent_as, 0)),
-                out.announced_control.eq((passes & s.controls) | Mux(combined, sent_control, 0)),
+                out.announced.eq(passes | Mux(delayed, sent_as, 0)),
+                out.announced_control.eq((passes & s.controls) | Mux(delayed, sent_control, 0)),
             ]
             with m.If(out.announced.any()):
                 m.d.sync += count.eq(count + 1)
-            announced, announced_control = out.announced, out.announced_control
-            if self._has_registers(p):
-                late = Signal(self.colors, name=f"announced_late_{p.label}")
-                late_control = Signal(self.colors, name=f"announced_late_control_{p.label}")
-                m.d.sync += [late.eq(announced), late_control.eq(announced_control)]
-                announced, announced_control = late, late_control
-            m.d.comb += [
-                link.announced.eq(announced),
-                link.announced_control.eq(announced_control),
-            ]
-            # Of the two that were announced last; the last one is bit 0.
+            # Of those that were announced last; the last one is bit 0.
+            count_before = 3 if self._has_registers(p) else 2
             comes, control_bits = (
-                Signal(2, name=f"{name}_{p.label}") for name in ("comes", "control_bits")
+                Signal(count_before, name=f"{name}_{p.label}") for name in ("comes", "control_bits")
             )
-            color, color_before = (
-                Signal(COLOR_BITS, name=f"{name}_{p.label}") for name in ("color", "color_before")
-            )
+            color: Any = out.color
             m.d.sync += [
-                comes.eq(Cat(announced.any(), comes[0])),
-                control_bits.eq(Cat(announced_control.any(), control_bits[0])),
-                color.eq(encode(announced)),
-                color_before.eq(color),
-                link.valid.eq(comes[1]),
-                link.wavelet.control.eq(control_bits[1]),
-                link.wavelet.color.eq(color_before),
+                comes.eq(Cat(out.announced.any(), comes)),
+                control_bits.eq(Cat(out.announced_control.any(), control_bits)),
+                color.eq(encode(out.announced)),
+                link.valid.eq(comes[-1]),
+                link.wavelet.control.eq(control_bits[-1]),
             ]
+            for before in range(1, count_before):
+                color_before = Signal(COLOR_BITS, name=f"color_{p.label}_{before}")
+                m.d.sync += color_before.eq(color)
+                color = color_before
+            m.d.sync += link.wavelet.color.eq(color)
+            announcement = [
+                (link.announced, out.announced),
+                (link.announced_control, out.announced_control),
+            ]
+            for there, here in announcement:
+                if self._has_registers(p):
+                    m.d.sync += there.eq(here)
+                else:
+                    m.d.comb += there.eq(here)
 
     def _transfer(self, m: Module, s: _Signals) -> None:
-        """Send what was chosen three cycles ago, or combine it first."""
+        """Send what was chosen three cycles ago, combined where its route says so."""
         table, combiner, combining = s.table, s.combiner, s.combining
         heads = [s.inputs[p].head[0] for p in Port]
         m.d.sync += [
             combiner.next.eq(combining),
+            combiner.delayed.eq(s.delaying.any()),
             combiner.takes.eq(Cat((s.inputs[p].popped[0] & combining).any() for p in Port)),
             combiner.restart.eq(table.changes),
         ]
-        m.d.comb += [combiner.compares.eq(table.compares), combiner.pairs.eq(table.pairs)]
+        m.d.comb += [
+            combiner.compares.eq(table.compares),
+            combiner.pairs.eq(table.pairs),
+        ]
+        # Of what was read in the cycle before: whether there is something; its color.
+        comes = Signal(len(Port))
+        colors = [Signal(COLOR_BITS, name=f"color_from_{p.label}") for p in Port]
         for p in Port:
-            m.d.comb += combiner.operands[p].eq(heads[p])
+            popped = s.inputs[p].popped[0]
+            m.d.comb += combiner.head[p].eq(heads[p])
+            m.d.sync += [comes[p].eq(popped.any()), colors[p].eq(encode(popped))]
         for q in Port:
             out, link = s.leaving[q], getattr(self, f"{q.label}_o")
             data = Signal(DATA_BITS, name=f"data_{q.label}")
-            from_next, from_ports = (
-                Signal(len(Port), name=f"from_{name}_{q.label}") for name in ("next", "ports")
+            from_ports = Signal(len(Port), name=f"from_ports_{q.label}")
+            results = s.combined[q] & ~s.delayed[q]
+            late, next_result, takes_result = (
+                Signal(name=f"{name}_result_{q.label}") for name in ("late", "next", "takes")
             )
-            results = Signal(2, name=f"results_{q.label}")
             m.d.sync += [
-                from_next.eq(Cat((out.passed & s.inputs[p].popped[0]).any() for p in Port)),
-                from_ports.eq(from_next),
-                Cat(results, out.takes_result).eq(Cat(s.combined[q], results)),
+                out.passes.eq(out.announced.any() & ~results & ~late),
+                from_ports.eq(Cat(out.passes & comes[p] & (colors[p] == out.color) for p in Port)),
+                late.eq(s.delayed[q]),
+                next_result.eq(results | late),
+                takes_result.eq(next_result),
             ]
-            m.d.comb += data.eq(
-                select(from_ports, heads) | Mux(out.takes_result, combiner.result, 0)
-            )
+            m.d.comb += data.eq(select(from_ports, heads) | Mux(takes_result, combiner.result, 0))
             if self._has_registers(q):
                 late = Signal(DATA_BITS, name=f"data_late_{q.label}")
                 m.d.sync += late.eq(data)

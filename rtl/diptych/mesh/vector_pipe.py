@@ -294,10 +294,10 @@ class VectorPipe(wiring.Component):
                 m.d.comb += a_value.eq(a.as_signed())
         runs = s.enable & s.travelling
         m.d.comb += [
-            s.dot.enable.eq(s.enable & here.valid & kinds[Op.MATVEC]),
+            s.dot.enable.eq(runs & kinds[Op.MATVEC]),
             s.dot.weights.eq(weights),
             Value.cast(s.dot.activations).eq(activations),
-            self.macs.eq(Mux(s.dot.enable & ~here.zero, 8, 0)),
+            self.macs.eq(Mux(s.dot.enable & here.valid & ~here.zero, 8, 0)),
             s.requantizer.enable.eq(runs & kinds[Op.REQUANTIZE]),
             s.requantizer.value.eq(a_value),
             s.requantizer.word.eq(scale),
@@ -368,12 +368,15 @@ class VectorPipe(wiring.Component):
         """Keep the two sums that ``read_b`` showed for results that accumulate."""
         shown, early = Signal(name="sums_shown"), Signal(64, name="sums_early", reset_less=True)
         came = Signal(name="sums_came")
+        ready, pair = Signal(name="sums_ready"), Signal(64, name="sums_pair", reset_less=True)
         with m.If(s.enable):
-            m.d.sync += [shown.eq(s.steps.reads_sums), came.eq(shown)]
+            m.d.sync += [shown.eq(s.steps.reads_sums), came.eq(shown), ready.eq(came)]
             with m.If(shown):
                 m.d.sync += early.eq(self.read_b.data)
             with m.If(came):
-                m.d.sync += s.pair.eq(early)
+                m.d.sync += pair.eq(early)
+            with m.If(ready):
+                m.d.sync += s.pair.eq(pair)
 
     def _select(self, m: Module, s: VectorPipeSignals) -> None:
         """Select the result of the instruction's engine."""

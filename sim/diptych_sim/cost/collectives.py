@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.mesh.fabric import Combine, Port
+from diptych.mesh.fabric import Port
 from diptych_sim.compiler.collectives.algorithms import group_size
 from diptych_sim.compiler.collectives.compile import ALGORITHMS, Collective, plan_collective
 from diptych_sim.compiler.collectives.plan import Place, Plan
@@ -27,8 +27,8 @@ _KEEP = 4
 """From a wavelet to its element in memory, for MOVE and for RECEIVE."""
 _COUNTED = 1
 """From the cycle in which a word is written to the one in which it is counted."""
-_COMBINE = 1
-"""More than a hop where a router combines wavelets, or sends them as another color."""
+_DELAY = 1
+"""More than a hop where wavelets come from several directions, or leave as another color."""
 _Times = NDArray[np.int64]
 
 
@@ -133,8 +133,8 @@ class _Model:
     def _leaves(self, place: Place, color: int) -> _Times:
         """The cycle before a router announces the words of a color."""
         entry = self.tables[place[0]][place[1]][color]
-        combines = entry.combine is not Combine.FORWARD or entry.color != color
-        return self.fires(place, color) + _COMBINE * combines
+        delayed = entry.color != color or len(entry.sources - {Port.RAMP}) > 1
+        return self.fires(place, color) + _DELAY * delayed
 
     def send_times(self, place: Place, index: int) -> _Times:
         """When a tile takes the elements of a move."""

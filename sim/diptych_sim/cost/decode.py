@@ -19,7 +19,7 @@ from diptych_sim.compiler.tile.registers import Register
 __all__ = ["decode_cost", "decode_macs", "decode_rounds"]
 
 _PIPE = {
-    Op.MATVEC: 3,
+    Op.MATVEC: 4,
     Op.REQUANTIZE: 5,
     Op.ROTATE: 4,
     Op.EXPONENTIAL: 6,
@@ -101,8 +101,8 @@ def decode_rounds(program: DecodeProgram, part: Container[int] | None = None) ->
     """Return the cycles of each round, with ``part`` of these only, counted from 0.
 
     One tile stands for all: they run one program in step. A reduction comes back to all tiles of a
-    line after ``max(root, n - 1 - root)`` hops that combine, of 2 cycles, one cycle in the middle
-    and as many hops back, at a wavelet a cycle. It leaves out conflicts in the SRAM, wavelets that wait for each other, and rows that hold one position less.
+    line after ``max(root, n - 1 - root)`` hops, a cycle in the middle, where two directions meet, and
+    as many hops back, at a wavelet a cycle. It leaves out conflicts in the SRAM, wavelets that wait for each other, and rows that hold one position less.
     """
     place = program.placement
     instructions = [field_of(Instruction(), bits) for bits in program.program.encoded()]
@@ -110,8 +110,8 @@ def decode_rounds(program: DecodeProgram, part: Container[int] | None = None) ->
     for first, count in ((Color.COLUMN_ADD, place.rows), (Color.ROW_ADD, place.columns)):
         root = count // 2
         for color in (first, first + 2):
-            hops[color] = 3 * max(root, count - 1 - root) + 1 + _RAMPS
-    hops[Color.GROUP_ADD] = 3 * (place.split // 2) + 1 + _RAMPS
+            hops[color] = 2 * max(root, count - 1 - root) + 1 + _RAMPS
+    hops[Color.GROUP_ADD] = 2 * (place.split // 2) + 1 + _RAMPS
     cycles = []
     for round_, order in _rounds(program, instructions):
         if part is not None and round_ not in part:

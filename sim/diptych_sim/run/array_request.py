@@ -26,7 +26,7 @@ from .panel import run_panel
 __all__ = ["ArrayRequest", "array_request"]
 
 _LIMIT = 2_000_000
-"""Cycles that a token may take, and the prompts."""
+"""Cycles that a program may take, beside four times those that are predicted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ def array_request(
         sequences=[len(prompts)] * len(programs),
         array=machine.array,
         weight_rows=machine.weight_rows,
-        limit=_LIMIT,
+        limit=_LIMIT + 4 * max(cost.predicted_cycles for cost in costs),
     )
 
     def listen(event: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from diptych_sim.compiler.decode.compile import DecodeProgram, compile_decode
 from diptych_sim.compiler.decode.placement import UnsupportedModelError
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.prefill.compile import PrefillProgram, compile_prefill
+from diptych_sim.cost.requests import panel_cost
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.host.jobs import DecodeJob, GenerateJob, Words
 
@@ -48,7 +49,7 @@ HandOff = Literal["layer-wise", "serial"]
 """Keys and values cross the link with each layer, or once prefill has computed everything."""
 
 _TOKEN_LIMIT = 2_000_000
-"""Cycles that a token of the whole machine may take."""
+"""Cycles that a token of the whole machine may take, beside those of the prompt."""
 _DECODE_LIMIT = 1_000_000
 """Cycles that a token of decode alone may take."""
 
@@ -116,7 +117,7 @@ class Programs:
             **mesh_fields(self.machine, self.decode),
             **self._texts,
             load=self._load(),
-            limit=_TOKEN_LIMIT,
+            limit=_TOKEN_LIMIT + 4 * panel_cost(self.prefill, self.machine).predicted_cycles,
             hbm="hbm.bin",
             hbm_digest=digest([self.prefill.hbm.hex()]),
             program=self.prefill.program_address,

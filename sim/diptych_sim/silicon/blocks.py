@@ -27,7 +27,7 @@ from diptych.link.transmitter import LinkTransmitter
 from diptych.memory.arbiter import ReadArbiter
 from diptych.memory.hbm import Hbm
 from diptych.mesh.color_arbiter import ColorArbiter
-from diptych.mesh.combiner import Combiner
+from diptych.mesh.combiner_tree import CombinerTree
 from diptych.mesh.core import Core
 from diptych.mesh.credits import Credits
 from diptych.mesh.input_port import InputPort
@@ -158,7 +158,7 @@ _LIST = (
     Block("input_port", "mesh", partial(InputPort, colors=_COLORS)),
     Block("color_arbiter", "mesh", partial(ColorArbiter, colors=_COLORS)),
     Block("route_table", "mesh", partial(RouteTable, colors=_COLORS, positions=DEFAULTS.positions)),
-    Block("combiner", "mesh", partial(Combiner, colors=_COLORS)),
+    Block("combiner_tree", "mesh", partial(CombinerTree, colors=_COLORS)),
     Block("router", "mesh", Router),
     Block("loader", "mesh", Loader),
     Block("operand_sequencer", "mesh", OperandSequencer),

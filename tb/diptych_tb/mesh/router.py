@@ -198,7 +198,7 @@ async def a_hop_takes_its_cycles_at_full_rate(
     for port in targets:
         cycles = [w["cycle"] for w in bench.monitors[port].wavelets[sent_as]]
         # From when a wavelet is on a link to when it is on the next one.
-        hop = (1 if port == Port.RAMP else HOP) + path.combines
+        hop = (1 if port == Port.RAMP else HOP) + path.delayed
         assert cycles == list(range(start + hop, start + hop + WAVELETS))
     assert dut.count_blocked.value == 0
     await bench.observer.check()
@@ -231,6 +231,30 @@ async def a_blocked_color_blocks_no_other(dut: Any) -> None:
     assert len(bench.got(Port.EAST, 3)) == WAVELETS
     found = await bench.observer.check()
     assert found["blocked"]
+
+
+@cocotb.test(timeout_time=100, timeout_unit="us")
+@cocotb.parametrize(swapped=[False, True])
+async def colors_that_leave_as_one_need_their_own_credits(dut: Any, swapped: bool) -> None:
+    """Two colors leave as a third one, through different ports, of which one is blocked."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    bench = _Bench(dut, rng, 0, 0)
+    blocked = Port.NORTH if swapped else Port.EAST
+    bench.monitors[blocked].blocked = {3}
+    forward = Combine.FORWARD
+    await bench.start(
+        [Path(1, (Port.WEST,), (Port.EAST,), forward, 3), Path(2, (4,), (Port.NORTH,), forward, 3)]
+    )
+    for color, port in ((1, Port.WEST), (2, Port.RAMP)):
+        bench.sources[port].send(_draw(rng, color) | {"control": 0} for _ in range(WAVELETS))
+    await ClockCycles(dut.clk, 2 * WAVELETS)
+    for port in (Port.EAST, Port.NORTH):
+        count = len(bench.got(port, 3))
+        assert count <= buffer_depth(HOP) if port is blocked else count == WAVELETS, port
+    bench.monitors[blocked].blocked = set()
+    await ClockCycles(dut.clk, 2 * WAVELETS)
+    assert len(bench.got(blocked, 3)) == WAVELETS
+    await bench.observer.check()
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")

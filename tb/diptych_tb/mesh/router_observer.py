@@ -26,9 +26,9 @@ class Path:
     next: int | None = None
 
     @property
-    def combines(self) -> bool:
-        """Whether its wavelets pass the combiner, which takes a cycle more."""
-        return self.combine is not Combine.FORWARD or self.sent_as != self.color
+    def delayed(self) -> bool:
+        """Whether its wavelets take a cycle more: as another color, or from several directions."""
+        return self.sent_as != self.color or len(set(self.sources) - {Port.RAMP}) > 1
 
 
 @dataclass
@@ -123,7 +123,7 @@ class RouterObserver(CauseObserver):
                 assert self._free[key], f"{path} left without a credit for {key}"
                 assert key not in self._drains, f"{path} left behind a control wavelet to {key}"
         self.covers["short of credits"] += len(complete) > len(able)
-        contends = len(arrived) > 1 or any(path.combines for path in self._fired[-1])
+        contends = len(arrived) > 1 or any(path.delayed for path in self._fired[-1])
         assert fired or not able or contends, f"{able} could go on, and nothing did"
         self.covers["contention"] += bool(able) and not fired
         for p in ports:
@@ -150,11 +150,11 @@ class RouterObserver(CauseObserver):
     def _may_go(self, path: Path) -> bool:
         """Whether the credits allow it, those aside that choices not yet announced may take."""
         older, last = self._fired
-        known = last + [other for other in older if other.combines]
+        known = last + [other for other in older if other.delayed]
         return not self._stopped.get(path.color) and all(
             key not in self._drains
             and self._free[key] + sum(key in self._targets(other) for other in known)
-            >= (3 if path.combines else 2)
+            >= (3 if path.delayed else 2)
             for key in self._targets(path)
         )
 
@@ -185,7 +185,7 @@ class RouterObserver(CauseObserver):
             controls = [self._buffers[p, path.color].popleft() for p in path.sources]
             if any(controls):
                 turned.append(path)
-                self._announcing[path.color] = 1 + path.combines
+                self._announcing[path.color] = 1 + path.delayed
             if any(controls) and path.next is not None:
                 self._moving.add(path.color)
                 self._stopped[path.color] = 3

@@ -33,8 +33,8 @@ _COLUMN_REDUCTIONS = 6
 """Norm, queries and keys, largest score, powers and values, norm, gate and up."""
 _ROW_REDUCTIONS = 3
 """Output, largest of the gated, down."""
-_COMBINE = 1
-"""Cycles more than a hop where a router combines."""
+_MIDDLE = 1
+"""Cycles more than a hop in the middle of a reduction, where two directions meet."""
 _ENDS = 12
 """Cycles of a reduction beside its way: ramps and receiver."""
 _STEPS = 8
@@ -146,7 +146,7 @@ def decode_cycles(
 
     def way(side: int) -> int:
         hops = max(side // 2, side - 1 - side // 2)
-        return hops * (2 * machine.hop_cycles + _COMBINE) + _COMBINE + _ENDS
+        return 2 * hops * machine.hop_cycles + _MIDDLE + _ENDS
 
     dim, hidden = ceil(model.dim / rows), ceil(model.hidden / columns)
     local = ceil(model.seen(position) / model.layers / rows)
