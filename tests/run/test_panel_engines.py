@@ -14,7 +14,6 @@ from diptych_sim.engine.names import ENGINES
 from diptych_sim.engine.words.machine import WordMachine
 from diptych_sim.host.observers.matrix import MatrixObserver
 from diptych_sim.run.array_gemm import gemm
-from diptych_sim.run.array_request import array_request
 from diptych_tb.lockstep.panel import compare_panels
 from support.random_model import TINY, random_model
 
@@ -32,17 +31,6 @@ def test_products_agree():
     assert all(each.matches_golden for each in done)
     assert done[0].measured == done[1].measured
     assert done[0].measured.beats_written > 0
-
-
-def test_requests_agree():
-    prompts = [[5, 17, 3], [9, 1, 44]]
-    done = [
-        array_request(random_model(TINY, 3), prompts, 2, machine=MACHINE, engine=engine)
-        for engine in ENGINES
-    ]
-    assert all(each.matches_golden for each in done)
-    assert done[0].measured == done[1].measured
-    assert done[0].hbm == done[1].hbm
 
 
 def test_a_wrong_counter_stops_a_product(monkeypatch):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -102,7 +103,8 @@ def run_in_process(
     hbm = folder / job.hbm if hasattr(job, "hbm") else None
     stops: list[EngineError] = []
 
-    def listen(event: dict[str, Any]) -> None:
+    def listen(reported: dict[str, Any]) -> None:
+        event = json.loads(json.dumps(reported))  # as it comes from a simulator
         if (stop := STOPS.get(event["kind"])) is not None:
             stops.append(stop(event["message"]))
         on_event(event)

@@ -15,11 +15,12 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, NamedTuple, Protocol
 
+from .waits import ClockCycles, First, Moment, RisingEdge, Trigger, ValueChange
+
 __all__ = [
     "ClockCycles",
     "EngineInProcess",
     "First",
-    "Noted",
     "Queue",
     "RisingEdge",
     "Scheduler",
@@ -38,36 +39,10 @@ __all__ = [
 
 AHEAD = 1 << 16
 """Cycles that the engine runs at once, at most."""
-Moment = tuple[int, bool]
-"""A cycle, and whether it is its edge."""
-NEVER: Moment = (1 << 62, True)
 
 
 class SimTimeoutError(Exception):
     """What was waited for has not come."""
-
-
-class Noted(Protocol):
-    """A signal whose changes an engine notes."""
-
-    is_clock: bool
-
-    @property
-    def value(self) -> int:
-        """The value in the cycle in which the scheduler is."""
-        ...
-
-    def next_change(self) -> int | None:
-        """Return the first later cycle with another value, if it is known."""
-        ...
-
-    def changed(self) -> bool:
-        """Return whether it has another value than in the cycle before."""
-        ...
-
-    def stop(self, on: bool) -> None:
-        """Have the engine stop after a cycle with another value."""
-        ...
 
 
 class EngineInProcess(Protocol):
@@ -83,114 +58,13 @@ class EngineInProcess(Protocol):
         ...
 
 
-class _Trigger:
-    """Something that a task waits for."""
-
-    def __await__(self) -> Generator[_Trigger, Any, Any]:
-        return (yield self)
-
-    def arm(self, scheduler: Scheduler, task: Task, source: _Trigger) -> None:
-        """Have a task woken, with ``source`` as what it waited for."""
-        raise NotImplementedError
-
-    def moment(self, scheduler: Scheduler) -> Moment | None:
-        """Return when it comes, if that depends on the engine alone; later than all if not known."""
-        return None
-
-    def source(self, scheduler: Scheduler) -> _Trigger | None:
-        """Return what has come at its moment, which is now; None if it is not there yet."""
-        return self
-
-
-class ValueChange(_Trigger):
-    """A signal changes."""
-
-    def __init__(self, signal: Any) -> None:
-        self.signal = signal
-
-    def arm(self, scheduler: Scheduler, task: Task, source: _Trigger) -> None:
-        scheduler.wait_for(self, task, source)
-
-    def fires(self) -> bool:
-        """Return whether the change of this cycle is one."""
-        return True
-
-    def came(self, scheduler: Scheduler) -> bool:
-        """Return whether it comes in this moment."""
-        return self.signal.changed() and self.fires()
-
-    def source(self, scheduler: Scheduler) -> _Trigger | None:
-        return self if self.fires() else None
-
-    def moment(self, scheduler: Scheduler) -> Moment | None:
-        cycle = self.signal.next_change()
-        return (cycle, False) if cycle is not None else NEVER
-
-
-class RisingEdge(ValueChange):
-    """A signal rises; or the clock does, which ends the cycle."""
-
-    def arm(self, scheduler: Scheduler, task: Task, source: _Trigger) -> None:
-        if self.signal.is_clock:
-            scheduler.edge_waits.append((task, task.waits, source))
-        else:
-            scheduler.wait_for(self, task, source)
-
-    def fires(self) -> bool:
-        return self.signal.is_clock or bool(self.signal.value)
-
-    def came(self, scheduler: Scheduler) -> bool:
-        if self.signal.is_clock:
-            return scheduler.upcoming > scheduler.now
-        return super().came(scheduler)
-
-    def moment(self, scheduler: Scheduler) -> Moment | None:
-        if self.signal.is_clock:
-            return scheduler.upcoming, True
-        return super().moment(scheduler)
-
-
-class ClockCycles(_Trigger):
-    """So many rising edges of the clock."""
-
-    def __init__(self, clk: Any, cycles: int) -> None:
-        del clk
-        self.cycles = cycles
-
-    def arm(self, scheduler: Scheduler, task: Task, source: _Trigger) -> None:
-        scheduler.wait_until(scheduler.upcoming + self.cycles - 1, task, source)
-
-
-class First(_Trigger):
-    """The first of some triggers, which is what awaiting it returns."""
-
-    def __init__(self, *triggers: _Trigger) -> None:
-        self.triggers = triggers
-
-    def arm(self, scheduler: Scheduler, task: Task, source: _Trigger) -> None:
-        for trigger in self.triggers:
-            trigger.arm(scheduler, task, trigger)
-
-    def moment(self, scheduler: Scheduler) -> Moment | None:
-        found = [trigger.moment(scheduler) for trigger in self.triggers]
-        known = [moment for moment in found if moment is not None]
-        return min(known) if len(known) == len(found) else None
-
-    def source(self, scheduler: Scheduler) -> _Trigger | None:
-        for trigger in self.triggers:
-            # Of a signal that has not changed, the next change would be later.
-            if isinstance(trigger, ValueChange) and trigger.came(scheduler):
-                return trigger
-        return None
-
-
-class _Signal(_Trigger):
+class _Signal(Trigger):
     """Wakes all that wait, in the same moment."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Task, int, _Trigger]] = []
+        self._waiting: list[tuple[Task, int, Trigger]] = []
 
-    def arm(self, scheduler: Scheduler, task: Task, source: _Trigger) -> None:
+    def arm(self, scheduler: Scheduler, task: Task, source: Trigger) -> None:
         self._waiting.append((task, task.waits, source))
 
     def set(self) -> None:
@@ -218,7 +92,7 @@ class Task:
         self._result: Any = None
         self._ends = _Signal()
 
-    def __await__(self) -> Generator[_Trigger, Any, Any]:
+    def __await__(self) -> Generator[Trigger, Any, Any]:
         if not self._over:
             yield self._ends
         return self._result
@@ -235,7 +109,7 @@ class Task:
             self._coroutine.close()
             self._ends.set()
 
-    def step(self, source: _Trigger | None) -> _Trigger | None:
+    def step(self, source: Trigger | None) -> Trigger | None:
         """Go on until it waits again; return what it waits for."""
         self.waits += 1
         try:
@@ -279,7 +153,7 @@ class _Watcher(NamedTuple):
     """A task that only watches, what it waits for, and the moment in which it began to."""
 
     task: Task
-    trigger: _Trigger
+    trigger: Trigger
     waits: int
     now: int
     upcoming: int
@@ -316,10 +190,10 @@ class Scheduler:
     def __init__(self, engine: EngineInProcess, clock: Any, seed: int) -> None:
         self.engine, self.clock, self.seed = engine, clock, seed
         self.now = self.upcoming = 0
-        self.edge_waits: list[tuple[Task, int, _Trigger]] = []
-        self._moments: list[tuple[int, bool, int, Task, int, _Trigger, _Trigger]] = []
-        self._unknown: list[tuple[Task, int, _Trigger, ValueChange]] = []
-        self._ready: deque[tuple[Task, _Trigger | None]] = deque()
+        self.edge_waits: list[tuple[Task, int, Trigger]] = []
+        self._moments: list[tuple[int, bool, int, Task, int, Trigger, Trigger]] = []
+        self._unknown: list[tuple[Task, int, Trigger, ValueChange]] = []
+        self._ready: deque[tuple[Task, Trigger | None]] = deque()
         self._numbers = itertools.count()
         self._task: Task | None = None
         self._watchers: list[_Watcher] = []
@@ -338,18 +212,18 @@ class Scheduler:
         self._ready.append((task, None))
         return task
 
-    def wake(self, task: Task, waits: int, source: _Trigger) -> None:
+    def wake(self, task: Task, waits: int, source: Trigger) -> None:
         """Let a task go on, if it still waits."""
         if task.waits == waits:
             task.waits += 1
             self._ready.append((task, source))
 
-    def wait_until(self, cycle: int, task: Task, source: _Trigger) -> None:
+    def wait_until(self, cycle: int, task: Task, source: Trigger) -> None:
         """Have a task woken at the edge that ends a cycle."""
         item = (cycle, True, next(self._numbers), task, task.waits, source, source)
         heapq.heappush(self._moments, item)
 
-    def wait_for(self, change: ValueChange, task: Task, source: _Trigger) -> None:
+    def wait_for(self, change: ValueChange, task: Task, source: Trigger) -> None:
         """Have a task woken by a change, once it is known when."""
         cycle = change.signal.next_change()
         if cycle is None:
@@ -385,7 +259,7 @@ class Scheduler:
             if trigger is not None:
                 self._wait(task, trigger)
 
-    def _wait(self, task: Task, trigger: _Trigger) -> None:
+    def _wait(self, task: Task, trigger: Trigger) -> None:
         """Have a task wait: with others, or on its own."""
         if task.watches and trigger.moment(self) is not None:
             self._watchers.append(_Watcher(task, trigger, task.waits, self.now, self.upcoming))
@@ -524,7 +398,7 @@ async def with_timeout(trigger: Any, cycles: int) -> Any:
         If they are over.
     """
     timer = ClockCycles(None, cycles)
-    if isinstance(trigger, _Trigger):
+    if isinstance(trigger, Trigger):
         if await First(trigger, timer) is timer:
             raise SimTimeoutError
         return trigger

@@ -8,7 +8,7 @@ from typing import Any
 from amaranth.hdl import ShapeLike
 
 from .fields import Beat, Fields
-from .triggers import Queue, RisingEdge, Task, start_soon, start_watching
+from .triggers import Queue, RisingEdge, Task, clock_of_top, start_soon, start_watching
 
 __all__ = [
     "Pause",
@@ -150,9 +150,10 @@ class StreamMonitor(_Port):
                 await rises
 
     async def _listen(self) -> None:
-        rises = RisingEdge(self.valid)
+        # The clock of a part inside the design rises when its registers have changed already.
+        edge, rises = RisingEdge(clock_of_top()), RisingEdge(self.valid)
         while True:
-            await self._edge
+            await edge
             if not self.valid.value:
                 # A rise caused by this very edge comes after it, so none is missed.
                 await rises

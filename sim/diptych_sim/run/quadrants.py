@@ -146,7 +146,7 @@ def measure_point(
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> Point:
-    """Run requests in every way; ``engine`` runs each panel where it is alone.
+    """Run requests in every way; ``engine`` runs the mesh where it is alone.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def measure_point(
     counts = [tokens] * len(prompts)
     # What a panel refuses comes before the first build.
     mesh = mesh_request(model, prompts, tokens, engine=engine, **common)
-    array = array_request(model, prompts, tokens, engine=engine, **common)
+    array = array_request(model, prompts, tokens, **common)
     split = generate(model, prompts, counts, **common)
     other = generate(model, prompts, counts, hand_off="serial", **common) if serial else None
     return Point(

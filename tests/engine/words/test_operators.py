@@ -3,6 +3,7 @@
 """Words: random hardware gives what Amaranth's simulator gives, and planted faults do not."""
 
 import random
+from typing import Any
 
 import pytest
 from amaranth.hdl import Array, Assert, Cat, Const, Module, Mux, Signal, signed, unsigned
@@ -12,7 +13,7 @@ from amaranth.sim import Simulator
 
 from diptych.precompiled import Precompiled, inlined
 from diptych_sim.engine.errors import SimulationError
-from diptych_sim.engine.words import build, clusters
+from diptych_sim.engine.words import build, clusters, emit
 from diptych_sim.engine.words.build import compile_words
 from diptych_sim.engine.words.machine import WordMachine
 from diptych_sim.engine.words.netlist import WordsError
@@ -138,7 +139,7 @@ class Ring(wiring.Component):
         m = Module()
         before = self.i
         for n in range(6):
-            lane = Precompiled(self._lane, "lane")
+            lane: Any = Precompiled(self._lane, "lane")
             m.submodules[f"lane_{n}"] = lane
             m.d.comb += [lane.before.eq(before), lane.by.eq(self.by)]
             before = lane.after
@@ -216,7 +217,7 @@ def _replaced(old, new):
     """Plant a fault in the C++."""
 
     def plant(monkeypatch):
-        right = build.emit
+        right = emit.emit
 
         def wrong(*args, **more):
             parts = right(*args, **more)
@@ -267,7 +268,10 @@ def test_a_planted_fault_is_seen(monkeypatch, fault):
 
 def test_an_assertion_of_the_hardware_stops_it():
     class Fails(wiring.Component):
-        i: In(1)
+        i: Signal
+
+        def __init__(self):
+            super().__init__({"i": In(1)})
 
         def elaborate(self, platform):
             m = Module()
@@ -286,8 +290,11 @@ def test_an_assertion_of_the_hardware_stops_it():
 
 def test_wide_signed_values_are_refused():
     class Wide(wiring.Component):
-        i: In(signed(100))
-        by: In(3)
+        i: Signal
+        by: Signal
+
+        def __init__(self):
+            super().__init__({"i": In(signed(100)), "by": In(3)})
 
         def elaborate(self, platform):
             m = Module()
