@@ -149,6 +149,34 @@ class Ring(wiring.Component):
         return m
 
 
+class Chain(wiring.Component):
+    """The first of 80 conditions that holds, where it is looked for at all."""
+
+    i: Signal
+    on: Signal
+
+    def __init__(self, seed):
+        del seed
+        self.registers = []
+        super().__init__({"i": In(80), "on": In(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        # Shifted, so that there often is none in the lower word.
+        conditions = Signal(80)
+        m.d.comb += conditions.eq(self.i & (self.i << 40) & (self.i << 20) & (self.i << 10))
+        number = Signal(7, name="number")
+        with m.If(self.on):
+            m.d.sync += number.eq(127)
+            with m.If(conditions[0]):
+                m.d.sync += number.eq(0)
+            for n in range(1, 80):
+                with m.Elif(conditions[n]):
+                    m.d.sync += number.eq(n)
+        self.registers.append(number)
+        return m
+
+
 def in_words(hardware, given):
     """Registers of each cycle, by the names that the elaborated hardware says it has."""
     compiled = compile_words(hardware, "top", ())
@@ -208,7 +236,9 @@ def difference(hardware, seed):
     )
 
 
-@pytest.mark.parametrize(("hardware", "seed"), [(Random, 0), (Random, 1), (Random, 2), (Ring, 0)])
+@pytest.mark.parametrize(
+    ("hardware", "seed"), [(Random, 0), (Random, 1), (Random, 2), (Ring, 0), (Chain, 0)]
+)
 def test_random_hardware_is_as_simulated(hardware, seed):
     assert difference(hardware, seed) is None
 
@@ -243,6 +273,7 @@ def _no_marks(monkeypatch):
 
 FAULTS = {
     "a difference is a sum": (Random, _replaced("(subtract(", "(add(")),
+    "the first of many is a sum, too": (Chain, _replaced("(subtract(", "(add(")),
     "signed is unsigned": (
         Random,
         _replaced("(a << (32 - W)) >> (32 - W);", "a;"),

@@ -142,7 +142,8 @@ class Body:
                     return f"({enable} & {bits})"
                 type_ = type_of(cell.width)
                 if cell.width > 64:
-                    raise WordsError(f"Words choose among at most 64, not {cell.width!r}")
+                    negative = f"trim<{cell.width}>(subtract({type_}{{}}, {bits}))"
+                    return f"({enable} ? ({bits} & {negative}) : {type_}{{}})"
                 return f"({bits} & ({type_}(0) - {bits}) & ({type_}(0) - {type_}({enable})))"
             case "assign":
                 return self._assign(cell)
@@ -159,13 +160,17 @@ class Body:
         for pattern in cell.patterns:
             want = int(pattern.replace("-", "0") or "0", 2)
             care = int("".join("0" if c == "-" else "1" for c in pattern) or "0", 2)
-            if width > 64:
-                raise WordsError(f"Words match at most 64 bits, not {width!r}")
-            suffix = "ull" if width > 32 else "u"
-            if care == (1 << width) - 1:
-                out.append(f"{value} == {want:#x}{suffix}")
-            else:
-                out.append(f"({value} & {care:#x}{suffix}) == {want:#x}{suffix}")
+            tests = []
+            for low in range(0, width, 64):
+                size = min(64, width - low)
+                mask = care >> low & (1 << size) - 1
+                word = value if width <= 64 else f"get<{low}, {size}>({value})"
+                number = f"{want >> low & mask:#x}{'ull' if size > 32 else 'u'}"
+                if mask == (1 << size) - 1:
+                    tests.append(f"{word} == {number}")
+                elif mask or width <= 64:
+                    tests.append(f"({word} & {mask:#x}{'ull' if size > 32 else 'u'}) == {number}")
+            out.append(" && ".join(tests) or "true")
         return (
             f"u32({' || '.join(out)})"
             if len(out) == 1
