@@ -15,8 +15,8 @@ __all__ = ["Dot8"]
 class Dot8(wiring.Component):
     """Sums the products of 12-bit activations and 8-bit weights, exactly.
 
-    The latency is :attr:`latency` enabled cycles: products, sums of four. The throughput is one dot product per enabled
-    cycle.
+    The latency is :attr:`latency` enabled cycles: products, sums of four. The throughput is one dot
+    product per enabled cycle.
 
     Parameters
     ----------

@@ -17,8 +17,8 @@ class ColorArbiter(wiring.Component):
     late: colors that were complete before, in turn; then those that become complete in this cycle,
     if they conflict with no color of the first class and with none that has an announcement.
 
-    Colors that leave as another color do so a cycle later than others. In the cycle after their
-    choice their targets are in use for those that do not.
+    Colors that are delayed by the combiners leave a cycle later than others. In the cycle after
+    their choice their targets are in use for those that are not.
 
     Parameters
     ----------

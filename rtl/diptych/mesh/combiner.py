@@ -65,9 +65,7 @@ class Combiner(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        terms = [Signal(DATA_BITS, name=f"term_{n}") for n in range(self.words)]
-        for n, term in enumerate(terms):
-            m.d.comb += term.eq(self.operands[n])
+        terms = [self.operands[n] for n in range(self.words)]
         chosen = self._compare(m, terms)
         best = reduce(or_, (Mux(choice, t, 0) for choice, t in zip(chosen, terms, strict=True)))
         m.d.comb += self.result.eq(Mux(self.compares, best, self._add(m, terms)))

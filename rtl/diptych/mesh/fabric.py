@@ -22,9 +22,9 @@ LOAD_COLOR = 0
 def buffer_depth(hop_cycles: int) -> int:
     """Wavelets that each (input port, color) buffer holds: the credits a sender starts with.
 
-    A credit may be used again 3 cycles after the choice that took it, 4 if wavelets change their
-    color, and 2 later with a register in each direction of the link. The rest is for operands that wait for
-    each other.
+    A credit may be used again 3 cycles after the choice that took it, 4 if wavelets are delayed
+    (:class:`.Router`), and 2 later with a register in each direction of the link. The rest is for
+    operands that wait for each other.
     """
     return BUFFER_DEPTH * hop_cycles
 

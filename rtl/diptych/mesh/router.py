@@ -307,10 +307,7 @@ class Router(wiring.Component):
             combiner.takes.eq(Cat((s.inputs[p].popped[0] & combining).any() for p in Port)),
             combiner.restart.eq(table.changes),
         ]
-        m.d.comb += [
-            combiner.compares.eq(table.compares),
-            combiner.pairs.eq(table.pairs),
-        ]
+        m.d.comb += [combiner.compares.eq(table.compares), combiner.pairs.eq(table.pairs)]
         # Of what was read in the cycle before: whether there is something; its color.
         comes = Signal(len(Port))
         colors = [Signal(COLOR_BITS, name=f"color_from_{p.label}") for p in Port]

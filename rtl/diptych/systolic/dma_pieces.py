@@ -45,8 +45,9 @@ class PieceWriter(wiring.Component):
     """Shifts pieces by bytes to their addresses: up to 64 bytes a cycle.
 
     A cycle writes the bytes of a piece in one aligned block of 64 bytes. A byte is an element,
-    extended by its sign; of two bytes the lower 12 bits are one. The first write is 2 cycles after the first beat, then one per cycle while beats arrive and the memory grants the writes.
-    The first beat may arrive with ``start``. Writes leave from a register.
+    extended by its sign; of two bytes the lower 12 bits are one. The first write is 2 cycles after
+    the first beat, then one per cycle while beats arrive and the memory grants the writes. The first
+    beat may arrive with ``start``. Writes leave from a register.
 
     Parameters
     ----------
@@ -152,32 +153,10 @@ class PieceWriter(wiring.Component):
                 window[byte].eq(Mux(from_kept[n], kept[byte], beat.payload[byte])),
                 shown[byte].eq(Mux(valid[n], turned[byte], 0)),
             ]
-        # --- the write: its register has bytes, behind it they become elements ---
-        block, chosen = Signal(8 * BEAT_BYTES, reset_less=True), Signal(BEAT_BYTES, reset_less=True)
-        place = Signal(32, reset_less=True)
-        half = BEAT_BYTES // 2
-        narrow, wide = _elements(block)
         with m.If(free):
-            m.d.sync += [
-                self.port.en.eq(writes),
-                place.eq(at),
-                chosen.eq(mask & (ones << offset)[:BEAT_BYTES]),
-                block.eq(shown),
-            ]
-        m.d.comb += [
-            self.wide.eq(command.wide),
-            self.port.address.eq(place >> BITS),
-            self.port.mask.eq(chosen),
-            Value.cast(self.port.data).eq(Cat(narrow)),
-        ]
-        with m.If(command.wide):
-            m.d.comb += [
-                self.port.address.eq(place >> BITS + 1),
-                self.port.mask.eq(
-                    Cat(chosen[::2] & of.replicate(half) for of in (~place[BITS], place[BITS]))
-                ),
-                Value.cast(self.port.data).eq(Cat(wide, wide)),
-            ]
+            m.d.sync += self.port.en.eq(writes)
+        m.d.comb += self.wide.eq(command.wide)
+        self._write(m, free, at, mask & (ones << offset)[:BEAT_BYTES], shown)
 
         # --- beats ---
         drops = Signal()  # the rest of the beat is discarded
@@ -243,6 +222,28 @@ class PieceWriter(wiring.Component):
         room = BEAT_BYTES - offset
         ends = left <= room
         return [ends_piece.eq(ends), count.eq(Mux(ends, left[: BITS + 1], room))]
+
+    def _write(self, m: Module, free: Signal, at: Signal, mask: Value, shown: Signal) -> None:
+        """Write the bytes of a block that a mask has, or pairs of them, as elements, from a register."""
+        block, chosen = Signal(8 * BEAT_BYTES, reset_less=True), Signal(BEAT_BYTES, reset_less=True)
+        place = Signal(32, reset_less=True)
+        with m.If(free):
+            m.d.sync += [place.eq(at), chosen.eq(mask), block.eq(shown)]
+        half = BEAT_BYTES // 2
+        narrow, wide = _elements(block)
+        m.d.comb += [
+            self.port.address.eq(place >> BITS),
+            self.port.mask.eq(chosen),
+            Value.cast(self.port.data).eq(Cat(narrow)),
+        ]
+        with m.If(self.wide):
+            m.d.comb += [
+                self.port.address.eq(place >> BITS + 1),
+                self.port.mask.eq(
+                    Cat(chosen[::2] & of.replicate(half) for of in (~place[BITS], place[BITS]))
+                ),
+                Value.cast(self.port.data).eq(Cat(wide, wide)),
+            ]
 
 
 def _rounded_up(value: Value, bits: int) -> Value:

@@ -123,9 +123,10 @@ LOAD = _layout("hbm bytes rows pitch target target_pitch ids total")
 """``rows`` pieces of ``bytes`` bytes from HBM address ``hbm``, ``pitch`` apart, to ``target``
 (byte address, or entry number), ``target_pitch`` apart.
 
-``hbm`` (but of dense pieces), ``pitch`` and ``ids`` are multiples of 64; scratchpad targets are multiples of a line, and
-there ``bytes`` may end anywhere, elsewhere it is a multiple of an entry. ``rows`` is at least 1. A
-gather has at most 16 rows, its token numbers are below 2**16, its ``pitch`` too."""
+``hbm`` (but of dense pieces), ``pitch`` and ``ids`` are multiples of 64; scratchpad targets are
+multiples of a line, and there ``bytes`` may end anywhere, elsewhere it is a multiple of an entry.
+``rows`` is at least 1. A gather has at most 16 rows, its token numbers are below 2**16, its
+``pitch`` too."""
 
 
 class Causal(enum.Enum, shape=unsigned(2)):

@@ -73,6 +73,16 @@ def _check_cut(top_k: int | None, top_p: float | None) -> None:
             )
 
 
+def _check_run(sram_bytes: int, preloaded: bool, engine: Engine, stage: str) -> None:
+    """Refuse memories that tiles cannot have, and what an engine cannot do."""
+    if sram_bytes not in range(256, 65537, 256):
+        raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
+    if preloaded and engine != "lanes":
+        raise Refused(f"Weights (--weights) must be fabric with --engine {engine}, not preloaded")
+    if processes() > 1 and stage != "decode":
+        raise Refused(f"Processes (--processes) must be 1 with --stage {stage}, not {processes()}")
+
+
 def _check_mesh(
     loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: list[int], **kind: bool
 ) -> None:
@@ -226,13 +236,8 @@ def generate(
     if system is not None and not chat:
         raise Refused("System part (--system) must be used with --chat")
     check_weight_rows(weight_rows, array)
-    if sram_bytes not in range(256, 65537, 256):
-        raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
     preloaded = weights == "preloaded"
-    if preloaded and engine != "lanes":
-        raise Refused(f"Weights (--weights) must be fabric with --engine {engine}, not {weights}")
-    if processes() > 1 and stage != "decode":
-        raise Refused(f"Processes (--processes) must be 1 with --stage {stage}, not {processes()}")
+    _check_run(sram_bytes, preloaded, engine, stage)
     check_file("JSON file", "--json", json_file)
     check_folder("Result folder", "--out", out, FOLDER)
     if waves is not None and json_file == waves:
@@ -244,14 +249,13 @@ def generate(
     mesh = mesh or _chosen_mesh(loaded, sram_bytes, positions, max_tiles, **kind)
     recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=stage == "decode")
     _check_mesh(loaded, mesh, sram_bytes, positions, **kind)
-    single = len(texts) == 1
     terminal = console(stderr=json_file == "-")
     machine = MachineConfig(array=array, mesh=mesh, sram_bytes=sram_bytes, weight_rows=weight_rows)
     streams = [TextStream(loaded.tokenizer, ids[-1]) for ids in prompts.ids]
     stop_ids = [] if ignore_eos else sorted(loaded.tokenizer.stop_ids)
     config = {
         "model": loaded.model.name if hasattr(loaded.model, "name") else model,
-        "prompt": prompts.shown[0] if single else list(prompts.shown),
+        "prompt": prompts.shown[0] if len(texts) == 1 else list(prompts.shown),
         **_machine_fields(machine),
         "stage": stage,
         "engine": engine,

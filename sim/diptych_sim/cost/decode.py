@@ -102,8 +102,9 @@ def decode_rounds(program: DecodeProgram, part: Container[int] | None = None) ->
     """Return the cycles of each round, with ``part`` of these only, counted from 0.
 
     One tile stands for all: they run one program in step. A reduction comes back to all tiles of a
-    line after ``max(root, n - 1 - root)`` hops, a cycle in the middle, where two directions meet, and
-    as many hops back, at a wavelet a cycle. It leaves out conflicts in the SRAM, wavelets that wait for each other, and rows that hold one position less.
+    line after ``max(root, n - 1 - root)`` hops, a cycle in the middle, where two directions meet,
+    and as many hops back, at a wavelet a cycle. It leaves out conflicts in the SRAM, wavelets that
+    wait for each other, and rows that hold one position less.
     """
     place = program.placement
     instructions = [field_of(Instruction(), bits) for bits in program.program.encoded()]

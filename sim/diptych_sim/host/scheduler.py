@@ -18,15 +18,11 @@ from typing import Any, NamedTuple, Protocol
 from .waits import ClockCycles, First, Moment, RisingEdge, Trigger, ValueChange
 
 __all__ = [
-    "ClockCycles",
     "EngineInProcess",
-    "First",
     "Queue",
-    "RisingEdge",
     "Scheduler",
     "SimTimeoutError",
     "Task",
-    "ValueChange",
     "at_end",
     "clock_of_top",
     "edges_before",

@@ -81,13 +81,9 @@ if TYPE_CHECKING or cocotb.is_simulation:
 
 else:
     from .scheduler import (
-        ClockCycles,
-        First,
         Queue,
-        RisingEdge,
         SimTimeoutError,
         Task,
-        ValueChange,
         at_end,
         clock_of_top,
         edges_before,
@@ -97,3 +93,4 @@ else:
         start_watching,
         with_timeout,
     )
+    from .waits import ClockCycles, First, RisingEdge, ValueChange

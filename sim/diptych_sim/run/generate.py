@@ -142,27 +142,8 @@ def generate(
 
     Parameters
     ----------
-    model : QuantizedModel
-        The model.
-    prompts : sequence of sequence of int
-        One to eight prompts, each of at least one token: their sequences are written together.
-    tokens : sequence of int
-        Tokens to write for each, at least 1; prompt and tokens fit into the context.
-    machine : MachineConfig
-        The machine; HBM and program memories are enlarged for the programs.
-    stage : str
-        With ``prefill`` one token is written for each prompt, and the mesh need not hold the model.
-        With ``decode`` the golden model reads the prompts and writes each one's first token: a
-        back door.
-    hand_off : str
-        When keys and values cross the link: as of :data:`.HandOff`.
-    stops : sequence of int
-        Tokens that end a sequence before it has all its tokens.
-    seeds : sequence of int
-        One for each prompt, of a model whose tokens are drawn.
-    preloaded : bool
-        Whether the weights are in the tiles' memories before the first cycle, as those of the HBM
-        are: a back door, of lanes only. Otherwise they come over the fabric.
+    model, prompts, tokens, machine, stage, hand_off, stops, seeds, preloaded
+        As of :func:`.compile_programs`.
     damage : float
         Probability that a word on the link is damaged.
     waves : WavePlan, optional
@@ -213,6 +194,7 @@ def generate(
     machine, decode = programs.machine, programs.decode
     traced = out is not None and trace and processes() == 1
     plan = trace_plan(decode, mesh=machine.mesh) if traced else None
+    shown: dict[str, Any] = {"waves": waves, "seed": seed, "progress": progress}
     fields: dict[str, Any] = {
         "checkpoint": checkpoint,
         "trace": plan,
@@ -226,7 +208,6 @@ def generate(
             fields |= image_fields(decode.images, Path(folder))
         array = machine.array if stage != "decode" else None
         events.start(decode, prompts, about, array=array, mesh=machine.mesh, plan=plan)
-        shown: dict[str, Any] = {"waves": waves, "seed": seed, "progress": progress}
         if stage == "decode":
             backend = mesh_backend(engine, sampled=plan is not None, **shown)
             inspected, run = backend.run(programs.decode_job(**fields), events)

@@ -194,7 +194,39 @@ def compile_programs(
     preloaded: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Programs:
-    """Compile a model for prompts; parameters and errors are those of :func:`.generate`."""
+    """Compile a model for prompts.
+
+    Parameters
+    ----------
+    model : QuantizedModel
+        The model.
+    prompts : sequence of sequence of int
+        One to eight prompts, each of at least one token: their sequences are written together.
+    tokens : sequence of int
+        Tokens to write for each, at least 1; prompt and tokens fit into the context.
+    machine : MachineConfig
+        The machine; HBM and program memories are enlarged for the programs.
+    stage : str
+        With ``prefill`` one token is written for each prompt, and the mesh need not hold the model.
+        With ``decode`` the golden model reads the prompts and writes each one's first token: a
+        back door.
+    hand_off : str
+        When keys and values cross the link: as of :data:`.HandOff`.
+    stops : sequence of int
+        Tokens that end a sequence before it has all its tokens.
+    seeds : sequence of int
+        One for each prompt, of a model whose tokens are drawn.
+    preloaded : bool
+        Whether the weights are in the tiles' memories before the first cycle, as those of the HBM
+        are: a back door, of lanes only. Otherwise they come over the fabric.
+    progress : callable, optional
+        Is told what is done.
+
+    Raises
+    ------
+    MeshTooSmallError, PrefillError, UnsupportedModelError
+        If the machine cannot run the model or the prompt.
+    """
     step = progress or (lambda _step: None)
     step("compiling the model")
     decode = compile_decode(

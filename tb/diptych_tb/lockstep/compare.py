@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-import diptych_tb.lockstep
 from diptych.mesh.panel import DecodePanel
 from diptych_sim.engine.build import BuildOptions
 from diptych_sim.engine.lanes.digest import MeshDigest
 from diptych_sim.engine.lanes.mesh import LaneMesh
-from diptych_sim.engine.simulate import simulate
-from diptych_sim.engine.toolchain import find_compiler, find_toolchain
+
+from .verilator import states_in_verilator
 
 __all__ = ["Comparison", "Difference", "compare"]
 
@@ -130,33 +127,15 @@ def _verilator(
     *,
     digests: bool,
 ) -> dict[str, Any]:
-    library = folder / "digest.so"
-    if digests:
-        source = Path(diptych_tb.lockstep.__path__[0]) / "digest.cpp"
-        include = find_toolchain().root / "include" / "vltstd"
-        command = [*find_compiler(), "-O2", "-shared", "-fPIC", f"-I{include}", str(source)]
-        subprocess.run([*command, "-o", str(library)], check=True)
-    job, out = folder / "job.json", folder / "out.json"
-    job.write_text(
-        json.dumps(
-            {
-                "load": load,
-                "mesh": mesh,
-                "names": names,
-                # The testbench sees at an edge what the cycles before it have left.
-                "cycles": [cycle + 1 for cycle in cycles],
-                "out": str(out),
-                "digests": str(folder / "digests") if digests else None,
-                "library": str(library),
-            }
-        )
-    )
-    simulate(
+    return states_in_verilator(
         partial(DecodePanel, *mesh),
+        {"load": load, "mesh": mesh},
+        folder,
+        names=names,
+        cycles=cycles,
+        digests=digests,
         name="decode_panel",
         test_module="diptych_tb.lockstep.states",
-        env={"DIPTYCH_STATE": job},
         public=(("tile", "*"), ("tile.*", "*")),
         options=BuildOptions(shared=("tile",)),
     )
-    return json.loads(out.read_text())

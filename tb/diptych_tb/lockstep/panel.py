@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from functools import partial
@@ -13,16 +11,15 @@ from typing import Any
 
 import numpy as np
 
-import diptych_tb.lockstep
 from diptych.config import MachineConfig
 from diptych.systolic.panel_with_hbm import PrefillWithHbm
 from diptych_sim.engine.hbm_storage import HBM_VARIABLE
-from diptych_sim.engine.simulate import simulate
-from diptych_sim.engine.toolchain import find_compiler, find_toolchain
 from diptych_sim.engine.words.build import compile_words
 from diptych_sim.engine.words.digest import WordsDigest
 from diptych_sim.engine.words.machine import WordMachine
 from diptych_sim.host.public_signals import PANEL_NAME, PANEL_PUBLIC
+
+from .verilator import states_in_verilator
 
 __all__ = ["PanelComparison", "compare_panels"]
 
@@ -69,7 +66,18 @@ def compare_panels(
         (folder / "hbm").write_bytes(hbm)
 
         def theirs(at: int, digests: bool) -> dict[str, Any]:
-            return _verilator(hardware, sorted(compiled.places), program, at, folder, digests)
+            return states_in_verilator(
+                hardware,
+                {"program": program},
+                folder,
+                names=sorted(compiled.places),
+                cycles=[at],
+                digests=digests,
+                name=PANEL_NAME,
+                test_module="diptych_tb.lockstep.panel_states",
+                env={HBM_VARIABLE: folder / "hbm"},
+                public=(("*", "*"),),
+            )
 
         there = theirs(cycles, digests=True)
         digests = np.fromfile(folder / "digests", dtype=np.uint64)
@@ -103,36 +111,3 @@ def _difference(words: WordMachine, cycle: int, state: dict[str, list[int]]) -> 
                 which = f"{name}[{number}]" if len(here) > 1 else name
                 return f"cycle {cycle}: {which} is {mine:#x} in words and {other:#x} in Verilator"
     return None
-
-
-def _verilator(
-    hardware: Any, names: list[str], program: int, cycles: int, folder: Path, digests: bool
-) -> dict[str, Any]:
-    library = folder / "digest.so"
-    if digests:
-        source = Path(diptych_tb.lockstep.__path__[0]) / "digest.cpp"
-        include = find_toolchain().root / "include" / "vltstd"
-        command = [*find_compiler(), "-O2", "-shared", "-fPIC", f"-I{include}", str(source)]
-        subprocess.run([*command, "-o", str(library)], check=True)
-    job, out = folder / "job.json", folder / "out.json"
-    job.write_text(
-        json.dumps(
-            {
-                "program": program,
-                "names": names,
-                # The testbench sees at an edge what the cycles before it have left.
-                "cycles": [cycles + 1],
-                "out": str(out),
-                "digests": str(folder / "digests") if digests else None,
-                "library": str(library),
-            }
-        )
-    )
-    simulate(
-        hardware,
-        name=PANEL_NAME,
-        test_module="diptych_tb.lockstep.panel_states",
-        env={"DIPTYCH_STATE": job, HBM_VARIABLE: folder / "hbm"},
-        public=(("*", "*"),),
-    )
-    return json.loads(out.read_text())

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import cocotb
-from cocotb.triggers import RisingEdge
 
 from diptych_sim.engine.words.digest import WORDS
 from diptych_sim.host.clocking import start_clock_and_reset
 
-from .states import Digests, find_handle, read_handle
+from .states import Digests, find_handle, read_handle, write_states
 
 
 @cocotb.test()
@@ -37,18 +36,8 @@ async def writes_state(dut: Any) -> None:
         parts = [(handle, name, 0) for name, handle in registers.items()]
         digests = Digests(parts, 1, job["library"], WORDS)
     dut.start.value = 1
-    edge = RisingEdge(dut.clk)
-    now = 0
-    states = []
-    for cycle in job["cycles"]:
-        while now < cycle:
-            await edge
-            now += 1
-            dut.start.value = 0
-            if digests is not None:
-                digests.take()
-        # Values at an edge are those before it: what cycle - 1 cycles have left.
-        states.append({name: read_handle(handle) for name, handle in handles.items()})
-    if digests is not None:
-        Path(job["digests"]).write_bytes(digests.taken)
-    Path(job["out"]).write_text(json.dumps({"states": states, "registers": sorted(registers)}))
+
+    def has_started() -> None:
+        dut.start.value = 0
+
+    await write_states(dut, job, handles, sorted(registers), digests, has_started)

@@ -4,6 +4,7 @@
 import ctypes
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,35 @@ class Digests:
         self.taken += bytes(self._out)
 
 
+async def write_states(
+    dut: Any,
+    job: dict[str, Any],
+    handles: dict[str, Any],
+    registers: list[str],
+    digests: Digests | None,
+    each_cycle: Callable[[], None] = lambda: None,
+) -> None:
+    """Write down what is there at the cycles of a job, and names of registers, as it says.
+
+    ``each_cycle`` is called behind each edge.
+    """
+    edge = RisingEdge(dut.clk)
+    now = 0
+    states = []
+    for cycle in job["cycles"]:
+        while now < cycle:
+            await edge
+            now += 1
+            each_cycle()
+            if digests is not None:
+                digests.take()
+        # Values at an edge are those before it: what cycle - 1 cycles have left.
+        states.append({name: read_handle(handle) for name, handle in handles.items()})
+    if digests is not None:
+        Path(job["digests"]).write_bytes(digests.taken)
+    Path(job["out"]).write_text(json.dumps({"states": states, "registers": registers}))
+
+
 @cocotb.test()
 async def writes_state(dut: Any) -> None:
     """Run the job in ``$DIPTYCH_STATE``: a JSON file that says what to send, read and write.
@@ -109,18 +139,6 @@ async def writes_state(dut: Any) -> None:
     if job["digests"]:
         parts = [(handle, name, r * columns + c) for (r, c, name), handle in registers.items()]
         digests = Digests(parts, rows * columns, job["library"])
-    edge = RisingEdge(dut.clk)
-    now = 0
-    states = []
-    for cycle in job["cycles"]:
-        while now < cycle:
-            await edge
-            now += 1
-            if digests is not None:
-                digests.take()
-        # Values at an edge are those before it: what cycle - 1 cycles have left.
-        states.append({f"{r} {c} {name}": read_handle(h) for (r, c, name), h in handles.items()})
-    if digests is not None:
-        Path(job["digests"]).write_bytes(digests.taken)
+    shown = {f"{r} {c} {name}": handle for (r, c, name), handle in handles.items()}
     names = sorted({name for _, _, name in registers})
-    Path(job["out"]).write_text(json.dumps({"states": states, "registers": names}))
+    await write_states(dut, job, shown, names, digests)

@@ -7,8 +7,9 @@ import signal
 import pytest
 
 from diptych_sim.engine.errors import BuildError, ToolError
-from diptych_sim.engine.lanes.build import build_library, compile_driver
+from diptych_sim.engine.lanes.build import compile_driver
 from diptych_sim.engine.lanes.mesh import LaneMesh
+from diptych_sim.engine.native_library import build_library
 from support.mesh_jobs import random_job
 
 

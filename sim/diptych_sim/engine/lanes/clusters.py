@@ -13,6 +13,8 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from diptych_sim.engine.cluster_cost import ClusterCost
+
 from .commits import Commit, commits_of
 from .graph import Graph
 from .lower import Lowered
@@ -26,6 +28,7 @@ OVERHEAD = 60
 """Cost, in vector operations, of evaluating a cluster at all."""
 LIMIT = 400
 """Cost above which nothing more is put into a cluster."""
+_COST = ClusterCost(changes=CHANGES, overhead=OVERHEAD, limit=LIMIT)
 
 
 @dataclass
@@ -80,11 +83,6 @@ class _Item:
     uses: list[int]
 
 
-def _expected(inputs: int, cost: int) -> float:
-    """Return what a cluster costs in a cycle, on average."""
-    return (1 - (1 - CHANGES) ** inputs) * (cost + OVERHEAD)
-
-
 @dataclass
 class _Open:
     """A cluster that grows."""
@@ -96,11 +94,8 @@ class _Open:
 
     def gain(self, used: set[int], cost: int, alone: float) -> float:
         """Return what is saved when something more is put into it."""
-        if self.cost + cost > LIMIT:
-            return 0
         both = len(self.used | used - self.made)
-        now = _expected(len(self.used), self.cost)
-        return now + alone - _expected(both, self.cost + cost)
+        return _COST.saved((len(self.used), self.cost), (both, self.cost + cost), alone)
 
     def add(self, items: list[int], made: set[int], used: set[int], cost: int) -> None:
         self.items += items
@@ -224,7 +219,7 @@ class _Clusters:
             waits = {root[other] for n in members for other in self.waits[n] if other in inside}
             first = max((home[other] for other in waits - {top}), default=0)
             cost = sum(self.items[n].cost for n in members)
-            alone = _expected(len(used), cost)
+            alone = _COST.expected(len(used), cost)
             best, choice = 0.0, len(out)
             for number in sorted({c for node in used for c in near[node] if c >= first}):
                 gain = out[number].gain(used, cost, alone)

@@ -12,6 +12,8 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from diptych_sim.engine.native_library import SEPARATOR
+
 from .clusters import Cluster, Plan, base
 from .commits import Commit
 from .expressions import Expressions
@@ -20,10 +22,8 @@ from .layout import Layout, element_bytes, type_of
 from .lower import Lowered, MemoryState, Read, Register, Write
 from .regions import needs_of
 
-__all__ = ["SEPARATOR", "emit"]
+__all__ = ["emit"]
 
-SEPARATOR = "// ---"
-"""Line between parts of a source that are compiled apart."""
 UNITS = 4
 """Such parts, but one: more than most machines have cores."""
 _PLACE = re.compile(r"([@#])(\d+)\1")

@@ -13,12 +13,9 @@ from typing import Any
 
 from amaranth.lib import wiring
 
-from diptych_sim.cache.fingerprint import fingerprint
-from diptych_sim.cache.store import cache_root, cached_text
 from diptych_sim.engine.compile_jobs import Progress
 from diptych_sim.engine.emit import Hardware
-from diptych_sim.engine.lanes.build import build_library
-from diptych_sim.engine.lanes.emit import SEPARATOR
+from diptych_sim.engine.native_library import SEPARATOR, build_library, cached_translation
 
 from .cells import Cell, Nets, Words
 from .clusters import plan
@@ -28,8 +25,6 @@ from .netlist import read_words
 __all__ = ["CompiledWords", "Place", "Watched", "compile_words"]
 
 HERE = Path(__file__).parent
-PACKAGES = ("diptych", "diptych_sim.engine")
-"""Packages that the C++ of a class depends on, beside its parameters and versions."""
 Public = Sequence[tuple[str, str]]
 """Modules and variables that are watched, with wildcards."""
 
@@ -113,18 +108,14 @@ def compile_words(
         If it cannot be compiled.
     """
 
-    def translated() -> str:
+    def translated(component: wiring.Component) -> tuple[str, str]:
         if progress is not None:
             progress(f"{name}: Amaranth to C++")
-        component = hardware if isinstance(hardware, wiring.Component) else hardware()
         return _translate(component, name, public, outside)
 
-    key = fingerprint(hardware, name, tuple(public), outside, packages=PACKAGES)
-    if key is None:
-        text = translated()
-    else:
-        text = cached_text(cache_root() / "words" / f"{name}-{key}.txt", translated)
-    about, _, source = text.partition("\n")
+    about, source = cached_translation(
+        "words", hardware, name, (tuple(public), outside), translated
+    )
     path = build_library(name, source, progress)
     found: dict[str, Any] = json.loads(about)
     return CompiledWords(
@@ -137,8 +128,8 @@ def compile_words(
 
 
 def _translate(
-    component: wiring.Component, name: str, public: Public, outside: str | None = None
-) -> str:
+    component: wiring.Component, name: str, public: Public, outside: str | None
+) -> tuple[str, str]:
     whole = read_words(component, name, outside)
     watched = _watch(whole, name, public)
     parts = plan(whole)
@@ -160,8 +151,7 @@ def _translate(
         "places": {path: asdict(place) for path, place in places.items()},
         "asserts": {n: cell.text for n, cell in enumerate(whole.cells) if cell.kind == "assert"},
     }
-    source = f"{SEPARATOR}\n".join(texts)
-    return f"{json.dumps(about)}\n{source}"
+    return json.dumps(about), f"{SEPARATOR}\n".join(texts)
 
 
 def _watch(whole: Words, name: str, public: Public) -> dict[str, Watched]:

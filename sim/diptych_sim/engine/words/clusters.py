@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from diptych_sim.engine.cluster_cost import ClusterCost
+
 from .cells import Cell, Words
 from .order import in_order, narrow, producers
 
@@ -20,6 +22,7 @@ OVERHEAD = 12
 """Cost, in operations, of evaluating a cluster at all."""
 LIMIT = 300
 """Cost above which nothing more is put into a cluster."""
+_COST = ClusterCost(changes=CHANGES, overhead=OVERHEAD, limit=LIMIT)
 
 
 @dataclass
@@ -33,11 +36,8 @@ class Cluster:
 
     def gain(self, used: set[int], cost: float, alone: float) -> float:
         """Return what is saved when something more is put into it."""
-        if self.cost + cost > LIMIT:
-            return 0
         both = len(self.used | used - self.made)
-        now = _expected(len(self.used), self.cost)
-        return now + alone - _expected(both, self.cost + cost)
+        return _COST.saved((len(self.used), self.cost), (both, self.cost + cost), alone)
 
 
 @dataclass
@@ -59,11 +59,6 @@ class Plan:
     users: dict[int, list[int]]
     outs: dict[int, int]
     steps: dict[int, int]
-
-
-def _expected(inputs: int, cost: float) -> float:
-    """Return what a cluster costs in a cycle, on average."""
-    return (1 - (1 - CHANGES) ** inputs) * (cost + OVERHEAD)
 
 
 def _cost(cell: Cell) -> float:
@@ -168,7 +163,7 @@ class _Planner:
             first = max((home[other] for other in waits), default=0)
             choice = len(out)
             if self.cells[top].kind not in ("outs", "step"):
-                alone, best = _expected(len(used), cost), 0.0
+                alone, best = _COST.expected(len(used), cost), 0.0
                 for number in sorted({c for cell in used for c in near[cell] if c >= first}):
                     gain = out[number].gain(used, cost, alone)
                     if gain > best:
