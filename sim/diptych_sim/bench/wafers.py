@@ -10,9 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from diptych.config import DEFAULTS, TILE_MACS, MachineConfig
+from diptych.config import DEFAULTS, MachineConfig
 from diptych_sim.account.layer import account_layer
-from diptych_sim.cost.layer import layer_cost
+from diptych_sim.cost.layer import layer_bound, layer_cost
 from diptych_sim.cost.models.load import load_shape
 from diptych_sim.cost.models.shape import config_of
 from diptych_sim.llm.model import ModelConfig
@@ -72,13 +72,6 @@ def _config(model: str) -> ModelConfig:
     return config_of(load_shape(model), LONGEST)
 
 
-def _bound(config: ModelConfig, tiles: int, position: int) -> int:
-    """Return the cycles of a layer's products on all tiles, without any way between tiles."""
-    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    matrices = 2 * config.dim * (queries + keys) + 3 * config.dim * config.hidden
-    return -(-(matrices + 2 * queries * (position + 1)) // (TILE_MACS * tiles))
-
-
 def fastest_part(config: ModelConfig, mesh: tuple[int, int], position: int) -> tuple[int, int]:
     """Return the side and the cycles of the square part of a mesh that computes a layer fastest.
 
@@ -114,7 +107,7 @@ def compared(rows: Sequence[Published]) -> Iterator[dict[str, Any]]:
             "model": row.model,
             "mesh": f"{row.mesh[0]}x{row.mesh[1]}",
             "position": row.position,
-            "bound_cycles": _bound(config, tiles, row.position),
+            "bound_cycles": layer_bound(config, tiles, row.position),
             "predicted_cycles": cost.cycles,
             "routed_microseconds": round(cost.cycles / clock, 2) if clock else None,
             "columns_per_head": cost.placement.split,
@@ -145,7 +138,7 @@ def scale_law(
             "model": model,
             "mesh": f"{side}x{side}",
             "position": position,
-            "bound_cycles": _bound(config, side * side, position),
+            "bound_cycles": layer_bound(config, side * side, position),
             "predicted_cycles": cost and cost.cycles,
             "rtl_cycles": None,
         }

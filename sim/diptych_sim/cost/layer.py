@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from diptych.config import TILE_MACS
 from diptych_sim.compiler.decode.compile import compile_decode
 from diptych_sim.compiler.decode.placement import Placement, try_place
 from diptych_sim.cost.decode import decode_cost
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.llm.model import ModelConfig
 
-__all__ = ["LayerCost", "layer_cost"]
+__all__ = ["LayerCost", "layer_bound", "layer_cost", "layer_macs"]
 
 _VOCABULARY = 64
 """Tokens of the model around the layer."""
@@ -35,6 +36,18 @@ class LayerCost:
 
     cycles: int
     placement: Placement
+
+
+def layer_macs(config: ModelConfig, position: int) -> int:
+    """Return the products that a layer needs for a token at a position, attention included."""
+    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    matrices = 2 * config.dim * (queries + keys) + 3 * config.dim * config.hidden
+    return matrices + 2 * queries * (position + 1)
+
+
+def layer_bound(config: ModelConfig, tiles: int, position: int) -> int:
+    """Return the cycles of these products on all tiles, without any way between tiles."""
+    return -(-layer_macs(config, position) // (TILE_MACS * tiles))
 
 
 def layer_cost(

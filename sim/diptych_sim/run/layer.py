@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.config import TILE_MACS, MachineConfig
+from diptych.config import MachineConfig
 from diptych_sim.compiler.decode.compile import DecodeProgram, compile_decode
+from diptych_sim.cost.layer import layer_bound, layer_macs
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.lanes.distributed import open_mesh
 from diptych_sim.engine.processes import threads
@@ -115,16 +116,14 @@ class LayerRun:
 
     @property
     def macs(self) -> int:
-        """Products that the layer needs, attention included."""
-        c = self.program.model.config
-        queries, keys = c.heads * c.head_dim, c.kv_heads * c.head_dim
-        matrices = 2 * c.dim * (queries + keys) + 3 * c.dim * c.hidden
-        return matrices + 2 * queries * (self.program.prompt_tokens[0] + 1)
+        """As of :func:`.layer_macs`."""
+        return layer_macs(self.program.model.config, self.program.prompt_tokens[0])
 
     @property
     def bound_cycles(self) -> int:
-        """Cycles of these products on all tiles, without any way between tiles."""
-        return -(-self.macs // (TILE_MACS * self.machine.tiles))
+        """As of :func:`.layer_bound`."""
+        config, position = self.program.model.config, self.program.prompt_tokens[0]
+        return layer_bound(config, self.machine.tiles, position)
 
 
 def run_layer(
