@@ -70,9 +70,15 @@ class _Signals:
         self.ahead = [Signal(32, name=f"ahead_{n}", reset_less=True) for n in range(3)]
         self.partners = Signal(2)
         self.partner_address = Signal(ADDRESS_BITS)
-        self.asks_partner, self.partner_granted = (
-            Signal(name=name) for name in ("asks_partner", "partner_granted")
+        # Reads that are asked for, of scale words first: found in the cycle before.
+        self.asks_words, self.asks_partner = (
+            Signal(name=f"asks_{name}") for name in ("words", "partner")
         )
+        self.words_granted, self.partner_granted = (
+            Signal(name=f"{name}_granted") for name in ("words", "partner")
+        )
+        # The instruction goes on in the next cycle.
+        self.stays_active = Signal()
         # The scale word of the element, and what stands behind it.
         self.word, self.bias = Signal(32), Signal(32)
         # Elements that are stored unchanged skip the stages, but overtake no earlier element.
@@ -188,7 +194,10 @@ class Receiver(wiring.Component):
             ends.eq(s.skips | (s.takes & (s.left == 1))),
             self.color.eq(s.now.tail.color),
         ]
-        m.d.comb += s.load.eq((~s.active | ends) & (s.queued | self.i.valid))
+        m.d.comb += [
+            s.load.eq((~s.active | ends) & (s.queued | self.i.valid)),
+            s.stays_active.eq(s.active & ~ends),
+        ]
         m.d.comb += s.coming.eq(Mux(s.queued, after, self.i.payload))
         m.d.sync += self.unfinished.eq(
             self.unfinished + (self.i.valid & self.i.ready) - self.finishes
@@ -225,8 +234,9 @@ class Receiver(wiring.Component):
             has_word.eq(~with_words | (held != 0)),
             used_pair.eq(s.takes & with_words & (half | biased)),
         ]
-        fetch = Signal()
         take = Signal()
+        # Pairs that are held or come, and one more.
+        some, both = Signal(), Signal()
         m.d.comb += [
             s.keeps.eq(s.now.tail.bits == 0),
             take.eq(
@@ -237,15 +247,25 @@ class Receiver(wiring.Component):
                 & (self.waiting & self.color_bit).any()
                 & has_word
             ),
-            fetch.eq(s.active & with_words & (held + fetching < 2)),
-            self.read.valid.eq(fetch | s.asks_partner),
-            self.read.address.eq(Mux(fetch, next_pair, s.partner_address[3:])),
-            s.partner_granted.eq(s.asks_partner & ~fetch & self.read.ready),
+            self.read.valid.eq(s.asks_words | s.asks_partner),
+            self.read.address.eq(Mux(s.asks_words, next_pair, s.partner_address[3:])),
+            s.words_granted.eq(s.asks_words & self.read.ready),
+            s.partner_granted.eq(s.asks_partner & ~s.asks_words & self.read.ready),
+            some.eq(held[0] | fetching),
+            both.eq(held[1] | (held[0] & fetching)),
             s.takes.eq(take & (~s.now.tail.accumulate | (s.partners != 0))),
             self.pop.eq(Mux(s.takes, self.color_bit, 0)),
         ]
-        m.d.sync += fetching.eq(fetch & self.read.ready)
-        with m.If(fetch & self.read.ready):
+        m.d.sync += [
+            fetching.eq(s.words_granted),
+            # Fewer than two are held or come in the next cycle.
+            s.asks_words.eq(
+                s.stays_active
+                & with_words
+                & Mux(both, used_pair & ~s.words_granted, ~some | used_pair | ~s.words_granted)
+            ),
+        ]
+        with m.If(s.words_granted):
             m.d.sync += next_pair.eq(next_pair + 1)
         with m.If(fetching):
             with m.If((held == 0) | ((held == 1) & used_pair)):
@@ -266,6 +286,7 @@ class Receiver(wiring.Component):
             m.d.sync += [
                 held.eq(0),
                 fetching.eq(0),
+                s.asks_words.eq(s.coming.tail.static_memory),
                 half.eq(s.coming.b[2]),
                 next_pair.eq(s.coming.b[3:]),
                 s.address.eq(s.coming.d),
@@ -281,18 +302,32 @@ class Receiver(wiring.Component):
         # The instruction is new: its elements have not been counted.
         begins = Signal(name="partners_begin")
         place = Signal(name="partner_place")
-        m.d.comb += s.asks_partner.eq(
-            s.active & s.now.tail.accumulate & settled & more & (s.partners + comes < len(s.ahead))
+        more_next, full, nearly_full = (
+            Signal(name=f"partners_{name}") for name in ("more_next", "full", "nearly_full")
         )
+        taken = s.takes & s.now.tail.accumulate
+        m.d.comb += [
+            full.eq(s.partners + comes == len(s.ahead)),
+            nearly_full.eq(s.partners + comes == len(s.ahead) - 1),
+            more_next.eq(Mux(begins, left != 0, Mux(s.partner_granted, left != 1, more))),
+        ]
         m.d.sync += [
+            # There is room in the next cycle.
+            s.asks_partner.eq(
+                s.stays_active
+                & s.now.tail.accumulate
+                & (settled | ~s.under_way)
+                & more_next
+                & ~(full & ~(s.takes & ~s.partner_granted))
+                & ~(nearly_full & s.partner_granted & ~s.takes)
+            ),
+            more.eq(more_next),
             comes.eq(s.partner_granted),
-            s.partners.eq(s.partners + comes - (s.takes & s.now.tail.accumulate)),
+            s.partners.eq(s.partners + comes - taken),
             # Elements of the instruction before are in memory.
             settled.eq(settled | ~s.under_way),
             begins.eq(s.load),
         ]
-        with m.If(begins):
-            m.d.sync += more.eq(left != 0)
         partner = self.read.data.word_select(place, 32)
         for n, word in enumerate(s.ahead):
             behind = s.ahead[n + 1] if n + 1 < len(s.ahead) else partner
@@ -305,10 +340,10 @@ class Receiver(wiring.Component):
                 place.eq(s.partner_address[2]),
                 s.partner_address.eq(s.partner_address + s.now.stride),
                 left.eq(left - 1),
-                more.eq(left != 1),
             ]
         with m.If(s.load):
             m.d.sync += [
+                s.asks_partner.eq(0),
                 more.eq(0),
                 settled.eq(~s.under_way & ~s.takes),
                 comes.eq(0),

@@ -159,10 +159,13 @@ class Sram(wiring.Component):
             written.eq(select(writes, [port.mask for port in writers])),
             self.count_sram_write.eq(self.count_sram_write + sum(written[1:], written[0])),
         ]
+        # What entered in the cycle before, and its mask for each bank.
+        entered_to = Signal.like(to, name="entered_to", reset_less=True)
+        entered_data = Signal.like(data, name="entered_data", reset_less=True)
+        entered = [Signal(8, name=f"entered_{bank}") for bank in range(BANKS)]
+        m.d.sync += [entered_to.eq(to), entered_data.eq(data)]
 
         # --- two reads, of different banks ---
-        bank_addresses = [Signal(WORD_ADDRESS_BITS - 2, name=f"address_{b}") for b in range(BANKS)]
-        bank_reads = Signal(BANKS)
         grants: list[Signal] = []
         before: list[Any] = []
         for name in self.READERS:
@@ -184,16 +187,6 @@ class Sram(wiring.Component):
             ]
             before.append(port)
             grants.append(granted)
-        for bank in range(BANKS):
-            chosen = Signal(len(grants), name=f"bank_{bank}_chosen")
-            ports = [getattr(self, name) for name in self.READERS]
-            m.d.comb += [
-                chosen.eq(
-                    Cat(g & self._reads(p, bank) for g, p in zip(grants, ports, strict=True))
-                ),
-                bank_reads[bank].eq(chosen.any()),
-                bank_addresses[bank].eq(select(chosen, [port.address[2:] for port in ports])),
-            ]
         one = Cat(grants).any()
         two = Cat(a & b for a, b in combinations(grants, 2)).any()
         reads, pair = Signal(2), Signal()
@@ -205,6 +198,7 @@ class Sram(wiring.Component):
 
         rows = self.size // (WORD_BITS // 8) // BANKS
         attributes: Any = {"no_rw_check": 1}
+        ports = [getattr(self, name) for name in self.READERS]
         outputs = []
         for bank in range(BANKS):
             m.submodules[f"bank_{bank}"] = storage = memory.Memory(
@@ -212,16 +206,33 @@ class Sram(wiring.Component):
             )
             write = storage.write_port(granularity=8)
             read = storage.read_port()
+            # The first port that asks for it is the one that may be granted: the bank need not
+            # wait for the grants, and what nobody was granted is not looked at.
+            asks = Signal(len(ports), name=f"bank_{bank}_asks")
+            address: Any = ports[-1].address[2:]
+            for bit, port in reversed([*zip(asks, ports, strict=True)][:-1]):
+                address = Mux(bit, port.address[2:], address)
             m.d.comb += [
+                asks.eq(Cat(port.valid & self._reads(port, bank) for port in ports)),
                 write.addr.eq(to[2:]),
                 write.data.eq(data),
                 write.en.eq(Mux(to[:2] == bank, written, 0)),
-                read.addr.eq(bank_addresses[bank]),
-                read.en.eq(bank_reads[bank]),
+                read.addr.eq(address),
+                read.en.eq(asks.any()),
             ]
-            outputs.append(self._with_written(m, bank, read, write))
+            m.d.sync += entered[bank].eq(write.en)
+            # With the bytes that were written while it was read.
+            from_ = Signal.like(read.addr, name=f"read_from_{bank}", reset_less=True)
+            output, same = Signal(WORD_BITS, name=f"output_{bank}"), Signal(name=f"same_{bank}")
+            m.d.sync += from_.eq(read.addr)
+            m.d.comb += same.eq(entered_to[2:] == from_)
+            for byte in range(8):
+                is_new = same & entered[bank][byte]
+                new, old = (x.word_select(byte, 8) for x in (entered_data, read.data))
+                m.d.comb += output.word_select(byte, 8).eq(Mux(is_new, new, old))
+            outputs.append(output)
 
-        # A bank's output lasts until its next read; each port keeps its own word beyond that.
+        # A bank shows a word for a cycle; each port keeps its own word beyond that.
         for name, granted in zip(self.READERS, grants, strict=True):
             port = getattr(self, name)
             # The bank that was read in the cycle before, and none: the kept word.
@@ -251,30 +262,3 @@ class Sram(wiring.Component):
         if port is not self.pipe_b:
             return port.address[:2] == bank
         return (port.address[1] == bank >> 1) & ((port.address[0] == bank & 1) | port.pair)
-
-    def _with_written(self, m: Module, bank: int, read: Any, write: Any) -> Signal:
-        """Return a bank's output with the bytes that were written while it was read."""
-        came = Signal(8, name=f"came_{bank}")
-        came_to = Signal.like(write.addr, name=f"came_to_{bank}", reset_less=True)
-        came_data = Signal(WORD_BITS, name=f"came_data_{bank}", reset_less=True)
-        from_ = Signal.like(read.addr, name=f"read_from_{bank}", reset_less=True)
-        # They stay with the output until the next read.
-        with m.If(read.en):
-            m.d.sync += [
-                came.eq(write.en),
-                came_to.eq(write.addr),
-                came_data.eq(write.data),
-                from_.eq(read.addr),
-            ]
-        output = Signal(WORD_BITS, name=f"output_{bank}")
-        same = Signal(name=f"same_{bank}")
-        m.d.comb += same.eq(came_to == from_)
-        for byte in range(8):
-            m.d.comb += output.word_select(byte, 8).eq(
-                Mux(
-                    same & came[byte],
-                    came_data.word_select(byte, 8),
-                    read.data.word_select(byte, 8),
-                )
-            )
-        return output

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from .fabric import COLOR_BITS, DATA_BITS, Wavelet
 from .operation import ADDRESS_BITS, VectorOperation
-from .sram import ReadPort
+from .sram import WORD_ADDRESS_BITS, ReadPort
 
 __all__ = ["Transmitter"]
 
@@ -72,6 +72,11 @@ class Transmitter(wiring.Component):
         sends, ends = Signal(name="sends"), Signal(name="ends")
         # None is left; one is.
         none, last = Signal(name="none"), Signal(name="last")
+        none_next, last_next, shown_next, kept_next = (
+            Signal(name=f"{name}_next") for name in ("none", "last", "shown", "kept")
+        )
+        # A word is asked for: found in the cycle before.
+        asks, asked = Signal(name="asks"), Signal(WORD_ADDRESS_BITS, name="asked")
         half = now.address[2]
         m.d.comb += [
             self.busy.eq(active | queued),
@@ -81,22 +86,29 @@ class Transmitter(wiring.Component):
             self.o.payload.color.eq(now.color),
             sends.eq(self.o.valid & self.o.ready),
             ends.eq(active & (none | (sends & last))),
-            # While the second half is kept, the word behind it.
-            self.read.valid.eq(active & ~shown & ~none & ~(kept & last)),
-            self.read.address.eq(now.address[3:] + kept),
+            self.read.valid.eq(asks),
+            self.read.address.eq(asked),
+            none_next.eq(Mux(sends, last, none)),
+            last_next.eq(Mux(sends, now.left == 2, last)),
+            shown_next.eq((asks & self.read.ready) | (shown & (kept | ~sends))),
+            kept_next.eq(Mux(kept, ~sends, sends & ~half)),
         ]
         m.d.sync += [
-            shown.eq((self.read.valid & self.read.ready) | (shown & (kept | ~sends))),
-            kept.eq(Mux(kept, ~sends, sends & ~half)),
+            none.eq(none_next),
+            last.eq(last_next),
+            shown.eq(shown_next),
+            kept.eq(kept_next),
+            # While the second half is kept, the word behind it.
+            asks.eq(active & ~shown_next & ~none_next & ~(kept_next & last_next)),
         ]
+        with m.If(asks & self.read.ready):
+            m.d.sync += asked.eq(asked + 1)
         with m.If(~kept):
             m.d.sync += second.eq(self.read.data[DATA_BITS:])
         with m.If(sends):
             m.d.sync += [
                 now.address.eq(now.address + 4),
                 now.left.eq(now.left - 1),
-                none.eq(last),
-                last.eq(now.left == 2),
             ]
         load, coming = Signal(name="load"), Signal(Span(), name="coming")
         m.d.comb += load.eq((~active | ends) & (queued | self.i.valid))
@@ -106,12 +118,14 @@ class Transmitter(wiring.Component):
             coming.color.eq(Mux(queued, after.color, self.i.payload.tail.color)),
         ]
         with m.If(ends):
-            m.d.sync += [active.eq(0), shown.eq(0), kept.eq(0)]
+            m.d.sync += [active.eq(0), shown.eq(0), kept.eq(0), asks.eq(0)]
         with m.If(load):
             m.d.sync += [
                 now.eq(coming),
                 none.eq(coming.left == 0),
                 last.eq(coming.left == 1),
+                asks.eq(coming.left != 0),
+                asked.eq(coming.address[3:]),
                 self.sends_as.eq(1 << coming.color),
                 active.eq(1),
                 queued.eq(0),
