@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -148,8 +148,6 @@ class Core(wiring.Component):
         wiring.connect(m, s.transmitter.read, s.sram.transmitter)
         wiring.connect(m, s.receiver.write, s.sram.receiver_write)
         wiring.connect(m, s.loader.task_write, s.tasks.write)
-        wiring.connect(m, s.loader.activation, s.tasks.load_activation)
-        wiring.connect(m, s.loader.route_write, wiring.flipped(self.route_write))
         m.d.comb += [
             s.loader.column.eq(self.column),
             s.waiting.eq(s.buffers.held | s.buffers.link.announced),
@@ -181,6 +179,14 @@ class Core(wiring.Component):
             s.loader.i.payload.eq(words.oldest),
             words.take.eq(words.valid & s.loader.i.ready),
         ]
+
+        # What a packet does is known late: routes and tasks follow it by a cycle.
+        for source, target in (
+            (s.loader.activation, s.tasks.load_activation),
+            (s.loader.route_write, self.route_write),
+        ):
+            for name in source.signature.members:
+                m.d.sync += Value.cast(getattr(target, name)).eq(getattr(source, name))
 
         # The loader is the last to write: what it waits for is known late.
         m.submodules.load_writes = writes = StreamBuffer(LoadedWord())
@@ -224,6 +230,7 @@ class Core(wiring.Component):
             s.tasks.start.eq(~s.running & s.tasks.ready),
             goes_on.eq(s.done & ~s.ends & ~s.branches),
             s.moves.eq(s.fetched & (~s.executing | goes_on)),
+            s.advances.eq(~s.executing | s.done),
             next_pc.eq(s.fetched_pc + 1),
             fetch.en.eq(s.moves | s.branches | s.tasks.start),
             fetch.addr.eq(next_pc),
@@ -234,12 +241,11 @@ class Core(wiring.Component):
                 self.count_instructions.eq(self.count_instructions + 1),
             ]
         with m.If(s.moves):
+            m.d.sync += [s.executing.eq(1), s.pc.eq(s.fetched_pc), s.fetched_pc.eq(next_pc)]
+        with m.If(s.advances):
             m.d.sync += [
-                s.executing.eq(1),
                 s.instruction.eq(s.coming),
                 s.color_bit.eq(1 << s.coming.count[:COLOR_BITS]),
-                s.pc.eq(s.fetched_pc),
-                s.fetched_pc.eq(next_pc),
             ]
         with m.If(s.branches):
             m.d.comb += fetch.addr.eq(s.tail)
@@ -261,7 +267,7 @@ class Core(wiring.Component):
         coming: Any = s.coming
         tail = data.View(Tail(), coming.tail)
         m.d.comb += [
-            registers.load.eq(s.moves),
+            registers.load.eq(s.advances),
             registers.number["a"].eq(coming.a_reg),
             registers.number["b"].eq(coming.b_reg),
             registers.number["dynamic"].eq(coming.dynamic),
@@ -290,7 +296,7 @@ class Core(wiring.Component):
             for name in ("pipe", "receive", "transmit", "reads_engine", "reads_more")
         )
         # Fences hold an instruction in the vector pipe's queue, unless it reads what engines write.
-        reads_engine, waits_there = Signal(), Signal()
+        coming_waits, waits_there = Signal(), Signal()
         m.d.comb += [
             is_receive.eq(coming.op == Op.RECEIVE),
             is_transmit.eq(coming.op == Op.TRANSMIT),
@@ -300,22 +306,22 @@ class Core(wiring.Component):
                 Cat(is_engine[name] for name in OPERANDS[3:]).any() & (coming.op != Op.SCALAR)
             ),
             reads.eq(Cat(is_engine[name] for name in OPERANDS[:3]).any() | reads_more),
-            waits_there.eq(s.is_pipe & ~reads_engine),
+            coming_waits.eq(is_pipe & ~reads),
         ]
         # What an engine wrote is not among the operands in their first cycle.
         m.d.sync += s.stale.eq(s.moves & reads)
-        with m.If(s.moves):
+        with m.If(s.advances):
             m.d.sync += [
                 s.is_vector.eq(coming.op != Op.SCALAR),
                 s.is_pipe.eq(is_pipe),
                 s.is_receive.eq(is_receive),
                 s.is_transmit.eq(is_transmit),
-                reads_engine.eq(reads),
+                waits_there.eq(coming_waits),
+                s.fence_pipe.eq(coming.fence_pipe & ~coming_waits),
+                s.fence_receive.eq(coming.fence_receive & ~coming_waits),
+                s.fence_transmit.eq(coming.fence_transmit & ~coming_waits),
             ]
         m.d.comb += [
-            s.fence_pipe.eq(instruction.fence_pipe & ~waits_there),
-            s.fence_receive.eq(instruction.fence_receive & ~waits_there),
-            s.fence_transmit.eq(instruction.fence_transmit & ~waits_there),
             s.operation.fence_pipe.eq(instruction.fence_pipe & waits_there),
             s.operation.fence_receive.eq(instruction.fence_receive & waits_there),
             s.operation.fence_transmit.eq(instruction.fence_transmit & waits_there),

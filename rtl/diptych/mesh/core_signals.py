@@ -49,7 +49,9 @@ class CoreSignals:
 
         # Program: the instruction that was fetched, from ``fetched_pc``, and the one that executes,
         # while ``executing``, from ``pc``. ``moves`` when the first becomes the second, ``done``
-        # when the second completes, ``ends`` when it is END, ``branches`` to its immediate.
+        # when the second completes, ``ends`` when it is END, ``branches`` to its immediate. What is
+        # known of an instruction ``advances`` to the second place also when there is none: that
+        # none was fetched, or that the one before ends the task or branches, is known late.
         self.fetched, self.fetched_pc = Signal(), Signal(16)
         self.coming: Any = Signal(Instruction())
         self.executing = Signal()
@@ -58,8 +60,8 @@ class CoreSignals:
         self.running = Signal(name="watch_running")
         self.task = Signal(TASK_BITS, name="watch_task")
         self.pc = Signal(16, name="watch_pc")
-        self.moves, self.done, self.ends, self.branches = (
-            Signal(name=name) for name in ("moves", "done", "ends", "branches")
+        self.moves, self.advances, self.done, self.ends, self.branches = (
+            Signal(name=name) for name in ("moves", "advances", "done", "ends", "branches")
         )
 
         # Registers of the program, and their values for the instruction that executes.

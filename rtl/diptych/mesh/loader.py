@@ -156,7 +156,7 @@ class Loader(wiring.Component):
             with m.State("columns"):
                 m.d.comb += self.i.ready.eq(1)
                 with m.If(self.i.valid):
-                    m.d.sync += mine.eq((word[:16] <= self.column) & (self.column <= word[16:]))
+                    m.d.sync += mine.eq(~((self.column < word[:16]) | (word[16:] < self.column)))
                     m.next = "address"
             with m.State("address"):
                 activates = mine & (kind == Load.ACTIVATE) & none

@@ -399,11 +399,12 @@ class OperandSequencer(wiring.Component):
         with m.If(typed):
             m.d.comb += size_d.eq(1 << tail.d_type.as_value())
         with m.If(self.start):
+            m.d.sync += [self.busy.eq(1), s.active.eq(op.count != 0)]
+        # Whether it starts is known late: what counts only from then on follows until it does.
+        with m.If(~self.busy):
             m.d.sync += [
-                self.busy.eq(1),
                 *(kind.eq(is_op[o]) for o, kind in s.kinds.items()),
                 s.none.eq(op.count == 0),
-                s.active.eq(op.count != 0),
                 s.accumulates.eq(matvec & tail.accumulate),
                 s.settling.eq(op.fence_pipe & self.unsettled),
                 s.left.eq(Mux(is_op[Op.EXPONENTIAL], padded, op.count)),

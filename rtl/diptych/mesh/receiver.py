@@ -458,7 +458,8 @@ class Receiver(wiring.Component):
             )
         maximum = Signal(signed(32), reset_less=True)
         maximum_now = Signal(signed(32))
-        m.d.comb += maximum_now.eq(Mux(measured.first | (code > maximum), code, maximum))
+        # Not "code > maximum": synthesis would ask whether they are equal, too.
+        m.d.comb += maximum_now.eq(Mux(measured.first | (maximum < code), code, maximum))
         with m.If(measured.valid):
             m.d.sync += maximum.eq(maximum_now)
         m.d.comb += [

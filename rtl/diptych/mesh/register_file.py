@@ -111,7 +111,8 @@ class RegisterFile(wiring.Component):
         # Of each, an engine was not the last to write it.
         stored_last = Signal(len(engines))
         m.d.sync += stored_last.eq(
-            (stored_last & ~engine_writes) | Cat(port.en & (port.addr == n) for n in engines)
+            (stored_last & ~engine_writes)
+            | Cat(Mux(self.write, self.target == n, waits & (target == n)) for n in engines)
         )
         for following, (n, register) in zip(engine_next, engines.items(), strict=True):
             m.d.comb += following.eq(Mux(self.engine_write[n], self.engine_data[n], register))

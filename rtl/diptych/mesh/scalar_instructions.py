@@ -41,6 +41,19 @@ _LAST = {
 """Last phase of a function that has more than one, but for scale functions."""
 _LATE = (Function.ADD, Function.SUBTRACT, Function.MULTIPLY, Function.LESS_THAN)
 """Functions whose results are sums."""
+_RESULTS = (
+    *_LATE,
+    Function.AND,
+    Function.SHIFT_LEFT,
+    Function.SHIFT_RIGHT,
+    Function.SELECT,
+    Function.LOAD,
+    Function.TAKE,
+    Function.COMBINE,
+    *SCALE_FUNCTIONS,
+    *_TAKES,
+)
+"""Functions that write a register."""
 _OTHERS = {Function.SEND, *SCALE_FUNCTIONS}
 """Functions that complete otherwise."""
 
@@ -61,7 +74,9 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
     scales, sums = Signal(), Signal()
     # A function that takes a wavelet; it is one of the wavelet.
     takes, of_wavelet = Signal(), Signal()
-    with m.If(s.moves):
+    # A function with a result for a register.
+    gives = Signal()
+    with m.If(s.advances):
         for f, flag in now.items():
             m.d.sync += flag.eq((s.coming.op == Op.SCALAR) & (s.coming.function == f))
         found = Cat(s.coming.function == f for f in SCALE_FUNCTIONS).any()
@@ -69,13 +84,23 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
             scales.eq((s.coming.op == Op.SCALAR) & found),
             sums.eq(s.coming.tail.any()),
         ]
-        for flag, functions in ((takes, (Function.TAKE, *_TAKES)), (of_wavelet, tuple(_TAKES))):
+        for flag, functions in (
+            (takes, (Function.TAKE, *_TAKES)),
+            (of_wavelet, tuple(_TAKES)),
+            (gives, _RESULTS),
+        ):
             found = Cat(s.coming.function == f for f in functions).any()
             m.d.sync += flag.eq((s.coming.op == Op.SCALAR) & found)
         for n, flag in phases.items():
             of = [f for f in Function if f not in _OTHERS and _LAST.get(f, 0) == n]
             found = Cat(s.coming.function == f for f in of).any()
             m.d.sync += flag.eq((s.coming.op == Op.SCALAR) & found)
+    # LESS_THAN subtracts the immediate: it comes flipped.
+    third = Signal(32)
+    with m.If(s.advances):
+        m.d.sync += third.eq(
+            s.coming.tail ^ (s.coming.function == Function.LESS_THAN).replicate(32)
+        )
     # Registers between the cycles of an instruction: an address or an operand, a product.
     address, product = (Signal(32, name=name, reset_less=True) for name in ("address", "product"))
     factor = Mux(now[Function.COMBINE], s.b[:16], imm[:16])
@@ -104,6 +129,7 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
         s.no_credit.eq(s.go & now[Function.SEND] & lacks_credit),
         s.no_wavelet.eq(s.go & takes & (phase == 0) & ~(s.waiting & s.color_bit).any()),
         s.take.eq(s.go & takes & (phase == 0) & (s.waiting & s.color_bit).any()),
+        s.writes.eq(s.done & gives),
         s.ends.eq(s.go & now[Function.END]),
         s.branches.eq(s.go & now[Function.BRANCH] & s.a.any()),
     ]
@@ -116,9 +142,12 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
     for f, selected in (SCALE_FUNCTIONS | _TAKES).items():
         with m.If(now[f]):
             m.d.comb += s.scale.select.eq(selected)
-    m.d.sync += [address.eq(moved), product.eq(s.a[:16] * factor)]
-    with m.If(now[Function.LOAD] & (phase == 2)):
-        m.d.sync += product.eq(s.sram.scalar.data.word_select(address[2], 32))
+    loaded = Signal(32, reset_less=True)
+    m.d.sync += [
+        address.eq(moved),
+        product.eq(s.a[:16] * factor),
+        loaded.eq(s.sram.scalar.data.word_select(address[2], 32)),
+    ]
 
     # Phases go on, but for those that wait.
     waits = (
@@ -128,7 +157,7 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
     )
     with m.If(s.go & ~s.is_vector & ~now[Function.SEND] & ~waits):
         m.d.sync += phase.eq(Mux(s.done, 0, phase + 1))
-    _find_result(m, s, now, moved, imm, product)
+    _find_result(m, s, now, moved, imm, third, product, loaded)
 
 
 def _find_result(
@@ -137,7 +166,9 @@ def _find_result(
     now: dict[Function, Signal],
     moved: Signal,
     imm: Signal,
+    third: Signal,
     product: Signal,
+    loaded: Signal,
 ) -> None:
     """Select the result of the function."""
     a_scale, b_scale = (data.View(ScaleWord, value[:22]) for value in (s.a, s.b))
@@ -150,7 +181,7 @@ def _find_result(
     m.d.comb += [
         a.eq(s.a),
         b.eq(s.b ^ minus.replicate(34)),
-        c.eq(imm.as_unsigned() ^ less.replicate(34)),
+        c.eq(Cat(third, less, less)),
         # A negated term needs a 1: in the place that has no carry, and as a carry from below.
         total.eq((Cat(less, places) + Cat(less, carries | minus))[1:]),
         wide_sum.eq(s.b + imm.as_unsigned()),
@@ -166,12 +197,11 @@ def _find_result(
         Function.SHIFT_RIGHT: s.a >> imm[:5],
         Function.LESS_THAN: Mux(carry, borrow == 2, borrow != 0),
         Function.SELECT: Mux(s.chosen.any(), moved, s.b),
-        Function.LOAD: product,
+        Function.LOAD: loaded,
         Function.TAKE: s.buffers.head[READER],
         Function.COMBINE: word.as_value(),
         **dict.fromkeys((*SCALE_FUNCTIONS, *_TAKES), s.scale.word.as_value()),
     }
-    flags = [now[f] for f in results]
     others, is_sum = Signal(32), Signal()
     early = {f: Value.cast(result)[:32] for f, result in results.items() if f not in _LATE}
     m.d.comb += [
@@ -184,5 +214,4 @@ def _find_result(
             | Mux(now[Function.MULTIPLY], results[Function.MULTIPLY][:32], 0)
             | (now[Function.LESS_THAN] & results[Function.LESS_THAN])
         ),
-        s.writes.eq(s.done & Cat(flags).any()),
     ]

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The memory of a tile."""
 
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out, Signature
 
@@ -145,18 +146,17 @@ class Sram(wiring.Component):
 
         # --- one write ---
         writers = [getattr(self, name) for name in self.WRITERS]
-        writes = Signal(len(writers))
+        asks = [port.valid for port in writers]
         for n, port in enumerate(writers):
-            m.d.comb += port.ready.eq(~Cat(other.valid for other in writers[:n]).any())
-            m.d.comb += writes[n].eq(port.valid & port.ready)
+            m.d.comb += port.ready.eq(~Cat(asks[:n]).any())
         # It enters its bank a cycle later: who writes is known late.
         to = Signal(WORD_ADDRESS_BITS, name="written_to", reset_less=True)
         data = Signal(WORD_BITS, name="written_data", reset_less=True)
         written = Signal(8)
         m.d.sync += [
-            to.eq(select(writes, [port.address for port in writers])),
-            data.eq(select(writes, [port.data for port in writers])),
-            written.eq(select(writes, [port.mask for port in writers])),
+            to.eq(_of_first(asks, [port.address for port in writers])),
+            data.eq(_of_first(asks, [port.data for port in writers])),
+            written.eq(_of_first(asks, [*(port.mask for port in writers), Const(0)])),
             self.count_sram_write.eq(self.count_sram_write + sum(written[1:], written[0])),
         ]
         # What entered in the cycle before, and its mask for each bank.
@@ -209,15 +209,12 @@ class Sram(wiring.Component):
             # The first port that asks for it is the one that may be granted: the bank need not
             # wait for the grants, and what nobody was granted is not looked at.
             asks = Signal(len(ports), name=f"bank_{bank}_asks")
-            address: Any = ports[-1].address[2:]
-            for bit, port in reversed([*zip(asks, ports, strict=True)][:-1]):
-                address = Mux(bit, port.address[2:], address)
             m.d.comb += [
                 asks.eq(Cat(port.valid & self._reads(port, bank) for port in ports)),
                 write.addr.eq(to[2:]),
                 write.data.eq(data),
                 write.en.eq(Mux(to[:2] == bank, written, 0)),
-                read.addr.eq(address),
+                read.addr.eq(_of_first(asks, [port.address[2:] for port in ports])),
                 read.en.eq(asks.any()),
             ]
             m.d.sync += entered[bank].eq(write.en)
@@ -262,3 +259,11 @@ class Sram(wiring.Component):
         if port is not self.pipe_b:
             return port.address[:2] == bank
         return (port.address[1] == bank >> 1) & ((port.address[0] == bank & 1) | port.pair)
+
+
+def _of_first(flags: Iterable[Value], values: Sequence[Value]) -> Value:
+    """Return the value of the first flag that is set; the last one if none of the others is."""
+    chosen = values[-1]
+    for flag, value in reversed([*zip(flags, values[:-1], strict=False)]):
+        chosen = Mux(flag, value, chosen)
+    return chosen

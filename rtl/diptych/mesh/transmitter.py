@@ -72,11 +72,11 @@ class Transmitter(wiring.Component):
         sends, ends = Signal(name="sends"), Signal(name="ends")
         # None is left; one is.
         none, last = Signal(name="none"), Signal(name="last")
-        none_next, last_next, shown_next, kept_next = (
-            Signal(name=f"{name}_next") for name in ("none", "last", "shown", "kept")
-        )
-        # A word is asked for: found in the cycle before.
+        # A word is asked for, if one is left: found in the cycle before.
         asks, asked = Signal(name="asks"), Signal(WORD_ADDRESS_BITS, name="asked")
+        granted, asks_behind, asks_still = (
+            Signal(name=name) for name in ("granted", "asks_behind", "asks_still")
+        )
         half = now.address[2]
         m.d.comb += [
             self.busy.eq(active | queued),
@@ -86,22 +86,19 @@ class Transmitter(wiring.Component):
             self.o.payload.color.eq(now.color),
             sends.eq(self.o.valid & self.o.ready),
             ends.eq(active & (none | (sends & last))),
-            self.read.valid.eq(asks),
+            self.read.valid.eq(asks & ~none),
             self.read.address.eq(asked),
-            none_next.eq(Mux(sends, last, none)),
-            last_next.eq(Mux(sends, now.left == 2, last)),
-            shown_next.eq((asks & self.read.ready) | (shown & (kept | ~sends))),
-            kept_next.eq(Mux(kept, ~sends, sends & ~half)),
+            granted.eq(self.read.valid & self.read.ready),
+            # While the second half is kept, the word behind it. Whether one is sent is known late.
+            asks_behind.eq(~granted & ~last & Mux(kept, ~shown, half | (now.left != 2))),
+            asks_still.eq(~granted & ~shown & ~none & ~(kept & last)),
         ]
         m.d.sync += [
-            none.eq(none_next),
-            last.eq(last_next),
-            shown.eq(shown_next),
-            kept.eq(kept_next),
-            # While the second half is kept, the word behind it.
-            asks.eq(active & ~shown_next & ~none_next & ~(kept_next & last_next)),
+            shown.eq(granted | (shown & (kept | ~sends))),
+            kept.eq(Mux(kept, ~sends, sends & ~half)),
+            asks.eq(active & Mux(sends, asks_behind, asks_still)),
         ]
-        with m.If(asks & self.read.ready):
+        with m.If(granted):
             m.d.sync += asked.eq(asked + 1)
         with m.If(~kept):
             m.d.sync += second.eq(self.read.data[DATA_BITS:])
@@ -109,6 +106,8 @@ class Transmitter(wiring.Component):
             m.d.sync += [
                 now.address.eq(now.address + 4),
                 now.left.eq(now.left - 1),
+                none.eq(last),
+                last.eq(now.left == 2),
             ]
         load, coming = Signal(name="load"), Signal(Span(), name="coming")
         m.d.comb += load.eq((~active | ends) & (queued | self.i.valid))
@@ -118,13 +117,13 @@ class Transmitter(wiring.Component):
             coming.color.eq(Mux(queued, after.color, self.i.payload.tail.color)),
         ]
         with m.If(ends):
-            m.d.sync += [active.eq(0), shown.eq(0), kept.eq(0), asks.eq(0)]
+            m.d.sync += [active.eq(0), shown.eq(0), kept.eq(0)]
         with m.If(load):
             m.d.sync += [
                 now.eq(coming),
                 none.eq(coming.left == 0),
                 last.eq(coming.left == 1),
-                asks.eq(coming.left != 0),
+                asks.eq(1),
                 asked.eq(coming.address[3:]),
                 self.sends_as.eq(1 << coming.color),
                 active.eq(1),

@@ -180,7 +180,7 @@ class VectorPipe(wiring.Component):
         ]
         starting = s.steps.starting
         joins = (starting.op == Op.MOVE) & starting.tail.accumulate
-        with m.If(s.steps.start):
+        with m.If(~s.steps.busy):
             m.d.sync += [s.joins.eq(joins), color_bit.eq(Mux(joins, 1 << starting.tail.bits, 0))]
         moved = [Signal(name=f"moved_{n}") for n in range(1, len(s.tags))]
         for stage, (tag, valid) in enumerate(zip(s.tags, moved, strict=False)):
@@ -281,6 +281,11 @@ class VectorPipe(wiring.Component):
                 scalar.eq(now.scalar),
                 index.eq(Mux(at.begins, now.offset, index + 1)),
             ]
+        # EXPONENTIAL multiplies a difference: that comes a cycle earlier.
+        distance = Signal(32, reset_less=True)
+        exponent = Signal(ScaleWord, name="exponent_scale", reset_less=True)
+        with m.If(s.enable):
+            m.d.sync += [distance.eq(scalar - a), exponent.eq(dynamic)]
         here = s.tags[2]
         a_value = Signal(signed(32))
         byte = a.word_select(here.a_place[:2], 8).as_signed()
@@ -309,8 +314,8 @@ class VectorPipe(wiring.Component):
             s.rotate.cosine.eq(b[:16]),
             s.rotate.sine.eq(b[16:]),
             s.exponential.enable.eq(runs & kinds[Op.EXPONENTIAL]),
-            s.exponential.distance.eq(scalar - a),
-            s.exponential.word.eq(dynamic),
+            s.exponential.distance.eq(distance),
+            s.exponential.word.eq(exponent),
             s.exponential.is_byte.eq(s.tags[STAGES[Op.EXPONENTIAL] - 1].is_byte),
             s.gate.enable.eq(runs & kinds[Op.GATE]),
             s.gate.gate.eq(a[:16]),
@@ -359,7 +364,7 @@ class VectorPipe(wiring.Component):
             ),
             s.joined.eq(Mux(joins, element + wavelet, element)),
         ]
-        with m.If(joins & (alone | (largest & (wavelet > element)))):
+        with m.If(joins & (alone | (largest & (element < wavelet)))):
             m.d.comb += s.joined.eq(wavelet)
         with m.Elif(joins & largest):
             m.d.comb += s.joined.eq(element)

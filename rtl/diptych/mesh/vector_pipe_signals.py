@@ -25,7 +25,7 @@ STAGES = {
     Op.MATVEC: 2 + Dot8.latency,
     Op.REQUANTIZE: 2 + Requantizer.latency,
     Op.ROTATE: 2 + Rotate.latency,
-    Op.EXPONENTIAL: 2 + Exponential.latency,
+    Op.EXPONENTIAL: 3 + Exponential.latency,
     Op.GATE: 2 + SiluGate.latency,
     Op.MOVE: 3,
     Op.NOISE: 2 + Noise.latency,

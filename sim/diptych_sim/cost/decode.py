@@ -22,7 +22,7 @@ _PIPE = {
     Op.MATVEC: 4,
     Op.REQUANTIZE: 5,
     Op.ROTATE: 4,
-    Op.EXPONENTIAL: 6,
+    Op.EXPONENTIAL: 7,
     Op.GATE: 7,
     Op.MOVE: 3,
     Op.NOISE: 10,
