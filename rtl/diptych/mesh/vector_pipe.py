@@ -341,33 +341,36 @@ class VectorPipe(wiring.Component):
         m.submodules.wavelets = wavelets = WordQueue()
         wavelet = wavelets.oldest.as_signed()
         element = Signal(signed(32), reset_less=True)
-        flags = ("joins", "alone", "largest")
-        early = [Signal(name=f"{name}_early", reset_less=True) for name in flags]
-        joins, alone, largest = late = [Signal(name=name, reset_less=True) for name in flags]
+        chosen = Signal(name="wavelet_chosen")
+        # All are 0 for the results of other instructions.
+        flags = ("joins", "adds", "passes", "compares", "keeps")
+        early = [Signal(name=f"{name}_early") for name in flags]
+        joins, adds, passes, compares, keeps = late = [Signal(name=name) for name in flags]
         tail = s.now.tail
+        alone = tail.a_type == Type.NONE
+        is_joined = s.kinds[Op.MOVE] & tail.accumulate
+        now = (
+            is_joined,
+            is_joined & ~alone & ~tail.argmax,
+            is_joined & alone,
+            is_joined & ~alone & tail.argmax,
+            s.kinds[Op.MOVE] & ~(is_joined & (alone | ~tail.argmax)),
+        )
         with m.If(s.enable):
             m.d.sync += [
                 element.eq(a_value),
-                *(
-                    flag.eq(value)
-                    for flag, value in zip(
-                        early, (tail.accumulate, tail.a_type == Type.NONE, tail.argmax), strict=True
-                    )
-                ),
+                *(flag.eq(value) for flag, value in zip(early, now, strict=True)),
                 *(behind.eq(before) for before, behind in zip(early, late, strict=True)),
             ]
         m.d.comb += [
             wavelets.popped.eq(s.joins & s.steps.step.valid),
             wavelets.word.eq(self.value),
-            wavelets.take.eq(
-                s.enable & s.tags[STAGES[Op.MOVE]].valid & (s.now.op == Op.MOVE) & joins
+            wavelets.take.eq(s.enable & s.tags[STAGES[Op.MOVE]].valid & joins),
+            chosen.eq(passes | (compares & (element < wavelet))),
+            s.joined.eq(
+                Mux(chosen, wavelet, Mux(keeps, element, 0)) | Mux(adds, element + wavelet, 0)
             ),
-            s.joined.eq(Mux(joins, element + wavelet, element)),
         ]
-        with m.If(joins & (alone | (largest & (element < wavelet)))):
-            m.d.comb += s.joined.eq(wavelet)
-        with m.Elif(joins & largest):
-            m.d.comb += s.joined.eq(element)
 
     def _read_sums(self, m: Module, s: VectorPipeSignals) -> None:
         """Keep the two sums that ``read_b`` showed for results that accumulate."""
@@ -416,14 +419,12 @@ class VectorPipe(wiring.Component):
                 m.d.comb += s.value.eq(Mux(s.out.zero, 0, s.exponential.power))
             with m.Case(Op.GATE):
                 m.d.comb += s.value.eq(s.gate.result)
-            with m.Case(Op.MOVE):
-                m.d.comb += s.value.eq(s.joined)
             with m.Case(Op.NOISE):
                 m.d.comb += s.value.eq(s.noise.noise)
         result = s.results.i.payload
         m.d.comb += [
             s.results.i.valid.eq(s.out.valid & s.out.emit),
-            result.value.eq(s.value),
+            result.value.eq(s.value | s.joined),
             result.d.eq(s.out.d),
             result.type.eq(s.out.type),
             result.color.eq(s.out.color),

@@ -58,10 +58,10 @@ class VectorPipeSignals:
         self.travelling = Signal()
         # Results that have not left are in the buffer.
         self.unsettled = Signal()
-        # Result of MOVE.
+        # Result of MOVE, or 0.
         self.joined = Signal(signed(32))
         # Two sums that results are added to.
         self.pair = Signal(64, reset_less=True)
-        # The step that ends, and its result.
+        # The step that ends, and its result, but for MOVE.
         self.out = Signal(Step())
         self.value = Signal(signed(32))
