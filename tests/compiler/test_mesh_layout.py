@@ -20,7 +20,8 @@ from diptych.mesh.fabric import Port
 from diptych.mesh.isa import INSTRUCTION_WORDS, Function, Instruction, Op
 from diptych_sim.compiler.array.commands import field_of
 from diptych_sim.compiler.decode.kv_layout import kv_layout
-from diptych_sim.compiler.decode.placement import MeshTooSmallError, place
+from diptych_sim.compiler.decode.place import place
+from diptych_sim.compiler.decode.placement import MeshTooSmallError
 from diptych_sim.compiler.decode.routes import Color, route_tables
 from diptych_sim.compiler.tile.assembler import Assembler, AssemblerError
 from diptych_sim.llm.model import ModelConfig

@@ -10,7 +10,8 @@ import json
 import pytest
 
 from diptych_sim.compiler.array.hbm_layout import Lanes, model_image, model_sizes
-from diptych_sim.compiler.decode.placement import MeshTooSmallError, place
+from diptych_sim.compiler.decode.place import place
+from diptych_sim.compiler.decode.placement import MeshTooSmallError
 from diptych_sim.llm.model import ModelConfig
 from diptych_sim.run.fit import fit
 from support.command import command
