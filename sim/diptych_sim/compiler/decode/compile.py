@@ -253,6 +253,7 @@ def compile_decode(
         activation_bits=model.activation_bits,
         sampled=bool(seeds),
         kv_only=kv_only,
+        one_copy=model.tie is not None,
     )
     return DecodeProgram(
         model=model,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych_sim.compiler.decode.placement import CONSTANTS, Placement, State, round_up
+from diptych_sim.compiler.decode.placement import CONSTANTS, WORD_BYTES, Placement, State, round_up
 from diptych_sim.golden import numbers
 from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
 
@@ -58,7 +58,7 @@ def loaded_spans(model: QuantizedModel, place: Placement) -> list[tuple[int, int
     return spans
 
 
-_LOADED = ("prompts", "rope_table", "embedding")
+_LOADED = ("prompts", "rope_table", "embedding", "tie")
 """Regions that may be the first one that is loaded."""
 
 
@@ -112,12 +112,7 @@ class _Images:
             self._words(p.at("prompts") + 4 * p.forced * n, np.array(prompt[1:], dtype=np.int64))
         if p.heads:
             self._rope()
-        for name, matrix, scale in (
-            ("embedding", m.embedding, m.embedding_scale),
-            ("output", m.output, m.output_scale),
-        ):
-            self._bytes(p.at(name), _part(matrix, self.vocabulary, self.residual))
-            self._words(p.at(f"{name}_scale"), _some(scale, self.vocabulary))
+        self._vocabulary()
         for n in range(p.sequences if p.in_memory else 0):
             states = np.zeros((p.rows, 1, len(State)), dtype=np.int64)
             for row, each in enumerate(turns):
@@ -128,6 +123,25 @@ class _Images:
             if p.heads:
                 self._attention(layer, base)
             self._gated(layer, base)
+
+    def _vocabulary(self) -> None:
+        m, p = self.model, self.place
+        if m.tie is not None and m.tie_scale is not None:
+            columns = _dealt(m.config.dim, p.columns, p.tied)[p.span.start : p.span.stop]
+            self._bytes(p.at("tie"), _part(m.tie, columns, self.residual))
+            self._words(p.at("tie_scale"), _some(m.tie_scale, columns))
+            # Of the column's elements, with zeros around, those of the row begin here.
+            begin = np.array(p.span) * p.tied - p.chunk
+            first = np.clip(np.arange(p.rows)[:, None] * p.chunk - begin, 0, p.chunk + p.tied)
+            self._words(p.at("tied_place"), WORD_BYTES * first[:, :, None])
+        for name, matrix, scale in (
+            ("embedding", m.embedding, m.embedding_scale),
+            ("output", m.output, m.output_scale),
+        ):
+            if name in p.fixed:
+                self._bytes(p.at(name), _part(matrix, self.vocabulary, self.residual))
+            if f"{name}_scale" in p.fixed:
+                self._words(p.at(f"{name}_scale"), _some(scale, self.vocabulary))
 
     def _bytes(self, address: int, values: NDArray[np.int8]) -> None:
         """Write bytes [rows or 1, columns or 1, ..., any] at an address of each tile."""

@@ -22,7 +22,7 @@ from diptych_sim.compiler.decode.placement import (
     row_bytes,
     states_in_memory,
 )
-from diptych_sim.golden.quantized import DEFAULT_ACTIVATION_BITS
+from diptych_sim.golden.quantized import DEFAULT_ACTIVATION_BITS, has_one_copy
 from diptych_sim.llm.model import ModelConfig
 
 __all__ = ["place", "placed_or_smallest", "try_place"]
@@ -42,6 +42,7 @@ class _Task:
     forced: int = 0
     sampled: bool = False
     kv_only: bool = False
+    one_copy: bool = False
 
     @property
     def slots(self) -> int:
@@ -54,7 +55,9 @@ class _Task:
     @property
     def token_bytes(self) -> int:
         """Bytes that a token takes in a tile of its column."""
-        return 2 * (self.chunk + WORD_BYTES) + (WORD_BYTES if self.sampled else 0)
+        copies = self.chunk + WORD_BYTES + (self.chunk if not self.one_copy else 0)
+        scale = not self.one_copy or self.sampled
+        return copies + (WORD_BYTES if scale else 0) + (WORD_BYTES if self.sampled else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +110,18 @@ def _arrange(task: _Task, share: _Share) -> Placement:
             buffers[of_sequence(name, n)] = size
             if (name, n) == ("query", 0):
                 buffers |= {"scores": 4 * at_once * slots, "powers": 2 * at_once * round_up(slots)}
+    embedding = {"embedding": vocabulary * chunk, "embedding_scale": WORD_BYTES * vocabulary}
+    tied = 0
+    if task.one_copy:
+        tied = -(-c.dim // task.columns)
+        embedding = {
+            "tie": tied * chunk,
+            "tie_scale": WORD_BYTES * tied,
+            # Zeros before and behind what is sent on, for the rows that it is not for.
+            "tied": WORD_BYTES * (chunk + tied + chunk),
+            "tied_place": WORD_BYTES,
+            **({"embedding_scale": WORD_BYTES * vocabulary} if task.sampled else {}),
+        }
     states = {of_sequence("state", n): WORD_BYTES * len(State) for n in range(sequences)}
 
     def kept(sizes: dict[str, int]) -> dict[str, int]:
@@ -125,10 +140,9 @@ def _arrange(task: _Task, share: _Share) -> Placement:
                 **({"prompts": WORD_BYTES * task.forced * sequences} if task.forced else {}),
                 "rope_table": 2 * d * slots,
                 **({"noise_key": WORD_BYTES * sequences} if task.sampled else {}),
-                "embedding": vocabulary * chunk,
-                "embedding_scale": 4 * vocabulary,
+                **embedding,
                 "output": vocabulary * chunk,
-                "output_scale": 4 * vocabulary,
+                "output_scale": WORD_BYTES * vocabulary,
                 **(states if states_in_memory(sequences, heads) else {}),
             }
         ),
@@ -177,6 +191,8 @@ def _arrange(task: _Task, share: _Share) -> Placement:
         first_token=share.first_token,
         slots=slots,
         value_stride=value_stride,
+        one_copy=task.one_copy,
+        tied=tied,
         activation_type=activation_type,
         kv_bytes=layer["keys.1"].address - layer["keys"].address if sequences > 1 else 0,
         fixed=fixed,
@@ -199,11 +215,15 @@ def _even(task: _Task, deal: HeadDeal) -> Placement:
     return _arrange(task, share)
 
 
+_STEPS = 6
+"""Numbers of hidden elements of columns with heads that are tried, about."""
+
+
 def _uneven(task: _Task, deal: HeadDeal) -> Iterator[Placement]:
     """Yield placements whose columns without heads have more of the rest, the fastest first.
 
-    Columns with heads have whole words of hidden elements, and the fewer the less fast. Tokens make
-    tiles of both kinds about as full.
+    The fewer hidden elements columns with heads have, the more have the others, and the less fast.
+    Tokens make tiles of both kinds about as full.
     """
     c, columns = task.config, task.columns
     with_heads = deal.split * -(-c.heads // deal.heads)
@@ -212,7 +232,8 @@ def _uneven(task: _Task, deal: HeadDeal) -> Iterator[Placement]:
         return
     spans = range(with_heads), range(with_heads, columns)
     deals = deal, HeadDeal(0, 0, deal.split)
-    for hidden in range(max(8, c.hidden // columns // 8 * 8), 0, -8):
+    even = max(1, c.hidden // columns)
+    for hidden in range(even, 0, -max(1, even // _STEPS)):
         rest = max(1, -(-(c.hidden - with_heads * hidden) // without))
         parts = [
             {"heads": heads, "hidden": mine, "span": span, "first_hidden": first}
@@ -262,6 +283,8 @@ def try_place(
 
     ``kind``: its ``sampled`` and ``kv_only``.
     """
+    if not kind.get("kv_only") and config.parameters > rows * columns * sram_bytes:
+        return None
     found = placed_or_smallest(
         config, rows, columns, positions=positions, sram_bytes=sram_bytes, **kind
     )
@@ -279,6 +302,7 @@ def placed_or_smallest(
             columns=columns,
             positions=(positions,),
             sram_bytes=sram_bytes,
+            one_copy=has_one_copy(config),
             **kind,
         )
     )
@@ -295,11 +319,13 @@ def place(
     activation_bits: int = DEFAULT_ACTIVATION_BITS,
     sampled: bool = False,
     kv_only: bool = False,
+    one_copy: bool | None = None,
 ) -> Placement:
     """Place a model in a mesh, with a KV cache of ``positions``, or one for each of several.
 
     ``forced``: as of :class:`Placement`. ``sampled``: tokens are drawn, with noise for each.
-    ``kv_only``: there is room for nothing else.
+    ``kv_only``: there is room for nothing else. ``one_copy``: embedding and output have the same
+    codes; without it, if the model's shape says so.
 
     Raises
     ------
@@ -328,6 +354,7 @@ def place(
         forced=forced,
         sampled=sampled,
         kv_only=kv_only,
+        one_copy=has_one_copy(config) if one_copy is None else one_copy,
     )
     placement = _first(task)
     missing = placement.tile_bytes - sram_bytes

@@ -133,6 +133,10 @@ class Placement:
     """Positions of a row, of the longest sequence. One more slot takes what is of no use."""
     value_stride: int
     """Bytes between elements of a V vector in one slot."""
+    one_copy: bool
+    """Embedding and output have the same codes."""
+    tied: int
+    """Elements of a column of what else makes the embedding of these codes; 0 without."""
     activation_type: Type
     """Of what matrices multiply, but for powers, which are int16."""
     kv_bytes: int
@@ -199,7 +203,7 @@ _BYTE_OPERANDS = {"query", "rope"}
 """Second operands of bytes and of rotations: two words that a step reads are an odd
 number of words apart, so that they never lie in the same bank."""
 _ACTIVATIONS = {"normed", "powers", "context", "hidden"}
-_MATRICES = {"output", "kqv", "wo", "w_gate_up", "w_down", "keys", "values"}
+_MATRICES = {"output", "tie", "kqv", "wo", "w_gate_up", "w_down", "keys", "values"}
 """The first words that a step reads of both are in other pairs of banks. Keys and values of all
 sequences are as far apart."""
 _PAIRS = 32

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from diptych.mesh.isa import Function, Op, Type
-from diptych_sim.compiler.decode.layer import LayerWriter
+from diptych_sim.compiler.decode.embedding import EmbeddingWriter
 from diptych_sim.compiler.decode.placement import WORD_BYTES, Placement, State
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.decode.writer import SAVED
@@ -67,7 +67,7 @@ def suffix_of(number: int, placement: Placement) -> str:
     return f"{f'.{number}' if number else ''}{'' if placement.heads else HEADLESS}"
 
 
-class _Writer(LayerWriter):
+class _Writer(EmbeddingWriter):
     def __init__(
         self, model: QuantizedModel, placement: Placement, stops: Sequence[int], out: Assembler
     ) -> None:
@@ -95,7 +95,7 @@ class _Writer(LayerWriter):
         if self.batched:
             self._positions()
         note("x = embedding[token]", "embedding")
-        self.measured(self._receive_embedding, self._embed, partial(self._meanwhile, forced=forced))
+        self.embed(partial(self._meanwhile, forced=forced))
         self.out.label(f"layer{suffix}")
         if p.heads:
             note("normed = RMSNorm(x)", "norm")
@@ -181,63 +181,6 @@ class _Writer(LayerWriter):
             comment = f"token of sequence {last}"
             self.out.scalar(Function.STORE, b=Reg.UNITY, imm=at, comment=comment)
         self.out.scalar(Function.ADD, d=Reg.UNITY, imm=numbers.UNITY, comment="scale word of 1")
-
-    def _receive_embedding(self, n: int) -> None:
-        p = self.place
-        self.receive(
-            Color.ROW_SUM,
-            "x",
-            count=p.chunk,
-            b_reg=Reg.UNITY,
-            dynamic=Reg.UNITY,
-            bits=self.model.residual_bits,
-            d_base=p.at("x", n),
-            d_type=Type.INT32,
-            stride=4,
-            statistic=1,
-        )
-
-    def _look_up(self, n: int) -> None:
-        p, s = self.place, self.out.scalar
-        token = Reg.UNITY
-        if self.batched:
-            token = Reg.A
-            at = p.at("arguments") + 4 * n
-            s(Function.LOAD, d=Reg.A, imm=at, comment=f"token of sequence {n}")
-        s(Function.SUBTRACT, d=Reg.A, a=token, b=Reg.FIRST)
-        s(
-            Function.LESS_THAN,
-            d=Reg.B,
-            a=Reg.A,
-            imm=p.vocabulary,
-            comment="the column knows the token",
-        )
-        s(Function.SELECT, d=Reg.A, a=Reg.A, dynamic=Reg.B)
-        s(Function.SHIFT_LEFT, d=Reg.T, a=Reg.A, imm=2)
-        s(Function.LOAD, d=Reg.T, a=Reg.T, imm=p.at("embedding_scale"), comment="its scale")
-        s(Function.SELECT, d=Reg.T, a=Reg.T, dynamic=Reg.B, comment="0 in other columns")
-        s(Function.MULTIPLY, d=Reg.A, a=Reg.A, imm=p.chunk, comment="its place in the embedding")
-
-    def _embed(self, n: int) -> None:
-        """The owner of the token sends its row's part of the embedding; the others send zeros."""
-        p = self.place
-        self._look_up(n)
-        if not self.batched:
-            unity = numbers.UNITY
-            self.out.scalar(Function.ADD, d=Reg.UNITY, imm=unity, comment="scale word of 1")
-        self.out.vector(
-            Op.REQUANTIZE,
-            a_base=p.at("embedding"),
-            a_reg=Reg.A,
-            a_type=Type.INT8,
-            count=p.chunk,
-            b_reg=Reg.T,
-            dynamic=Reg.UNITY,
-            bits=self.model.residual_bits,
-            to_color=1,
-            color=Color.ROW_ADD,
-            comment="embedding of the token, from its column",
-        )
 
     def _meanwhile(self, *, forced: bool) -> None:
         """What is done while the embedding travels."""
