@@ -209,13 +209,14 @@ class GoldenModel:
     # --- whole model ---------------------------------------------------------------------------
     def hidden_states(self, tokens: ArrayLike) -> Normed:
         """Append ``tokens`` [T] to the sequence; return the final norm's output."""
-        x = self._embed(np.asarray(tokens, dtype=np.int64))
+        x = self.embed(np.asarray(tokens, dtype=np.int64))
         for index in range(self.model.config.layers):
             x = self.layer(index, x)
         self.position += len(x)
         return self._norm(x)
 
-    def _embed(self, ids: Ints) -> Ints:
+    def embed(self, ids: Ints) -> Ints:
+        """Return what tokens are in the residual stream, [T, dim]."""
         m = self.model
         rows, scales = m.embedding[ids].astype(np.int64), m.embedding_scale[ids, None]
         x = numbers.requantize(rows, scales, m.residual_bits)
