@@ -2,11 +2,12 @@
 """Columns without heads have more of the rest, where a model fits only so.
 
 Mutations that were tried by hand, each seen to fail: columns without heads that begin a token, or a
-hidden element, too early; one column of them without tokens; tokens dealt alike.
+hidden element, too early; tokens that no column has; tokens dealt alike.
 """
 
 from bisect import bisect_left
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from diptych_sim.compiler.decode.compile import compile_decode
 from diptych_sim.compiler.decode.place import place, placed_or_smallest
 from diptych_sim.compiler.decode.placement import MeshTooSmallError
+from diptych_sim.cost.mesh_choice import choose_mesh
 from diptych_sim.golden.random_integers import random_integers
 from diptych_sim.llm.model import ModelConfig
 from diptych_sim.run.fit import fit
@@ -124,13 +126,22 @@ def test_a_mesh_without_room_to_deal_is_placed_alike():
     assert least_bytes(config, 3, 4, 20)[1].headless is None
 
 
-def test_smollm2_has_less_in_each_tile():
-    even = place(SMOLLM2, 72, 97, positions=64, sram_bytes=57344)
-    assert even.headless is None
-    found = fit(SMOLLM2, (72, 97), (32, 32), positions=1024, sram_bytes=49152)
+def test_smollm2_fits_4608_tiles_of_48_kib():
+    found = fit(SMOLLM2, (72, 64), (32, 32), positions=1024, sram_bytes=49152)
     assert found.tile_bytes <= 49152
     assert found.longest_context >= 1024
     assert sum(found.tile_parts.values()) == found.tile_bytes
+    choice = choose_mesh(SMOLLM2, positions=1024, sram_bytes=49152, max_tiles=4608)
+    assert choice.mesh == (72, 64)
+    assert choice.placement.tile_bytes == found.tile_bytes
+
+
+def test_tokens_fill_the_tiles_of_both_kinds():
+    config = replace(SMOLLM2, tied=False)
+    p = placed_or_smallest(config, 72, 64, positions=64, sram_bytes=49152)
+    assert p.headless is not None
+    assert p.headless.vocabulary > 3 * p.vocabulary > 0
+    assert abs(p.used_bytes - p.headless.used_bytes) < 256
 
 
 def test_a_message_counts_the_bytes_of_the_fullest_tile():
