@@ -12,6 +12,7 @@ from diptych.link.layout import Setting
 from diptych.link.link import KvLink
 from diptych.mesh.host_port import HostLine
 from diptych.mesh.panel import DecodePanel
+from diptych.systolic.isa import Program
 from diptych.systolic.panel_with_hbm import PrefillWithHbm
 
 __all__ = ["System"]
@@ -120,7 +121,7 @@ class System(wiring.Component):
                 "settings": In(stream.Signature(Setting())),
                 "damage": In(32),
                 "start": In(1),
-                "program": In(32),
+                "program": In(Program()),
                 "finished": Out(1),
                 "link_busy": Out(1),
                 "link_word": Out(1),

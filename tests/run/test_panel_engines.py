@@ -63,7 +63,7 @@ def test_registers_equal_verilator(seed):
     rng = np.random.default_rng(seed)
     m, k, n = (int(size) for size in rng.integers(1, 40, 3))
     compiled, _ = fastest_gemm(*product(m, k, n, seed), MACHINE)
-    done = compare_panels(MACHINE, compiled.program.hbm, compiled.program.program_address, 1500)
+    done = compare_panels(MACHINE, compiled.program.hbm, compiled.program.start, 1500)
     assert done.first is None
     assert done.registers > 1000
     assert done.memories > 20
@@ -73,5 +73,5 @@ def test_registers_equal_verilator(seed):
 def test_registers_equal_verilator_while_a_prompt_is_read():
     machine = replace(MACHINE, hbm_latency=7, hbm_bytes_per_cycle=33)
     program = compile_array(random_model(TINY, 4), *machine.array, [[5, 17, 3]], 1)
-    done = compare_panels(machine, program.hbm, program.prefill.program_address, 6000)
+    done = compare_panels(machine, program.hbm, program.prefill.start, 6000)
     assert done.first is None

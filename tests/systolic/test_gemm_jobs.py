@@ -61,7 +61,7 @@ def job(shape, *, seed, bias, bits, group, latency, rate, stall):
     return {
         "shape": [*shape, int(bias), group],
         "hbm": compiled.program.hbm.hex(),
-        "program": compiled.program.program_address,
+        "program": compiled.program.start,
         "limit": 10_000 + 4 * cost.predicted_cycles + 20 * beats * (64 // rate + latency),
         "latency": latency,
         "rate": rate,

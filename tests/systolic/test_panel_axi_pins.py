@@ -21,7 +21,7 @@ def run(program, folder, *, handoff=(), memory=()):
     job = folder / "job.json"
     fields = {
         "hbm": program.hbm.hex(),
-        "program": program.program_address,
+        "program": program.start,
         "limit": 500_000,
         "handoff": handoff,
         "memory": memory,

@@ -21,7 +21,7 @@ def prefill(model, array, prompts, folder, *, stall=0.0, on_event=None):
     job = folder / "prefill.json"
     fields = {
         "hbm": program.hbm.hex(),
-        "program": program.program_address,
+        "program": program.start,
         "limit": 100_000,
         "stall": stall,
         "handoff": expected_handoff(model, *prompts),

@@ -57,6 +57,19 @@ class Head(data.StructLayout):
         super().__init__({"queue": Queue, "op": 6, "end": 1, "spare": 23})
 
 
+class Program(data.StructLayout):
+    """Where a program is in HBM.
+
+    address
+        A multiple of 64.
+    beats
+        Its length in beats of 64 bytes, at least 1: none behind them are read.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"address": 32, "beats": 24})
+
+
 ESCAPE = 0x8000
 TABLE_WORDS = 1024
 """Words of the table of the engine that loads."""

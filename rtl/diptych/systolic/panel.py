@@ -15,7 +15,7 @@ from diptych.stream_buffer import StreamBuffer
 from .accumulator import Accumulators
 from .dma_load import LoadEngine
 from .dma_store import StoreEngine
-from .isa import Handoff
+from .isa import Handoff, Program
 from .matrix import MatrixEngine
 from .queues import CommandQueues
 from .scratchpad import EntryMemory, Scratchpad
@@ -29,7 +29,7 @@ def program_ports() -> dict[str, Any]:
     """Return the program ports of a panel, which are also those of a component around it."""
     return {
         "start": In(1),
-        "program": In(32),
+        "program": In(Program()),
         "finished": Out(1),
         "handoff": Out(stream.Signature(Handoff())),
     }

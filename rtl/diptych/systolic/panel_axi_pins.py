@@ -32,7 +32,7 @@ class PrefillWithPins(wiring.Component):
 
     Members
     -------
-    start, program, finished : :py:`In(1)`, :py:`In(32)`, :py:`Out(1)`
+    start, program, finished : :py:`In(1)`, :py:`In(Program())`, :py:`Out(1)`
         As of :class:`.PrefillPanel`.
     handoff : :py:`Out(stream.Signature(Handoff()))`
         As of :class:`.PrefillPanel`.

@@ -22,7 +22,7 @@ class PrefillWithHbm(wiring.Component):
     -------
     host : :py:`In(stream.Signature(...))`
         Fills the HBM, as :attr:`.Hbm.host`.
-    start, program, finished : :py:`In(1)`, :py:`In(32)`, :py:`Out(1)`
+    start, program, finished : :py:`In(1)`, :py:`In(Program())`, :py:`Out(1)`
         As of :class:`.PrefillPanel`.
     handoff : :py:`Out(stream.Signature(Handoff()))`
         As of :class:`.PrefillPanel`.

@@ -9,7 +9,19 @@ from amaranth.lib.wiring import In, Out
 
 from diptych.memory.axi import BEAT_BYTES, ReadChannels
 
-from .isa import ESCAPE, FIELDS, LOAD, MATRIX, SEMAPHORES, SETS, STORE, VECTOR, Packed, Queue
+from .isa import (
+    ESCAPE,
+    FIELDS,
+    LOAD,
+    MATRIX,
+    SEMAPHORES,
+    SETS,
+    STORE,
+    VECTOR,
+    Packed,
+    Program,
+    Queue,
+)
 
 __all__ = ["CommandQueues"]
 
@@ -29,8 +41,7 @@ class _Signals:
         active, fetching = Signal(), Signal()
         self.active, self.fetching = active, fetching
         self.pc = Signal(32)
-        self.known_beats = Signal()  # ``unasked`` is the number of beats still to be requested
-        self.unasked = Signal(6)
+        self.left = Signal(24)  # beats of the program that are still to be asked for
         self.promised = Signal(range(AHEAD + 1))
         self.removes = Signal()
         self.shown = Signal()  # a request stays valid until accepted, even after the last command
@@ -59,9 +70,8 @@ class CommandQueues(wiring.Component):
 
     Members
     -------
-    start, program : :py:`In(1)`, :py:`In(32)`
-        Starts the program at an HBM address, a multiple of 64. Its low 6 bits are the number of
-        beats of the program, so that none after it are fetched; 0 if unknown, or above 63.
+    start, program : :py:`In(1)`, :py:`In(Program())`
+        Starts a program.
     finished : :py:`Out(1)`
         High from when all commands of the program are done until the next start.
     axi : :py:`Out(ReadChannels())`
@@ -84,7 +94,7 @@ class CommandQueues(wiring.Component):
     """
 
     start: Signal
-    program: Signal
+    program: Any
     finished: Signal
     axi: Any
     matrix_waits: Signal
@@ -94,7 +104,7 @@ class CommandQueues(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "program": In(32),
+                "program": In(Program()),
                 "finished": Out(1),
                 "axi": Out(ReadChannels()),
                 **{q.name.lower(): Out(stream.Signature(LAYOUTS[q])) for q in Queue},
@@ -120,9 +130,7 @@ class CommandQueues(wiring.Component):
         m.submodules.fetched = s.fetched
         ar, r = self.axi.ar, self.axi.r
         m.d.comb += [
-            ar.valid.eq(
-                (s.fetching & (s.promised != AHEAD) & ~(s.known_beats & (s.unasked == 0))) | s.shown
-            ),
+            ar.valid.eq((s.fetching & (s.promised != AHEAD)) | s.shown),
             ar.payload.addr.eq(s.pc),
             ar.payload.id.eq(1),
             r.ready.eq(1),
@@ -133,7 +141,9 @@ class CommandQueues(wiring.Component):
         asks = ar.valid & ar.ready
         m.d.sync += [s.promised.eq(s.promised + asks - s.removes), s.shown.eq(ar.valid & ~ar.ready)]
         with m.If(asks):
-            m.d.sync += [s.pc.eq(s.pc + BEAT_BYTES), s.unasked.eq(s.unasked - 1)]
+            m.d.sync += [s.pc.eq(s.pc + BEAT_BYTES), s.left.eq(s.left - 1)]
+            with m.If(s.left == 1):
+                m.d.sync += s.fetching.eq(0)
 
     def _unpack(self, m: Module, s: _Signals) -> Value:
         """Unpack a word per cycle; return the command. The rest of the last beat is dropped."""
@@ -213,7 +223,7 @@ class CommandQueues(wiring.Component):
                 with m.If(s.dispatch):
                     m.next = "head"
                     with m.If(s.now.end):
-                        m.d.sync += [s.ended.eq(1), s.fetching.eq(0)]
+                        m.d.sync += s.ended.eq(1)
         command_words = Cat(
             s.now.queue,
             s.now.op,
@@ -300,9 +310,8 @@ class CommandQueues(wiring.Component):
                 s.active.eq(1),
                 s.fetching.eq(1),
                 s.ended.eq(0),
-                s.pc.eq(Cat(Const(0, 6), self.program[6:])),
-                s.unasked.eq(self.program[:6]),
-                s.known_beats.eq(self.program[:6] != 0),
+                s.pc.eq(self.program.address),
+                s.left.eq(self.program.beats),
                 s.at.eq(0),
                 s.upper.eq(0),
                 s.written.eq(0),

@@ -100,7 +100,7 @@ def array_errors(
     job = ArrayRequestJob(
         hbm="hbm.bin",
         written="written.bin",
-        programs=[program.program_address for _, _, program in programs],
+        programs=[program.start for _, _, program in programs],
         ids=[None] * len(programs),
         arrivals=[0] * len(programs),
         sequences=[case.batch for _, case, _ in programs],

@@ -245,14 +245,17 @@ class Hbm:
 class Fetch:
     """Words of the program: 8 beats are asked for ahead, a word is unpacked a cycle.
 
-    A short program tells its length. Behind the end of another one beats are read that were asked
-    for, too: in the order in which beats were taken, one at a time.
+    A program tells its length, so none behind it are.
+
+    Attributes
+    ----------
+    beats : int
+        Beats of the program.
     """
 
     def __init__(self, hbm: Hbm, words: int) -> None:
         self._hbm = hbm
-        beats = -(-words // _BEAT_WORDS)
-        self._known = beats if beats < BEAT_BYTES else None
+        self.beats = -(-words // _BEAT_WORDS)
         self._words = 0
         self._came = 0
         self._accepted = 1
@@ -276,18 +279,6 @@ class Fetch:
             if self._words % _BEAT_WORDS == 0:
                 self._taken.append(now)
         return now + 2
-
-    def beats(self, end: int) -> int:
-        """Return the beats that are read of a program whose last command is unpacked in a cycle."""
-        if self._known is not None:
-            return self._known
-        # A word is taken ahead of its use.
-        if (self._words + 1) % _BEAT_WORDS == 0:
-            self._taken.append(end - 2)
-        while self._asked - _AHEAD < len(self._taken) and self._ask() < end:
-            self._accepted = self._hbm.accept_program(self._ask())
-            self._asked += 1
-        return self._asked
 
 
 class Loads:

@@ -172,7 +172,7 @@ class _Panel:
             queue = self._next()
             which, dispatched = self._waiting[queue].popleft()
             found[which] = self._run(self._commands[which], dispatched)
-        self.beats += self._fetch.beats(self._dispatched)
+        self.beats += self._fetch.beats
         return found
 
     def _next(self) -> Queue:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from diptych.memory.axi import BEAT_BYTES, ReadAddress
+from diptych.memory.axi import ReadAddress
 from diptych.systolic.isa import Handoff
 
 from .axi_checker import AxiReadChecker, AxiWriteChecker
@@ -47,7 +47,7 @@ async def multiply(dut: Any, job: ArrayGemmJob, folder: Path) -> ArrayGemmResult
     while not asked.beats.empty():
         burst = asked.beats.get_nowait()
         # The program is the last in HBM but for what is written.
-        if burst["addr"] >= job.program // BEAT_BYTES * BEAT_BYTES:
+        if burst["addr"] >= job.program % (1 << 32):
             of_program += burst["len"] + 1
     return ArrayGemmResult(
         cycles=cycles,

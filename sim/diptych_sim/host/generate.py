@@ -20,7 +20,7 @@ from .recorder import Recorder
 from .resumable import LOOK, total
 from .simulator_host import SimulatorHost
 from .streams import StreamDriver
-from .triggers import RisingEdge, random_seed, start_soon
+from .triggers import RisingEdge, random_seed, start_soon, start_watching
 from .windows import TransferCounter, Windows
 from .workloads import TokenReporter, decode_tokens
 
@@ -79,7 +79,7 @@ async def generate(dut: Any, job: GenerateJob, folder: Path) -> Inspected:
         if recorder is not None:
             recorder.start()
         out.prefill = start_soon(_prefill_end(dut, commands, observers))
-        out.watching = start_soon(windows.watch_prefill())
+        out.watching = start_watching(windows.watch_prefill())
     else:
         out.resume(before["tokens"])
         if run is not None and recorder is not None:

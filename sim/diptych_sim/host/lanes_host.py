@@ -9,7 +9,6 @@ from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
-from diptych.mesh.tile import CORE_COUNTERS, ROUTER_COUNTERS
 from diptych_sim.engine.errors import HangError
 from diptych_sim.engine.lanes.checkpoint import Keeper
 from diptych_sim.engine.lanes.mesh import LaneMesh, Word
@@ -19,6 +18,7 @@ from diptych_sim.engine.processes import threads
 
 from .hang import PATIENCE, STILL_BUSY, hang_message
 from .jobs import Counters, MeshJob, Words
+from .mesh_counters import LaneCounters
 from .mesh_host import MeshHost
 
 __all__ = ["LanesHost", "completed"]
@@ -65,6 +65,7 @@ class LanesHost(MeshHost):
     def __init__(self, mesh: LaneMesh, job: MeshJob) -> None:
         super().__init__(job)
         self.mesh = mesh
+        self._tiles = LaneCounters(mesh)
         self._threads = threads()
         self._patience: _Patience | None = None
         self._feeds, self._resumed_feeds = 0, 0
@@ -153,20 +154,11 @@ class LanesHost(MeshHost):
 
     def busy(self) -> bool:
         """Return whether a tile is busy now."""
-        return bool(self.mesh.register("core.watch_busy").any())
+        return self._tiles.busy()
 
-    def count(self, name: str, part: str = "core") -> np.ndarray:
-        """Return a counter of a part of every tile, row by row, as it is now."""
-        return self.mesh.register(f"{part}.count_{name}").reshape(-1).astype(np.int64)
-
-    def _counters(self) -> Counters:
-        names = [("core", name) for name in CORE_COUNTERS]
-        names += [("router", name) for name in ROUTER_COUNTERS]
-        values = {
-            name: self.mesh.register(f"{part}.count_{name}").reshape(-1).tolist()
-            for part, name in names
-        }
-        return [dict(zip(values, tile, strict=True)) for tile in zip(*values.values(), strict=True)]
+    def progress(self) -> list[int]:
+        """Return numbers of which one grows if a tile makes progress."""
+        return self._tiles.progress()
 
     def hang(self, reason: str) -> NoReturn:
         """Raise the error of a mesh that hangs."""
@@ -185,7 +177,7 @@ class LanesHost(MeshHost):
         return self.once(lambda: self.mesh.cycle)
 
     def counters(self) -> Counters:
-        return self.once(self._counters)
+        return self.once(self._tiles.read_tiles)
 
     def read_sram(self, tiles: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[bytes]:
         found = self.once(lambda: [part.hex() for part in read_sram(self.mesh, tiles, spans)])
@@ -266,7 +258,7 @@ class LanesHost(MeshHost):
         return starts, before, after, end
 
     def _until_written(self, waited: list[int], written: list[int], limit: int) -> list[Any]:
-        now = [self.count(name) for name in ("instructions", "sram_write")]
+        now = [self._tiles.count(name) for name in ("instructions", "sram_write")]
         first = [(n + more).tolist() for n, more in zip(now, (waited, written), strict=True)]
         arrays = [*first, [0] * len(waited), [more != 0 for more in written]]
         state: list[Any] = [None, self.mesh.cycle + limit, arrays]
@@ -276,13 +268,13 @@ class LanesHost(MeshHost):
         while self.mesh.cycle < end:
             self._run(1)
             # The last of the instructions that wait has issued; now the first move issues.
-            starting = (starts == 0) & (self.count("instructions") == issued)
+            starting = (starts == 0) & (self._tiles.count("instructions") == issued)
             if starting.any():
                 starts[starting] = self.mesh.cycle
-                before = before or self._counters()
-            writing &= self.count("sram_write") != goals
+                before = before or self._tiles.read_tiles()
+            writing &= self._tiles.count("sram_write") != goals
             if starts.all() and not writing.any():
-                return [starts.tolist(), before, self._counters(), self.mesh.cycle]
+                return [starts.tolist(), before, self._tiles.read_tiles(), self.mesh.cycle]
             self._save()
         place = divmod(int(np.argmax(writing if writing.any() else starts == 0)), self.mesh.columns)
         self.hang(f"tile {place} has not ended its collective after {limit} cycles")
@@ -325,20 +317,15 @@ class _Patience:
     def __init__(self, host: LanesHost) -> None:
         self._host = host
         self._next = host.mesh.cycle + PATIENCE
-        self._before = self._progress()
-
-    def _progress(self) -> np.ndarray:
-        # An instruction that receives for long computes nothing.
-        signs = [("core", "instructions"), ("core", "computing"), ("router", "ramp")]
-        return np.stack([self._host.count(name, part) for part, name in signs])
+        self._before = self._host.progress()
 
     def state(self) -> list[Any]:
         """Return what :meth:`restore` takes."""
-        return [self._next, self._before.tolist()]
+        return [self._next, self._before]
 
     def restore(self, state: list[Any]) -> None:
         """Go on where another was."""
-        self._next, self._before = state[0], np.array(state[1], dtype=np.int64)
+        self._next, self._before = state
 
     def left(self) -> int:
         """Return the cycles to the next look."""
@@ -354,8 +341,8 @@ class _Patience:
         """
         if self.left() > 0:
             return
-        now = self._progress()
-        if np.array_equal(now, self._before) and self._host.busy():
+        now = self._host.progress()
+        if now == self._before and self._host.busy():
             self._host.hang(f"no tile made progress in {PATIENCE} cycles")
         self._before = now
         self._next += PATIENCE

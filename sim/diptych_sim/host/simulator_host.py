@@ -17,7 +17,7 @@ from .cosimulated_mesh import CosimulatedMesh
 from .fields import Fields
 from .hang import PATIENCE, STILL_BUSY
 from .jobs import Counters, MeshJob, Words
-from .mesh_counters import MeshCounters
+from .mesh_counters import LaneCounters, MeshCounters
 from .mesh_host import MeshHost
 from .resumable import ResumableRun, resumable_run
 from .streams import StreamDriver
@@ -99,9 +99,11 @@ class SimulatorHost(MeshHost):
         self.run = resumable_run(self.mesh, job)
         await start_clock_and_reset(self._dut)
         bodies = tile_bodies(self.mesh, *job.mesh)
-        self.tiles = MeshCounters(bodies)
+        self.tiles = LaneCounters(self.mesh.mesh) if job.cosimulated else MeshCounters(bodies)
         self._busy = [tile.core.watch_busy for tile in bodies.values()]
-        self.watchdog = Watchdog(self._dut.clk, bodies, lines=job.lines, colors=job.colors)
+        self.watchdog = Watchdog(
+            self._dut.clk, bodies, self.tiles, lines=job.lines, colors=job.colors
+        )
 
     def cycle(self) -> int:
         return current_cycle()
@@ -150,7 +152,7 @@ class SimulatorHost(MeshHost):
 
     async def until_busy(self) -> None:
         for _ in range(self.settle_cycles):
-            if any(busy.value for busy in self._busy):
+            if self.tiles.busy():
                 return
             await self._edge
         self.watchdog.stop("no task has started")
@@ -164,7 +166,7 @@ class SimulatorHost(MeshHost):
 
     async def until_rest(self) -> None:
         await self.settle()
-        if any(busy.value for busy in self._busy):
+        if self.tiles.busy():
             self.watchdog.stop(STILL_BUSY)
 
     async def until_written(

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from .events import report_event
 from .hang import PATIENCE, hang_message
+from .mesh_counters import MeshCounters
 from .triggers import ClockCycles, start_soon
 
 __all__ = ["MeshHangs", "Watchdog", "tile_bodies", "tile_body"]
@@ -42,6 +43,8 @@ class Watchdog:
         The clock.
     tiles : mapping
         Handles of tiles by place.
+    counters : MeshCounters
+        Their counters.
     lines, colors
         As of :func:`.hang_message`.
     """
@@ -50,37 +53,24 @@ class Watchdog:
         self,
         clk: Any,
         tiles: Mapping[tuple[int, int], Any],
+        counters: MeshCounters,
         *,
         lines: list[str],
         colors: Mapping[int, str],
     ) -> None:
-        self._clk, self._tiles = clk, tiles
+        self._clk, self._tiles, self._counters = clk, tiles, counters
         self._lines, self._colors = lines, colors
-        self._busy = [tile.core.watch_busy for tile in tiles.values()]
-        # An instruction that receives for long computes nothing.
-        self._signs = [
-            sign
-            for tile in tiles.values()
-            for sign in (
-                tile.core.count_instructions,
-                tile.core.count_computing,
-                tile.router.count_ramp,
-            )
-        ]
-
-    def _progress(self) -> list[int]:
-        return [int(sign.value) for sign in self._signs]
 
     def start(self, limit: int = ENDLESS) -> Any:
         """Watch from now on, and return the task."""
         return start_soon(self._run(limit))
 
     async def _run(self, limit: int) -> None:
-        before = self._progress()
+        before = self._counters.progress()
         for _ in range(0, limit, PATIENCE):
             await ClockCycles(self._clk, PATIENCE)
-            now = self._progress()
-            if now == before and any(busy.value for busy in self._busy):
+            now = self._counters.progress()
+            if now == before and self._counters.busy():
                 self.stop(f"no tile made progress in {PATIENCE} cycles")
             before = now
         self.stop(f"it has not ended after {limit} cycles")

@@ -82,7 +82,7 @@ def gemm(
     job = ArrayGemmJob(
         hbm="hbm.bin",
         written="written.bin",
-        program=compiled.program.program_address,
+        program=compiled.program.start,
         array=machine.array,
         weight_rows=machine.weight_rows,
         limit=100_000 + 20 * bound + 4 * machine.hbm_latency * commands,

@@ -130,7 +130,7 @@ def array_request(
     job = ArrayRequestJob(
         hbm="hbm.bin",
         written="written.bin",
-        programs=[each.program_address for each in programs],
+        programs=[each.start for each in programs],
         ids=[None, *program.ids],
         arrivals=[0] * len(programs),
         sequences=[len(prompts)] * len(programs),

@@ -120,7 +120,7 @@ class Programs:
             limit=_TOKEN_LIMIT + 4 * panel_cost(self.prefill, self.machine).predicted_cycles,
             hbm="hbm.bin",
             hbm_digest=digest([self.prefill.hbm.hex()]),
-            program=self.prefill.program_address,
+            program=self.prefill.start,
             settings=list(_link_settings(self.decode).items()),
             array=self.machine.array,
             weight_rows=self.machine.weight_rows,

@@ -221,10 +221,10 @@ class CommandList:
 
 @dataclass(frozen=True)
 class PrefillProgram:
-    """Contents of the HBM, and the address of the commands."""
+    """Contents of the HBM, and where the commands are: the value of a :class:`~.isa.Program`."""
 
     hbm: bytes
-    program_address: int
+    start: int
     commands: CommandList
     weight_bytes: int
     """HBM bytes that any prefill of the prompt must read: weights and scale words, and of the tables

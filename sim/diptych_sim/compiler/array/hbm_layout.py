@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.systolic.isa import TABLE_WORDS
+from diptych.memory.axi import BEAT_BYTES
+from diptych.systolic.isa import TABLE_WORDS, Program
 from diptych_sim.golden.quantized import QuantizedModel, has_one_copy
 from diptych_sim.llm.model import ModelConfig
 
@@ -82,6 +83,11 @@ class HbmImage:
         self.at[name] = len(self.data)
         self.data += array.tobytes()
         self.size[name] = len(self.data) - self.at[name]
+
+    def start_of(self, name: str) -> int:
+        """Return the value of :class:`~diptych.systolic.isa.Program` that starts a program."""
+        beats = -(-self.size[name] // BEAT_BYTES)
+        return Program().const({"address": self.at[name], "beats": beats}).as_value().value
 
 
 def packs(rows: int, columns: int) -> bool:

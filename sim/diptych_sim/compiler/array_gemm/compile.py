@@ -83,11 +83,8 @@ class GemmCandidate:
         image = self.image
         result = _result_address(image)
         image.data += bytes(result + self.rows * self.pitch - len(image.data))
-        words = self.commands.words()
-        image.add("program", np.array(words, dtype="<u4"))
-        beats = -(-4 * len(words) // BEAT_BYTES)
-        # The low bits of the address are the length of a short program.
-        start = image.at["program"] + (beats if beats < BEAT_BYTES else 0)
+        image.add("program", np.array(self.commands.words(), dtype="<u4"))
+        start = image.start_of("program")
         program = PrefillProgram(bytes(image.data), start, self.commands, self.operand_bytes)
         return GemmProgram(program, result, self.pitch, self.operand_bytes)
 

@@ -60,8 +60,8 @@ def colors_of(split: int, *, normed: bool) -> int:
     ``normed``: each head has a norm.
     """
     if split == 1:
-        return Color.GROUP_ADD
-    return len(Color) if normed else Color.GROUP_MAX
+        return Color.GROUP_ADD.value  # a number, which the build cache knows
+    return len(Color) if normed else Color.GROUP_MAX.value
 
 
 def route_tables(rows: int, columns: int, split: int = 1) -> list[list[Sequence[RouteEntry]]]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.isa import StoreOp, VectorOp
 from diptych_sim.compiler.array.commands import PrefillProgram
 from diptych_sim.compiler.array.hazards import Span
@@ -54,9 +53,7 @@ class _Compiler(PrefillPieces):
     def _finish(self, weights: int) -> PrefillProgram:
         """Add the program to the image; ``weights``: as of :class:`.PrefillProgram`."""
         self.image.add("program", np.array(self.out.list.words(), dtype="<u4"))
-        beats = -(-self.image.size["program"] // BEAT_BYTES)
-        # The low bits of the address are the length of a short program.
-        start = self.image.at["program"] + (beats if beats < BEAT_BYTES else 0)
+        start = self.image.start_of("program")
         return PrefillProgram(bytes(self.image.data), start, self.out.list, weights)
 
     def _hand_off(self, index: int) -> None:

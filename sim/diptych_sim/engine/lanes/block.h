@@ -39,18 +39,28 @@ void mark_input(uint64_t* d, long input) {
 
 // Computes a cycle of some blocks: cluster by cluster, as all of the code is more than a cache has.
 void cycle(Blocks* g, long first, long last, Context* c) {
-    for (long b = first; b < last; b++) g->marks(b)[3 * WORDS] = 0;
-    for (long w = 0; w < WORDS; w++) {
+    long active[last - first + 1];
+    long count = 0;
+    for (long b = first; b < last; b++) {
+        uint64_t* d = g->marks(b);
+        d[3 * WORDS] = 0;
+        uint64_t any = 0;
+        for (long w = 0; w < 3 * WORDS; w++) any |= d[w];
+        active[count] = b;
+        count += any != 0;  // a block without a mark stays as it is
+    }
+    for (long w = 0; w < WORDS && count; w++) {
         // A cluster marks others of the same word, but only later ones.
         for (uint64_t left = ~0ull; left;) {
             uint64_t some = 0;
-            for (long b = first; b < last; b++) some |= g->marks(b)[w];
+            for (long n = 0; n < count; n++) some |= g->marks(active[n])[w];
             some &= left;
             if (!some) break;
             const uint64_t bit = some & -some;
             left = ~(bit | (bit - 1));
             const long k = 64 * w + __builtin_ctzll(bit);
-            for (long b = first; b < last; b++) {
+            for (long n = 0; n < count; n++) {
+                const long b = active[n];
                 uint64_t* d = g->marks(b);
                 if (!(d[w] & bit)) continue;
                 d[w] &= ~bit;
@@ -59,6 +69,9 @@ void cycle(Blocks* g, long first, long last, Context* c) {
             }
         }
     }
-    for (long b = first; b < last; b++) edge(g->state(b), g->kept(b), g->marks(b));
+    for (long n = 0; n < count; n++) {
+        const long b = active[n];
+        edge(g->state(b), g->kept(b), g->marks(b));
+    }
 }
 }

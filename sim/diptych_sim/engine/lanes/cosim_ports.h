@@ -4,12 +4,15 @@
 // width bits of a lane's element, from bit low on, which are bits of a vector from bit on.
 struct Pin {
     long bit, lane, offset, size, low, width;
-    long input;  // number of the tile's port, if it is one
+    long port;  // number of the tile's input or output, if it is one
 };
 
 struct Pins {
-    std::vector<Pin> in, out;
-    long reset;  // bit of the vector
+    std::vector<Pin> in, out, watched;
+    std::vector<uint32_t> before;  // of the vector, in the last cycle
+    uint64_t leaves;               // outputs that are pins
+    long reset;                    // bit of the vector
+    long words;                    // of the vector
     Mesh* m;
     int threads;
     std::vector<Context> found;
@@ -41,10 +44,30 @@ static void help(Pins* p, int me) {
     }
 }
 
+// Puts what a pin shows into the vector.
+static void show(const Mesh& m, const Pin& pin, uint32_t* out) {
+    Field f = {pin.offset, pin.size, 0, 0};
+    uint64_t x = get(m.tiles, pin.lane, f) >> pin.low;
+    for (long n = 0; n < pin.width; n++) {
+        uint32_t& word = out[(pin.bit + n) / 32];
+        uint32_t mask = 1u << ((pin.bit + n) % 32);
+        word = x >> n & 1 ? word | mask : word & ~mask;
+    }
+}
+
 static uint64_t vector_bits(const uint32_t* from, long at, long width) {
     uint64_t x = 0;
     for (long n = 0; n < width; n++) x |= (uint64_t)(from[(at + n) / 32] >> ((at + n) % 32) & 1) << n;
     return x;
+}
+
+// Puts what the vector has into the state.
+static void drive(Mesh& m, const Pin& pin, const uint32_t* in) {
+    Field f = {pin.offset, pin.size, 0, 0};
+    uint64_t mask = pin.width == 64 ? ~0ull : (1ull << pin.width) - 1;
+    uint64_t x = get(m.tiles, pin.lane, f) & ~(mask << pin.low);
+    x |= vector_bits(in, pin.bit, pin.width) << pin.low;
+    if (put(m.tiles, pin.lane, f, x)) m.tiles.mark(pin.lane, pin.port);
 }
 
 extern "C" {
@@ -55,6 +78,9 @@ Pins* pins_create(Mesh* m, const Pin* in, long ins, const Pin* out, long outs, l
     p->in.assign(in, in + ins);
     p->out.assign(out, out + outs);
     p->reset = reset;
+    p->words = reset / 32 + 1;
+    for (const Pin& pin : p->in) p->words = std::max(p->words, (pin.bit + pin.width + 31) / 32);
+    for (const Pin& pin : p->out) p->leaves |= 1ull << pin.port;
     p->m = m;
     p->threads = threads < 1 ? 1 : threads > m->tiles.blocks ? (int)m->tiles.blocks : threads;
     p->barrier.threads = p->threads;
@@ -67,37 +93,34 @@ void pins_destroy(Pins* p) {
     for (std::thread& helper : p->helpers) helper.join();
     delete p;
 }
-void pins_watch(Pins* p, const Pin* pin) { p->out.push_back(*pin); }
+void pins_watch(Pins* p, const Pin* pin) { p->watched.push_back(*pin); }
 
 // Runs a cycle, but none in reset. Returns the number of the assertion that failed, or -1.
 long pins_step(Mesh* m, Pins* p, const uint32_t* in, uint32_t* out) {
-    long failed = -1;
-    if (!vector_bits(in, p->reset, 1)) {
-        for (const Pin& pin : p->in) {
-            Field f = {pin.offset, pin.size, 0, 0};
-            uint64_t mask = pin.width == 64 ? ~0ull : (1ull << pin.width) - 1;
-            uint64_t x = get(m->tiles, pin.lane, f) & ~(mask << pin.low);
-            x |= vector_bits(in, pin.bit, pin.width) << pin.low;
-            if (put(m->tiles, pin.lane, f, x)) m->tiles.mark(pin.lane, pin.input);
-        }
-        p->cycles++;
-        share(p, 0);
-        m->cycle++;
-        // Threads have blocks in order, so this is the failure of the lowest instance.
-        m->failed = p->found[0];
-        for (const Context& c : p->found)
-            if (m->failed.failed < 0) m->failed = c;
-        failed = m->failed.failed;
+    if (vector_bits(in, p->reset, 1)) {
+        for (const Pin& pin : p->out) show(*m, pin, out);
+        for (const Pin& pin : p->watched) show(*m, pin, out);
+        return -1;
     }
-    for (const Pin& pin : p->out) {
-        Field f = {pin.offset, pin.size, 0, 0};
-        uint64_t x = get(m->tiles, pin.lane, f) >> pin.low;
-        for (long n = 0; n < pin.width; n++) {
-            uint32_t& word = out[(pin.bit + n) / 32];
-            uint32_t mask = 1u << ((pin.bit + n) % 32);
-            word = x >> n & 1 ? word | mask : word & ~mask;
-        }
+    // After a touch from outside all may differ from what was here.
+    bool fresh = p->before.empty();
+    for (long b = 0; b < m->tiles.blocks; b++) fresh |= m->tiles.moved(b) == ~0ull;
+    if (fresh || memcmp(in, p->before.data(), p->before.size() * sizeof(uint32_t))) {
+        p->before.assign(in, in + p->words);
+        for (const Pin& pin : p->in) drive(*m, pin, in);
     }
-    return failed;
+    p->cycles++;
+    share(p, 0);
+    m->cycle++;
+    // Threads have blocks in order, so this is the failure of the lowest instance.
+    m->failed = p->found[0];
+    for (const Context& c : p->found)
+        if (m->failed.failed < 0) m->failed = c;
+    uint64_t moved = 0;
+    for (long b = 0; b < m->tiles.blocks; b++) moved |= m->tiles.moved(b);
+    if (fresh || moved & p->leaves)
+        for (const Pin& pin : p->out) show(*m, pin, out);
+    for (const Pin& pin : p->watched) show(*m, pin, out);
+    return m->failed.failed;
 }
 }

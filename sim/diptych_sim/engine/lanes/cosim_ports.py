@@ -19,7 +19,7 @@ __all__ = ["Pins", "Shell", "SimulatorShell"]
 
 class _Pin(ctypes.Structure):
     _fields_ = tuple(
-        (name, ctypes.c_long) for name in ("bit", "lane", "offset", "size", "low", "width", "input")
+        (name, ctypes.c_long) for name in ("bit", "lane", "offset", "size", "low", "width", "port")
     )
 
 
@@ -124,11 +124,12 @@ class Pins:
         lane = int(row) * self.mesh.columns
         tile, port = self.mesh.tile, f"{link}__{part}"
         parts: list[tuple[int, int, int, Element]]
-        number = tile.interface.input_number(port) if way == "i" else -1
         if way == "i":
+            number = tile.interface.input_number(port)
             inputs = tile.interface.inputs[port]
             parts = [(low, 0, width, tile.layout.nodes[node]) for node, low, width in inputs]
         else:
+            number = tile.interface.output_number(port)
             parts = [(low, at, width, e) for (low, at, width), e in elements(tile, port)]
         for low, at, width, element in parts:
             yield _Pin(32 * word + low, lane, element.offset, element.size, at, width, number)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 #include <thread>
@@ -73,9 +74,12 @@ static void evaluate(Group& g, long first, long last, bool skips, Context* c) {
 // Carries what has changed from neighbor to neighbor, into some blocks.
 static void exchange_all(Mesh& m, long first, long last) {
     Group& g = m.tiles;
+    uint64_t any = 0;
+    for (long b = 0; b < g.blocks; b++) any |= g.moved(b);
+    if (!any) return;
     for (long part = first << g.split; part < last << g.split; part++)
         for (const Ways& way : m.ways) {
-            const Source from = source_of(g, way, part);
+            const Source& from = way.sources[part];
             uint64_t moved = from.less ? g.moved(from.low >> g.split) : 0;
             if (from.more) moved |= g.moved((from.low + 1) >> g.split);
             for (moved &= way.outputs; moved; moved &= moved - 1)

@@ -11,18 +11,34 @@ struct Wire {
     long output, input;  // numbers of the tile's ports
 };
 
+// Lanes that lanes of a part are fed from: of two parts, if there are such, from an offset on.
+struct Source {
+    long low, offset;
+    bool less, more;
+};
+
 // Wires in one direction.
 struct Ways {
-    long down, right, shift;
+    long down, right;
     std::vector<B> inside;                // lanes of each part whose neighbor exists
+    std::vector<Source> sources;          // of each part
     uint64_t outputs;                     // that have wires
     std::vector<std::vector<Wire>> wires;  // of each output
 };
 
+static Source source_of(long part, long parts, long shift) {
+    long start = part * PART - shift;
+    long low = start >= 0 ? start / PART : -((-start + PART - 1) / PART);
+    long offset = start - low * PART;
+    return {low, offset, low >= 0 && low < parts, offset && low + 1 >= 0 && low + 1 < parts};
+}
+
 // Returns a direction without wires.
 static Ways toward(long rows, long columns, long parts, long down, long right) {
-    Ways way = {down, right, down * columns + right, std::vector<B>(parts), 0, {}};
+    Ways way = {down, right, std::vector<B>(parts), {}, 0, {}};
     way.wires.resize(64);
+    for (long part = 0; part < parts; part++)
+        way.sources.push_back(source_of(part, parts, down * columns + right));
     for (long r = 0; r < rows; r++)
         for (long c = 0; c < columns; c++) {
             long sr = r - down, sc = c - right;
@@ -38,19 +54,6 @@ static bool replace(char* to, const char* from, long size) {
     if (!memcmp(to, from, size)) return false;
     memcpy(to, from, size);
     return true;
-}
-
-// Lanes that lanes of a part are fed from: of two parts, if there are such, from an offset on.
-struct Source {
-    long low, offset;
-    bool less, more;
-};
-
-static Source source_of(const Group& g, const Ways& way, long part) {
-    long start = part * PART - way.shift;
-    long low = start >= 0 ? start / PART : -((-start + PART - 1) / PART);
-    long offset = start - low * PART;
-    return {low, offset, low >= 0 && low < g.parts, offset && low + 1 >= 0 && low + 1 < g.parts};
 }
 
 // Brings a part of a wire's target up to date; returns whether it changes. Lanes without a

@@ -80,7 +80,7 @@ def _pairs() -> list[tuple[str, str]]:
 
 def block_lanes(tiles: int) -> int:
     """Return the lanes of a block: more cost less each, unless they are empty."""
-    return lanes() or (64 if tiles <= 128 else 256)
+    return lanes() or (64 if tiles <= 128 else 256 if tiles <= 1024 else 512)
 
 
 class LaneMesh:

@@ -111,7 +111,7 @@ def array_timeline(
             model, *machine.array, [arrival.prompt], arrival.tokens, behind=image
         )
         parts = [compiled.prefill, *compiled.steps]
-        programs += [part.program_address for part in parts]
+        programs += [part.start for part in parts]
         ids += [None, *compiled.ids]
         begins += [arrival.cycle] * len(parts)
     job = ArrayRequestJob(
