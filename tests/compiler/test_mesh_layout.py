@@ -82,8 +82,8 @@ def test_everything_has_a_tile(case):
     assert p.chunk * p.rows >= config.dim
     assert p.width * p.split == config.head_dim
     assert p.heads * (p.columns // p.split) >= config.heads
-    assert p.hidden * p.columns >= config.hidden
-    assert p.vocabulary * p.columns >= config.vocab
+    assert sum(kind.hidden * len(kind.span) for kind in p.kinds) >= config.hidden
+    assert sum(kind.vocabulary * len(kind.span) for kind in p.kinds) >= config.vocab
     held = Counter(position % p.rows for position in range(max(positions)))
     assert max(held.values()) <= p.slots
 
