@@ -18,10 +18,11 @@ _LARGEST = 128
 """Rows and columns of a mesh at most."""
 _SMALLEST_HBM = 2**20
 _PARTS = {
-    "weights": ("embedding", "output", "kqv", "wo", "w_gate_up", "w_down"),
+    "weights": ("embedding", "output", "tie", "kqv", "wo", "w_gate_up", "w_down"),
     "scales": (
         "embedding_scale",
         "output_scale",
+        "tie_scale",
         "kqv_scale",
         "q_norm",
         "k_norm",
