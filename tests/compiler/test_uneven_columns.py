@@ -56,8 +56,8 @@ def tight(draw):
         head_width=draw(st.sampled_from([8, 16])),
     )
     rows, columns = draw(st.integers(1, 8)), draw(st.integers(1, 23))
-    _, found = least_bytes(config, rows, columns, draw(st.integers(1, 64)))
-    if found.headless is None:
+    size, found = least_bytes(config, rows, columns, draw(st.integers(1, 64)))
+    if found.headless is None or found.tile_bytes > size:
         reject()
     return config, found
 
