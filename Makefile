@@ -92,8 +92,8 @@ quadrants: $(READY) ## Each phase on each panel, and requests on one panel alone
 		$(if $(OUT),--out "$$OUT") $(ARGS)
 
 smollm2: $(READY) ## SmolLM2-135M whole: a chat (PROMPT), both panels and the link, TOKENS tokens
-	@$(BIN)/diptych generate --model smollm2 --chat --array 32x32 --mesh auto --max-tiles 7000 \
-		--sram-bytes 57344 --engine lanes --weights preloaded --no-trace \
+	@$(BIN)/diptych generate --model smollm2 --chat --array 32x32 --mesh auto --max-tiles 4608 \
+		--sram-bytes 49152 --engine lanes --weights preloaded --no-trace \
 		--prompt "$(if $(PROMPT),$$PROMPT,What is the capital of France?)" \
 		--tokens "$(if $(TOKENS),$$TOKENS,8)" $(if $(OUT),--out "$$OUT") $(ARGS)
 

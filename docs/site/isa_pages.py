@@ -59,7 +59,7 @@ PAGES = {
         "ISA: commands of the prefill panel",
         panel_isa,
         (
-            *("Packed", "Head", "Queue"),
+            *("Program", "Packed", "Head", "Queue"),
             *("LOAD", "Target", "MATRIX", "Modes", "Causal", "Start"),
             *("VECTOR", "Flags", "VectorOp", "STORE", "StoreOp", "Handoff", "HandoffKind"),
         ),

@@ -54,6 +54,20 @@ def test_tokens_and_kv_rows_are_those_of_the_golden_model(array, count, length):
         assert np.array_equal(panel.hbm[at : at + len(want)], want)
 
 
+def test_the_embedding_may_have_the_codes_of_the_output():
+    model = random_model(TINY, 1, one_copy=True)
+    texts, tokens = prompts(2, 9), 3
+    program = compile_array(model, 8, 8, texts, tokens)
+    panel = PanelModel(dataclasses.replace(program.prefill, hbm=program.hbm), 8, 8)
+    expected = [list(GoldenModel(model).generate(text, tokens)) for text in texts]
+    found = [tokens_of(panel, 2)]
+    for step, at in zip(program.steps, program.ids, strict=True):
+        panel.hbm[at : at + 8] = np.array(found[-1], "<u4").view(np.uint8)
+        panel.run(step)
+        found.append(tokens_of(panel, 2))
+    assert [list(sequence) for sequence in zip(*found, strict=True)] == expected
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_serial_hand_off_hands_off_the_same(count):
     texts = prompts(count, 9)

@@ -20,7 +20,8 @@ from diptych.mesh.fabric import Port
 from diptych.mesh.isa import INSTRUCTION_WORDS, Function, Instruction, Op
 from diptych_sim.compiler.array.commands import field_of
 from diptych_sim.compiler.decode.kv_layout import kv_layout
-from diptych_sim.compiler.decode.placement import MeshTooSmallError, place
+from diptych_sim.compiler.decode.place import place
+from diptych_sim.compiler.decode.placement import MeshTooSmallError
 from diptych_sim.compiler.decode.routes import Color, route_tables
 from diptych_sim.compiler.tile.assembler import Assembler, AssemblerError
 from diptych_sim.llm.model import ModelConfig
@@ -81,8 +82,8 @@ def test_everything_has_a_tile(case):
     assert p.chunk * p.rows >= config.dim
     assert p.width * p.split == config.head_dim
     assert p.heads * (p.columns // p.split) >= config.heads
-    assert p.hidden * p.columns >= config.hidden
-    assert p.vocabulary * p.columns >= config.vocab
+    assert sum(kind.hidden * len(kind.span) for kind in p.kinds) >= config.hidden
+    assert sum(kind.vocabulary * len(kind.span) for kind in p.kinds) >= config.vocab
     held = Counter(position % p.rows for position in range(max(positions)))
     assert max(held.values()) <= p.slots
 

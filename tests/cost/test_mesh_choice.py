@@ -7,7 +7,8 @@ Mutations that were tried by hand, each seen to fail: the slowest mesh; a mesh o
 import pytest
 
 from diptych.config import MachineConfig
-from diptych_sim.compiler.decode.placement import MeshTooSmallError, try_place
+from diptych_sim.compiler.decode.place import try_place
+from diptych_sim.compiler.decode.placement import MeshTooSmallError
 from diptych_sim.cost.mesh_choice import choose_mesh
 from diptych_sim.cost.models.shape import shape_of
 from diptych_sim.cost.projection.own_machine import decode_cycles

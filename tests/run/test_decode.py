@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from diptych.config import MachineConfig
-from diptych_sim.compiler.decode.placement import MeshTooSmallError, place
+from diptych_sim.compiler.decode.place import place
+from diptych_sim.compiler.decode.placement import MeshTooSmallError
 from diptych_sim.golden.random_integers import random_integers
 from diptych_sim.llm.model import ModelConfig
 from diptych_sim.run.generate import generate

@@ -10,7 +10,8 @@ import json
 import pytest
 
 from diptych_sim.compiler.array.hbm_layout import Lanes, model_image, model_sizes
-from diptych_sim.compiler.decode.placement import MeshTooSmallError, place
+from diptych_sim.compiler.decode.place import place
+from diptych_sim.compiler.decode.placement import MeshTooSmallError
 from diptych_sim.llm.model import ModelConfig
 from diptych_sim.run.fit import fit
 from support.command import command
@@ -27,10 +28,13 @@ SHAPES = [
 
 @pytest.mark.parametrize("array", [(4, 4), (8, 16), (16, 8)])
 @pytest.mark.parametrize("config", SHAPES)
-def test_sizes_of_the_hbm_are_those_of_its_image(config, array):
+@pytest.mark.parametrize("one_copy", [False, True])
+def test_sizes_of_the_hbm_are_those_of_its_image(monkeypatch, config, array, one_copy):
     line = max(array)
+    if one_copy:
+        monkeypatch.setattr("diptych_sim.golden.quantized.ONE_COPY", 1)
     image, _ = model_image(
-        random_model(config, 1),
+        random_model(config, 1, one_copy=one_copy),
         array=array,
         queries=Lanes.of(config, array[0], line),
         contexts=Lanes.of(config, array[1], line),

@@ -111,7 +111,7 @@ def compared(rows: Sequence[Published]) -> Iterator[dict[str, Any]]:
             "predicted_cycles": cost.cycles,
             "routed_microseconds": round(cost.cycles / clock, 2) if clock else None,
             "columns_per_head": cost.placement.split,
-            "tile_bytes": cost.placement.used_bytes,
+            "tile_bytes": cost.placement.tile_bytes,
             "fastest_part": f"{side}x{side}",
             "fastest_part_cycles": part,
             "published_cycles": row.cycles,

@@ -32,7 +32,8 @@ from diptych_sim.command.running import running, size_text
 from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.array.listing import command_listing
 from diptych_sim.compiler.decode.listing import memory_listing, program_listing
-from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError, place
+from diptych_sim.compiler.decode.place import place
+from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError
 from diptych_sim.cost.mesh_choice import choose_mesh
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.names import Engine

@@ -79,7 +79,7 @@ def layer(
             "hop_cycles": machine.hop_cycles,
             "colors": done.machine.colors,
             "columns_per_head": place.split,
-            "tile_bytes": place.used_bytes,
+            "tile_bytes": place.tile_bytes,
             "seed": seed,
         },
     }

@@ -7,12 +7,15 @@ from collections import defaultdict, deque
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from diptych.mesh.isa import Function, Instruction, Op, Tail
 from diptych.mesh.operand_sequencer import HELD_WORDS
 from diptych.mesh.register_file import ENGINE_REGISTERS
 from diptych_sim.compiler.array.commands import field_of
 from diptych_sim.compiler.decode.compile import DecodeProgram
-from diptych_sim.compiler.decode.placement import State
+from diptych_sim.compiler.decode.placement import Placement, State
+from diptych_sim.compiler.decode.program import suffix_of
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.tile.registers import Register
 
@@ -115,7 +118,7 @@ def decode_rounds(program: DecodeProgram, part: Container[int] | None = None) ->
             hops[color] = 2 * max(root, count - 1 - root) + 1 + _RAMPS
     hops[Color.GROUP_ADD] = hops[Color.GROUP_MAX] = 2 * (place.split // 2) + 1 + _RAMPS
     cycles = []
-    for round_, order in _rounds(program, instructions):
+    for round_, order in _slowest_rounds(program, instructions):
         if part is not None and round_ not in part:
             continue
         loads = _loads(program, round_)
@@ -142,50 +145,103 @@ def decode_macs(program: DecodeProgram, part: range | None = None) -> list[int]:
     instructions = [field_of(Instruction(), bits) for bits in program.program.encoded()]
     tails = [field_of(Tail(), i["tail"]) for i in instructions]
     vocabulary = program.model.config.vocab
-    tokens = [
-        max(0, min(place.vocabulary, vocabulary - column * place.vocabulary))
-        for column in range(place.columns)
-    ]
-    fixed, by_token = [0] * place.rows, [0] * place.rows
-    for round_, order in _rounds(program, instructions):
-        for row in range(place.rows if part is None or round_ in part else 0):
-            loads = _loads(program, round_, row)
-            registers = {k: v for k, v in loads[None].items() if k != Register.VOCABULARY}
-            for index in order:
-                i, tail = instructions[index], tails[index]
-                if _is_load(i):
-                    registers |= loads.get(i["tail"], {})
-                if i["op"] != Op.MATVEC.value:
-                    continue
-                inner = i["inner"] + registers.get(tail["inner_reg"], 0)
-                steps = 8 * inner * (3 if tail["planes"] else 1)
-                fixed[row] += steps * (i["count"] + registers.get(tail["count_reg"], 0))
-                if tail["count_reg"] == Register.VOCABULARY:
-                    by_token[row] += steps
-    return [fixed[row] + by_token[row] * n for row in range(place.rows) for n in tokens]
+    tokens = [len(place.tokens(column, vocabulary)) for column in range(place.columns)]
+    macs = np.zeros((place.rows, place.columns), dtype=np.int64)
+    for kind in place.kinds:
+        columns = slice(kind.span.start, kind.span.stop)
+        for round_, order in _rounds(program, instructions, kind):
+            for row in range(place.rows if part is None or round_ in part else 0):
+                loads = _loads(program, round_, row)
+                registers = {k: v for k, v in loads[None].items() if k != Register.VOCABULARY}
+                for index in order:
+                    i, tail = instructions[index], tails[index]
+                    if _is_load(i):
+                        registers |= loads.get(i["tail"], {})
+                    if i["op"] != Op.MATVEC.value:
+                        continue
+                    inner = i["inner"] + registers.get(tail["inner_reg"], 0)
+                    steps = 8 * inner * (3 if tail["planes"] else 1)
+                    count = i["count"] + registers.get(tail["count_reg"], 0)
+                    macs[row, columns] += steps * count
+                    if tail["count_reg"] == Register.VOCABULARY:
+                        macs[row, columns] += steps * np.array(tokens[columns])
+    return macs.reshape(-1).tolist()
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """Instructions of a round: before the layers, of each, and behind them."""
+
+    before: range
+    layer: range
+    behind: range
+
+    def order(self, layer: Sequence[int], layers: int) -> list[int]:
+        """Return them in the order in which they run, with ``layer`` as those of each layer."""
+        return [*self.before, *list(layer) * layers, *self.behind]
+
+
+def _spans(
+    program: DecodeProgram, instructions: Sequence[dict[str, int]], number: int, kind: Placement
+) -> _Spans:
+    """Return the rounds of an element of the plan in a kind of column."""
+    labels, suffix = program.program.labels, suffix_of(number, kind)
+    start, layer, end = (labels[f"{name}{suffix}"] for name in ("token", "layer", "over"))
+    # The branch behind a layer goes back to its begin.
+    branch = next(
+        index
+        for index in range(layer, end)
+        if Function(instructions[index]["function"]) is Function.BRANCH
+    )
+    return _Spans(range(start, layer), range(layer, branch + 1), range(branch + 1, end))
 
 
 def _rounds(
-    program: DecodeProgram, instructions: Sequence[dict[str, int]]
+    program: DecodeProgram, instructions: Sequence[dict[str, int]], kind: Placement
 ) -> Iterator[tuple[int, list[int]]]:
     """Yield the number of each round, and its instructions in the order in which they run."""
-    labels = program.program.labels
-    layers = program.model.config.layers
     round_ = 0
     for number, rounds in enumerate(program.plan):
-        suffix = f".{number}" if number else ""
-        start, layer, end = (labels[f"{name}{suffix}"] for name in ("token", "layer", "over"))
-        # The branch behind a layer goes back to its begin.
-        branch = next(
-            index
-            for index in range(layer, end)
-            if Function(instructions[index]["function"]) is Function.BRANCH
-        )
-        body = list(range(layer, branch + 1))
-        order = [*range(start, layer), *body * layers, *range(branch + 1, end)]
+        spans = _spans(program, instructions, number, kind)
+        order = spans.order(spans.layer, program.model.config.layers)
         for _ in range(rounds.count):
             yield round_, order
             round_ += 1
+
+
+def _slowest_rounds(
+    program: DecodeProgram, instructions: Sequence[dict[str, int]]
+) -> Iterator[tuple[int, list[int]]]:
+    """Yield as :func:`_rounds` does, of each part of a round those columns that take longest.
+
+    Columns without heads wait for the others' contexts, and have more to do from there on.
+    """
+    place = program.placement
+    if place.headless is None:
+        yield from _rounds(program, instructions, place)
+        return
+    round_ = 0
+    for number, rounds in enumerate(program.plan):
+        first, other = (_spans(program, instructions, number, kind) for kind in place.kinds)
+        layer = [
+            *range(first.layer.start, _behind_attention(program, first.layer)),
+            *range(_behind_attention(program, other.layer), other.layer.stop),
+        ]
+        tokens = max(place.kinds, key=lambda kind: kind.vocabulary)
+        behind = first if tokens is place else other
+        order = _Spans(first.before, first.layer, behind.behind).order(
+            layer, program.model.config.layers
+        )
+        for _ in range(rounds.count):
+            yield round_, order
+            round_ += 1
+
+
+def _behind_attention(program: DecodeProgram, layer: range) -> int:
+    """Return the first instruction of a layer behind the output projection."""
+    operations = program.program.operations
+    output = next(index for index in layer if operations[index] == "output")
+    return next(index for index in range(output, layer.stop) if operations[index] != "output")
 
 
 def _is_load(i: dict[str, int]) -> bool:
@@ -198,7 +254,8 @@ def _loads(program: DecodeProgram, round_: int, row: int = 0) -> dict[int | None
     Row 0 has the most positions.
     """
     place = program.placement
-    loads: dict[int | None, dict[int, int]] = {None: {Register.VOCABULARY: place.vocabulary}}
+    tokens = max(kind.vocabulary for kind in place.kinds)
+    loads: dict[int | None, dict[int, int]] = {None: {Register.VOCABULARY: tokens}}
     for n, length in enumerate(program.prompt_tokens):
         slots = len(range(row, length + round_ + 1, place.rows))
         held = {State.COUNT: slots, State.WORDS: -(-slots // 8)}

@@ -9,7 +9,8 @@ import numpy as np
 
 from diptych.config import TILE_MACS
 from diptych_sim.compiler.decode.compile import compile_decode
-from diptych_sim.compiler.decode.placement import Placement, try_place
+from diptych_sim.compiler.decode.place import try_place
+from diptych_sim.compiler.decode.placement import Placement
 from diptych_sim.cost.decode import decode_cost
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.llm.model import ModelConfig

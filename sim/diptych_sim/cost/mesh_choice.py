@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from diptych.config import MachineConfig
-from diptych_sim.compiler.decode.placement import MeshTooSmallError, Placement, try_place
+from diptych_sim.compiler.decode.place import try_place
+from diptych_sim.compiler.decode.placement import MeshTooSmallError, Placement
 from diptych_sim.cost.models.shape import shape_of
 from diptych_sim.cost.projection.own_machine import decode_cycles
 from diptych_sim.llm.model import ModelConfig

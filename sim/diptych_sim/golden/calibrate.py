@@ -12,8 +12,13 @@ from diptych_sim.cache.store import cache_root, cached_bytes
 from diptych_sim.golden.evaluate import windows
 from diptych_sim.golden.float_reference import FloatReference
 from diptych_sim.golden.quantize import Progress, WeightError, quantize
-from diptych_sim.golden.quantized import DEFAULT_ACTIVATION_BITS, RESIDUAL_BITS, QuantizedModel
-from diptych_sim.golden.rewrite import rotate_residual
+from diptych_sim.golden.quantized import (
+    DEFAULT_ACTIVATION_BITS,
+    RESIDUAL_BITS,
+    QuantizedModel,
+    has_one_copy,
+)
+from diptych_sim.golden.rewrite import embedding_of_output, rotate_residual
 from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.load import LoadedModel
 from diptych_sim.llm.texts import LARGE, calibration_text
@@ -135,6 +140,9 @@ def _quantize(
     if progress is not None:
         progress("turning the residual stream")
     model = rotate_residual(loaded.model, ROTATION)
+    gains, tie = loaded.model.final_norm, None
+    if has_one_copy(loaded.model.config) and np.all(gains != 0):
+        tie = embedding_of_output(gains, ROTATION)
     small = loaded.model.config.parameters < LARGE
     reference = FloatReference(model, np.float64 if small else np.float32)
     try:
@@ -144,6 +152,7 @@ def _quantize(
             progress,
             activation_bits=activation_bits,
             residual_bits=residual_bits,
+            tie=tie,
         )
     except WeightError as error:
         weight = loaded.weight(error.layer, error.name)

@@ -103,6 +103,7 @@ class GoldenModel:
             for layer in model.layers
         ]
         self._output = model.output.astype(np.float64)
+        self._tie = None if model.tie is None else model.tie.astype(np.float64)
         self.reset()
 
     def reset(self) -> None:
@@ -208,14 +209,22 @@ class GoldenModel:
     # --- whole model ---------------------------------------------------------------------------
     def hidden_states(self, tokens: ArrayLike) -> Normed:
         """Append ``tokens`` [T] to the sequence; return the final norm's output."""
-        m = self.model
-        ids = np.asarray(tokens, dtype=np.int64)
-        rows = m.embedding[ids].astype(np.int64)
-        x = numbers.requantize(rows, m.embedding_scale[ids, None], m.residual_bits)
-        for index in range(m.config.layers):
+        x = self.embed(np.asarray(tokens, dtype=np.int64))
+        for index in range(self.model.config.layers):
             x = self.layer(index, x)
-        self.position += len(ids)
+        self.position += len(x)
         return self._norm(x)
+
+    def embed(self, ids: Ints) -> Ints:
+        """Return what tokens are in the residual stream, [T, dim]."""
+        m = self.model
+        rows, scales = m.embedding[ids].astype(np.int64), m.embedding_scale[ids, None]
+        x = numbers.requantize(rows, scales, m.residual_bits)
+        if self._tie is None or m.tie_scale is None:
+            return x
+        return numbers.add_residual(
+            x, product(rows, self._tie), m.tie_scale, scales, m.residual_bits
+        )
 
     def logits(self, tokens: ArrayLike) -> Ints:
         """Integer logits [T, vocab] of each appended token; comparable within a row only."""

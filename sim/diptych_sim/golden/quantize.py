@@ -36,6 +36,10 @@ HEADROOM8 = 1.1
 """The same for static int8 ranges."""
 DAMPING = 0.01
 """Share of the mean diagonal that is added to GPTQ's Hessian."""
+ONE_COPY_DAMPING = 1.0
+"""The same for an output whose codes are those of the embedding, too: nearer to each weight."""
+ONE_COPY_ERROR = 0.02
+"""Largest relative error of an embedding that is made of the output's codes."""
 
 
 class WeightError(ValueError):
@@ -75,10 +79,10 @@ _LARGEST = 65535.0
 class Rounder:
     """Rounds matrices to int8 so that what they make of ``x`` [samples, K] changes least."""
 
-    def __init__(self, x: NDArray[np.floating]) -> None:
+    def __init__(self, x: NDArray[np.floating], damping: float = DAMPING) -> None:
         x = x.astype(np.float64)
         hessian = x.T @ x
-        hessian += np.eye(len(hessian)) * (DAMPING * np.trace(hessian) / len(hessian) + 1e-9)
+        hessian += np.eye(len(hessian)) * (damping * np.trace(hessian) / len(hessian) + 1e-9)
         self._factor = _inverse_factor(hessian)
 
     def round(self, w: NDArray[np.floating]) -> tuple[NDArray[np.int8], Reals]:
@@ -177,11 +181,27 @@ class _Rounded:
     """Activations that are always nothing."""
 
 
+@dataclass(frozen=True)
+class _OneCopy:
+    """Codes of an output that are those of the embedding, too."""
+
+    codes: NDArray[np.int8]
+    step: Reals
+    """Real value of a unit of each row of the output."""
+    mean: float
+    """Real value, of a unit of the output, of a unit of the embedding."""
+    rest: Reals
+    """[dim, dim]: what makes the embedding of the output but for ``mean``."""
+
+
 class _Quantizer:
     """Makes a :class:`QuantizedModel`, one layer after the other."""
 
-    def __init__(self, model: Model, activation_bits: int, residual_bits: int) -> None:
+    def __init__(
+        self, model: Model, activation_bits: int, residual_bits: int, tie: Reals | None
+    ) -> None:
         self._model = model
+        self._tie = tie
         self._bits = activation_bits
         self._residual_bits = residual_bits
         self._top = 2 ** (activation_bits - 1) - 1
@@ -295,24 +315,25 @@ class _Quantizer:
         norm = math.sqrt(c.dim / 2.0**square_shift)
         epsilon = round(min(math.sqrt(c.norm_eps * c.dim) / residual, 2.0**31 - 1))
         progress(f"quantizing the model, {c.layers} of {c.layers} layers")
-        rounder = Rounder(acts["final_normed"])
-        output, step = rounder.round(model.output * model.final_norm)
+        one = self._one_copy(acts)
+        if one is None:
+            output, step = Rounder(acts["final_normed"]).round(model.output * model.final_norm)
+        else:
+            output, step = one.codes, one.step
         logit_bits = 32 - max(1, math.ceil(math.log2(c.vocab)))
         top = self._largest_logit(acts, norm)
         logit_step = top / (2 ** (logit_bits - 1) - 1)
         scale = step * norm / logit_step
         if float(acts["logits"].max()) < _NOTHING:
             scale = np.minimum(scale, 2.0**15)
-        embedding_step = np.maximum(np.abs(model.embedding).max(-1), 1e-12) / 127
-        embedding = np.round(model.embedding / embedding_step[:, None]).astype(np.int8)
+        output_scale = _scale(scale, None, "final_norm")
         return QuantizedModel(
             config=c,
             name=model.name,
-            embedding=embedding,
-            embedding_scale=_scale(embedding_step / residual, None, "embedding"),
+            **self._embedding(one, output_scale, logit_step / norm, residual),
             layers=tuple(self._layer(i, part, norm, residual) for i, part in enumerate(parts)),
             output=output,
-            output_scale=_scale(scale, None, "final_norm"),
+            output_scale=output_scale,
             logit_bits=logit_bits,
             rope=numbers.rope_table(c.context, c.head_dim, c.rope_theta, c.rope_divisors or 1.0),
             square_shift=square_shift,
@@ -323,6 +344,45 @@ class _Quantizer:
             activation_bits=self._bits,
             residual_bits=self._residual_bits,
         )
+
+    def _one_copy(self, acts: Activations) -> _OneCopy | None:
+        """Round the output so that the embedding can have its codes; None if it must not or cannot."""
+        model, tie = self._model, self._tie
+        if tie is None or np.trace(tie) <= 0:
+            return None
+        rounder = Rounder(acts["final_normed"], ONE_COPY_DAMPING)
+        codes, step = rounder.round(model.output * model.final_norm)
+        wrong = whole = 0.0
+        for first in range(0, len(codes), _ROWS):
+            rows = slice(first, first + _ROWS)
+            wanted = model.embedding[rows].astype(np.float64)
+            wrong += float(np.sum((codes[rows] * step[rows, None] @ tie - wanted) ** 2))
+            whole += float(np.sum(wanted**2))
+        if not wrong <= ONE_COPY_ERROR**2 * whole:  # it may be no number
+            return None
+        mean = float(np.trace(tie)) / len(tie)
+        return _OneCopy(codes, step, mean, (tie - mean * np.eye(len(tie))).T)
+
+    def _embedding(
+        self, one: _OneCopy | None, output_scale: NDArray[np.int64], unit: float, residual: float
+    ) -> dict[str, Any]:
+        """Return the embedding; ``unit`` is what a unit of ``output_scale`` is of a step."""
+        if one is None:
+            weights = self._model.embedding
+            step = np.maximum(np.abs(weights).max(-1), 1e-12) / 127
+            return {
+                "embedding": np.round(weights / step[:, None]).astype(np.int8),
+                "embedding_scale": _scale(step / residual, None, "embedding"),
+            }
+        ratio = int(_scale(one.mean * unit / residual, None, "embedding"))
+        step = np.maximum(np.abs(one.rest).max(-1), 1e-12) / 127
+        return {
+            "embedding": one.codes,
+            "embedding_scale": numbers.combine(output_scale, ratio),
+            "tie": np.round(one.rest / step[:, None]).astype(np.int8),
+            "tie_scale": _scale(step / one.mean, None, "embedding"),
+            "tie_ratio": ratio,
+        }
 
     def _largest_logit(self, acts: Activations, norm: float) -> float:
         """Return the largest magnitude of a logit without the norm's dynamic scale."""
@@ -343,16 +403,18 @@ def quantize(
     *,
     activation_bits: int = DEFAULT_ACTIVATION_BITS,
     residual_bits: int = RESIDUAL_BITS,
+    tie: Reals | None = None,
 ) -> QuantizedModel:
     """Quantize ``model``; ``steps`` are its float activations on calibration tokens.
 
     They come as :meth:`.FloatReference.activations` gives them; normed values are without gain.
-    ``progress`` is told each layer.
+    ``progress`` is told each layer. With ``tie``, by which the output becomes the embedding, both
+    have the same codes if the embedding is hardly worse for it.
 
     Raises
     ------
     WeightError
         If a scale of the model does not fit a scale word, or what it computes is no number.
     """
-    quantizer = _Quantizer(model, activation_bits, residual_bits)
+    quantizer = _Quantizer(model, activation_bits, residual_bits, tie)
     return quantizer.quantize(steps, progress or (lambda _step: None))

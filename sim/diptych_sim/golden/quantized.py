@@ -19,8 +19,18 @@ from diptych_sim.llm.model import ModelConfig
 DEFAULT_ACTIVATION_BITS = 12
 RESIDUAL_BITS = 24
 """Bits of the numbers unless told otherwise."""
+ONE_COPY = 10_000_000
+"""Weights from which on the embedding and the output of a tied model share their codes."""
 Bytes = NDArray[np.int8]
 Words = NDArray[np.int64]
+
+
+def has_one_copy(config: ModelConfig) -> bool:
+    """Whether embedding and output of a model share their codes, if its weights allow it.
+
+    Small models have room for both, and are faster with them.
+    """
+    return config.tied and config.parameters >= ONE_COPY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +132,13 @@ class QuantizedModel:
     """Seed of the rotation that the residual stream was turned by; for reports alone."""
     noise_shift: int | None = None
     """Bits that noise drops, of a model whose tokens are drawn; None if the best one is taken."""
+    tie: Bytes | None = None
+    """[dim, dim] of a model whose ``embedding`` has the codes of ``output``, else None: a row of codes
+    times its scale and, added to it, times this matrix is what enters the residual stream."""
+    tie_scale: Words | None = None
+    """[dim], to the residual stream; combined with the token's ``embedding_scale``."""
+    tie_ratio: int = 0
+    """Scale word that makes ``embedding_scale`` of ``output_scale``, unless tokens are drawn."""
 
     def sampled(self, temperature: float) -> QuantizedModel:
         """Return the model whose tokens are drawn from the softmax of logits by ``temperature``.

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,8 +19,11 @@ HEAD_EPSILON = 1000
 """Large enough that a norm of a head without it differs."""
 
 
-def random_integers(config: ModelConfig, seed: int) -> QuantizedModel:
-    """Return a model without biases; nothing is quantized, which is fast."""
+def random_integers(config: ModelConfig, seed: int, *, one_copy: bool = False) -> QuantizedModel:
+    """Return a model without biases; nothing is quantized, which is fast.
+
+    With ``one_copy`` its embedding has the codes of its output.
+    """
     rng = np.random.default_rng(seed)
     c = config
     q_dim = c.heads * c.head_dim
@@ -57,7 +62,7 @@ def random_integers(config: ModelConfig, seed: int) -> QuantizedModel:
         for index in range(c.layers)
     )
     angles = np.arange(c.context)[:, None] * 0.3 ** np.arange(c.head_dim // 2)
-    return QuantizedModel(
+    model = QuantizedModel(
         config=c,
         name="random",
         embedding=weights(c.vocab, c.dim),
@@ -72,6 +77,17 @@ def random_integers(config: ModelConfig, seed: int) -> QuantizedModel:
         residual_step=1.0,
         logit_step=1.0,
         largest_logit=2000.0,
+    )
+    if not one_copy:
+        return model
+    ratio = numbers.scale_word(6.7)
+    return replace(
+        model,
+        embedding=model.output,
+        embedding_scale=numbers.combine(model.output_scale, ratio),
+        tie=weights(c.dim, c.dim),
+        tie_scale=scales(c.dim, 0.01 / np.sqrt(c.dim)),
+        tie_ratio=int(ratio),
     )
 
 

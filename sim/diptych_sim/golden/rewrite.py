@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from diptych_sim.llm.model import Floats, Layer, Model, ModelConfig
 
-__all__ = ["balance_values", "positive_gains", "rotate_residual", "rotation"]
+__all__ = ["balance_values", "embedding_of_output", "positive_gains", "rotate_residual", "rotation"]
 
 
 def rotation(dim: int, seed: int) -> NDArray[np.float64]:
@@ -61,6 +61,15 @@ def rotate_residual(model: Model, seed: int = 0) -> Model:
         final_norm=gain,
         unembedding=reads(model.output, model.final_norm),
     )
+
+
+def embedding_of_output(gains: NDArray[np.floating], seed: int = 0) -> NDArray[np.float64]:
+    """Return what a turned model's output is to be multiplied with to be its embedding.
+
+    ``gains`` are those of the final norm, none of them 0, of a model that was tied before.
+    """
+    turn = rotation(len(gains), seed)
+    return turn.T @ (turn / gains[:, None])
 
 
 _ROWS = 4096

@@ -8,21 +8,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from diptych_sim.compiler.array.hbm_layout import model_sizes
-from diptych_sim.compiler.decode.placement import Placement, Region, place
+from diptych_sim.compiler.decode.place import placed_or_smallest
+from diptych_sim.compiler.decode.placement import Placement, Region
 from diptych_sim.llm.model import ModelConfig
 
 __all__ = ["Fit", "fit"]
 
 _LARGEST = 128
 """Rows and columns of a mesh at most."""
-_ROOMY = 2**40
-"""Bytes of a tile that hold anything: for placements that say how much is needed."""
 _SMALLEST_HBM = 2**20
 _PARTS = {
-    "weights": ("embedding", "output", "kqv", "wo", "w_gate_up", "w_down"),
+    "weights": ("embedding", "output", "tie", "kqv", "wo", "w_gate_up", "w_down"),
     "scales": (
         "embedding_scale",
         "output_scale",
+        "tie_scale",
         "kqv_scale",
         "q_norm",
         "k_norm",
@@ -42,7 +42,7 @@ class Fit:
     """What a model takes of a mesh and of an HBM."""
 
     tile_bytes: int
-    """Of the SRAM of a tile, with ``positions``."""
+    """Of the SRAM of the fullest tile, with ``positions``."""
     tile_parts: Mapping[str, int]
     """The same by part; gaps between regions are ``padding``."""
     smallest_mesh: int | None
@@ -72,20 +72,20 @@ def fit(
     """
 
     def placed(side: tuple[int, int], count: int) -> Placement:
-        return place(config, *side, positions=count, sram_bytes=_ROOMY)
+        return placed_or_smallest(config, *side, positions=count, sram_bytes=sram_bytes)
 
     here = placed(mesh, positions)
     sides = range(1, _LARGEST + 1)
-    fitting = (n for n in sides if placed((n, n), positions).used_bytes <= sram_bytes)
+    fitting = (n for n in sides if placed((n, n), positions).tile_bytes <= sram_bytes)
     # The first count that does not fit, as bytes grow with positions.
     longest = bisect_right(
-        range(1, config.context + 1), sram_bytes, key=lambda n: placed(mesh, n).used_bytes
+        range(1, config.context + 1), sram_bytes, key=lambda n: placed(mesh, n).tile_bytes
     )
     hbm = model_sizes(config, array)
     need = sum(-(-size // 64) * 64 for size in hbm.values())
     return Fit(
-        tile_bytes=here.used_bytes,
-        tile_parts=_parts(here, config.layers),
+        tile_bytes=here.tile_bytes,
+        tile_parts=_parts(max(here.kinds, key=lambda kind: kind.used_bytes), config.layers),
         smallest_mesh=next(fitting, None),
         longest_context=longest,
         hbm_parts=hbm,

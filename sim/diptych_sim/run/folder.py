@@ -93,16 +93,18 @@ def trace_plan(program: DecodeProgram, *, mesh: tuple[int, int]) -> dict[str, An
 
     ``pieces``: first instruction, operation, and whether each layer runs it again. ``joints``:
     first instructions of pieces that wait for what was before: as long as they do, they belong to
-    the piece before. ``reference``: number of the tile in the middle. ``detailed``, ``sampled``:
-    numbers of rounds.
+    the piece before. ``reference``: number of the tile in the middle, of those
+    with heads. ``detailed``, ``sampled``: numbers of rounds.
     """
-    return sampling(
+    rows, columns = mesh
+    plan = sampling(
         program.program.pieces(),
         program.program.joints(),
         mesh=mesh,
         layers=program.model.config.layers,
         rounds=len(program.round_ends),
     )
+    return plan | {"reference": rows // 2 * columns + program.placement.reference_column}
 
 
 def sampling(

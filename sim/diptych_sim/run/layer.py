@@ -106,8 +106,13 @@ class LayerRun:
         An operation lasts until the first instruction of the next one has gone.
         """
         start = self.program.program.labels["layer"]
-        pieces = [(first, name) for first, name, looped in self.program.program.pieces() if looped]
-        ends = [self._passed(first) for first, _ in pieces] + [self._passed(self._behind)]
+        behind = self._behind
+        pieces = [
+            (first, name)
+            for first, name, looped in self.program.program.pieces()
+            if looped and first < behind
+        ]
+        ends = [self._passed(first) for first, _ in pieces] + [self._passed(behind)]
         assert pieces[0][0] == start
         return [
             (name, end - begin)
@@ -188,7 +193,7 @@ def run_layer(
             inspection=inspection(program),
         )
         del images
-        events, followed, inspected = _run(job, progress)
+        events, followed, inspected = _run(job, program.placement.reference_column, progress)
     before, after = (event["tiles"] for event in events if event["kind"] == "counters")
     return LayerRun(
         program=program,
@@ -203,16 +208,16 @@ def run_layer(
 
 
 def _run(
-    job: DecodeJob, progress: Progress | None
+    job: DecodeJob, column: int, progress: Progress | None
 ) -> tuple[list[dict[str, Any]], NDArray[np.int64], Inspected]:
-    """Run a job on lanes; return its events, where the middle tile was, and what is left."""
+    """Run a job on lanes; return its events, where a column's middle tile was, and what is left."""
     step = progress or (lambda _step: None)
     events: list[dict[str, Any]] = []
     followed: list[int] = []
-    row, column = job.mesh[0] // 2, job.mesh[1] // 2
+    row = job.mesh[0] // 2
 
     class Followed(LanesHost):
-        """Looks at the middle tile in each cycle until a token comes."""
+        """Looks at that tile in each cycle until a token comes."""
 
         async def until_token(self, index: int, limit: int) -> tuple[int, int]:
             for _ in range(limit):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.isa import TABLE_WORDS, Program
-from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.golden.quantized import QuantizedModel, has_one_copy
 from diptych_sim.llm.model import ModelConfig
 
 __all__ = [
@@ -152,6 +152,8 @@ def model_image(
             "w_up": w.w_up,
             "w_down": w.w_down,
         }
+        if index == 0 and model.tie is not None:
+            matrices["w_tie"] = model.tie
         for name, matrix in matrices.items():
             image.add(f"layer{index}.{name}", _weights(matrix.astype(np.int64), array))
         image.at[f"layer{index}"] = begin
@@ -167,6 +169,8 @@ def model_image(
         for name, gain in (("q_norm", w.q_norm), ("k_norm", w.k_norm)):
             if gain is not None:
                 scale(f"layer{index}.{name}", np.tile(gain, max(1, columns // d)))
+        if index == 0 and model.tie_scale is not None:
+            scale("layer0.tie", model.tie_scale)
     image.add("output", _weights(model.output.astype(np.int64), array))
     scale("output", model.output_scale)
     image.add("parameters", np.concatenate(words))
@@ -190,7 +194,7 @@ def model_image(
 def model_sizes(c: ModelConfig, array: tuple[int, int]) -> dict[str, int]:
     """Return the bytes of each part of the HBM that :func:`model_image` fills, from shapes alone.
 
-    All layers are one part, ``layers``.
+    All layers are one part, ``layers``; what makes the embedding of the output belongs to the first.
     """
     (rows, columns), line = array, max(array)
     d, dim, hidden = c.head_dim, round_up(c.dim, line), round_up(c.hidden, line)
@@ -209,6 +213,9 @@ def model_sizes(c: ModelConfig, array: tuple[int, int]) -> dict[str, int]:
     }
     if c.vocab <= TABLE_WORDS:
         sizes["embedding_table"] = 4 * c.vocab
+    if has_one_copy(c):
+        sizes["layers"] += round_up(dim * dim, 64)
+        sizes["parameters"] += 4 * dim
     if c.qkv_bias:
         sizes["biases"] = c.layers * round_up(4 * (queries.total + 2 * kv), 64)
     if c.qk_norm:

@@ -15,8 +15,15 @@ from diptych.config import DEFAULTS
 from diptych.mesh.fabric import Load, header
 from diptych_sim.compiler.decode.images import loaded_spans, tile_images
 from diptych_sim.compiler.decode.kv_layout import KvLayout, kv_layout
-from diptych_sim.compiler.decode.placement import Placement, UnsupportedModelError, place
-from diptych_sim.compiler.decode.program import TOKEN_TASK, Rounds, decode_program, plan_rounds
+from diptych_sim.compiler.decode.place import place
+from diptych_sim.compiler.decode.placement import Placement, UnsupportedModelError, round_up
+from diptych_sim.compiler.decode.program import (
+    TOKEN_TASK,
+    Rounds,
+    decode_program,
+    plan_rounds,
+    suffix_of,
+)
 from diptych_sim.compiler.decode.routes import Color, RouteEntry, colors_of, route_tables
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.compiler.tile.registers import Register
@@ -77,12 +84,15 @@ class DecodeProgram:
         """The SRAM of all tiles, [rows, columns, words], before a KV cache is there."""
         p = self.placement
         if p.kv_only:
-            return np.zeros((p.rows, p.columns, -(-p.used_bytes // 8) * 2), dtype=np.uint32)
+            return np.zeros((p.rows, p.columns, round_up(p.used_bytes) // 4), dtype=np.uint32)
         turns = [self.turns(row) for row in range(p.rows)]
         images = tile_images(self.model, p, turns=turns, prompts=self.prompts)
         for n, seed in enumerate(self.seeds):
             # Prefill has drawn the first token.
-            images[:, :, p.at("noise_key") // 4 + n] = key_of(seed, self.prompt_tokens[n] + 1)
+            for kind in p.kinds:
+                columns = images[:, kind.span.start : kind.span.stop]
+                at = kind.at("noise_key") // 4 + n
+                columns[:, :, at] = key_of(seed, self.prompt_tokens[n] + 1)
         return images
 
     @cached_property
@@ -124,7 +134,8 @@ class DecodeProgram:
         if p.kv_only:
             return words
         packet(Load.PROGRAM, 0, self.program.words(), 0, last)
-        packet(Load.TASK, TOKEN_TASK, self._tasks(), 0, last)
+        for kind in p.kinds:
+            packet(Load.TASK, TOKEN_TASK, self._tasks(kind), kind.span[0], kind.span[-1])
         registers = [self._register_words(row, c) for c in range(p.columns)]
         for span in (range(Register.COUNT), range(Register.COUNT, Register.HAS_EPSILON + 1)):
             parts = [[found[n] for n in span if n >= Register.FIRST] for found in registers]
@@ -132,7 +143,7 @@ class DecodeProgram:
                 at = max(span[0], Register.FIRST)
                 packet(Load.REGISTER, at, parts[begin], begin, stop - 1)
         for c in range(p.columns):
-            for begin, end in loaded_spans(self.model, p) if memory else ():
+            for begin, end in loaded_spans(self.model, p.of_column(c)) if memory else ():
                 words_of_tile = self.images[row, c, begin // 4 : end // 4]
                 packet(Load.WORDS, begin, words_of_tile.tolist(), c, c)
         return words
@@ -157,10 +168,10 @@ class DecodeProgram:
     def registers(self, row: int, column: int) -> dict[Register, int]:
         """Return what a tile's registers hold at first."""
         p = self.placement
-        first = column * p.vocabulary
+        tokens = p.tokens(column, self.model.config.vocab)
         values = {
-            Register.FIRST: first,
-            Register.VOCABULARY: max(0, min(p.vocabulary, self.model.config.vocab - first)),
+            Register.FIRST: tokens.start,
+            Register.VOCABULARY: len(tokens),
             Register.LEFT: self.plan[0].count,
             # Where sums of columns end, so that no row waits for it.
             Register.HAS_EPSILON: int(row == p.rows // 2),
@@ -174,10 +185,9 @@ class DecodeProgram:
         rows = self.placement.rows
         return [(len(range(row, n, rows)), (row - n) % rows) for n in self.prompt_tokens]
 
-    def _tasks(self) -> list[int]:
-        """Return the task table: where the rounds of the plan begin."""
-        names = [f"token.{n}" if n else "token" for n in range(len(self.plan))]
-        return [self.program.place(name) for name in names]
+    def _tasks(self, kind: Placement) -> list[int]:
+        """Return the task table of a kind of column: where the rounds of the plan begin."""
+        return [self.program.place(f"token{suffix_of(n, kind)}") for n in range(len(self.plan))]
 
 
 def _runs(values: Sequence[Any]) -> Iterator[tuple[int, int]]:
@@ -243,6 +253,7 @@ def compile_decode(
         activation_bits=model.activation_bits,
         sampled=bool(seeds),
         kv_only=kv_only,
+        one_copy=model.tie is not None,
     )
     return DecodeProgram(
         model=model,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych_sim.compiler.decode.placement import Placement, State
+from diptych_sim.compiler.decode.placement import CONSTANTS, WORD_BYTES, Placement, State, round_up
 from diptych_sim.golden import numbers
 from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
 
@@ -34,34 +34,54 @@ def tile_images(
     prompts : sequence of sequence of int
         Prompts that the mesh reads itself.
     """
-    return _Images(model, place).fill(turns, prompts)
+    whole = np.zeros((place.rows, place.columns, round_up(place.tile_bytes)), dtype=np.uint8)
+    for kind in place.kinds:
+        _Images(model, kind, whole[:, kind.span.start : kind.span.stop]).fill(turns, prompts)
+    return whole.view("<u4")
 
 
 def loaded_spans(model: QuantizedModel, place: Placement) -> list[tuple[int, int]]:
-    """Return the addresses that are loaded: neither KV caches nor buffers, but for epsilons."""
-    first = place.at("prompts") if place.forced else place.at("rope_table")
+    """Return the addresses that are loaded in a kind of column.
+
+    These are neither KV caches nor buffers, but for epsilons.
+    """
+    first = min(place.at(name) for name in _LOADED if name in place.fixed)
     spans = [(first, place.layers_base)]
     for n in range(place.sequences):
         end = place.at("x", n) + 4 * place.chunk
         spans.append((end, end + 4))
     for layer in range(model.config.layers):
         base = layer * place.layer_bytes
-        spans.append((base + place.at("kqv"), base + place.at("keys")))
+        begin = base + place.layers_base
+        end = base + place.at("keys") if place.heads else begin + place.layer_bytes
+        spans.append((begin, end))
     return spans
 
 
-class _Images:
-    """Images of all tiles, and which elements of the model each row and column has; -1 is none."""
+_LOADED = ("prompts", "rope_table", "embedding", "tie")
+"""Regions that may be the first one that is loaded."""
 
-    def __init__(self, model: QuantizedModel, place: Placement) -> None:
+
+class _Images:
+    """Images of a kind of column, and which elements of the model each row and column has.
+
+    A number of -1 is none.
+    """
+
+    def __init__(self, model: QuantizedModel, place: Placement, image: NDArray[np.uint8]) -> None:
         c, p = model.config, place
-        self.model, self.place = model, place
-        self.image = np.zeros((p.rows, p.columns, _up(p.used_bytes, 8)), dtype=np.uint8)
+        self.model, self.place, self.image = model, place, image
+        columns = len(p.span)
         self.residual = _dealt(c.dim, p.rows, p.chunk)
-        self.hidden = _dealt(c.hidden, p.columns, p.hidden)
-        self.vocabulary = _dealt(c.vocab, p.columns, p.vocabulary)
+        self.hidden = _dealt(c.hidden, columns, p.hidden, p.first_hidden)
+        self.vocabulary = _dealt(c.vocab, columns, p.vocabulary, p.first_token)
+        if p.heads:
+            self._deal_heads()
+
+    def _deal_heads(self) -> None:
+        c, p = self.model.config, self.place
         # Columns ``unit * split`` on share heads; each has a slice of them.
-        unit, slice_ = np.divmod(np.arange(p.columns), p.split)
+        unit, slice_ = np.divmod(np.array(p.span), p.split)
         group = c.heads // c.kv_heads
         first = unit * p.heads
         heads = first[:, None] + np.arange(p.heads)
@@ -83,28 +103,45 @@ class _Images:
 
     def fill(
         self, turns: Sequence[Sequence[tuple[int, int]]], prompts: Sequence[Sequence[int]]
-    ) -> NDArray[np.uint32]:
-        """Write everything, and return it as words."""
+    ) -> None:
+        """Write everything."""
         m, p = self.model, self.place
         for n in range(p.sequences):
             self._words(p.at("x", n) + 4 * p.chunk, np.array([m.epsilon]))
         for n, prompt in enumerate(prompts if p.forced else ()):
             self._words(p.at("prompts") + 4 * p.forced * n, np.array(prompt[1:], dtype=np.int64))
-        self._rope()
-        for name, matrix, scale in (
-            ("embedding", m.embedding, m.embedding_scale),
-            ("output", m.output, m.output_scale),
-        ):
-            self._bytes(p.at(name), _part(matrix, self.vocabulary, self.residual))
-            self._words(p.at(f"{name}_scale"), _some(scale, self.vocabulary))
+        if p.heads:
+            self._rope()
+        self._vocabulary()
         for n in range(p.sequences if p.in_memory else 0):
             states = np.zeros((p.rows, 1, len(State)), dtype=np.int64)
             for row, each in enumerate(turns):
                 states[row, 0, [State.COUNT, State.TURN]] = each[n]
             self._words(p.at("state", n), states)
         for number, layer in enumerate(m.layers):
-            self._layer(layer, number * p.layer_bytes)
-        return self.image.view("<u4")
+            base = number * p.layer_bytes
+            if p.heads:
+                self._attention(layer, base)
+            self._gated(layer, base)
+
+    def _vocabulary(self) -> None:
+        m, p = self.model, self.place
+        if m.tie is not None and m.tie_scale is not None:
+            columns = _dealt(m.config.dim, p.columns, p.tied)[p.span.start : p.span.stop]
+            self._bytes(p.at("tie"), _part(m.tie, columns, self.residual))
+            self._words(p.at("tie_scale"), _some(m.tie_scale, columns))
+            # Of the column's elements, with zeros around, those of the row begin here.
+            begin = np.array(p.span) * p.tied - p.chunk
+            first = np.clip(np.arange(p.rows)[:, None] * p.chunk - begin, 0, p.chunk + p.tied)
+            self._words(p.at("tied_place"), WORD_BYTES * first[:, :, None])
+        for name, matrix, scale in (
+            ("embedding", m.embedding, m.embedding_scale),
+            ("output", m.output, m.output_scale),
+        ):
+            if name in p.fixed:
+                self._bytes(p.at(name), _part(matrix, self.vocabulary, self.residual))
+            if f"{name}_scale" in p.fixed:
+                self._words(p.at(f"{name}_scale"), _some(scale, self.vocabulary))
 
     def _bytes(self, address: int, values: NDArray[np.int8]) -> None:
         """Write bytes [rows or 1, columns or 1, ..., any] at an address of each tile."""
@@ -126,10 +163,10 @@ class _Images:
         for row in range(p.rows):
             factors = m.rope[row :: p.rows][: p.slots]  # position, pair, cosine and sine
             parts = factors.astype("<i2")[:, self.factors].transpose(1, 0, 2, 3)
-            data = np.ascontiguousarray(parts).reshape(p.columns, -1).view(np.uint8)
+            data = np.ascontiguousarray(parts).reshape(len(p.span), -1).view(np.uint8)
             self.image[row, :, at : at + data.shape[1]] = data
 
-    def _layer(self, w: QuantizedLayer, base: int) -> None:
+    def _attention(self, w: QuantizedLayer, base: int) -> None:
         p = self.place
 
         def at(name: str) -> int:
@@ -145,22 +182,29 @@ class _Images:
             for name, gains in (("q_norm", w.q_norm), ("k_norm", w.k_norm)):
                 self._words(at(name), gains.reshape(p.split, p.width)[self.slices])
         self._bytes(at("wo"), _part(w.wo.T, self.queries, self.residual).swapaxes(2, 3).copy())
+        if w.q_norm is not None:
+            # Of the columns that share a head, the first has the epsilon of its norm.
+            epsilons = np.outer(self.slices == 0, [w.q_epsilon, w.k_epsilon])
+            self._words(at("constants") + 4 * CONSTANTS.index("q_epsilon"), epsilons)
+
+    def _gated(self, w: QuantizedLayer, base: int) -> None:
+        """What all columns have of a layer."""
+        p = self.place
+
+        def at(name: str) -> int:
+            return base + p.at(name)
+
         pair = np.stack([_part(m, self.hidden, self.residual) for m in (w.w_gate, w.w_up)], axis=3)
         self._bytes(at("w_gate_up"), pair)
         scales = [_some(scale, self.hidden) for scale in (w.gate_scale, w.up_scale)]
-        self._words(at("gate_up_scale"), np.stack(scales, axis=2).reshape(p.columns, -1))
-        self._bytes(
-            at("w_down"), _part(w.w_down.T, self.hidden, self.residual).swapaxes(2, 3).copy()
-        )
+        self._words(at("gate_up_scale"), np.stack(scales, axis=2).reshape(len(p.span), -1))
+        down = _part(w.w_down.T, self.hidden, self.residual).swapaxes(2, 3)
+        self._bytes(at("w_down"), np.pad(down, [(0, 0)] * 3 + [(0, p.hidden_bytes - p.hidden)]))
         for name, scale in (("o_scale", w.o_scale), ("down_scale", w.down_scale)):
             self._words(at(name), _some(scale, self.residual)[:, None])
         gate_shift = numbers.GATE_FRACTION - w.gate_fraction
         constants = [int(w.score_scale), int(w.context_scale), gate_shift]
         self._words(at("constants"), np.array(constants, dtype=np.int64))
-        if w.q_norm is not None:
-            # Of the columns that share a head, the first has the epsilon of its norm.
-            epsilons = np.outer(self.slices == 0, [w.q_epsilon, w.k_epsilon])
-            self._words(at("constants") + 4 * len(constants), epsilons)
 
     def _projection_scales(self, w: QuantizedLayer) -> NDArray[np.int64]:
         """Return scale words of keys, queries and values, each with its bias if there are any."""
@@ -177,13 +221,9 @@ class _Images:
         return np.stack([scales, biases], axis=2).reshape(len(scales), -1)
 
 
-def _up(value: int, step: int) -> int:
-    return -(-value // step) * step
-
-
-def _dealt(elements: int, parts: int, each: int) -> Index:
-    """Return which elements each part has: ``each`` of them, the last ones fewer."""
-    index = np.arange(parts * each).reshape(parts, each)
+def _dealt(elements: int, parts: int, each: int, first: int = 0) -> Index:
+    """Return which elements each part has, from ``first`` on: ``each``, the last ones fewer."""
+    index = first + np.arange(parts * each).reshape(parts, each)
     return np.where(index < elements, index, -1)
 
 

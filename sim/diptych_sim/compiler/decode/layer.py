@@ -102,7 +102,7 @@ class LayerWriter(AttentionWriter):
         down = weights == "w_down"
         inputs, width, scale, matrix = "context", p.heads * self.head_dim, "o_scale", "Wo"
         if down:
-            inputs, width, scale, matrix = "hidden", p.hidden, "down_scale", "Wdown"
+            inputs, width, scale, matrix = "hidden", p.hidden_bytes, "down_scale", "Wdown"
 
         def receive(n: int) -> None:
             if down:
@@ -122,6 +122,9 @@ class LayerWriter(AttentionWriter):
             )
 
         def launch(n: int) -> None:
+            if not width:
+                self.send_zeros(p.chunk, Color.ROW_ADD, "nothing, of no heads")
+                return
             self.product(
                 weights,
                 p.at(inputs, n),

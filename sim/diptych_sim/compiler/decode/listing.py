@@ -9,6 +9,7 @@ from diptych.mesh.fabric import Port
 from diptych.mesh.isa import Function, Op, Type
 from diptych_sim.compiler.decode.compile import DecodeProgram
 from diptych_sim.compiler.decode.placement import Placement
+from diptych_sim.compiler.decode.program import suffix_of
 from diptych_sim.compiler.decode.routes import Color, RouteEntry, route_tables
 from diptych_sim.compiler.tile.assembler import disassemble
 from diptych_sim.compiler.tile.registers import Register
@@ -139,13 +140,21 @@ def _either(register: str, imm: int) -> str:
 
 
 def program_listing(program: DecodeProgram) -> str:
-    """Return what all tiles run, with the operations of the model and what each instruction is for."""
+    """Return what all tiles run, with the operations of the model and what each instruction is for.
+
+    Where columns are of two kinds, what those without heads run comes last.
+    """
     assembler = program.program
-    names = Disassembler(program.placement, assembler.labels)
+    kinds = {
+        assembler.place(f"token{suffix_of(0, kind)}"): Disassembler(kind, assembler.labels)
+        for kind in program.placement.kinds
+    }
+    names = kinds[0]
     places = {index: name for name, index in assembler.labels.items()}
     out = []
     encoded = zip(assembler.encoded(), assembler.comments, strict=True)
     for index, (instruction, comment) in enumerate(encoded):
+        names = kinds.get(index, names)
         if index in places:
             out.append(f"{places[index]}:")
         if index in assembler.notes:
@@ -156,27 +165,30 @@ def program_listing(program: DecodeProgram) -> str:
 
 
 def memory_listing(program: DecodeProgram) -> str:
-    """Return where what lies in a tile's memory."""
-    p = program.placement
-    lines = [f"{p.used_bytes} of {p.sram_bytes} bytes of SRAM", "address   bytes  region"]
-    lines += [f"{r.address:7} {r.size:7}  {r.name}" for r in p.fixed.values()]
-    lines.append(f"and for each layer, {p.layer_bytes} bytes apart:")
-    lines += [f"{r.address:7} {r.size:7}  {r.name}" for r in p.layer.values()]
+    """Return where what lies in a tile's memory, of each kind of column."""
+    lines = []
+    for p in program.placement.kinds:
+        if program.placement.headless is not None:
+            lines.append(f"columns {p.span[0]} to {p.span[-1]}")
+        lines += [f"{p.used_bytes} of {p.sram_bytes} bytes of SRAM", "address   bytes  region"]
+        lines += [f"{r.address:7} {r.size:7}  {r.name}" for r in p.fixed.values()]
+        lines.append(f"and for each layer, {p.layer_bytes} bytes apart:")
+        lines += [f"{r.address:7} {r.size:7}  {r.name}" for r in p.layer.values()]
     return "\n".join(lines) + "\n"
 
 
 def tile_listing(program: DecodeProgram, row: int, column: int) -> str:
     """Return what makes a tile differ from the others: its part, registers, tasks and routes."""
-    p = program.placement
-    config = program.model.config
+    p = program.placement.of_column(column)
+    config, local = program.model.config, column - p.span.start
     lines = [f"tile {row},{column} of {p.rows}x{p.columns}"]
-    for what, place, size, total in (
-        ("residual elements", row, p.chunk, config.dim),
-        ("query heads", column, p.heads, config.heads),
-        ("hidden elements", column, p.hidden, config.hidden),
-        ("tokens", column, p.vocabulary, config.vocab),
+    for what, begin, size, total in (
+        ("residual elements", row * p.chunk, p.chunk, config.dim),
+        ("query heads", local * p.heads, p.heads, config.heads),
+        ("hidden elements", p.first_hidden + local * p.hidden, p.hidden, config.hidden),
+        ("tokens", p.first_token + local * p.vocabulary, p.vocabulary, config.vocab),
     ):
-        first, end = min(place * size, total), min((place + 1) * size, total)
+        first, end = min(begin, total), min(begin + size, total)
         lines.append(f"{what:>18}: " + (f"{first} to {end - 1}" if end > first else "none"))
     lines.append(f"{'positions':>18}: {row}, {row + p.rows}, {row + 2 * p.rows} ...")
     lines.append("registers")

@@ -3,15 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from diptych.mesh.isa import Type
 from diptych.mesh.operand_sequencer import HELD_WORDS
-from diptych_sim.compiler.decode.head_deal import HeadDeal, head_deals
-from diptych_sim.golden.quantized import DEFAULT_ACTIVATION_BITS
-from diptych_sim.llm.model import ModelConfig
 
 __all__ = [
     "AT_ONCE",
@@ -24,8 +20,11 @@ __all__ = [
     "Region",
     "State",
     "UnsupportedModelError",
-    "place",
-    "try_place",
+    "allocate",
+    "of_sequence",
+    "round_up",
+    "row_bytes",
+    "states_in_memory",
 ]
 
 MAX_SEQUENCES = 8
@@ -63,19 +62,21 @@ class MeshTooSmallError(ValueError):
     """A model and its KV cache do not fit into the tiles."""
 
 
-def _in_memory(sequences: int, heads: int) -> frozenset[State]:
+def states_in_memory(sequences: int, heads: int) -> frozenset[State]:
+    """Return words of a sequence's state that have no register, where columns have so many heads."""
     if sequences > 1:
         return frozenset(State)
     return frozenset({State.TURN, State.SLOT} if heads > FEW_HEADS else ())
 
 
-def _up(value: int, step: int = 8) -> int:
+def round_up(value: int, step: int = 8) -> int:
+    """Return the first multiple of ``step`` from ``value`` on."""
     return -(-value // step) * step
 
 
-def _row(size: int) -> int:
-    """Return the bytes of a row: an even number of words, where a step reads two of them."""
-    return _up(size) if size <= 8 * HELD_WORDS else _up(size, 16)
+def row_bytes(size: int) -> int:
+    """Return the bytes of a row of a matrix: whole words, an even number where a step reads two."""
+    return round_up(size) if size <= 8 * HELD_WORDS else round_up(size, 16)
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,9 @@ class Placement:
     Residual elements are dealt to rows, heads, hidden elements and the vocabulary to columns, and
     positions to rows in turn: position ``p`` is in slot ``p // rows`` of row ``p % rows``. A head
     may be split among neighboring columns, as many of its elements in each.
+
+    Columns may be of two kinds, of which those without heads take more of the rest. Then this is how
+    the model lies in those with heads, the first ones, and ``headless`` how it lies in the others.
     """
 
     rows: int
@@ -116,13 +120,23 @@ class Placement:
     kv_heads: int
     """KV heads of a column, or of the columns that share them."""
     hidden: int
-    """Hidden elements of a column; a multiple of 8."""
+    """Hidden elements of a column."""
     vocabulary: int
     """Tokens of a column."""
+    span: range
+    """Columns that lie so."""
+    first_hidden: int
+    """Hidden elements of the columns before these."""
+    first_token: int
+    """Tokens of the columns before these."""
     slots: int
     """Positions of a row, of the longest sequence. One more slot takes what is of no use."""
     value_stride: int
     """Bytes between elements of a V vector in one slot."""
+    one_copy: bool
+    """Embedding and output have the same codes."""
+    tied: int
+    """Elements of a column of what else makes the embedding of these codes; 0 without."""
     activation_type: Type
     """Of what matrices multiply, but for powers, which are int16."""
     kv_bytes: int
@@ -135,11 +149,44 @@ class Placement:
     layers_base: int
     """Address of layer 0."""
     used_bytes: int
+    """Of a tile of these columns."""
+    headless: Placement | None = None
+    """How the model lies in columns without heads; None if it lies alike in all."""
+
+    @property
+    def kinds(self) -> tuple[Placement, ...]:
+        """Of each kind of column how the model lies there, from west to east."""
+        return (self,) if self.headless is None else (self, self.headless)
+
+    @property
+    def tile_bytes(self) -> int:
+        """Bytes of the fullest tile."""
+        return max(kind.used_bytes for kind in self.kinds)
+
+    @property
+    def reference_column(self) -> int:
+        """The middle one of the columns that have a part of everything."""
+        return self.span[len(self.span) // 2]
+
+    def of_column(self, column: int) -> Placement:
+        """Return how the model lies in a column."""
+        return next(kind for kind in self.kinds if column in kind.span)
+
+    def tokens(self, column: int, vocabulary: int) -> range:
+        """Return the tokens of a column, of ``vocabulary`` in all."""
+        kind = self.of_column(column)
+        first = kind.first_token + (column - kind.span.start) * kind.vocabulary
+        return range(first, max(first, min(first + kind.vocabulary, vocabulary)))
+
+    @property
+    def hidden_bytes(self) -> int:
+        """Bytes of a row of the down projection: its hidden elements, in whole words."""
+        return row_bytes(self.hidden)
 
     @property
     def in_memory(self) -> frozenset[State]:
         """Words of a sequence's state that are in memory, and in registers only for their use."""
-        return _in_memory(self.sequences, self.heads)
+        return states_in_memory(self.sequences, self.heads)
 
     @property
     def activation_bytes(self) -> int:
@@ -148,7 +195,7 @@ class Placement:
 
     def at(self, name: str, sequence: int = 0) -> int:
         """Return the address of a region, of a sequence if each has its own."""
-        name = _own(name, sequence)
+        name = of_sequence(name, sequence)
         return (self.fixed.get(name) or self.layer[name]).address
 
 
@@ -156,238 +203,33 @@ _BYTE_OPERANDS = {"query", "rope"}
 """Second operands of bytes and of rotations: two words that a step reads are an odd
 number of words apart, so that they never lie in the same bank."""
 _ACTIVATIONS = {"normed", "powers", "context", "hidden"}
-_MATRICES = {"output", "kqv", "wo", "w_gate_up", "w_down", "keys", "values"}
+_MATRICES = {"output", "tie", "kqv", "wo", "w_gate_up", "w_down", "keys", "values"}
 """The first words that a step reads of both are in other pairs of banks. Keys and values of all
 sequences are as far apart."""
 _PAIRS = 32
 """Bytes of two pairs of banks."""
 
 
-def _allocate(sizes: dict[str, int], base: int) -> tuple[dict[str, Region], int]:
-    """Place regions one behind the other, so that two that are read together share no bank."""
+def allocate(sizes: dict[str, int], base: int) -> tuple[dict[str, Region], int]:
+    """Return regions one behind the other from ``base`` on, and where the next ones may begin.
+
+    Two that are read together share no bank.
+    """
     regions = {}
     for name, size in sizes.items():
         kind = name.partition(".")[0]
         if kind in _ACTIVATIONS:
-            base = _up(base - 16, _PAIRS) + 16
+            base = round_up(base - 16, _PAIRS) + 16
         elif kind in _MATRICES:
-            base = _up(base, _PAIRS)
+            base = round_up(base, _PAIRS)
         else:
             odd = kind in _BYTE_OPERANDS
-            base = _up(base - 8 * odd, 16) + 8 * odd
+            base = round_up(base - 8 * odd, 16) + 8 * odd
         regions[name] = Region(name, base, size)
-        base += _up(size)
-    return regions, _up(base, _PAIRS)
+        base += round_up(size)
+    return regions, round_up(base, _PAIRS)
 
 
-def _own(name: str, sequence: int) -> str:
-    """Name of a region of a sequence; those of the first one have no suffix."""
+def of_sequence(name: str, sequence: int) -> str:
+    """Return the name of a region of a sequence; those of the first one have no suffix."""
     return f"{name}.{sequence}" if sequence else name
-
-
-def _arrange(
-    c: ModelConfig,
-    rows: int,
-    columns: int,
-    deal: HeadDeal,
-    positions: Sequence[int],
-    sram_bytes: int,
-    activation_bits: int,
-    forced: int,
-    *,
-    sampled: bool,
-    kv_only: bool,
-) -> Placement:
-    d = c.head_dim // deal.split
-    sequences = len(positions)
-    heads, kv_heads = deal.heads, deal.kv_heads
-    chunk = _row(-(-c.dim // rows))
-    hidden = _row(-(-c.hidden // columns))
-    vocabulary = -(-c.vocab // columns)
-    slots = -(-max(positions) // rows)
-    value_stride = _row(slots + 1)
-    kq = (heads + kv_heads) * d
-    activation_type = Type.INT8 if activation_bits == 8 else Type.INT16
-    each = 1 << activation_type.value
-    own = {
-        # One more: the epsilon of its norm, for which ``normed`` has room, too.
-        "x": 4 * chunk + 4,
-        "normed": each * chunk + 2,
-        "kq": 2 * kq,
-        "query": 2 * heads * d,
-        "context": each * heads * d,
-        "gate_up": 4 * hidden,
-        "gated": 4 * hidden,
-        "hidden": each * hidden,
-        "rope": 2 * d,
-        **({"noise": 4 * vocabulary} if sampled else {}),
-    }
-    at_once = min(sequences * heads, AT_ONCE)
-    buffers: dict[str, int] = {}
-    for n in range(sequences):
-        for name, size in own.items():
-            buffers[_own(name, n)] = size
-            if (name, n) == ("query", 0):
-                buffers |= {"scores": 4 * at_once * slots, "powers": 2 * at_once * _up(slots)}
-    states = {_own("state", n): WORD_BYTES * len(State) for n in range(sequences)}
-
-    def kept(sizes: dict[str, int]) -> dict[str, int]:
-        """What has room; first tokens come over the link as keys and values do."""
-        names = ("keys", "values", "arguments")
-        whole = {name: size for name, size in sizes.items() if name.partition(".")[0] in names}
-        return dict.fromkeys(sizes, 0) | whole if kv_only else sizes
-
-    fixed, base = _allocate(
-        kept(
-            {
-                **buffers,
-                **({"arguments": WORD_BYTES * sequences} if sequences > 1 else {}),
-                **({"prompts": WORD_BYTES * forced * sequences} if forced else {}),
-                "rope_table": 2 * d * slots,
-                **({"noise_key": WORD_BYTES * sequences} if sampled else {}),
-                "embedding": vocabulary * chunk,
-                "embedding_scale": 4 * vocabulary,
-                "output": vocabulary * chunk,
-                "output_scale": 4 * vocabulary,
-                **(states if _in_memory(sequences, heads) else {}),
-            }
-        ),
-        0,
-    )
-    caches = {"keys": kv_heads * (slots + 1) * 2 * d, "values": kv_heads * d * value_stride}
-    layer, end = _allocate(
-        kept(
-            {
-                "kqv": (kq + kv_heads * d) * chunk,
-                "kqv_scale": (8 if c.qkv_bias else 4) * (kq + kv_heads * d),
-                **(dict.fromkeys(("q_norm", "k_norm"), 4 * d) if c.qk_norm else {}),
-                "wo": chunk * heads * d,
-                "o_scale": 4 * chunk,
-                "w_gate_up": 2 * hidden * chunk,
-                "gate_up_scale": 8 * hidden,
-                "w_down": chunk * hidden,
-                "down_scale": 4 * chunk,
-                "constants": 4 * (5 if c.qk_norm else 3),
-                **{_own(name, n): size for n in range(sequences) for name, size in caches.items()},
-            }
-        ),
-        base,
-    )
-    layer_bytes = end - base
-    return Placement(
-        rows=rows,
-        columns=columns,
-        sequences=sequences,
-        forced=forced,
-        sram_bytes=sram_bytes,
-        kv_only=kv_only,
-        chunk=chunk,
-        split=deal.split,
-        width=d,
-        heads=heads,
-        kv_heads=kv_heads,
-        hidden=hidden,
-        vocabulary=vocabulary,
-        slots=slots,
-        value_stride=value_stride,
-        activation_type=activation_type,
-        kv_bytes=layer["keys.1"].address - layer["keys"].address if sequences > 1 else 0,
-        fixed=fixed,
-        layer=layer,
-        layer_bytes=layer_bytes,
-        layers_base=base,
-        used_bytes=base + layer_bytes * c.layers,
-    )
-
-
-_WHOLE = {"sampled": False, "kv_only": False}
-"""What a placement is for: decode of the best tokens."""
-
-
-def _smallest(
-    config: ModelConfig,
-    rows: int,
-    columns: int,
-    positions: Sequence[int],
-    sram_bytes: int,
-    activation_bits: int,
-    forced: int,
-    **kind: bool,
-) -> Placement:
-    """Place the heads in the fastest way that fits, or else in the smallest."""
-    slots = -(-max(positions) // rows)
-    ways = [
-        _arrange(
-            config, rows, columns, deal, positions, sram_bytes, activation_bits, forced, **kind
-        )
-        for deal in head_deals(config, rows, columns, slots=slots)
-    ]
-    smallest = min(ways, key=lambda way: way.used_bytes)
-    return next((way for way in ways if way.used_bytes <= sram_bytes), smallest)
-
-
-def try_place(
-    config: ModelConfig, rows: int, columns: int, *, positions: int, sram_bytes: int, **kind: bool
-) -> Placement | None:
-    """Place a model as :func:`place` does; return None, and look no further, if it does not fit.
-
-    ``kind``: its ``sampled`` and ``kv_only``.
-    """
-    found = _smallest(
-        config, rows, columns, (positions,), sram_bytes, DEFAULT_ACTIVATION_BITS, 0, **_WHOLE | kind
-    )
-    return found if found.used_bytes <= sram_bytes else None
-
-
-def place(
-    config: ModelConfig,
-    rows: int,
-    columns: int,
-    *,
-    positions: int | Sequence[int],
-    sram_bytes: int,
-    forced: int = 0,
-    activation_bits: int = DEFAULT_ACTIVATION_BITS,
-    sampled: bool = False,
-    kv_only: bool = False,
-) -> Placement:
-    """Place a model in a mesh, with a KV cache of ``positions``, or one for each of several.
-
-    ``forced``: as of :class:`Placement`. ``sampled``: tokens are drawn, with noise for each.
-    ``kv_only``: there is room for nothing else.
-
-    Raises
-    ------
-    UnsupportedModelError
-        If the head dimension is no multiple of 8, or there are too many sequences.
-    MeshTooSmallError
-        If it does not fit; the message says what is missing and which square mesh would do.
-    """
-    if config.head_dim % 8:
-        raise UnsupportedModelError(
-            f"Head dimension must be a multiple of 8, not {config.head_dim!r}"
-        )
-    each = (positions,) if isinstance(positions, int) else tuple(positions)
-    if len(each) > MAX_SEQUENCES:
-        raise UnsupportedModelError(
-            f"Number of sequences must be at most {MAX_SEQUENCES}, not {len(each)!r}"
-        )
-
-    def arranged(rows: int, columns: int) -> Placement:
-        numbers = (each, sram_bytes, activation_bits, forced)
-        return _smallest(config, rows, columns, *numbers, sampled=sampled, kv_only=kv_only)
-
-    placement = arranged(rows, columns)
-    missing = placement.used_bytes - sram_bytes
-    if missing > 0:
-        sizes = (n for n in range(2, 129) if arranged(n, n).used_bytes <= sram_bytes)
-        size = next(sizes, None)
-        would = f"{size}x{size} would do" if size else "no mesh up to 128x128 would do"
-        what = f"{max(each)} positions"
-        if len(each) > 1:
-            what = f"{len(each)} sequences of {what}"
-        raise MeshTooSmallError(
-            f"Mesh {rows}x{columns} has {sram_bytes} bytes of SRAM in a tile, and {what} of this "
-            f"model need {missing} more; {would}"
-        )
-    return placement

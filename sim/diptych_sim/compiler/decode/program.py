@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from diptych.mesh.isa import Function, Op, Type
-from diptych_sim.compiler.decode.layer import LayerWriter
+from diptych_sim.compiler.decode.embedding import EmbeddingWriter
 from diptych_sim.compiler.decode.placement import WORD_BYTES, Placement, State
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.decode.writer import SAVED
@@ -19,10 +19,19 @@ from diptych_sim.golden import numbers
 from diptych_sim.golden.noise import KEY_STEP
 from diptych_sim.golden.quantized import QuantizedModel
 
-__all__ = ["SEQUENCE_SHIFT", "TOKEN_TASK", "Rounds", "decode_program", "plan_rounds"]
+__all__ = [
+    "SEQUENCE_SHIFT",
+    "TOKEN_TASK",
+    "Rounds",
+    "decode_program",
+    "plan_rounds",
+    "suffix_of",
+]
 
 TOKEN_TASK = 0
 """Task that takes a token in register 1, and leaves its successor."""
+HEADLESS = ".headless"
+"""What ends the labels of columns without heads."""
 SEQUENCE_SHIFT = 24
 """A token that leaves the mesh carries its sequence from this bit on."""
 
@@ -53,23 +62,29 @@ def plan_rounds(tokens: Sequence[int]) -> list[Rounds]:
     return plan or [Rounds(tuple(range(len(tokens))), 0)]
 
 
-class _Writer(LayerWriter):
-    def __init__(self, model: QuantizedModel, placement: Placement, stops: Sequence[int]) -> None:
-        super().__init__(model, placement)
+def suffix_of(number: int, placement: Placement) -> str:
+    """Return what ends the labels of an element of the plan, in tiles of a kind of column."""
+    return f"{f'.{number}' if number else ''}{'' if placement.heads else HEADLESS}"
+
+
+class _Writer(EmbeddingWriter):
+    def __init__(
+        self, model: QuantizedModel, placement: Placement, stops: Sequence[int], out: Assembler
+    ) -> None:
+        super().__init__(model, placement, out)
         self.stops = stops
 
-    def run(self, plan: Sequence[Rounds]) -> Assembler:
+    def run(self, plan: Sequence[Rounds]) -> None:
         for number, rounds in enumerate(plan):
             self.active = rounds.active
             following = plan[number + 1].count if number + 1 < len(plan) else None
             self._round(number, following, forced=rounds.forced)
-        return self.out
 
     def _round(self, number: int, following: int | None, *, forced: bool) -> None:
         """A round of the active sequences; ``following``: rounds of the sequences that go on."""
         m, p, s, note = self.model, self.place, self.out.scalar, self.out.note
         layers_end = p.layer_bytes * m.config.layers
-        suffix = f".{number}" if number else ""
+        suffix = suffix_of(number, p)
         self.out.label(f"token{suffix}")
         if self.batched:
             note("sequences " + ", ".join(map(str, self.active)), "embedding")
@@ -80,12 +95,13 @@ class _Writer(LayerWriter):
         if self.batched:
             self._positions()
         note("x = embedding[token]", "embedding")
-        self.measured(self._receive_embedding, self._embed, partial(self._meanwhile, forced=forced))
+        self.embed(partial(self._meanwhile, forced=forced))
         self.out.label(f"layer{suffix}")
-        note("normed = RMSNorm(x)", "norm")
-        self.norm(self.launch_projection)
-        self.project()
-        self.attend()
+        if p.heads:
+            note("normed = RMSNorm(x)", "norm")
+            self.norm(self.launch_projection)
+            self.project()
+            self.attend()
         note("x += context Wo", "output")
         self.residual("wo", lambda: None)
         note("normed = RMSNorm(x)", "norm")
@@ -166,63 +182,6 @@ class _Writer(LayerWriter):
             self.out.scalar(Function.STORE, b=Reg.UNITY, imm=at, comment=comment)
         self.out.scalar(Function.ADD, d=Reg.UNITY, imm=numbers.UNITY, comment="scale word of 1")
 
-    def _receive_embedding(self, n: int) -> None:
-        p = self.place
-        self.receive(
-            Color.ROW_SUM,
-            "x",
-            count=p.chunk,
-            b_reg=Reg.UNITY,
-            dynamic=Reg.UNITY,
-            bits=self.model.residual_bits,
-            d_base=p.at("x", n),
-            d_type=Type.INT32,
-            stride=4,
-            statistic=1,
-        )
-
-    def _look_up(self, n: int) -> None:
-        p, s = self.place, self.out.scalar
-        token = Reg.UNITY
-        if self.batched:
-            token = Reg.A
-            at = p.at("arguments") + 4 * n
-            s(Function.LOAD, d=Reg.A, imm=at, comment=f"token of sequence {n}")
-        s(Function.SUBTRACT, d=Reg.A, a=token, b=Reg.FIRST)
-        s(
-            Function.LESS_THAN,
-            d=Reg.B,
-            a=Reg.A,
-            imm=p.vocabulary,
-            comment="the column knows the token",
-        )
-        s(Function.SELECT, d=Reg.A, a=Reg.A, dynamic=Reg.B)
-        s(Function.SHIFT_LEFT, d=Reg.T, a=Reg.A, imm=2)
-        s(Function.LOAD, d=Reg.T, a=Reg.T, imm=p.at("embedding_scale"), comment="its scale")
-        s(Function.SELECT, d=Reg.T, a=Reg.T, dynamic=Reg.B, comment="0 in other columns")
-        s(Function.MULTIPLY, d=Reg.A, a=Reg.A, imm=p.chunk, comment="its place in the embedding")
-
-    def _embed(self, n: int) -> None:
-        """The owner of the token sends its row's part of the embedding; the others send zeros."""
-        p = self.place
-        self._look_up(n)
-        if not self.batched:
-            unity = numbers.UNITY
-            self.out.scalar(Function.ADD, d=Reg.UNITY, imm=unity, comment="scale word of 1")
-        self.out.vector(
-            Op.REQUANTIZE,
-            a_base=p.at("embedding"),
-            a_reg=Reg.A,
-            a_type=Type.INT8,
-            count=p.chunk,
-            b_reg=Reg.T,
-            dynamic=Reg.UNITY,
-            bits=self.model.residual_bits,
-            to_color=1,
-            color=Color.ROW_ADD,
-            comment="embedding of the token, from its column",
-        )
-
     def _meanwhile(self, *, forced: bool) -> None:
         """What is done while the embedding travels."""
         if self.model.noise_shift is not None and not forced:
@@ -251,9 +210,10 @@ class _Writer(LayerWriter):
             s(Function.STORE, b=Reg.B, imm=at)
 
     def _positions(self) -> None:
-        self.out.note("the position, and its RoPE factors", "position")
-        for n in self.active:
-            self._position(n)
+        if self.place.heads:
+            self.out.note("the position, and its RoPE factors", "position")
+            for n in self.active:
+                self._position(n)
         self.out.scalar(Function.ADD, d=Reg.LAYER, comment="layer 0")
 
     def _position(self, n: int) -> None:
@@ -414,7 +374,8 @@ def decode_program(
 ) -> Assembler:
     """Return the program that decodes tokens with a placed model.
 
-    It is the same in all tiles; what differs is in registers and in memory. In a round, the token
+    It is the same in all tiles; what differs is in registers and in memory, and where columns are of
+    two kinds, in the task: behind the program of columns with heads is that of the others. In a round, the token
     of each active sequence goes to the residual stream, through the layers and the final RMSNorm
     to its successor, which starts the next round and leaves on :attr:`.Color.TOKEN`. Each element
     of the plan (:func:`plan_rounds`) has rounds, and a task, of its own.
@@ -422,4 +383,7 @@ def decode_program(
     A token of ``stops`` ends its sequence: no round starts once all active ones have ended. Before
     that, rounds compute those that have ended, too, but their tokens do not leave.
     """
-    return _Writer(model, placement, stops).run(plan)
+    out = Assembler()
+    for kind in placement.kinds:
+        _Writer(model, kind, stops, out).run(plan)
+    return out

@@ -27,13 +27,13 @@ Piece = Callable[[int], None]
 class PieceWriter:
     """Writes what all pieces of a layer are made of, for the sequences ``active``."""
 
-    def __init__(self, model: QuantizedModel, placement: Placement) -> None:
+    def __init__(self, model: QuantizedModel, placement: Placement, out: Assembler) -> None:
         self.model = model
         self.place = placement
         self.head_dim = placement.width
         self.batched = placement.sequences > 1
         self.active: Sequence[int] = (0,)
-        self.out = Assembler()
+        self.out = out
 
     # --- instructions --------------------------------------------------------------------------
     def send(self, register: Reg, color: Color, comment: str, **fields: Any) -> None:
@@ -73,6 +73,12 @@ class PieceWriter:
             fence_pipe=1,
             comment=comment,
             **fields,
+        )
+
+    def send_zeros(self, count: int, color: Color, comment: str) -> None:
+        """Send zeros on a color, as a product without inputs."""
+        self.out.vector(
+            Op.MATVEC, count=count, to_color=1, color=color, fence_pipe=1, comment=comment
         )
 
     def product_of_norm(self, n: int, weights: str, comment: str, **fields: Any) -> None:

@@ -105,28 +105,6 @@ class _Compiler(PrefillPieces):
         self._norm(index, last)
 
     # --- the rest of a layer -------------------------------------------------------------------
-    def _residual(self, index: int, weights: str, x: str, block: Block, *, dynamic: bool) -> None:
-        """Add the rows of ``x`` times a matrix to the residual stream."""
-        memories = self.memories
-        self.out.label(index, {"wo": "output", "w_down": "down"}[weights])
-        scale = {"wo": "o", "w_down": "down"}[weights]
-        place = self._vectors(block, memories.x, memories.dim)
-        for start, n in memories.groups(memories.dim // self.columns, block.rows, self._width(x)):
-            sums = self.out.take_sums(n * block.rows)
-            self._product(index, weights, x, block, (start, n), sums)
-            self.out.vector(
-                VectorOp.ADD,
-                block=block,
-                tiles=n,
-                sums=sums,
-                reads=self.weights.scale_reads(index),
-                parameters=self.weights.scales(index, scale) + start,
-                flags={"dynamic": dynamic, "restart": start == 0},
-                extra=self.model.residual_bits << 16,
-                vector=place["vector"] + start,
-                vector_row=place["vector_row"],
-            )
-
     def _gate(self, index: int, block: Block) -> None:
         memories = self.memories
         self.out.label(index, "gate and up")

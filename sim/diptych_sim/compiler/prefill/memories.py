@@ -110,6 +110,8 @@ class Memories:
             self.kv_row = round_up(len(caches) * self.kv, max(line, BEAT_BYTES))
             caches = {"k_high": cache_rows * self.kv_row}
         matrices["output"] = image.size["output"]
+        if model.tie is not None:
+            matrices["w_tie0"] = image.size["layer0.w_tie"]
         weights = {} if streamed else matrices
         # The array reads a row and a line of weights in each cycle: from two banks. If there is
         # room, keys and values have banks of their own, too, for the hand-off reads them meanwhile.
@@ -150,7 +152,8 @@ class Memories:
         scales = image.size["parameters"] // 4 // columns
         if streamed:
             vocabulary = round_up(c.vocab, line) // columns
-            scales = 2 * -(-(scales - vocabulary) // c.layers)
+            tied = 0 if model.tie is None else self.dim // columns
+            scales = 2 * (-(-(scales - vocabulary - tied) // c.layers) + tied)
         for what, needed, there in (
             ("scratchpad bytes", base, self.sizes.scratchpad),
             ("vector entries", entries, self.sizes.vectors),

@@ -145,6 +145,8 @@ class PrefillPieces:
         if block.first != 0:
             return
         # What the first product needs comes first.
+        if self.model.tie is not None:
+            self._load_weights(0, ["w_tie"])
         self._load_weights(0, MATRICES[:1])
         out.label(None, "load prompt")
         row_bytes = 2 * max(c.head_dim, self.columns)
@@ -197,6 +199,31 @@ class PrefillPieces:
             **self._target("embedding", block, memories.dim),
             **self._vectors(block, memories.x, memories.dim),
         )
+        if self.model.tie is not None:
+            self._residual(0, "w_tie", "embedding", block, dynamic=True)
+
+    def _residual(self, index: int, weights: str, x: str, block: Block, *, dynamic: bool) -> None:
+        """Add the rows of ``x`` times a matrix to the residual stream."""
+        memories = self.memories
+        operation = {"wo": "output", "w_down": "down", "w_tie": "embedding"}[weights]
+        self.out.label(None if weights == "w_tie" else index, operation)
+        scale = {"wo": "o", "w_down": "down", "w_tie": "tie"}[weights]
+        place = self._vectors(block, memories.x, memories.dim)
+        for start, n in memories.groups(memories.dim // self.columns, block.rows, self._width(x)):
+            sums = self.out.take_sums(n * block.rows)
+            self._product(index, weights, x, block, (start, n), sums)
+            self.out.vector(
+                VectorOp.ADD,
+                block=block,
+                tiles=n,
+                sums=sums,
+                reads=self.weights.scale_reads(index),
+                parameters=self.weights.scales(index, scale) + start,
+                flags={"dynamic": dynamic, "restart": start == 0},
+                extra=self.model.residual_bits << 16,
+                vector=place["vector"] + start,
+                vector_row=place["vector_row"],
+            )
 
     def _norm(self, layer: int | None, block: Block) -> None:
         """RMSNorm of the rows for what comes next: of ``layer``, or of the logits if None."""
@@ -238,7 +265,9 @@ class PrefillPieces:
     def _width(self, x: str) -> int:
         """Bytes of a row of what a matrix multiplies."""
         memories = self.memories
-        return {"normed": memories.dim, "hidden": memories.hidden}.get(x, self.contexts.total)
+        return {"embedding": memories.dim, "normed": memories.dim, "hidden": memories.hidden}.get(
+            x, self.contexts.total
+        )
 
     def _load_biases(self, index: int) -> None:
         """Load the biases of a layer, if the model has any, beside those of the one before."""

@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Deals a model to the tiles of a mesh: what each column has, and where it lies there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from diptych.mesh.isa import Type
+from diptych_sim.compiler.decode.head_deal import HeadDeal, head_deals
+from diptych_sim.compiler.decode.placement import (
+    AT_ONCE,
+    MAX_SEQUENCES,
+    WORD_BYTES,
+    MeshTooSmallError,
+    Placement,
+    State,
+    UnsupportedModelError,
+    allocate,
+    of_sequence,
+    round_up,
+    row_bytes,
+    states_in_memory,
+)
+from diptych_sim.golden.quantized import DEFAULT_ACTIVATION_BITS, has_one_copy
+from diptych_sim.llm.model import ModelConfig
+
+__all__ = ["place", "placed_or_smallest", "try_place"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """What is to be placed, and where."""
+
+    config: ModelConfig
+    rows: int
+    columns: int
+    positions: tuple[int, ...]
+    """Of each sequence."""
+    sram_bytes: int
+    activation_bits: int = DEFAULT_ACTIVATION_BITS
+    forced: int = 0
+    sampled: bool = False
+    kv_only: bool = False
+    one_copy: bool = False
+
+    @property
+    def slots(self) -> int:
+        return -(-max(self.positions) // self.rows)
+
+    @property
+    def chunk(self) -> int:
+        return row_bytes(-(-self.config.dim // self.rows))
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes that a token takes in a tile of its column."""
+        copies = self.chunk + WORD_BYTES + (self.chunk if not self.one_copy else 0)
+        scale = not self.one_copy or self.sampled
+        return copies + (WORD_BYTES if scale else 0) + (WORD_BYTES if self.sampled else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Share:
+    """What each of some columns has, as of :class:`Placement`."""
+
+    heads: HeadDeal
+    hidden: int
+    vocabulary: int
+    span: range
+    first_hidden: int = 0
+    first_token: int = 0
+
+
+_OF_HEADS = {
+    *("kq", "query", "scores", "powers", "context", "rope", "rope_table"),
+    *("kqv", "kqv_scale", "q_norm", "k_norm", "wo", "keys", "values"),
+}
+"""Regions that columns without heads do not have."""
+
+
+def _arrange(task: _Task, share: _Share) -> Placement:
+    """Place what columns have in their tiles."""
+    c, rows, chunk, slots = task.config, task.rows, task.chunk, task.slots
+    sequences = len(task.positions)
+    split, heads, kv_heads = share.heads.split, share.heads.heads, share.heads.kv_heads
+    d = c.head_dim // split
+    hidden, vocabulary = share.hidden, share.vocabulary
+    value_stride = row_bytes(slots + 1)
+    kq = (heads + kv_heads) * d
+    activation_type = Type.INT8 if task.activation_bits == 8 else Type.INT16
+    each = 1 << activation_type.value
+    own = {
+        # One more: the epsilon of its norm, for which ``normed`` has room, too.
+        "x": 4 * chunk + 4,
+        "normed": each * chunk + 2,
+        "kq": 2 * kq,
+        "query": 2 * heads * d,
+        "context": each * heads * d,
+        "gate_up": 4 * hidden,
+        "gated": 4 * hidden,
+        "hidden": each * row_bytes(hidden),
+        "rope": 2 * d,
+        **({"noise": 4 * vocabulary} if task.sampled else {}),
+    }
+    at_once = min(sequences * heads, AT_ONCE)
+    buffers: dict[str, int] = {}
+    for n in range(sequences):
+        for name, size in own.items():
+            buffers[of_sequence(name, n)] = size
+            if (name, n) == ("query", 0):
+                buffers |= {"scores": 4 * at_once * slots, "powers": 2 * at_once * round_up(slots)}
+    embedding = {"embedding": vocabulary * chunk, "embedding_scale": WORD_BYTES * vocabulary}
+    tied = 0
+    if task.one_copy:
+        tied = -(-c.dim // task.columns)
+        embedding = {
+            "tie": tied * chunk,
+            "tie_scale": WORD_BYTES * tied,
+            # Zeros before and behind what is sent on, for the rows that it is not for.
+            "tied": WORD_BYTES * (chunk + tied + chunk),
+            "tied_place": WORD_BYTES,
+            **({"embedding_scale": WORD_BYTES * vocabulary} if task.sampled else {}),
+        }
+    states = {of_sequence("state", n): WORD_BYTES * len(State) for n in range(sequences)}
+
+    def kept(sizes: dict[str, int]) -> dict[str, int]:
+        """What has room; first tokens come over the link as keys and values do."""
+        if not heads:
+            return {name: size for name, size in sizes.items() if name not in _OF_HEADS}
+        names = ("keys", "values", "arguments")
+        whole = {name: size for name, size in sizes.items() if name.partition(".")[0] in names}
+        return dict.fromkeys(sizes, 0) | whole if task.kv_only else sizes
+
+    fixed, base = allocate(
+        kept(
+            {
+                **buffers,
+                **({"arguments": WORD_BYTES * sequences} if sequences > 1 else {}),
+                **({"prompts": WORD_BYTES * task.forced * sequences} if task.forced else {}),
+                "rope_table": 2 * d * slots,
+                **({"noise_key": WORD_BYTES * sequences} if task.sampled else {}),
+                **embedding,
+                "output": vocabulary * chunk,
+                "output_scale": WORD_BYTES * vocabulary,
+                **(states if states_in_memory(sequences, heads) else {}),
+            }
+        ),
+        0,
+    )
+    caches = {"keys": kv_heads * (slots + 1) * 2 * d, "values": kv_heads * d * value_stride}
+    layer, end = allocate(
+        kept(
+            {
+                "kqv": (kq + kv_heads * d) * chunk,
+                "kqv_scale": (8 if c.qkv_bias else 4) * (kq + kv_heads * d),
+                **(dict.fromkeys(("q_norm", "k_norm"), 4 * d) if c.qk_norm else {}),
+                "wo": chunk * heads * d,
+                "o_scale": 4 * chunk,
+                "w_gate_up": 2 * hidden * chunk,
+                "gate_up_scale": 8 * hidden,
+                "w_down": chunk * row_bytes(hidden),
+                "down_scale": 4 * chunk,
+                "constants": 4 * (5 if c.qk_norm else 3),
+                **{
+                    of_sequence(name, n): size
+                    for n in range(sequences)
+                    for name, size in caches.items()
+                },
+            }
+        ),
+        base,
+    )
+    layer_bytes = end - base
+    return Placement(
+        rows=rows,
+        columns=task.columns,
+        sequences=sequences,
+        forced=task.forced,
+        sram_bytes=task.sram_bytes,
+        kv_only=task.kv_only,
+        chunk=chunk,
+        split=split,
+        width=d,
+        heads=heads,
+        kv_heads=kv_heads,
+        hidden=hidden,
+        vocabulary=vocabulary,
+        span=share.span,
+        first_hidden=share.first_hidden,
+        first_token=share.first_token,
+        slots=slots,
+        value_stride=value_stride,
+        one_copy=task.one_copy,
+        tied=tied,
+        activation_type=activation_type,
+        kv_bytes=layer["keys.1"].address - layer["keys"].address if sequences > 1 else 0,
+        fixed=fixed,
+        layer=layer,
+        layer_bytes=layer_bytes,
+        layers_base=base,
+        used_bytes=base + layer_bytes * c.layers,
+    )
+
+
+def _even(task: _Task, deal: HeadDeal) -> Placement:
+    """Place a model alike in all columns."""
+    c, columns = task.config, task.columns
+    share = _Share(
+        heads=deal,
+        hidden=row_bytes(-(-c.hidden // columns)),
+        vocabulary=-(-c.vocab // columns),
+        span=range(columns),
+    )
+    return _arrange(task, share)
+
+
+_STEPS = 6
+"""Numbers of hidden elements of columns with heads that are tried, about."""
+
+
+def _uneven(task: _Task, deal: HeadDeal) -> Iterator[Placement]:
+    """Yield placements whose columns without heads have more of the rest, the fastest first.
+
+    The fewer hidden elements columns with heads have, the more have the others, and the less fast.
+    Tokens make tiles of both kinds about as full.
+    """
+    c, columns = task.config, task.columns
+    with_heads = deal.split * -(-c.heads // deal.heads)
+    without = columns - with_heads
+    if without < 1:
+        return
+    spans = range(with_heads), range(with_heads, columns)
+    deals = deal, HeadDeal(0, 0, deal.split)
+    even = max(1, c.hidden // columns)
+    for hidden in range(even, 0, -max(1, even // _STEPS)):
+        rest = max(1, -(-(c.hidden - with_heads * hidden) // without))
+        parts = [
+            {"heads": heads, "hidden": mine, "span": span, "first_hidden": first}
+            for heads, mine, span, first in zip(
+                deals, (hidden, rest), spans, (0, with_heads * hidden), strict=True
+            )
+        ]
+        used = [_arrange(task, _Share(**part, vocabulary=0)).used_bytes for part in parts]
+        whole = with_heads * used[0] + without * used[1] + c.vocab * task.token_bytes
+        tokens = max(0, (whole // columns - used[0]) // task.token_bytes)
+        tokens = min(tokens, -(-c.vocab // with_heads))
+        others = max(0, -(-(c.vocab - with_heads * tokens) // without))
+        yield replace(
+            _arrange(task, _Share(**parts[0], vocabulary=tokens)),
+            headless=_arrange(
+                task, _Share(**parts[1], vocabulary=others, first_token=with_heads * tokens)
+            ),
+        )
+
+
+def _ways(task: _Task) -> Iterator[Placement]:
+    """Yield the ways to place a model, the fastest first."""
+    c = task.config
+    deals = head_deals(c, task.rows, task.columns, slots=task.slots)
+    yield from (_even(task, deal) for deal in deals)
+    if not task.kv_only and len(task.positions) == 1:
+        for deal in deals:
+            yield from _uneven(task, deal)
+
+
+def _first(task: _Task) -> Placement:
+    """Return the fastest placement that fits, or else the smallest."""
+    smallest = None
+    for way in _ways(task):
+        if way.tile_bytes <= task.sram_bytes:
+            return way
+        if smallest is None or way.tile_bytes < smallest.tile_bytes:
+            smallest = way
+    assert smallest is not None
+    return smallest
+
+
+def try_place(
+    config: ModelConfig, rows: int, columns: int, *, positions: int, sram_bytes: int, **kind: bool
+) -> Placement | None:
+    """Place a model as :func:`place` does; return None, and look no further, if it does not fit.
+
+    ``kind``: its ``sampled`` and ``kv_only``.
+    """
+    if not kind.get("kv_only") and config.parameters > rows * columns * sram_bytes:
+        return None
+    found = placed_or_smallest(
+        config, rows, columns, positions=positions, sram_bytes=sram_bytes, **kind
+    )
+    return found if found.tile_bytes <= sram_bytes else None
+
+
+def placed_or_smallest(
+    config: ModelConfig, rows: int, columns: int, *, positions: int, sram_bytes: int, **kind: bool
+) -> Placement:
+    """Place a model as :func:`place` does, or if it does not fit, in the smallest tiles."""
+    return _first(
+        _Task(
+            config=config,
+            rows=rows,
+            columns=columns,
+            positions=(positions,),
+            sram_bytes=sram_bytes,
+            one_copy=has_one_copy(config),
+            **kind,
+        )
+    )
+
+
+def place(
+    config: ModelConfig,
+    rows: int,
+    columns: int,
+    *,
+    positions: int | Sequence[int],
+    sram_bytes: int,
+    forced: int = 0,
+    activation_bits: int = DEFAULT_ACTIVATION_BITS,
+    sampled: bool = False,
+    kv_only: bool = False,
+    one_copy: bool | None = None,
+) -> Placement:
+    """Place a model in a mesh, with a KV cache of ``positions``, or one for each of several.
+
+    ``forced``: as of :class:`Placement`. ``sampled``: tokens are drawn, with noise for each.
+    ``kv_only``: there is room for nothing else. ``one_copy``: embedding and output have the same
+    codes; without it, if the model's shape says so.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the head dimension is no multiple of 8, or there are too many sequences.
+    MeshTooSmallError
+        If it does not fit; the message says what is missing and which square mesh would do.
+    """
+    if config.head_dim % 8:
+        raise UnsupportedModelError(
+            f"Head dimension must be a multiple of 8, not {config.head_dim!r}"
+        )
+    each = (positions,) if isinstance(positions, int) else tuple(positions)
+    if len(each) > MAX_SEQUENCES:
+        raise UnsupportedModelError(
+            f"Number of sequences must be at most {MAX_SEQUENCES}, not {len(each)!r}"
+        )
+
+    task = _Task(
+        config=config,
+        rows=rows,
+        columns=columns,
+        positions=each,
+        sram_bytes=sram_bytes,
+        activation_bits=activation_bits,
+        forced=forced,
+        sampled=sampled,
+        kv_only=kv_only,
+        one_copy=has_one_copy(config) if one_copy is None else one_copy,
+    )
+    placement = _first(task)
+    missing = placement.tile_bytes - sram_bytes
+    if missing > 0:
+        squares = (replace(task, rows=n, columns=n) for n in range(2, 129))
+        sizes = (other.rows for other in squares if _first(other).tile_bytes <= sram_bytes)
+        size = next(sizes, None)
+        would = f"{size}x{size} would do" if size else "no mesh up to 128x128 would do"
+        what = f"{max(each)} positions"
+        if len(each) > 1:
+            what = f"{len(each)} sequences of {what}"
+        raise MeshTooSmallError(
+            f"Mesh {rows}x{columns} has {sram_bytes} bytes of SRAM in a tile, and {what} of this "
+            f"model need {missing} more; {would}"
+        )
+    return placement
