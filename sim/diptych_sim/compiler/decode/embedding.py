@@ -27,18 +27,24 @@ class EmbeddingWriter(LayerWriter):
             self.measured(self._receive_embedding, self._launch_embedding, between)
 
     def _receive_embedding(self, n: int) -> None:
-        p = self.place
+        self._receive_x(n, "x")
+
+    def _receive_rest(self, n: int) -> None:
+        self._receive_x(n, "x += the rest", accumulate=1)
+
+    def _receive_x(self, n: int, comment: str, **fields: int) -> None:
         self.receive(
             Color.ROW_SUM,
-            "x",
-            count=p.chunk,
+            comment,
+            count=self.place.chunk,
             b_reg=Reg.UNITY,
             dynamic=Reg.UNITY,
             bits=self.model.residual_bits,
-            d_base=p.at("x", n),
+            d_base=self.place.at("x", n),
             d_type=Type.INT32,
             stride=4,
             statistic=1,
+            **fields,
         )
 
     def _look_up(self, n: int) -> None:
@@ -168,20 +174,4 @@ class EmbeddingWriter(LayerWriter):
             fence_receive=1,
             comment="those of the row",
             **plain,
-        )
-
-    def _receive_rest(self, n: int) -> None:
-        p = self.place
-        self.receive(
-            Color.ROW_SUM,
-            "x += the rest",
-            count=p.chunk,
-            b_reg=Reg.UNITY,
-            dynamic=Reg.UNITY,
-            bits=self.model.residual_bits,
-            d_base=p.at("x", n),
-            d_type=Type.INT32,
-            stride=4,
-            accumulate=1,
-            statistic=1,
         )
