@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.memory.axi import ReadAddress
-from diptych.systolic.isa import Handoff
+from diptych.systolic.isa import Handoff, Program
 
 from .axi_checker import AxiReadChecker, AxiWriteChecker
 from .clocking import current_cycle, start_clock_and_reset
@@ -43,11 +43,11 @@ async def multiply(dut: Any, job: ArrayGemmJob, folder: Path) -> ArrayGemmResult
     writes.check_finished()
     await observers.check()
     (folder / job.written).write_bytes(memory.written())
-    of_program = 0
+    of_program, first = 0, Program().from_bits(job.program).address
     while not asked.beats.empty():
         burst = asked.beats.get_nowait()
         # The program is the last in HBM but for what is written.
-        if burst["addr"] >= job.program % (1 << 32):
+        if burst["addr"] >= first:
             of_program += burst["len"] + 1
     return ArrayGemmResult(
         cycles=cycles,

@@ -13,7 +13,7 @@ from diptych.mesh.tile import CORE_COUNTERS, ROUTER_COUNTERS
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.lanes.signal_handles import lane_tiles
 
-__all__ = ["LaneCounters", "MeshCounters", "tile_counters"]
+__all__ = ["LaneCounters", "MeshCounters"]
 
 SIGNS = (("core", "instructions"), ("core", "computing"), ("router", "ramp"))
 """Counters that show progress: an instruction that receives for long computes nothing."""
@@ -100,8 +100,3 @@ class LaneCounters(MeshCounters):
         parts = [("core", CORE_COUNTERS), ("router", ROUTER_COUNTERS)]
         rows = [self.count(name, part) for part, names in parts for name in names]
         return array("I", np.stack(rows, axis=1).astype(np.uint32).tobytes())
-
-
-def tile_counters(tiles: Mapping[tuple[int, int], Any]) -> list[dict[str, int]]:
-    """Return all counters of all tiles, once."""
-    return MeshCounters(tiles).read_tiles()

@@ -8,7 +8,7 @@ import cocotb
 from cocotb.queue import Queue as CocotbQueue
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from diptych.systolic.isa import LOAD, MATRIX, STORE, VECTOR, Queue
+from diptych.systolic.isa import LOAD, MATRIX, STORE, VECTOR, Program, Queue
 from diptych_sim.compiler.array.commands import CommandList
 from diptych_sim.host.axi_checker import AxiReadChecker
 from diptych_sim.host.clocking import start_clock_and_reset
@@ -110,6 +110,10 @@ class _Engine:
             self.completed += 1
 
 
+def _start_of(address: int, beats: int) -> int:
+    return Program().const({"address": address, "beats": beats}).as_value().value
+
+
 @cocotb.test(timeout_time=100, timeout_unit="us")
 @cocotb.parametrize(busy=[1, 30], stall=[0.0, 0.5], wait=[0.0, 0.6])
 async def keeps_the_order(dut: Any, busy: int, stall: float, wait: float) -> None:
@@ -135,7 +139,7 @@ async def keeps_the_order(dut: Any, busy: int, stall: float, wait: float) -> Non
         asked = checker.bursts
         for engine in engines:
             engine.start(commands, after, ran)
-        dut.program.value = address | beats << 32
+        dut.program.value = _start_of(address, beats)
         dut.start.value = 1
         await RisingEdge(dut.clk)
         dut.start.value = 0
@@ -170,7 +174,7 @@ async def _run(
     for engine in engines:
         after: list[list[int]] = [[] for _ in commands.commands]
         engine.start(commands, after, ran, pauses.get(engine.queue))
-    dut.program.value = -(-len(code) // 64) << 32
+    dut.program.value = _start_of(0, -(-len(code) // 64))
     dut.start.value = 1
     await RisingEdge(dut.clk)
     dut.start.value = 0

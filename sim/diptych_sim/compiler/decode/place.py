@@ -53,6 +53,15 @@ class _Task:
         return row_bytes(-(-self.config.dim // self.rows))
 
     @property
+    def tied(self) -> int:
+        """As of :class:`Placement`."""
+        return -(-self.config.dim // self.columns) if self.one_copy else 0
+
+    @property
+    def activation_type(self) -> Type:
+        return Type.INT8 if self.activation_bits == 8 else Type.INT16
+
+    @property
     def token_bytes(self) -> int:
         """Bytes that a token takes in a tile of its column."""
         copies = self.chunk + WORD_BYTES + (self.chunk if not self.one_copy else 0)
@@ -79,22 +88,17 @@ _OF_HEADS = {
 """Regions that columns without heads do not have."""
 
 
-def _arrange(task: _Task, share: _Share) -> Placement:
-    """Place what columns have in their tiles."""
-    c, rows, chunk, slots = task.config, task.rows, task.chunk, task.slots
-    sequences = len(task.positions)
-    split, heads, kv_heads = share.heads.split, share.heads.heads, share.heads.kv_heads
-    d = c.head_dim // split
-    hidden, vocabulary = share.hidden, share.vocabulary
-    value_stride = row_bytes(slots + 1)
-    kq = (heads + kv_heads) * d
-    activation_type = Type.INT8 if task.activation_bits == 8 else Type.INT16
-    each = 1 << activation_type.value
+def _buffers(task: _Task, share: _Share) -> dict[str, int]:
+    """Return the bytes of what lies in a tile of each sequence, beside its state."""
+    chunk, hidden, vocabulary, slots = task.chunk, share.hidden, share.vocabulary, task.slots
+    sequences, heads = len(task.positions), share.heads.heads
+    d = task.config.head_dim // share.heads.split
+    each = 1 << task.activation_type.value
     own = {
         # One more: the epsilon of its norm, for which ``normed`` has room, too.
         "x": 4 * chunk + 4,
         "normed": each * chunk + 2,
-        "kq": 2 * kq,
+        "kq": 2 * (share.heads.heads + share.heads.kv_heads) * d,
         "query": 2 * heads * d,
         "context": each * heads * d,
         "gate_up": 4 * hidden,
@@ -110,18 +114,35 @@ def _arrange(task: _Task, share: _Share) -> Placement:
             buffers[of_sequence(name, n)] = size
             if (name, n) == ("query", 0):
                 buffers |= {"scores": 4 * at_once * slots, "powers": 2 * at_once * round_up(slots)}
-    embedding = {"embedding": vocabulary * chunk, "embedding_scale": WORD_BYTES * vocabulary}
-    tied = 0
-    if task.one_copy:
-        tied = -(-c.dim // task.columns)
-        embedding = {
-            "tie": tied * chunk,
-            "tie_scale": WORD_BYTES * tied,
-            # Zeros before and behind what is sent on, for the rows that it is not for.
-            "tied": WORD_BYTES * (chunk + tied + chunk),
-            "tied_place": WORD_BYTES,
-            **({"embedding_scale": WORD_BYTES * vocabulary} if task.sampled else {}),
-        }
+    return buffers
+
+
+def _embedding(task: _Task, share: _Share) -> dict[str, int]:
+    """Return the bytes of what makes the embedding, beside the output."""
+    vocabulary, chunk, tied = share.vocabulary, task.chunk, task.tied
+    scale = {"embedding_scale": WORD_BYTES * vocabulary}
+    if not task.one_copy:
+        return {"embedding": vocabulary * chunk, **scale}
+    return {
+        "tie": tied * chunk,
+        "tie_scale": WORD_BYTES * tied,
+        # Zeros before and behind what is sent on, for the rows that it is not for.
+        "tied": WORD_BYTES * (chunk + tied + chunk),
+        "tied_place": WORD_BYTES,
+        **(scale if task.sampled else {}),
+    }
+
+
+def _arrange(task: _Task, share: _Share) -> Placement:
+    """Place what columns have in their tiles."""
+    c, rows, chunk, slots = task.config, task.rows, task.chunk, task.slots
+    sequences = len(task.positions)
+    split, heads, kv_heads = share.heads.split, share.heads.heads, share.heads.kv_heads
+    d = c.head_dim // split
+    hidden, vocabulary = share.hidden, share.vocabulary
+    value_stride = row_bytes(slots + 1)
+    kq = (heads + kv_heads) * d
+    buffers, embedding = _buffers(task, share), _embedding(task, share)
     states = {of_sequence("state", n): WORD_BYTES * len(State) for n in range(sequences)}
 
     def kept(sizes: dict[str, int]) -> dict[str, int]:
@@ -192,8 +213,8 @@ def _arrange(task: _Task, share: _Share) -> Placement:
         slots=slots,
         value_stride=value_stride,
         one_copy=task.one_copy,
-        tied=tied,
-        activation_type=activation_type,
+        tied=task.tied,
+        activation_type=task.activation_type,
         kv_bytes=layer["keys.1"].address - layer["keys"].address if sequences > 1 else 0,
         fixed=fixed,
         layer=layer,
