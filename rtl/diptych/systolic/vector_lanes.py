@@ -215,6 +215,8 @@ class VectorLane(wiring.Component):
         # Blocks that an operation does not use are disabled.
         powers = Signal()
         gates = Signal()
+        is_byte = Signal(reset_less=True)  # beside the powers: bits are constant during a command
+        m.d.sync += is_byte.eq(self.bits == 8)
         m.d.comb += [
             powers.eq(self.kind == Kind.POWER),
             gates.eq(self.kind == Kind.GATED),
@@ -226,7 +228,7 @@ class VectorLane(wiring.Component):
             exponential.enable.eq(self.enable & powers),
             exponential.distance.eq(distance),
             exponential.word.eq(self.scale),
-            exponential.is_byte.eq(self.bits == 8),
+            exponential.is_byte.eq(is_byte),
             gate.enable.eq(self.enable & gates),
             gate.gate.eq(kept),
             gate.up.eq(requantizer.result),
