@@ -71,11 +71,12 @@ HOSTILE = {
 }
 
 
+@pytest.mark.parametrize("engine", ["verilator", "lanes"])
 @pytest.mark.parametrize(
     "env", [HOSTILE, {"LD_LIBRARY_PATH": "/nowhere:"}, {"DIPTYCH_THREADS": "", "CXX": ""}]
 )
-def test_the_environment_changes_nothing(env):
-    status, out, err = ended(*COLLECTIVE, env=env)
+def test_the_environment_changes_nothing(env, engine):
+    status, out, err = ended(*COLLECTIVE, "--engine", engine, env=env)
     assert (status, out.count("equal to NumPy")) == (0, 1), err
 
 
@@ -84,7 +85,7 @@ def test_the_environment_does_not_reach_compilers(tmp_path):
     # A path that make and the shell would take apart.
     cache = tmp_path / "a 'b\" $HOME #;\n"
     env = {**HOSTILE, "DIPTYCH_CACHE": cache, "CXX": "env g++ -O1 -DX='a $b'"}
-    status, out, err = ended(*COLLECTIVE, env=env)
+    status, out, err = ended(*COLLECTIVE, "--engine", "verilator", env=env)
     assert (status, out.count("equal to NumPy")) == (0, 1), err
     assert "env g++ -O1" in next(cache.glob("decode_panel-*/build.log")).read_text()
     assert not list(cache.glob(".*"))
@@ -167,13 +168,15 @@ def test_a_reader_that_has_gone_ends_a_command(arguments, errors):
     assert not re.search("error|Traceback|Exception", err or ""), err
 
 
-def test_a_reader_that_goes_ends_a_simulation(tmp_path):
+@pytest.mark.parametrize("engine", ["verilator", "lanes"])
+def test_a_reader_that_goes_ends_a_simulation(tmp_path, engine):
     model = write_folder(tmp_path / "model")
     panel = ("--mesh", "2x2", "--array", "8x8")  # which other tests build, too
     before = set((cache_root() / "runs").glob("*"))
     reader, writer = os.pipe()
     os.close(reader)
-    status, _, err = ended("generate", "--model", model, "--prompt", "the", *panel, stdout=writer)
+    run = ("--model", model, "--prompt", "the", *panel, "--engine", engine)
+    status, _, err = ended("generate", *run, stdout=writer)
     os.close(writer)
     assert status == 141
     assert all(line.endswith(" ...") for line in err.splitlines()), err
