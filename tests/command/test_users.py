@@ -236,18 +236,20 @@ def _mortal():
 
 
 @pytest.mark.parametrize("full", [True, False])
-def test_a_cache_that_is_read_only_serves_what_it_has(tmp_path, full):
-    cache = tmp_path / "cache"
+@pytest.mark.parametrize("engine", ["verilator", "lanes"])
+def test_a_cache_that_is_read_only_serves_what_it_has(tmp_path, full, engine):
+    cache, run = tmp_path / "cache", (*COLLECTIVE, "--engine", engine)
     cache.mkdir()
     if full:
         root = cache_root()
-        assert ended(*COLLECTIVE)[0] == 0
-        shutil.copytree(root / "verilog", cache / "verilog")
-        for name in ("decode_panel", "shared_tile"):
-            for folder in root.glob(f"{name}-*/"):
-                shutil.copytree(folder, cache / folder.name)
+        assert ended(*run)[0] == 0
+        kept = {"verilator": ("verilog", "decode_panel-*", "shared_tile-*"), "lanes": ("lanes*",)}
+        for path in (path for name in kept[engine] for path in root.glob(name)):
+            copy = shutil.copytree if path.is_dir() else shutil.copy
+            if not path.name.endswith(".log"):
+                copy(path, cache / path.name)
     cache.chmod(0o555)
-    status, out, err = ended(*COLLECTIVE, env={"DIPTYCH_CACHE": cache}, preexec_fn=_mortal)
+    status, out, err = ended(*run, env={"DIPTYCH_CACHE": cache}, preexec_fn=_mortal)
     cache.chmod(0o755)
     if full:
         assert (status, out.count("equal to NumPy")) == (0, 1), err
