@@ -16,7 +16,7 @@ from diptych_sim.compiler.array_decode.compile import ArrayProgram, compile_arra
 from diptych_sim.cost.prefill import PrefillCost
 from diptych_sim.cost.requests import panel_cost
 from diptych_sim.engine.build import Progress
-from diptych_sim.engine.names import Engine
+from diptych_sim.engine.names import DEFAULT_ENGINE, Engine
 from diptych_sim.engine.simulate import Run
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.host.jobs import ArrayRequestJob, ArrayRequestResult
@@ -107,7 +107,7 @@ def array_request(
     tokens: int,
     *,
     machine: MachineConfig = DEFAULTS,
-    engine: Engine = "verilator",
+    engine: Engine = DEFAULT_ENGINE,
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> ArrayRequest:

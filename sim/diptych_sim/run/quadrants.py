@@ -10,7 +10,7 @@ from typing import Any
 from diptych.config import TILE_MACS, MachineConfig
 from diptych.systolic.panel import panel_sizes
 from diptych_sim.engine.build import Progress
-from diptych_sim.engine.names import Engine
+from diptych_sim.engine.names import DEFAULT_ENGINE, Engine
 from diptych_sim.golden.quantized import QuantizedModel
 
 from .array_request import ArrayRequest, array_request
@@ -142,7 +142,7 @@ def measure_point(
     tokens: int,
     *,
     machine: MachineConfig,
-    engine: Engine = "verilator",
+    engine: Engine = DEFAULT_ENGINE,
     serial: bool = True,
     seed: int | None = None,
     progress: Progress | None = None,
