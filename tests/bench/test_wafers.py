@@ -34,11 +34,14 @@ def test_the_law_is_that_of_rtl_and_turns_where_tiles_become_many():
 def test_the_fastest_part_is_faster_than_its_neighbors():
     at = {"position": 100, "sram_bytes": 49152}
     part = fastest_part(SMOLLM2, (128, 250), **at)
+    assert part is not None
     rows, columns = part.mesh
     assert rows % 8 == 0
     assert columns % 8 == 0
     assert 16 <= rows < 128
-    assert layer_cost(SMOLLM2, rows, columns, **at).cycles == part.cycles
+    here = layer_cost(SMOLLM2, rows, columns, **at)
+    assert here is not None
+    assert here.cycles == part.cycles
     others = [(rows + n, columns) for n in (-8, 8)] + [(rows, columns + n) for n in (-8, 8)]
     for other in (*others, (128, 128), (128, 250)):
         cost = layer_cost(SMOLLM2, *other, **at)
@@ -48,6 +51,7 @@ def test_the_fastest_part_is_faster_than_its_neighbors():
 def test_no_part_holds_what_the_mesh_does_not():
     assert fastest_part(SMOLLM2, (8, 8), position=100, sram_bytes=49152) is None
     whole = fastest_part(SMOLLM2, (20, 23), position=100, sram_bytes=49152)
+    assert whole is not None
     assert whole.mesh == (20, 23)
 
 
