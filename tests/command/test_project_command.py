@@ -84,6 +84,15 @@ def test_checks_rows(capsys, monkeypatch, tmp_path):
     assert "Mean error" in err
 
 
+def test_names_the_row_that_cannot_be_predicted(capsys, monkeypatch, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(HEAD + ROW + ROW.replace("tokens_per_second", "cycles_per_token"))
+    status, out, err = command(capsys, monkeypatch, "project", "--check", str(path), "--json", "-")
+    assert (status, out) == (2, "")
+    where = f"error: Rows {path}, line 3: cycles_per_token of a100: nobody publishes a clock\n"
+    assert err == where
+
+
 def test_compares_with_another_system(capsys, monkeypatch):
     words = ("project", "--model", "llama-3.1-8b", "--against", "h100:2", "--json", "-")
     status, out, err = command(capsys, monkeypatch, *words)
@@ -117,6 +126,34 @@ def test_the_border_has_both_sides(capsys, monkeypatch, tmp_path):
     assert best[2048, 64]["request_ms"]["split_layer_wise"] == times["split_layer_wise"]
     assert re.search(r"^ *256 +D ", err, re.MULTILINE), err
     assert "Fastest way" in page.read_text()
+
+
+def test_the_border_names_only_what_holds_the_request(capsys, monkeypatch):
+    words = (
+        "project",
+        "--prefill",
+        "diptych",
+        "--decode",
+        "diptych-128",
+        "--border",
+        "--json",
+        "-",
+    )
+    status, out, err = command(
+        capsys, monkeypatch, *words, "--model", "smollm2-135m", "--batch", "2"
+    )
+    assert status == 0
+    result = json.loads(out)
+    valid(result, "project")
+    best = {(point["prompt_tokens"], point["tokens"]): point["best"] for point in result["border"]}
+    # 8x8 tiles hold no weights; 128x128 of 64 KiB hold 135 MB of them and so many positions.
+    weights, sram = 134.5e6, 128 * 128 * 65536
+    for (prompt, tokens), way in best.items():
+        held = weights + 2 * (prompt + tokens) * 30 * 2 * 3 * 64 * 1.5 <= sram
+        assert (way is not None) == held, (prompt, tokens)
+        assert way != "prefill_system_alone"
+    assert {None, "decode_system_alone"} == set(best.values())
+    assert "- the memory of none holds it" in err
 
 
 MISTAKES = [
@@ -154,6 +191,10 @@ MISTAKES = [
     ),
     (["--check", "/nowhere.csv"], r"Rows \(--check\) /nowhere.csv must be a CSV file .*"),
     (["--check", "x.csv", "--model", "builtin"], "--check excludes --model: .*"),
+    (
+        ["--check", "x.csv", "--batch", "1", "--border", "--link-gbps", "9"],
+        "--check excludes --batch, --link-gbps, --border: .*",
+    ),
     (["--csv", "x.txt"], r"CSV file \(--csv\) must be a file that ends in .csv, not x.txt"),
     (["--html", "/nowhere/x.html"], r"HTML file \(--html\) must be in a folder that exists, .*"),
 ]

@@ -79,6 +79,18 @@ MISTAKES = [
         ["--system", "h100", "--trace", "x", "--seed", "1"],
         "--trace excludes --seed: it has the requests",
     ),
+    (
+        ["--system", "h100", "--rate", "1", "--links", "2", "--prefill-machines", "1"],
+        "--system excludes --prefill-machines, --links: its machines do both phases",
+    ),
+    (
+        ["--prefill", "trn2", "--decode", "wse3", "--rate", "1", "--machines", "2"],
+        "--prefill and --decode exclude --machines",
+    ),
+    (
+        [*SPLIT[1:], "--rate", "1", "--best-of", "3", "--decode-machines", "2"],
+        "--best-of excludes --decode-machines: it tries all numbers",
+    ),
     (["--system", "broadcom", "--rate", "1"], r"Broadcom \(broadcom\): nobody publishes anything"),
     (
         ["--system", "h100", "--rate", "1", "--chips", "1", "--prompt-tokens", "1000000"],

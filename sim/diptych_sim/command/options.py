@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from diptych_sim.engine.names import ENGINES
 from diptych_sim.engine.processes import is_first, processes
@@ -28,6 +29,7 @@ __all__ = [
     "check_file",
     "check_folder",
     "check_weight_rows",
+    "given",
     "json_text",
     "load",
     "with_model",
@@ -135,6 +137,17 @@ def check_weight_rows(weight_rows: int, array: Size) -> None:
         raise Refused(
             f"Weight rows (--weight-rows) must be {words} on {array[0]} rows, not {weight_rows}"
         )
+
+
+def given(names: Sequence[str]) -> list[str]:
+    """Return the flags of those options of the command that stand on its command line."""
+    context = click.get_current_context()
+    return [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in names
+        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]
 
 
 def load(spec: str, tokenizer: str | None) -> LoadedModel:

@@ -12,6 +12,7 @@ import numpy as np
 from diptych.mesh.isa import Function, Instruction, Op, Tail
 from diptych.mesh.operand_sequencer import HELD_WORDS
 from diptych.mesh.register_file import ENGINE_REGISTERS
+from diptych.mesh.vector_pipe_signals import STAGES
 from diptych_sim.compiler.array.commands import field_of
 from diptych_sim.compiler.decode.compile import DecodeProgram
 from diptych_sim.compiler.decode.placement import Placement, State
@@ -21,16 +22,6 @@ from diptych_sim.compiler.tile.registers import Register
 
 __all__ = ["decode_cost", "decode_macs", "decode_rounds"]
 
-_PIPE = {
-    Op.MATVEC: 4,
-    Op.REQUANTIZE: 5,
-    Op.ROTATE: 4,
-    Op.EXPONENTIAL: 7,
-    Op.GATE: 7,
-    Op.MOVE: 3,
-    Op.NOISE: 10,
-}
-"""Cycles from operands to result, as of the vector pipe; it leaves a cycle later."""
 _CYCLES_PER_ELEMENT = {Op.ROTATE: 2}
 _SCALARS = {
     Function.LOAD: 4,
@@ -320,14 +311,14 @@ def _run(clock: _Clock, i: dict[str, int], registers: dict[int, int], hops: dict
     if tail["to_color"] and tail["color"] in hops:
         count = max(count, (elements - 1) * _WAVELETS[1] // _WAVELETS[0] + 1)
     clock.now = max(clock.now, clock.started + 1)
-    start = max(clock.now, clock.pipe + (0 if op is clock.op else _PIPE[clock.op]))
+    start = max(clock.now, clock.pipe + (0 if op is clock.op else STAGES[clock.op]))
     if not waits:
         start = max(
             start, i["fence_pipe"] * (clock.piped - 1), i["fence_receive"] * (clock.received - 1)
         )
     clock.op, clock.started = op, start
     clock.pipe = start + 1 + count * _CYCLES_PER_ELEMENT.get(op, 1)
-    clock.piped = clock.pipe + _PIPE[op] + 1
+    clock.piped = clock.pipe + STAGES[op] + 1
     if i["sends_statistic"]:
         result = _REDUCED[Color(tail["color"])]
         squares = op is Op.REQUANTIZE

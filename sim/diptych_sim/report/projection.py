@@ -129,8 +129,13 @@ def _print_split(console: Console, split: Mapping[str, Any]) -> None:
 
 
 def border_rows(border: Sequence[Mapping[str, Any]]) -> dict[int, dict[int, str]]:
-    """Return the letter of the fastest way by tokens of an answer and of a prompt."""
-    letters = {"prefill_system_alone": "P", "decode_system_alone": "D", "split_layer_wise": "S"}
+    """Return the letter of the fastest way by tokens of an answer and of a prompt; "-": none fits."""
+    letters: dict[str | None, str] = {
+        "prefill_system_alone": "P",
+        "decode_system_alone": "D",
+        "split_layer_wise": "S",
+        None: "-",
+    }
     rows: dict[int, dict[int, str]] = {}
     for point in border:
         rows.setdefault(point["tokens"], {})[point["prompt_tokens"]] = letters[point["best"]]
@@ -153,6 +158,8 @@ def _print_border(
         soft_wrap=True,
     )
     console.print(table)
+    if any(point["best"] is None for point in border):
+        console.print("- the memory of none holds it")
 
 
 def projection_csv(result: Mapping[str, Any]) -> str:

@@ -66,7 +66,8 @@ def find_system(systems: Mapping[str, System], name: str) -> System:
 
 
 def _key(name: str) -> str:
-    return re.sub("[^a-z0-9.]", "", name.lower())
+    """Return a name as it is compared: letters and digits of any script, and dots."""
+    return re.sub(r"[^\w.]|_", "", name.lower())
 
 
 def _packaged() -> list[tuple[str, str]]:
@@ -86,11 +87,16 @@ def _of_folder(folder: Path) -> list[tuple[str, str]]:
         raise SystemFileError(
             f"Systems (--systems) must be a folder with .toml files, not {folder}"
         )
+    return [(str(path), _text(path)) for path in paths]
+
+
+def _text(path: Path) -> str:
     try:
-        return [(str(path), path.read_text(encoding="utf-8")) for path in paths]
-    except UnicodeDecodeError as error:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        said = getattr(error, "strerror", None) or "it is not text"
         raise SystemFileError(
-            f"Systems (--systems) must be text, not in {folder}: {error}"
+            f"System file {path} must be a TOML file that can be read, not: {said}"
         ) from None
 
 

@@ -19,6 +19,10 @@ LENGTHS = ("fixed", "geometric")
 _REQUIRED = ("arrival", "prompt_tokens", "output_tokens")
 _OPTIONAL = ("prefix", "prefix_tokens")
 _MOST = 10**7
+_BLOCK = 64
+"""Numbers whose sum is drawn; a power of two."""
+_ROWS = 3
+"""Gaps, prompts, answers."""
 
 
 class TraceError(ValueError):
@@ -57,31 +61,51 @@ def poisson_requests(
 ) -> list[Request]:
     """Return requests of a Poisson process of ``rate`` a second.
 
-    Gaps and lengths are stratified: their distribution holds within ``1 / count`` and they are
-    shuffled, so that means come near to those of far more requests. With ``prefix_tokens`` all
-    prompts begin with the same text, as far as they are longer.
+    Gaps and lengths are as :func:`_exponentials` draws them, so that means come near to those of far
+    more requests. With ``prefix_tokens`` all prompts begin with the same text, as far as they are longer.
     """
-    rng = np.random.default_rng(seed)
+    gaps, *of_lengths = _exponentials(np.random.default_rng(seed), count)
+    arrivals = np.cumsum(gaps / rate)
 
-    def even() -> NDArray[np.float64]:
-        """Numbers from 0 to 1, one in each of ``count`` equal parts, shuffled."""
-        drawn = (np.arange(count) + rng.random(count)) / count
-        rng.shuffle(drawn)
-        return drawn
-
-    arrivals = np.cumsum(-np.log1p(-even()) / rate)
-
-    def draw(mean: int) -> NDArray[np.int64]:
+    def draw(mean: int, drawn: NDArray[np.float64]) -> NDArray[np.int64]:
         if lengths == "fixed" or mean == 1:
             return np.full(count, mean)
-        drawn = np.ceil(np.log1p(-even()) / np.log1p(-1 / mean))
-        return np.maximum(1, drawn).astype(np.int64)
+        return np.maximum(1, np.ceil(drawn / -np.log1p(-1 / mean))).astype(np.int64)
 
-    prompts, answers = draw(prompt).tolist(), draw(tokens).tolist()
+    prompts, answers = (
+        draw(mean, drawn).tolist() for mean, drawn in zip((prompt, tokens), of_lengths, strict=True)
+    )
     return [
         Request(at, n, m, "shared" if 0 < prefix_tokens < n else "", min(prefix_tokens, n - 1))
         for at, n, m in zip(arrivals.tolist(), prompts, answers, strict=True)
     ]
+
+
+def _exponentials(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """Return three rows of ``count`` numbers, each of an exponential distribution of mean 1.
+
+    Waits come from sums of many gaps and lengths. So the sum of each block of numbers is drawn first,
+    and then how it is shared among its halves, and their halves; all of that for all blocks by a
+    scrambled Sobol sequence, that each of these draws is spread evenly over its distribution. The
+    blocks are shuffled.
+    """
+    # Not above: they take a second to import.
+    from scipy.special import betaincinv, gammaincinv
+    from scipy.stats import qmc
+
+    blocks = -(-count // _BLOCK)
+    sequence = qmc.Sobol(_ROWS * _BLOCK, scramble=True, rng=rng)
+    uniform = sequence.random_base2((blocks - 1).bit_length())[:blocks]
+    rng.shuffle(uniform)
+    rows = []
+    for row in np.clip(uniform, 1e-12, 1 - 1e-12).reshape(blocks, _BLOCK, _ROWS).transpose(2, 0, 1):
+        sums = gammaincinv(_BLOCK, row[:, :1])
+        while (parts := sums.shape[1]) < _BLOCK:
+            half = _BLOCK // parts // 2
+            first = sums * betaincinv(half, half, row[:, parts : 2 * parts])
+            sums = np.stack([first, sums - first], axis=2).reshape(blocks, -1)
+        rows.append(sums.reshape(-1)[:count])
+    return np.array(rows)
 
 
 def read_trace(path: str) -> list[Request]:
