@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The bench of the cost models: what it draws, and its errors on a few runs."""
+"""The bench of the cost models: what it draws, and its errors on a few runs.
+
+Planted in the cost model of a tile, and seen to fail: a STORE that waits for no other writer, results
+that do not wait for the receiver's, first rows without conflicts, a hop that takes a cycle more, and
+a start one cycle later.
+"""
 
 import random
 from dataclasses import replace
@@ -30,10 +35,22 @@ def test_predicts_the_array_to_the_byte():
         assert abs(error.error) < 0.01, error
 
 
-def test_predicts_the_mesh():
-    errors = list(mesh_errors(MachineConfig(mesh=(2, 2)), SMALL, 1))
+@pytest.mark.parametrize(
+    ("mesh", "changes", "within"),
+    [
+        ((2, 2), {}, 0.005),
+        ((4, 4), {}, 0.005),
+        ((3, 4), {"batch": 1, "prompt": 3}, 0.015),
+        # Writes of receiver and vector pipe meet, and RECEIVEs wait for each other.
+        ((4, 4), {"batch": 3, "config": replace(SMALL.config, kv_heads=4, head_width=32)}, 0.005),
+    ],
+)
+def test_predicts_the_mesh(mesh, changes, within):
+    machine = MachineConfig(mesh=mesh, sram_bytes=65536, program_depth=2048)
+    errors = list(mesh_errors(machine, replace(SMALL, **changes), 1))
     assert [error.kind for error in errors] == list(KINDS[2:])
-    assert all(abs(error.error) < 0.03 for error in errors)
+    for error in errors:
+        assert abs(error.error) < within, error
 
 
 def test_draws_the_same_cases_again():
