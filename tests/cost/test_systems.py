@@ -87,7 +87,7 @@ def test_a_folder_adds_systems(tmp_path):
         (
             '"unknown"',
             '"guessed"',
-            "status must be one of published, derived, unknown, not 'guessed'",
+            "watts: status must be one of published, derived, unknown, not 'guessed'",
         ),
         ("watts", "wats", "field must be one of bf16_tflops, .*, not 'wats'"),
         (
@@ -119,7 +119,7 @@ def test_a_folder_adds_systems(tmp_path):
             "hop_cycles must be of a system of kind wafer or diptych, not accelerator",
         ),
         ('"my-chip"', '"--"', "names must have letters or digits, not '--'"),
-        ("value = 80", "value = true", "Expected `float . null`, got `bool` - at .*"),
+        ("value = 80", "value = true", "memory_gb: Expected `float . null`, got `bool` - .*"),
         (
             'value = 2, status = "derived", source = "from pins"',
             'status = "unknown"',
@@ -191,6 +191,19 @@ def test_refuses_other_wafers(before, after, message, tmp_path):
         assert load_systems(str(tmp_path))["mine"].kind == "wafer"
         return
     with pytest.raises(SystemFileError, match=f"^System file {re.escape(str(path))}: {message}$"):
+        load_systems(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["My_Chip", "my chip 2", "mine.v2", "0"])
+def test_files_may_be_called_as_users_do(name, tmp_path):
+    (tmp_path / f"{name}.toml").write_text(GOOD)
+    assert find_system(load_systems(str(tmp_path)), name.upper()).id == name
+
+
+@pytest.mark.parametrize("name", ["a:8", "-a", "a" * 65])
+def test_refuses_other_names_of_files(name, tmp_path):
+    (tmp_path / f"{name}.toml").write_text(GOOD)
+    with pytest.raises(SystemFileError, match="name of the file must be at most 64 letters"):
         load_systems(str(tmp_path))
 
 

@@ -207,9 +207,23 @@ def test_reads_a_trace(tmp_path):
     path = tmp_path / "trace.csv"
     path.write_text(TRACE)
     assert [(r.arrival, r.prompt, r.tokens) for r in read_trace(str(path))] == [
-        (0.25, 200, 20),
-        (0.5, 100, 10),
+        (0.0, 200, 20),
+        (0.25, 100, 10),
     ]
+
+
+def test_the_clock_of_a_trace_may_count_from_long_ago(tmp_path):
+    path = tmp_path / "trace.csv"
+    path.write_text(TRACE.replace("0.5,", "1700000000000.5,").replace("0.25,", "1700000000000.25,"))
+    requests = read_trace(str(path))
+    fleet = Fleet(prefill=costs(), prefill_machines=1)
+    found = summary(serve(requests, fleet), fleet, Limits(), None)
+    assert found["ttft_ms"]["p50"] > 1
+    assert 0 < sum(found["use"].values()) <= 1
+    path.write_text(TRACE.replace("0.5,", "1700000000000.5,"))
+    message = f"^Trace {path}: arrivals must be within 1e\\+09 s, not from 0.25 to 1.7e\\+12$"
+    with pytest.raises(TraceError, match=message):
+        read_trace(str(path))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ LENGTHS = ("fixed", "geometric")
 _REQUIRED = ("arrival", "prompt_tokens", "output_tokens")
 _OPTIONAL = ("prefix", "prefix_tokens")
 _MOST = 10**7
+_LONGEST = 1e9
+"""Seconds of a trace; with more of them the times of tokens would be rounded."""
 _BLOCK = 64
 """Numbers whose sum is drawn; a power of two."""
 _ROWS = 3
@@ -109,9 +111,9 @@ def _exponentials(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
 
 
 def read_trace(path: str) -> list[Request]:
-    """Return the requests of a CSV file, in the order of their arrival.
+    """Return the requests of a CSV file, in the order of their arrival; the first one arrives at 0.
 
-    Columns: ``arrival`` in seconds, ``prompt_tokens``, ``output_tokens``; and, for a prefix cache,
+    Columns: ``arrival`` in seconds by any clock, ``prompt_tokens``, ``output_tokens``; and, for a prefix cache,
     ``prefix``, a name that prompts with the same beginning share, and its ``prefix_tokens``.
 
     Raises
@@ -138,7 +140,16 @@ def read_trace(path: str) -> list[Request]:
         raise TraceError(f"Trace {path}, line {reader.line_num}: must be CSV: {error}") from None
     if not found:
         raise TraceError(f"Trace {path} must have at least one request, not none")
-    return sorted(found, key=lambda request: request.arrival)
+    found.sort(key=lambda request: request.arrival)
+    first, last = found[0].arrival, found[-1].arrival
+    if last - first > _LONGEST:
+        raise TraceError(
+            f"Trace {path}: arrivals must be within {_LONGEST:g} s, not from {first:g} to {last:g}"
+        )
+    # Clocks may count from long ago, and leave no digits for what a token takes.
+    for request in found:
+        request.arrival -= first
+    return found
 
 
 def _request(record: Mapping[str, str | None], where: str) -> Request:
