@@ -153,6 +153,9 @@ def test_lists_the_models_there_are(tmp_path):
         ModelFileError, match=r"^Model must be one of .*llama-3.1-8b.*, not 'gpt-5'$"
     ):
         load_shape("gpt-5")
+    for spec in ("9" * 400, "a/" + "9" * 400, "", "a\0/b"):
+        with pytest.raises(ModelFileError, match=r"^Model must be one of .*, not '"):
+            load_shape(spec)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ModelFileError, match=r"^Model config .* must be JSON: "):
         load_shape(str(tmp_path))

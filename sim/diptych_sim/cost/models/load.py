@@ -53,7 +53,7 @@ def load_shape(spec: str) -> ModelShape:
     known = {_plain(name): name for name in model_names()}
     name = spec.lower()
     # A folder of such a name is asked for by a path: ./llama-2-7b.
-    by_path = "/" in spec and (spec[0] in "./" or ("\0" not in spec and Path(spec).exists()))
+    by_path = "/" in spec and (spec[0] in "./" or _exists(spec))
     if not by_path and _plain(name) in known:
         name = known[_plain(name)]
         text = (
@@ -63,7 +63,7 @@ def load_shape(spec: str) -> ModelShape:
         )
         return read_shape(json.loads(text), name, f"Model {name}")
     path = BUILTIN_FOLDER if name == BUILTIN else Path(spec)
-    if not spec or "\0" in spec or not path.exists():
+    if name != BUILTIN and not _exists(spec):
         raise ModelFileError(
             f"Model must be one of {', '.join(model_names())}, {BUILTIN}, or a config.json, "
             f"not {spec!r:.60}"
@@ -78,6 +78,14 @@ def load_shape(spec: str) -> ModelShape:
     if not isinstance(settings, dict):
         raise ModelFileError(f"Model config {path} must be an object, not {settings!r:.40}")
     return read_shape(settings, path.resolve().parent.name or path.stem, f"Model config {path}")
+
+
+def _exists(spec: str) -> bool:
+    """Return whether something is at a path, which may be one that cannot be."""
+    try:
+        return bool(spec) and "\0" not in spec and Path(spec).exists()
+    except OSError:
+        return False
 
 
 def _plain(name: str) -> str:
