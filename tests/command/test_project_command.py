@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from diptych_sim.cost.projection.parameters import fitted
 from support.command import command
 from support.result_schema import valid
 
@@ -31,6 +32,12 @@ def test_projects_every_system(capsys, monkeypatch, tmp_path):
     assert by_id["a100"]["calibrated"]
     assert not by_id["b200"]["calibrated"]
     assert by_id["trn2"]["joules_per_token"] is None
+    # What software adds on a wafer is a factor, which is told.
+    factors = {name: row["parameters"] for name, row in by_id.items() if row["published"]}
+    assert factors["wse3"]["merge_factor"] == fitted().of("wse3", "merge_factor") != 1
+    assert f"{factors['wse3']['merge_factor']:.3g} times those of our mesh" in err
+    assert "merge_factor" not in factors["h100"]
+    assert factors["diptych"] == {}
     assert re.search(r"^b200 \* .* bandwidth *$", err, re.MULTILINE), err
     assert re.search(r"^h100 .* bandwidth *$", err, re.MULTILINE), err
     assert "* not calibrated" in err
@@ -40,6 +47,7 @@ def test_projects_every_system(capsys, monkeypatch, tmp_path):
     assert float(rows[0]["tpot_ms"]) == by_id[rows[0]["system"]]["tpot_ms"]
     page = files["html"].read_text()
     assert "Cerebras WSE-3" in page
+    assert f"merge_factor {factors['wse3']['merge_factor']:.4g}" in page
     assert "<svg" in page
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "").replace(
         "http://www.w3.org/1999/xlink", ""

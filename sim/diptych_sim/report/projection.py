@@ -96,6 +96,14 @@ def print_projection(console: Console, result: Mapping[str, Any]) -> None:
         console.print("* not calibrated: no measurement of this system took part in the fit")
     if not all(row["fits"] for row in shown):
         console.print("+ the memory of these chips does not hold the model")
+    for row in shown:
+        if "merge_factor" in row["parameters"]:
+            console.print(
+                f"{row['system']}: reductions, merged in software, take "
+                f"{row['parameters']['merge_factor']:.3g} times those of our mesh",
+                soft_wrap=True,
+                highlight=False,
+            )
     split = result["split"]
     if split is not None:
         _print_split(console, split)
