@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -21,8 +22,10 @@ from diptych_sim.llm.load import LoadedModel, load_model
 __all__ = [
     "ARRAY",
     "AUTO_MESH",
+    "CLOCK",
     "MESH",
     "WEIGHT_ROWS",
+    "FiniteRange",
     "Refused",
     "Size",
     "SizeType",
@@ -74,6 +77,23 @@ class MeshType(SizeType):
         return None if value in (None, "auto") else super().convert(value, param, ctx)
 
 
+class FiniteRange(click.FloatRange):
+    """Numbers of a range that are numbers, and not infinite."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"must be a number, not {value}", param, ctx)
+        return number
+
+
+CLOCK = click.option(
+    "--clock-mhz",
+    default=1000.0,
+    show_default=True,
+    type=FiniteRange(0, 1e6, min_open=True),
+    help="Clock that turns cycles into seconds.",
+)
 MESH = SizeType(range(1, 129), "each from 1 to 128, as 8x8")
 AUTO_MESH = MeshType(range(1, 129), "each from 1 to 128, as 8x8, or auto")
 ARRAY = SizeType(
