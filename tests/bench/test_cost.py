@@ -50,6 +50,7 @@ def test_predicts_the_mesh(mesh, changes, within):
     errors = list(mesh_errors(machine, replace(SMALL, **changes), 1))
     assert [error.kind for error in errors] == list(KINDS[2:])
     for error in errors:
+        assert error.bytes_exact, error
         assert abs(error.error) < within, error
 
 

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +14,13 @@ from diptych_sim.compiler.array.commands import field_of
 from diptych_sim.compiler.decode.compile import DecodeProgram
 from diptych_sim.compiler.decode.placement import Placement, State
 from diptych_sim.compiler.decode.program import suffix_of
+from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.tile.registers import Register
 from diptych_sim.cost.tile_clock import TileClock, ways
 
-__all__ = ["decode_cost", "decode_macs", "decode_rounds"]
+__all__ = ["decode_cost", "decode_hops", "decode_macs", "decode_rounds"]
 
+WAVELET_BYTES = 4
 _ROUND = 5
 """Cycles of a round beside those of its instructions."""
 
@@ -61,13 +64,76 @@ def decode_macs(program: DecodeProgram, part: range | None = None) -> list[int]:
     column; a step takes 8.
     """
     place = program.placement
+    macs = np.zeros((place.rows, place.columns), dtype=np.int64)
+    for row, columns, i, tail, registers in _ran(program, part):
+        if i["op"] == Op.MATVEC.value:
+            inner = i["inner"] + registers.get(tail["inner_reg"], 0)
+            steps = 8 * inner * (3 if tail["planes"] else 1)
+            macs[row, columns] += steps * _counts(program, columns, i, tail, registers)
+    return macs.reshape(-1).tolist()
+
+
+def decode_hops(program: DecodeProgram, part: range | None = None) -> int:
+    """Return the bytes times hops of the wavelets of all rounds, or of those of ``part``.
+
+    A reduction takes each link of its line twice, a token one out of the mesh; what is loaded is
+    not among them.
+    """
+    place = program.placement
+    wavelets = {
+        color: np.zeros((place.rows, place.columns), dtype=np.int64) for color in range(len(Color))
+    }
+    for row, columns, i, tail, registers in _ran(program, part):
+        op = Op(i["op"])
+        if op is Op.SCALAR:
+            if i["function"] == Function.SEND.value:
+                wavelets[i["count"]][row, columns] += 1
+            continue
+        if i["sends_statistic"]:
+            wavelets[tail["color"]][row, columns] += 1
+        if tail["to_color"] and op is not Op.RECEIVE:
+            count = _counts(program, columns, i, tail, registers)
+            wavelets[tail["color"]][row, columns] += count
+    hops = wavelets[Color.TOKEN][0, 0]
+    for add, top in ((Color.COLUMN_ADD, Color.COLUMN_MAX), (Color.ROW_ADD, Color.ROW_MAX)):
+        along, line = wavelets[add] + wavelets[top], place.rows
+        if add is Color.ROW_ADD:
+            along, line = along.T, place.columns
+        # All tiles of a line send as many.
+        hops += 2 * (line - 1) * along[0].sum()
+    for first in range(0, place.columns if place.split > 1 else 0, place.split):
+        line = min(place.split, place.columns - first)
+        shared = wavelets[Color.GROUP_ADD] + wavelets[Color.GROUP_MAX]
+        hops += 2 * (line - 1) * shared[:, first].sum()
+    return WAVELET_BYTES * int(hops)
+
+
+def _counts(
+    program: DecodeProgram,
+    columns: range,
+    i: Mapping[str, int],
+    tail: Mapping[str, int],
+    registers: Mapping[int, int],
+) -> Any:
+    """Return the elements of an instruction in columns: those of the vocabulary are of each."""
+    count = i["count"] + registers.get(tail["count_reg"], 0)
+    if tail["count_reg"] != Register.VOCABULARY:
+        return count
+    vocabulary = program.model.config.vocab
+    return count + np.array([len(program.placement.tokens(c, vocabulary)) for c in columns])
+
+
+def _ran(
+    program: DecodeProgram, part: range | None
+) -> Iterator[tuple[int, range, dict[str, int], dict[str, int], dict[int, int]]]:
+    """Yield row, columns, instruction, its tail and registers, of all that tiles run in rounds.
+
+    Registers are those that hold numbers of positions.
+    """
+    place = program.placement
     instructions = [field_of(Instruction(), bits) for bits in program.program.encoded()]
     tails = [field_of(Tail(), i["tail"]) for i in instructions]
-    vocabulary = program.model.config.vocab
-    tokens = [len(place.tokens(column, vocabulary)) for column in range(place.columns)]
-    macs = np.zeros((place.rows, place.columns), dtype=np.int64)
     for kind in place.kinds:
-        columns = slice(kind.span.start, kind.span.stop)
         for round_, order in _rounds(program, instructions, kind):
             for row in range(place.rows if part is None or round_ in part else 0):
                 loads = _loads(program, round_, row)
@@ -76,15 +142,7 @@ def decode_macs(program: DecodeProgram, part: range | None = None) -> list[int]:
                     i, tail = instructions[index], tails[index]
                     if _is_load(i):
                         registers |= loads.get(i["tail"], {})
-                    if i["op"] != Op.MATVEC.value:
-                        continue
-                    inner = i["inner"] + registers.get(tail["inner_reg"], 0)
-                    steps = 8 * inner * (3 if tail["planes"] else 1)
-                    count = i["count"] + registers.get(tail["count_reg"], 0)
-                    macs[row, columns] += steps * count
-                    if tail["count_reg"] == Register.VOCABULARY:
-                        macs[row, columns] += steps * np.array(tokens[columns])
-    return macs.reshape(-1).tolist()
+                    yield row, kind.span, i, tail, registers
 
 
 @dataclass(frozen=True)
