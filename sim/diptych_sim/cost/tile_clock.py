@@ -60,8 +60,8 @@ _REDUCED = {
     Color.GROUP_ADD: Color.GROUP_SUM,
     Color.GROUP_MAX: Color.GROUP_TOP,
 }
-_IN_FLIGHT = 10
-"""Results on their way, at least: the middle tile of a line has its ramp's buffer and its core's."""
+_BUFFERED = 4
+"""Results that buffers hold beside those on their way, at least: those of the middle tile of a line."""
 _BANKS = 4
 """Banks of the SRAM: of so many reads one waits for a vector pipe that reads in every cycle."""
 _RECEIVED_READS = {int(Color.COLUMN_ADD): 1, int(Color.ROW_ADD): 2}
@@ -87,10 +87,11 @@ def ways(rows: int, columns: int, split: int) -> dict[int, int]:
     return found
 
 
-def _first_row_conflicts(i: Mapping[str, int], tail: Mapping[str, int], inner: int) -> int:
-    """Return how many words of the first row wait, as both operands are in one bank.
+def _row_conflicts(i: Mapping[str, int], tail: Mapping[str, int], inner: int) -> int:
+    """Return how many words of a row wait, as both operands are in one bank.
 
-    The pipe holds X for the other rows. Registers beside the bases hold multiples of all banks.
+    That is of the first row, if the pipe holds X for the others. Registers beside the bases, and rows, are
+    multiples of all banks.
     """
     wide = tail["a_type"] == Type.INT16.value
     apart = (i["a_base"] >> 3) - (i["b_base"] >> 3)
@@ -138,17 +139,28 @@ class _Span:
 
 @dataclass
 class _Results:
-    """Vector results of a color on their way."""
+    """Vector results of an instruction, on their way."""
 
-    last: int = 0
+    last: int
     """When the last one may be taken."""
-    left: int = 0
-    """How many have no RECEIVE yet; less than none if a RECEIVE waits for them."""
-    spacing: int = 1
+    left: int
+    """How many have no RECEIVE yet."""
+    spacing: int
     """Cycles from one to the next."""
+    span: _Span
+    """Of the instruction."""
+    way: int
+    """Cycles from one that is sent to where it may be taken."""
+
+
+@dataclass
+class _Line:
+    """Results of a color that have no RECEIVE yet, or the RECEIVE that waits for them."""
+
+    results: deque[_Results] = field(default_factory=deque)
+    owed: int = 0
+    """Results that the RECEIVE takes and nobody has sent."""
     waiting: _Receive | None = None
-    span: _Span | None = None
-    """Of the instruction that sends them."""
 
 
 @dataclass
@@ -182,7 +194,7 @@ class TileClock:
     """When the last RECEIVEs write their first and last element, and cycles between these."""
     singles: dict[int, deque[int]] = field(default_factory=lambda: defaultdict(deque))
     """When wavelets of SEND may be taken that have not been."""
-    results: dict[int, _Results] = field(default_factory=lambda: defaultdict(_Results))
+    lines: dict[int, _Line] = field(default_factory=lambda: defaultdict(_Line))
 
     def run(self, i: Mapping[str, int], registers: Mapping[int, int]) -> None:
         """Run an instruction; ``registers`` are those that others than it wrote."""
@@ -244,17 +256,30 @@ class TileClock:
         # It begins when the one before has its last wavelet.
         begin = max(self.now, self.taken + 1)
         last = receive.last(begin + receive.delay, self.pipe)
-        results = self.results[tail["color"]]
-        if results.left > 0:
-            came = results.last - results.spacing * max(0, results.left - count)
-            last = max(last, self._taken(receive, came, results.spacing))
-            self._end(receive, last, results.spacing)
-            self._wait_for_credits(results, last, max(0, results.left - count))
-        else:
-            results.waiting = receive
+        line = self.lines[tail["color"]]
+        line.owed += count
+        if not line.results:
+            line.waiting = receive
             self.taken = last
             self.received = max(self.received, last + receive.ends)
-        results.left -= count
+        self._match(line, receive, last)
+
+    def _match(self, line: _Line, receive: _Receive, last: int) -> None:
+        """Let a RECEIVE that could take its last wavelet then take what is on its way."""
+        while line.results and line.owed:
+            results = line.results[0]
+            count = min(results.left, line.owed)
+            results.left -= count
+            line.owed -= count
+            came = results.last - results.spacing * results.left
+            last = max(last, self._taken(receive, came, results.spacing))
+            if results.span in self.spans:
+                # The last ones leave when there are credits for them.
+                self._hold(results.span, last - max(0, results.way + _BUFFERED - results.left))
+            if not line.owed:
+                self._end(receive, last, results.spacing)
+            if not results.left:
+                line.results.popleft()
 
     def _taken(self, receive: _Receive, came: int, spacing: int) -> int:
         """Return when the last wavelet is taken that comes then, the others before it."""
@@ -269,11 +294,6 @@ class TileClock:
             end = last + _RECEIVED - 2
             self.receiver_writes.append((end - spacing * (receive.count - 1), end, spacing))
             self._wait_for_writes(self.spans, *self.receiver_writes[-1])
-
-    def _wait_for_credits(self, results: _Results, last: int, left: int) -> None:
-        """Delay results that a RECEIVE takes until ``last``, ``left`` others behind them."""
-        if results.span in self.spans:
-            self._hold(results.span, last - max(0, _IN_FLIGHT - left))
 
     def _wait_for_writes(self, spans: Sequence[_Span], first: int, last: int, spacing: int) -> None:
         """Delay results of the vector pipe where the receiver writes, which comes first.
@@ -319,11 +339,12 @@ class TileClock:
         reduces = tail["to_color"] and color in self.ways
         if op is Op.MATVEC:
             count *= max(1, inner * (3 if tail["planes"] else 1))
-            if elements and inner <= HELD_WORDS:
-                count += _first_row_conflicts(i, tail, inner)
-            if inner > HELD_WORDS and color in _RECEIVED_READS and tail["to_color"]:
-                # Both operands of each step are read, and the receiver's reads take turns with these.
-                count += elements * _RECEIVED_READS[color]
+            conflicts = _row_conflicts(i, tail, inner) if elements else 0
+            if inner > HELD_WORDS:
+                # Every row reads both operands, and the receiver's reads take turns with these.
+                reads = _RECEIVED_READS.get(color, 0) if tail["to_color"] else 0
+                conflicts = elements * max(conflicts, reads)
+            count += conflicts
         self.now = max(self.now, self.started + 1)
         start = max(self.now, self.pipe + (0 if op is self.op else STAGES[self.op]))
         if not waits:
@@ -343,12 +364,10 @@ class TileClock:
         if i["sends_statistic"]:
             self.singles[_REDUCED[Color(color)]].append(self.piped + squares + self.ways[color])
         if reduces:
-            results = self.results[_REDUCED[Color(color)]]
-            results.last = self.piped - 1 + self.ways[color]
-            results.spacing = max(1, count // max(1, elements))
-            results.span = self.spans[-1]
-            if results.left < 0 and results.waiting is not None:
-                last = self._taken(results.waiting, results.last, results.spacing)
-                self._end(results.waiting, last, results.spacing)
-                self._wait_for_credits(results, last, max(0, results.left + elements))
-            results.left += elements
+            line = self.lines[_REDUCED[Color(color)]]
+            spacing = max(1, count // max(1, elements))
+            way = self.ways[color]
+            last = self.piped - 1 + way
+            line.results.append(_Results(last, elements, spacing, self.spans[-1], way))
+            if line.owed and line.waiting is not None:
+                self._match(line, line.waiting, 0)
