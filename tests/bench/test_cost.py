@@ -2,8 +2,8 @@
 """The bench of the cost models: what it draws, and its errors on a few runs.
 
 Planted in the cost model of a tile, and seen to fail: a STORE that waits for no other writer, results
-that do not wait for the receiver's, first rows without conflicts, a hop that takes a cycle more, and
-a start one cycle later.
+that do not wait for the receiver's or for credits, rows without conflicts, RECEIVEs that wait for later results, a hop that
+takes a cycle more, and a start one cycle later.
 """
 
 import random
@@ -14,6 +14,8 @@ import pytest
 from diptych.config import MachineConfig
 from diptych_sim.bench.cost import KINDS, Error, array_errors, mesh_errors, summary
 from diptych_sim.bench.random_cases import Case, random_case
+from diptych_sim.compiler.decode.routes import Color
+from diptych_sim.cost.tile_clock import ways
 from diptych_sim.llm.model import ModelConfig
 
 SMALL = Case(
@@ -24,6 +26,9 @@ SMALL = Case(
     tokens=3,
     batch=2,
 )
+
+
+HEADS = {"kv_heads": 4, "head_width": 32}
 
 
 def test_predicts_the_array_to_the_byte():
@@ -41,17 +46,30 @@ def test_predicts_the_array_to_the_byte():
         ((2, 2), {}, 0.005),
         ((4, 4), {}, 0.005),
         ((3, 4), {"batch": 1, "prompt": 3}, 0.015),
+        # Contexts of six heads are longer than what the vector pipe holds.
+        ((2, 3), {"batch": 1, "config": HEADS | {"heads": 16}}, 0.005),
+        # Columns share heads.
+        ((4, 16), {"config": HEADS | {"kv_heads": 2}}, 0.006),
         # Writes of receiver and vector pipe meet, and RECEIVEs wait for each other.
-        ((4, 4), {"batch": 3, "config": replace(SMALL.config, kv_heads=4, head_width=32)}, 0.005),
+        ((4, 4), {"batch": 3, "config": HEADS}, 0.005),
     ],
 )
 def test_predicts_the_mesh(mesh, changes, within):
     machine = MachineConfig(mesh=mesh, sram_bytes=65536, program_depth=2048)
-    errors = list(mesh_errors(machine, replace(SMALL, **changes), 1))
+    shape = replace(SMALL.config, **changes.get("config", {}))
+    errors = list(mesh_errors(machine, replace(SMALL, **changes | {"config": shape}), 1))
     assert [error.kind for error in errors] == list(KINDS[2:])
     for error in errors:
         assert error.bytes_exact, error
         assert abs(error.error) < within, error
+
+
+def test_ways_of_reductions():
+    """Hops to the middle and back, and two cycles; the middle of 8 is the fifth, of 5 the third."""
+    found = ways(8, 5, 4)
+    assert {found[c] for c in (Color.COLUMN_ADD, Color.COLUMN_MAX)} == {2 * 4 + 2}
+    assert {found[c] for c in (Color.ROW_ADD, Color.ROW_MAX)} == {2 * 2 + 2}
+    assert {found[c] for c in (Color.GROUP_ADD, Color.GROUP_MAX)} == {2 * 2 + 2}
 
 
 def test_draws_the_same_cases_again():
