@@ -18,6 +18,7 @@ __all__ = [
     "check_table",
     "print_projection",
     "projection_csv",
+    "short_number",
     "short_time",
 ]
 
@@ -50,7 +51,8 @@ def short_time(milliseconds: float) -> str:
     raise AssertionError
 
 
-def _rate(value: float) -> str:
+def short_number(value: float) -> str:
+    """Return a number with three digits, or all of those before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -83,9 +85,9 @@ def print_projection(console: Console, result: Mapping[str, Any]) -> None:
             f"{row['chips']}",
             short_time(row["ttft_ms"]),
             short_time(row["tpot_ms"]),
-            _rate(row["tokens_per_second_user"]),
-            _rate(row["tokens_per_second"]),
-            "" if joules is None else f"{joules:,.3g}",
+            short_number(row["tokens_per_second_user"]),
+            short_number(row["tokens_per_second"]),
+            "" if joules is None else short_number(joules),
             row["decode"]["bound"]
             if other is None
             else f"{row['ratio']['tokens_per_second_user']:.3g}",
@@ -131,7 +133,7 @@ def _print_split(console: Console, split: Mapping[str, Any]) -> None:
         table.add_row(words, short_time(request[name]), short_time(wait[key]) if key else "")
     console.print(table)
     console.print(
-        f"{split['prefill_systems_per_decode_system']:.3g} prefill systems keep one decode system busy",
+        f"{short_number(split['prefill_systems_per_decode_system'])} prefill systems keep one decode system busy",
         soft_wrap=True,
     )
 
