@@ -6,17 +6,21 @@ that do not wait for the receiver's or for credits, rows without conflicts, RECE
 takes a cycle more, and a start one cycle later.
 """
 
+import json
 import random
 from dataclasses import replace
 
 import pytest
 
 from diptych.config import MachineConfig
+from diptych_sim.bench import cost
 from diptych_sim.bench.cost import KINDS, Error, array_errors, mesh_errors, summary
 from diptych_sim.bench.random_cases import Case, random_case
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.cost.tile_clock import ways
 from diptych_sim.llm.model import ModelConfig
+from support.command import command
+from support.result_schema import valid
 
 SMALL = Case(
     config=ModelConfig(
@@ -26,7 +30,6 @@ SMALL = Case(
     tokens=3,
     batch=2,
 )
-
 
 HEADS = {"kv_heads": 4, "head_width": 32}
 
@@ -77,17 +80,32 @@ def test_draws_the_same_cases_again():
     assert draws[0] == draws[1]
 
 
-def test_summary_of_errors():
-    def error(predicted: int) -> Error:
-        return Error(
-            kind=KINDS[0],
-            machine="",
-            words="",
-            predicted=predicted,
-            measured=1000,
-            bytes_exact=predicted != 1100,
-        )
+def error(predicted: int) -> Error:
+    return Error(
+        kind=KINDS[0],
+        machine="",
+        words="",
+        predicted=predicted,
+        measured=1000,
+        bytes_exact=predicted != 1100,
+    )
 
+
+def test_the_result_has_every_run(capsys, monkeypatch):
+    found = [error(1000 + n) for n in (0, -10, 100)]
+    monkeypatch.setattr(cost, "run", lambda *_: list(found))
+    monkeypatch.setenv("DIPTYCH_SEED", "7")
+    status, out, err = command(capsys, monkeypatch, "bench", "cost", "--json", "-")
+    assert status == 0
+    result = json.loads(out)
+    valid(result, "bench")
+    assert result["cost"]["seed"] == 7
+    assert [run["error"] for run in result["cost"]["runs"]] == pytest.approx([0.1, -0.01, 0])
+    assert result["cost"]["kinds"] == summary(found)
+    assert "+10.0% (1,100 for 1,000)" in err
+
+
+def test_summary_of_errors():
     kind, whole = summary([error(1000 + n) for n in (0, -10, 100)])
     assert kind | {"kind": "all"} == whole
     assert whole["median"] == pytest.approx(0.01)

@@ -133,7 +133,7 @@ def test_generate_refuses(arguments, message, capsys, monkeypatch, tmp_path):
         (["bench", "--runs", "0"], "Number of runs must be at least 1, not 0"),
         (
             ["bench", "mesh", "--json", "x.json"],
-            r"A result \(--json\) is there of wafers only, which must be named",
+            r"A result \(--json\) is there of cost, projection, wafers: one must be named",
         ),
         (["verilog", "--array", "3x3"], ".*--array.*not '3x3'"),
         (["nonsense"], "No such command 'nonsense'."),

@@ -164,6 +164,18 @@ def test_the_border_names_only_what_holds_the_request(capsys, monkeypatch):
     assert "- the memory of none holds it" in err
 
 
+def test_the_bench_has_its_errors_as_a_result(capsys, monkeypatch):
+    status, out, err = command(capsys, monkeypatch, "bench", "projection", "--json", "-")
+    assert status == 0
+    result = json.loads(out)
+    valid(result, "bench")
+    found = result["projection"]
+    assert 0 < found["in_sample"] < found["row_out"] < 0.12
+    assert found["row_out"] < found["system_out"]
+    assert 0 < found["validation"] < 0.2
+    assert f"{found['row_out']:.1%}" in err
+
+
 MISTAKES = [
     (["--border"], "--prefill, --decode, .* require both --prefill and --decode"),
     (["--against", "h900"], "System must be one of a100, .*, not 'h900'"),

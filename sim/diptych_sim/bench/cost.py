@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from statistics import median
 from typing import Any
@@ -229,21 +229,22 @@ def summary(errors: list[Error]) -> list[dict[str, Any]]:
     return rows
 
 
-def measure(console: Console, _runs: int) -> None:
-    """Print the errors by kind, and the worst cases."""
+def measure(console: Console, _runs: int) -> dict[str, Any]:
+    """Print the errors by kind, and the worst cases; return all of them."""
     seed, count = set_seed(), bench_runs()
     progress = ProgressLine()
     try:
         errors = run(seed, count, progress)
     finally:
         progress.stop()
+    rows = summary(errors)
     table = Table(
         title=f"Predicted cycles beside the RTL, seed {seed} (DIPTYCH_SEED)", title_justify="left"
     )
     table.add_column("kind")
     for name in ("runs", "median", "95 %", "worst", "bytes exact"):
         table.add_column(name, justify="right")
-    for row in summary(errors):
+    for row in rows:
         table.add_row(
             row["kind"],
             f"{row['runs']}",
@@ -251,8 +252,11 @@ def measure(console: Console, _runs: int) -> None:
             f"{row['bytes_exact']}",
         )
     console.print(table)
-    worst = sorted(errors, key=lambda error: -abs(error.error))[:_WORST]
-    lines = [f"{e.error:+.1%} ({e.predicted:,} for {e.measured:,}): {e.where}" for e in worst]
+    errors.sort(key=lambda error: -abs(error.error))
+    lines = [
+        f"{e.error:+.1%} ({e.predicted:,} for {e.measured:,}): {e.where}" for e in errors[:_WORST]
+    ]
     lines += [f"bytes differ: {error.where}" for error in errors if not error.bytes_exact]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
+    return {"seed": seed, "kinds": rows, "runs": [asdict(e) | {"error": e.error} for e in errors]}
