@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from diptych.config import MachineConfig
 from diptych_sim.compiler.decode.compile import DecodeProgram, compile_decode
+from diptych_sim.compiler.decode.place import place
 from diptych_sim.cost.layer import layer_bound, layer_macs
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.lanes.distributed import open_mesh
@@ -158,8 +159,10 @@ def run_layer(
         If a step fails.
     """
     step = progress or (lambda _step: None)
-    step("drawing weights")
     one = replace(config, layers=1, vocab=VOCABULARY, context=position + 1, tied=False)
+    # What does not fit is refused before weights are drawn.
+    place(one, *machine.mesh, positions=position + 1, sram_bytes=machine.sram_bytes)
+    step("drawing weights")
     model = random_integers(one, seed)
     step("compiling the layer")
     program = compile_decode(
