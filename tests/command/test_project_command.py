@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from diptych_sim.cost.projection.parameters import fitted
 from support.command import command
 from support.result_schema import valid
 
@@ -31,6 +32,12 @@ def test_projects_every_system(capsys, monkeypatch, tmp_path):
     assert by_id["a100"]["calibrated"]
     assert not by_id["b200"]["calibrated"]
     assert by_id["trn2"]["joules_per_token"] is None
+    # What software adds on a wafer is a factor, which is told.
+    factors = {name: row["parameters"] for name, row in by_id.items() if row["published"]}
+    assert factors["wse3"]["merge_factor"] == fitted().of("wse3", "merge_factor") != 1
+    assert f"{factors['wse3']['merge_factor']:.3g} times those of our mesh" in err
+    assert "merge_factor" not in factors["h100"]
+    assert factors["diptych"] == {}
     assert re.search(r"^b200 \* .* bandwidth *$", err, re.MULTILINE), err
     assert re.search(r"^h100 .* bandwidth *$", err, re.MULTILINE), err
     assert "* not calibrated" in err
@@ -40,6 +47,7 @@ def test_projects_every_system(capsys, monkeypatch, tmp_path):
     assert float(rows[0]["tpot_ms"]) == by_id[rows[0]["system"]]["tpot_ms"]
     page = files["html"].read_text()
     assert "Cerebras WSE-3" in page
+    assert f"merge_factor {factors['wse3']['merge_factor']:.4g}" in page
     assert "<svg" in page
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "").replace(
         "http://www.w3.org/1999/xlink", ""
@@ -84,6 +92,15 @@ def test_checks_rows(capsys, monkeypatch, tmp_path):
     assert "Mean error" in err
 
 
+def test_names_the_row_that_cannot_be_predicted(capsys, monkeypatch, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(HEAD + ROW + ROW.replace("tokens_per_second", "cycles_per_token"))
+    status, out, err = command(capsys, monkeypatch, "project", "--check", str(path), "--json", "-")
+    assert (status, out) == (2, "")
+    where = f"error: Rows {path}, line 3: cycles_per_token of a100: nobody publishes a clock\n"
+    assert err == where
+
+
 def test_compares_with_another_system(capsys, monkeypatch):
     words = ("project", "--model", "llama-3.1-8b", "--against", "h100:2", "--json", "-")
     status, out, err = command(capsys, monkeypatch, *words)
@@ -117,6 +134,46 @@ def test_the_border_has_both_sides(capsys, monkeypatch, tmp_path):
     assert best[2048, 64]["request_ms"]["split_layer_wise"] == times["split_layer_wise"]
     assert re.search(r"^ *256 +D ", err, re.MULTILINE), err
     assert "Fastest way" in page.read_text()
+
+
+def test_the_border_names_only_what_holds_the_request(capsys, monkeypatch):
+    words = (
+        "project",
+        "--prefill",
+        "diptych",
+        "--decode",
+        "diptych-128",
+        "--border",
+        "--json",
+        "-",
+    )
+    status, out, err = command(
+        capsys, monkeypatch, *words, "--model", "smollm2-135m", "--batch", "2"
+    )
+    assert status == 0
+    result = json.loads(out)
+    valid(result, "project")
+    best = {(point["prompt_tokens"], point["tokens"]): point["best"] for point in result["border"]}
+    # 8x8 tiles hold no weights; 128x128 of 64 KiB hold 135 MB of them and so many positions.
+    weights, sram = 134.5e6, 128 * 128 * 65536
+    for (prompt, tokens), way in best.items():
+        held = weights + 2 * (prompt + tokens) * 30 * 2 * 3 * 64 * 1.5 <= sram
+        assert (way is not None) == held, (prompt, tokens)
+        assert way != "prefill_system_alone"
+    assert {None, "decode_system_alone"} == set(best.values())
+    assert "- the memory of none holds it" in err
+
+
+def test_the_bench_has_its_errors_as_a_result(capsys, monkeypatch):
+    status, out, err = command(capsys, monkeypatch, "bench", "projection", "--json", "-")
+    assert status == 0
+    result = json.loads(out)
+    valid(result, "bench")
+    found = result["projection"]
+    assert 0 < found["in_sample"] < found["row_out"] < 0.12
+    assert found["row_out"] < found["system_out"]
+    assert 0 < found["validation"] < 0.2
+    assert f"{found['row_out']:.1%}" in err
 
 
 MISTAKES = [
@@ -154,6 +211,10 @@ MISTAKES = [
     ),
     (["--check", "/nowhere.csv"], r"Rows \(--check\) /nowhere.csv must be a CSV file .*"),
     (["--check", "x.csv", "--model", "builtin"], "--check excludes --model: .*"),
+    (
+        ["--check", "x.csv", "--batch", "1", "--border", "--link-gbps", "9"],
+        "--check excludes --batch, --link-gbps, --border: .*",
+    ),
     (["--csv", "x.txt"], r"CSV file \(--csv\) must be a file that ends in .csv, not x.txt"),
     (["--html", "/nowhere/x.html"], r"HTML file \(--html\) must be in a folder that exists, .*"),
 ]

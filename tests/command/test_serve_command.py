@@ -47,12 +47,13 @@ def test_finds_the_best_ratio(capsys, monkeypatch):
 
 def test_our_prefill_panel_needs_no_sram(capsys, monkeypatch):
     words = ("serve", "--model", "smollm2-135m", "--prefill", "diptych", "--decode", "diptych-128")
-    options = ("--rate", "1", "--requests", "20", "--prompt-tokens", "64", "--tokens", "8")
-    status, out, _ = command(capsys, monkeypatch, *words, *options, "--json", "-")
+    options = ("--rate", "4000", "--requests", "20", "--prompt-tokens", "64", "--tokens", "8")
+    status, out, err = command(capsys, monkeypatch, *words, *options, "--json", "-")
     assert status == 0
     result = json.loads(out)
     valid(result, "serve")
     assert not result["calibrated"]
+    assert "e+" not in err
     assert result["config"]["link_gbps"] == 32
 
 
@@ -78,6 +79,18 @@ MISTAKES = [
     (
         ["--system", "h100", "--trace", "x", "--seed", "1"],
         "--trace excludes --seed: it has the requests",
+    ),
+    (
+        ["--system", "h100", "--rate", "1", "--links", "2", "--prefill-machines", "1"],
+        "--system excludes --prefill-machines, --links: its machines do both phases",
+    ),
+    (
+        ["--prefill", "trn2", "--decode", "wse3", "--rate", "1", "--machines", "2"],
+        "--prefill and --decode exclude --machines",
+    ),
+    (
+        [*SPLIT[1:], "--rate", "1", "--best-of", "3", "--decode-machines", "2"],
+        "--best-of excludes --decode-machines: it tries all numbers",
     ),
     (["--system", "broadcom", "--rate", "1"], r"Broadcom \(broadcom\): nobody publishes anything"),
     (

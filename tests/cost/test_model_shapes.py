@@ -58,6 +58,7 @@ def test_models_have_the_published_number_of_weights(name):
         ("openai/gpt-oss-120b", "gpt-oss-120b"),
         ("Llama3.1-8B", "llama-3.1-8b"),
         ("Qwen/Qwen3-4B", "qwen3-4b"),
+        ("Llama 3.1 8B", "llama-3.1-8b"),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2-135m"),
     ],
 )
@@ -110,6 +111,18 @@ def test_a_config_by_path(tmp_path):
     assert (shape.kv_heads, shape.head_dim, shape.experts) == (8, 8, 1)
 
 
+def test_a_folder_with_the_name_of_a_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "llama-2-7b").mkdir()
+    (tmp_path / "llama-2-7b" / "config.json").write_text(json.dumps(SIZES))
+    assert load_shape("llama-2-7b").layers == 32
+    for spec in ("./llama-2-7b", str(tmp_path / "llama-2-7b")):
+        assert load_shape(spec).layers == 5
+    for spec in ("./llama-3-8b", "/nowhere/llama-3-8b"):
+        with pytest.raises(ModelFileError, match=f"^Model must be one of .*, not '{spec}'$"):
+            load_shape(spec)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -126,6 +139,8 @@ def test_a_config_by_path(tmp_path):
         ),
         ({"sliding_window": 0}, r"window \(sliding_window\) must be at least 1, not 0"),
         ({"kv_lora_rank": 512}, "kv_lora_rank is of a kind of layer that is not modeled"),
+        ({"mlp_only_layers": [0]}, "mlp_only_layers is of a kind of layer that is not modeled"),
+        ({"decoder_sparse_step": 2}, "decoder_sparse_step must be 1, all layers alike, not 2"),
     ],
 )
 def test_refuses_other_shapes(changed, message):
@@ -138,6 +153,9 @@ def test_lists_the_models_there_are(tmp_path):
         ModelFileError, match=r"^Model must be one of .*llama-3.1-8b.*, not 'gpt-5'$"
     ):
         load_shape("gpt-5")
+    for spec in ("9" * 400, "a/" + "9" * 400, "", "a\0/b"):
+        with pytest.raises(ModelFileError, match=r"^Model must be one of .*, not '"):
+            load_shape(spec)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ModelFileError, match=r"^Model config .* must be JSON: "):
         load_shape(str(tmp_path))

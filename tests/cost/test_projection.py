@@ -22,6 +22,7 @@ from diptych_sim.cost.projection.roof import phase_roof
 from diptych_sim.cost.projection.rows import RowError, mean_error, packaged_rows, predict, read_rows
 from diptych_sim.cost.projection.split import LINK_SHARE, split
 from diptych_sim.cost.systems.load import load_systems
+from diptych_sim.cost.systems.schema import Field
 
 SYSTEMS = load_systems()
 P = fitted()
@@ -120,6 +121,11 @@ def test_metrics():
     assert metric(prompt, "tokens_per_second") == pytest.approx(4 * 1024 / prompt.ttft)
     wafer = project(SYSTEMS["wse3"], job(tokens=1), P, 1)
     assert metric(wafer, "cycles_per_token") == pytest.approx(wafer.tpot * 1.1e9)
+    a100 = SYSTEMS["a100"]
+    clock = Field(status="published", value=1410, source="x")
+    clocked = replace(a100, fields={**a100.fields, "clock_mhz": clock})
+    ticks = metric(project(clocked, job(batch=4, tokens=11), P, 1), "cycles_per_token")
+    assert ticks == pytest.approx(done.tpot * 1.41e9 / 4)
     with pytest.raises(
         ProjectionError, match=r"^cycles_per_token of a100: nobody publishes a clock$"
     ):
@@ -140,6 +146,25 @@ def test_a_split_adds_up():
     assert slow.layer_wise == pytest.approx(slow.serial - slow.prefill.ttft * 35 / 36)
     with pytest.raises(ProjectionError, match="nobody publishes scale_out_gbps of h100"):
         split(SYSTEMS["h100"], SYSTEMS["wse3"], job(), P)
+
+
+def test_a_split_fits_where_each_side_holds_its_part():
+    def fits(prefill_chips, decode_chips, prompt_tokens=1024, tokens=256):
+        given = job("llama-3.1-70b", prompt_tokens=prompt_tokens, tokens=tokens)
+        chips = {"prefill_chips": prefill_chips, "decode_chips": decode_chips}
+        return split(SYSTEMS["h100"], SYSTEMS["wse3"], given, P, link_gbps=100, **chips).fits
+
+    # 141 GB of weights: two of 80 GB, or four of 44 GB; 100,000 positions are 33 GB more.
+    assert fits(2, 4)
+    assert not fits(1, 4)
+    assert not fits(2, 3)
+    assert not fits(2, 5, 100_000)
+    assert fits(4, 4, 100_000)
+    assert fits(2, 5, tokens=100_000)  # the answer is on one side only
+    # Our prefill panel has as much HBM as it takes.
+    ours = split(SYSTEMS["diptych"], SYSTEMS["diptych-128"], job("smollm2-135m"), P)
+    assert not ours.prefill.fits
+    assert ours.fits
 
 
 def test_the_link_of_our_machine():

@@ -87,7 +87,7 @@ def test_a_folder_adds_systems(tmp_path):
         (
             '"unknown"',
             '"guessed"',
-            "status must be one of published, derived, unknown, not 'guessed'",
+            "watts: status must be one of published, derived, unknown, not 'guessed'",
         ),
         ("watts", "wats", "field must be one of bf16_tflops, .*, not 'wats'"),
         (
@@ -103,6 +103,23 @@ def test_a_folder_adds_systems(tmp_path):
             'fp8_tflops = { value = 50, status = "published", source = "x" }\nwatts =',
             "fp8_tflops must be at least bf16_tflops, 100, not 50",
         ),
+        (
+            "watts =",
+            'fp4_tflops = { value = 50, status = "published", source = "x" }\nwatts =',
+            "fp4_tflops must be at least bf16_tflops, 100, not 50",
+        ),
+        (
+            "watts =",
+            'tiles = { value = 50, status = "published", source = "x" }\nwatts =',
+            "tiles must be of a system of kind wafer, not accelerator",
+        ),
+        (
+            "watts =",
+            'hop_cycles = { status = "unknown" }\nwatts =',
+            "hop_cycles must be of a system of kind wafer or diptych, not accelerator",
+        ),
+        ('"my-chip"', '"--"', "names must have letters or digits, not '--'"),
+        ("value = 80", "value = true", "memory_gb: Expected `float . null`, got `bool` - .*"),
         (
             'value = 2, status = "derived", source = "from pins"',
             'status = "unknown"',
@@ -124,6 +141,89 @@ def test_refuses_other_files(before, after, message, tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(GOOD.replace(before, after, 1))
     with pytest.raises(SystemFileError, match=f"^System file {re.escape(str(path))}: {message}$"):
+        load_systems(str(tmp_path))
+
+
+WAFER = """
+name = "Mine"
+kind = "wafer"
+[fields]
+""" + "".join(
+    f'{name} = {{ value = {value}, status = "published", source = "x" }}\n'
+    for name, value in (
+        ("memory_gb", 44),
+        ("on_chip_mb", 44000),
+        ("clock_mhz", 1000),
+        ("tiles", 900000),
+        ("tile_macs", 8),
+        ("hop_cycles", 2),
+        ("layer_tiles", 1000),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            "value = 44,",
+            "value = 45,",
+            "memory_gb of a wafer must be at most on_chip_mb / 1000, 44, not 45",
+        ),
+        ("value = 44,", "value = 43.9,", None),
+        (
+            "layer_tiles = { value = 1000",
+            "layer_tiles = { value = 900001",
+            "layer_tiles must be at most tiles, 900000, not 900001",
+        ),
+        (
+            "memory_gb =",
+            'sram_bytes = { value = 9, status = "derived", source = "x" }\nmemory_gb =',
+            "sram_bytes must be of a system of kind diptych, not wafer",
+        ),
+    ],
+)
+def test_refuses_other_wafers(before, after, message, tmp_path):
+    assert before in WAFER
+    path = tmp_path / "mine.toml"
+    path.write_text(WAFER.replace(before, after, 1))
+    if message is None:
+        assert load_systems(str(tmp_path))["mine"].kind == "wafer"
+        return
+    with pytest.raises(SystemFileError, match=f"^System file {re.escape(str(path))}: {message}$"):
+        load_systems(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["My_Chip", "my chip 2", "mine.v2", "0"])
+def test_files_may_be_called_as_users_do(name, tmp_path):
+    (tmp_path / f"{name}.toml").write_text(GOOD)
+    assert find_system(load_systems(str(tmp_path)), name.upper()).id == name
+
+
+@pytest.mark.parametrize("name", ["a:8", "-a", "a" * 65])
+def test_refuses_other_names_of_files(name, tmp_path):
+    (tmp_path / f"{name}.toml").write_text(GOOD)
+    with pytest.raises(SystemFileError, match="name of the file must be at most 64 letters"):
+        load_systems(str(tmp_path))
+
+
+def test_names_of_any_script_are_told_apart(tmp_path):
+    for number, name in enumerate(("芯片甲", "芯片乙")):
+        text = GOOD.replace('"Mine"', f'"{name}"').replace('"my-chip"', f'"chip {number}"')
+        (tmp_path / f"mine{number}.toml").write_text(text, encoding="utf-8")
+    systems = load_systems(str(tmp_path))
+    assert find_system(systems, "芯片乙").id == "mine1"
+
+
+def test_refuses_what_cannot_be_read(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xff")
+    message = f"^System file {re.escape(str(path))} must be a TOML file that can be read, not: "
+    with pytest.raises(SystemFileError, match=message + "it is not text$"):
+        load_systems(str(tmp_path))
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(SystemFileError, match=message + "Is a directory$"):
         load_systems(str(tmp_path))
 
 

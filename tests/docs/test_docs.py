@@ -68,10 +68,14 @@ COMMANDS = [
 ]
 
 
+NOT_OURS = "--model stories260K.bin --tokenizer tok512.bin "
+"""A model that is not ours to ship: the bundled one, of the same size, stands for it."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "line"), COMMANDS)
 def test_commands_run(name, line, tmp_path):
-    words = shlex.split(line, comments=True)
+    words = shlex.split(line.replace(NOT_OURS, ""), comments=True)
     command = [sys.executable, "-c", "from diptych_sim.cli import main; main()", *words[1:]]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, f"{name}: {done.stderr}"

@@ -2,8 +2,9 @@
 """Requests in time: queueing theory, a simulation step by step, and what must be conserved.
 
 Each was seen to fail with a fault planted: a step too early after an interruption, half a step too
-long, a hand-off that does not wait for the link, a request more than the batch, and memory of
-finished requests that is not free again.
+long, a hand-off that does not wait for the link, a request more than the batch, memory of
+finished requests that is not free again, halves of a block that are shared out wrongly, and blocks
+in the order of their sequence.
 """
 
 from dataclasses import replace
@@ -32,16 +33,19 @@ def service_of(c, tokens=64):
     return c.prefill(512) + sum(c.step(1, 512 + made)[0] for made in range(1, tokens))
 
 
-@pytest.mark.parametrize(("lengths", "model"), [("fixed", "M/D/1"), ("geometric", "M/G/1")])
+@pytest.mark.parametrize(
+    ("lengths", "model", "use"),
+    [("fixed", "M/D/1", 0.5), ("geometric", "M/G/1", 0.5), ("fixed", "M/D/1", 0.8)],
+)
 @pytest.mark.parametrize("seed", [1, 2])
-def test_one_machine_waits_as_queueing_theory_says(lengths, model, seed):
+def test_one_machine_waits_as_queueing_theory_says(lengths, model, use, seed):
     c = costs()
-    rate = 0.5 / service_of(c)
+    rate = use / service_of(c)
     requests = poisson_requests(100_000, rate, seed, prompt=512, tokens=64, lengths=lengths)
     fleet = Fleet(prefill=c, prefill_machines=1)
     found = summary(serve(requests, fleet), fleet, Limits(), rate)["queueing"]
     assert found["model"] == model
-    assert found["use"] == pytest.approx(0.5, rel=0.02)
+    assert found["use"] == pytest.approx(use, rel=0.02)
     assert abs(found["error"]) < 0.02
 
 
@@ -185,6 +189,10 @@ def test_arrivals_are_poisson():
     assert gaps.mean() == pytest.approx(0.2, rel=0.01)
     assert gaps.std() == pytest.approx(0.2, rel=0.02)
     assert abs(np.corrcoef(gaps[1:], gaps[:-1])[0, 1]) < 0.03
+    sums = gaps[: 64 * 312].reshape(312, 64).sum(axis=1)  # of blocks: they follow at random
+    for lag in (1, 2, 4, 8):
+        assert abs(np.corrcoef(sums[lag:], sums[:-lag])[0, 1]) < 0.3
+    assert np.array([r.prompt for r in requests]).std() == pytest.approx(99.5, rel=0.02)
     tokens = np.array([r.tokens for r in requests])
     assert tokens.min() == 1
     assert tokens.mean() == pytest.approx(10, rel=0.02)
@@ -199,9 +207,23 @@ def test_reads_a_trace(tmp_path):
     path = tmp_path / "trace.csv"
     path.write_text(TRACE)
     assert [(r.arrival, r.prompt, r.tokens) for r in read_trace(str(path))] == [
-        (0.25, 200, 20),
-        (0.5, 100, 10),
+        (0.0, 200, 20),
+        (0.25, 100, 10),
     ]
+
+
+def test_the_clock_of_a_trace_may_count_from_long_ago(tmp_path):
+    path = tmp_path / "trace.csv"
+    path.write_text(TRACE.replace("0.5,", "1700000000000.5,").replace("0.25,", "1700000000000.25,"))
+    requests = read_trace(str(path))
+    fleet = Fleet(prefill=costs(), prefill_machines=1)
+    found = summary(serve(requests, fleet), fleet, Limits(), None)
+    assert found["ttft_ms"]["p50"] > 1
+    assert 0 < sum(found["use"].values()) <= 1
+    path.write_text(TRACE.replace("0.5,", "1700000000000.5,"))
+    message = f"^Trace {path}: arrivals must be within 1e\\+09 s, not from 0.25 to 1.7e\\+12$"
+    with pytest.raises(TraceError, match=message):
+        read_trace(str(path))
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,10 @@ def test_resumes_from_what_is_there(tmp_path):
         [again[4]] if marked != lines[5] else []
     )
     assert len(cut.read_text().splitlines()) == len(todo) + 1
+    for head in ("", "model,arr"):
+        cut.write_text(head)
+        assert sweep(SHAPE, todo[:2], out=cut, resume=True) == rows[:2]
+        assert len(cut.read_text().splitlines()) == 3
     cut.write_text("a,b\n1,2\n")
     with pytest.raises(SweepError, match="must be a CSV file of a sweep to resume from"):
         sweep(SHAPE, todo, out=cut, resume=True)

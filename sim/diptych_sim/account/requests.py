@@ -12,7 +12,7 @@ from diptych_sim.account.errors import AccountError
 from diptych_sim.account.generation import ENGINE_CAUSES, decode_bound
 from diptych_sim.account.limits import check_limits
 from diptych_sim.account.tiles import add_tiles, bytes_by_level, tile_changes
-from diptych_sim.cost.decode import decode_macs, decode_rounds
+from diptych_sim.cost.decode import decode_hops, decode_macs, decode_rounds
 from diptych_sim.run.array_request import ArrayRequest
 from diptych_sim.run.mesh_request import MeshRequest
 
@@ -92,6 +92,7 @@ def _panel_part(
         "bound_cycles": sum(cost.bound_cycles for cost in costs),
         "predicted_cycles": sum(cost.predicted_cycles for cost in costs),
         "predicted_hbm_read": sum(cost.predicted_hbm_read for cost in costs),
+        "predicted_hbm_write": sum(cost.predicted_hbm_write for cost in costs),
         "macs": macs,
         "mac_utilization": macs / (cycles * done.machine.pes),
         "cycles_by_cause": engines["matrix"],
@@ -106,7 +107,8 @@ def _panel_part(
 def account_mesh_request(done: MeshRequest) -> dict[str, Any]:
     """Return the accounts of requests on the mesh: ``prefill``, ``decode`` and ``request``.
 
-    ``cycles_by_cause`` are tile cycles. Prefill is until the first tokens of all sequences are
+    ``cycles_by_cause`` are tile cycles. Of prefill, ``fabric_hops`` has what is left of the load, too, which
+    ``predicted_fabric_hops`` leaves out. Prefill is until the first tokens of all sequences are
     out; decode is None if there are no others.
 
     Raises
@@ -156,6 +158,7 @@ def _mesh_part(
         "cycles": cycles,
         "bound_cycles": len(part) * decode_bound(model, place, total["macs"] // len(part)),
         "predicted_cycles": sum(rounds[part.start : part.stop]),
+        "predicted_fabric_hops": decode_hops(done.program, part),
         **total,
         "mac_utilization": total["macs"] / (cycles * len(changes) * TILE_MACS),
         "tokens": written,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -17,16 +18,19 @@ from diptych_sim.cost.systems.load import load_systems
 __all__ = ["measure"]
 
 
-def _mean(errors: Sequence[float]) -> str:
-    return f"{sum(map(abs, errors)) / len(errors):.1%}"
+def _mean(errors: Sequence[float]) -> float:
+    return sum(map(abs, errors)) / len(errors)
 
 
 def _errors(rows: Sequence[Row], predicted: Sequence[float]) -> list[float]:
     return [got / row.value - 1 for got, row in zip(predicted, rows, strict=True)]
 
 
-def measure(console: Console, _runs: int) -> None:
-    """Print the errors of each calibration row, in-sample and left out, and of rows never fitted."""
+def measure(console: Console, _runs: int) -> dict[str, Any]:
+    """Print the errors of each calibration row, in-sample and left out, and of rows never fitted.
+
+    Their means are returned.
+    """
     systems = load_systems()
     rows = packaged_rows("calibration", systems)
     p = fit(rows)
@@ -49,17 +53,25 @@ def measure(console: Console, _runs: int) -> None:
             *(f"{error:+.1%}" for error in errors),
         )
     table.add_section()
-    table.add_row("mean", f"{len(rows)} rows", "", "", *map(_mean, found))
+    means = [_mean(errors) for errors in found]
+    table.add_row("mean", f"{len(rows)} rows", "", "", *(f"{mean:.1%}" for mean in means))
     console.print(table)
     others = packaged_rows("validation", systems)
     by_system: dict[str, list[float]] = defaultdict(list)
     for row in others:
         by_system[row.system.id].append(predict(row, p) / row.value - 1)
     parts = ", ".join(
-        f"{name} {_mean(errors)} of {len(errors)}" for name, errors in by_system.items()
+        f"{name} {_mean(errors):.1%} of {len(errors)}" for name, errors in by_system.items()
     )
     every = [error for errors in by_system.values() for error in errors]
     console.print(
-        f"Rows that took no part in the fit: {_mean(every)} of {len(every)} in the mean; {parts}",
+        f"Rows that took no part in the fit: {_mean(every):.1%} of {len(every)} in the mean; {parts}",
         soft_wrap=True,
+    )
+    return dict(
+        zip(
+            ("in_sample", "row_out", "system_out", "validation"),
+            [*means, _mean(every)],
+            strict=True,
+        )
     )

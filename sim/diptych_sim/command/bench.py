@@ -50,18 +50,20 @@ MEASURES: dict[str, Callable[[Console, int], dict[str, Any] | None]] = {
 """Measurements, in the order in which they run; some return a result."""
 _LARGE = ("wafer", "wafers")
 """Those that run only if they are named."""
+_RESULTS = ("cost", "projection", "wafers")
+"""Those that return a result."""
 
 
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(list(MEASURES)))
 @click.option("--runs", default=3, show_default=True, type=int, help="Medians of so many runs.")
-@click.option("--json", "json_file", default=None, help="Write the result of wafers; - for stdout.")
+@click.option("--json", "json_file", default=None, help="Write the results; - for stdout.")
 def bench(names: tuple[str, ...], runs: int, json_file: str | None) -> None:
     """Measure the machine beside its peers and bounds: NAMES, or everything but the wafers."""
     if runs < 1:
         raise Refused(f"Number of runs must be at least 1, not {runs}")
-    if json_file is not None and "wafers" not in names:
-        raise Refused("A result (--json) is there of wafers only, which must be named")
+    if json_file is not None and not set(names) & set(_RESULTS):
+        raise Refused(f"A result (--json) is there of {', '.join(_RESULTS)}: one must be named")
     check_file("JSON file", "--json", json_file)
     terminal = console(stderr=json_file == "-")
     results = {}

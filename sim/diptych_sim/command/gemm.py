@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 import numpy as np
-from click.core import ParameterSource
 
 from diptych.config import MachineConfig
 from diptych_sim.account.array_gemm import account_array_gemm
@@ -22,6 +21,7 @@ from diptych_sim.command.options import (
     Size,
     check_file,
     check_weight_rows,
+    given,
 )
 from diptych_sim.command.running import close_kernel, running, size_text
 from diptych_sim.compiler.array_gemm.compile import GemmError
@@ -41,9 +41,8 @@ MESH_ONLY = ("algorithm",)
 def _check_panel(mesh: Size | None) -> None:
     """Refuse options that the panel does not have."""
     others, verb = (MESH_ONLY, "requires") if mesh is None else (ARRAY_ONLY, "excludes")
-    for name in others:
-        if click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise Refused(f"--{name.replace('_', '-')} {verb} a mesh (--mesh)")
+    for flag in given(others):
+        raise Refused(f"{flag} {verb} a mesh (--mesh)")
 
 
 @click.command()

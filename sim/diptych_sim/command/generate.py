@@ -15,8 +15,10 @@ from diptych_sim.command.checkpoints import with_checkpoint
 from diptych_sim.command.options import (
     ARRAY,
     AUTO_MESH,
+    CLOCK,
     ENGINE,
     WEIGHT_ROWS,
+    FiniteRange,
     Refused,
     Size,
     check_file,
@@ -174,7 +176,7 @@ def _chosen_mesh(
     "--temperature",
     default=0.0,
     show_default=True,
-    type=click.FloatRange(0, 100),
+    type=FiniteRange(0, 100),
     help="Draw tokens from the softmax of logits by this; 0 takes the best one.",
 )
 @click.option("--top-k", default=None, type=int, help="Not to be had; says why.")
@@ -193,13 +195,7 @@ def _chosen_mesh(
     help="Record counters over time into --out.",
     show_default=True,
 )
-@click.option(
-    "--clock-mhz",
-    default=1000.0,
-    show_default=True,
-    type=click.FloatRange(0, min_open=True),
-    help="Clock that turns cycles into seconds.",
-)
+@CLOCK
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
 def generate(
     model: str,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from diptych_sim.engine.names import DEFAULT_ENGINE, ENGINES
 from diptych_sim.engine.processes import is_first, processes
@@ -20,14 +22,17 @@ from diptych_sim.llm.load import LoadedModel, load_model
 __all__ = [
     "ARRAY",
     "AUTO_MESH",
+    "CLOCK",
     "MESH",
     "WEIGHT_ROWS",
+    "FiniteRange",
     "Refused",
     "Size",
     "SizeType",
     "check_file",
     "check_folder",
     "check_weight_rows",
+    "given",
     "json_text",
     "load",
     "with_model",
@@ -72,6 +77,23 @@ class MeshType(SizeType):
         return None if value in (None, "auto") else super().convert(value, param, ctx)
 
 
+class FiniteRange(click.FloatRange):
+    """Numbers of a range that are numbers, and not infinite."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"must be a number, not {value}", param, ctx)
+        return number
+
+
+CLOCK = click.option(
+    "--clock-mhz",
+    default=1000.0,
+    show_default=True,
+    type=FiniteRange(0, 1e6, min_open=True),
+    help="Clock that turns cycles into seconds.",
+)
 MESH = SizeType(range(1, 129), "each from 1 to 128, as 8x8")
 AUTO_MESH = MeshType(range(1, 129), "each from 1 to 128, as 8x8, or auto")
 ARRAY = SizeType(
@@ -138,6 +160,17 @@ def check_weight_rows(weight_rows: int, array: Size) -> None:
         raise Refused(
             f"Weight rows (--weight-rows) must be {words} on {array[0]} rows, not {weight_rows}"
         )
+
+
+def given(names: Sequence[str]) -> list[str]:
+    """Return the flags of those options of the command that stand on its command line."""
+    context = click.get_current_context()
+    return [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in names
+        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]
 
 
 def load(spec: str, tokenizer: str | None) -> LoadedModel:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from diptych_sim.command.options import Refused, check_file, write_json
+from diptych_sim.command.options import Refused, check_file, given, write_json
 from diptych_sim.command.running import running
 from diptych_sim.cost.models.load import load_shape
 from diptych_sim.cost.models.shape import FORMATS, ModelShape
@@ -104,19 +104,12 @@ def project(
     check_file("CSV file", "--csv", csv_file, suffixes=(".csv",))
     check_file("HTML file", "--html", html_file, suffixes=(".html",))
     if rows_file is not None:
-        unused = [
-            name
-            for name, value in (
-                ("--model", model),
-                ("--system", system),
-                ("--against", against),
-                ("--prefill", prefill_name),
-                ("--decode", decode_name),
-                ("--csv", csv_file),
-                ("--html", html_file),
-            )
-            if value is not None
-        ]
+        others = {param.name or "" for param in project.params} - {
+            "rows_file",
+            "folder",
+            "json_file",
+        }
+        unused = given(sorted(others))
         if unused:
             raise Refused(f"--check excludes {', '.join(unused)}: its rows say what is projected")
         _check(rows_file, folder, json_file)

@@ -14,6 +14,7 @@ from diptych.config import MachineConfig
 from diptych_sim.account.quadrants import border_points, measured_rows, quadrants_result
 from diptych_sim.command.options import (
     ARRAY,
+    CLOCK,
     ENGINE,
     MESH,
     Refused,
@@ -72,13 +73,7 @@ _SHORT = 2
 @click.option(
     "--seed", default=None, type=click.IntRange(0, 2**32 - 1), help="Seed of random draws."
 )
-@click.option(
-    "--clock-mhz",
-    default=1000.0,
-    show_default=True,
-    type=click.FloatRange(0, min_open=True),
-    help="Clock that turns cycles into seconds.",
-)
+@CLOCK
 @click.option("--out", default=None, help="Folder for the result and its page.")
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
 def quadrants(

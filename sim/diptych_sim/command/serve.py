@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from diptych_sim.command.options import Refused, check_file, write_json
+from diptych_sim.command.options import Refused, check_file, given, write_json
 from diptych_sim.command.project import COUNT, DTYPES, dtype_of
 from diptych_sim.command.running import Failed, running
 from diptych_sim.cost.models.load import load_shape
@@ -82,6 +82,15 @@ OPTIONS = [
 ]
 
 
+_DRAWN = ("count", "seed", "prompt_tokens", "tokens", "lengths", "prefix_tokens")
+"""Options of requests that are drawn."""
+_UNIFIED = ("machines", "chips")
+"""Options of machines that do both phases."""
+_NUMBERS = ("prefill_machines", "decode_machines")
+_SPLIT = (*_NUMBERS, "prefill_chips", "decode_chips", "links", "link_gbps", "hand_off")
+"""Options of machines that are split."""
+
+
 def _with_options(command: Any) -> Any:
     for option in reversed(OPTIONS):
         command = option(command)
@@ -131,16 +140,16 @@ def _refuse(options: dict[str, Any]) -> None:
         raise Refused("Either --system or both of --prefill and --decode must be given")
     if (options["trace"] is None) == (options["rate"] is None):
         raise Refused("Either --rate or --trace must be given")
-    if options["trace"] is not None:
-        drawn = ("count", "seed", "prompt_tokens", "tokens", "lengths", "prefix_tokens")
-        given = [name for name in drawn if options[name] is not None]
-        if given:
-            named = ", ".join(
-                f"--{name.replace('_', '-').replace('count', 'requests')}" for name in given
-            )
-            raise Refused(f"--trace excludes {named}: it has the requests")
+    if options["trace"] is not None and (drawn := given(_DRAWN)):
+        raise Refused(f"--trace excludes {', '.join(drawn)}: it has the requests")
+    if split and (unused := given(_UNIFIED)):
+        raise Refused(f"--prefill and --decode exclude {', '.join(unused)}")
+    if not split and (unused := given(_SPLIT)):
+        raise Refused(f"--system excludes {', '.join(unused)}: its machines do both phases")
     if options["best_of"] is not None and not split:
         raise Refused("--best-of requires --prefill and --decode")
+    if options["best_of"] is not None and (tried := given(_NUMBERS)):
+        raise Refused(f"--best-of excludes {', '.join(tried)}: it tries all numbers")
     for words, name, unit in (
         ("Rate", "rate", "requests a second"),
         ("Link", "link_gbps", "Gbit/s"),

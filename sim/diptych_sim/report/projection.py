@@ -18,6 +18,7 @@ __all__ = [
     "check_table",
     "print_projection",
     "projection_csv",
+    "short_number",
     "short_time",
 ]
 
@@ -50,7 +51,8 @@ def short_time(milliseconds: float) -> str:
     raise AssertionError
 
 
-def _rate(value: float) -> str:
+def short_number(value: float) -> str:
+    """Return a number with three digits, or all of those before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -83,9 +85,9 @@ def print_projection(console: Console, result: Mapping[str, Any]) -> None:
             f"{row['chips']}",
             short_time(row["ttft_ms"]),
             short_time(row["tpot_ms"]),
-            _rate(row["tokens_per_second_user"]),
-            _rate(row["tokens_per_second"]),
-            "" if joules is None else f"{joules:,.3g}",
+            short_number(row["tokens_per_second_user"]),
+            short_number(row["tokens_per_second"]),
+            "" if joules is None else short_number(joules),
             row["decode"]["bound"]
             if other is None
             else f"{row['ratio']['tokens_per_second_user']:.3g}",
@@ -96,6 +98,14 @@ def print_projection(console: Console, result: Mapping[str, Any]) -> None:
         console.print("* not calibrated: no measurement of this system took part in the fit")
     if not all(row["fits"] for row in shown):
         console.print("+ the memory of these chips does not hold the model")
+    for row in shown:
+        if "merge_factor" in row["parameters"]:
+            console.print(
+                f"{row['system']}: reductions, merged in software, take "
+                f"{row['parameters']['merge_factor']:.3g} times those of our mesh",
+                soft_wrap=True,
+                highlight=False,
+            )
     split = result["split"]
     if split is not None:
         _print_split(console, split)
@@ -123,14 +133,19 @@ def _print_split(console: Console, split: Mapping[str, Any]) -> None:
         table.add_row(words, short_time(request[name]), short_time(wait[key]) if key else "")
     console.print(table)
     console.print(
-        f"{split['prefill_systems_per_decode_system']:.3g} prefill systems keep one decode system busy",
+        f"{short_number(split['prefill_systems_per_decode_system'])} prefill systems keep one decode system busy",
         soft_wrap=True,
     )
 
 
 def border_rows(border: Sequence[Mapping[str, Any]]) -> dict[int, dict[int, str]]:
-    """Return the letter of the fastest way by tokens of an answer and of a prompt."""
-    letters = {"prefill_system_alone": "P", "decode_system_alone": "D", "split_layer_wise": "S"}
+    """Return the letter of the fastest way by tokens of an answer and of a prompt; "-": none fits."""
+    letters: dict[str | None, str] = {
+        "prefill_system_alone": "P",
+        "decode_system_alone": "D",
+        "split_layer_wise": "S",
+        None: "-",
+    }
     rows: dict[int, dict[int, str]] = {}
     for point in border:
         rows.setdefault(point["tokens"], {})[point["prompt_tokens"]] = letters[point["best"]]
@@ -153,6 +168,8 @@ def _print_border(
         soft_wrap=True,
     )
     console.print(table)
+    if any(point["best"] is None for point in border):
+        console.print("- the memory of none holds it")
 
 
 def projection_csv(result: Mapping[str, Any]) -> str:

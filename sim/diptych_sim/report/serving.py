@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from diptych_sim.report.projection import short_time
+from diptych_sim.report.projection import short_number, short_time
 
 __all__ = ["print_ratios", "print_served"]
 
@@ -19,7 +19,7 @@ def print_served(console: Console, result: Mapping[str, Any]) -> None:
     """Print percentiles, rates and use of each side."""
     console.print(
         f"{result['requests']:,} requests in {short_time(1e3 * result['seconds'])}: "
-        f"{result['requests_per_second']:,.3g} requests/s, {result['tokens_per_second']:,.4g} tokens/s; "
+        f"{short_number(result['requests_per_second'])} requests/s, {short_number(result['tokens_per_second'])} tokens/s; "
         f"{'calibrated' if result['calibrated'] else 'not calibrated'}",
         soft_wrap=True,
     )
@@ -37,7 +37,7 @@ def print_served(console: Console, result: Mapping[str, Any]) -> None:
     console.print(f"Use: {use}{'' if batch is None else f'; batch {batch:.3g} in the mean'}")
     if result["goodput_per_second"] is not None:
         console.print(
-            f"Goodput {result['goodput_per_second']:,.3g} requests/s: "
+            f"Goodput {short_number(result['goodput_per_second'])} requests/s: "
             f"{result['good_share']:.1%} of the requests are within the limits"
         )
     theory = result["queueing"]
@@ -68,8 +68,8 @@ def print_ratios(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
         tpot = row["tpot_ms"]
         table.add_row(
             f"{row['prefill_machines']} : {row['decode_machines']}",
-            "" if good is None else f"{good:,.3g}",
-            f"{row['requests_per_second']:,.3g}",
+            "" if good is None else short_number(good),
+            short_number(row["requests_per_second"]),
             *(short_time(row["ttft_ms"][key]) for key in ("p50", "p99")),
             *("" if tpot is None else short_time(tpot[key]) for key in ("p50", "p99")),
             f"{row['use']['prefill']:.0%}, {row['use']['decode']:.0%}",

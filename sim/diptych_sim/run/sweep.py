@@ -208,6 +208,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
             f"Sweep (--out) {path} must be a CSV file of a sweep, not: {error}"
         ) from None
     whole = text[: text.rfind("\n") + 1]
+    if not whole and ",".join(columns).startswith(text):
+        return []  # cut off in its head
     reader = csv.DictReader(io.StringIO(whole))
     if tuple(reader.fieldnames or ()) != tuple(columns):
         raise SweepError(f"Sweep (--out) {path} must be a CSV file of a sweep to resume from")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -17,8 +18,19 @@ __all__ = ["load_shape", "model_names", "read_shape"]
 
 _MOST = 2**24
 """No size of a model is larger."""
-_FOREIGN = ("kv_lora_rank", "ssm_cfg", "state_size", "linear_num_value_heads")
-"""Keys of models whose attention or state is of another kind."""
+_FOREIGN = (
+    "kv_lora_rank",
+    "ssm_cfg",
+    "state_size",
+    "linear_num_value_heads",
+    "n_shared_experts",
+    "shared_expert_intermediate_size",
+    "first_k_dense_replace",
+    "mlp_only_layers",
+)
+"""Keys of models with attention, state or experts of another kind, or not the same in all layers."""
+_EVERY = ("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_freq")
+"""Keys that say that only each so many-th layer has experts."""
 
 
 def model_names() -> list[str]:
@@ -40,8 +52,9 @@ def load_shape(spec: str) -> ModelShape:
     """
     known = {_plain(name): name for name in model_names()}
     name = spec.lower()
-    # A folder of that name is asked for by a path: ./llama-2-7b.
-    if _plain(name) in known:
+    # A folder of such a name is asked for by a path: ./llama-2-7b.
+    by_path = "/" in spec and (spec[0] in "./" or _exists(spec))
+    if not by_path and _plain(name) in known:
         name = known[_plain(name)]
         text = (
             resources.files(__name__.rpartition(".")[0])
@@ -50,7 +63,7 @@ def load_shape(spec: str) -> ModelShape:
         )
         return read_shape(json.loads(text), name, f"Model {name}")
     path = BUILTIN_FOLDER if name == BUILTIN else Path(spec)
-    if not spec or "\0" in spec or not path.exists():
+    if name != BUILTIN and not _exists(spec):
         raise ModelFileError(
             f"Model must be one of {', '.join(model_names())}, {BUILTIN}, or a config.json, "
             f"not {spec!r:.60}"
@@ -67,12 +80,20 @@ def load_shape(spec: str) -> ModelShape:
     return read_shape(settings, path.resolve().parent.name or path.stem, f"Model config {path}")
 
 
+def _exists(spec: str) -> bool:
+    """Return whether something is at a path, which may be one that cannot be."""
+    try:
+        return bool(spec) and "\0" not in spec and Path(spec).exists()
+    except OSError:
+        return False
+
+
 def _plain(name: str) -> str:
     """Return a name without its maker, what the model was tuned for, and signs."""
     name = name.rpartition("/")[2].removeprefix("meta-")
     for tuned in ("-hf", "-chat", "-instruct"):
         name = name.removesuffix(tuned)
-    return name.replace("-", "").replace("_", "")
+    return re.sub("[-_ ]", "", name)
 
 
 def read_shape(settings: Mapping[str, Any], name: str, where: str) -> ModelShape:
@@ -88,6 +109,11 @@ def read_shape(settings: Mapping[str, Any], name: str, where: str) -> ModelShape
     for key in _FOREIGN:
         if settings.get(key):
             raise ModelFileError(f"{where}: {key} is of a kind of layer that is not modeled")
+    for key in _EVERY:
+        if settings.get(key) not in (None, 1):
+            raise ModelFileError(
+                f"{where}: {key} must be 1, all layers alike, not {settings[key]!r:.40}"
+            )
 
     def size(words: str, *keys: str, default: int | None = None) -> int:
         found = [(key, settings[key]) for key in keys if settings.get(key) is not None]

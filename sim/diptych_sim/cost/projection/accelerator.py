@@ -65,8 +65,14 @@ def _pass(
         if out is not None:
             links = 2 * model.layers * sent / (out / 2 * 1e9 * share)
     latency = 1e-6 * (model.layers * layer + p.of(system.id, "step_us")) + links
+    clock = system.get("clock_mhz")
     return Phase(
-        bandwidth=bandwidth, arithmetic=arithmetic, latency=latency, bytes=read, flops=2 * macs
+        bandwidth=bandwidth,
+        arithmetic=arithmetic,
+        latency=latency,
+        bytes=read,
+        flops=2 * macs,
+        cycles=None if clock is None else 1e6 * clock * (bandwidth + arithmetic + latency),
     )
 
 

@@ -22,7 +22,8 @@ TOKENS = (16, 64, 256, 1024, 4096)
 def border(done: Split, job: Job, p: Parameters) -> list[dict[str, Any]]:
     """Return which way is fastest for a whole request, at each length of prompt and answer.
 
-    Systems, chips and link are those of ``done``; ``best`` is a key of ``request_ms``.
+    Systems, chips and link are those of ``done``. ``best`` is a key of ``request_ms``, of a way whose
+    memory holds the request, or None.
     """
     found = []
     for tokens in TOKENS:
@@ -39,11 +40,15 @@ def border(done: Split, job: Job, p: Parameters) -> list[dict[str, Any]]:
             times = request_ms(other)
             # Serial hand-off is never faster than by layer.
             times.pop("split_serial")
+            fits = dict(
+                zip(times, (other.prefill.fits, other.decode.fits, other.fits), strict=True)
+            )
+            held = [way for way in times if fits[way]]
             found.append(
                 {
                     "prompt_tokens": prompt,
                     "tokens": tokens,
-                    "best": min(times, key=lambda way: times[way]),
+                    "best": min(held, key=times.__getitem__, default=None),
                     "request_ms": times,
                 }
             )

@@ -9,7 +9,7 @@ from importlib import resources
 
 import msgspec
 
-__all__ = ["DEFAULTS", "OWN", "SHARED", "Parameters", "fitted"]
+__all__ = ["DEFAULTS", "OF_KIND", "OWN", "SHARED", "Parameters", "fitted"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,19 @@ SHARED = (
     "position_cycles",
 )
 """Parameters that all systems share."""
+OF_KIND = {
+    "accelerator": (
+        "bandwidth_share",
+        "weight_only_share",
+        "layer_us",
+        "all_reduce_us",
+        "prefill_share",
+        "step_us",
+    ),
+    "wafer": ("tile_share", "merge_factor", "position_cycles"),
+    "diptych": (),
+}
+"""Those that a projection of a kind of system uses; of our machine none."""
 OWN = {"accelerator": ("step_us", "prefill_share"), "wafer": ("merge_factor",)}
 """Parameters that a system with data has of its own, by its kind."""
 DEFAULTS = Parameters()

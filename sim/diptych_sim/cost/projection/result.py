@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from diptych_sim.cost.projection.job import Job, Phase
-from diptych_sim.cost.projection.parameters import OWN, Parameters
+from diptych_sim.cost.projection.parameters import OF_KIND, OWN, Parameters
 from diptych_sim.cost.projection.project import Projection
 from diptych_sim.cost.projection.roof import phase_roof
 from diptych_sim.cost.projection.split import Split
@@ -89,6 +89,7 @@ def projection_json(done: Projection, p: Parameters) -> dict[str, Any]:
         "joules_per_token": done.joules,
         "prefill": _phase(done, done.prefill, decode=False),
         "decode": _phase(done, done.decode, decode=True),
+        "parameters": {name: p.of(system.id, name) for name in OF_KIND[system.kind]},
         "unknown": [name for name in system.fields if system.get(name) is None],
         "fields": {
             name: {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from diptych_sim.cost.models.load import load_shape
 from diptych_sim.cost.models.shape import FORMATS
-from diptych_sim.cost.projection.job import Job
+from diptych_sim.cost.projection.job import Job, ProjectionError
 from diptych_sim.cost.projection.parameters import Parameters
 from diptych_sim.cost.projection.project import METRICS, metric, project
 from diptych_sim.cost.systems.load import SystemFileError, find_system
@@ -52,6 +52,8 @@ class Row:
     metric: str
     value: float
     source: str
+    where: str
+    """File and line, for messages."""
 
 
 def packaged_rows(name: str, systems: Mapping[str, System]) -> list[Row]:
@@ -132,6 +134,7 @@ def _row(record: Mapping[str, str | None], systems: Mapping[str, System], where:
         metric=text["metric"],
         value=_value(text["value"], where),
         source=text["source"],
+        where=where,
     )
 
 
@@ -161,9 +164,12 @@ def predict(row: Row, p: Parameters) -> float:
     Raises
     ------
     ProjectionError
-        If nobody publishes what it takes.
+        If nobody publishes what it takes; the message begins with the file and the line.
     """
-    return metric(project(row.system, row.job, p, row.chips), row.metric)
+    try:
+        return metric(project(row.system, row.job, p, row.chips), row.metric)
+    except ProjectionError as error:
+        raise ProjectionError(f"{row.where}: {error}") from None
 
 
 def mean_error(rows: Sequence[Row], p: Parameters) -> float:

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diptych_sim.cost.projection.job import Job, ProjectionError
 from diptych_sim.cost.projection.parameters import Parameters
-from diptych_sim.cost.projection.project import Projection, project
+from diptych_sim.cost.projection.project import Projection, memory_bytes, project
 from diptych_sim.cost.systems.schema import System
 
 __all__ = ["LINK_SHARE", "Split", "link_of", "link_share", "split"]
@@ -28,6 +28,17 @@ class Split:
     link_gbps: float
     kv_bytes: float
     """Of the prompts of a batch, handed over once."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether one side holds weights and prompts, and the other what a whole request takes.
+
+        The HBM of our prefill panel is as large as a run needs it.
+        """
+        first = self.prefill
+        prompts = replace(first.job, tokens=0).resident_bytes
+        holds = prompts <= first.chips * memory_bytes(first.system)
+        return (holds or first.system.kind == "diptych") and self.decode.fits
 
     @property
     def transfer(self) -> float:

@@ -14,6 +14,7 @@ import msgspec
 from diptych_sim.cost.systems.schema import (
     KINDS,
     STATUSES,
+    Field,
     System,
     SystemFile,
     check_file,
@@ -21,7 +22,7 @@ from diptych_sim.cost.systems.schema import (
 
 __all__ = ["SystemFileError", "find_system", "load_systems"]
 
-_ID = re.compile("[a-z0-9][a-z0-9.-]{0,63}")
+_ID = re.compile(r"\w[\w. -]{0,63}")
 
 
 class SystemFileError(ValueError):
@@ -66,7 +67,8 @@ def find_system(systems: Mapping[str, System], name: str) -> System:
 
 
 def _key(name: str) -> str:
-    return re.sub("[^a-z0-9.]", "", name.lower())
+    """Return a name as it is compared: letters and digits of any script, and dots."""
+    return re.sub(r"[^\w.]|_", "", name.lower())
 
 
 def _packaged() -> list[tuple[str, str]]:
@@ -86,11 +88,16 @@ def _of_folder(folder: Path) -> list[tuple[str, str]]:
         raise SystemFileError(
             f"Systems (--systems) must be a folder with .toml files, not {folder}"
         )
+    return [(str(path), _text(path)) for path in paths]
+
+
+def _text(path: Path) -> str:
     try:
-        return [(str(path), path.read_text(encoding="utf-8")) for path in paths]
-    except UnicodeDecodeError as error:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        said = getattr(error, "strerror", None) or "it is not text"
         raise SystemFileError(
-            f"Systems (--systems) must be text, not in {folder}: {error}"
+            f"System file {path} must be a TOML file that can be read, not: {said}"
         ) from None
 
 
@@ -104,15 +111,33 @@ def _choices(message: str) -> str:
     return f"{key} must be one of {', '.join(allowed)}, not {value}"
 
 
+def _bad_field(fields: object) -> str:
+    """Return the name of the first field that is none; messages about fields do not have it."""
+    for name, field in fields.items() if isinstance(fields, dict) else ():
+        try:
+            msgspec.convert(field, Field)
+        except msgspec.ValidationError:
+            return f"{name}: "
+    return ""
+
+
 def _read(path: str, text: str) -> System:
     try:
-        file = msgspec.convert(tomllib.loads(text), SystemFile)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise SystemFileError(f"System file {path}: {_choices(str(error))}") from None
+        read = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SystemFileError(f"System file {path}: {error}") from None
+    try:
+        file = msgspec.convert(read, SystemFile)
+    except msgspec.ValidationError as error:
+        where = _bad_field(read.get("fields"))
+        raise SystemFileError(f"System file {path}: {where}{_choices(str(error))}") from None
     found = check_file(file)
     name = Path(path).stem
     if found is None and not _ID.fullmatch(name):
-        found = f"name of the file must be letters a-z, digits, dots and dashes, not {name!r}"
+        found = (
+            "name of the file must be at most 64 letters, digits, dots, dashes and spaces, "
+            f"not {name!r:.80}"
+        )
     if found is not None:
         raise SystemFileError(f"System file {path}: {found}")
     return System(

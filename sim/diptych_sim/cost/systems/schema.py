@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal, get_args
 
 import msgspec
@@ -68,6 +69,36 @@ FIELDS = {
     "sram_bytes": FieldKind("SRAM of our tile", "bytes", 1, 1e9, whole=True),
 }
 """Fields of a system by name; a value is above ``least``, or at least 1 where it counts."""
+
+_OF_KINDS = {
+    ("accelerator", "wafer"): (
+        "bf16_tflops",
+        "fp8_tflops",
+        "fp4_tflops",
+        "memory_gb",
+        "memory_tbps",
+        "on_chip_mb",
+        "scale_up_gbps",
+        "scale_out_gbps",
+        "domain_chips",
+        "matmul_share",
+        "matmul_share_fp8",
+    ),
+    ("wafer",): ("tiles", "tile_macs", "layer_tiles", "prefill_stages"),
+    ("wafer", "diptych"): ("hop_cycles",),
+    ("diptych",): (
+        "array_rows",
+        "array_columns",
+        "weight_rows",
+        "hbm_bytes_per_cycle",
+        "hbm_latency",
+        "link_bytes_per_cycle",
+        "mesh_rows",
+        "mesh_columns",
+        "sram_bytes",
+    ),
+}
+"""Fields that not all kinds of systems have; an unpublished one may name any as unknown."""
 
 REQUIRED = {
     "accelerator": ("bf16_tflops", "memory_gb", "memory_tbps"),
@@ -139,6 +170,9 @@ class System:
 
 def check_file(file: SystemFile) -> str | None:
     """Return what is wrong with a file, in one line, or None."""
+    for name in (file.name, *file.aliases):
+        if not any(sign.isalnum() for sign in name):
+            return f"names must have letters or digits, not {name!r}"
     for name, field in file.fields.items():
         kind = FIELDS.get(name)
         if kind is None:
@@ -160,10 +194,19 @@ def check_file(file: SystemFile) -> str | None:
     return _contradiction(file)
 
 
+def _foreign(file: SystemFile) -> str | None:
+    """Return which field is of other kinds of systems, or None."""
+    for kinds, names in _OF_KINDS.items():
+        found = next((name for name in names if name in file.fields), None)
+        if found is not None and file.kind not in (*kinds, "unpublished"):
+            return f"{found} must be of a system of kind {' or '.join(kinds)}, not {file.kind}"
+    return None
+
+
 def _contradiction(file: SystemFile) -> str | None:
     """Return which two fields of a file cannot both be true, or which one must be there."""
     values = {name: field.value for name, field in file.fields.items() if field.value is not None}
-    for wider, narrower in (("bf16_tflops", "fp8_tflops"), ("fp8_tflops", "fp4_tflops")):
+    for wider, narrower in combinations(("bf16_tflops", "fp8_tflops", "fp4_tflops"), 2):
         if values.get(narrower, 1e99) < values.get(wider, 0):
             return (
                 f"{narrower} must be at least {wider}, {values[wider]:g}, not {values[narrower]:g}"
@@ -171,6 +214,11 @@ def _contradiction(file: SystemFile) -> str | None:
     if values.get("layer_tiles", 0) > values.get("tiles", 1e99):
         return (
             f"layer_tiles must be at most tiles, {values['tiles']:g}, not {values['layer_tiles']:g}"
+        )
+    if file.kind == "wafer" and values.get("memory_gb", 0) > values.get("on_chip_mb", 1e99) / 1e3:
+        return (
+            f"memory_gb of a wafer must be at most on_chip_mb / 1000, "
+            f"{values['on_chip_mb'] / 1e3:g}, not {values['memory_gb']:g}"
         )
     absent = [name for name in REQUIRED[file.kind] if name not in values]
     if absent:
@@ -180,4 +228,4 @@ def _contradiction(file: SystemFile) -> str | None:
         )
     if file.kind == "unpublished" and values:
         return f"kind must be accelerator or wafer where there are values, not {file.kind!r}"
-    return None
+    return _foreign(file)

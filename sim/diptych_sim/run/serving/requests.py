@@ -19,6 +19,12 @@ LENGTHS = ("fixed", "geometric")
 _REQUIRED = ("arrival", "prompt_tokens", "output_tokens")
 _OPTIONAL = ("prefix", "prefix_tokens")
 _MOST = 10**7
+_LONGEST = 1e9
+"""Seconds of a trace; with more of them the times of tokens would be rounded."""
+_BLOCK = 64
+"""Numbers whose sum is drawn; a power of two."""
+_ROWS = 3
+"""Gaps, prompts, answers."""
 
 
 class TraceError(ValueError):
@@ -57,37 +63,57 @@ def poisson_requests(
 ) -> list[Request]:
     """Return requests of a Poisson process of ``rate`` a second.
 
-    Gaps and lengths are stratified: their distribution holds within ``1 / count`` and they are
-    shuffled, so that means come near to those of far more requests. With ``prefix_tokens`` all
-    prompts begin with the same text, as far as they are longer.
+    Gaps and lengths are as :func:`_exponentials` draws them, so that means come near to those of far
+    more requests. With ``prefix_tokens`` all prompts begin with the same text, as far as they are longer.
     """
-    rng = np.random.default_rng(seed)
+    gaps, *of_lengths = _exponentials(np.random.default_rng(seed), count)
+    arrivals = np.cumsum(gaps / rate)
 
-    def even() -> NDArray[np.float64]:
-        """Numbers from 0 to 1, one in each of ``count`` equal parts, shuffled."""
-        drawn = (np.arange(count) + rng.random(count)) / count
-        rng.shuffle(drawn)
-        return drawn
-
-    arrivals = np.cumsum(-np.log1p(-even()) / rate)
-
-    def draw(mean: int) -> NDArray[np.int64]:
+    def draw(mean: int, drawn: NDArray[np.float64]) -> NDArray[np.int64]:
         if lengths == "fixed" or mean == 1:
             return np.full(count, mean)
-        drawn = np.ceil(np.log1p(-even()) / np.log1p(-1 / mean))
-        return np.maximum(1, drawn).astype(np.int64)
+        return np.maximum(1, np.ceil(drawn / -np.log1p(-1 / mean))).astype(np.int64)
 
-    prompts, answers = draw(prompt).tolist(), draw(tokens).tolist()
+    prompts, answers = (
+        draw(mean, drawn).tolist() for mean, drawn in zip((prompt, tokens), of_lengths, strict=True)
+    )
     return [
         Request(at, n, m, "shared" if 0 < prefix_tokens < n else "", min(prefix_tokens, n - 1))
         for at, n, m in zip(arrivals.tolist(), prompts, answers, strict=True)
     ]
 
 
-def read_trace(path: str) -> list[Request]:
-    """Return the requests of a CSV file, in the order of their arrival.
+def _exponentials(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """Return three rows of ``count`` numbers, each of an exponential distribution of mean 1.
 
-    Columns: ``arrival`` in seconds, ``prompt_tokens``, ``output_tokens``; and, for a prefix cache,
+    Waits come from sums of many gaps and lengths. So the sum of each block of numbers is drawn first,
+    and then how it is shared among its halves, and their halves; all of that for all blocks by a
+    scrambled Sobol sequence, that each of these draws is spread evenly over its distribution. The
+    blocks are shuffled.
+    """
+    # Not above: they take a second to import.
+    from scipy.special import betaincinv, gammaincinv
+    from scipy.stats import qmc
+
+    blocks = -(-count // _BLOCK)
+    sequence = qmc.Sobol(_ROWS * _BLOCK, scramble=True, rng=rng)
+    uniform = sequence.random_base2((blocks - 1).bit_length())[:blocks]
+    rng.shuffle(uniform)
+    rows = []
+    for row in np.clip(uniform, 1e-12, 1 - 1e-12).reshape(blocks, _BLOCK, _ROWS).transpose(2, 0, 1):
+        sums = gammaincinv(_BLOCK, row[:, :1])
+        while (parts := sums.shape[1]) < _BLOCK:
+            half = _BLOCK // parts // 2
+            first = sums * betaincinv(half, half, row[:, parts : 2 * parts])
+            sums = np.stack([first, sums - first], axis=2).reshape(blocks, -1)
+        rows.append(sums.reshape(-1)[:count])
+    return np.array(rows)
+
+
+def read_trace(path: str) -> list[Request]:
+    """Return the requests of a CSV file, in the order of their arrival; the first one arrives at 0.
+
+    Columns: ``arrival`` in seconds by any clock, ``prompt_tokens``, ``output_tokens``; and, for a prefix cache,
     ``prefix``, a name that prompts with the same beginning share, and its ``prefix_tokens``.
 
     Raises
@@ -114,7 +140,16 @@ def read_trace(path: str) -> list[Request]:
         raise TraceError(f"Trace {path}, line {reader.line_num}: must be CSV: {error}") from None
     if not found:
         raise TraceError(f"Trace {path} must have at least one request, not none")
-    return sorted(found, key=lambda request: request.arrival)
+    found.sort(key=lambda request: request.arrival)
+    first, last = found[0].arrival, found[-1].arrival
+    if last - first > _LONGEST:
+        raise TraceError(
+            f"Trace {path}: arrivals must be within {_LONGEST:g} s, not from {first:g} to {last:g}"
+        )
+    # Clocks may count from long ago, and leave no digits for what a token takes.
+    for request in found:
+        request.arrival -= first
+    return found
 
 
 def _request(record: Mapping[str, str | None], where: str) -> Request:
