@@ -52,7 +52,7 @@ class LayerRun:
     tokens : list of int
         The first token, and the one that the mesh wrote.
     followed : array of int
-        The instruction at which the middle tile was, in each cycle of the token.
+        The instruction at which the tile in row 0 of the last column was, in each cycle of the token.
     before, after : list of dict
         Counters of each tile in the first and behind the last of these cycles.
     inspected : Inspected
@@ -81,14 +81,15 @@ class LayerRun:
         return self.comparison.difference
 
     def _passed(self, instruction: int) -> int:
-        """Return the cycle in which the middle tile went beyond an instruction."""
+        """Return the cycle in which the followed tile went beyond an instruction."""
         return int(np.flatnonzero(self.followed == instruction)[-1]) + 1
 
     @property
     def cycles(self) -> int:
         """Cycles of the layer: from a measured row of the residual stream to the next.
 
-        Ahead of another layer it takes a few more, for a branch.
+        Ahead of another layer it takes a few more, for a branch. A row comes to the tiles one after the
+        other, and results come from the last one: so it is one of these that counts.
         """
         labels = self.program.program.labels
         return self._passed(self._behind) - self._passed(labels["layer"])
@@ -196,7 +197,7 @@ def run_layer(
             inspection=inspection(program),
         )
         del images
-        events, followed, inspected = _run(job, program.placement.reference_column, progress)
+        events, followed, inspected = _run(job, program.placement.span.stop - 1, progress)
     before, after = (event["tiles"] for event in events if event["kind"] == "counters")
     return LayerRun(
         program=program,
@@ -213,19 +214,17 @@ def run_layer(
 def _run(
     job: DecodeJob, column: int, progress: Progress | None
 ) -> tuple[list[dict[str, Any]], NDArray[np.int64], Inspected]:
-    """Run a job on lanes; return its events, where a column's middle tile was, and what is left."""
+    """Run a job on lanes; return its events, where a column's first tile was, and what is left."""
     step = progress or (lambda _step: None)
     events: list[dict[str, Any]] = []
     followed: list[int] = []
-    row = job.mesh[0] // 2
-
     class Followed(LanesHost):
         """Looks at that tile in each cycle until a token comes."""
 
         async def until_token(self, index: int, limit: int) -> tuple[int, int]:
             for _ in range(limit):
                 self.mesh.run(1, threads=threads())
-                followed.append(self.mesh.value("core.watch_pc", row, column))
+                followed.append(self.mesh.value("core.watch_pc", 0, column))
                 for word in self.mesh.words():
                     if word.row == 0:
                         return word.cycle, word.data
