@@ -183,7 +183,7 @@ BOMBS = {
     "string": (gguf(keys=[struct.pack("<Q", 2**63)]), "bytes of text, not 9223372036854775808"),
     "texts": (
         gguf(keys=[gguf_string(b"k") + struct.pack("<IIQ", 9, 8, 2**40)]),
-        "strings in an array, not",
+        "strings in arrays, not",
     ),
     "numbers": (
         gguf(keys=[gguf_string(b"k") + struct.pack("<IIQ", 9, 4, 2**61)]),

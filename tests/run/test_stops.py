@@ -2,7 +2,7 @@
 """Texts end on the wafer: with a token of the stop set no further round starts.
 
 Mutations that were seen to fail: only the first of two stops is compared; a round starts in spite
-of the comparison; a sequence that has ended sends on.
+of the comparison; a sequence that has ended sends on; the host waits as long for many stops as for few.
 """
 
 import numpy as np
@@ -45,6 +45,24 @@ def test_a_text_ends_with_any_of_its_stops(engine, at):
     assert done.matches_golden
     assert done.tokens == whole[: at + 1]
     assert [done.decode.tokens, done.decode.round_ends] == [[at + 1], list(range(at + 1))]
+
+
+@pytest.mark.parametrize("engine", ["verilator", "lanes"])
+def test_the_host_waits_until_a_token_is_compared_with_all_of_many_stops(engine):
+    (prompt,) = prompts(5)
+    whole = written(prompt, 8)
+    others = [token for token in range(TINY.vocab + 60) if token not in whole][:60]
+    done = generate(
+        MODEL,
+        [prompt],
+        [8],
+        machine=MACHINE,
+        stage="decode",
+        stops=[*others, whole[1]],
+        engine=engine,
+    )
+    assert done.matches_golden
+    assert done.tokens == whole[:2]
 
 
 @pytest.mark.parametrize("engine", ["lanes", pytest.param("verilator", marks=pytest.mark.slow)])

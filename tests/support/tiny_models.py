@@ -134,12 +134,19 @@ def coded(array: np.ndarray, dtype: str) -> bytes:
 
 
 def write_gguf(
-    path: Path, kind: str, *, quantized: Any = None, pieces: Any = None, **more: Any
+    path: Path,
+    kind: str,
+    *,
+    quantized: Any = None,
+    pieces: Any = None,
+    arrays: Any = None,
+    **more: Any,
 ) -> Path:
     """Write a GGUF file of a kind by the ``gguf`` library, as llama.cpp's converter does.
 
     ``quantized`` is a type of the library for matrices; ``pieces`` are those of SentencePiece, in
-    place of byte-level BPE; ``more`` are further keys.
+    place of byte-level BPE; ``arrays`` stand in the place of those of their names; ``more`` are
+    further keys.
     """
     import gguf
 
@@ -171,7 +178,7 @@ def write_gguf(
         _add_byte_level(writer)
     for key, value in more.items():
         writer.add_key_value(key, value, gguf.GGUFValueType.get_type(value))
-    for full, array in _gguf_arrays(settings, config).items():
+    for full, array in (_gguf_arrays(settings, config) | (arrays or {})).items():
         if quantized is not None and array.ndim == 2 and array.shape[-1] % 32 == 0:
             writer.add_tensor(full, gguf.quants.quantize(array, quantized), raw_dtype=quantized)
         else:

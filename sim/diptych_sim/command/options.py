@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ __all__ = [
     "AUTO_MESH",
     "MESH",
     "WEIGHT_ROWS",
+    "NumberRange",
     "Refused",
     "Size",
     "SizeType",
@@ -70,6 +72,16 @@ class MeshType(SizeType):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         return None if value in (None, "auto") else super().convert(value, param, ctx)
+
+
+class NumberRange(click.FloatRange):
+    """A range of numbers: neither infinity, nor what is no number and so is in any range."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value!r:.40} is not a number.", param, ctx)
+        return found
 
 
 MESH = SizeType(range(1, 129), "each from 1 to 128, as 8x8")

@@ -16,6 +16,7 @@ from diptych_sim.command.options import (
     ARRAY,
     ENGINE,
     MESH,
+    NumberRange,
     Refused,
     Size,
     check_file,
@@ -76,7 +77,7 @@ _SHORT = 2
     "--clock-mhz",
     default=1000.0,
     show_default=True,
-    type=click.FloatRange(0, min_open=True),
+    type=NumberRange(0, min_open=True),
     help="Clock that turns cycles into seconds.",
 )
 @click.option("--out", default=None, help="Folder for the result and its page.")

@@ -65,18 +65,16 @@ def tokenizer_of(fields: Mapping[str, Any], vocab: int) -> Tokenizer:
         types = np.ones(len(tokens), np.int32)
     if not isinstance(types, np.ndarray) or len(types) != len(tokens):
         raise ValueError(f"Types (tokenizer.ggml.token_type) must be {len(tokens)} numbers")
-    bos, eos = (_mark(fields, f"{which}_token_id", len(tokens)) for which in ("bos", "eos"))
+    bos = _mark(fields, "bos_token_id", len(tokens))
     ends = [
         number
         for name in ("eos", "eot", "eom")
         if (number := _mark(fields, f"{name}_token_id", len(tokens))) is not None
     ]
-    if bos is None and eos is None:
-        raise ValueError("Marks (tokenizer.ggml.eos_token_id) must be given")
-    begin = bos if bos is not None else ends[0]
     if kind == "gpt2":
-        return _byte_level(fields, tokens, types, vocab, begin, ends)
-    return _sentence_pieces(fields, tokens, types, begin, ends)
+        return _byte_level(fields, tokens, types, vocab, bos, ends)
+    # Without keys of marks, those of SentencePiece.
+    return _sentence_pieces(fields, tokens, types, 1 if bos is None else bos, ends or [2])
 
 
 def _mark(fields: Mapping[str, Any], name: str, count: int) -> int | None:
@@ -100,7 +98,7 @@ def _byte_level(
     tokens: list[str],
     types: np.ndarray,
     vocab: int,
-    bos: int,
+    bos: int | None,
     ends: Sequence[int],
 ) -> Tokenizer:
     pre = fields.get("tokenizer.ggml.pre", "default")
@@ -131,7 +129,7 @@ def _byte_level(
         },
     }
     adds = _flag(fields, "add_bos_token", pre in _WHOLE), _flag(fields, "add_eos_token", False)
-    first = tokens[bos] if adds[0] else None
+    first = tokens[bos] if adds[0] and bos is not None else None
     last = tokens[ends[0]] if adds[1] and ends else None
     return HfTokenizer(
         json.dumps(source), vocab_size=vocab, bos_id=bos, eos_ids=ends, added=(first, last)

@@ -13,6 +13,8 @@ from diptych_sim.llm.rotary import linear_divisors, llama3_divisors
 __all__ = ["config_of", "marks", "number"]
 
 _DEFAULT_THETA = 10000.0
+_DEFAULT_WINDOW = 4096
+"""What transformers takes where a file with a window does not say how wide it is."""
 _MODELS = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
@@ -124,9 +126,9 @@ def config_of(settings: Mapping[str, Any]) -> ModelConfig:
 
 def _check_window(settings: Mapping[str, Any], kind: str, context: int) -> None:
     """Refuse attention that does not see all of the context."""
-    window = settings.get("sliding_window")
-    if settings.get("use_sliding_window", kind == "mistral") is not True:
-        window = None
+    window = settings.get("sliding_window", _DEFAULT_WINDOW)
+    if kind != "mistral" and settings.get("use_sliding_window") is not True:
+        window = None  # Mistral has no such switch
     if window is not None and (type(window) is not int or window < context):
         raise ValueError(
             f"Window of attention (sliding_window) must be at least the context of {context}, "

@@ -33,10 +33,11 @@ class HfTokenizer:
         Content of a ``tokenizer.json``.
     vocab_size : int
         Tokens of the model; at least those of the file.
-    bos_id : int
-        Behind which the model begins to write by itself, in ``range(vocab_size)``.
+    bos_id : int or None
+        Behind which the model begins to write by itself, in ``range(vocab_size)``; None for a model
+        without such a mark, which begins behind the first of ``eos_ids``, or token 0.
     eos_ids : sequence of int
-        At which it ends, in ``range(vocab_size)``.
+        At which it ends, in ``range(vocab_size)``; without any, texts go on as BOS allows.
     added : pair of str or None, optional
         Texts of the marks before and behind a prompt, None for no mark; without it, what the file's
         post-processor adds.
@@ -53,11 +54,12 @@ class HfTokenizer:
         source: str,
         *,
         vocab_size: int,
-        bos_id: int,
+        bos_id: int | None,
         eos_ids: Sequence[int],
         added: tuple[str | None, str | None] | None = None,
     ) -> None:
-        for words, number in (("BOS", bos_id), *(("EOS", number) for number in eos_ids)):
+        begins = [] if bos_id is None else [bos_id]
+        for words, number in (*(("BOS", n) for n in begins), *(("EOS", n) for n in eos_ids)):
             if number not in range(vocab_size):
                 raise ValueError(f"{words} token must be in range({vocab_size}), not {number!r}")
         try:
@@ -89,8 +91,8 @@ class HfTokenizer:
                 description["model"]["byte_fallback"] = True
                 self._process.load(json.dumps(description))
         self._vocab_size = vocab_size
-        self._bos_id = bos_id
-        self._stop_ids = frozenset((bos_id, *eos_ids))
+        self._bos_id = [*begins, *eos_ids, 0][0]
+        self._stop_ids = frozenset((*begins, *eos_ids))
         specials = self._process.marks
         self._mark_texts = {text: n for n, (text, special) in specials.items() if special}
         self._marks = self._stop_ids | set(self._mark_texts.values())

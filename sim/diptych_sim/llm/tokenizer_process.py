@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["Encoded", "TokenizerProcess"]
 
-_SECONDS = 4
+_SECONDS = 2
 """Of the processor, that a step may take; and 1 for each of :data:`_LONG` characters."""
 _LONG = 2**18
 _BYTES = 2**30
