@@ -185,6 +185,15 @@ BOMBS = {
         gguf(keys=[gguf_string(b"k") + struct.pack("<IIQ", 9, 8, 2**40)]),
         "strings in arrays, not",
     ),
+    "texts of two arrays": (
+        gguf(
+            keys=[
+                gguf_string(name) + struct.pack("<IIQ", 9, 8, count) + bytes(8 * count)
+                for name, count in ((b"k", 2**19), (b"m", 2**19 + 1))
+            ]
+        ),
+        "at most 524288 strings in arrays, not 524289",
+    ),
     "numbers": (
         gguf(keys=[gguf_string(b"k") + struct.pack("<IIQ", 9, 4, 2**61)]),
         "numbers in an array, not",
@@ -362,6 +371,51 @@ def test_a_token_that_is_there_twice_is_refused(tmp_path):
     path.write_text(path.read_text().replace('"t": ', '"t": 5, "t": ', 1))
     with pytest.raises(ModelFileError, match=r"key 't' is there twice$"):
         load_model(str(tmp_path))
+
+
+def test_texts_that_are_one_token_are_refused(tmp_path):
+    path = write_tiny(tmp_path, "llama") / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["vocab"] |= {f"word{n}": 263 for n in range(6)}
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        ModelFileError, match=r"Tokens of tokenizer.json must be at most 264, not 265$"
+    ):
+        load_model(str(tmp_path))
+
+
+LONG = "[" + "[]," * 4_200_000 + "[]]"
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("config.json", 2**22),
+        ("generation_config.json", 2**22),
+        ("tokenizer_config.json", 2**22),
+        ("special_tokens_map.json", 2**22),
+        ("tokenizer.json", 24 * 2**20),
+    ],
+)
+def test_long_files_of_json_are_refused(tmp_path, name, most):
+    """What they become in memory is many times as long."""
+    write_tiny(tmp_path, "llama")
+    (tmp_path / name).write_text(LONG[: most + 1] if name != "tokenizer.json" else 3 * LONG)
+    with (
+        bounded(0),
+        pytest.raises(ModelFileError, match=rf"{name} must be at most {most} bytes, not"),
+    ):
+        load_model(str(tmp_path))
+
+
+def test_a_long_header_of_safetensors_is_refused(tmp_path):
+    write_tiny(tmp_path, "llama")
+    for size, message in ((2**24, "its header is no object"), (2**24 + 1, "header of 16777217 ")):
+        header = b"[" + b"[]," * ((size - 4) // 3)
+        header += b"[]]".rjust(size - len(header))
+        (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", size) + header)
+        with bounded(2 * size), pytest.raises(ModelFileError, match=message):
+            load_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("size", [50, 10**9])

@@ -20,8 +20,8 @@ from diptych_sim.llm.safetensors_files import WEIGHTS, Arrays, open_arrays
 __all__ = ["chat_template", "layer_names", "load_folder", "named_marks"]
 
 _IGNORED = ("rotary_emb.inv_freq",)
-_LARGEST_TOKENIZER = 2**25
-"""Bytes at most: those of the largest vocabularies have that many."""
+_LARGEST_TOKENIZER = 24 * 2**20
+"""Bytes at most; those of Llama 3 have 17 million."""
 _SMALLEST = 2
 """Bytes of a weight at least."""
 EMBEDDING = "model.embed_tokens.weight"

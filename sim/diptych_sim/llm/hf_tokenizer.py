@@ -64,15 +64,14 @@ class HfTokenizer:
                 raise ValueError(f"{words} token must be in range({vocab_size}), not {number!r}")
         try:
             self._process = TokenizerProcess(source)
+        except ValueError as error:
+            raise _no_tokenizer(error) from error
+        self._check_numbers(vocab_size)  # soon, as what is read next may be long
+        try:
             description = json.loads(source, object_pairs_hook=unique_keys)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"tokenizer.json must be a tokenizer, not this: {error}") from error
+            raise _no_tokenizer(error) from error
         numbers = self._process.numbers
-        if numbers and max(numbers.values()) >= vocab_size:
-            raise ValueError(
-                f"Tokens of tokenizer.json must be in range({vocab_size}) as the model's, "
-                f"not up to {max(numbers.values())}"
-            )
         self._byte_level = "ByteLevel" in json.dumps(
             [description.get("pre_tokenizer"), description.get("decoder")]
         )
@@ -114,6 +113,18 @@ class HfTokenizer:
         self._prefix, self._suffix = self._added(added, numbers)
         first = self._plain_ids("a")
         self._strips_space = b"".join(self._pieces.get(n, b"") for n in first) == b" a"
+
+    def _check_numbers(self, vocab_size: int) -> None:
+        numbers = self._process.numbers.values()
+        if max(numbers, default=0) >= vocab_size:
+            raise ValueError(
+                f"Tokens of tokenizer.json must be in range({vocab_size}) as the model's, "
+                f"not up to {max(numbers)}"
+            )
+        if len(numbers) > vocab_size:
+            raise ValueError(
+                f"Tokens of tokenizer.json must be at most {vocab_size}, not {len(numbers)}"
+            )
 
     def _added(
         self, added: tuple[str | None, str | None] | None, numbers: Mapping[str, int]
@@ -218,6 +229,10 @@ class HfTokenizer:
         before = self._prefix[-1] if self._prefix else START
         strips = self._strips_space and previous == before
         return text[1:] if strips and text.startswith(b" ") else text
+
+
+def _no_tokenizer(error: Exception) -> ValueError:
+    return ValueError(f"tokenizer.json must be a tokenizer, not this: {error}")
 
 
 def _valid_runs(data: bytes) -> Iterable[str | int]:
