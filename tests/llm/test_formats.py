@@ -190,6 +190,33 @@ def test_sentence_pieces_of_a_gguf_file_are_those_of_llama2c(tmp_path):
     assert tokenizer.encode_marked("\n<s>\nb") == [1, 261]
 
 
+@pytest.mark.parametrize("ahead", [True, False])
+def test_sentence_pieces_may_have_marks_and_texts_that_are_not_split(tmp_path, ahead):
+    """As of Mistral, ahead of the bytes, or behind words, where other makers add theirs."""
+    more, kinds = [b"[INST]", b"<|user|>", b"a b"], [3, 4, 4]
+    start, bytes_and_words, rest = PIECES[:3], PIECES[3:259], [b" ", b"a"]
+    if ahead:
+        pieces = [*start, *more, *bytes_and_words, *rest]
+        types = [2, 3, 3, *kinds, *[6] * 256, 1, 1]
+        mark, user, pair, byte, word = 3, 4, 5, 6, 262
+    else:
+        pieces = [*start, *bytes_and_words, *rest, *more]
+        types = [2, 3, 3, *[6] * 256, 1, 1, *kinds]
+        mark, user, pair, byte, word = 261, 262, 263, 3, 259
+    path = write_gguf(tmp_path / "m.gguf", "llama", pieces=pieces, types=types)
+    tokenizer = load_model(str(path)).tokenizer
+    space, a = word, word + 1
+    for text, tokens in (
+        ("a", [space, a]),
+        ("\x01<|user|>a", [space, byte + 1, user, a]),
+        ("aa b", [space, a, pair]),
+        ("[INST]", [space, *(byte + n for n in b"[INST]")]),
+    ):
+        assert tokenizer.encode(text) == [1, *tokens]
+        assert decode(tokenizer, [1, *tokens]) == text.encode()
+    assert tokenizer.encode_marked("[INST]a<|user|>") == [mark, a, user]
+
+
 def test_formats_of_one_model_have_the_same_integers(tmp_path):
     """And so the same tokens on the panels, which equal the golden model's."""
     paths = [write_tiny(tmp_path / "f", "llama"), write_gguf(tmp_path / "m.gguf", "llama")]

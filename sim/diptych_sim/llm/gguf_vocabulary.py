@@ -15,8 +15,10 @@ from diptych_sim.llm.tokenizer import Llama2cTokenizer, Tokenizer
 
 __all__ = ["tokenizer_of"]
 
-_CONTROL, _USER_DEFINED = 3, 4
-"""Types of tokens: marks, and texts that are never split."""
+_CONTROL, _USER_DEFINED, _BYTE = 3, 4, 6
+"""Types of tokens: marks, texts that are never split, and bytes."""
+_MOST_MARKS = 2**14
+"""Of a vocabulary of SentencePiece, which are looked for in a text."""
 _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _APOSTROPHES = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -153,6 +155,13 @@ def _sentence_pieces(
     pieces = [token.replace("\u2581", " ").encode("utf-8", "surrogateescape") for token in tokens]
     for at in np.flatnonzero(types == _CONTROL).tolist():
         pieces[at] = b""  # never text
+    marks, whole = (np.flatnonzero(types == kind).tolist() for kind in (_CONTROL, _USER_DEFINED))
+    if len(marks) + len(whole) > _MOST_MARKS:
+        raise ValueError(
+            f"Marks (tokenizer.ggml.token_type) must be at most {_MOST_MARKS}, "
+            f"not {len(marks) + len(whole)}"
+        )
+    of_bytes = np.flatnonzero(types == _BYTE)
     return Llama2cTokenizer(
         pieces,
         scores.tolist(),
@@ -160,5 +169,7 @@ def _sentence_pieces(
         eos_ids=ends,
         adds_bos=_flag(fields, "add_bos_token", True),
         adds_space=_flag(fields, "add_space_prefix", True),
-        marks={tokens[at]: at for at in np.flatnonzero(types == _CONTROL).tolist() if tokens[at]},
+        marks={tokens[at]: at for at in marks if tokens[at]},
+        whole={tokens[at].replace("\u2581", " "): at for at in whole if tokens[at]},
+        first_byte=int(of_bytes[0]) if len(of_bytes) else 3,
     )
