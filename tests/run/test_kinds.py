@@ -20,7 +20,7 @@ from support.prefill_panel_model import PanelModel
 from support.tiny_models import write_tiny
 
 PROMPT = [5, 80, 81, 90, 33]
-KINDS = ["llama untied", "qwen2", "qwen3"]
+KINDS = ["llama untied", "mistral", "qwen2", "qwen3"]
 
 
 def quantized(folder, kind, **precision):
