@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from diptych.config import MachineConfig
+from diptych_sim.compiler.decode.placement import UnsupportedModelError
 from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.run.generate import NothingToDecodeError, generate
 from support.random_model import TINY, random_model
@@ -63,6 +64,16 @@ def test_the_host_waits_until_a_token_is_compared_with_all_of_many_stops(engine)
     )
     assert done.matches_golden
     assert done.tokens == whole[:2]
+
+
+def test_stops_for_which_a_program_has_no_room_are_refused():
+    asked, counts, stops = prompts(*range(1, 9)), range(3, 11), range(100)
+    message = (
+        r"^Program of a tile must have at most 13107 instructions, not \d+, for 8 sequences and 100 "
+        r"tokens that end a text$"
+    )
+    with pytest.raises(UnsupportedModelError, match=message):
+        generate(MODEL, asked, counts, machine=MachineConfig(mesh=(4, 4)), stops=stops)
 
 
 @pytest.mark.parametrize("engine", ["lanes", pytest.param("verilator", marks=pytest.mark.slow)])

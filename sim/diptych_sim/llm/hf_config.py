@@ -28,6 +28,7 @@ _REQUIRED: Mapping[str, tuple[str, tuple[object, ...]]] = {
     "quantization_config": ("Quantization", (None,)),
 }
 """Supported values by key of config.json; an absent key means the first value."""
+_MOST_MARKS = 128
 _SCALINGS = ("default", "linear", "llama3")
 _LLAMA3 = ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 
@@ -57,14 +58,15 @@ def marks(settings: Mapping[str, Any], key: str) -> list[int]:
     Raises
     ------
     ValueError
-        If it is something else.
+        If it is something else, or more than programs of tiles have room for.
     """
     value = settings.get(key)
     if value is None:
         return []
-    return [
-        number({key: each}, key, int) for each in (value if isinstance(value, list) else [value])
-    ]
+    each = value if isinstance(value, list) else [value]
+    if len(each) > _MOST_MARKS:
+        raise ValueError(f"{key} must be at most {_MOST_MARKS} numbers, not {len(each)}")
+    return [number({key: one}, key, int) for one in each]
 
 
 def config_of(settings: Mapping[str, Any]) -> ModelConfig:
