@@ -12,7 +12,7 @@ import resource
 import struct
 import time
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -23,13 +23,13 @@ from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.load import load_model
 from diptych_sim.llm.named import Package, _unpack
 from diptych_sim.llm.tokenizer import TextError
-from support.llama2c_file import write_llama2c
+from support.llama2c_file import PIECES, write_llama2c
 from support.tiny_models import safetensors, tiny_arrays, tiny_config, write_gguf, write_tiny
 
 EXTREME = [0, 1, 2, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**64 - 1]
 ODD = [None, True, -1, 0, 1e308, float("nan"), 2**70, "", "x" * 300, [], [[]], {}, "\ud800", "<s>"]
 HEALTH = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
-FORMATS = ("folder", "shards", "gguf", "llama2c")
+FORMATS = ("folder", "shards", "gguf", "pieces", "llama2c")
 
 
 @contextmanager
@@ -52,7 +52,9 @@ def loads(path):
     size = sum(f.stat().st_size for f in path.parent.rglob("*") if f.is_file())
     with bounded(size):
         try:
-            load_model(str(path))
+            tokenizer = load_model(str(path)).tokenizer
+            with suppress(TextError):
+                tokenizer.encode("a b a\n<s>")
         except ModelFileError as error:
             line = str(error)
         else:
@@ -73,6 +75,9 @@ def bases(tmp_path_factory):
         (root / name / "tokenizer_config.json").write_text('{"add_bos_token": false}')
     (root / "gguf").mkdir()
     write_gguf(root / "gguf" / "model.gguf", "qwen2")
+    (root / "pieces").mkdir()
+    pieces, types = [*PIECES, b"ab", b"b a"], [2, 3, 3, *[6] * 256, 1, 1, 1, 1, 4]
+    write_gguf(root / "pieces" / "model.gguf", "llama", pieces=pieces, types=types)
     (root / "llama2c").mkdir()
     write_llama2c(root / "llama2c")
     return {name: {f.name: f.read_bytes() for f in (root / name).iterdir()} for name in FORMATS}
