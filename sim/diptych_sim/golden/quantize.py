@@ -74,6 +74,8 @@ def _scale(value: ArrayLike, layer: int | None, name: str) -> NDArray[np.int64]:
 
 _LARGEST = 65535.0
 """The largest scale word, with shift 0."""
+_LARGEST_GAIN = 65534.0
+"""The largest scale of the norm of a query or key."""
 
 
 class Rounder:
@@ -241,6 +243,11 @@ class _Quantizer:
         }
         if self._model.config.qk_norm:
             units |= {f"{n}_plain": largest(f"{n}_plain", HEADROOM) / 32767 for n in "qk"}
+            # Of wide heads no element comes near the length of all: the scale word sets the unit.
+            length = math.sqrt(self._model.config.head_dim)
+            for n in "qk":
+                gains = getattr(w, f"{n}_norm")
+                units[n] = max(units[n], float(gains.max()) * length / _LARGEST_GAIN)
         dead = frozenset(
             name.partition(".")[2]
             for name, rows in acts.items()
