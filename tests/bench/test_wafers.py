@@ -7,8 +7,8 @@ part for the fastest.
 
 from itertools import pairwise
 
-from diptych_sim.bench.wafers import PUBLISHED, compared, fastest_part, scale_law
-from diptych_sim.cost.layer import layer_cost
+from diptych_sim.bench.wafers import PUBLISHED, compared, scale_law
+from diptych_sim.cost.layer import fastest_part, layer_cost
 from diptych_sim.cost.models.load import load_shape
 from diptych_sim.cost.models.shape import config_of
 from support.result_schema import valid
@@ -32,12 +32,27 @@ def test_the_law_is_that_of_rtl_and_turns_where_tiles_become_many():
 
 
 def test_the_fastest_part_is_faster_than_its_neighbors():
-    side, cycles = fastest_part(SMOLLM2, (128, 256), 100)
-    assert side % 8 == 0
-    assert 16 <= side < 128
-    for other in (side - 8, side + 8, 128):
-        cost = layer_cost(SMOLLM2, other, other, position=100, sram_bytes=49152)
-        assert cost is None or cost.cycles >= cycles
+    at = {"position": 100, "sram_bytes": 49152}
+    part = fastest_part(SMOLLM2, (128, 250), **at)
+    assert part is not None
+    rows, columns = part.mesh
+    assert rows % 8 == 0
+    assert columns % 8 == 0
+    assert 16 <= rows < 128
+    here = layer_cost(SMOLLM2, rows, columns, **at)
+    assert here is not None
+    assert here.cycles == part.cycles
+    others = [(rows + n, columns) for n in (-8, 8)] + [(rows, columns + n) for n in (-8, 8)]
+    for other in (*others, (128, 128), (128, 250)):
+        cost = layer_cost(SMOLLM2, *other, **at)
+        assert cost is None or cost.cycles >= part.cycles
+
+
+def test_no_part_holds_what_the_mesh_does_not():
+    assert fastest_part(SMOLLM2, (8, 8), position=100, sram_bytes=49152) is None
+    whole = fastest_part(SMOLLM2, (20, 23), position=100, sram_bytes=49152)
+    assert whole is not None
+    assert whole.mesh == (20, 23)
 
 
 def test_published_layers_stand_beside_ours():

@@ -64,7 +64,7 @@ MISTAKES = [
     (["--waves", "x.fst", "--to", "-1"], r"Last cycle .* must be at least the first .*0, not -1"),
     (["--resume"], r"--resume requires a file \(--checkpoint\)"),
     (
-        ["--checkpoint", "run.checkpoint"],
+        ["--engine", "verilator", "--checkpoint", "run.checkpoint"],
         r"Checkpoint \(--checkpoint\) requires --engine lanes, not verilator",
     ),
     (

@@ -71,11 +71,12 @@ HOSTILE = {
 }
 
 
+@pytest.mark.parametrize("engine", ["verilator", "lanes"])
 @pytest.mark.parametrize(
     "env", [HOSTILE, {"LD_LIBRARY_PATH": "/nowhere:"}, {"DIPTYCH_THREADS": "", "CXX": ""}]
 )
-def test_the_environment_changes_nothing(env):
-    status, out, err = ended(*COLLECTIVE, env=env)
+def test_the_environment_changes_nothing(env, engine):
+    status, out, err = ended(*COLLECTIVE, "--engine", engine, env=env)
     assert (status, out.count("equal to NumPy")) == (0, 1), err
 
 
@@ -84,7 +85,7 @@ def test_the_environment_does_not_reach_compilers(tmp_path):
     # A path that make and the shell would take apart.
     cache = tmp_path / "a 'b\" $HOME #;\n"
     env = {**HOSTILE, "DIPTYCH_CACHE": cache, "CXX": "env g++ -O1 -DX='a $b'"}
-    status, out, err = ended(*COLLECTIVE, env=env)
+    status, out, err = ended(*COLLECTIVE, "--engine", "verilator", env=env)
     assert (status, out.count("equal to NumPy")) == (0, 1), err
     assert "env g++ -O1" in next(cache.glob("decode_panel-*/build.log")).read_text()
     assert not list(cache.glob(".*"))
@@ -167,13 +168,15 @@ def test_a_reader_that_has_gone_ends_a_command(arguments, errors):
     assert not re.search("error|Traceback|Exception", err or ""), err
 
 
-def test_a_reader_that_goes_ends_a_simulation(tmp_path):
+@pytest.mark.parametrize("engine", ["verilator", "lanes"])
+def test_a_reader_that_goes_ends_a_simulation(tmp_path, engine):
     model = write_folder(tmp_path / "model")
     panel = ("--mesh", "2x2", "--array", "8x8")  # which other tests build, too
     before = set((cache_root() / "runs").glob("*"))
     reader, writer = os.pipe()
     os.close(reader)
-    status, _, err = ended("generate", "--model", model, "--prompt", "the", *panel, stdout=writer)
+    run = ("--model", model, "--prompt", "the", *panel, "--engine", engine)
+    status, _, err = ended("generate", *run, stdout=writer)
     os.close(writer)
     assert status == 141
     assert all(line.endswith(" ...") for line in err.splitlines()), err
@@ -233,18 +236,20 @@ def _mortal():
 
 
 @pytest.mark.parametrize("full", [True, False])
-def test_a_cache_that_is_read_only_serves_what_it_has(tmp_path, full):
-    cache = tmp_path / "cache"
+@pytest.mark.parametrize("engine", ["verilator", "lanes"])
+def test_a_cache_that_is_read_only_serves_what_it_has(tmp_path, full, engine):
+    cache, run = tmp_path / "cache", (*COLLECTIVE, "--engine", engine)
     cache.mkdir()
     if full:
         root = cache_root()
-        assert ended(*COLLECTIVE)[0] == 0
-        shutil.copytree(root / "verilog", cache / "verilog")
-        for name in ("decode_panel", "shared_tile"):
-            for folder in root.glob(f"{name}-*/"):
-                shutil.copytree(folder, cache / folder.name)
+        assert ended(*run)[0] == 0
+        kept = {"verilator": ("verilog", "decode_panel-*", "shared_tile-*"), "lanes": ("lanes*",)}
+        for path in (path for name in kept[engine] for path in root.glob(name)):
+            copy = shutil.copytree if path.is_dir() else shutil.copy
+            if not path.name.endswith(".log"):
+                copy(path, cache / path.name)
     cache.chmod(0o555)
-    status, out, err = ended(*COLLECTIVE, env={"DIPTYCH_CACHE": cache}, preexec_fn=_mortal)
+    status, out, err = ended(*run, env={"DIPTYCH_CACHE": cache}, preexec_fn=_mortal)
     cache.chmod(0o755)
     if full:
         assert (status, out.count("equal to NumPy")) == (0, 1), err

@@ -26,7 +26,8 @@ def test_shows_the_machine(tmp_path):
         path = str(tmp_path / name)
         recording = plan_waves(path, first, last, blocks, mesh=MESH, decode_alone=False)
         assert recording is not None
-        done = generate(model, [prompt], [3], machine=machine, waves=recording.plan)
+        shown = {"waves": recording.plan, "engine": "verilator"}
+        done = generate(model, [prompt], [3], machine=machine, **shown)
         assert done.matches_golden
         start = next(event["cycle"] for event in done.events if event["kind"] == "started")
         tokens = [event for event in done.events if event["kind"] == "token"]

@@ -48,7 +48,7 @@ def test_tokens_equal_the_golden_model(mesh, sram, uneven):
 @pytest.mark.parametrize(
     ("lengths", "temperature", "engine"),
     [
-        ([5], 0.0, "verilator"),
+        pytest.param([5], 0.0, "verilator", marks=pytest.mark.slow),
         ([4, 3], 0.0, "lanes"),
         ([5], 1.0, "lanes"),
     ],

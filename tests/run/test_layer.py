@@ -73,6 +73,18 @@ def test_the_command_takes_any_config(monkeypatch, tmp_path, capsys):
     assert code == 0, shown.err
     valid(json.loads(result.read_text()), "one_layer")
     assert "equal the golden model" in shown.out
+    # On a larger mesh it takes a part, which is faster than all of it.
+    cycles = {}
+    for part in ("fastest", "all"):
+        words[3] = "24x30"
+        code, shown = run([*words, "--part", part, "--json", str(result)], monkeypatch, capsys)
+        assert code == 0, shown.err
+        told = json.loads(result.read_text())
+        assert told["config"]["mesh"] == "24x30"
+        cycles[told["config"]["part"]] = told["cycles"]
+    small, large = cycles
+    assert large == "24x30"
+    assert cycles[small] < cycles[large]
 
 
 @pytest.mark.parametrize(

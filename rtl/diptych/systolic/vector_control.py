@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -143,11 +143,12 @@ class _Signals:
         self.vector = Signal.like(sequencer.vector, reset_less=True)
         self.rope = Signal(16, reset_less=True)
         self.parameter = Signal.like(sequencer.parameter, reset_less=True)
-        # Lanes from here on that are not masked, and lanes that are processed at all.
+        # End of the next row; lanes from here on that are not masked, and lanes that are processed.
         self.position = Signal(17, reset_less=True)
         self.remaining = Signal(signed(24), reset_less=True)
         self.stop = Signal(signed(24), reset_less=True)
         self.some_remain = Signal(reset_less=True)  # ``remaining`` is positive; for EXPONENTIAL
+        self.stops = Signal(reset_less=True)  # no tile of a causal row is behind this one
         self.final_phase = Signal()
         self.final_tile = Signal()
         self.final_row = Signal()
@@ -266,18 +267,14 @@ class VectorSequencer(wiring.Component):
         """Find the last phase, tile and row."""
         m.d.comb += [
             s.final_phase.eq(s.phase[0] | ~(s.two_phases | (s.norms & (s.tile == 0)))),
-            s.final_tile.eq((s.tile == s.last_tile) | (s.causal & (s.stop <= self.sizes.lanes))),
+            s.final_tile.eq((s.tile == s.last_tile) | s.stops),
             s.final_row.eq(s.row == s.last_row),
             s.rope_wraps.eq(s.rotates & (s.rope + 1 == s.command.vector_row)),
         ]
 
     def _advance(self, m: Module, s: _Signals) -> None:
         """Take a command, and count through its phases, tiles and rows."""
-        next_position = Signal(17)
-        m.d.comb += [
-            next_position.eq(s.position + 1),
-            s.first_tile.eq(Mux(s.argmax, s.command.vector[:16], 0)),
-        ]
+        m.d.comb += s.first_tile.eq(Mux(s.argmax, s.command.vector[:16], 0))
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.i.ready.eq(1)
@@ -324,9 +321,10 @@ class VectorSequencer(wiring.Component):
                                 s.remaining.eq(s.remaining - self.sizes.lanes),
                                 s.some_remain.eq(s.remaining > self.sizes.lanes),
                                 s.stop.eq(s.stop - self.sizes.lanes),
+                                s.stops.eq(s.causal & (s.stop <= 2 * self.sizes.lanes)),
                             ]
                         with m.Elif(~s.final_row):
-                            self._begin_row(m, s, next_position)
+                            self._begin_row(m, s, s.position)
                             m.d.sync += [
                                 s.row.eq(s.row + 1),
                                 s.sums_row.eq(s.sums_row + 1),
@@ -419,13 +417,18 @@ class VectorSequencer(wiring.Component):
 
     def _begin_row(self, m: Module, s: _Signals, at: Value) -> None:
         """Start counting tiles for a row whose end position is ``at``."""
+        # Powers are written by whole lines.
+        one_tile = (at <= self.sizes.lanes) & (
+            ~s.exponential if self.sizes.line > self.sizes.lanes else Const(1)
+        )
         m.d.sync += [
             s.tile.eq(s.first_tile),
             s.rope.eq(0),
             s.parameter.eq(s.command.parameters),
-            s.position.eq(at),
+            s.position.eq(at + 1),
             s.remaining.eq(Mux(s.argmax, s.command.extra[:16], at)),
             s.some_remain.eq(1),
+            s.stops.eq(s.causal & one_tile),
             s.stop.eq(
                 Mux(s.exponential, (at + (self.sizes.line - 1)) & ~(self.sizes.line - 1), at)
             ),

@@ -200,11 +200,18 @@ class VectorLane(wiring.Component):
 
         kept = Signal(signed(16), reset_less=True)
         element = elements[-1]
-        # Its sum with an addend; of a rotation, what is rotated and the factor.
-        total = Signal(signed(32))
+        # Its sum with an addend, and what it is clamped to; of a rotation, what is rotated.
+        added, limit, clamped = Signal(signed(33)), Signal(signed(32)), Signal()
+        addend = Signal(signed(32), reset_less=True)
         scaled, factor = (Signal(signed(16), name=n, reset_less=True) for n in ("scaled", "factor"))
         with m.If(self.enable):
-            m.d.sync += [scaled.eq(total), factor.eq(element)]
+            before = elements[-2]
+            rotates = self.kind == Kind.ROTATED
+            m.d.sync += [
+                addend.eq(Mux(rotates, before[16:].as_signed(), before)),
+                scaled.eq(Mux(clamped, limit, added)),
+                factor.eq(element),
+            ]
         with m.If(self.enable):
             m.d.sync += distance.eq(self.top - value)
             for source, target in pairwise(elements):
@@ -215,6 +222,8 @@ class VectorLane(wiring.Component):
         # Blocks that an operation does not use are disabled.
         powers = Signal()
         gates = Signal()
+        is_byte = Signal(reset_less=True)  # beside the powers: bits are constant during a command
+        m.d.sync += is_byte.eq(self.bits == 8)
         m.d.comb += [
             powers.eq(self.kind == Kind.POWER),
             gates.eq(self.kind == Kind.GATED),
@@ -226,7 +235,7 @@ class VectorLane(wiring.Component):
             exponential.enable.eq(self.enable & powers),
             exponential.distance.eq(distance),
             exponential.word.eq(self.scale),
-            exponential.is_byte.eq(self.bits == 8),
+            exponential.is_byte.eq(is_byte),
             gate.enable.eq(self.enable & gates),
             gate.gate.eq(kept),
             gate.up.eq(requantizer.result),
@@ -235,23 +244,18 @@ class VectorLane(wiring.Component):
             self.factor.eq(factor),
         ]
 
-        added, addend = Signal(signed(33)), Signal(signed(32))
         distance = Signal(32)  # from 0, or from -1 down
-        clamped = Signal()
         m.d.comb += [
-            addend.eq(Mux(self.kind == Kind.ROTATED, element[16:].as_signed(), element)),
             added.eq(requantizer.result + addend),
             distance.eq(Mux(added[-1], ~added, added)),
             clamped.eq((distance & self.beyond).any() | (distance | self.beyond).all()),
-            total.eq(Mux(clamped, Mux(added[-1], self.beyond | 1, ~self.beyond), added[:32])),
+            limit.eq(Mux(added[-1], self.beyond | 1, ~self.beyond)),
         ]
         high, low = planes(m, self.rotated)
         chosen = Signal(signed(32))
         with m.Switch(self.kind):
             with m.Case(Kind.REQUANTIZED):
                 m.d.comb += chosen.eq(requantizer.result)
-            with m.Case(Kind.ADDED):
-                m.d.comb += chosen.eq(total)
             with m.Case(Kind.ROTATED):
                 m.d.comb += chosen.eq(Mux(self.plane, low, high))
             with m.Case(Kind.GATED):
@@ -265,11 +269,15 @@ class VectorLane(wiring.Component):
         counts = Signal(reset_less=True)  # beside what is reduced
         reduced = Signal(signed(32), reset_less=True)
         shifted = Signal(31)
+        # A sum is known late, and whether it is clamped comes last.
+        other, adds = Signal(signed(32)), Signal()
+        m.d.comb += [
+            other.eq(Mux(self.live, chosen, Mux(self.fill, Const(-(2**31), 32), Const(0, 32)))),
+            adds.eq(self.live & (self.kind == Kind.ADDED)),
+        ]
         with m.If(self.enable):
             m.d.sync += [
-                result.eq(
-                    Mux(self.live, chosen, Mux(self.fill, Const(-(2**31), 32), Const(0, 32)))
-                ),
+                result.eq(Mux(clamped, Mux(adds, limit, other), Mux(adds, added, other))),
                 reduced.eq(Mux(self.magnitudes & result[-1], -result, result)),
                 counts.eq(self.written),
             ]

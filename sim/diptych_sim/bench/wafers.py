@@ -12,14 +12,14 @@ from rich.table import Table
 
 from diptych.config import DEFAULTS, MachineConfig
 from diptych_sim.account.layer import account_layer
-from diptych_sim.cost.layer import layer_bound, layer_cost
+from diptych_sim.cost.layer import fastest_part, layer_bound, layer_cost
 from diptych_sim.cost.models.load import load_shape
 from diptych_sim.cost.models.shape import config_of
 from diptych_sim.llm.model import ModelConfig
 from diptych_sim.run.layer import run_layer
 from diptych_sim.silicon.baseline import slowest
 
-__all__ = ["Published", "compared", "fastest_part", "measure", "scale_law"]
+__all__ = ["Published", "compared", "measure", "scale_law"]
 
 SRAM_BYTES = 49152
 """Of a tile, as on the wafers."""
@@ -64,33 +64,10 @@ PUBLISHED = (
 _LAW = ("smollm2-135m", "qwen3-4b", "llama-3-8b")
 _LAW_POSITION = 512
 SIDES = (8, 16, 32, 64, 96, 128, 192, 256, 384, 512)
-_STEP = 8
-"""Sides of parts of a mesh, and multiples of it."""
 
 
 def _config(model: str) -> ModelConfig:
     return config_of(load_shape(model), LONGEST)
-
-
-def fastest_part(config: ModelConfig, mesh: tuple[int, int], position: int) -> tuple[int, int]:
-    """Return the side and the cycles of the square part of a mesh that computes a layer fastest.
-
-    It is of a side that :data:`_STEP` divides. Other layers have other parts.
-
-    Raises
-    ------
-    ValueError
-        If no part holds the layer.
-    """
-    found = []
-    for side in range(_STEP, min(mesh) + 1, _STEP):
-        cost = layer_cost(config, side, side, position=position, sram_bytes=SRAM_BYTES)
-        if cost is not None:
-            found.append((cost.cycles, side))
-    if not found:
-        raise ValueError("No part of the mesh holds the layer")
-    cycles, side = min(found)
-    return side, cycles
 
 
 def compared(rows: Sequence[Published]) -> Iterator[dict[str, Any]]:
@@ -101,7 +78,8 @@ def compared(rows: Sequence[Published]) -> Iterator[dict[str, Any]]:
         cost = layer_cost(config, *row.mesh, position=row.position, sram_bytes=SRAM_BYTES)
         if cost is None:
             continue
-        side, part = fastest_part(config, row.mesh, row.position)
+        part = fastest_part(config, row.mesh, position=row.position, sram_bytes=SRAM_BYTES)
+        assert part is not None
         tiles = row.mesh[0] * row.mesh[1]
         yield {
             "model": row.model,
@@ -112,8 +90,8 @@ def compared(rows: Sequence[Published]) -> Iterator[dict[str, Any]]:
             "routed_microseconds": round(cost.cycles / clock, 2) if clock else None,
             "columns_per_head": cost.placement.split,
             "tile_bytes": cost.placement.tile_bytes,
-            "fastest_part": f"{side}x{side}",
-            "fastest_part_cycles": part,
+            "fastest_part": f"{part.mesh[0]}x{part.mesh[1]}",
+            "fastest_part_cycles": part.cycles,
             "published_cycles": row.cycles,
             "published_differs": row.differs,
         }
@@ -176,7 +154,7 @@ def measure(console: Console, _runs: int) -> dict[str, Any]:
     console.print(table)
     console.print(
         f"One layer more, by the cost model, at hops of {DEFAULTS.hop_cycles} cycle, on all tiles and on the "
-        "square part that is fastest; µs at the clock of the tile on an ECP5-85. Ours: int8 weights, "
+        "part that is fastest; µs at the clock of the tile on an ECP5-85. Ours: int8 weights, "
         f"activations of 12 bits, simulated. Published: {_WSE2}; {_CS3}."
     )
     laws = []
@@ -188,6 +166,9 @@ def measure(console: Console, _runs: int) -> dict[str, Any]:
             values = (row["bound_cycles"], row["predicted_cycles"], row["rtl_cycles"])
             table.add_row(row["mesh"], *(_text(value) for value in values))
         console.print(table)
-        side, cycles = fastest_part(_config(model), (SIDES[-1], SIDES[-1]), _LAW_POSITION)
-        console.print(f"Fastest on {side}x{side}, {cycles:,} cycles; more tiles make it slower.")
+        most = (SIDES[-1], SIDES[-1])
+        part = fastest_part(_config(model), most, position=_LAW_POSITION, sram_bytes=SRAM_BYTES)
+        assert part is not None
+        size = f"{part.mesh[0]}x{part.mesh[1]}"
+        console.print(f"Fastest on {size}, {part.cycles:,} cycles; more tiles make it slower.")
     return {"published": wafers, "scale_law": laws, "sram_bytes": SRAM_BYTES}

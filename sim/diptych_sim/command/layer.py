@@ -12,6 +12,7 @@ from diptych_sim.account.layer import account_layer
 from diptych_sim.command.options import Refused, Size, SizeType, check_file, write_json
 from diptych_sim.command.running import running, size_text
 from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError
+from diptych_sim.cost.layer import fastest_part
 from diptych_sim.cost.models.load import load_shape, model_names
 from diptych_sim.cost.models.shape import ModelShape, config_of
 from diptych_sim.llm.errors import ModelFileError
@@ -43,17 +44,31 @@ def _config(model: str) -> tuple[ModelShape, ModelConfig]:
 @click.command()
 @click.option("--model", required=True, help=f"A config.json, or {', '.join(model_names())}.")
 @click.option("--mesh", default="64x64", show_default=True, type=WAFER, help="Decode panel.")
+@click.option(
+    "--part",
+    default="fastest",
+    show_default=True,
+    type=click.Choice(["fastest", "all"]),
+    help="Tiles of the mesh that the layer uses: those that compute it fastest, by the cost model.",
+)
 @click.option("--position", default=64, show_default=True, type=int, help="Of the token.")
 @click.option("--sram-bytes", default=49152, show_default=True, type=int, help="SRAM of a tile.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
 def layer(
-    model: str, mesh: Size, position: int, sram_bytes: int, seed: int, json_file: str | None
+    model: str,
+    mesh: Size,
+    part: str,
+    position: int,
+    sram_bytes: int,
+    seed: int,
+    json_file: str | None,
 ) -> None:
     """Run one layer of a model's shape on the decode panel, bit for bit, and time it.
 
     Weights, and the KV cache of earlier positions, are random integers that are in the tiles before
-    the first cycle. Biases are left out. The mesh runs on lanes.
+    the first cycle. Biases are left out. The mesh runs on lanes. On large meshes fewer tiles are faster:
+    results go to the farthest one and back.
     """
     if position not in range(1, LONGEST + 1):
         raise Refused(f"Position (--position) must be in range(1, {LONGEST + 1}), not {position}")
@@ -61,7 +76,11 @@ def layer(
         raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
     check_file("JSON file", "--json", json_file)
     shape, config = _config(model)
-    machine = MachineConfig(mesh=mesh, sram_bytes=sram_bytes)
+    used = mesh
+    if part == "fastest":
+        found = fastest_part(config, mesh, position=position, sram_bytes=sram_bytes)
+        used = mesh if found is None else found.mesh
+    machine = MachineConfig(mesh=used, sram_bytes=sram_bytes)
     with running(MeshTooSmallError, UnsupportedModelError) as progress:
         done = run_layer(config, machine=machine, position=position, seed=seed, progress=progress)
         accounts = account_layer(done)
@@ -74,6 +93,7 @@ def layer(
         "config": {
             "model": shape.name,
             "mesh": size,
+            "part": size_text(used),
             "position": position,
             "sram_bytes": sram_bytes,
             "hop_cycles": machine.hop_cycles,
@@ -85,12 +105,14 @@ def layer(
     }
     terminal = console(stderr=json_file == "-")
     terminal.print(f"{BACK_DOOR}: a back door")
+    if used != mesh:
+        terminal.print(f"On {size_text(used)} of {size} tiles: more are slower, by the cost model")
     terminal.print(
-        f"A layer of {shape.name} on {size} at position {position}: {result['cycles']:,} cycles, "
+        f"A layer of {shape.name} on {size_text(used)} at position {position}: {result['cycles']:,} cycles, "
         f"bound {result['bound_cycles']:,}; {result['mac_utilization']:.1%} of peak"
     )
-    for part in result["operations"]:
-        terminal.print(f"  {part['operation']:<24} {part['cycles']:>7,}")
+    for each in result["operations"]:
+        terminal.print(f"  {each['operation']:<24} {each['cycles']:>7,}")
     if done.difference is None:
         terminal.print("KV cache, final norm and token equal the golden model")
     write_json(json_file, result)

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from diptych_sim.engine.names import ENGINES
+from diptych_sim.engine.names import DEFAULT_ENGINE, ENGINES
 from diptych_sim.engine.processes import is_first, processes
 from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.load import LoadedModel, load_model
@@ -98,8 +98,11 @@ WEIGHT_ROWS = click.option(
 )
 
 
-def _check_engine(_context: Any, _parameter: Any, engine: str) -> str:
-    """Refuse several processes for a mesh that is not on lanes."""
+def _choose_engine(context: Any, _parameter: Any, engine: str | None) -> str:
+    """Return the engine; refuse several processes for a mesh that is not on lanes."""
+    if engine is None:
+        # Options that are given have been read before those that are not.
+        engine = DEFAULT_ENGINE if context.params.get("waves") is None else "verilator"
     if processes() > 1 and engine != "lanes":
         raise Refused(
             f"Processes (--processes) must be 1 with --engine {engine}, not {processes()}"
@@ -109,10 +112,10 @@ def _check_engine(_context: Any, _parameter: Any, engine: str) -> str:
 
 ENGINE = click.option(
     "--engine",
-    default="verilator",
-    show_default=True,
+    default=None,
+    show_default=f"{DEFAULT_ENGINE}; verilator with --waves",
     type=click.Choice(ENGINES),
-    callback=_check_engine,
+    callback=_choose_engine,
     help="What runs the machine; lanes need no Verilator, but for waves.",
 )
 OPTIONS: list[Callable[[Any], Any]] = [

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,8 +16,10 @@ from diptych_sim.cost.decode import decode_cost
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.llm.model import ModelConfig
 
-__all__ = ["LayerCost", "layer_bound", "layer_cost", "layer_macs"]
+__all__ = ["LayerCost", "Part", "fastest_part", "layer_bound", "layer_cost", "layer_macs"]
 
+_STEP = 8
+"""Sides of parts of a mesh are multiples of it: elements are dealt by eights."""
 _VOCABULARY = 64
 """Tokens of the model around the layer."""
 _MODEL_BYTES = 2**40
@@ -37,6 +40,22 @@ class LayerCost:
 
     cycles: int
     placement: Placement
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a mesh, a rectangle of neighbors, that computes a layer.
+
+    Attributes
+    ----------
+    mesh : (int, int)
+        Its rows and columns.
+    cycles : int
+        Those of a layer on it, by the cost model.
+    """
+
+    mesh: tuple[int, int]
+    cycles: int
 
 
 def layer_macs(config: ModelConfig, position: int) -> int:
@@ -70,6 +89,38 @@ def layer_cost(
         costs.append((decode_cost(program), program.placement))
     (single, placement), (double, _) = costs
     return LayerCost(double - single, placement)
+
+
+def fastest_part(
+    config: ModelConfig, mesh: tuple[int, int], *, position: int, sram_bytes: int
+) -> Part | None:
+    """Return the part of a mesh that computes a layer fastest; None if none holds it.
+
+    A result goes to the farthest tile and back, so more tiles may be slower. Sides are multiples of
+    :data:`_STEP`, or the mesh's. The search begins with the fastest square, and goes on as long as other
+    rows, or other columns, are faster: a rectangle that differs in both may be faster yet.
+    """
+    rows, columns = ([*range(_STEP, side, _STEP), side] for side in mesh)
+
+    def fastest(meshes: Iterable[tuple[int, int]]) -> list[Part]:
+        costs = (
+            (each, layer_cost(config, *each, position=position, sram_bytes=sram_bytes))
+            for each in meshes
+        )
+        return [Part(each, cost.cycles) for each, cost in costs if cost is not None]
+
+    def least(parts: Iterable[Part]) -> Part:
+        return min(parts, key=lambda part: (part.cycles, part.mesh[0] * part.mesh[1]))
+
+    parts = fastest([mesh, *((side, side) for side in range(_STEP, min(mesh) + 1, _STEP))])
+    if not parts:
+        return None
+    best, before = least(parts), None
+    while best != before:
+        before = best
+        best = least([best, *fastest((row, best.mesh[1]) for row in rows)])
+        best = least([best, *fastest((best.mesh[0], column) for column in columns)])
+    return best
 
 
 def _without_weights(config: ModelConfig) -> QuantizedModel:

@@ -3,7 +3,10 @@
 
 from typing import Literal
 
-__all__ = ["ENGINES", "Engine"]
+__all__ = ["DEFAULT_ENGINE", "ENGINES", "Engine"]
 
 Engine = Literal["verilator", "lanes"]
 ENGINES: tuple[Engine, ...] = ("verilator", "lanes")
+
+DEFAULT_ENGINE: Engine = "lanes"
+"""Is built, and writes the first text, soonest."""

@@ -62,7 +62,7 @@ async def answer(dut: Any, job: ArrayRequestJob, folder: Path) -> ArrayRequestRe
         if watch is not None:
             result.beats.append((watch.reads.beats, watch.writes.beats))
         report_event(kind="tokens", number=number, tokens=tokens, cycle=result.ends[-1])
-    await RisingEdge(dut.clk)
+        await RisingEdge(dut.clk)
     if watch is not None:
         await watch.check()
         (folder / job.written).write_bytes(memory.written())

@@ -13,7 +13,7 @@ from diptych_sim.compiler.array_gemm.compile import GemmProgram, Operand
 from diptych_sim.cost.array_gemm import fastest_gemm, gemm_bound
 from diptych_sim.cost.prefill import PrefillCost
 from diptych_sim.engine.build import Progress
-from diptych_sim.engine.names import Engine
+from diptych_sim.engine.names import DEFAULT_ENGINE, Engine
 from diptych_sim.engine.simulate import Run
 from diptych_sim.host.jobs import ArrayGemmJob, ArrayGemmResult
 
@@ -62,7 +62,7 @@ def gemm(
     bias: NDArray[np.int32] | None,
     *,
     machine: MachineConfig = DEFAULTS,
-    engine: Engine = "verilator",
+    engine: Engine = DEFAULT_ENGINE,
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> ArrayGemm:

@@ -16,6 +16,7 @@ from diptych_sim.compiler.array_decode.compile import ArrayProgram, compile_arra
 from diptych_sim.cost.prefill import PrefillCost
 from diptych_sim.cost.requests import panel_cost
 from diptych_sim.engine.build import Progress
+from diptych_sim.engine.names import DEFAULT_ENGINE, Engine
 from diptych_sim.engine.simulate import Run
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.host.jobs import ArrayRequestJob, ArrayRequestResult
@@ -106,6 +107,7 @@ def array_request(
     tokens: int,
     *,
     machine: MachineConfig = DEFAULTS,
+    engine: Engine = DEFAULT_ENGINE,
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> ArrayRequest:
@@ -143,7 +145,9 @@ def array_request(
         if event["kind"] == "tokens":
             step(f"array, token {event['number'] + 1} of {tokens}")
 
-    done = run_panel(job, program.hbm, machine, seed=seed, progress=progress, on_event=listen)
+    done = run_panel(
+        job, program.hbm, machine, engine=engine, seed=seed, progress=progress, on_event=listen
+    )
     assert done.hbm is not None
     return ArrayRequest(
         prompts=prompts,

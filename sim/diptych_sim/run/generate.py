@@ -18,7 +18,7 @@ from diptych_sim.engine.build import Progress
 from diptych_sim.engine.hbm_storage import HBM_VARIABLE
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
 from diptych_sim.engine.lanes.mesh import LaneMesh
-from diptych_sim.engine.names import Engine
+from diptych_sim.engine.names import DEFAULT_ENGINE, Engine
 from diptych_sim.engine.processes import processes
 from diptych_sim.engine.simulate import Run, simulate
 from diptych_sim.engine.waves import WavePlan
@@ -133,7 +133,7 @@ def generate(
     about: Mapping[str, Any] | None = None,
     text_of: Callable[[int, int], str] | None = None,
     seed: int | None = None,
-    engine: Engine = "verilator",
+    engine: Engine = DEFAULT_ENGINE,
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
     on_event: OnEvent | None = None,

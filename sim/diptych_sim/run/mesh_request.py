@@ -11,7 +11,7 @@ from typing import Any
 from diptych.config import DEFAULTS, MachineConfig
 from diptych_sim.compiler.decode.compile import DecodeProgram, compile_decode
 from diptych_sim.engine.build import Progress
-from diptych_sim.engine.names import Engine
+from diptych_sim.engine.names import DEFAULT_ENGINE, Engine
 from diptych_sim.engine.simulate import Run
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.host.jobs import DecodeJob, Inspected
@@ -97,7 +97,7 @@ def mesh_request(
     tokens: int,
     *,
     machine: MachineConfig = DEFAULTS,
-    engine: Engine = "verilator",
+    engine: Engine = DEFAULT_ENGINE,
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> MeshRequest:

@@ -14,7 +14,7 @@ from diptych.config import MachineConfig
 from diptych.systolic.panel_with_hbm import PrefillWithHbm
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.hbm_storage import HBM_VARIABLE
-from diptych_sim.engine.names import Engine
+from diptych_sim.engine.names import DEFAULT_ENGINE, Engine
 from diptych_sim.engine.simulate import Run, simulate
 from diptych_sim.host.in_process import run_in_process
 from diptych_sim.host.jobs import TESTBENCH, PanelJob, result_of, write_job
@@ -50,7 +50,7 @@ def run_panel(
     seed: int | None = None,
     progress: Progress | None = None,
     on_event: Callable[[dict[str, Any]], None] = lambda _event: None,
-    engine: Engine = "verilator",
+    engine: Engine = DEFAULT_ENGINE,
 ) -> PanelRun:
     """Run a job on the panel of a machine, whose HBM begins with ``hbm``.
 

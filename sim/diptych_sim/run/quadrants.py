@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from diptych.config import TILE_MACS, MachineConfig
 from diptych.systolic.panel import panel_sizes
 from diptych_sim.engine.build import Progress
-from diptych_sim.engine.names import Engine
+from diptych_sim.engine.names import DEFAULT_ENGINE, Engine
 from diptych_sim.golden.quantized import QuantizedModel
 
 from .array_request import ArrayRequest, array_request
@@ -141,12 +142,12 @@ def measure_point(
     tokens: int,
     *,
     machine: MachineConfig,
-    engine: Engine = "verilator",
+    engine: Engine = DEFAULT_ENGINE,
     serial: bool = True,
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> Point:
-    """Run requests in every way; ``engine`` runs the mesh where it is alone.
+    """Run requests in every way.
 
     Raises
     ------
@@ -155,10 +156,15 @@ def measure_point(
     BuildError, HangError, SimulationError, ToolError
         If a step fails.
     """
-    common = {"machine": machine, "seed": seed, "progress": progress}
+    common: dict[str, Any] = {
+        "machine": machine,
+        "engine": engine,
+        "seed": seed,
+        "progress": progress,
+    }
     counts = [tokens] * len(prompts)
     # What a panel refuses comes before the first build.
-    mesh = mesh_request(model, prompts, tokens, engine=engine, **common)
+    mesh = mesh_request(model, prompts, tokens, **common)
     array = array_request(model, prompts, tokens, **common)
     split = generate(model, prompts, counts, **common)
     other = generate(model, prompts, counts, hand_off="serial", **common) if serial else None

@@ -8,6 +8,7 @@ from typing import Any
 
 import cocotb
 import numpy as np
+from cocotb.triggers import ClockCycles
 
 from diptych.mesh.isa import RECEIVED_MAXIMUM, Function, Op, Type
 from diptych_sim.compiler.tile.assembler import Assembler
@@ -212,4 +213,38 @@ async def elements_are_added_to_what_was_just_received(dut: Any) -> None:
         assert await bench.receive(1) == [int(max(abs(out)))], f"turn {turn}"
         got = np.array(await bench.receive(count), "<u4").view("<i4")
         assert got.tolist() == out.tolist(), f"turn {turn}"
+    await check_causes(bench)
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
+async def addends_wait_for_late_wavelets(dut: Any) -> None:
+    """RECEIVE that accumulates, whose wavelets come one by one: addends that are read stay."""
+    bench = await start_bench(dut)
+    rng = bench.rng
+    bench.registers({2: numbers.UNITY})
+    for turn in range(6):
+        count = rng.randint(4, 12)
+        before, values = integers(rng, count, 12), integers(rng, count, 12)
+        bench.store(D, before, 4)
+        program = Assembler()
+        program.vector(
+            Op.RECEIVE,
+            b_reg=2,
+            dynamic=2,
+            d_base=D,
+            count=count,
+            stride=4,
+            d_type=Type.INT32,
+            bits=16,
+            accumulate=1,
+            color=IN,
+        )
+        send_memory(program, D, count)
+        program.scalar(Function.END)
+        bench.run(program)
+        for value in values:
+            await ClockCycles(dut.clk, rng.choice([1, 3, 80]))
+            bench.send(IN, [value])
+        got = np.array(await bench.receive(count), "<u4").view("<i4")
+        assert got.tolist() == (before + values).tolist(), f"turn {turn}"
     await check_causes(bench)

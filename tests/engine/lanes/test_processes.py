@@ -126,7 +126,7 @@ def test_command_on_several_processes_gives_the_same(tmp_path):
 
 def test_verilator_is_refused():
     done = subprocess.run(
-        [DIPTYCH, "--processes", "2", "gemv", "40", "50"],
+        [DIPTYCH, "--processes", "2", "gemv", "40", "50", "--engine", "verilator"],
         capture_output=True,
         text=True,
         check=False,
