@@ -3,7 +3,7 @@
 
 Mutations that were tried by hand, each seen to fail: the divergence of the other direction; a text
 cut in documents; tokens that are not counted from the second one of a window; the hash of the
-file's name; bits not handed to the quantizer.
+file's name; bits not handed to the quantizer; ends of lines exchanged.
 """
 
 import hashlib
@@ -49,6 +49,16 @@ def test_models_of_other_kinds_are_evaluated(capsys, monkeypatch, tmp_path, kind
     assert wide["float_perplexity"] == narrow["float_perplexity"]
     assert wide["kl"] < narrow["kl"]
     assert sum(wide["layer_errors"]) < sum(narrow["layer_errors"])
+
+
+def test_a_text_is_hashed_and_read_as_it_is(capsys, monkeypatch, tmp_path):
+    data = b"\xef\xbb\xbfthe thin\r\ncat sat\rthere\n"
+    (tmp_path / "text.txt").write_bytes(data)
+    model = str(write_tiny(tmp_path / "m", "llama"))
+    found = result(capsys, monkeypatch, "--model", model, "--text", str(tmp_path / "text.txt"))
+    assert found["text_sha256"] == hashlib.sha256(data).hexdigest()
+    tokens = load_model(model).tokenizer.encode(data.decode(), bos=False)
+    assert found["tokens"] == len(tokens)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from support.command import command
+from support.tiny_models import write_tiny
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,8 @@ from support.command import command
         ),
         (("--top-p", "0.9"), r"Tokens are drawn from all \(--top-p is not to be had\): the .*"),
         (("--temperature", "-1"), r".*--temperature.*"),
+        (("--temperature", "nan"), r".*--temperature.*: must be a number, not nan"),
+        (("--clock-mhz", "inf"), r".*--clock-mhz.*(range|number).*"),
         (("--temperature", "1e-9"), r"Temperature must be 0, or at least .* model, not 1e-09"),
     ],
 )
@@ -69,3 +72,39 @@ def test_prefill_alone_asks_the_mesh_for_keys_and_values_only(capsys, monkeypatc
     status, _, err = command(capsys, monkeypatch, *arguments, "256", "--stage", "prefill")
     assert status == 2
     assert err.startswith("error: Mesh 1x1 has 256 bytes of SRAM in a tile, and ")
+
+
+PREFILL = ["--prompt", "a thin thing", "--sram-bytes", "256", "--array", "8x8", "--engine", "lanes"]
+
+
+def test_prefill_alone_needs_no_mesh(capsys, monkeypatch, tmp_path):
+    """That of 8x8, which it has if none is named, does not hold keys and values of this prompt."""
+    made = []
+
+    def run(model, prompts, tokens, *, machine, **options):
+        made.append(machine.mesh)
+        raise ValueError("no run")
+
+    monkeypatch.setattr("diptych_sim.command.generate.run_machine", run)
+    arguments = ["generate", "--model", str(write_tiny(tmp_path / "m", "llama")), *PREFILL]
+    for more in (
+        ["--mesh", "8x8", "--stage", "prefill"],
+        ["--sram-bytes", "2048", "--tokens", "2"],
+    ):
+        status, _, err = command(capsys, monkeypatch, *arguments, *more)
+        assert (status, made) == (2, [])
+        assert re.fullmatch(r"error: Mesh 8x8 has .* need \d+ more; \d+x\d+ would do\n", err), err
+    command(capsys, monkeypatch, *arguments, "--stage", "prefill")
+    assert made == [(11, 11)]
+
+
+@pytest.mark.slow
+def test_prefill_runs_with_the_mesh_that_it_needs(capsys, monkeypatch, tmp_path):
+    file = tmp_path / "result.json"
+    arguments = ["generate", "--model", str(write_tiny(tmp_path / "m", "llama")), *PREFILL]
+    arguments += ["--stage", "prefill", "--json", str(file)]
+    status, _, err = command(capsys, monkeypatch, *arguments)
+    assert status == 0, err
+    result = json.loads(file.read_text())
+    assert result["matches_golden"]
+    assert result["config"]["mesh"] == "11x11"

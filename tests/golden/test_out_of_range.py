@@ -13,9 +13,10 @@ import pytest
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.golden.float_reference import FloatReference
 from diptych_sim.golden.machine import GoldenModel
+from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.load import load_model
 from support.command import command
-from support.hf_folder import write_folder
+from support.hf_folder import HIDDEN, write_folder
 
 PANEL = ("--mesh", "1x1", "--sram-bytes", "65536")
 COMMANDS = [["evaluate", "--windows", "1"], ["program", *PANEL], ["generate", *PANEL]]
@@ -31,6 +32,19 @@ def test_what_is_next_to_nothing_runs(tmp_path, part, value, precision):
     found = GoldenModel(quantized).real_logits(tokens)
     expected = FloatReference(loaded.model).logits(tokens)
     assert np.abs(found - expected).max() <= 0.05 * np.abs(expected).max() + 1e-6
+
+
+def test_rows_whose_sums_could_leave_32_bits_are_named(tmp_path, monkeypatch):
+    """Rows of 32 times 127 and 2,047, in the place of those of 8,257."""
+    loaded = load_model(write_folder(tmp_path, weights={"down_proj": 0.5}))
+    most = HIDDEN * 127 * 2047
+    monkeypatch.setattr("diptych_sim.golden.calibrate.rotate_residual", lambda model, seed: model)
+    monkeypatch.setattr("diptych_sim.golden.quantize._LARGEST_SUM", most + 1)
+    quantize_loaded(loaded, residual_bits=23)
+    monkeypatch.setattr("diptych_sim.golden.quantize._LARGEST_SUM", most)
+    message = rf"down_proj.weight must be rows whose sums stay below {most}, not up to {most}$"
+    with pytest.raises(ModelFileError, match=message):
+        quantize_loaded(loaded, residual_bits=22)
 
 
 LAYER = r"model\.layers\.0\.[a-z_.]+\.weight"

@@ -2,7 +2,8 @@
 """Chats by a model's own template, which may be anybody's program.
 
 Mutations that were tried by hand, each seen to fail: marks of a template encoded as text; no check
-of marks in a prompt; no bounds of time and memory; BOS added ahead of a template that has it.
+of marks in a prompt; no bounds of time and memory; BOS added ahead of a template that has it; a
+system part that is dropped, or quoted, taken for the other; no ``tools``, no block of generation.
 """
 
 import json
@@ -56,6 +57,56 @@ def test_templates_are_found(tmp_path, where):
     assert load_model(str(model)).chat_template == TEMPLATE
 
 
+TOOLS = "{% if tools is not none or documents is not none %}tools{% endif %}"
+NESTED = "{% set a = 1 %}{% generation %}{{ a }}x{% set a = 2 %}{% endgeneration %}{{ a }}"
+SORTED = "{{ {'b': '\u00e9', 'a': [1]} | tojson(indent=1, sort_keys=true) }}"
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        (TOOLS + "y", "y"),
+        (NESTED, "1x1"),
+        (SORTED, '{\n "a": [\n  1\n ],\n "b": "\u00e9"\n}'),
+        ("{{ {'a': 'b'} | tojson }}", '{"a": "b"}'),
+        ("{% for i in [1, 2] %}{{ i }}{% break %}{% endfor %}", "1"),
+    ],
+)
+def test_templates_have_what_transformers_gives_them(tmp_path, template, text):
+    tokenizer = load_model(folder(tmp_path)).tokenizer
+    assert chat_prompt(tokenizer, template, "x") == tokenizer.encode(text, bos=False)
+
+
+def test_marks_of_a_template_are_those_that_the_tokenizer_names(tmp_path):
+    """Of several tokens that end a text."""
+    settings = {"eos_token": {"content": "<eos>"}, "unk_token": "th"}
+    model = write_folder(
+        tmp_path,
+        config={"eos_token_id": [79, 1], "bos_token_id": None},
+        tokenizer=byte_level(bos=True),
+        tokenizer_config=settings,
+    )
+    loaded = load_model(model)
+    template = "{{ unk_token }}{{ bos_token }}{{ eos_token }}"
+    found = chat_prompt(loaded.tokenizer, template, "x", marks=loaded.named_marks)
+    assert found == [258, 1]
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ messages[-1].content }}", "{{ messages | selectattr('role', 'eq', 'user') | first }}"],
+)
+def test_a_system_part_that_a_template_drops_is_refused(tmp_path, template):
+    tokenizer = load_model(folder(tmp_path)).tokenizer
+    with pytest.raises(
+        ChatError, match=r"^System part \(--system\) must be left out: the model's "
+    ):
+        chat_prompt(tokenizer, template, "x", "be kind")
+    assert chat_prompt(tokenizer, template, "x", " ") == chat_prompt(tokenizer, template, "x")
+    quoted = "{{ messages[0].content | tojson }}"
+    assert chat_prompt(tokenizer, quoted, "x", 'a"') == tokenizer.encode('"a\\""', bos=False)
+
+
 def test_a_mark_in_a_prompt_is_refused(tmp_path):
     loaded = load_model(folder(tmp_path, chat_template=TEMPLATE))
     for texts, words in ((("a<eos>b",), "Prompt"), (("a", "<bos>"), "System part")):
@@ -70,8 +121,8 @@ def test_a_mark_in_a_prompt_is_refused(tmp_path):
         ("{% x %}", "must work, not fail: TemplateSyntaxError"),
         ("{{ raise_exception('no system') }}", "must work, not fail: ValueError: no system"),
         ("{{ ''.__class__.__mro__ }}", "must work, not fail: SecurityError"),
-        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "4 s"),
-        ("{{ 'a' * 10**10 }}", "must end within 4 s and 512 MB"),
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "2 s"),
+        ("{{ 'a' * 10**10 }}", "must end within 2 s and 512 MB"),
         ("{{ 'a' * 10**7 }}", "must have at most 1048576 characters"),
     ],
 )

@@ -17,6 +17,8 @@ import pytest
 from diptych_sim.golden.float_reference import FloatReference
 from diptych_sim.golden.quantize import quantize
 from diptych_sim.llm.errors import ModelFileError
+from diptych_sim.llm.gguf_file import tensor_floats
+from diptych_sim.llm.gguf_header import read_header
 from diptych_sim.llm.hf_config import config_of
 from diptych_sim.llm.load import load_model
 from diptych_sim.llm.tokenizer import decode
@@ -87,6 +89,61 @@ def test_blocks_of_a_gguf_file_become_floats(tmp_path, name):
     assert np.array_equal(found.layers[1].w_gate, expected)
 
 
+def has_floats(kind):
+    """Return whether the library makes floats of blocks of a type."""
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    try:
+        gguf.quants.dequantize(np.zeros((1, size), np.uint8), kind)
+    except NotImplementedError:
+        return False
+    return block > 1
+
+
+BLOCKS = [kind for kind in gguf.GGML_QUANT_SIZES if has_floats(kind)]
+
+
+@pytest.mark.parametrize("kind", BLOCKS, ids=lambda kind: kind.name)
+def test_every_type_that_the_library_dequantizes_is_read(tmp_path, kind):
+    """Of any blocks: the tiny models' rows are too short for those of 256 values."""
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    raw = np.random.default_rng(int(kind)).integers(0, 60, (5, 2 * size), np.uint8)
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_tensor("x.weight", raw, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    header = read_header(tmp_path / "m.gguf")
+    found = tensor_floats("x.weight", np.memmap(tmp_path / "m.gguf", np.uint8, "r"), header)
+    assert found.shape == (5, 2 * block)
+    assert np.array_equal(found, gguf.quants.dequantize(raw, kind), equal_nan=True)
+
+
+def test_a_type_without_floats_is_refused(tmp_path):
+    path = tmp_path / "m.gguf"
+    arrays = {"token_embd.weight": np.zeros((264, 32), np.int16)}
+    write_gguf(path, "llama", arrays=arrays)
+    with pytest.raises(
+        ModelFileError, match=r"Type of token_embd.weight must be one with floats, "
+    ):
+        load_model(str(path))
+
+
+@pytest.mark.parametrize(
+    ("keys", "divisor"),
+    [
+        ({"llama.rope.scaling.factor": 4.0}, 4.0),
+        ({"llama.rope.scale_linear": 4.0}, 4.0),
+        ({"llama.rope.scaling.type": "linear", "llama.rope.scale_linear": 4.0}, 4.0),
+        ({"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4.0}, 1.0),
+        ({"llama.rope.scaling.factor": 0.0}, 1.0),
+    ],
+)
+def test_a_factor_of_a_gguf_file_is_linear_as_of_llama_cpp(tmp_path, keys, divisor):
+    config = load_model(str(write_gguf(tmp_path / "m.gguf", "llama", **keys))).model.config
+    assert config.rope_divisors == (() if divisor == 1 else (divisor,) * 4)
+
+
 @pytest.mark.parametrize("version", [0, 1, 2])
 @pytest.mark.parametrize("kind", ["llama", "llama untied"])
 def test_a_llama2c_file_gives_the_logits_of_transformers(tmp_path, kind, version):
@@ -133,6 +190,33 @@ def test_sentence_pieces_of_a_gguf_file_are_those_of_llama2c(tmp_path):
     assert tokenizer.encode_marked("\n<s>\nb") == [1, 261]
 
 
+@pytest.mark.parametrize("ahead", [True, False])
+def test_sentence_pieces_may_have_marks_and_texts_that_are_not_split(tmp_path, ahead):
+    """As of Mistral, ahead of the bytes, or behind words, where other makers add theirs."""
+    more, kinds = [b"[INST]", b"<|user|>", b"a b"], [3, 4, 4]
+    start, bytes_and_words, rest = PIECES[:3], PIECES[3:259], [b" ", b"a"]
+    if ahead:
+        pieces = [*start, *more, *bytes_and_words, *rest]
+        types = [2, 3, 3, *kinds, *[6] * 256, 1, 1]
+        mark, user, pair, byte, word = 3, 4, 5, 6, 262
+    else:
+        pieces = [*start, *bytes_and_words, *rest, *more]
+        types = [2, 3, 3, *[6] * 256, 1, 1, *kinds]
+        mark, user, pair, byte, word = 261, 262, 263, 3, 259
+    path = write_gguf(tmp_path / "m.gguf", "llama", pieces=pieces, types=types)
+    tokenizer = load_model(str(path)).tokenizer
+    space, a = word, word + 1
+    for text, tokens in (
+        ("a", [space, a]),
+        ("\x01<|user|>a", [space, byte + 1, user, a]),
+        ("aa b", [space, a, pair]),
+        ("[INST]", [space, *(byte + n for n in b"[INST]")]),
+    ):
+        assert tokenizer.encode(text) == [1, *tokens]
+        assert decode(tokenizer, [1, *tokens]) == text.encode()
+    assert tokenizer.encode_marked("[INST]a<|user|>") == [mark, a, user]
+
+
 def test_formats_of_one_model_have_the_same_integers(tmp_path):
     """And so the same tokens on the panels, which equal the golden model's."""
     paths = [write_tiny(tmp_path / "f", "llama"), write_gguf(tmp_path / "m.gguf", "llama")]
@@ -169,10 +253,24 @@ REFUSED = [
         r"Window of attention \(sliding_window\) must be at least the context of 64, not 63",
     ),
     ({"layer_types": ["sliding_attention"] * 2}, r"Kinds of layers .* must be 'full_attention'"),
-    ({"num_hidden_layers": 2**40}, r"Number of layers must be at most 16777216, not"),
+    (
+        {"model_type": "mistral", "architectures": None, "max_position_embeddings": 4097},
+        r"Window of attention \(sliding_window\) must be at least the context of 4097, not 4096",
+    ),
+    (
+        {
+            "model_type": "mistral",
+            "architectures": None,
+            "sliding_window": 63,
+            "use_sliding_window": False,
+        },
+        r"Window of attention \(sliding_window\) must be at least the context of 64, not 63",
+    ),
+    ({"num_hidden_layers": 4097}, r"Number of layers must be at most 4096, not 4097"),
     ({"head_dim": 7}, r"Head width must be even"),
     ({"vocab_size": 10**6}, None),
-    ({"num_hidden_layers": 10**6}, None),
+    ({"vocab_size": 2**20 + 1}, r"Vocabulary size must be at most 1048576, not 1048577"),
+    ({"num_hidden_layers": 4096}, None),
 ]
 
 
@@ -193,6 +291,7 @@ GGUF_REFUSED = [
     ({"llama.rope.scaling.type": "yarn"}, r"Rotary positions .* none or linear, not 'yarn'"),
     ({"llama.rope.dimension_count": 4}, r"Rotary part of a head .* must be all of it, 8, not 4"),
     ({"llama.attention.sliding_window": 9}, r"Window of attention .* of 64, not 9"),
+    ({"split.count": 3}, r"Files \(split\.count\) must be 1, not 3"),
     ({"tokenizer.ggml.model": "bert"}, r"Tokenizer .* must be gpt2 or llama, not 'bert'"),
     ({"tokenizer.ggml.pre": "x"}, r"Tokenizer \(tokenizer\.ggml\.pre\) must be one of .*'x'"),
     ({"tokenizer.ggml.eos_token_id": 999}, r"Mark .*eos_token_id\) must be in range"),

@@ -59,10 +59,21 @@ def test_every_mark_of_both_files_ends_a_text(tmp_path, config, generation, stop
     assert load_model(model).tokenizer.stop_ids == stops
 
 
-@pytest.mark.parametrize("value", [True, "1", [1, "2"], 9999, -1])
+@pytest.mark.parametrize("generation", [None, [3, 79]])
+def test_a_model_may_have_no_marks_in_its_config(tmp_path, generation):
+    """As of transformers for Qwen: a text ends as generation_config.json says, or not at all."""
+    files = {} if generation is None else {"generation_config": {"eos_token_id": generation}}
+    none = {"bos_token_id": None, "eos_token_id": None}
+    tokenizer = load_model(write_folder(tmp_path, config=none, **files)).tokenizer
+    assert tokenizer.stop_ids == frozenset(generation or ())
+    assert tokenizer.bos_id == (3 if generation else 0)
+
+
+@pytest.mark.parametrize("value", [True, "1", [1, "2"], 9999, -1, [1] * 129])
 def test_a_mark_that_is_no_token_is_refused(tmp_path, value):
     model = write_folder(tmp_path, generation_config={"eos_token_id": value})
-    with pytest.raises(ModelFileError, match=r"must be (a whole number|in range\(259\)), not"):
+    allowed = r"(a whole number|in range\(259\)|at most 128 numbers)"
+    with pytest.raises(ModelFileError, match=rf"must be {allowed}, not"):
         load_model(model)
 
 

@@ -12,7 +12,7 @@ import resource
 import struct
 import time
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -23,13 +23,13 @@ from diptych_sim.llm.errors import ModelFileError
 from diptych_sim.llm.load import load_model
 from diptych_sim.llm.named import Package, _unpack
 from diptych_sim.llm.tokenizer import TextError
-from support.llama2c_file import write_llama2c
+from support.llama2c_file import PIECES, write_llama2c
 from support.tiny_models import safetensors, tiny_arrays, tiny_config, write_gguf, write_tiny
 
 EXTREME = [0, 1, 2, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**64 - 1]
 ODD = [None, True, -1, 0, 1e308, float("nan"), 2**70, "", "x" * 300, [], [[]], {}, "\ud800", "<s>"]
 HEALTH = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
-FORMATS = ("folder", "shards", "gguf", "llama2c")
+FORMATS = ("folder", "shards", "gguf", "pieces", "llama2c")
 
 
 @contextmanager
@@ -52,7 +52,9 @@ def loads(path):
     size = sum(f.stat().st_size for f in path.parent.rglob("*") if f.is_file())
     with bounded(size):
         try:
-            load_model(str(path))
+            tokenizer = load_model(str(path)).tokenizer
+            with suppress(TextError):
+                tokenizer.encode("a b a\n<s>")
         except ModelFileError as error:
             line = str(error)
         else:
@@ -73,6 +75,9 @@ def bases(tmp_path_factory):
         (root / name / "tokenizer_config.json").write_text('{"add_bos_token": false}')
     (root / "gguf").mkdir()
     write_gguf(root / "gguf" / "model.gguf", "qwen2")
+    (root / "pieces").mkdir()
+    pieces, types = [*PIECES, b"ab", b"b a"], [2, 3, 3, *[6] * 256, 1, 1, 1, 1, 4]
+    write_gguf(root / "pieces" / "model.gguf", "llama", pieces=pieces, types=types)
     (root / "llama2c").mkdir()
     write_llama2c(root / "llama2c")
     return {name: {f.name: f.read_bytes() for f in (root / name).iterdir()} for name in FORMATS}
@@ -183,7 +188,16 @@ BOMBS = {
     "string": (gguf(keys=[struct.pack("<Q", 2**63)]), "bytes of text, not 9223372036854775808"),
     "texts": (
         gguf(keys=[gguf_string(b"k") + struct.pack("<IIQ", 9, 8, 2**40)]),
-        "strings in an array, not",
+        "strings in arrays, not",
+    ),
+    "texts of two arrays": (
+        gguf(
+            keys=[
+                gguf_string(name) + struct.pack("<IIQ", 9, 8, count) + bytes(8 * count)
+                for name, count in ((b"k", 2**19), (b"m", 2**19 + 1))
+            ]
+        ),
+        "at most 524288 strings in arrays, not 524289",
     ),
     "numbers": (
         gguf(keys=[gguf_string(b"k") + struct.pack("<IIQ", 9, 4, 2**61)]),
@@ -362,6 +376,51 @@ def test_a_token_that_is_there_twice_is_refused(tmp_path):
     path.write_text(path.read_text().replace('"t": ', '"t": 5, "t": ', 1))
     with pytest.raises(ModelFileError, match=r"key 't' is there twice$"):
         load_model(str(tmp_path))
+
+
+def test_texts_that_are_one_token_are_refused(tmp_path):
+    path = write_tiny(tmp_path, "llama") / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["vocab"] |= {f"word{n}": 263 for n in range(6)}
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        ModelFileError, match=r"Tokens of tokenizer.json must be at most 264, not 265$"
+    ):
+        load_model(str(tmp_path))
+
+
+LONG = "[" + "[]," * 4_200_000 + "[]]"
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("config.json", 2**22),
+        ("generation_config.json", 2**22),
+        ("tokenizer_config.json", 2**22),
+        ("special_tokens_map.json", 2**22),
+        ("tokenizer.json", 24 * 2**20),
+    ],
+)
+def test_long_files_of_json_are_refused(tmp_path, name, most):
+    """What they become in memory is many times as long."""
+    write_tiny(tmp_path, "llama")
+    (tmp_path / name).write_text(LONG[: most + 1] if name != "tokenizer.json" else 3 * LONG)
+    with (
+        bounded(0),
+        pytest.raises(ModelFileError, match=rf"{name} must be at most {most} bytes, not"),
+    ):
+        load_model(str(tmp_path))
+
+
+def test_a_long_header_of_safetensors_is_refused(tmp_path):
+    write_tiny(tmp_path, "llama")
+    for size, message in ((2**24, "its header is no object"), (2**24 + 1, "header of 16777217 ")):
+        header = b"[" + b"[]," * ((size - 4) // 3)
+        header += b"[]]".rjust(size - len(header))
+        (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", size) + header)
+        with bounded(2 * size), pytest.raises(ModelFileError, match=message):
+            load_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("size", [50, 10**9])

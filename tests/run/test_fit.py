@@ -6,12 +6,13 @@ as queries; the longest context one off.
 """
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from diptych_sim.compiler.array.hbm_layout import Lanes, model_image, model_sizes
 from diptych_sim.compiler.decode.place import place
-from diptych_sim.compiler.decode.placement import MeshTooSmallError
+from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError
 from diptych_sim.llm.model import ModelConfig
 from diptych_sim.run.fit import fit
 from support.command import command
@@ -67,6 +68,14 @@ def test_the_limits_are_those_of_placement(config):
     if longest < config.context:
         with pytest.raises(MeshTooSmallError):
             place(config, 3, 2, positions=longest + 1, sram_bytes=sram)
+
+
+def test_heads_that_the_panels_do_not_run_do_not_fit():
+    odd = replace(TINY, head_width=12)
+    with pytest.raises(
+        UnsupportedModelError, match=r"^Head dimension must be a multiple of 8, not 12$"
+    ):
+        fit(odd, (3, 2), (8, 8), positions=20, sram_bytes=6144)
 
 
 def test_the_command_says_what_fits(capsys, monkeypatch):

@@ -13,14 +13,17 @@ from diptych.config import MachineConfig
 from diptych_sim.compiler.prefill.compile import compile_prefill
 from diptych_sim.golden import numbers
 from diptych_sim.golden.calibrate import quantize_loaded
+from diptych_sim.golden.evaluate import compare
+from diptych_sim.golden.float_reference import FloatReference
 from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.llm.load import load_model
 from diptych_sim.run.generate import generate
 from support.prefill_panel_model import PanelModel
-from support.tiny_models import write_tiny
+from support.tiny_models import KINDS as TINY_KINDS
+from support.tiny_models import TOKENS, write_tiny
 
 PROMPT = [5, 80, 81, 90, 33]
-KINDS = ["llama untied", "qwen2", "qwen3"]
+KINDS = ["llama untied", "mistral", "qwen2", "qwen3"]
 
 
 def quantized(folder, kind, **precision):
@@ -66,6 +69,28 @@ def test_mesh(tmp_path, kind, bits):
             engine="lanes",
         )
         assert done.matches_golden, done.difference
+
+
+@pytest.mark.parametrize("width", [64, 128])
+def test_norms_of_wide_heads(tmp_path, monkeypatch, width):
+    """As of Qwen3: in units of its largest element, the length of a key is beyond a scale word."""
+    wide = {"model_type": "qwen3", "head_dim": width, "num_attention_heads": 2}
+    monkeypatch.setitem(TINY_KINDS, "wide", wide)
+    loaded = load_model(str(write_tiny(tmp_path, "wide")))
+    model = quantize_loaded(loaded)
+    golden = GoldenModel(model)
+    rows = [TOKENS, TOKENS[::-1]]
+
+    def integers(tokens):
+        golden.reset()
+        return golden.real_logits(tokens)
+
+    found = compare(FloatReference(loaded.model).logits, integers, rows, loaded.tokenizer)
+    assert found.divergence < 0.01
+    done = generate(
+        model, [PROMPT], [3], machine=MachineConfig(mesh=(4, 4)), stage="decode", engine="lanes"
+    )
+    assert done.matches_golden, done.difference
 
 
 @pytest.mark.slow

@@ -2,13 +2,14 @@
 """Texts end on the wafer: with a token of the stop set no further round starts.
 
 Mutations that were seen to fail: only the first of two stops is compared; a round starts in spite
-of the comparison; a sequence that has ended sends on.
+of the comparison; a sequence that has ended sends on; the host waits as long for many stops as for few.
 """
 
 import numpy as np
 import pytest
 
 from diptych.config import MachineConfig
+from diptych_sim.compiler.decode.placement import UnsupportedModelError
 from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.run.generate import NothingToDecodeError, generate
 from support.random_model import TINY, random_model
@@ -45,6 +46,34 @@ def test_a_text_ends_with_any_of_its_stops(engine, at):
     assert done.matches_golden
     assert done.tokens == whole[: at + 1]
     assert [done.decode.tokens, done.decode.round_ends] == [[at + 1], list(range(at + 1))]
+
+
+@pytest.mark.parametrize("engine", ["verilator", "lanes"])
+def test_the_host_waits_until_a_token_is_compared_with_all_of_many_stops(engine):
+    (prompt,) = prompts(5)
+    whole = written(prompt, 8)
+    others = [token for token in range(TINY.vocab + 60) if token not in whole][:60]
+    done = generate(
+        MODEL,
+        [prompt],
+        [8],
+        machine=MACHINE,
+        stage="decode",
+        stops=[*others, whole[1]],
+        engine=engine,
+    )
+    assert done.matches_golden
+    assert done.tokens == whole[:2]
+
+
+def test_stops_for_which_a_program_has_no_room_are_refused():
+    asked, counts, stops = prompts(*range(1, 9)), range(3, 11), range(100)
+    message = (
+        r"^Program of a tile must have at most 13107 instructions, not \d+, for 8 sequences and 100 "
+        r"tokens that end a text$"
+    )
+    with pytest.raises(UnsupportedModelError, match=message):
+        generate(MODEL, asked, counts, machine=MachineConfig(mesh=(4, 4)), stops=stops)
 
 
 @pytest.mark.parametrize("engine", ["lanes", pytest.param("verilator", marks=pytest.mark.slow)])

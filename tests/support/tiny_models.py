@@ -134,12 +134,20 @@ def coded(array: np.ndarray, dtype: str) -> bytes:
 
 
 def write_gguf(
-    path: Path, kind: str, *, quantized: Any = None, pieces: Any = None, **more: Any
+    path: Path,
+    kind: str,
+    *,
+    quantized: Any = None,
+    pieces: Any = None,
+    types: Any = None,
+    arrays: Any = None,
+    **more: Any,
 ) -> Path:
     """Write a GGUF file of a kind by the ``gguf`` library, as llama.cpp's converter does.
 
     ``quantized`` is a type of the library for matrices; ``pieces`` are those of SentencePiece, in
-    place of byte-level BPE; ``more`` are further keys.
+    place of byte-level BPE, and ``types`` are theirs; ``arrays`` stand in the place of those of their names; ``more`` are
+    further keys.
     """
     import gguf
 
@@ -166,12 +174,12 @@ def write_gguf(
         divisors = np.array(config.rope_divisors, np.float32)
         writer.add_tensor("rope_freqs.weight", divisors)
     if pieces is not None:
-        _add_pieces(writer, pieces)
+        _add_pieces(writer, pieces, types)
     else:
         _add_byte_level(writer)
     for key, value in more.items():
         writer.add_key_value(key, value, gguf.GGUFValueType.get_type(value))
-    for full, array in _gguf_arrays(settings, config).items():
+    for full, array in (_gguf_arrays(settings, config) | (arrays or {})).items():
         if quantized is not None and array.ndim == 2 and array.shape[-1] % 32 == 0:
             writer.add_tensor(full, gguf.quants.quantize(array, quantized), raw_dtype=quantized)
         else:
@@ -183,12 +191,12 @@ def write_gguf(
     return path
 
 
-def _add_pieces(writer: Any, pieces: list[bytes]) -> None:
+def _add_pieces(writer: Any, pieces: list[bytes], types: list[int] | None) -> None:
     """Add the vocabulary of llama2.c's tokenizer: marks first, then bytes, then words."""
     writer.add_tokenizer_model("llama")
     writer.add_token_list([piece.decode().replace(" ", "\u2581") for piece in pieces])
     writer.add_token_scores([-float(number) for number in range(len(pieces))])
-    writer.add_token_types([2, 3, 3, *[6] * 256, *[1] * (len(pieces) - 259)])
+    writer.add_token_types(types or [2, 3, 3, *[6] * 256, *[1] * (len(pieces) - 259)])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
 

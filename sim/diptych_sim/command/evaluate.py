@@ -131,7 +131,7 @@ def _read(name: str | None, option: str) -> str | None:
         size = file_size(Path(name), f"Text ({option})")
         if not 1 <= size <= _LARGEST_TEXT:
             raise Refused(f"Text ({option}) must be from 1 to {_LARGEST_TEXT} bytes, not {size}")
-        return Path(name).read_text(encoding="utf-8")
+        return Path(name).read_bytes().decode()  # ends of lines as they are: it is hashed
     except UnicodeDecodeError as error:
         raise Refused(f"Text ({option}) must be UTF-8, not byte {error.start} of {name}") from None
     except (ModelFileError, ValueError) as error:

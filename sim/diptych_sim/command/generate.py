@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from diptych.config import DEFAULTS, MachineConfig
 from diptych_sim.account.generation import account
@@ -34,7 +35,7 @@ from diptych_sim.command.running import running, size_text
 from diptych_sim.command.waves import plan_waves, with_waves
 from diptych_sim.compiler.array.listing import command_listing
 from diptych_sim.compiler.decode.listing import memory_listing, program_listing
-from diptych_sim.compiler.decode.place import place
+from diptych_sim.compiler.decode.place import place, smallest_square
 from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError
 from diptych_sim.cost.mesh_choice import choose_mesh
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
@@ -122,6 +123,19 @@ def _chosen_mesh(
     return found.mesh
 
 
+def _mesh_of_keys(
+    loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: list[int], **kind: bool
+) -> Size:
+    """Return a mesh, or if it does not hold keys and values of a prompt, a square one that does."""
+    try:
+        side = smallest_square(
+            loaded.model.config, max(mesh), positions=positions, sram_bytes=sram_bytes, **kind
+        )
+    except UnsupportedModelError as error:
+        raise Refused(str(error)) from None
+    return mesh if side is None else (side, side)
+
+
 @click.command()
 @with_model
 @click.option(
@@ -146,7 +160,7 @@ def _chosen_mesh(
     default="8x8",
     show_default=True,
     type=AUTO_MESH,
-    help="Decode panel; auto: the fastest that holds the model.",
+    help="Decode panel; auto: the fastest that holds the model. For prefill alone, larger if need be.",
 )
 @click.option(
     "--max-tiles",
@@ -244,6 +258,9 @@ def generate(
     positions = [len(ids) + n - 1 for ids, n in zip(prompts.ids, prompts.counts, strict=True)]
     kind = {"sampled": temperature > 0, "kv_only": stage == "prefill"}
     mesh = mesh or _chosen_mesh(loaded, sram_bytes, positions, max_tiles, **kind)
+    given = click.get_current_context().get_parameter_source("mesh")
+    if stage == "prefill" and given is ParameterSource.DEFAULT:
+        mesh = _mesh_of_keys(loaded, mesh, sram_bytes, positions, **kind)
     recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=stage == "decode")
     _check_mesh(loaded, mesh, sram_bytes, positions, **kind)
     terminal = console(stderr=json_file == "-")

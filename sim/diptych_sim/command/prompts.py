@@ -63,8 +63,10 @@ def encode(
         raise Refused("Number of tokens must be at least 2 to decode, as prefill writes the first")
     try:
         if chat:
-            template = loaded.chat_template
-            prompts = [chat_prompt(loaded.tokenizer, template, text, system) for text in texts]
+            template, marks = loaded.chat_template, loaded.named_marks
+            prompts = [
+                chat_prompt(loaded.tokenizer, template, text, system, marks=marks) for text in texts
+            ]
         else:
             prompts = [loaded.tokenizer.encode(text) for text in texts]
     except ChatError as error:

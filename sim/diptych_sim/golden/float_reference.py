@@ -58,17 +58,18 @@ class FloatReference:
         self._embedding = model.embedding.astype(self.dtype, copy=False)
         self._output = model.output.astype(self.dtype, copy=False)
         self._final_norm = model.final_norm.astype(self.dtype, copy=False)
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the sequence."""
         c = self.config
         shape = (c.context, c.kv_heads, c.head_dim)
-        self.position = 0
+        # Made once: zeros that the system gives take memory where they are written, others all of it.
         self._caches = [
             _Cache(np.zeros(shape, self.dtype), np.zeros(shape, self.dtype))
             for _ in range(c.layers)
         ]
+        self.position = 0
+
+    def reset(self) -> None:
+        """Forget the sequence; what is in the caches is not read before it is written again."""
+        self.position = 0
 
     def logits(self, tokens: Sequence[int], observe: Observer | None = None) -> Reals:
         """Logits of a new sequence, [T, vocab]: row t is for the token that follows ``tokens[t]``.

@@ -104,16 +104,17 @@ class GoldenModel:
         ]
         self._output = model.output.astype(np.float64)
         self._tie = None if model.tie is None else model.tie.astype(np.float64)
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the sequence."""
-        c = self.model.config
+        c = model.config
         shape = (c.context, c.kv_heads, c.head_dim)
-        self.position = 0
+        # Made once: zeros that the system gives take memory where they are written, others all of it.
         self.cache = [
             KvCache(np.zeros(shape, np.int16), np.zeros(shape, np.int8)) for _ in range(c.layers)
         ]
+        self.position = 0
+
+    def reset(self) -> None:
+        """Forget the sequence; what is in the cache is not read before it is written again."""
+        self.position = 0
 
     # --- one layer -----------------------------------------------------------------------------
     def _rotate(self, heads: Ints, start: int) -> Ints:

@@ -74,6 +74,12 @@ def _scale(value: ArrayLike, layer: int | None, name: str) -> NDArray[np.int64]:
 
 _LARGEST = 65535.0
 """The largest scale word, with shift 0."""
+_LARGEST_GAIN = 65534.0
+"""The largest scale of the norm of a query or key."""
+
+
+_LARGEST_SUM = 2**31
+"""Sums of products are below it."""
 
 
 class Rounder:
@@ -224,6 +230,7 @@ class _Quantizer:
                 matrix = getattr(w, name)
                 matrix = matrix if gain is None else matrix * gain
                 matrices[name], steps[name] = rounder.round(matrix)
+                self._check_sums(matrices[name], index, name)
         gate = 2.0**-numbers.GATE_FRACTION
         over = largest("gate", HEADROOM) / (32767 * gate)
         gate *= 2.0 ** max(0, math.ceil(math.log2(over)))
@@ -241,12 +248,25 @@ class _Quantizer:
         }
         if self._model.config.qk_norm:
             units |= {f"{n}_plain": largest(f"{n}_plain", HEADROOM) / 32767 for n in "qk"}
+            # Of wide heads no element comes near the length of all: the scale word sets the unit.
+            length = math.sqrt(self._model.config.head_dim)
+            for n in "qk":
+                gains = getattr(w, f"{n}_norm")
+                units[n] = max(units[n], float(gains.max()) * length / _LARGEST_GAIN)
         dead = frozenset(
             name.partition(".")[2]
             for name, rows in acts.items()
             if float(np.abs(rows).max()) < _NOTHING
         )
         return _Rounded(weights=w, matrices=matrices, steps=steps, units=units, dead=dead)
+
+    def _check_sums(self, codes: NDArray[np.int8], layer: int | None, name: str) -> None:
+        """Refuse rows so long that some activations would leave the sums of the hardware."""
+        most = int(np.abs(codes).sum(-1, dtype=np.int64).max()) * self._top
+        if most >= _LARGEST_SUM:
+            raise WeightError(
+                layer, name, f"must be rows whose sums stay below {_LARGEST_SUM}, not up to {most}"
+            )
 
     def _balanced(self, index: int, acts: Activations) -> tuple[Layer, Activations]:
         """Return a layer, and its activations, with channels of values of one range."""
@@ -320,6 +340,7 @@ class _Quantizer:
             output, step = Rounder(acts["final_normed"]).round(model.output * model.final_norm)
         else:
             output, step = one.codes, one.step
+        self._check_sums(output, None, "final_norm")
         logit_bits = 32 - max(1, math.ceil(math.log2(c.vocab)))
         top = self._largest_logit(acts, norm)
         logit_step = top / (2 ** (logit_bits - 1) - 1)

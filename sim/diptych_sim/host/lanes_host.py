@@ -197,8 +197,8 @@ class LanesHost(MeshHost):
     async def finish_sending(self) -> None:
         self.once(lambda: self._run_for(_ENDLESS, until="sent"))
 
-    async def settle(self) -> None:
-        self.once(lambda: self._run_for(self.settle_cycles))
+    async def settle(self, more: int = 0) -> None:
+        self.once(lambda: self._run_for(self.settle_cycles + more))
 
     async def until_busy(self) -> None:
         self.once(self._until_busy)
@@ -226,8 +226,8 @@ class LanesHost(MeshHost):
                 self.hang(f"it has not ended after {limit} cycles")
             self._save()
 
-    async def until_rest(self) -> None:
-        await self.settle()
+    async def until_rest(self, more: int) -> None:
+        await self.settle(more)
         if self.once(self.busy):
             self.hang(STILL_BUSY)
 

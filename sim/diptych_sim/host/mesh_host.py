@@ -66,8 +66,8 @@ class MeshHost(ABC):
         """Return when what was fed is in the mesh."""
 
     @abstractmethod
-    async def settle(self) -> None:
-        """Let what was sent arrive."""
+    async def settle(self, more: int = 0) -> None:
+        """Let what was sent arrive, and ``more`` cycles pass."""
 
     @abstractmethod
     async def until_busy(self) -> None:
@@ -85,10 +85,10 @@ class MeshHost(ABC):
         """
 
     @abstractmethod
-    async def until_rest(self) -> None:
+    async def until_rest(self, more: int) -> None:
         """Let a mesh that has ended come to rest.
 
-        It hangs if a tile is busy after :attr:`settle_cycles`.
+        It hangs if a tile is busy after :attr:`settle_cycles` and ``more``.
         """
 
     @abstractmethod

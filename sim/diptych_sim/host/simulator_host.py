@@ -147,8 +147,8 @@ class SimulatorHost(MeshHost):
             await task
         await self._edge  # now the last line is in the mesh
 
-    async def settle(self) -> None:
-        await ClockCycles(self._dut.clk, self.settle_cycles)
+    async def settle(self, more: int = 0) -> None:
+        await ClockCycles(self._dut.clk, self.settle_cycles + more)
 
     async def until_busy(self) -> None:
         for _ in range(self.settle_cycles):
@@ -164,8 +164,8 @@ class SimulatorHost(MeshHost):
                 await self._edge
         watching.cancel()
 
-    async def until_rest(self) -> None:
-        await self.settle()
+    async def until_rest(self, more: int) -> None:
+        await self.settle(more)
         if self.tiles.busy():
             self.watchdog.stop(STILL_BUSY)
 

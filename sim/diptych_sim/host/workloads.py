@@ -24,6 +24,8 @@ __all__ = ["TokenReporter", "collective", "decode_tokens", "kernel", "load_decod
 
 Report = Callable[..., None]
 """Takes an event: its ``kind``, and further fields."""
+_COMPARISON = 2
+"""Cycles in which a tile compares a token with one of those that end a text."""
 
 
 async def kernel(host: MeshHost, job: KernelJob) -> KernelResult:
@@ -181,5 +183,5 @@ async def decode_tokens(
     if out.count == out.sequences:
         await out.handoff_over()
     end = out.read_kv()
-    await host.until_rest()
+    await host.until_rest(_COMPARISON * out.sequences * len(job.stops))
     return Inspected(handoff=out.handoff or end, end=end, norms=out.norms)

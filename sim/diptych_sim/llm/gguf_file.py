@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from diptych_sim.llm.errors import ModelFileError, file_start
-from diptych_sim.llm.gguf_header import GgufHeader, TensorInfo, read_header
+from diptych_sim.llm.gguf_header import GgufHeader, read_header
 from diptych_sim.llm.gguf_vocabulary import tokenizer_of
 from diptych_sim.llm.limits import check_size
 from diptych_sim.llm.model import Floats, Layer, Model, ModelConfig, layer_shapes
 from diptych_sim.llm.rotary import ROTATED, interleave, linear_divisors
 from diptych_sim.llm.tokenizer import Tokenizer
 
-__all__ = ["OUTSIDE", "is_gguf", "layer_names", "load_gguf"]
+__all__ = ["OUTSIDE", "is_gguf", "layer_names", "load_gguf", "tensor_floats"]
 
 _PAIRED = {"llama": True, "qwen2": False, "qwen3": False}
 """Architectures, and whether rows of queries and keys are in rotary pairs; else in halves."""
@@ -100,6 +100,8 @@ def _config(header: GgufHeader) -> tuple[ModelConfig, bool]:
     def number(key: str, default: Any = None, kind: type = int) -> Any:
         return _number(fields, f"{name}.{key}", default, kind)
 
+    if fields.get("split.count", 1) not in (0, 1):
+        raise ValueError(f"Files (split.count) must be 1, not {fields['split.count']!r:.40}")
     if number("expert_count", 0):
         raise ValueError(f"Experts ({name}.expert_count) must be 0, not {number('expert_count')}")
     if EMBEDDING not in tensors or len(tensors[EMBEDDING].shape) != 2:
@@ -110,8 +112,8 @@ def _config(header: GgufHeader) -> tuple[ModelConfig, bool]:
     if number("attention.value_length", width) != width:
         raise ValueError(f"Values ({name}.attention.value_length) must be as wide as keys, {width}")
     context = number("context_length")
-    window = fields.get(f"{name}.attention.sliding_window") or context
-    if not isinstance(window, int) or window < context:
+    window = fields.get(f"{name}.attention.sliding_window", 0)
+    if type(window) is not int or 0 != window < context:
         raise ValueError(
             f"Window of attention ({name}.attention.sliding_window) must be at least the context "
             f"of {context}, not {window!r:.40}"
@@ -139,10 +141,12 @@ def _config(header: GgufHeader) -> tuple[ModelConfig, bool]:
             f"Rotary part of a head ({name}.rope.dimension_count) must be all of it, "
             f"{plain.head_dim}, not {turned}"
         )
-    kind = fields.get(f"{name}.rope.scaling.type", "none")
+    # As llama.cpp: a factor is linear unless another kind is named, and has had another name.
+    kind = fields.get(f"{name}.rope.scaling.type", "linear")
     if kind == "linear":
-        factor = number("rope.scaling.factor", None, float)
-        config["rope_divisors"] = linear_divisors(plain.head_dim, factor)
+        factor = number("rope.scaling.factor", number("rope.scale_linear", 1.0, float), float)
+        if factor not in (0, 1):
+            config["rope_divisors"] = linear_divisors(plain.head_dim, factor)
     elif kind != "none":
         raise ValueError(
             f"Rotary positions ({name}.rope.scaling.type) must be none or linear, not {kind!r:.40}"
@@ -175,7 +179,7 @@ def _model(path: Path, header: GgufHeader, config: ModelConfig, paired: bool) ->
     data = np.memmap(path, np.uint8, "r")
 
     def floats(name: str) -> Floats:
-        return _floats(name, data, tensors[name])
+        return tensor_floats(name, data, header)
 
     if _ROPE_DIVISORS in tensors:
         divisors = tuple(map(float, floats(_ROPE_DIVISORS)))
@@ -198,10 +202,18 @@ def _model(path: Path, header: GgufHeader, config: ModelConfig, paired: bool) ->
     )
 
 
-def _floats(name: str, data: np.memmap, place: TensorInfo) -> Floats:
+def tensor_floats(name: str, data: np.memmap, header: GgufHeader) -> Floats:
+    """Return a tensor of the file ``data`` as float32.
+
+    Raises
+    ------
+    ValueError
+        If the ``gguf`` library makes no floats of its type.
+    """
     from gguf.constants import GGMLQuantizationType
     from gguf.quants import dequantize
 
+    place = header.tensors[name]
     kind = GGMLQuantizationType(place.kind)
     out = np.empty(place.shape, np.float32)
     rows = out.reshape(-1, place.shape[-1])

@@ -40,7 +40,7 @@ _STRING, _ARRAY = 8, 9
 _MOST = 2**16
 """Keys, and tensors, at most."""
 _STRINGS = 2**20
-"""Strings of an array at most."""
+"""Strings of all arrays at most."""
 _DIMENSIONS = 4
 
 
@@ -88,6 +88,7 @@ class _Reader:
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
         self._at = 0
+        self._strings = _STRINGS
 
     def _take(self, count: int) -> bytes:
         if count > len(self._data) - self._at:
@@ -117,7 +118,9 @@ class _Reader:
             raise _DamagedError(f"with types of values up to 12, not {kind}")
         inner = self._number("<I")
         if inner == _STRING:
-            return [self._text() for _ in range(self._count("strings in an array", _STRINGS))]
+            count = self._count("strings in arrays", self._strings)
+            self._strings -= count
+            return [self._text() for _ in range(count)]
         if inner not in _SCALARS:
             raise _DamagedError(f"with arrays of numbers or text, not of type {inner}")
         form = _SCALARS[inner]

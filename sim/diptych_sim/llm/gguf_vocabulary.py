@@ -15,8 +15,10 @@ from diptych_sim.llm.tokenizer import Llama2cTokenizer, Tokenizer
 
 __all__ = ["tokenizer_of"]
 
-_CONTROL, _USER_DEFINED = 3, 4
-"""Types of tokens: marks, and texts that are never split."""
+_CONTROL, _USER_DEFINED, _BYTE = 3, 4, 6
+"""Types of tokens: marks, texts that are never split, and bytes."""
+_MOST_MARKS = 2**14
+"""Of a vocabulary of SentencePiece, which are looked for in a text."""
 _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _APOSTROPHES = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -65,18 +67,16 @@ def tokenizer_of(fields: Mapping[str, Any], vocab: int) -> Tokenizer:
         types = np.ones(len(tokens), np.int32)
     if not isinstance(types, np.ndarray) or len(types) != len(tokens):
         raise ValueError(f"Types (tokenizer.ggml.token_type) must be {len(tokens)} numbers")
-    bos, eos = (_mark(fields, f"{which}_token_id", len(tokens)) for which in ("bos", "eos"))
+    bos = _mark(fields, "bos_token_id", len(tokens))
     ends = [
         number
         for name in ("eos", "eot", "eom")
         if (number := _mark(fields, f"{name}_token_id", len(tokens))) is not None
     ]
-    if bos is None and eos is None:
-        raise ValueError("Marks (tokenizer.ggml.eos_token_id) must be given")
-    begin = bos if bos is not None else ends[0]
     if kind == "gpt2":
-        return _byte_level(fields, tokens, types, vocab, begin, ends)
-    return _sentence_pieces(fields, tokens, types, begin, ends)
+        return _byte_level(fields, tokens, types, vocab, bos, ends)
+    # Without keys of marks, those of SentencePiece.
+    return _sentence_pieces(fields, tokens, types, 1 if bos is None else bos, ends or [2])
 
 
 def _mark(fields: Mapping[str, Any], name: str, count: int) -> int | None:
@@ -100,7 +100,7 @@ def _byte_level(
     tokens: list[str],
     types: np.ndarray,
     vocab: int,
-    bos: int,
+    bos: int | None,
     ends: Sequence[int],
 ) -> Tokenizer:
     pre = fields.get("tokenizer.ggml.pre", "default")
@@ -131,7 +131,7 @@ def _byte_level(
         },
     }
     adds = _flag(fields, "add_bos_token", pre in _WHOLE), _flag(fields, "add_eos_token", False)
-    first = tokens[bos] if adds[0] else None
+    first = tokens[bos] if adds[0] and bos is not None else None
     last = tokens[ends[0]] if adds[1] and ends else None
     return HfTokenizer(
         json.dumps(source), vocab_size=vocab, bos_id=bos, eos_ids=ends, added=(first, last)
@@ -155,6 +155,13 @@ def _sentence_pieces(
     pieces = [token.replace("\u2581", " ").encode("utf-8", "surrogateescape") for token in tokens]
     for at in np.flatnonzero(types == _CONTROL).tolist():
         pieces[at] = b""  # never text
+    marks, whole = (np.flatnonzero(types == kind).tolist() for kind in (_CONTROL, _USER_DEFINED))
+    if len(marks) + len(whole) > _MOST_MARKS:
+        raise ValueError(
+            f"Marks (tokenizer.ggml.token_type) must be at most {_MOST_MARKS}, "
+            f"not {len(marks) + len(whole)}"
+        )
+    of_bytes = np.flatnonzero(types == _BYTE)
     return Llama2cTokenizer(
         pieces,
         scores.tolist(),
@@ -162,5 +169,7 @@ def _sentence_pieces(
         eos_ids=ends,
         adds_bos=_flag(fields, "add_bos_token", True),
         adds_space=_flag(fields, "add_space_prefix", True),
-        marks={tokens[at]: at for at in np.flatnonzero(types == _CONTROL).tolist() if tokens[at]},
+        marks={tokens[at]: at for at in marks if tokens[at]},
+        whole={tokens[at].replace("\u2581", " "): at for at in whole if tokens[at]},
+        first_byte=int(of_bytes[0]) if len(of_bytes) else 3,
     )

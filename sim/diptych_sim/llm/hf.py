@@ -17,9 +17,11 @@ from diptych_sim.llm.model import Floats, Layer, Model, ModelConfig, layer_shape
 from diptych_sim.llm.rotary import ROTATED, interleave
 from diptych_sim.llm.safetensors_files import WEIGHTS, Arrays, open_arrays
 
-__all__ = ["chat_template", "layer_names", "load_folder"]
+__all__ = ["chat_template", "layer_names", "load_folder", "named_marks"]
 
 _IGNORED = ("rotary_emb.inv_freq",)
+_LARGEST_TOKENIZER = 24 * 2**20
+"""Bytes at most; those of Llama 3 have 17 million."""
 _SMALLEST = 2
 """Bytes of a weight at least."""
 EMBEDDING = "model.embed_tokens.weight"
@@ -72,7 +74,7 @@ def load_folder(folder: Path, *, name: str | None = None) -> tuple[Model, HfToke
     model = _model(folder, config, name or folder.resolve().name)
     path = folder / "tokenizer.json"
     try:
-        source = read_text(path, "Tokenizer file").decode()
+        source = read_text(path, "Tokenizer file", _LARGEST_TOKENIZER).decode()
         tokenizer = HfTokenizer(
             source, vocab_size=config.vocab, bos_id=bos_id, eos_ids=eos_ids, added=added
         )
@@ -105,12 +107,41 @@ def chat_template(folder: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _read_marks(folder: Path, settings: Mapping[str, Any]) -> tuple[int, list[int]]:
-    """Return the mark at which a model begins to write, and those at which it ends."""
+def named_marks(folder: Path) -> dict[str, str]:
+    """Return the texts of a folder's marks by their names, as ``eos_token``, for templates.
+
+    Raises
+    ------
+    ModelFileError
+        If a file of them cannot be read.
+    """
+    found: dict[str, str] = {}
+    settings = _tokenizer_settings(folder)
+    for which in ("bos", "eos", "unk", "pad"):
+        mark = settings.get(f"{which}_token")
+        if isinstance(mark, dict):
+            mark = mark.get("content")
+        if isinstance(mark, str):
+            found[f"{which}_token"] = mark
+    return found
+
+
+def _tokenizer_settings(folder: Path) -> Mapping[str, Any]:
+    """Return what tokenizer_config.json says, and special_tokens_map.json where that does not."""
+    found: Mapping[str, Any] = {}
+    for name, words in (
+        ("special_tokens_map.json", "Special tokens"),
+        ("tokenizer_config.json", "Tokenizer config"),
+    ):
+        if (folder / name).exists():
+            found = {**found, **read_json(folder / name, words)}
+    return found
+
+
+def _read_marks(folder: Path, settings: Mapping[str, Any]) -> tuple[int | None, list[int]]:
+    """Return the mark at which a model begins to write, if it has one, and those at which it ends."""
     try:
         begins, ends = marks(settings, "bos_token_id"), marks(settings, "eos_token_id")
-        if not begins + ends:
-            raise ValueError("eos_token_id must be a whole number, or a list of them, not None")
     except ValueError as error:
         raise ModelFileError(f"Model config {folder / 'config.json'}: {error}") from error
     path = folder / "generation_config.json"
@@ -121,7 +152,7 @@ def _read_marks(folder: Path, settings: Mapping[str, Any]) -> tuple[int, list[in
             raise
         except ValueError as error:
             raise ModelFileError(f"Generation config {path}: {error}") from error
-    return (begins or ends)[0], ends
+    return begins[0] if begins else None, ends
 
 
 def _added_marks(folder: Path) -> tuple[str | None, str | None] | None:
@@ -135,19 +166,15 @@ def _added_marks(folder: Path) -> tuple[str | None, str | None] | None:
     settings = read_json(path, "Tokenizer config")
     if not {"add_bos_token", "add_eos_token"} & settings.keys():
         return None
-    names = folder / "special_tokens_map.json"
-    if names.exists():
-        settings = {**read_json(names, "Special tokens"), **settings}
+    texts = named_marks(folder)
 
     def text(which: str) -> str | None:
-        added, mark = settings.get(f"add_{which}_token"), settings.get(f"{which}_token")
+        added = settings.get(f"add_{which}_token")
         if added not in (None, True, False):
             raise ModelFileError(
                 f"Tokenizer config {path}: add_{which}_token must be true or false, not {added!r:.40}"
             )
-        if isinstance(mark, dict):
-            mark = mark.get("content")
-        return mark if added and isinstance(mark, str) else None
+        return texts.get(f"{which}_token") if added else None
 
     return text("bos"), text("eos")
 

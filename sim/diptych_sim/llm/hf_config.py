@@ -13,6 +13,8 @@ from diptych_sim.llm.rotary import linear_divisors, llama3_divisors
 __all__ = ["config_of", "marks", "number"]
 
 _DEFAULT_THETA = 10000.0
+_DEFAULT_WINDOW = 4096
+"""What transformers takes where a file with a window does not say how wide it is."""
 _MODELS = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
@@ -26,6 +28,7 @@ _REQUIRED: Mapping[str, tuple[str, tuple[object, ...]]] = {
     "quantization_config": ("Quantization", (None,)),
 }
 """Supported values by key of config.json; an absent key means the first value."""
+_MOST_MARKS = 128
 _SCALINGS = ("default", "linear", "llama3")
 _LLAMA3 = ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 
@@ -55,14 +58,15 @@ def marks(settings: Mapping[str, Any], key: str) -> list[int]:
     Raises
     ------
     ValueError
-        If it is something else.
+        If it is something else, or more than programs of tiles have room for.
     """
     value = settings.get(key)
     if value is None:
         return []
-    return [
-        number({key: each}, key, int) for each in (value if isinstance(value, list) else [value])
-    ]
+    each = value if isinstance(value, list) else [value]
+    if len(each) > _MOST_MARKS:
+        raise ValueError(f"{key} must be at most {_MOST_MARKS} numbers, not {len(each)}")
+    return [number({key: one}, key, int) for one in each]
 
 
 def config_of(settings: Mapping[str, Any]) -> ModelConfig:
@@ -124,9 +128,9 @@ def config_of(settings: Mapping[str, Any]) -> ModelConfig:
 
 def _check_window(settings: Mapping[str, Any], kind: str, context: int) -> None:
     """Refuse attention that does not see all of the context."""
-    window = settings.get("sliding_window")
-    if settings.get("use_sliding_window", kind == "mistral") is not True:
-        window = None
+    window = settings.get("sliding_window", _DEFAULT_WINDOW)
+    if kind != "mistral" and settings.get("use_sliding_window") is not True:
+        window = None  # Mistral has no such switch
     if window is not None and (type(window) is not int or window < context):
         raise ValueError(
             f"Window of attention (sliding_window) must be at least the context of {context}, "

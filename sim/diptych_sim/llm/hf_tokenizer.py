@@ -33,10 +33,11 @@ class HfTokenizer:
         Content of a ``tokenizer.json``.
     vocab_size : int
         Tokens of the model; at least those of the file.
-    bos_id : int
-        Behind which the model begins to write by itself, in ``range(vocab_size)``.
+    bos_id : int or None
+        Behind which the model begins to write by itself, in ``range(vocab_size)``; None for a model
+        without such a mark, which begins behind the first of ``eos_ids``, or token 0.
     eos_ids : sequence of int
-        At which it ends, in ``range(vocab_size)``.
+        At which it ends, in ``range(vocab_size)``; without any, texts go on as BOS allows.
     added : pair of str or None, optional
         Texts of the marks before and behind a prompt, None for no mark; without it, what the file's
         post-processor adds.
@@ -53,24 +54,24 @@ class HfTokenizer:
         source: str,
         *,
         vocab_size: int,
-        bos_id: int,
+        bos_id: int | None,
         eos_ids: Sequence[int],
         added: tuple[str | None, str | None] | None = None,
     ) -> None:
-        for words, number in (("BOS", bos_id), *(("EOS", number) for number in eos_ids)):
+        begins = [] if bos_id is None else [bos_id]
+        for words, number in (*(("BOS", n) for n in begins), *(("EOS", n) for n in eos_ids)):
             if number not in range(vocab_size):
                 raise ValueError(f"{words} token must be in range({vocab_size}), not {number!r}")
         try:
             self._process = TokenizerProcess(source)
+        except ValueError as error:
+            raise _no_tokenizer(error) from error
+        self._check_numbers(vocab_size)  # soon, as what is read next may be long
+        try:
             description = json.loads(source, object_pairs_hook=unique_keys)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"tokenizer.json must be a tokenizer, not this: {error}") from error
+            raise _no_tokenizer(error) from error
         numbers = self._process.numbers
-        if numbers and max(numbers.values()) >= vocab_size:
-            raise ValueError(
-                f"Tokens of tokenizer.json must be in range({vocab_size}) as the model's, "
-                f"not up to {max(numbers.values())}"
-            )
         self._byte_level = "ByteLevel" in json.dumps(
             [description.get("pre_tokenizer"), description.get("decoder")]
         )
@@ -89,8 +90,8 @@ class HfTokenizer:
                 description["model"]["byte_fallback"] = True
                 self._process.load(json.dumps(description))
         self._vocab_size = vocab_size
-        self._bos_id = bos_id
-        self._stop_ids = frozenset((bos_id, *eos_ids))
+        self._bos_id = [*begins, *eos_ids, 0][0]
+        self._stop_ids = frozenset((*begins, *eos_ids))
         specials = self._process.marks
         self._mark_texts = {text: n for n, (text, special) in specials.items() if special}
         self._marks = self._stop_ids | set(self._mark_texts.values())
@@ -112,6 +113,18 @@ class HfTokenizer:
         self._prefix, self._suffix = self._added(added, numbers)
         first = self._plain_ids("a")
         self._strips_space = b"".join(self._pieces.get(n, b"") for n in first) == b" a"
+
+    def _check_numbers(self, vocab_size: int) -> None:
+        numbers = self._process.numbers.values()
+        if max(numbers, default=0) >= vocab_size:
+            raise ValueError(
+                f"Tokens of tokenizer.json must be in range({vocab_size}) as the model's, "
+                f"not up to {max(numbers)}"
+            )
+        if len(numbers) > vocab_size:
+            raise ValueError(
+                f"Tokens of tokenizer.json must be at most {vocab_size}, not {len(numbers)}"
+            )
 
     def _added(
         self, added: tuple[str | None, str | None] | None, numbers: Mapping[str, int]
@@ -216,6 +229,10 @@ class HfTokenizer:
         before = self._prefix[-1] if self._prefix else START
         strips = self._strips_space and previous == before
         return text[1:] if strips and text.startswith(b" ") else text
+
+
+def _no_tokenizer(error: Exception) -> ValueError:
+    return ValueError(f"tokenizer.json must be a tokenizer, not this: {error}")
 
 
 def _valid_runs(data: bytes) -> Iterable[str | int]:

@@ -12,12 +12,12 @@ from diptych_sim.llm.errors import ModelFileError, file_size
 
 __all__ = ["read_json", "read_text", "unique_keys"]
 
-_LARGEST = 2**26
-"""Bytes at most: the tokenizers of the largest vocabularies take half of it."""
+_LARGEST = 2**22
+"""Bytes of a file of settings at most: what JSON becomes takes thirty times as much."""
 
 
-def read_text(path: Path, words: str) -> bytes:
-    """Return the content of a file; ``words`` say what it is.
+def read_text(path: Path, words: str, largest: int = _LARGEST) -> bytes:
+    """Return the content of a file of at most ``largest`` bytes; ``words`` say what it is.
 
     Raises
     ------
@@ -25,8 +25,8 @@ def read_text(path: Path, words: str) -> bytes:
         If it cannot be read, or is too large.
     """
     size = file_size(path, words)
-    if size > _LARGEST:
-        raise ModelFileError(f"{words} {path} must be at most {_LARGEST} bytes, not {size}")
+    if size > largest:
+        raise ModelFileError(f"{words} {path} must be at most {largest} bytes, not {size}")
     try:
         return path.read_bytes()
     except OSError as error:

@@ -9,6 +9,8 @@ __all__ = ["check_size"]
 
 LONGEST = 2**20
 """Context at most: tables are made for every position."""
+_DEEPEST, _RICHEST = 2**12, 2**20
+"""Layers, and tokens, at most: of each there is a list."""
 _MOST = 2**24
 """No other size is larger."""
 
@@ -23,13 +25,13 @@ def check_size(config: ModelConfig) -> None:
     """
     if config.context > LONGEST:
         raise ValueError(f"Context length must be at most {LONGEST}, not {config.context!r}")
-    for words, value in (
-        ("Model width", config.dim),
-        ("Hidden width", config.hidden),
-        ("Number of layers", config.layers),
-        ("Number of heads", config.heads),
-        ("Head width", config.head_dim),
-        ("Vocabulary size", config.vocab),
+    for words, value, most in (
+        ("Model width", config.dim, _MOST),
+        ("Hidden width", config.hidden, _MOST),
+        ("Number of layers", config.layers, _DEEPEST),
+        ("Number of heads", config.heads, _MOST),
+        ("Head width", config.head_dim, _MOST),
+        ("Vocabulary size", config.vocab, _RICHEST),
     ):
-        if value > _MOST:
-            raise ValueError(f"{words} must be at most {_MOST}, not {value!r}")
+        if value > most:
+            raise ValueError(f"{words} must be at most {most}, not {value!r}")

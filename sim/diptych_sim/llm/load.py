@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,8 @@ class LoadedModel:
     """The file or folder that it was read from."""
     chat_template: str | None = None
     """Jinja template of its chats."""
+    named_marks: Mapping[str, str] | None = None
+    """Texts of marks by the names that the template may use; None for those of the tokenizer."""
 
     def weight(self, layer: int | None, name: str) -> str:
         """Return file and name of a weight of :class:`.Model`, or of a layer, as its format has it."""
@@ -95,8 +97,13 @@ def load_model(
                 f"it is {source / 'tokenizer.json'}"
             )
         model, vocabulary = hf.load_folder(source, name=BUILTIN if spec == BUILTIN else None)
-        template = hf.chat_template(source)
-        return LoadedModel(model=model, tokenizer=vocabulary, source=source, chat_template=template)
+        return LoadedModel(
+            model=model,
+            tokenizer=vocabulary,
+            source=source,
+            chat_template=hf.chat_template(source),
+            named_marks=hf.named_marks(source),
+        )
     if gguf_file.is_gguf(source):
         if tokenizer is not None:
             raise ModelFileError(

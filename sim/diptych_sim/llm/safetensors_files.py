@@ -20,8 +20,8 @@ __all__ = ["INDEX", "WEIGHTS", "Arrays", "open_arrays"]
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _TYPES = {"F32": 4, "F16": 2, "BF16": 2}
-_LONGEST = 100_000_000
-"""Bytes of a header at most, as of the format."""
+_LONGEST = 2**24
+"""Bytes of a header at most; the format allows more, which a hundred thousand arrays do not need."""
 
 
 class Arrays:

@@ -20,7 +20,6 @@ __all__ = [
 ]
 
 _UNKNOWN, _BOS, _EOS, _FIRST_BYTE = 0, 1, 2, 3
-_FIRST_PIECE = _FIRST_BYTE + 256
 
 
 START = -2
@@ -150,7 +149,7 @@ class Llama2cTokenizer:
     Parameters
     ----------
     pieces : sequence of bytes
-        Text of every token: 0 is unknown, 1 begins a text, 2 ends it, 3 to 258 are the bytes.
+        Text of every token: those ahead of the bytes are marks, those behind them are words.
     scores : sequence of float
         Of every token; of all pairs that can be merged, the one of the best score is.
     bos_id : int
@@ -161,6 +160,10 @@ class Llama2cTokenizer:
         Whether the mark, and a space, go before every prompt.
     marks : mapping, optional
         Marks by how they are written in a chat's template.
+    whole : mapping, optional
+        Tokens of texts that are never split, in any text.
+    first_byte : int
+        The first of the 256 tokens of bytes.
 
     Raises
     ------
@@ -178,11 +181,17 @@ class Llama2cTokenizer:
         adds_bos: bool = True,
         adds_space: bool = True,
         marks: Mapping[str, int] | None = None,
+        whole: Mapping[str, int] | None = None,
+        first_byte: int = _FIRST_BYTE,
     ) -> None:
         if len(scores) != len(pieces):
             raise ValueError(f"Scores must be {len(pieces)!r}, not {len(scores)!r}")
-        if [*pieces[_FIRST_BYTE:_FIRST_PIECE]] != [_byte_token(byte) for byte in range(256)]:
-            raise ValueError("Tokens 3 to 258 must be the bytes <0x00> to <0xFF>")
+        first_piece = first_byte + 256
+        if [*pieces[first_byte:first_piece]] != [_byte_token(byte) for byte in range(256)]:
+            raise ValueError(
+                f"Tokens {first_byte} to {first_piece - 1} must be the bytes <0x00> to <0xFF>"
+            )
+        self._first_byte, self._first_piece = first_byte, first_piece
         self._pieces = tuple(pieces)
         self._scores = tuple(scores)
         self._bos_id = bos_id
@@ -190,11 +199,12 @@ class Llama2cTokenizer:
         self._stop_ids = frozenset((bos_id, *eos_ids))
         self._prefix = [bos_id] if adds_bos else []
         self._adds_space = adds_space
-        self._mark_texts = dict(marks or {})
+        self._mark_texts, self._whole = dict(marks or {}), dict(whole or {})
+        self._whole_numbers = frozenset(self._whole.values())
         # Without marks and bytes, so that text which looks like one stays text.
         self._numbers: dict[bytes, int] = {}
-        for number in range(_FIRST_PIECE, len(pieces)):
-            if pieces[number]:
+        for number in range(first_piece, len(pieces)):
+            if pieces[number] and number not in self._whole_numbers:
                 self._numbers.setdefault(pieces[number], number)
 
     @property
@@ -214,28 +224,36 @@ class Llama2cTokenizer:
         return self._stop_ids
 
     def encode(self, text: str, bos: bool = True) -> list[int]:
+        tokens = self._split(text, self._whole, space=bos and self._adds_space)
+        return [*self._prefix, *tokens] if bos else tokens
+
+    def _split(self, text: str, whole: Mapping[str, int], *, space: bool) -> list[int]:
+        """Return the tokens of a text in which ``whole`` are not split."""
+        names = sorted(whole, key=len, reverse=True)
+        parts = re.split(f"({'|'.join(map(re.escape, names))})", text) if names else [text]
         tokens: list[int] = []
-        if bos and text and self._adds_space and b" " in self._numbers:
+        for at, part in enumerate(parts):
+            number = whole.get(part)
+            tokens += self._words(part, space and at == 0) if number is None else [number]
+        return tokens
+
+    def _words(self, text: str, space: bool) -> list[int]:
+        tokens: list[int] = []
+        if text and space and b" " in self._numbers:
             # SentencePiece sees a space before every text; piece() takes it away again.
             tokens.append(self._numbers[b" "])
         for character in _characters(to_utf8(text)):
             number = self._numbers.get(character)
-            tokens += [_FIRST_BYTE + byte for byte in character] if number is None else [number]
-        tokens = self._merge(tokens)
-        return [*self._prefix, *tokens] if bos else tokens
+            first = self._first_byte
+            tokens += [first + byte for byte in character] if number is None else [number]
+        return self._merge(tokens)
 
     @property
     def mark_texts(self) -> Mapping[str, int]:
         return self._mark_texts
 
     def encode_marked(self, text: str) -> list[int]:
-        names = sorted(self._mark_texts, key=len, reverse=True)
-        parts = re.split(f"({'|'.join(map(re.escape, names))})", text) if names else [text]
-        tokens: list[int] = []
-        for part in parts:
-            number = self._mark_texts.get(part)
-            tokens += self.encode(part, bos=False) if number is None else [number]
-        return tokens
+        return self._split(text, self._whole | self._mark_texts, space=False)
 
     def _merge(self, tokens: list[int]) -> list[int]:
         """Merge the pair of the best score, the leftmost of equals, until there is none."""
@@ -251,7 +269,7 @@ class Llama2cTokenizer:
             left, right = live[at], live[behind[at]]
             assert left is not None
             assert right is not None
-            if left >= _FIRST_PIECE and right >= _FIRST_PIECE:
+            if left >= self._first_piece and right >= self._first_piece:
                 merged = self._numbers.get(self._pieces[left] + self._pieces[right])
                 if merged is not None:
                     heapq.heappush(found, (-self._scores[merged], at, left, right, merged))
@@ -272,10 +290,12 @@ class Llama2cTokenizer:
         return [token for token in live if token is not None]
 
     def piece(self, previous: int, token: int) -> bytes:
-        if not _FIRST_BYTE <= token < len(self._pieces):
+        if token in self._whole_numbers:
+            return self._pieces[token]
+        if not self._first_byte <= token < len(self._pieces):
             return b""
-        if token < _FIRST_PIECE:
-            return bytes([token - _FIRST_BYTE])
+        if token < self._first_piece:
+            return bytes([token - self._first_byte])
         text = self._pieces[token]
         first = self._prefix[-1] if self._prefix else START
         strips = self._adds_space and previous == first

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 __all__ = ["Encoded", "TokenizerProcess"]
 
-_SECONDS = 4
-"""Of the processor, that a step may take; and 1 for each of :data:`_LONG` characters."""
-_LONG = 2**18
-_BYTES = 2**30
+_SECONDS = 2
+"""Of the processor, that a step may take; and 1 more for each so many characters, of a file or a text."""
+_LONG_FILE, _LONG_TEXT = 2**23, 2**18
+_BYTES = 3 * 2**28
 _PROGRAM = Path(__file__).with_name("tokenizer_child.py")
 
 
@@ -65,16 +65,16 @@ class TokenizerProcess:
 
     def load(self, source: str) -> None:
         """Take another tokenizer."""
-        numbers, added = self._ask(len(source), source)
+        numbers, added = self._ask(len(source) // _LONG_FILE, source)
         self.numbers = numbers
         self.marks = {number: (text, special) for number, text, special in added}
 
     def encode(self, text: str, *, marks: bool = False, added: bool = False) -> Encoded:
         """Return the tokens of a text; ``marks`` in it are such, ``added`` are those around it."""
-        return Encoded(*self._ask(len(text), text, marks, added))
+        return Encoded(*self._ask(len(text) // _LONG_TEXT, text, marks, added))
 
-    def _ask(self, size: int, *request: Any) -> Any:
-        seconds = _SECONDS + size // _LONG
+    def _ask(self, more: int, *request: Any) -> Any:
+        seconds = _SECONDS + more
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:

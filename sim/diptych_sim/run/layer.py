@@ -252,6 +252,6 @@ def _write_cache(program: DecodeProgram, images: NDArray[np.uint32], golden: Gol
     for layer, cache in enumerate(golden.cache):
         for position in range(program.prompt_tokens[0]):
             keys, values = cache.keys[position], cache.values[position]
-            for place, addresses, contents in program.layout.cells(layer, position, keys, values):
-                span = slice(place.first, place.last + 1)
+            for owner, addresses, contents in program.layout.cells(layer, position, keys, values):
+                span = slice(owner.first, owner.last + 1)
                 cells[position % rows, span][:, addresses] = contents

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from diptych.config import DEFAULTS
 from diptych.mesh.fabric import Load, header
+from diptych.mesh.isa import INSTRUCTION_WORDS
 from diptych_sim.compiler.decode.images import loaded_spans, tile_images
 from diptych_sim.compiler.decode.kv_layout import KvLayout, kv_layout
 from diptych_sim.compiler.decode.place import place
@@ -31,6 +32,9 @@ from diptych_sim.golden.noise import key_of
 from diptych_sim.golden.quantized import QuantizedModel
 
 __all__ = ["DecodeProgram", "compile_decode"]
+
+_MOST_INSTRUCTIONS = (2**16 - 1) // INSTRUCTION_WORDS
+"""Those of the largest packet, in which a program is loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +228,7 @@ def compile_decode(
     Raises
     ------
     MeshTooSmallError, UnsupportedModelError
-        As of :func:`.place`.
+        As of :func:`.place`, or if the program is longer than can be loaded.
     """
     lengths = [prompt_tokens] if isinstance(prompt_tokens, int) else list(prompt_tokens)
     counts = [tokens] if isinstance(tokens, int) else list(tokens)
@@ -255,10 +259,17 @@ def compile_decode(
         kv_only=kv_only,
         one_copy=model.tie is not None,
     )
+    program = decode_program(model, placement, plan, stops)
+    if len(program.instructions) > _MOST_INSTRUCTIONS:
+        raise UnsupportedModelError(
+            f"Program of a tile must have at most {_MOST_INSTRUCTIONS} instructions, not "
+            f"{len(program.instructions)}, for {len(counts)} sequences and {len(stops)} tokens that "
+            f"end a text"
+        )
     return DecodeProgram(
         model=model,
         placement=placement,
-        program=decode_program(model, placement, plan, stops),
+        program=program,
         layout=kv_layout(model.config, placement),
         plan=plan,
         prompt_tokens=lengths,

@@ -25,7 +25,7 @@ from diptych_sim.compiler.decode.placement import (
 from diptych_sim.golden.quantized import DEFAULT_ACTIVATION_BITS, has_one_copy
 from diptych_sim.llm.model import ModelConfig
 
-__all__ = ["place", "placed_or_smallest", "try_place"]
+__all__ = ["place", "placed_or_smallest", "smallest_square", "try_place"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,7 +315,14 @@ def try_place(
 def placed_or_smallest(
     config: ModelConfig, rows: int, columns: int, *, positions: int, sram_bytes: int, **kind: bool
 ) -> Placement:
-    """Place a model as :func:`place` does, or if it does not fit, in the smallest tiles."""
+    """Place a model as :func:`place` does, or if it does not fit, in the smallest tiles.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the head dimension is no multiple of 8.
+    """
+    _check_heads(config)
     return _first(
         _Task(
             config=config,
@@ -327,6 +334,46 @@ def placed_or_smallest(
             **kind,
         )
     )
+
+
+def smallest_square(
+    config: ModelConfig, least: int, *, positions: Sequence[int], sram_bytes: int, **kind: bool
+) -> int | None:
+    """Return the side, at least ``least``, of the smallest square mesh that holds a model.
+
+    None if there is none. ``positions`` are those of each sequence; ``kind``: as of
+    :func:`try_place`.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the head dimension is no multiple of 8.
+    """
+    _check_heads(config)
+    return _smallest_square(
+        _Task(
+            config=config,
+            rows=least,
+            columns=least,
+            positions=tuple(positions),
+            sram_bytes=sram_bytes,
+            one_copy=has_one_copy(config),
+            **kind,
+        ),
+        least,
+    )
+
+
+def _smallest_square(task: _Task, least: int) -> int | None:
+    squares = (replace(task, rows=n, columns=n) for n in range(least, 129))
+    return next((s.rows for s in squares if _first(s).tile_bytes <= task.sram_bytes), None)
+
+
+def _check_heads(config: ModelConfig) -> None:
+    if config.head_dim % 8:
+        raise UnsupportedModelError(
+            f"Head dimension must be a multiple of 8, not {config.head_dim!r}"
+        )
 
 
 def place(
@@ -355,10 +402,7 @@ def place(
     MeshTooSmallError
         If it does not fit; the message says what is missing and which square mesh would do.
     """
-    if config.head_dim % 8:
-        raise UnsupportedModelError(
-            f"Head dimension must be a multiple of 8, not {config.head_dim!r}"
-        )
+    _check_heads(config)
     each = (positions,) if isinstance(positions, int) else tuple(positions)
     if len(each) > MAX_SEQUENCES:
         raise UnsupportedModelError(
@@ -380,9 +424,7 @@ def place(
     placement = _first(task)
     missing = placement.tile_bytes - sram_bytes
     if missing > 0:
-        squares = (replace(task, rows=n, columns=n) for n in range(2, 129))
-        sizes = (other.rows for other in squares if _first(other).tile_bytes <= sram_bytes)
-        size = next(sizes, None)
+        size = _smallest_square(task, 2)
         would = f"{size}x{size} would do" if size else "no mesh up to 128x128 would do"
         what = f"{max(each)} positions"
         if len(each) > 1:
