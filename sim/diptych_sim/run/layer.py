@@ -218,6 +218,7 @@ def _run(
     step = progress or (lambda _step: None)
     events: list[dict[str, Any]] = []
     followed: list[int] = []
+
     class Followed(LanesHost):
         """Looks at that tile in each cycle until a token comes."""
 
