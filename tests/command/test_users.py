@@ -168,7 +168,7 @@ def test_a_reader_that_has_gone_ends_a_command(arguments, errors):
     assert not re.search("error|Traceback|Exception", err or ""), err
 
 
-@pytest.mark.parametrize("engine", ["verilator", "lanes"])
+@pytest.mark.parametrize("engine", [pytest.param("verilator", marks=pytest.mark.slow), "lanes"])
 def test_a_reader_that_goes_ends_a_simulation(tmp_path, engine):
     model = write_folder(tmp_path / "model")
     panel = ("--mesh", "2x2", "--array", "8x8")  # which other tests build, too

@@ -311,39 +311,6 @@ async def vector_operations_equal_the_golden_model(
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")
-async def powers_behind_each_other_have_scales_of_their_own(dut: Any) -> None:
-    """EXPONENTIALs one behind the other, each by another scale and from another maximum."""
-    bench = await start_bench(dut)
-    rng, times, count = bench.rng, 3, 8
-    for turn in range(4):
-        scores = np.array([rng.randint(-6_000, 6_000) for _ in range(times * count)])
-        tops = [int(each.max()) for each in scores.reshape(times, count)]
-        scales = [scale_word(rng) - (4 << 16) for _ in range(times)]
-        bench.store(A, scores, 4)
-        bench.registers({2 + n: top for n, top in enumerate(tops)})
-        bench.registers({7 + n: word for n, word in enumerate(scales)})
-        program = Assembler()
-        for n in range(times):
-            program.vector(
-                Op.EXPONENTIAL,
-                a_base=A + 4 * count * n,
-                b_reg=2 + n,
-                d_base=D + 2 * count * n,
-                dynamic=7 + n,
-                count=count,
-                bits=12,
-            )
-        send_memory(program, D, times * count // 2)
-        program.scalar(Function.END)
-        bench.run(program)
-        each = zip(scores.reshape(times, count), tops, scales, strict=True)
-        out = [numbers.exponential(top - part, word, 2047) for part, top, word in each]
-        got = np.array(await bench.receive(times * count // 2), "<u4").view("<u2")
-        assert got.tolist() == np.concatenate(out).tolist(), f"turn {turn}"
-    await check_causes(bench)
-
-
-@cocotb.test(timeout_time=200, timeout_unit="us")
 async def a_joined_wavelet_leaves_seven_cycles_after_it_came(dut: Any) -> None:
     """MOVE from a color to a color, with what is in memory: full rate, control on the last."""
     bench = await start_bench(dut)
