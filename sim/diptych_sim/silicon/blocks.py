@@ -138,7 +138,12 @@ _LIST = (
     Block("vector_control", "systolic", partial(VectorSequencer, _SIZES)),
     Block("row_statistics", "systolic", partial(RowStatistics, depth=_SIZES.rows)),
     Block("vector", "systolic", partial(VectorUnit, _NARROW), "4 lanes"),
-    Block("scratchpad", "systolic", partial(Scratchpad, banks=4, size=2**16), "64 KiB of 1 MiB, 4 of 16 banks, to fit"),
+    Block(
+        "scratchpad",
+        "systolic",
+        partial(Scratchpad, banks=4, size=2**16),
+        "64 KiB of 1 MiB, 4 of 16 banks, to fit",
+    ),
     Block("accumulator", "systolic", partial(Accumulators, depth=2**11), "half as deep, to fit"),
     Block("dma_load", "systolic", partial(LoadEngine, _SIZES, shapes=(_WORDS, _SUMS))),
     Block(
