@@ -166,6 +166,26 @@ class VectorLane(wiring.Component):
             }
         )
 
+    def _take(self, m: Module, value: Signal, word: data.View, element: Signal) -> None:
+        """Take the operands of stage 1 into registers."""
+        with m.If(self.enable & self.load):
+            # A factor of RoPE has 16 bits, and so has a bias.
+            with m.If(self.kind == Kind.ROTATED):
+                m.d.sync += element.eq(Cat(self.element[:16], self.bias))
+            with m.Elif(self.biased):
+                m.d.sync += element.eq(self.bias)
+            with m.Else():
+                m.d.sync += element.eq(self.element)
+            with m.Switch(self.source):
+                with m.Case(Source.SUM):
+                    m.d.sync += [value.eq(self.total), word.eq(self.word)]
+                with m.Case(Source.CELL):
+                    m.d.sync += [value.eq(self.cell), word.eq(ScaleWord.const({**UNITY}))]
+                with m.Case(Source.SCALED_CELL):
+                    m.d.sync += [value.eq(self.cell), word.eq(self.word)]
+                with m.Default():
+                    m.d.sync += [value.eq(self.element), word.eq(self.scale)]
+
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.requantizer = requantizer = Requantizer()
@@ -180,23 +200,7 @@ class VectorLane(wiring.Component):
             Signal(signed(32), name=f"element_{stage}", reset_less=True)
             for stage in range(_OPERAND, _SCALED + 1)
         ]
-        with m.If(self.enable & self.load):
-            # A factor of RoPE has 16 bits, and so has a bias.
-            with m.If(self.kind == Kind.ROTATED):
-                m.d.sync += elements[0].eq(Cat(self.element[:16], self.bias))
-            with m.Elif(self.biased):
-                m.d.sync += elements[0].eq(self.bias)
-            with m.Else():
-                m.d.sync += elements[0].eq(self.element)
-            with m.Switch(self.source):
-                with m.Case(Source.SUM):
-                    m.d.sync += [value.eq(self.total), word.eq(self.word)]
-                with m.Case(Source.CELL):
-                    m.d.sync += [value.eq(self.cell), word.eq(ScaleWord.const({**UNITY}))]
-                with m.Case(Source.SCALED_CELL):
-                    m.d.sync += [value.eq(self.cell), word.eq(self.word)]
-                with m.Default():
-                    m.d.sync += [value.eq(self.element), word.eq(self.scale)]
+        self._take(m, value, word, elements[0])
 
         kept = Signal(signed(16), reset_less=True)
         element = elements[-1]

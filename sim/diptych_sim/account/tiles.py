@@ -9,10 +9,9 @@ from typing import Any
 from diptych.mesh.core import CAUSES
 from diptych.mesh.fabric import DIRECTION_NAMES
 from diptych_sim.account.errors import AccountError
+from diptych_sim.cost.decode import WAVELET_BYTES
 
 __all__ = ["add_tiles", "bytes_by_level", "fabric_bytes", "tile_changes"]
-
-WAVELET_BYTES = 4
 
 
 def bytes_by_level(**known: int | None) -> dict[str, int | None]:

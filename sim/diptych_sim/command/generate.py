@@ -97,6 +97,14 @@ def _check_mesh(
         raise Refused(str(error)) from None
 
 
+def _check_files(json_file: str | None, out: str | None, waves: str | None) -> None:
+    """Refuse results that cannot be written, or that would overwrite each other."""
+    check_file("JSON file", "--json", json_file)
+    check_folder("Result folder", "--out", out, FOLDER)
+    if waves is not None and json_file == waves:
+        raise Refused(f"JSON file (--json) must not be the waveform file (--waves), {waves}")
+
+
 def _chosen_mesh(
     loaded: LoadedModel, sram_bytes: int, positions: list[int], max_tiles: int, **kind: bool
 ) -> Size:
@@ -126,7 +134,9 @@ def _chosen_mesh(
 def _mesh_of_keys(
     loaded: LoadedModel, mesh: Size, sram_bytes: int, positions: list[int], **kind: bool
 ) -> Size:
-    """Return a mesh, or if it does not hold keys and values of a prompt, a square one that does."""
+    """Return a mesh, or if it is nobody's choice and too small for a prompt, a square one."""
+    if click.get_current_context().get_parameter_source("mesh") is not ParameterSource.DEFAULT:
+        return mesh
     try:
         side = smallest_square(
             loaded.model.config, max(mesh), positions=positions, sram_bytes=sram_bytes, **kind
@@ -249,17 +259,13 @@ def generate(
     check_weight_rows(weight_rows, array)
     preloaded = weights == "preloaded"
     _check_run(sram_bytes, preloaded, engine, stage)
-    check_file("JSON file", "--json", json_file)
-    check_folder("Result folder", "--out", out, FOLDER)
-    if waves is not None and json_file == waves:
-        raise Refused(f"JSON file (--json) must not be the waveform file (--waves), {waves}")
+    _check_files(json_file, out, waves)
     loaded = load(model, tokenizer)
     prompts = encode(loaded, texts, counts, stage, chat=chat, system=system)
     positions = [len(ids) + n - 1 for ids, n in zip(prompts.ids, prompts.counts, strict=True)]
     kind = {"sampled": temperature > 0, "kv_only": stage == "prefill"}
     mesh = mesh or _chosen_mesh(loaded, sram_bytes, positions, max_tiles, **kind)
-    given = click.get_current_context().get_parameter_source("mesh")
-    if stage == "prefill" and given is ParameterSource.DEFAULT:
+    if stage == "prefill":
         mesh = _mesh_of_keys(loaded, mesh, sram_bytes, positions, **kind)
     recording = plan_waves(waves, first, last, blocks, mesh=mesh, decode_alone=stage == "decode")
     _check_mesh(loaded, mesh, sram_bytes, positions, **kind)

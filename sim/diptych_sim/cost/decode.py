@@ -18,7 +18,7 @@ from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.tile.registers import Register
 from diptych_sim.cost.tile_clock import TileClock, ways
 
-__all__ = ["decode_cost", "decode_hops", "decode_macs", "decode_rounds"]
+__all__ = ["WAVELET_BYTES", "decode_cost", "decode_hops", "decode_macs", "decode_rounds"]
 
 WAVELET_BYTES = 4
 _ROUND = 5

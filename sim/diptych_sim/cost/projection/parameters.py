@@ -49,18 +49,6 @@ class Parameters:
         return replace(self, own={**self.own, system: {**self.own.get(system, {}), **values}})
 
 
-SHARED = (
-    "bandwidth_share",
-    "weight_only_share",
-    "layer_us",
-    "all_reduce_us",
-    "prefill_share",
-    "step_us",
-    "tile_share",
-    "merge_factor",
-    "position_cycles",
-)
-"""Parameters that all systems share."""
 OF_KIND = {
     "accelerator": (
         "bandwidth_share",
@@ -74,6 +62,8 @@ OF_KIND = {
     "diptych": (),
 }
 """Those that a projection of a kind of system uses; of our machine none."""
+SHARED = tuple(name for names in OF_KIND.values() for name in names)
+"""Parameters that all systems share."""
 OWN = {"accelerator": ("step_us", "prefill_share"), "wafer": ("merge_factor",)}
 """Parameters that a system with data has of its own, by its kind."""
 DEFAULTS = Parameters()
