@@ -2,7 +2,7 @@
 """Layers on wafers: the cost model beside RTL, the fastest part, and the form of the result.
 
 Mutations that were tried by hand, each seen to fail: a layer with the token around it; the slowest
-part for the fastest.
+part for the fastest; a layer measured at the middle tile, where results come first.
 """
 
 from itertools import pairwise
@@ -14,12 +14,12 @@ from diptych_sim.cost.models.shape import config_of
 from support.result_schema import valid
 
 SMOLLM2 = config_of(load_shape("smollm2-135m"), 1024)
-WITHIN = 0.05
+WITHIN = 0.005
 """Of a predicted layer, of the cycles in RTL."""
 
 
 def test_the_law_is_that_of_rtl_and_turns_where_tiles_become_many():
-    law = list(scale_law("smollm2-135m", (8, 16, 64, 512), position=100, rtl_tiles=256))
+    law = list(scale_law("smollm2-135m", (8, 32, 64, 512), position=100, rtl_tiles=1024))
     assert law[0]["predicted_cycles"] is law[0]["rtl_cycles"] is None
     measured, predicted = law[1]["rtl_cycles"], law[1]["predicted_cycles"]
     assert abs(predicted - measured) <= WITHIN * measured
