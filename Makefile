@@ -119,7 +119,7 @@ tb: $(DEV) ## Run the tests of one block, BLOCK=router; SLOW=1 adds the slow one
 	@$(BIN)/python tests/support/blocks.py "$$BLOCK" -v -n $(JOBS) $(if $(SLOW),,-m 'not slow') $(ARGS)
 
 mutants: $(DEV) ## Plant N=50 random faults in BLOCK=router, SEED=1; print those that its tests do not see
-	@PYTHONPATH=tests $(BIN)/python -m support.mutants "$$BLOCK" "$$N" "$$SEED" "$$LIMIT"
+	@PYTHONPATH=tests $(BIN)/python -m support.mutants "$$BLOCK" "$$N" "$$SEED" "$$LIMIT" $(JOBS)
 
 lint: $(DEV) ## Check style and types
 	@$(BIN)/ruff check .

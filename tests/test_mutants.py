@@ -3,16 +3,20 @@
 
 Mutations that were tried by hand, each seen to fail: a seed that is ignored; a fault drawn twice; defaults,
 checks of parameters or assertions that are changed; no term dropped from a condition; a fault that is not
-written; Verilog of the original that is not recognized; results that are not kept.
+written; Verilog of the original that is not recognized; results that are not kept; tests in their own
+order; verdicts in the order in which they came.
 """
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from support import blocks
+from support.mutants import plugin
 from support.mutants.__main__ import main
 from support.mutants.campaign import RTL, BaselineError, Campaign, sources_of
 from support.mutants.faults import Fault, draw, faults_of, planted
@@ -128,6 +132,40 @@ def test_a_fault_survives_where_the_test_for_it_is_removed(tmp_path):
     assert {path: path.read_bytes() for path in RTL.rglob("*.py")} == before
 
 
+def test_tests_of_the_file_with_the_fault_come_first(monkeypatch):
+    first = blocks.targets("tasks")
+    assert first is not None
+    job = plugin.Job(rtl="", known="", log="", context="", first=first)
+    monkeypatch.setenv(plugin.JOB, json.dumps(vars(job)))
+    names = [
+        "test_tile.py::test_programs[core]",
+        "test_tile.py::test_programs[tasks]",
+        "test_sram.py::test_a",
+    ]
+    places = [name.split("::") for name in [*names, "test_task_scheduler.py::test_b"]]
+    items = [SimpleNamespace(path=blocks.TESTS / "mesh" / file, name=n) for file, n in places]
+    plugin.pytest_collection_modifyitems(items)
+    assert [item.name for item in items] == [
+        "test_programs[tasks]",
+        "test_b",
+        "test_programs[core]",
+        "test_a",
+    ]
+
+
+def test_faults_are_judged_one_or_two_at_once_alike(capsys):
+    printed = []
+    for jobs in ("2", "1"):
+        assert main("stream_buffer", "3", "3", "600", jobs) == 0
+        out, _err = capsys.readouterr()
+        printed.append(re.sub(r", \d+ s:", ":", out))
+    assert printed[0] == printed[1]
+    found = re.findall(
+        r"^(\d)/3 \w[\w ]*: rtl/diptych/stream_buffer.py:\d+: ", printed[0], re.MULTILINE
+    )
+    assert found == ["1", "2", "3"]
+
+
 def test_tests_that_fail_without_a_fault_give_no_verdict(tmp_path):
     with pytest.raises(BaselineError, match=r"^Tests must pass without a fault\n[^$]*no test ran"):
         buffer_campaign(tmp_path, "no_such_test")
@@ -141,6 +179,7 @@ def test_tests_that_fail_without_a_fault_give_no_verdict(tmp_path):
         (("router", "0"), "N must be an integer of at least 1, not '0'"),
         (("router", "5", "x"), "SEED must be an integer of at least 0, not 'x'"),
         (("router", "5", "1", ""), "LIMIT must be an integer of at least 1, not ''"),
+        (("router", "5", "1", "9", "0"), "JOBS must be an integer of at least 1, not '0'"),
     ],
 )
 def test_refuses(arguments, message, capsys):

@@ -4,6 +4,7 @@
 import signal
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 from support import blocks
 
@@ -22,11 +23,13 @@ def _line(verdict: Verdict) -> str:
     return f"rtl/{fault.file}:{fault.line}: {fault}"
 
 
-def main(block: str, count: str = "50", seed: str = "1", limit: str = "120") -> int:
+def main(
+    block: str, count: str = "50", seed: str = "1", limit: str = "120", jobs: str = "1"
+) -> int:
     """Run a campaign; return the exit status."""
     try:
         number, start = _number("N", count, 1), _number("SEED", seed, 0)
-        seconds = _number("LIMIT", limit, 1)
+        seconds, threads = _number("LIMIT", limit, 1), _number("JOBS", jobs, 1)
         tests, files = blocks.targets(block), sources_of(block)
         if tests is None or not files:
             every = [name for name in blocks.names() if sources_of(name)]
@@ -40,15 +43,20 @@ def main(block: str, count: str = "50", seed: str = "1", limit: str = "120") -> 
     verdicts: list[Verdict] = []
     try:
         campaign = Campaign(tests, limit=seconds)
-        for index, fault in enumerate(drawn, 1):
-            verdict = campaign.judge(fault)
-            verdicts.append(verdict)
-            place = f"{index}/{len(drawn)} {verdict.outcome}, {verdict.seconds:.0f} s"
-            print(f"{place}: {_line(verdict)}", flush=True)
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                for index, verdict in enumerate(pool.map(campaign.judge, drawn), 1):
+                    verdicts.append(verdict)
+                    place = f"{index}/{len(drawn)} {verdict.outcome}, {verdict.seconds:.0f} s"
+                    print(f"{place}: {_line(verdict)}", flush=True)
+            except KeyboardInterrupt:
+                pool.shutdown(wait=False, cancel_futures=True)
+                campaign.stop()
+                print()
     except BaselineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # in the tests without a fault
         print()
     counts = Counter(verdict.outcome for verdict in verdicts)
     print(f"{block}: {', '.join(f'{counts[outcome]} {outcome}' for outcome in OUTCOMES)}")

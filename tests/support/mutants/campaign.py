@@ -103,6 +103,8 @@ class Campaign:
         self._folder.mkdir(exist_ok=True)
         self._known = self._folder / "calls.jsonl"
         self._context = _context()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
         with tempfile.TemporaryDirectory(dir=self._folder) as work:
             status, made = self._run(Path(work), None)
             if status != 0:
@@ -110,8 +112,17 @@ class Campaign:
                 raise BaselineError("\n".join(["Tests must pass without a fault", *said]))
         self._originals = {call.key for call in made}
 
+    def stop(self) -> None:
+        """End the tests that run; :meth:`judge` then returns, and what it says means nothing."""
+        self._stopped = True
+        for process in list(self._running):
+            _kill(process)
+
     def judge(self, fault: Fault) -> Verdict:
-        """Plant a fault and run the tests up to the first that fails."""
+        """Plant a fault and run the tests up to the first that fails.
+
+        Tests of the file with the fault come first. Several threads may judge at once.
+        """
         started = time.perf_counter()
         with tempfile.TemporaryDirectory(dir=self._folder) as work:
             status, made = self._run(Path(work), fault)
@@ -145,7 +156,14 @@ class Campaign:
             simulators.mkdir()
             for shared in cache_root().glob("runtime-*"):
                 (simulators / shared.name).symlink_to(shared)
-        job = Job(rtl=str(rtl), known=str(self._known), log=str(log), context=self._context)
+        first = blocks.targets(_block(fault.file)) if fault is not None else None
+        job = Job(
+            rtl=str(rtl),
+            known=str(self._known),
+            log=str(log),
+            context=self._context,
+            first=first or (),
+        )
         path = [rtl, *(ROOT / room for room in ("sim", "tb", "tests", "docs/site"))]
         env = os.environ | {
             "DIPTYCH_CACHE": str(simulators),
@@ -161,22 +179,29 @@ class Campaign:
             *self._tests,
         ]
         with (work / "pytest.log").open("w") as said:
-            status = _call(command, env, said.fileno(), self._limit if fault is not None else None)
+            status = self._call(command, env, said.fileno(), fault is not None)
         return status, calls(log)
 
+    def _call(
+        self, command: Sequence[str], env: dict[str, str], out: int, limited: bool
+    ) -> int | None:
+        """Run a command in a process group of its own, which ends with it."""
+        with subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=out, stderr=out, start_new_session=True
+        ) as process:
+            self._running.add(process)
+            try:
+                return None if self._stopped else process.wait(self._limit if limited else None)
+            except subprocess.TimeoutExpired:
+                return None
+            finally:
+                self._running.discard(process)
+                _kill(process)
 
-def _call(command: Sequence[str], env: dict[str, str], out: int, limit: float | None) -> int | None:
-    """Run a command in a process group of its own, which ends with it."""
-    with subprocess.Popen(
-        command, cwd=ROOT, env=env, stdout=out, stderr=out, start_new_session=True
-    ) as process:
-        try:
-            return process.wait(limit)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _context() -> str:

@@ -2,7 +2,7 @@
 """pytest plugin of the tests of a mutant: simulates no Verilog whose result is known.
 
 Every call of ``simulate`` is noted in a file, with a digest of the Verilog, of what the call asks
-for, and of the testbenches.
+for, and of the testbenches. A simulation ends with its first test that fails.
 """
 
 import json
@@ -36,12 +36,15 @@ class Job:
         Files of calls: those of all earlier runs, and those of this one.
     context : str
         Digest of everything but the hardware.
+    first : sequence of str
+        Tests that run before the others, as pytest wants them.
     """
 
     rtl: str
     known: str
     log: str
     context: str
+    first: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,7 @@ class _Simulate:
         if whole and key in self._known:
             return self._as_before(self._known[key])
         note(self._log, Call(key=key, outcome="started"))
+        options["env"] = {**(options.get("env") or {}), "COCOTB_MAX_FAILURES": 1}
         try:
             ran = self._original(sources, name=name, **options)
         except EngineError as error:
@@ -137,8 +141,18 @@ class _Simulate:
 
 def pytest_configure() -> None:
     """Put the stand-in where the tests import from."""
-    job = Job(**json.loads(os.environ[JOB]))
+    job = _job()
     package = Path(diptych.__path__[0])
     if package.parent != Path(job.rtl):
         raise RuntimeError(f"Package diptych must be that of {job.rtl}, not {package}")
     engine.simulate = _Simulate(job)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """Begin with the tests that are most likely to see the fault."""
+    first = tuple(_job().first)
+    items.sort(key=lambda item: not f"{item.path}::{item.name}".startswith(first))
+
+
+def _job() -> Job:
+    return Job(**json.loads(os.environ[JOB]))
