@@ -4,7 +4,7 @@
 Mutations that were tried by hand, each seen to fail: no low plane; a line kept where the next is
 due; ``last`` in each plane; a row of 63 bytes written as 64; rows that keep the entry of the row before; bursts
 across 4 KiB; done before the response, or one response early; biases that go on in the next row;
-more bursts or beats than there is room for; the first chunk of a wide line for all. Of causes:
+more bursts, beats or commands than there is room for; the first chunk of a wide line for all. Of causes:
 reading and writing, or sending and waiting, exchanged.
 """
 
@@ -43,4 +43,10 @@ def test_stores_what_it_reads(line, lanes):
         options=RANDOM_START,
         env={"DUT_LINE": line, "DUT_LANES": lanes},
     )
-    assert_ran(ran, "hands_off_what_it_reads", "writes_what_it_reads", "writes_sums_at_full_rate")
+    assert_ran(
+        ran,
+        "hands_off_what_it_reads",
+        "writes_what_it_reads",
+        "writes_sums_at_full_rate",
+        "commands_wait_for_late_answers",
+    )

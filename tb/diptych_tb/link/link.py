@@ -7,6 +7,7 @@ import itertools
 import os
 import random
 import zlib
+from collections import deque
 from typing import Any
 
 import cocotb
@@ -14,7 +15,7 @@ import numpy as np
 from amaranth.hdl import unsigned
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from diptych.link.frames import LinkWord
+from diptych.link.frames import SEQUENCE_BITS, SLOTS, Answer, LinkWord
 from diptych.link.layout import Setting, Settings
 from diptych.mesh.fabric import Load
 from diptych.systolic.isa import Handoff, HandoffKind
@@ -30,6 +31,8 @@ LATENCY = int(os.environ["DUT_LATENCY"])
 BANDWIDTH = int(os.environ["DUT_BYTES_PER_CYCLE"])
 LAST_COLUMN = 6
 TOKENS = 0x300
+TIMEOUT = 4096
+"""Cycles of silence until the transmitter goes back."""
 Cell = tuple[int, int, int, int]
 """Row, first and last column, byte address."""
 
@@ -114,34 +117,53 @@ class _Memory:
 
 
 class _Wires:
-    """Listens at the transmitter: frames, their CRC and their bytes."""
+    """Listens at the transmitter: frames, their CRC and their bytes, and answers that refuse one."""
 
     def __init__(self, dut: Any) -> None:
-        self.words = 0
+        self.cycle = self.words = 0
         self.payload = self.framing = self.frames = 0
         self.first_cycle = self.last_cycle = 0
+        self.refused = self.returns = 0
+        """Answers that refuse a frame, and frames whose number is not above that before."""
+        self._sequence = -1
         cocotb.start_soon(self._run(dut))
 
     async def _run(self, dut: Any) -> None:
         out, unpack = dut.transmitter.o, Fields(LinkWord()).unpack
+        answer, unpack_answer = dut.transmitter.answer, Fields(Answer()).unpack
         edge = RisingEdge(dut.clk)
         frame: list[int] = []
-        cycle = 0
+        begin = missing = 0
+        expected = deque([0] * 3, 3)  # by the answers of this cycle and those before
         while True:
             await edge
-            cycle += 1
+            self.cycle += 1
+            answered = unpack_answer(int(answer.value))
+            self.refused += answered["valid"] and answered["refused"]
+            expected.append(answered["expected"] if answered["valid"] else expected[-1])
             word = unpack(int(out.value))
             if not word["valid"]:
                 continue
-            self.first_cycle = self.first_cycle or cycle
-            self.last_cycle = cycle
+            self.first_cycle = self.first_cycle or self.cycle
+            self.last_cycle = self.cycle
             self.words += 1
             assert bool(word["first"]) == (not frame)
+            if not frame:
+                begin, missing = self.cycle, expected[0]
             frame.append(word["data"])
             if len(frame) >= 2 and len(frame) == 3 + (frame[0] >> 16):
                 raw = b"".join(word.to_bytes(4, "little") for word in frame)
                 assert zlib.crc32(raw[:-4]) == frame[-1], "wrong CRC"
+                # All words are there: behind the first and the second one a cycle is left out.
+                most = max(len(frame) + 2, -(-4 * (len(frame) - 1) // BANDWIDTH) + 3)
+                assert self.cycle - begin + 1 <= most, "slower than the wires"
                 self.frames += 1
+                sequence = frame[0] % 2**SEQUENCE_BITS
+                ahead = (sequence - self._sequence - 1) % 2**SEQUENCE_BITS
+                passed = (missing - sequence) % 2**SEQUENCE_BITS
+                assert not 1 <= passed <= SLOTS, "sent again what was acknowledged"
+                self.returns += ahead >= 2 ** (SEQUENCE_BITS - 1)
+                self._sequence = sequence
                 self.payload += len(raw) - 12
                 self.framing += 12
                 frame = []
@@ -191,8 +213,10 @@ async def keys_and_values_arrive_once(dut: Any, idle: float, stall: float, damag
     expected = _Memory()
     beats: list[dict[str, Any]] = []
     lengths = [rng.randint(1, 3 * ROWS) for _ in range(prompts)]
+    # Once the numbers of frames begin again.
+    layers = 2 if idle or stall else 2**SEQUENCE_BITS // (2 * sum(lengths)) + 1
     heads, d = len(layout.heads), layout.head_dim
-    for layer, (prompt, positions) in itertools.product(range(2), enumerate(lengths)):
+    for layer, (prompt, positions) in itertools.product(range(layers), enumerate(lengths)):
         keys = np.array([rng.randint(-32767, 32767) for _ in range(positions * heads * d)])
         values = np.array([rng.randint(-127, 127) for _ in range(positions * heads * d)])
         keys, values = keys.reshape(positions, heads, d), values.reshape(positions, heads, d)
@@ -236,13 +260,18 @@ async def keys_and_values_arrive_once(dut: Any, idle: float, stall: float, damag
     assert int(sent.count_link_payload.value) == wires.payload
     assert int(sent.count_link_framing.value) == wires.framing
     assert int(sent.count_link_frames.value) == wires.frames
-    if not damage:
-        assert int(sent.count_link_retries.value) == 0
+    # Refusals that come while a frame is sent are one retry; silence is one, too.
+    retries = int(sent.count_link_retries.value)
+    assert wires.returns <= retries <= wires.refused + wires.cycle // TIMEOUT
+    if damage:
+        assert (wires.returns and wires.refused) or idle or stall
+    else:
+        assert retries == 0
         assert wires.payload == 4 * len(beats)
-        assert wires.frames == 4 * sum(lengths) + prompts
+        assert wires.frames == 2 * layers * sum(lengths) + prompts
     cycles = wires.last_cycle - wires.first_cycle + 1
     assert 4 * wires.words <= BANDWIDTH * cycles + 8, "more than the wires carry"
     if not (idle or stall or damage):
         # Between the words of a frame and the next one: 5 cycles. What is unpacked waits longer.
-        unpacking = 2 * len(beats) + 10 * sum(lengths) * heads * 4
+        unpacking = 2 * len(beats) + 10 * sum(lengths) * heads * 2 * layers
         assert cycles <= 4 * wires.words / BANDWIDTH + 5 * wires.frames + unpacking + 4 * LATENCY

@@ -72,6 +72,15 @@ class AxiReadMemory:
 class AxiWriteMemory:
     """Takes the writes of a design into ``memory``, in order.
 
+    Parameters
+    ----------
+    dut, prefix, memory
+        As of :class:`AxiReadMemory`.
+    pause : Pause, optional
+        Whether to let a cycle pass, on AW and on W.
+    answer_pause : Pause, optional
+        The same on B; ``pause`` by default.
+
     Attributes
     ----------
     written : set of int
@@ -79,11 +88,17 @@ class AxiWriteMemory:
     """
 
     def __init__(
-        self, dut: Any, prefix: str, memory: bytearray, pause: Pause | None = None
+        self,
+        dut: Any,
+        prefix: str,
+        memory: bytearray,
+        pause: Pause | None = None,
+        *,
+        answer_pause: Pause | None = None,
     ) -> None:
         self.memory = memory
         self.written: set[int] = set()
-        self._driver = StreamDriver(dut, f"{prefix}__b", WriteResponse(), pause)
+        self._driver = StreamDriver(dut, f"{prefix}__b", WriteResponse(), answer_pause or pause)
         self._dut, self._prefix, self._pause = dut, prefix, pause
 
     def start(self) -> None:

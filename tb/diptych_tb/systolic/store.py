@@ -253,3 +253,43 @@ async def writes_sums_at_full_rate(dut: Any, rows: int) -> None:
     bursts = rows * -(-size // 1024)
     assert cycles <= max(reads, 3 * bursts) + 20, f"{cycles} cycles for {reads} reads"
     await observer.check()
+
+
+@cocotb.test(timeout_time=100, timeout_unit="us")
+async def commands_wait_for_late_answers(dut: Any) -> None:
+    """Each write is done with its answer, and a word goes to the link when all writes are done."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    lines, hbm = rng.randbytes(SIZE), bytearray(HBM)
+    driver = StreamDriver(dut, "i", STORE)
+    _idle(dut)
+    dut.token.value = 7
+    memory = AxiWriteMemory(dut, "axi", hbm, answer_pause=sometimes(rng, 0.97))
+    await start_clock_and_reset(dut)
+    observer = StoreObserver(dut, dut.clk, CommandPorts.of_engine(dut))
+    observer.start()
+    checker = AxiWriteChecker(dut, "axi")
+    memory.start()
+    cocotb.start_soon(_read(dut, "scratchpad", LINE, lines, None))
+    monitor = StreamMonitor(dut, "o", Handoff())
+    ops = [StoreOp.HBM if n % 24 else StoreOp.TOKEN for n in range(1, 60)]
+    commands = []
+    for n, op in enumerate(ops):
+        head = {"queue": Queue.STORE.value, "op": op.value, "end": 0, "spare": 0}
+        fields = {"hbm": 64 * n, "bytes": 4, "rows": 1, "pitch": 64, "source": LINE * n}
+        commands.append({str(name): 0 for name, _ in STORE} | fields | {"head": head})
+    cocotb.start_soon(driver.send(commands))
+    taken = done = most = 0
+    while done < len(ops):
+        await RisingEdge(dut.clk)
+        writes = sum(op is StoreOp.HBM for op in ops[: done + 1])
+        if dut.o__valid.value or dut.done.value:
+            assert checker.responses >= writes, f"command {done} is early"
+        done += int(dut.done.value)
+        taken += int(dut.i__valid.value and dut.i__ready.value)
+        most = max(most, taken - done)
+    assert most >= 8, "too few commands wait"
+    assert monitor.beats.qsize() == ops.count(StoreOp.TOKEN)
+    for n, op in enumerate(ops):
+        want = lines[LINE * n : LINE * n + 4] if op is StoreOp.HBM else bytes(4)
+        assert hbm[64 * n : 64 * n + 4] == want, n
+    await observer.check()
