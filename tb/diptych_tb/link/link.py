@@ -275,3 +275,38 @@ async def keys_and_values_arrive_once(dut: Any, idle: float, stall: float, damag
         # Between the words of a frame and the next one: 5 cycles. What is unpacked waits longer.
         unpacking = 2 * len(beats) + 10 * sum(lengths) * heads * 2 * layers
         assert cycles <= 4 * wires.words / BANDWIDTH + 5 * wires.frames + unpacking + 4 * LATENCY
+
+
+@cocotb.test(timeout_time=100, timeout_unit="us")
+async def a_frame_without_an_answer_is_sent_again(dut: Any) -> None:
+    """After the promised silence; a link that has nothing to send stays silent."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    driver = StreamDriver(dut, "i", Handoff())
+    settings = StreamDriver(dut, "settings", Setting())
+    await start_clock_and_reset(dut)
+    wires = _Wires(dut)
+    await settings.send(_settings(_layout(rng), prompts=1, activates=False))
+    # The receiver waits for words that never come.
+    dut.damage.value = 1 << 31
+    token = rng.getrandbits(16)
+    await driver.send(_handoff(HandoffKind.TOKEN, 0, 0, 0, [token]))
+    while not dut.on_wires.value:
+        await RisingEdge(dut.clk)
+    dut.damage.value = 0
+    while not wires.frames:
+        await RisingEdge(dut.clk)
+    first = wires.last_cycle
+    while not dut.token_valid.value:
+        await RisingEdge(dut.clk)
+    assert int(dut.token.value) == token
+    again = wires.last_cycle - first
+    assert again in range(TIMEOUT, TIMEOUT + wires.words * 4), again
+    # What begins inside a frame refuses it, so the same may be sent once more.
+    await ClockCycles(dut.clk, 4 * LATENCY + 40)
+    sent = dut.transmitter
+    retries = int(sent.count_link_retries.value)
+    assert wires.returns <= retries <= wires.refused + 1
+    frames = wires.frames
+    await ClockCycles(dut.clk, 2 * TIMEOUT)
+    assert not dut.busy.value
+    assert (wires.frames, int(sent.count_link_retries.value)) == (frames, retries)
