@@ -58,7 +58,7 @@ TESTED_WITH = {
     "dma_write": ["systolic/test_dma_store.py"],
     "matrix_fetch": ["systolic/test_matrix.py"],
     "matrix_tiles": ["systolic/test_matrix.py"],
-    "memory_ports": ["systolic/test_scratchpad.py"],
+    "memory_ports": ["systolic/test_vector.py"],
     "panel_with_hbm": ["systolic/test_prefill_panel.py"],
     "pe": ["systolic/test_array.py"],
     "row_statistics": ["systolic/test_vector.py"],

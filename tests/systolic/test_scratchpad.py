@@ -1,6 +1,6 @@
 # amaranth: UnusedElaboratable=no
 # SPDX-License-Identifier: BSD-2-Clause
-"""The scratchpad: data, arbitration, conflicts and bytes.
+"""The scratchpad and memories of entries: data, arbitration, conflicts and bytes.
 
 Mutations that were tried by hand, each seen to fail: a bank by the low bits for one port; readers
 in another order; a byte mask ignored; conflicts of a port that did not wait; the first group of a
@@ -11,8 +11,11 @@ import re
 from functools import partial
 
 import pytest
+from amaranth.hdl import signed
+from amaranth.lib import data
 
-from diptych.systolic.scratchpad import Scratchpad
+from diptych.config import ACTIVATION_BITS
+from diptych.systolic.scratchpad import EntryMemory, Scratchpad
 from diptych_sim.engine.simulate import simulate
 from support.testbench import RANDOM_START, assert_ran
 
@@ -37,6 +40,18 @@ def test_reads_what_was_written(line, size, banks, group):
         public=[(name, "conflicts_*")],
     )
     assert_ran(ran, "reads_what_was_written")
+
+
+@pytest.mark.parametrize(("depth", "elements"), [(2, 1), (32, 4)])
+def test_entries_are_written_by_element(depth, elements):
+    ran = simulate(
+        partial(EntryMemory, data.ArrayLayout(signed(ACTIVATION_BITS), elements), depth=depth),
+        name=f"entries_{depth}_{elements}",
+        test_module="diptych_tb.systolic.entry_memory",
+        options=RANDOM_START,
+        env={"DUT_DEPTH": depth, "DUT_ELEMENTS": elements},
+    )
+    assert_ran(ran, "reads_what_earlier_cycles_wrote")
 
 
 def test_refuses_what_has_no_two_blocks_in_a_bank():

@@ -34,7 +34,7 @@ class EntryMemory(wiring.Component):
     shape : ShapeLike
         Shape of an entry; the mask has a bit for each element of an array.
     depth : :class:`int`
-        Number of entries; at least 2.
+        Number of entries; a power of two, at least 2.
     writers : sequence of :class:`str`
         Names of the writers, by decreasing priority.
 
@@ -48,7 +48,7 @@ class EntryMemory(wiring.Component):
     Raises
     ------
     ValueError
-        If there are fewer than two entries, or no writer.
+        If the number of entries is none of these, or there is no writer.
     """
 
     read: Any
