@@ -15,12 +15,24 @@ value; results that are counted or sent twice; a statistic that does not go on.
 import pytest
 
 from diptych.mesh.tile import Tile
+from diptych.mesh.waits import WATCHED
 from diptych_sim.engine.simulate import simulate
 from diptych_tb.mesh.core_observer import PUBLIC
 from support.testbench import RANDOM_START, assert_ran
 
+# What observers and testbenches look at, beside ports.
+LOOKED_AT = (
+    *PUBLIC,
+    *(("tile.core", f"watch_{name}") for name in WATCHED),
+    *(
+        ("tile.core.sram", f"scalar{w}__{part}")
+        for w in ("", "_write")
+        for part in ("valid", "ready")
+    ),
+)
 TESTS = {
-    "core": ["scalar_functions"],
+    "core": ["scalar_functions", "scalar_functions_take_the_promised_cycles"],
+    "core_monitor": ["a_tile_says_what_it_waits_for", "a_tile_waits_for_its_vector_pipe"],
     "operand_sequencer": [
         "a_vector_instruction_takes_one_cycle_to_issue",
         "sums_are_added_to_memory",
@@ -30,7 +42,11 @@ TESTS = {
         "receiving_takes_no_cycle_of_computing",
         "elements_are_added_to_what_was_just_received",
     ],
-    "tasks": ["tasks_start_block_and_take", "a_control_wavelet_starts_a_control_task"],
+    "tasks": [
+        "tasks_start_block_and_take",
+        "a_control_wavelet_starts_a_control_task",
+        "tasks_activate_each_other_and_themselves",
+    ],
     "transmitter": [
         "blocks_come_and_go_beside_products",
         "sending_takes_no_cycle_of_computing",
@@ -54,6 +70,6 @@ def test_programs(block):
         name="tile",
         test_module=f"diptych_tb.mesh.{block}",
         options=RANDOM_START,
-        public=PUBLIC,
+        public=LOOKED_AT,
     )
     assert_ran(ran, *TESTS[block])

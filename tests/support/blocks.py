@@ -41,7 +41,7 @@ TESTED_WITH = {
     # mesh
     **{name: ["mesh/test_router.py"] for name in ROUTER},
     "core": [TILE.format("core")],
-    "core_monitor": ["mesh/test_tile.py"],
+    "core_monitor": [TILE.format("core_monitor")],
     "core_signals": ["mesh/test_tile.py"],
     "decode_panel": ["run/test_decode.py"],
     "element": [TILE.format("receiver"), TILE.format("vector_pipe")],

@@ -68,3 +68,37 @@ async def a_control_wavelet_starts_a_control_task(dut: Any) -> None:
     bench.load(Load.TASK, 1, [program.place("control") | bound | 1 << 23])
     assert await bench.receive(3) == [1005, 7, 8]
     await check_causes(bench)
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
+async def tasks_activate_each_other_and_themselves(dut: Any) -> None:
+    """A task that is activated starts when the one that runs has ended, as often as it ends."""
+    bench = await start_bench(dut)
+    program = Assembler()
+    program.scalar(Function.SEND, imm=1, color=OUT)
+    program.scalar(Function.ACTIVATE, imm=2)
+    program.scalar(Function.SEND, imm=2, color=OUT)
+    program.scalar(Function.END)
+    program.label("counts")
+    program.scalar(Function.ADD, d=9, a=9, imm=1)
+    program.scalar(Function.SEND, a=9, imm=100, color=OUT)
+    program.scalar(Function.LESS_THAN, d=8, a=9, imm=5)
+    program.branch(8, "again")
+    program.scalar(Function.ACTIVATE, imm=7)
+    program.scalar(Function.END)
+    program.label("again")
+    program.scalar(Function.ACTIVATE, imm=2)
+    program.scalar(Function.END)
+    program.label("last")
+    program.scalar(Function.SEND, imm=3, color=OUT)
+    program.scalar(Function.END)
+    bench.registers({9: 0})
+    bench.load(Load.PROGRAM, 0, program.words())
+    for task, label in ((2, "counts"), (7, "last")):
+        bench.load(Load.TASK, task, [program.place(label)])
+    bench.load(Load.TASK, 5, [0])
+    bench.load(Load.ACTIVATE, 5, [])
+    assert await bench.receive(8) == [1, 2, *range(101, 106), 3]
+    await ClockCycles(dut.clk, 50)
+    assert len(bench.east.wavelets[OUT]) == 8
+    await check_causes(bench)

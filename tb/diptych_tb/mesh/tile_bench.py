@@ -104,11 +104,11 @@ class Bench:
         for register, value in values.items():
             self.load(Load.REGISTER, register, [value % 2**32])
 
-    def run(self, program: Assembler) -> None:
-        """Load a program, and activate it as task 0."""
+    def run(self, program: Assembler, *, task: int = 0) -> None:
+        """Load a program, and activate it as a task."""
         self.load(Load.PROGRAM, 0, program.words())
-        self.load(Load.TASK, 0, [0])
-        self.load(Load.ACTIVATE, 0, [])
+        self.load(Load.TASK, task, [0])
+        self.load(Load.ACTIVATE, task, [])
 
     async def receive(self, count: int) -> list[int]:
         """Return the next ``count`` words that the tile sent."""
