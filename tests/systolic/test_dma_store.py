@@ -4,7 +4,7 @@
 Mutations that were tried by hand, each seen to fail: no low plane; a line kept where the next is
 due; ``last`` in each plane; a row of 63 bytes written as 64; rows that keep the entry of the row before; bursts
 across 4 KiB; done before the response, or one response early; biases that go on in the next row;
-more bursts, beats or commands than there is room for; the first chunk of a wide line for all. Of causes:
+more bursts, beats or commands than there is room for; reads for nothing; the first chunk of a wide line for all. Of causes:
 reading and writing, or sending and waiting, exchanged.
 """
 

@@ -3,6 +3,7 @@
 
 import os
 import random
+from collections import Counter
 from typing import Any
 
 import cocotb
@@ -25,8 +26,14 @@ HBM = 2**15
 LINKED = (StoreOp.KEYS, StoreOp.VALUES, StoreOp.TOKEN)
 
 
-async def _read(dut: Any, name: str, size: int, memory: bytes, pause: Any) -> None:
-    """Answer reads a cycle after they were accepted, and show garbage in any other cycle."""
+Reads = Counter[str]
+"""Reads of each memory."""
+
+
+async def _read(
+    dut: Any, name: str, size: int, memory: bytes, pause: Any, reads: Reads | None = None
+) -> None:
+    """Answer reads a cycle after they were accepted, show garbage in any other cycle; count them."""
     rng = random.Random(1)
     en, address, ready, answer = (
         getattr(dut, f"{name}__{part}") for part in ("en", "address", "ready", "data")
@@ -39,6 +46,8 @@ async def _read(dut: Any, name: str, size: int, memory: bytes, pause: Any) -> No
         if grants and en.value:
             at = int(address.value) * size
             line = memory[at : at + size]
+            if reads is not None:
+                reads[name] += 1
         answer.value = int.from_bytes(line, "little")
 
 
@@ -110,7 +119,9 @@ async def hands_off_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     monitor = StreamMonitor(dut, "o", Handoff(), pause)
     StreamChecker(dut, "o", Handoff())
     waits = sometimes(rng, idle)
-    cocotb.start_soon(_read(dut, "scratchpad", LINE, memory, waits))
+    reads: Reads = Counter()
+    cocotb.start_soon(_read(dut, "scratchpad", LINE, memory, waits, reads))
+    lines = 0
     for _ in range(30):
         command = _command(rng)
         await driver.send([command])
@@ -119,6 +130,10 @@ async def hands_off_what_it_reads(dut: Any, idle: float, stall: float) -> None:
         got = [monitor.beats.get_nowait() for _ in range(monitor.beats.qsize())]
         assert got == _expected(command, memory, token), {k: v for k, v in command.items() if v}
         await ClockCycles(dut.clk, rng.randrange(3) + 1)
+        op = StoreOp(command["head"]["op"])
+        planes = {StoreOp.KEYS: 2, StoreOp.VALUES: 1, StoreOp.TOKEN: 0}[op]
+        lines += planes * command["rows"] * -(-command["bytes"] // LINE)
+        assert reads["scratchpad"] == lines, "each line is read once"
     found = await observer.check()
     assert all(found[cause] for cause in ("reading", "sending", "idle"))
     assert bool(found.get("waiting_link")) == bool(stall)
@@ -169,9 +184,14 @@ async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
     checker = AxiWriteChecker(dut, "axi")
     memory.start()
     waits = sometimes(rng, idle)
-    cocotb.start_soon(_read(dut, "scratchpad", LINE, lines, waits))
-    cocotb.start_soon(_read(dut, "accumulators", 4 * LANES, entries, waits))
-    cocotb.start_soon(_read(dut, "biases", 4 * LANES, biases, None))
+    reads: Reads = Counter()
+    expected_reads: Reads = Counter()
+    for name, size, contents, pause in (
+        ("scratchpad", LINE, lines, waits),
+        ("accumulators", 4 * LANES, entries, waits),
+        ("biases", 4 * LANES, biases, None),
+    ):
+        cocotb.start_soon(_read(dut, name, size, contents, pause, reads))
     for _ in range(8):
         commands = [_write_command(rng) for _ in range(rng.randint(1, 6))]
         # None writes where another one does: each has a part of the memory.
@@ -186,6 +206,7 @@ async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
         sending = cocotb.start_soon(driver.send(commands))
         for command in commands:
             expected |= _written(command, lines, entries, biases)
+            expected_reads += _reads(command)
             while not dut.done.value:
                 await RisingEdge(dut.clk)
             await RisingEdge(dut.clk)
@@ -197,8 +218,21 @@ async def writes_what_it_reads(dut: Any, idle: float, stall: float) -> None:
         assert len(memory.written) == len(expected), "something else was written"
         await ClockCycles(dut.clk, rng.randrange(3) + 1)
         assert not dut.done.value
+        # Biases are asked for in each cycle in which their sums are.
+        assert reads["biases"] >= expected_reads["biases"]
+        reads["biases"] = expected_reads["biases"]
+        assert reads == expected_reads, "each line and each entry is read once, 64 bytes at most"
     found = await observer.check()
     assert found["writing_hbm"]
+
+
+def _reads(command: dict[str, Any]) -> Reads:
+    """Return the reads of a command that writes to HBM."""
+    op = StoreOp(command["head"]["op"])
+    size = LINE if op is StoreOp.HBM else 4 * LANES
+    count = command["rows"] * -(-command["bytes"] // min(size, 64))
+    names = {StoreOp.HBM: ["scratchpad"], StoreOp.SUMS: ["accumulators"]}
+    return Counter(dict.fromkeys(names.get(op, ["accumulators", "biases"]), count))
 
 
 def _written(
