@@ -51,6 +51,7 @@ TESTS = {
         "blocks_come_and_go_beside_products",
         "sending_takes_no_cycle_of_computing",
         "single_words_leave_between_those_of_a_block",
+        "words_leave_in_a_row",
     ],
     "vector_pipe": [
         "vector_operations_equal_the_golden_model",

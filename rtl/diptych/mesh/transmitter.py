@@ -24,8 +24,9 @@ class Span(data.StructLayout):
 class Transmitter(wiring.Component):
     """Executes TRANSMIT (:class:`.Op`), with a queue of two instructions.
 
-    A word per cycle, unless it waits for the SRAM, the ramp or a credit; the first word is sent
-    2 cycles after the instruction was taken.
+    A word per cycle, unless it waits for the SRAM, the ramp or a credit, and a cycle more behind a
+    first word that is the second half of a memory word, and between instructions; the first word is
+    sent 2 cycles after the instruction was taken.
 
     Parameters
     ----------

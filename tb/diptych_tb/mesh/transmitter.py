@@ -112,3 +112,37 @@ async def single_words_leave_between_those_of_a_block(dut: Any) -> None:
     assert [word for word in got if word >= 1000] == single
     assert got.index(single[-1]) < got.index(block[-1])
     await check_causes(bench)
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
+async def words_leave_in_a_row(dut: Any) -> None:
+    """A word per cycle, but for one behind an odd first word, and one between blocks."""
+    bench = await start_bench(dut)
+    bench.store(A, range(80), 4)
+    program = Assembler()
+    blocks = [[(first, count)] for first in (0, 1) for count in range(1, 6)]
+    blocks += [[(first, count), (7, 3), (first, 1)] for first in (2, 3) for count in range(5)]
+    wanted = []
+    for spans in blocks:
+        program.scalar(Function.SEND, imm=1000, color=OUT)
+        words, cycles, at = [1000], [0], 3
+        for first, count in spans:
+            program.vector(Op.TRANSMIT, a_base=A + 4 * first, count=count, color=OUT)
+            for n in range(count):
+                words.append(first + n)
+                cycles.append(at)
+                at += 2 if not n and first % 2 and count > 1 else 1
+            at += 1
+        program.scalar(Function.ADD, fence_transmit=True)
+        wanted.append((words, cycles))
+    program.scalar(Function.END)
+    bench.run(program)
+    got = await bench.receive(sum(len(words) for words, _ in wanted))
+    sent = sent_cycles(bench)
+    at = 0
+    for spans, (words, cycles) in zip(blocks, wanted, strict=True):
+        here = slice(at, at + len(words))
+        assert got[here] == words, spans
+        assert [cycle - sent[at] for cycle in sent[here]] == cycles, spans
+        at += len(words)
+    await check_causes(bench)
