@@ -6,7 +6,7 @@ Mutations that were tried by hand, each seen to fail: conflicts among announceme
 reversed; a port that the combiner has taken given to another color; data read in the cycle in which
 they are written; a control bit of another wavelet; a color that does not wait behind a control
 wavelet, or goes on before that is announced; indices of keys that lost; ties that lose; no credits;
-credits of a color by what left last as its name.
+credits of a color by what left last as its name; a route after reset that leads elsewhere.
 """
 
 from functools import partial
@@ -37,6 +37,7 @@ def test_routes(colors, positions, hop):
         "colors_that_leave_as_one_need_their_own_credits",
         "colors_take_turns",
         "switches_take_turns_at_full_rate",
+        "a_reset_routes_the_color_of_loading",
     )
 
 

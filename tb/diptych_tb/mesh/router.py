@@ -11,7 +11,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from diptych.mesh.fabric import PORT_NAMES, Combine, Port, Route, buffer_depth
+from diptych.mesh.fabric import LOAD_COLOR, PORT_NAMES, Combine, Port, Route, buffer_depth
 from diptych_sim.golden import fabric
 from diptych_sim.host.clocking import current_cycle, start_clock_and_reset
 from diptych_sim.host.fields import Fields
@@ -109,11 +109,12 @@ class _Bench:
         dut.edge.value = 0
         dut.route_write__valid.value = 0
 
-    async def start(self, paths: list[Path]) -> None:
+    async def start(self, paths: list[Path], *, written: bool = True) -> None:
+        """Begin with some routes, which are written unless a reset sets them."""
         dut = self.dut
         await start_clock_and_reset(dut)
         pack = Fields(Route()).pack
-        for path in paths:
+        for path in paths if written else ():
             route = {
                 "sources": sum(1 << p for p in path.sources),
                 "targets": sum(1 << p for p in path.targets),
@@ -312,4 +313,27 @@ async def switches_take_turns_at_full_rate(dut: Any) -> None:
         cycles = [w["cycle"] - arrivals[0]["cycle"] for w in arrivals]
         # The credits of the last wavelet are back by then, or, from two cycles away, one later.
         assert cycles == [at + (2 + HOP) * (at // length) for at in range(total)]
+    await bench.observer.check()
+
+
+@cocotb.test(timeout_time=100, timeout_unit="us")
+@cocotb.parametrize(edge=[0, 1 << Port.EAST.value])
+async def a_reset_routes_the_color_of_loading(dut: Any, edge: int) -> None:
+    """From west to ramp and east, and no other color anywhere; the tests before had other routes."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    bench = _Bench(dut, rng, 0, 0)
+    dut.edge.value = edge
+    targets = (Port.EAST.value, Port.RAMP.value)
+    loads = Path(LOAD_COLOR, (Port.WEST.value,), targets, Combine.FORWARD, LOAD_COLOR)
+    await bench.start([loads], written=False)
+    sent = [_draw(rng, LOAD_COLOR) | {"control": 0} for _ in range(WAVELETS)]
+    bench.sources[Port.WEST].send(sent)
+    for port, source in enumerate(bench.sources):
+        others = [color for color in range(COLORS) if (port, color) != (Port.WEST, LOAD_COLOR)]
+        source.send(_draw(rng, color) | {"control": 0} for color in others)
+    await ClockCycles(dut.clk, 4 * WAVELETS + 40)
+    for port in range(len(PORT_NAMES)):
+        for color in range(COLORS):
+            arrives = color == LOAD_COLOR and port in targets and not edge >> port & 1
+            assert bench.got(port, color) == (sent if arrives else []), (port, color)
     await bench.observer.check()
