@@ -41,6 +41,7 @@ TESTS = {
         "received_words_equal_the_golden_model",
         "receiving_takes_no_cycle_of_computing",
         "elements_are_added_to_what_was_just_received",
+        "wavelets_are_taken_one_per_cycle",
     ],
     "tasks": [
         "tasks_start_block_and_take",

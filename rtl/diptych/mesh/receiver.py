@@ -97,8 +97,8 @@ class _Signals:
 class Receiver(wiring.Component):
     """Executes RECEIVE (:class:`.Op`), with a queue of two instructions.
 
-    A wavelet per cycle, unless the read of its scale word or of its addend waits for the SRAM;
-    both are read ahead, addends when the elements of the instruction before are in memory. An
+    A wavelet per cycle, with a bias three in four cycles, unless the read of its scale word or of its
+    addend waits for the SRAM; both are read ahead, addends when the elements of the instruction before are in memory. An
     element is in memory 7 cycles after its wavelet was taken, or 4 if it is stored unchanged;
     the statistic of the instruction is valid 2 cycles later. An unchanged element waits while
     the vector pipe writes.

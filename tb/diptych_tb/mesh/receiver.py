@@ -248,3 +248,50 @@ async def addends_wait_for_late_wavelets(dut: Any) -> None:
         got = np.array(await bench.receive(count), "<u4").view("<i4")
         assert got.tolist() == (before + values).tolist(), f"turn {turn}"
     await check_causes(bench)
+
+
+KINDS: dict[str, tuple[int, dict[str, Any]]] = {
+    "scaled": (10, {"b_reg": 2, "bits": 32}),
+    "static": (12, {"b_base": B, "static_memory": True, "bits": 32}),
+    "static, odd": (12, {"b_base": B + 4, "static_memory": True, "bits": 32}),
+    "biased": (12, {"b_base": B, "static_memory": True, "biased": True, "bits": 32}),
+    "added": (13, {"b_reg": 2, "accumulate": True, "bits": 32}),
+    "kept": (7, {}),
+}
+"""Kinds of RECEIVE: cycles between words that are sent before and behind it, less one per wavelet."""
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
+async def wavelets_are_taken_one_per_cycle(dut: Any) -> None:
+    """All of them waiting, and nothing else reads: of those with a bias, three in four cycles."""
+    bench = await start_bench(dut)
+    bench.registers({2: numbers.UNITY, 3: numbers.UNITY})
+    bench.store(B, [numbers.UNITY] * 40, 4)
+    bench.store(D, [0] * 40, 4)
+    counts = (0, 1, 2, 3, 6)
+    program = Assembler()
+    for _, fields in KINDS.values():
+        for count in counts:
+            program.scalar(Function.SEND, color=OUT)
+            program.vector(
+                Op.RECEIVE, d_base=D, dynamic=3, count=count, stride=4, d_type=Type.INT32,
+                color=IN, **fields,
+            )  # fmt: skip
+            program.scalar(Function.SEND, color=OUT, fence_receive=True)
+            # Until the next wavelets are there.
+            program.scalar(Function.ADD, d=5, imm=16)
+            program.label(f"{len(program.lines)}")
+            program.scalar(Function.ADD, d=5, a=5, imm=-1)
+            program.branch(5, f"{len(program.lines) - 1}")
+    program.scalar(Function.END)
+    bench.send(IN, range(len(KINDS) * sum(counts)))
+    await ClockCycles(dut.clk, 300)
+    bench.run(program)
+    await bench.receive(2 * len(KINDS) * len(counts))
+    sent = iter(sent_cycles(bench))
+    for kind, (base, _) in KINDS.items():
+        took = [-next(sent) + next(sent) for _ in counts]
+        extra = [n // 3 if kind == "biased" else 0 for n in counts]
+        wanted = [base + n + more if n else 4 for n, more in zip(counts, extra, strict=True)]
+        assert took == wanted, kind
+    await check_causes(bench)
