@@ -25,13 +25,17 @@ LOOKED_AT = (
     *PUBLIC,
     *(("tile.core", f"watch_{name}") for name in WATCHED),
     *(
-        ("tile.core.sram", f"scalar{w}__{part}")
-        for w in ("", "_write")
+        ("tile.core.sram", f"{port}__{part}")
+        for port in ("scalar", "scalar_write", "loader_write")
         for part in ("valid", "ready")
     ),
 )
 TESTS = {
-    "core": ["scalar_functions", "scalar_functions_take_the_promised_cycles"],
+    "core": [
+        "scalar_functions",
+        "scalar_functions_take_the_promised_cycles",
+        "loading_waits_for_results",
+    ],
     "core_monitor": ["a_tile_says_what_it_waits_for", "a_tile_waits_for_its_vector_pipe"],
     "operand_sequencer": [
         "a_vector_instruction_takes_one_cycle_to_issue",

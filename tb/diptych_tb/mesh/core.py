@@ -65,7 +65,7 @@ def _work_beside(program: Assembler, rng: random.Random) -> None:
 
 
 async def _count_refusals(dut: Any, refused: dict[str, int]) -> None:
-    """Count the cycles in which the SRAM does not grant what a scalar instruction asks for."""
+    """Count the cycles in which the SRAM does not grant what one of its ports asks for."""
     ports = {name: [getattr(dut.core.sram, f"{name}__{part}") for part in ("valid", "ready")]
              for name in refused}  # fmt: skip
     while True:
@@ -174,3 +174,35 @@ async def scalar_functions_take_the_promised_cycles(dut: Any) -> None:
 
 
 TASK_FUNCTIONS = (Function.ACTIVATE, Function.BLOCK, Function.UNBLOCK)
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
+@cocotb.parametrize(idle=[0.0, 0.5])
+async def loading_waits_for_results(dut: Any, idle: float) -> None:
+    """Words and bytes are loaded while the vector pipe writes a result in each cycle; none is lost."""
+    bench = await start_bench(dut, idle=idle)
+    rng = bench.rng
+    refused = {"loader_write": 0}
+    cocotb.start_soon(_count_refusals(dut, refused))
+    words = 100
+    for turn in range(4):
+        stored = np.array([rng.getrandbits(32) for _ in range(words)], np.uint32).view(np.int32)
+        program = Assembler()
+        program.vector(Op.MOVE, a_base=A, d_base=B, count=400, a_type=Type.INT32, d_type=Type.INT32)
+        # Behind what is loaded meanwhile.
+        program.scalar(Function.TAKE, color=IN, fence_pipe=True)
+        send_memory(program, D, words)
+        send_registers(program, [9])
+        program.scalar(Function.END)
+        bench.store(A, [turn] * 400, 4)
+        bench.run(program)
+        for at in range(0, words, 20):
+            bench.store(D + 4 * at, stored[at : at + 20], 4)
+        bench.registers({9: turn + 7})
+        for _ in range(600):
+            await RisingEdge(dut.clk)
+        bench.send(IN, [0])
+        wanted = [int(v) % 2**32 for v in stored]
+        assert await bench.receive(words + 1) == [*wanted, turn + 7]
+    await check_causes(bench)
+    assert refused["loader_write"] > 100, refused
