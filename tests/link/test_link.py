@@ -6,7 +6,7 @@ Mutations that were tried by hand, each seen to fail: a damaged frame accepted; 
 counted one short; low planes beside the high ones of their head; a frame delivered before its
 turn; a credit for bandwidth too many; waiting counted as sending, or as idle; wires that carry words from before the reset;
 no reset of the receiver's state; go-backs counted down; refusals that are not told;
-frames that are sent again after they were acknowledged; silence counted while nothing is sent; a word a cycle later than the wires allow.
+frames that are sent again after they were acknowledged; silence counted while nothing is sent, or in spite of answers, or a cycle short; a word a cycle later than the wires allow.
 """
 
 import re
@@ -36,7 +36,12 @@ def test_keys_and_values_arrive_once(rows, latency, bandwidth):
         env={"DUT_ROWS": rows, "DUT_LATENCY": latency, "DUT_BYTES_PER_CYCLE": bandwidth},
         public=[(f"{name}.transmitter", part) for part in ("o", "answer", "count_*")],
     )
-    assert_ran(ran, "keys_and_values_arrive_once", "a_frame_without_an_answer_is_sent_again")
+    assert_ran(
+        ran,
+        "keys_and_values_arrive_once",
+        "a_frame_without_an_answer_is_sent_again",
+        "frames_in_flight_are_no_silence",
+    )
 
 
 @pytest.mark.parametrize("latency", [1, 1025])
