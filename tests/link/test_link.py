@@ -40,6 +40,7 @@ def test_keys_and_values_arrive_once(rows, latency, bandwidth):
         ran,
         "keys_and_values_arrive_once",
         "a_frame_without_an_answer_is_sent_again",
+        "a_frame_that_begins_inside_another_refuses_it",
         "frames_in_flight_are_no_silence",
     )
 

@@ -123,6 +123,8 @@ class _Wires:
         self.cycle = self.words = 0
         self.payload = self.framing = self.frames = 0
         self.first_cycle = self.last_cycle = 0
+        self.first_refusal = 0
+        """Cycle of the first of them."""
         self.begins: list[int] = []
         """Cycles of the first words of frames."""
         self.refused = self.returns = 0
@@ -141,7 +143,9 @@ class _Wires:
             await edge
             self.cycle += 1
             answered = unpack_answer(int(answer.value))
-            self.refused += answered["valid"] and answered["refused"]
+            if answered["valid"] and answered["refused"]:
+                self.refused += 1
+                self.first_refusal = self.first_refusal or self.cycle
             expected.append(answered["expected"] if answered["valid"] else expected[-1])
             word = unpack(int(out.value))
             if not word["valid"]:
@@ -313,6 +317,31 @@ async def a_frame_without_an_answer_is_sent_again(dut: Any) -> None:
     await ClockCycles(dut.clk, 2 * TIMEOUT)
     assert not dut.busy.value
     assert (wires.frames, int(sent.count_link_retries.value)) == (frames, retries)
+
+
+@cocotb.test(timeout_time=100, timeout_unit="us")
+async def a_frame_that_begins_inside_another_refuses_it(dut: Any) -> None:
+    """The receiver does not wait for the end of the second one."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    driver = StreamDriver(dut, "i", Handoff())
+    settings = StreamDriver(dut, "settings", Setting())
+    await start_clock_and_reset(dut)
+    wires = _Wires(dut)
+    await settings.send(_settings(_layout(rng), prompts=1, activates=False))
+    # The first one seems to have more words than it has.
+    dut.damage.value = 1 << 31
+    for token in (1, 2):
+        await driver.send(_handoff(HandoffKind.TOKEN, 0, 0, 0, [token]))
+    while not dut.on_wires.value:
+        await RisingEdge(dut.clk)
+    dut.damage.value = 0
+    for token in (1, 2):
+        while not dut.token_valid.value:
+            await RisingEdge(dut.clk)
+        assert int(dut.token.value) == token
+        await RisingEdge(dut.clk)
+    # There and back, and a cycle each for the word, its check and the answer.
+    assert wires.first_refusal - wires.begins[1] == 2 * LATENCY + 3
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")

@@ -349,6 +349,9 @@ def random_commands(rng: random.Random, model: VectorModel, op: VectorOp) -> lis
         c.extra = rng.choice([8, 12]) << 16
         c.target_row = block
         c.first = min(c.first, tiles * width - 1)
-        # A distance is not negative: the row's largest must be that of the same scores.
-        return [replace(c, op=VectorOp.TOP), c]
+        # A distance is not negative: the row's largest must be that of the same scores, also when
+        # something else runs in between.
+        others = [other for other in VectorOp if other not in (VectorOp.TOP, op)]
+        between = rng.random() < 0.5 and random_commands(rng, model, rng.choice(others))
+        return [replace(c, op=VectorOp.TOP), *(between or ()), c]
     return [c]
