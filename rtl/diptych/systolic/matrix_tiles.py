@@ -175,7 +175,6 @@ class TileSequencer(wiring.Component):
         """Derive what follows from the position in the command, registered."""
         step = Signal(17)
         nothing_follows = Signal(reset_less=True)
-        last_column = Signal(reset_less=True)
         valid_rows = Signal(range(self.rows + 1), reset_less=True)
         end = Signal(17, reset_less=True)
         m.d.comb += [
@@ -190,7 +189,6 @@ class TileSequencer(wiring.Component):
             end.eq(s.command.first[:16] + s.command.rows[:16]),
             nothing_follows.eq(s.position + step >= end),
             s.last_k.eq((s.k + 1 == s.command.tiles[:16]) | (s.by_k & nothing_follows)),
-            last_column.eq(s.j + 1 == s.command.tiles[16:]),
             s.last_j.eq((s.j + 1 == s.command.tiles[16:]) | (s.by_n & nothing_follows)),
             valid_rows.eq(Mux(s.end_row > self.rows, self.rows, s.end_row) - s.first_row),
             s.macs.eq(valid_rows * s.valid_columns),
