@@ -91,8 +91,10 @@ class VectorModel:
         self.rng = rng
         lanes = sizes.lanes
         self.accumulators = self._wild(sizes.accumulators, lanes, 31)
-        # Rows whose largest is as small as what masked lanes have.
-        self.accumulators[::7] = rng.integers(-(2**31), 4 - 2**31, self.accumulators[::7].shape)
+        # Rows whose largest is as small as what masked lanes have, and the largest distances.
+        for first, choices in ((0, [0, 1, 2, 3]), (3, [0, 1, 2**31, 2**31 + 1])):
+            entries = self.accumulators[first::7]
+            entries[:] = rng.choice(np.array(choices) - 2**31, entries.shape)
         self.scratchpad = rng.integers(-2047, 2048, sizes.scratchpad)
         self.vectors = self._wild(sizes.vectors, lanes, 31)
         factors = rng.integers(-(2**14), 2**14 + 1, (ROPE_ENTRIES, lanes))
@@ -336,6 +338,8 @@ def random_commands(rng: random.Random, model: VectorModel, op: VectorOp) -> lis
         bits = rng.randint(12, 24) << 16
         parts = [rng.randint(1, tiles) for _ in range(rng.randint(1, 3))]
         firsts = [0, *np.cumsum(parts).tolist()]
+        if rng.random() < 0.5:
+            firsts[1:] = [rng.randrange(1, 2**16 - 6) for _ in parts]
         return [
             replace(
                 c,
