@@ -118,6 +118,8 @@ test-slow: $(DEV) ## Run the slow tests, except those that route large blocks
 tb: $(DEV) ## Run the tests of one block, BLOCK=router; SLOW=1 adds the slow ones
 	@$(BIN)/python tests/support/blocks.py "$$BLOCK" -v -n $(JOBS) $(if $(SLOW),,-m 'not slow') $(ARGS)
 
+# A fault at a time, unless JOBS=2 says otherwise.
+mutants: JOBS = 1
 mutants: $(DEV) ## Plant N=50 random faults in BLOCK=router, SEED=1; print those that its tests do not see
 	@PYTHONPATH=tests $(BIN)/python -m support.mutants "$$BLOCK" "$$N" "$$SEED" "$$LIMIT" $(JOBS)
 

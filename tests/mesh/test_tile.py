@@ -9,7 +9,8 @@ as computing; products doubled. Of the stages: results that are not forwarded to
 instruction; fences that do not hold an instruction in the pipe, for results and for the receiver,
 or count the RECEIVEs before it wrongly; a RECEIVE that is over before its words are in memory, or
 whose absence of words counts for another one; registers that show the wrong writer, or the old
-value; results that are counted or sent twice; a statistic that does not go on.
+value; results that are counted or sent twice; a statistic that does not go on. Words of load packets that
+are lost while results are written; a word of TRANSMIT, or a scale word of RECEIVE, a cycle late.
 """
 
 import pytest

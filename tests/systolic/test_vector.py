@@ -12,7 +12,8 @@ Each of these changes to the hardware was seen to fail ``test_matches_the_golden
 - lanes: no mask, planes swapped, no lower edge of the clamp in the residual addition, squares not
   shifted, statistics over all lanes or always from zero;
 - causes (``VectorObserver``): draining as starting; waits for two memories exchanged;
-- reductions: the higher lane, or the later tile, of equals; ``epsilon`` dropped.
+- reductions: the higher lane, or the later tile, of equals; ``epsilon`` dropped; the top of a row
+  written by other commands, too; masked lanes that are not the least; 15 bits of a tile's number.
 """
 
 import re
