@@ -112,8 +112,8 @@ test test-slow tb mutants: export OPENBLAS_NUM_THREADS ?= 1
 test: $(DEV) ## Run the tests, except the slow ones
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m 'not slow' $(ARGS)
 
-test-slow: $(DEV) ## Run the slow tests, except those that route large blocks
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m 'slow and not routing' $(ARGS)
+test-slow: $(DEV) ## Run the slow tests
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m slow $(ARGS)
 
 tb: $(DEV) ## Run the tests of one block, BLOCK=router; SLOW=1 adds the slow ones
 	@$(BIN)/python tests/support/blocks.py "$$BLOCK" -v -n $(JOBS) $(if $(SLOW),,-m 'not slow') $(ARGS)

@@ -15,6 +15,7 @@ __all__ = [
     "TOLERANCE",
     "load_baseline",
     "load_levels",
+    "load_tools",
     "merged",
     "slowest",
     "table",
@@ -33,7 +34,7 @@ def load_baseline() -> dict[str, dict[str, Any]]:
     """Return the measured blocks by name, in the order of the file.
 
     Each has ``clock_mhz``, the counts of the ECP5-85, ``seed``, ``path`` (kinds and names of its
-    slowest path), and, if it was measured, ``xc7`` (counts).
+    slowest path), ``input`` (as of :func:`.measure`), and, if it was measured, ``xc7`` (counts).
     """
     return json.loads(BASELINE.read_text("utf-8"))["blocks"]
 
@@ -50,6 +51,11 @@ def slowest(rooms: Iterable[str]) -> tuple[str, float] | None:
         if BLOCKS[name].room in wanted and block.get("clock_mhz")
     }
     return min(clocks.items(), key=lambda item: item[1], default=None)
+
+
+def load_tools() -> dict[str, str]:
+    """Return the versions of the tools that measured the blocks."""
+    return json.loads(BASELINE.read_text("utf-8"))["tools"]
 
 
 def load_levels() -> dict[str, int]:
@@ -75,7 +81,7 @@ def merged(content: str, results: Iterable[Mapping[str, Any]]) -> str:
             block["xc7"] = counts
         else:
             block |= {"clock_mhz": result["clock_mhz"], **counts, "path": _path(result)}
-            block["seed"] = seed
+            block |= {"seed": seed, "input": result["input"]}
         block["note"] = result["note"]
         baseline["tools"] |= result["tools"]
     known = baseline["blocks"]

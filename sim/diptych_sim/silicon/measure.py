@@ -15,7 +15,7 @@ from .blocks import Block
 from .paths import critical_path
 from .tools import NEXTPNR, YOSYS, run_tool, versions
 
-__all__ = ["TARGETS", "Progress", "measure", "silicon_folder"]
+__all__ = ["TARGETS", "Progress", "measure", "measured_input", "silicon_folder"]
 
 TARGETS = {"ecp5": "Lattice ECP5-85, speed grade 6", "xc7": "Xilinx 7 series, not routed"}
 """What a block can be synthesized for."""
@@ -52,7 +52,8 @@ def measure(block: Block, target: str, seed: int, progress: Progress) -> Result:
     dict
         ``block``, ``target``, ``seed``, ``clock_mhz`` (None if not routed, or without registers),
         ``luts``, ``flip_flops``, ``block_rams`` (ECP5: 18 kbit; xc7: 36 kbit), ``dsps`` (18x18 and
-        25x18), ``critical_path`` (:data:`.Step`), ``tools`` (versions) and ``note``.
+        25x18), ``critical_path`` (:data:`.Step`), ``tools`` (versions), ``input`` (a digest of the
+        Verilog, the tools' options and the seed) and ``note``.
 
     Raises
     ------
@@ -63,10 +64,7 @@ def measure(block: Block, target: str, seed: int, progress: Progress) -> Result:
     """
     tools = versions(YOSYS, NEXTPNR) if target == "ecp5" else versions(YOSYS)
     sources = emit_verilog(block.make, block.name, progress)
-    options = "" if block.wide_luts or target != "ecp5" else " -nowidelut"
-    synthesis = f"{_SYNTHESIS[target]}{options} -top {block.name}"
-    if block.split_nets and target == "ecp5":
-        synthesis = f"{synthesis} -run begin:map_luts; splitnets; {synthesis} -run map_luts:"
+    synthesis = _synthesis(block, target)
     netlist = _netlist(block.name, sources, target, synthesis, tools[YOSYS], progress)
     found = _routed(block.name, netlist, seed, tools, progress) if target == "ecp5" else None
     area = _area_xc7(netlist) if found is None else _area_ecp5(found["utilization"])
@@ -80,8 +78,29 @@ def measure(block: Block, target: str, seed: int, progress: Progress) -> Result:
         **area,
         "critical_path": path,
         "tools": tools,
+        "input": _input(sources, synthesis, seed),
         "note": block.note,
     }
+
+
+def measured_input(block: Block, progress: Progress) -> str:
+    """Return a digest of all that a result for the ECP5 depends on but the tools: its ``input``."""
+    sources = emit_verilog(block.make, block.name, progress)
+    return _input(sources, _synthesis(block, "ecp5"), block.seed)
+
+
+def _input(sources: Sequence[Source], synthesis: str, seed: int) -> str:
+    parts = (part for source in sources for part in source)
+    return digest([_LAYOUT, synthesis, *_ROUTING, str(seed), *parts])
+
+
+def _synthesis(block: Block, target: str) -> str:
+    """Return Yosys' command."""
+    options = "" if block.wide_luts or target != "ecp5" else " -nowidelut"
+    synthesis = f"{_SYNTHESIS[target]}{options} -top {block.name}"
+    if block.split_nets and target == "ecp5":
+        synthesis = f"{synthesis} -run begin:map_luts; splitnets; {synthesis} -run map_luts:"
+    return synthesis
 
 
 def _netlist(
