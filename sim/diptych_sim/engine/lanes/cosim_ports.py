@@ -112,7 +112,7 @@ class Pins:
     def watch(self, name: str, row: int, column: int) -> None:
         """Let the shell show a register of a tile, of at most 32 bits, as ``watched``."""
         for place, low in self.mesh.places(name):
-            lane = row * self.mesh.columns + column
+            lane = self.mesh.tiling.lane(row, column)
             pin = _Pin(self._end + low, lane, place.offset, place.size, 0, place.width, -1)
             self._driver.pins_watch(self._pins_address, ctypes.byref(pin))
 
@@ -121,7 +121,7 @@ class Pins:
         if match is None:
             raise EngineError(f"A mesh must have links for ports, not {name}")
         link, row, part = match.groups()
-        lane = int(row) * self.mesh.columns
+        lane = self.mesh.tiling.lane(int(row), 0)
         tile, port = self.mesh.tile, f"{link}__{part}"
         parts: list[tuple[int, int, int, Element]]
         if way == "i":
