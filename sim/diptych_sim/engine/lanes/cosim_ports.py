@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from diptych_sim.engine.errors import EngineError
-from diptych_sim.engine.processes import threads
 
 from .layout import Element
 from .mesh import LaneMesh, elements
@@ -93,7 +92,7 @@ class Pins:
                 ctypes.c_void_p(self._address),
                 *(part for array in arrays for part in (array, ctypes.c_long(len(array)))),
                 ctypes.c_long(32 * words["i", "rst"]),
-                threads(),
+                mesh.threads,
             )
         )
         texts = [f"assertion of a tile: {text}" for text in mesh.tile.interface.asserts]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, Self, TypeVar
@@ -15,7 +16,8 @@ from diptych.mesh.host_port import HostPort
 from diptych.mesh.tile import Tile
 from diptych_sim.engine.compile_jobs import Progress
 from diptych_sim.engine.errors import BuildError, EngineError, SimulationError
-from diptych_sim.settings import lanes, skips
+from diptych_sim.engine.processes import processes
+from diptych_sim.settings import lanes, skips, threads
 
 from .build import Compiled, compile_design, compile_driver
 from .layout import Element
@@ -25,6 +27,9 @@ from .tiling import tile_in_parts
 __all__ = ["Failure", "LaneMesh", "Part", "State", "Word", "elements"]
 
 T = TypeVar("T")
+
+TILES_A_THREAD = 1024
+"""Tiles that are worth a thread: fewer wait for each other longer than they save."""
 
 TYPES = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -230,6 +235,19 @@ class LaneMesh:
         """Return those whose host ports are here."""
         here = slice(self.part.row, self.part.row + self.part.rows)
         return rows[here] if self.part.column == 0 else []
+
+    @cached_property
+    def threads(self) -> int:
+        """Threads to run the mesh with.
+
+        As many as the settings say; otherwise one for each :data:`TILES_A_THREAD` tiles, at most one
+        for each processor, and only one if there are several processes.
+        """
+        chosen = threads()
+        if chosen is None:
+            free = len(os.sched_getaffinity(0)) if processes() == 1 else 1
+            chosen = max(1, min(free, self.part.rows * self.part.columns // TILES_A_THREAD))
+        return chosen
 
     @property
     def cycle(self) -> int:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,12 +37,15 @@ class Tiling(NamedTuple):
 
     def lane(self, row: int, column: int) -> int:
         """Return the lane of a tile."""
-        part = row // self.height * -(-self.columns // self.width) + column // self.width
-        return part * PART + row % self.height * self.width + column % self.width
+        return int(self._lanes(np.int64(row), np.int64(column)))
 
     def all(self) -> NDArray[np.int64]:
         """Return the lanes of all tiles, row by row."""
-        return np.array([self.lane(r, c) for r in range(self.rows) for c in range(self.columns)])
+        return self._lanes(*np.divmod(np.arange(self.rows * self.columns), self.columns))
+
+    def _lanes(self, row: Any, column: Any) -> Any:
+        part = row // self.height * -(-self.columns // self.width) + column // self.width
+        return part * PART + row % self.height * self.width + column % self.width
 
 
 def tile_in_parts(rows: int, columns: int) -> Tiling:
