@@ -90,7 +90,7 @@ void cycle(Blocks* g, long first, long last, Context* c) {
             const uint64_t bit = marked & -marked;
             left = ~(bit | (bit - 1));
             const long k = 64 * w + __builtin_ctzll(bit);
-            if (const uint64_t next = marked ^ bit) fetch_ahead(64 * w + __builtin_ctzll(next));
+            if (const uint64_t next = LANES > 64 ? marked ^ bit : 0) fetch_ahead(64 * w + __builtin_ctzll(next));
             for (long n = 0; n < count; n++) {
                 const long b = active[n];
                 uint64_t* d = g->marks(b);

@@ -213,7 +213,8 @@ class _Function(Expressions):
         for commit in sorted(self.cluster.commits, key=self._parts_last):
             if not commit.writes:
                 self.commit(commit)
-        out = [f"HIDDEN void k{self.number}({_ARGUMENTS}) {{", *self.guards()]
+        out = [f"HIDDEN void k{self.number}({_ARGUMENTS}) {{", "parts = told(parts);"]
+        out += self.guards()
         if writes:
             out.append(self.design.mark(2, [self.number], "parts"))
         out += [f"Parts p{group} = 0;" for group in self.groups.values()]

@@ -21,9 +21,9 @@ static const Parts EVERY = (1u << G) - 1;
 typedef uint64_t W;
 // Parts in which a bit is set.
 INLINE Parts some(W x) { return x != 0; }
-// Replaces what some parts have.
+// Replaces what some parts have; there is one at least.
 INLINE void keep(W& to, Parts, W x) { to = x; }
-INLINE void keep_or(W& to, Parts parts, uint64_t bits) { to |= parts ? bits : 0; }
+INLINE void keep_or(W& to, Parts, uint64_t bits) { to |= bits; }
 #else
 typedef uint64_t W __attribute__((vector_size(LANES / 8)));
 #if defined(LANES_AVX512)
@@ -56,13 +56,19 @@ INLINE void keep_or(W& to, Parts parts, uint64_t bits) {
 }
 #endif
 #endif
+// What a cluster is told of parts: nothing new, if there is one.
+INLINE Parts told(Parts parts) { return LANES == 64 ? EVERY : parts; }
 // Marks clusters in a word of marks, which has all parts side by side.
 INLINE void mark(uint64_t* word, Parts parts, uint64_t clusters) {
     keep_or(*(W*)word, parts, clusters);
 }
 // A vector that is not zero where something has changed.
 typedef uint64_t Z __attribute__((vector_size(64), may_alias));
+#if LANES == 64
+#define PARTS for (int j = 0; j < 1; j++)
+#else
 #define PARTS for (Parts rest_ = parts, j = 0; rest_ && (j = __builtin_ctz(rest_), true); rest_ &= rest_ - 1)
+#endif
 template <class T> struct Signed;
 template <> struct Signed<uint8_t> { typedef int8_t type; };
 template <> struct Signed<uint16_t> { typedef int16_t type; };
