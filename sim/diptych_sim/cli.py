@@ -89,7 +89,8 @@ class _Commands(click.Group):
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),
-    help="Threads of the mesh in each process (with --engine lanes).",
+    help="Threads of the mesh in each process (with --engine lanes).  [default: one for each 1,024 "
+    "tiles, at most one for each processor]",
 )
 def cli(count: int | None, threads: int | None) -> None:
     """Language models on a simulated machine: systolic prefill, KV link, wafer-mesh decode."""

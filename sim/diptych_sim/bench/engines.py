@@ -35,7 +35,7 @@ from diptych_sim.engine.compile_jobs import Workplace, keep, make_command, veril
 from diptych_sim.engine.emit import emit_verilog
 from diptych_sim.engine.lanes.distributed import open_mesh
 from diptych_sim.engine.lanes.mesh import LaneMesh
-from diptych_sim.engine.processes import is_first, processes, threads
+from diptych_sim.engine.processes import is_first, processes
 from diptych_sim.engine.toolchain import find_toolchain
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.golden.quantized import QuantizedModel
@@ -45,7 +45,7 @@ from diptych_sim.llm.load import load_model
 from diptych_sim.run.backend import VerilatorMesh
 from diptych_sim.run.kernel import kernel_job
 from diptych_sim.run.programs import Programs, compile_programs
-from diptych_sim.settings import flat_size, growing_sizes, sizes
+from diptych_sim.settings import flat_size, growing_sizes, sizes, threads
 
 __all__ = ["measure", "two_phase"]
 
@@ -317,7 +317,9 @@ def _product(mesh: tuple[int, int], runs: int) -> Speed:
 
 
 def _measure_growing(console: Console, runs: int) -> None:
-    title = f"lanes alone: processes {processes()}, threads in each {threads()}"
+    title = (
+        f"lanes alone: processes {processes()}, threads in each {threads() or 'as its size asks'}"
+    )
     table = Table(
         "mesh", "cycles", "build s", "bytes/tile", "M tile-cycles/s", "of the first", title=title
     )

@@ -29,7 +29,6 @@ from diptych_sim.compiler.mesh_kernels.wafer import (
 from diptych_sim.cost.collectives import bound_cycles, published_cycles
 from diptych_sim.engine.lanes.distributed import open_mesh
 from diptych_sim.engine.lanes.mesh import LaneMesh
-from diptych_sim.engine.processes import threads
 from diptych_sim.settings import wafer_size
 
 __all__ = ["Operation", "measure", "run_wafer"]
@@ -113,7 +112,7 @@ def measure(console: Console, _runs: int) -> None:
     with open_mesh(rows, columns, **sizes) as mesh:
         built, clock = time.perf_counter() - clock, time.perf_counter()
         table = Table("operation", "cycles", "from last start", "bound", "published", "all equal")
-        for done in run_wafer(mesh, wafer, threads()):
+        for done in run_wafer(mesh, wafer, mesh.threads):
             bound, published = _beside(done.task, rows, columns)
             name = done.task.name.lower().replace("_", "-")
             if done.task is Task.PRODUCT:
@@ -131,7 +130,7 @@ def measure(console: Console, _runs: int) -> None:
     console.print(
         f"{rows}x{columns} tiles of {SRAM_BYTES} bytes of SRAM: compiled in {compiled:.0f} s, built in "
         f"{built:.0f} s, {cycles:,} cycles in {ran:.0f} s ({speed:.1f} M tile-cycles/s, "
-        f"{threads()} threads); {size:,.0f} bytes a tile, {memory:.1f} GiB at most"
+        f"{mesh.threads} threads); {size:,.0f} bytes a tile, {memory:.1f} GiB at most"
     )
 
 

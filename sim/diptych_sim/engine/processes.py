@@ -14,11 +14,10 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from diptych_sim.settings import threads
 
 from .errors import ToolError
 
-__all__ = ["end_with_parent", "is_first", "launch", "processes", "rank", "threads"]
+__all__ = ["end_with_parent", "is_first", "launch", "processes", "rank"]
 
 _PDEATHSIG = 1
 """Option of Linux's prctl."""

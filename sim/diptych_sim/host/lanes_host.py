@@ -14,7 +14,6 @@ from diptych_sim.engine.lanes.checkpoint import Keeper
 from diptych_sim.engine.lanes.mesh import LaneMesh, Word
 from diptych_sim.engine.lanes.signal_handles import lane_tiles
 from diptych_sim.engine.lanes.sram import read_sram, write_sram
-from diptych_sim.engine.processes import threads
 
 from .hang import PATIENCE, STILL_BUSY, hang_message
 from .jobs import Counters, MeshJob, Words
@@ -66,7 +65,7 @@ class LanesHost(MeshHost):
         super().__init__(job)
         self.mesh = mesh
         self._tiles = LaneCounters(mesh)
-        self._threads = threads()
+        self._threads = mesh.threads
         self._patience: _Patience | None = None
         self._feeds, self._resumed_feeds = 0, 0
         self._sent = [0] * mesh.rows  # of the last feed, before the checkpoint

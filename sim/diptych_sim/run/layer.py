@@ -18,7 +18,6 @@ from diptych_sim.compiler.decode.place import place
 from diptych_sim.cost.layer import layer_bound, layer_macs
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.lanes.distributed import open_mesh
-from diptych_sim.engine.processes import threads
 from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.golden.random_integers import random_cache, random_integers
 from diptych_sim.host.jobs import DecodeJob, Inspected
@@ -224,7 +223,7 @@ def _run(
 
         async def until_token(self, index: int, limit: int) -> tuple[int, int]:
             for _ in range(limit):
-                self.mesh.run(1, threads=threads())
+                self.mesh.run(1, threads=self.mesh.threads)
                 followed.append(self.mesh.value("core.watch_pc", 0, column))
                 for word in self.mesh.words():
                     if word.row == 0:

@@ -69,9 +69,9 @@ def bench_runs() -> int:
     return _number("Runs", "DIPTYCH_RUNS", 1, 100_000) or 240
 
 
-def threads() -> int:
-    """Return how many threads a mesh on lanes uses in each process, 1 by default."""
-    return _number("Threads", "DIPTYCH_THREADS", 1, 1024) or 1
+def threads() -> int | None:
+    """Return how many threads a mesh on lanes uses in each process; None if its size decides."""
+    return _number("Threads", "DIPTYCH_THREADS", 1, 1024)
 
 
 def lanes() -> int | None:

@@ -1,40 +1,71 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // A cycle of a block, given its clusters: what they use has changed, or they are not evaluated.
-// Marks are rows of WORDS words: clusters of this cycle, of the next, those that change registers
-// at the clock edge; then a word of outputs that have changed.
+// Marks are rows of WORDS words, each word for all parts: clusters of this cycle, of the next, those
+// that change registers at the clock edge; then a word of outputs that have changed.
 #pragma once
+
+static W& word(uint64_t* d, long row, long w) { return *(W*)(d + (row * WORDS + w) * G); }
+
+// Clusters that are marked in any part.
+static uint64_t any_part(const W& x) {
+    uint64_t r = 0;
+    for (int j = 0; j < G; j++) r |= ((const uint64_t*)&x)[j];
+    return r;
+}
+
+// Gives registers of some parts their next values.
+static void take_next(const Edge& e, char* s, const char* t, Parts parts) {
+    if (parts == EVERY) {
+        for (long at = e.low; at < e.high; at += 64) *(Z*)(s + at) = *(const Z*)(t + SHADOW + at);
+        return;
+    }
+    for (long at = e.low; at < e.bits; at += sizeof(W)) keep(*(W*)(s + at), parts, *(const W*)(t + SHADOW + at));
+    for (long n = e.first; n < e.last; n++) {
+        const long size = pieces[n].size * PART;
+        PARTS {
+            const long at = pieces[n].at + j * size;
+            for (long k = 0; k < size; k += 64) *(Z*)(s + at + k) = *(const Z*)(t + SHADOW + at + k);
+        }
+    }
+}
 
 // What a block does at the clock edge.
 static void edge(char* s, char* t, uint64_t* d) {
     // Writes have the highest numbers: they use what registers hold before the edge.
     for (long w = WORDS; w--;) {
-        uint64_t left = d[2 * WORDS + w];
-        d[2 * WORDS + w] = 0;
-        while (left) {
-            const long bit = 63 - __builtin_clzll(left);
-            left ^= 1ull << bit;
-            const Edge& e = edges[64 * w + bit];
-            if (e.write) e.write(s, t, d);
-            else
-                for (long at = e.low; at < e.high; at += 64) *(Z*)(s + at) = *(const Z*)(t + SHADOW + at);
+        const W marks = word(d, 2, w);
+        word(d, 2, w) = W{};
+        for (uint64_t left = any_part(marks); left;) {
+            const long k = 63 - __builtin_clzll(left);
+            left ^= 1ull << k;
+            const Parts parts = some(marks & (W{} + (1ull << k)));
+            const Edge& e = edges[64 * w + k];
+            if (e.write) e.write(s, t, d, parts);
+            else take_next(e, s, t, parts);
         }
-        d[w] = d[WORDS + w];
-        d[WORDS + w] = 0;
+        word(d, 0, w) = word(d, 1, w);
+        word(d, 1, w) = W{};
     }
 }
 
+// Brings the code of a cluster, or most of it, near: processors see no further than a call.
+static void fetch_ahead(long k) {
+    const char* code = (const char*)clusters[k];
+    for (long n = 0; n < 1024; n += 64) __builtin_prefetch(code + n);
+}
+
 extern "C" {
-long mark_words() { return 3 * WORDS + 1; }
+long mark_words() { return (3 * WORDS + 1) * G; }
 
 // Marks all, after a change from outside.
 void touch_block(uint64_t* d) {
-    for (long k = 0; k < COUNT; k++) d[k / 64] |= 1ull << (k % 64);
-    d[3 * WORDS] = ~0ull;
+    for (long k = 0; k < COUNT; k++) mark(d + k / 64 * G, EVERY, 1ull << (k % 64));
+    mark(d + 3 * WORDS * G, EVERY, ~0ull);
 }
 
-// Marks what uses an input, after it has changed.
-void mark_input(uint64_t* d, long input) {
-    for (long w = 0; w < WORDS; w++) d[w] |= inputs[input][w];
+// Marks what uses an input, after it has changed in a part.
+void mark_input(uint64_t* d, long input, long part) {
+    for (long w = 0; w < WORDS; w++) d[w * G + part] |= inputs[input][w];
 }
 
 // Computes a cycle of some blocks: cluster by cluster, as all of the code is more than a cache has.
@@ -43,29 +74,32 @@ void cycle(Blocks* g, long first, long last, Context* c) {
     long count = 0;
     for (long b = first; b < last; b++) {
         uint64_t* d = g->marks(b);
-        d[3 * WORDS] = 0;
-        uint64_t any = 0;
-        for (long w = 0; w < 3 * WORDS; w++) any |= d[w];
+        word(d, 3, 0) = W{};
+        W any = W{};
+        for (long w = 0; w < 3 * WORDS; w++) any |= word(d, 0, w);  // rows follow each other
         active[count] = b;
-        count += any != 0;  // a block without a mark stays as it is
+        count += some(any) != 0;  // a block without a mark stays as it is
     }
     for (long w = 0; w < WORDS && count; w++) {
         // A cluster marks others of the same word, but only later ones.
         for (uint64_t left = ~0ull; left;) {
-            uint64_t some = 0;
-            for (long n = 0; n < count; n++) some |= g->marks(active[n])[w];
-            some &= left;
-            if (!some) break;
-            const uint64_t bit = some & -some;
+            W all = W{};
+            for (long n = 0; n < count; n++) all |= word(g->marks(active[n]), 0, w);
+            const uint64_t marked = any_part(all) & left;
+            if (!marked) break;
+            const uint64_t bit = marked & -marked;
             left = ~(bit | (bit - 1));
             const long k = 64 * w + __builtin_ctzll(bit);
+            if (const uint64_t next = LANES > 64 ? marked ^ bit : 0) fetch_ahead(64 * w + __builtin_ctzll(next));
             for (long n = 0; n < count; n++) {
                 const long b = active[n];
                 uint64_t* d = g->marks(b);
-                if (!(d[w] & bit)) continue;
-                d[w] &= ~bit;
+                W& marks = word(d, 0, w);
+                const Parts parts = some(marks & (W{} + bit));
+                if (!parts) continue;
+                marks &= ~(W{} + bit);
                 c->block = b;
-                clusters[k](g->state(b), g->kept(b), d, (const W*)g->live(b), c);
+                clusters[k](g->state(b), g->kept(b), d, (const B*)g->live(b), c, parts);
             }
         }
     }

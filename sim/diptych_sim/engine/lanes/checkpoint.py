@@ -24,7 +24,7 @@ from .mesh import LaneMesh, State
 
 __all__ = ["Checkpoint", "Keeper"]
 
-FORMAT = "diptych-lanes-2"
+FORMAT = "diptych-lanes-3"
 
 
 @dataclass(frozen=True, kw_only=True)

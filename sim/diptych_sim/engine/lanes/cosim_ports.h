@@ -26,7 +26,7 @@ struct Pins {
 static void share(Pins* p, int me) {
     Mesh& m = *p->m;
     long n = m.tiles.blocks, first = n * me / p->threads, last = n * (me + 1) / p->threads;
-    Context& c = p->found[me] = {0, -1, 0};
+    Context& c = p->found[me] = {0, -1, 0, 0, 0};
     evaluate(m.tiles, first, last, m.skips, &c);
     if (p->threads > 1) p->barrier.wait();
     exchange_all(m, first, last);
@@ -104,7 +104,7 @@ long pins_step(Mesh* m, Pins* p, const uint32_t* in, uint32_t* out) {
     }
     // After a touch from outside all may differ from what was here.
     bool fresh = p->before.empty();
-    for (long b = 0; b < m->tiles.blocks; b++) fresh |= m->tiles.moved(b) == ~0ull;
+    for (long n = 0; n < m->tiles.parts; n++) fresh |= m->tiles.moved(n) == ~0ull;
     if (fresh || memcmp(in, p->before.data(), p->before.size() * sizeof(uint32_t))) {
         p->before.assign(in, in + p->words);
         for (const Pin& pin : p->in) drive(*m, pin, in);
@@ -117,7 +117,7 @@ long pins_step(Mesh* m, Pins* p, const uint32_t* in, uint32_t* out) {
     for (const Context& c : p->found)
         if (m->failed.failed < 0) m->failed = c;
     uint64_t moved = 0;
-    for (long b = 0; b < m->tiles.blocks; b++) moved |= m->tiles.moved(b);
+    for (long n = 0; n < m->tiles.parts; n++) moved |= m->tiles.moved(n);
     if (fresh || moved & p->leaves)
         for (const Pin& pin : p->out) show(*m, pin, out);
     for (const Pin& pin : p->watched) show(*m, pin, out);

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from diptych_sim.engine.errors import EngineError
-from diptych_sim.engine.processes import threads
 
 from .layout import Element
 from .mesh import LaneMesh, elements
@@ -93,7 +92,7 @@ class Pins:
                 ctypes.c_void_p(self._address),
                 *(part for array in arrays for part in (array, ctypes.c_long(len(array)))),
                 ctypes.c_long(32 * words["i", "rst"]),
-                threads(),
+                mesh.threads,
             )
         )
         texts = [f"assertion of a tile: {text}" for text in mesh.tile.interface.asserts]
@@ -112,7 +111,7 @@ class Pins:
     def watch(self, name: str, row: int, column: int) -> None:
         """Let the shell show a register of a tile, of at most 32 bits, as ``watched``."""
         for place, low in self.mesh.places(name):
-            lane = row * self.mesh.columns + column
+            lane = self.mesh.tiling.lane(row, column)
             pin = _Pin(self._end + low, lane, place.offset, place.size, 0, place.width, -1)
             self._driver.pins_watch(self._pins_address, ctypes.byref(pin))
 
@@ -121,7 +120,7 @@ class Pins:
         if match is None:
             raise EngineError(f"A mesh must have links for ports, not {name}")
         link, row, part = match.groups()
-        lane = int(row) * self.mesh.columns
+        lane = self.mesh.tiling.lane(int(row), 0)
         tile, port = self.mesh.tile, f"{link}__{part}"
         parts: list[tuple[int, int, int, Element]]
         if way == "i":

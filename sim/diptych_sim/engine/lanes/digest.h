@@ -11,7 +11,8 @@ extern "C" void mesh_digest(const Mesh* m, const Term* terms, long count, uint64
     memset(out, 0, m->tiles.count * sizeof *out);
     for (long n = 0; n < count; n++) {
         Field f = {terms[n].offset, terms[n].size, 0, 0};
-        for (long lane = 0; lane < m->tiles.count; lane++)
-            out[lane] += terms[n].key * (get(m->tiles, lane, f) >> terms[n].right);
+        for (long r = 0; r < m->rows; r++)
+            for (long c = 0; c < m->columns; c++)
+                out[r * m->columns + c] += terms[n].key * (get(m->tiles, m->tiling.lane(r, c), f) >> terms[n].right);
     }
 }

@@ -33,11 +33,12 @@ typedef long (*Machine)(long what, long bits);
 struct Border {
     long down, right;            // where that machine is
     char *out, *in;              // messages
-    std::vector<long> lanes;     // tiles along it
+    std::vector<long> lanes;     // of the tiles along it
 };
 
 struct Mesh {
     long rows, columns;          // of this machine
+    Tiling tiling;
     bool west, first;            // whether it has host ports, and row 0
     Group tiles, ports;
     std::vector<Wire> wires;     // from a neighbor's output to an input
@@ -68,6 +69,7 @@ struct Mesh {
 static void evaluate(Group& g, long first, long last, bool skips, Context* c) {
     if (!skips)
         for (long b = first; b < last; b++) g.code.touch_block(g.marks(b));
+    c->numbers = g.numbers;
     g.code.cycle(&g, first, last, c);
 }
 
@@ -75,17 +77,17 @@ static void evaluate(Group& g, long first, long last, bool skips, Context* c) {
 static void exchange_all(Mesh& m, long first, long last) {
     Group& g = m.tiles;
     uint64_t any = 0;
-    for (long b = 0; b < g.blocks; b++) any |= g.moved(b);
+    for (long p = 0; p < g.parts; p++) any |= g.moved(p);
     if (!any) return;
     for (long part = first << g.split; part < last << g.split; part++)
         for (const Ways& way : m.ways) {
             const Source& from = way.sources[part];
-            uint64_t moved = from.less ? g.moved(from.low >> g.split) : 0;
-            if (from.more) moved |= g.moved((from.low + 1) >> g.split);
+            uint64_t moved = from.own ? g.moved(part) : 0;
+            if (from.other >= 0) moved |= g.moved(from.other);
             for (moved &= way.outputs; moved; moved &= moved - 1)
                 for (const Wire& w : way.wires[__builtin_ctzll(moved)])
-                    if (exchange(g, w, from, way.inside[part], part))
-                        g.code.mark_input(g.marks(part >> g.split), w.input);
+                    if (exchange(g, w, way, from, part))
+                        g.mark_part(part, w.input);
         }
 }
 
@@ -154,11 +156,11 @@ static void feed(Mesh& m, long row) {
 static void cross(Mesh& m, const Link& w, bool to_port) {
     Group &from = to_port ? m.tiles : m.ports, &to = to_port ? m.ports : m.tiles;
     uint64_t moved = 0;
-    for (long b = 0; b < from.blocks; b++) moved |= from.moved(b);
+    for (long p = 0; p < from.parts; p++) moved |= from.moved(p);
     if (!(moved >> w.output & 1)) return;
     for (long r = 0; r < m.rows; r++) {
-        const long lane = r * m.columns, source = to_port ? lane : r, target = to_port ? r : lane;
-        if (!(from.moved(source / from.code.lanes) >> w.output & 1)) continue;
+        const long lane = m.tiling.lane(r, 0), source = to_port ? lane : r, target = to_port ? r : lane;
+        if (!(from.moved(source / PART) >> w.output & 1)) continue;
         if (carry(from, source, to, target, w)) to.mark(target, w.input);
     }
 }
@@ -174,7 +176,7 @@ static void edge(Mesh& m) {
             f.at = f.at + 16 < f.count ? f.at + 16 : f.count;
             feed(m, r);
         }
-        long lane = r * m.columns;
+        long lane = m.tiling.lane(r, 0);
         if (get_bit(m.tiles, lane, m.out_valid)) {
             Word w = {m.cycle, (uint32_t)r, 0, 0, 0};
             uint32_t* parts[3] = {&w.data, &w.color, &w.control};
@@ -251,12 +253,12 @@ struct Team {
 static void work(Team* t, int me) {
     Mesh& m = *t->m;
     long n = m.tiles.blocks, first = n * me / m.threads, last = n * (me + 1) / m.threads;
-    Context c = {0, -1, 0, 0};
+    Context c = {0, -1, 0, 0, 0};
     while (true) {
         evaluate(m.tiles, first, last, m.skips, &c);
         if (c.failed >= 0) t->fail(c, "tile");
         if (me == 0 && m.west) {
-            Context p = {0, -1, 0, 0};
+            Context p = {0, -1, 0, 0, 0};
             evaluate(m.ports, 0, m.ports.blocks, m.skips, &p);
             if (p.failed >= 0) t->fail(p, "port");
         }
@@ -283,10 +285,12 @@ void mesh_destroy(Mesh* m) {
     delete m;
 }
 
-Mesh* mesh_create(long rows, long columns, const Code* tile, const Code* port) {
+// Tiles are in parts of height x width; a block has several of those.
+Mesh* mesh_create(long rows, long columns, long height, long width, const Code* tile, const Code* port) {
     Mesh* m = new Mesh();
     m->rows = rows;
     m->columns = columns;
+    m->tiling = {rows, columns, height, width, (columns + width - 1) / width};
     m->tiles.code = *tile;
     m->tiles.count = rows * columns;
     m->ports.code = *port;
@@ -296,7 +300,10 @@ Mesh* mesh_create(long rows, long columns, const Code* tile, const Code* port) {
     m->west = m->first = true;
     m->feeds.resize(rows);
     m->skips = true;
-    if (!allocate(m->tiles) || !allocate(m->ports)) {
+    const Tiling& t = m->tiling;
+    const long lanes = (t.part(rows - 1, columns - 1) + 1) * PART;
+    const bool tiles = allocate(m->tiles, lanes, [&](long n) { return t.lane(n / columns, n % columns); });
+    if (!tiles || !allocate(m->ports, rows, [](long n) { return n; })) {
         mesh_destroy(m);
         return 0;
     }
@@ -324,7 +331,7 @@ void mesh_wire(Mesh* m, long from, long to, long size, long down, long right, lo
     m->wires.push_back(wire);
     size_t n = 0;
     while (n < m->ways.size() && (m->ways[n].down != down || m->ways[n].right != right)) n++;
-    if (n == m->ways.size()) m->ways.push_back(toward(m->rows, m->columns, m->tiles.parts, down, right));
+    if (n == m->ways.size()) m->ways.push_back(toward(m->tiling, m->tiles.parts, down, right));
     m->ways[n].outputs |= 1ull << output;
     m->ways[n].wires[output].push_back(wire);
 }
@@ -352,7 +359,7 @@ long mesh_border(Mesh* m, long down, long right, char* out, char* in) {
     for (long n = 0; n < (down ? m->columns : m->rows); n++) {
         long row = down > 0 ? m->rows - 1 : down < 0 ? 0 : n;
         long column = right > 0 ? m->columns - 1 : right < 0 ? 0 : n;
-        b.lanes.push_back(row * m->columns + column);
+        b.lanes.push_back(m->tiling.lane(row, column));
     }
     long bytes[2] = {0, 0};
     for (const Wire& w : m->wires)
@@ -381,8 +388,8 @@ void mesh_resume(Mesh* m, long cycle) {
 }
 // Whether to skip what nothing has changed for; the results are the same.
 void mesh_skip(Mesh* m, int skips) { m->skips = skips; }
-void mesh_edge(Mesh* m, long tile, long value, const Field* bits) {
-    for (long n = 0; n < 4; n++) put(m->tiles, tile, bits[n], value >> n & 1);
+void mesh_edge(Mesh* m, long row, long column, long value, const Field* bits) {
+    for (long n = 0; n < 4; n++) put(m->tiles, m->tiling.lane(row, column), bits[n], value >> n & 1);
     m->tiles.touch();
 }
 

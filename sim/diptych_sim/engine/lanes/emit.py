@@ -18,7 +18,7 @@ from .clusters import Cluster, Plan, base
 from .commits import Commit
 from .expressions import Expressions
 from .graph import Graph
-from .layout import Layout, element_bytes, type_of
+from .layout import PART, Layout, element_bytes, type_of
 from .lower import Lowered, MemoryState, Read, Register, Write
 from .regions import needs_of
 
@@ -27,7 +27,7 @@ __all__ = ["emit"]
 UNITS = 4
 """Such parts, but one: more than most machines have cores."""
 _PLACE = re.compile(r"([@#])(\d+)\1")
-_ARGUMENTS = "char* s, char* t, uint64_t* d, const W* live, Context* c"
+_ARGUMENTS = "char* s, char* t, uint64_t* d, const B* live, Context* c, Parts parts"
 Group = tuple[tuple[int, ...], bool, int]
 """Clusters to be evaluated after a change, whether in the next cycle, and a mask of outputs."""
 
@@ -44,7 +44,8 @@ class _Function(Expressions):
         self.made: dict[int, int] = {}
         self.used: dict[int, set[int]] = {}
         self.groups: dict[Group, int] = {}
-        self.sums: dict[int, dict[str, str]] = {}
+        self.wide_sums: set[int] = set()
+        self.part_sums: dict[int, dict[int, dict[str, str]]] = {}
 
     def open(self, wide: bool) -> None:
         if not self.runs or self.wide != wide:
@@ -66,16 +67,20 @@ class _Function(Expressions):
         return self.groups.setdefault(key, len(self.groups))
 
     def differ(self, group: int, width: int, new: str, old: str) -> str:
-        """Return the statement that notes a change."""
-        sums = self.sums.setdefault(group, {})
+        """Return the statement that notes a change, of a part or in some lanes of the block."""
+        if self.wide:
+            self.wide_sums.add(group)
+            return f"w{group} |= {new} ^ {old};"
+        sums = self.part_sums.setdefault(len(self.runs) - 1, {}).setdefault(group, {})
         if width > 1:
             sums[f"Z z{group} = {{}};"] = f"any(z{group})"
             return f"differ(z{group}, {new}, {old});"
-        if self.wide:
-            sums[f"W w{group} = {{}};"] = f"some(w{group})"
-            return f"w{group} |= {new} ^ {old};"
-        sums[f"B b{group} = 0;"] = f"b{group}"
+        sums[f"B b{group} = 0;"] = f"b{group} != 0"
         return f"b{group} |= {new} ^ {old};"
+
+    def put(self, to: str, what: str) -> str:
+        """Return the statement that replaces what the parts that are evaluated have."""
+        return f"keep({to}, parts, {what});" if self.wide else f"{to} = {what};"
 
     def shadow(self, node: int) -> str:
         """Return where a register's next value is kept."""
@@ -117,7 +122,7 @@ class _Function(Expressions):
             slot = self.slot(node)
             width = self.nodes[node].width
             self.line(self.differ(self.group(node, False), width, name, slot))
-            self.line(f"{slot} = {name};")
+            self.line(self.put(slot, name))
 
     def slot(self, node: int) -> str:
         """Return where a value is kept for other clusters."""
@@ -132,7 +137,7 @@ class _Function(Expressions):
             self.open(False)
             node, _ = self.low.asserts[number]
             self.line(
-                f"if (B wrong = {self.ref(node)} & ((const B*)live)[j]) "
+                f"for (B wrong = {self.ref(node)} & live[j]; wrong; wrong &= wrong - 1) "
                 f"fail(c, {number}, LANES, j * PART + __builtin_ctzll(wrong));"
             )
 
@@ -142,7 +147,7 @@ class _Function(Expressions):
             self.open(width == 1)
             group = self.groups.setdefault(((), False, self.design.outs[node]), len(self.groups))
             self.line(self.differ(group, width, self.ref(node), self.state(node)))
-            self.line(f"{self.state(node)} = {self.ref(node)};")
+            self.line(self.put(self.state(node), self.ref(node)))
 
     def commit(self, commit: Commit) -> None:
         if commit.read is not None:
@@ -208,15 +213,19 @@ class _Function(Expressions):
         for commit in sorted(self.cluster.commits, key=self._parts_last):
             if not commit.writes:
                 self.commit(commit)
-        out = [f"HIDDEN void k{self.number}({_ARGUMENTS}) {{", *self.guards()]
+        out = [f"HIDDEN void k{self.number}({_ARGUMENTS}) {{", "parts = told(parts);"]
+        out += self.guards()
         if writes:
-            out.append(self.design.mark(2, [self.number]))
-        out += itertools.chain(*self.sums.values())
+            out.append(self.design.mark(2, [self.number], "parts"))
+        out += [f"Parts p{group} = 0;" for group in self.groups.values()]
+        out += [f"W w{group} = {{}};" for group in sorted(self.wide_sums)]
         whole = {n for n, runs in self.used.items() if runs != {self.made[n]}}
         for node in self.cluster.nodes:
             if node in whole:
                 width = self.nodes[node].width
-                out.append(f"W n{node};" if width == 1 else f"V<{type_of(width)}> n{node}[G];")
+                out.append(
+                    f"W n{node} = {{}};" if width == 1 else f"V<{type_of(width)}> n{node}[G];"
+                )
 
         def name(match: re.Match[str]) -> str:
             node = int(match[2])
@@ -231,7 +240,11 @@ class _Function(Expressions):
                     width = self.nodes[node].width
                     bits = "W" if wide else "B"
                     out.append(f"{bits if width == 1 else f'V<{type_of(width)}>'} n{node};")
+            sums = self.part_sums.get(number, {})
+            out += itertools.chain(*sums.values())
             out += [_PLACE.sub(name, line) for line in lines]
+            for group, found in sums.items():
+                out.append(f"p{group} |= (Parts)({' | '.join(found.values())}) << j;")
             out.append("}")
         out += [*self.marks(), "}"]
         return [*out, *(self.writes(writes) if writes else ())]
@@ -243,22 +256,25 @@ class _Function(Expressions):
         self.wide = True
         for node, when in self.cluster.guards:
             text = self.ref(node)
-            yield f"if (!some({text if when else f'~{text}'})) return;"
+            yield f"if (!(parts &= some({text if when else f'~{text}'}))) return;"
         self.uses.clear()
 
     def marks(self) -> Iterator[str]:
         for (users, following, outs), group in self.groups.items():
-            lines = self.design.mark(int(following), users)
+            if group in self.wide_sums:
+                yield f"p{group} |= some(w{group}) & parts;"
+            lines = self.design.mark(int(following), users, f"p{group}")
             if following:
-                lines += self.design.mark(2, [self.number])
+                lines += self.design.mark(2, [self.number], f"p{group}")
             if outs:
-                lines += f"d[{3 * self.design.words}] |= {outs}ull;"
-            yield f"if ({' || '.join(self.sums[group].values())}) {{ {lines} }}"
+                place = 3 * self.design.words * self.design.parts
+                lines += f"mark(d + {place}, p{group}, {outs}ull);"
+            yield f"if (p{group}) {{ {lines} }}"
 
     def writes(self, writes: Sequence[Write]) -> Iterator[str]:
         """Yield what happens at the clock edge."""
-        yield f"HIDDEN void e{self.number}(char* s, char* t, uint64_t* d) {{"
-        yield self.design.mark(1, self.design.plan.readers.get(writes[0].memory, ()))
+        yield f"HIDDEN void e{self.number}(char* s, char* t, uint64_t* d, Parts parts) {{"
+        yield self.design.mark(1, self.design.plan.readers.get(writes[0].memory, ()), "parts")
         yield "PARTS {"
         self.wide = False
         for write in writes:
@@ -311,6 +327,7 @@ class _Design:
         self.low, self.plan, self.layout = low, plan, layout
         self.graph: Graph = low.graph
         self.words = -(-len(plan.clusters) // 64)
+        self.parts = layout.lanes // PART
         self.kept: dict[int, int] = {}
         at = 0
         nodes = self.graph.nodes
@@ -331,13 +348,14 @@ class _Design:
             for node in driven:
                 self.outs[node] = self.outs.get(node, 0) | 1 << number
 
-    def mark(self, row: int, clusters: Iterable[int]) -> str:
-        """Return statements that mark clusters in a row of marks."""
+    def mark(self, row: int, clusters: Iterable[int], parts: str) -> str:
+        """Return statements that mark clusters in a row of marks, for some parts."""
         masks: dict[int, int] = {}
         for number in clusters:
             masks[number // 64] = masks.get(number // 64, 0) | 1 << number % 64
         return "".join(
-            f"d[{row * self.words + word}] |= {mask}ull;" for word, mask in sorted(masks.items())
+            f"mark(d + {(row * self.words + word) * self.parts}, {parts}, {mask}ull);"
+            for word, mask in sorted(masks.items())
         )
 
     def text(self) -> str:
@@ -361,11 +379,13 @@ class _Design:
         for number, cluster in enumerate(self.plan.clusters):
             out.append(f"HIDDEN void k{number}({_ARGUMENTS});")
             if any(commit.writes for commit in cluster.commits):
-                out.append(f"HIDDEN void e{number}(char* s, char* t, uint64_t* d);")
+                out.append(f"HIDDEN void e{number}(char* s, char* t, uint64_t* d, Parts parts);")
         out.append(f"static const long WORDS = {self.words}, COUNT = {count};")
         out.append(f"static void (*const clusters[])({_ARGUMENTS}) = {{")
         out += [f"k{number}," for number in range(count)]
-        out += ["};", "static const Edge edges[] = {", *self.edges(), "};"]
+        pieces, edges = self.edges()
+        out += ["};", "static const Piece pieces[] = {", *pieces, "{0, 0}};"]
+        out += ["static const Edge edges[] = {", *edges, "};"]
         out.append(f"static const uint64_t inputs[][{self.words}] = {{")
         for parts in self.low.inputs.values():
             users = {user for node, _, _ in parts for user in self.plan.users.get(node, ())}
@@ -375,10 +395,10 @@ class _Design:
             out.append("{" + ", ".join(f"{mask}ull" for mask in masks) + "},")
         out += ["};", f"static const long SHADOW = {self.shadow};", '#include "block.h"']
         out.append('extern "C" {')
-        out.append("void reset_block(char* s) {")
+        out.append("void reset_block(char* s) {\nconst Parts parts = EVERY;")
         out += [self.initial(register) for register in self.low.registers if register.resets]
         out.append("}")
-        out.append("void start_block(char* s) {")
+        out.append("void start_block(char* s) {\nconst Parts parts = EVERY;")
         out += [self.initial(register) for register in self.low.registers if register.init]
         for memory in self.low.memories.values():
             if not memory.shared and any(memory.init):
@@ -388,16 +408,24 @@ class _Design:
         out.append("}")
         return "\n".join(out) + "\n"
 
-    def edges(self) -> Iterator[str]:
-        """Yield what each cluster does at the clock edge: a function, or a part to be copied."""
+    def edges(self) -> tuple[list[str], list[str]]:
+        """Return elements that clusters change, and what each cluster does at the clock edge."""
+        pieces: list[str] = []
+        edges: list[str] = []
         for number, cluster in enumerate(self.plan.clusters):
             if any(commit.writes for commit in cluster.commits):
-                yield f"{{e{number}, 0, 0}},"
+                edges.append(f"{{e{number}, 0, 0, 0, 0, 0}},")
                 continue
             places = [self.layout.nodes[node] for node in cluster.changes]
             low = min((p.offset for p in places), default=0)
-            high = max((p.offset + self.layout.step(p.size) for p in places), default=0)
-            yield f"{{0, {low}, {high}}},"
+            bits, high = (
+                max((p.offset + self.layout.step(p.size) for p in some), default=low)
+                for some in ([p for p in places if not p.size], places)
+            )
+            first = len(pieces)
+            pieces += [f"{{{p.offset}, {p.size}}}," for p in places if p.size]
+            edges.append(f"{{0, {low}, {bits}, {high}, {first}, {len(pieces)}}},")
+        return pieces, edges
 
     def initial(self, register: Register) -> str:
         place = self.layout.nodes[register.node]

@@ -10,6 +10,7 @@ struct Context {
     long failed;  // number of the assertion, or -1
     long instance;
     long cycle;
+    const int* numbers;  // of the instances in all lanes
 };
 
 // Blocks of a design in memory.
@@ -23,15 +24,21 @@ struct Blocks {
     const uint64_t* live(long block) const { return lives + 8 * block; }
 };
 
-// What a cluster does at the clock edge: writes, or bytes of the state to be replaced.
+// An element that a cluster changes: bytes of a lane.
+struct Piece {
+    long at, size;
+};
+
+// What a cluster does at the clock edge: writes, or bytes of the state to be replaced: those of single
+// bits end at bits, and elements follow.
 struct Edge {
-    void (*write)(char*, char*, uint64_t*);
-    long low, high;
+    void (*write)(char*, char*, uint64_t*, unsigned);
+    long low, bits, high, first, last;
 };
 
 // Notes a failed assertion: the first one of the lowest instance that fails in a cycle.
 static inline void fail(Context* c, long number, long lanes, long lane) {
-    const long instance = c->block * lanes + lane;
+    const long instance = c->numbers[c->block * lanes + lane];
     const bool later = c->instance < instance || (c->instance == instance && c->failed < number);
     if (c->failed >= 0 && later) return;
     c->failed = number;

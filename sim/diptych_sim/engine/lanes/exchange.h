@@ -1,9 +1,19 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Carries what instances drive to their neighbors, part by part.
+// Where tiles are in lanes, and what instances drive to their neighbors, part by part.
 #pragma once
 #include <vector>
 
 #include "instances.h"
+
+// Tiles in parts: rectangles of height x width tiles, row by row, in lanes 0 to height * width - 1.
+struct Tiling {
+    long rows, columns, height, width, across;  // across: parts side by side
+    long part(long row, long column) const { return row / height * across + column / width; }
+    long lane(long row, long column) const {
+        return part(row, column) * PART + row % height * width + column % width;
+    }
+    bool has(long row, long column) const { return row >= 0 && row < rows && column >= 0 && column < columns; }
+};
 
 // size: bytes of an element, or 0 for a bit.
 struct Wire {
@@ -11,71 +21,81 @@ struct Wire {
     long output, input;  // numbers of the tile's ports
 };
 
-// Lanes that lanes of a part are fed from: of two parts, if there are such, from an offset on.
+// Lanes of a part that are fed from lanes of itself, and from those of the part next to it.
 struct Source {
-    long low, offset;
-    bool less, more;
+    long other;  // that part, or -1
+    B own, next;
 };
 
 // Wires in one direction.
 struct Ways {
     long down, right;
-    std::vector<B> inside;                // lanes of each part whose neighbor exists
+    long own_shift, next_shift;           // how many lanes on they go
     std::vector<Source> sources;          // of each part
     uint64_t outputs;                     // that have wires
     std::vector<std::vector<Wire>> wires;  // of each output
 };
 
-static Source source_of(long part, long parts, long shift) {
-    long start = part * PART - shift;
-    long low = start >= 0 ? start / PART : -((-start + PART - 1) / PART);
-    long offset = start - low * PART;
-    return {low, offset, low >= 0 && low < parts, offset && low + 1 >= 0 && low + 1 < parts};
-}
-
 // Returns a direction without wires.
-static Ways toward(long rows, long columns, long parts, long down, long right) {
-    Ways way = {down, right, std::vector<B>(parts), {}, 0, {}};
+static Ways toward(const Tiling& t, long parts, long down, long right) {
+    Ways way = {down, right, down * t.width + right, 0, {}, 0, {}};
+    way.next_shift = -(down * (t.height - 1) * t.width + right * (t.width - 1));
     way.wires.resize(64);
-    for (long part = 0; part < parts; part++)
-        way.sources.push_back(source_of(part, parts, down * columns + right));
-    for (long r = 0; r < rows; r++)
-        for (long c = 0; c < columns; c++) {
-            long sr = r - down, sc = c - right;
-            if (sr < 0 || sr >= rows || sc < 0 || sc >= columns) continue;
-            long lane = r * columns + c;
-            way.inside[lane / PART] |= (B)1 << (lane % PART);
+    way.sources.assign(parts, {-1, 0, 0});
+    for (long r = 0; r < t.rows; r++)
+        for (long c = 0; c < t.columns; c++) {
+            if (!t.has(r - down, c - right)) continue;
+            const long part = t.part(r, c), from = t.part(r - down, c - right);
+            const B bit = (B)1 << (t.lane(r, c) % PART);
+            Source& source = way.sources[part];
+            if (from == part) source.own |= bit;
+            else {
+                source.next |= bit;
+                source.other = from;
+            }
         }
     return way;
 }
 
-// Sets bytes, and returns whether that changes them.
-static bool replace(char* to, const char* from, long size) {
-    if (!memcmp(to, from, size)) return false;
-    memcpy(to, from, size);
+// Moves bits some lanes on, or back.
+static inline B moved_on(B x, long lanes) {
+    if (lanes >= PART || lanes <= -PART) return 0;
+    return lanes < 0 ? x >> -lanes : x << lanes;
+}
+
+// Brings elements of type T of a part up to date; returns whether that changes them.
+template <class T>
+static bool exchange_elements(char* target, const char* own_part, const char* next_part, const Ways& way, const Source& from) {
+    T* to = (T*)target;
+    const T *own = (const T*)own_part, *next = (const T*)next_part;
+    alignas(64) T all[PART];
+    const long n = way.own_shift < 0 ? -way.own_shift : way.own_shift;
+    if (from.own) memcpy(all + (way.own_shift < 0 ? 0 : n), own + (way.own_shift < 0 ? n : 0), (PART - n) * sizeof(T));
+    for (B rest = ~from.own; rest; rest &= rest - 1) {
+        const long lane = __builtin_ctzll(rest);
+        all[lane] = from.next >> lane & 1 ? next[lane - way.next_shift] : to[lane];
+    }
+    if (!memcmp(to, all, sizeof all)) return false;
+    memcpy(to, all, sizeof all);
     return true;
 }
 
 // Brings a part of a wire's target up to date; returns whether it changes. Lanes without a
 // neighbor keep what they have.
-static bool exchange(const Group& g, const Wire& w, const Source& from, B inside, long part) {
-    const long offset = from.offset;
-    const char* first = from.less ? g.part(from.low, w.from, w.size) : 0;
-    const char* second = from.more ? g.part(from.low + 1, w.from, w.size) : 0;
+static bool exchange(const Group& g, const Wire& w, const Ways& way, const Source& from, long part) {
+    const char* own = g.part(part, w.from, w.size);
+    const char* next = from.other < 0 ? own : g.part(from.other, w.from, w.size);
     char* to = g.part(part, w.to, w.size);
-    if (w.size == 0) {
-        B x = first ? *(const B*)first >> offset : 0;
-        if (second) x |= *(const B*)second << (PART - offset);
+    switch (w.size) {
+    case 0: {
+        B x = (moved_on(*(const B*)own, way.own_shift) & from.own) | (moved_on(*(const B*)next, way.next_shift) & from.next);
         const B before = *(const B*)to;
-        *(B*)to = x = (x & inside) | (before & ~inside);
+        *(B*)to = x |= before & ~(from.own | from.next);
         return x != before;
     }
-    alignas(64) char all[8 * PART];
-    if (first) memcpy(all, first + offset * w.size, (PART - offset) * w.size);
-    if (second) memcpy(all + (PART - offset) * w.size, second, offset * w.size);
-    for (B out = ~inside; out; out &= out - 1) {
-        const long n = __builtin_ctzll(out) * w.size;
-        memcpy(all + n, to + n, w.size);
+    case 1: return exchange_elements<uint8_t>(to, own, next, way, from);
+    case 2: return exchange_elements<uint16_t>(to, own, next, way, from);
+    case 4: return exchange_elements<uint32_t>(to, own, next, way, from);
     }
-    return replace(to, all, w.size * PART);
+    return exchange_elements<uint64_t>(to, own, next, way, from);
 }

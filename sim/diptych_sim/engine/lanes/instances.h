@@ -16,7 +16,7 @@ struct Code {
     void (*reset_block)(char*);
     void (*start_block)(char*);
     void (*touch_block)(uint64_t*);
-    void (*mark_input)(uint64_t*, long);
+    void (*mark_input)(uint64_t*, long, long);
     long scratch, marks, bytes, state, lanes;
 };
 
@@ -24,25 +24,26 @@ struct Code {
 struct Group : Blocks {
     Code code;
     long count, blocks;
+    int* numbers;  // of the instances in all lanes, -1 where there is none
 
     long parts;  // of 64 lanes, in all blocks
     int split;   // a block has 2 ** split parts
-    // Outputs that have changed in the last cycle.
-    uint64_t moved(long block) const { return marks(block)[code.marks - 1]; }
-    // Says that an input of a lane has changed.
-    void mark(long lane, long input) { code.mark_input(marks(lane / code.lanes), input); }
+    // Outputs of a part that have changed in the last cycle.
+    uint64_t moved(long part) const { return marks(part >> split)[code.marks - (1L << split) + inside(part)]; }
+    // Number of a part in its block.
+    long inside(long part) const { return part & ((1L << split) - 1); }
+    // Says that an input of a part has changed, or of a lane.
+    void mark_part(long part, long input) { code.mark_input(marks(part >> split), input, inside(part)); }
+    void mark(long lane, long input) { mark_part(lane / PART, input); }
     // Says that anything may have changed.
     void touch() {
         for (long b = 0; b < blocks; b++) code.touch_block(marks(b));
     }
     // Part p of something of a block: size bytes a lane, or a bit.
     char* part(long p, long offset, long size) const {
-        return state(p >> split) + offset + (p & ((1L << split) - 1)) * (size ? size * PART : PART / 8);
+        return state(p >> split) + offset + inside(p) * (size ? size * PART : PART / 8);
     }
-    B lanes_of(long p) const {
-        long left = count - p * PART;
-        return left >= PART ? ~(B)0 : left <= 0 ? 0 : ((B)1 << left) - 1;
-    }
+    B lanes_of(long p) const { return live(p >> split)[inside(p)]; }
 };
 
 // width bits, from bit from_low of an element to bit to_low of another.
@@ -112,9 +113,11 @@ static void release(Group& g) {
     if (g.scratch) munmap(g.scratch, (size_t)g.blocks * g.scratch_bytes);
     free(g.all_marks);
     free(g.lives);
+    free(g.numbers);
 }
-static bool allocate(Group& g) {
-    g.blocks = g.count > 0 ? (g.count + g.code.lanes - 1) / g.code.lanes : 1;
+// lane(n) is the lane of instance n, below lanes.
+template <class Lane> static bool allocate(Group& g, long lanes, Lane lane) {
+    g.blocks = lanes > 0 ? (lanes + g.code.lanes - 1) / g.code.lanes : 1;
     g.parts = g.blocks * (g.code.lanes / PART);
     g.split = __builtin_ctzl(g.code.lanes / PART);
     g.bytes = g.code.bytes;
@@ -124,12 +127,17 @@ static bool allocate(Group& g) {
     g.scratch = reserve((size_t)g.blocks * g.scratch_bytes);
     g.all_marks = (uint64_t*)aligned_alloc(64, g.blocks * g.pitch * 8);
     g.lives = (uint64_t*)aligned_alloc(64, g.blocks * 64);
-    if (!g.states || !g.scratch || !g.all_marks || !g.lives) return false;
+    g.numbers = (int*)malloc(g.parts * PART * sizeof(int));
+    if (!g.states || !g.scratch || !g.all_marks || !g.lives || !g.numbers) return false;
     memset(g.all_marks, 0, g.blocks * g.pitch * 8);
-    for (long b = 0; b < g.blocks; b++) {
-        g.code.start_block(g.state(b));
-        for (long p = 0; p < g.code.lanes / PART; p++) g.lives[8 * b + p] = g.lanes_of((b << g.split) + p);
+    memset(g.lives, 0, g.blocks * 64);
+    for (long n = 0; n < g.parts * PART; n++) g.numbers[n] = -1;
+    for (long n = 0; n < g.count; n++) {
+        const long at = lane(n), part = at / PART;
+        g.numbers[at] = (int)n;
+        g.lives[8 * (part >> g.split) + g.inside(part)] |= (B)1 << (at % PART);
     }
+    for (long b = 0; b < g.blocks; b++) g.code.start_block(g.state(b));
     g.touch();
     return true;
 }

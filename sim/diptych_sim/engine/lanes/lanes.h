@@ -8,37 +8,72 @@
 #include <immintrin.h>
 #endif
 
-// A block has LANES lanes, in parts of 64. B is a bit of each lane of a part, W of a block.
+#define INLINE static inline __attribute__((always_inline))
+
+// A block has LANES lanes, in parts of 64. B is a bit of each lane of a part, W of a block; Parts
+// has a bit for each part.
 typedef uint64_t B;
+typedef unsigned Parts;
 static const int PART = 64;
 static const int G = LANES / 64;
+static const Parts EVERY = (1u << G) - 1;
 #if LANES == 64
 typedef uint64_t W;
-static inline bool some(W x) { return x != 0; }
+// Parts in which a bit is set.
+INLINE Parts some(W x) { return x != 0; }
+// Replaces what some parts have; there is one at least.
+INLINE void keep(W& to, Parts, W x) { to = x; }
+INLINE void keep_or(W& to, Parts, uint64_t bits) { to |= bits; }
 #else
 typedef uint64_t W __attribute__((vector_size(LANES / 8)));
-static inline __attribute__((always_inline)) bool some(const W& x) {
-#if defined(LANES_AVX512) && LANES == 256
-    return !_mm256_testz_si256((__m256i)x, (__m256i)x);
-#elif defined(LANES_AVX512) && LANES == 512
-    return _mm512_test_epi64_mask((__m512i)x, (__m512i)x);
+#if defined(LANES_AVX512)
+#if LANES == 512
+#define OF(f) _mm512_##f
+typedef __m512i Bits;
+#elif LANES == 256
+#define OF(f) _mm256_##f
+typedef __m256i Bits;
 #else
-    uint64_t r = 0;
-    for (int j = 0; j < G; j++) r |= ((const uint64_t*)&x)[j];
-    return r != 0;
+#define OF(f) _mm_##f
+typedef __m128i Bits;
 #endif
+INLINE Parts some(const W& x) { return OF(test_epi64_mask)((Bits)x, (Bits)x); }
+INLINE void keep(W& to, Parts parts, const W& x) { OF(mask_store_epi64)(&to, parts, (Bits)x); }
+INLINE void keep_or(W& to, Parts parts, uint64_t bits) {
+    to = (W)OF(mask_or_epi64)((Bits)to, parts, (Bits)to, (Bits)(W{} + bits));
+}
+#else
+INLINE Parts some(const W& x) {
+    Parts r = 0;
+    for (int j = 0; j < G; j++) r |= (Parts)(x[j] != 0) << j;
+    return r;
+}
+INLINE void keep(W& to, Parts parts, const W& x) {
+    for (int j = 0; j < G; j++) to[j] = parts >> j & 1 ? x[j] : to[j];
+}
+INLINE void keep_or(W& to, Parts parts, uint64_t bits) {
+    for (int j = 0; j < G; j++) to[j] |= parts >> j & 1 ? bits : 0;
 }
 #endif
+#endif
+// What a cluster is told of parts: nothing new, if there is one.
+INLINE Parts told(Parts parts) { return LANES == 64 ? EVERY : parts; }
+// Marks clusters in a word of marks, which has all parts side by side.
+INLINE void mark(uint64_t* word, Parts parts, uint64_t clusters) {
+    keep_or(*(W*)word, parts, clusters);
+}
 // A vector that is not zero where something has changed.
 typedef uint64_t Z __attribute__((vector_size(64), may_alias));
-#define PARTS for (int j = 0; j < G; j++)
+#if LANES == 64
+#define PARTS for (int j = 0; j < 1; j++)
+#else
+#define PARTS for (Parts rest_ = parts, j = 0; rest_ && (j = __builtin_ctz(rest_), true); rest_ &= rest_ - 1)
+#endif
 template <class T> struct Signed;
 template <> struct Signed<uint8_t> { typedef int8_t type; };
 template <> struct Signed<uint16_t> { typedef int16_t type; };
 template <> struct Signed<uint32_t> { typedef int32_t type; };
 template <> struct Signed<uint64_t> { typedef int64_t type; };
-
-#define INLINE static inline __attribute__((always_inline))
 
 template <class T> struct V {
     typedef T vec __attribute__((vector_size(64), may_alias));

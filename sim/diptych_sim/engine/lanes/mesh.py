@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, Self, TypeVar
@@ -15,15 +16,20 @@ from diptych.mesh.host_port import HostPort
 from diptych.mesh.tile import Tile
 from diptych_sim.engine.compile_jobs import Progress
 from diptych_sim.engine.errors import BuildError, EngineError, SimulationError
-from diptych_sim.settings import lanes, skips
+from diptych_sim.engine.processes import processes
+from diptych_sim.settings import lanes, skips, threads
 
 from .build import Compiled, compile_design, compile_driver
 from .layout import Element
 from .native import Field, Link, with_prototypes
+from .tiling import tile_in_parts
 
 __all__ = ["Failure", "LaneMesh", "Part", "State", "Word", "elements"]
 
 T = TypeVar("T")
+
+TILES_A_THREAD = 1024
+"""Tiles that are worth a thread: fewer wait for each other longer than they save."""
 
 TYPES = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -130,11 +136,10 @@ class LaneMesh:
         )
         self._driver = with_prototypes(compile_driver(progress))
         codes = [self.tile.code, self.port.code]
-        self._mesh = self._driver.mesh_create(
-            self.part.rows, self.part.columns, ctypes.byref(codes[0]), ctypes.byref(codes[1])
-        )
+        self.tiling = tile_in_parts(self.part.rows, self.part.columns)
+        self._mesh = self._driver.mesh_create(*self.tiling, *map(ctypes.byref, codes))
         if not self._mesh:
-            size = self.tile.layout.bytes * -(-count // self.tile.layout.lanes)
+            size = self.tile.layout.bytes * self._blocks
             raise BuildError(
                 f"A mesh of {self.part.rows}x{self.part.columns} needs {size >> 20} MiB of memory"
             )
@@ -199,8 +204,7 @@ class LaneMesh:
                     | (row == self.rows - 1) << Port.SOUTH.value
                 )
                 if edge:
-                    lane = (row - first) * columns + column - left
-                    driver.mesh_edge(mesh, lane, edge, bits)
+                    driver.mesh_edge(mesh, row - first, column - left, edge, bits)
 
     def _wire(self, output: str, target: str, down: int, right: int) -> None:
         """Wire an output of each tile to an input of a neighbor."""
@@ -231,6 +235,19 @@ class LaneMesh:
         """Return those whose host ports are here."""
         here = slice(self.part.row, self.part.row + self.part.rows)
         return rows[here] if self.part.column == 0 else []
+
+    @cached_property
+    def threads(self) -> int:
+        """Threads to run the mesh with.
+
+        As many as the settings say; otherwise one for each :data:`TILES_A_THREAD` tiles, at most one
+        for each processor, and only one if there are several processes.
+        """
+        chosen = threads()
+        if chosen is None:
+            free = len(os.sched_getaffinity(0)) if processes() == 1 else 1
+            chosen = max(1, min(free, self.part.rows * self.part.columns // TILES_A_THREAD))
+        return chosen
 
     @property
     def cycle(self) -> int:
@@ -373,9 +390,18 @@ class LaneMesh:
     def _at(self, place: Element, row: int, column: int) -> tuple[int, int]:
         """Return the byte of an element of a tile, and the bit in it."""
         layout = self.tile.layout
-        block, lane = divmod(row * self.columns + column, layout.lanes)
+        block, lane = divmod(self.tiling.lane(row, column), layout.lanes)
         base = block * layout.bytes + place.offset
         return (base + lane * place.size, 0) if place.size else (base + lane // 8, lane % 8)
+
+    @cached_property
+    def _lanes(self) -> np.ndarray:
+        """Lanes of the tiles here, row by row."""
+        return self.tiling.all()
+
+    @property
+    def _blocks(self) -> int:
+        return -(-self.tiling.lanes // self.tile.layout.lanes)
 
     def address(self, place: Element, row: int, column: int) -> tuple[int, int]:
         """Return where an element of a tile is in memory, and the bit in its first byte."""
@@ -389,8 +415,7 @@ class LaneMesh:
     @cached_property
     def memory(self) -> memoryview:
         """All state of the tiles here; to be looked at while the mesh is there."""
-        count = self.part.rows * self.part.columns
-        return _view(self._driver.mesh_tiles(self._mesh), self.tile, count)
+        return _view(self._driver.mesh_tiles(self._mesh), self.tile, self.tiling.lanes)
 
     @cached_property
     def port_memory(self) -> memoryview:
@@ -423,15 +448,14 @@ class LaneMesh:
         return {name: self.register(name) for name in self._places}
 
     def element(self, place: Element, row: int = 0) -> np.ndarray:
-        """Return an element of all tiles here, in order."""
-        count = self.part.rows * self.part.columns
+        """Return an element of all tiles here, row by row."""
         step = self.tile.layout.step(place.size)
         data = np.frombuffer(self.memory, dtype=np.uint8).reshape(-1, self.tile.layout.bytes)
         start = place.offset + row * step
         part = np.ascontiguousarray(data[:, start : start + step])
         if place.size == 0:
-            return np.unpackbits(part, axis=1, bitorder="little").reshape(-1)[:count]
-        return part.view(TYPES[place.size]).reshape(-1)[:count]
+            return np.unpackbits(part, axis=1, bitorder="little").reshape(-1)[self._lanes]
+        return part.view(TYPES[place.size]).reshape(-1)[self._lanes]
 
     def memories(self) -> dict[str, np.ndarray]:
         """Return every memory of every tile: tiles by words, as objects."""

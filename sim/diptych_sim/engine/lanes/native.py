@@ -52,7 +52,7 @@ def with_prototypes(driver: ctypes.CDLL) -> ctypes.CDLL:
     c = ctypes
     fields = c.POINTER(Field)
     for name, result, arguments in (
-        ("mesh_create", c.c_void_p, (c.c_long, c.c_long, c.POINTER(Code), c.POINTER(Code))),
+        ("mesh_create", c.c_void_p, (*[c.c_long] * 4, c.POINTER(Code), c.POINTER(Code))),
         ("mesh_destroy", None, (c.c_void_p,)),
         ("mesh_tiles", c.c_void_p, (c.c_void_p,)),
         ("mesh_ports", c.c_void_p, (c.c_void_p,)),
@@ -74,7 +74,7 @@ def with_prototypes(driver: ctypes.CDLL) -> ctypes.CDLL:
         ("mesh_resume", None, (c.c_void_p, c.c_long)),
         ("mesh_touch", None, (c.c_void_p,)),
         ("mesh_skip", None, (c.c_void_p, c.c_int)),
-        ("mesh_edge", None, (c.c_void_p, c.c_long, c.c_long, fields)),
+        ("mesh_edge", None, (c.c_void_p, c.c_long, c.c_long, c.c_long, fields)),
         ("mesh_reset", None, (c.c_void_p, c.c_long)),
         ("mesh_forget", None, (c.c_void_p,)),
         ("mesh_run", c.c_long, (c.c_void_p, *[c.c_long] * 4, c.c_int)),

@@ -37,14 +37,16 @@ def write_sram(mesh: LaneMesh, images: NDArray[np.uint32]) -> None:
     words = np.ascontiguousarray(here).view("<u8").reshape(part.rows * part.columns, -1)
     memory = np.frombuffer(mesh.memory, dtype=np.uint8).reshape(-1, mesh.tile.layout.bytes)
     banks = _banks(mesh)
+    blocks, inside = np.divmod(mesh.tiling.all(), lanes)
     for block, data in enumerate(memory):
-        tiles = words[block * lanes : (block + 1) * lanes]
+        tiles = words[blocks == block]
+        at = inside[blocks == block]
         for number, (places, lows) in banks.items():
             of_bank = tiles[:, number :: len(banks)]
             for place, low in zip(places, lows, strict=True):
                 end = place.offset + of_bank.shape[1] * place.size * lanes
                 elements = data[place.offset : end].view(TYPES[place.size]).reshape(-1, lanes)
-                elements[:, : len(tiles)] = (of_bank >> np.uint64(low)).T
+                elements[:, at] = (of_bank >> np.uint64(low)).T
     driver, address = mesh.native
     driver.mesh_touch(address)
 
