@@ -14,7 +14,6 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-
 from .errors import ToolError
 
 __all__ = ["end_with_parent", "is_first", "launch", "processes", "rank"]
