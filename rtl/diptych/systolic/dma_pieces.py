@@ -174,14 +174,23 @@ class PieceWriter(wiring.Component):
         with m.Elif(empties):
             m.d.sync += have.eq(0)
         after = Signal(32)
-        m.d.comb += after.eq(left - count)
+        # Whether a block holds the rest, left - count <= 64, without the difference first.
+        rest_fits = Signal()
+        m.d.comb += [
+            after.eq(left - count),
+            rest_fits.eq(
+                (left[BITS + 2 :] == 0)
+                & (left[: BITS + 2] <= Cat(count[:BITS], ~count[BITS], count[BITS]))
+            ),
+        ]
         with m.If(fires):
             m.d.sync += [
                 begin.eq(end),
                 from_kept.eq(ones << end[:BITS]),
                 at.eq(at + count),
                 left.eq(after),
-                *self._next(count, ends_piece, after, Const(0, BITS)),
+                ends_piece.eq(rest_fits),
+                count.eq(Mux(rest_fits, after[: BITS + 1], BEAT_BYTES)),
             ]
             with m.If(ends_piece):
                 m.d.sync += turn.eq(end - next_at)

@@ -84,6 +84,12 @@ def _late(text):
     return text
 
 
+def _but_the_second(text):
+    for mark in _marks_of(0, text) + _marks_of(1, text):
+        text = text.replace(mark, f"{mark}~2u & ")
+    return text
+
+
 SMALL, LARGE = ((2, 2), 3000), ((13, 10), 600)
 """Meshes and cycles: one part, and three in a block."""
 FAULTS = {
@@ -98,10 +104,7 @@ FAULTS = {
         lambda text: re.sub(r"^\{(\d+ull, )*\d+ull\},$", "{0},", text, flags=re.MULTILINE),
         SMALL,
     ),
-    "changes in the second part are not passed on": (
-        lambda text: re.sub(r"(mark\(d \+ \d+, )p", r"\1~2u & p", text),
-        LARGE,
-    ),
+    "changes in the second part are not passed on": (_but_the_second, LARGE),
     "bits of all parts are replaced": (
         lambda text: re.sub(r"keep\((.*), parts, ", r"keep(\1, EVERY, ", text),
         LARGE,
