@@ -51,13 +51,8 @@ CASES = {
 """By module: hardware, name of its top, testbench, environment, and a test of it."""
 
 
-def _marked(module):
-    """Return a case; the synthesis of a tile, of more than 4 minutes, is for `routing`."""
-    large = [pytest.mark.routing] if module == "tile" else []
-    return pytest.param(module, marks=[pytest.mark.slow, *large])
-
-
-@pytest.mark.parametrize("module", [_marked(module) for module in CASES])
+@pytest.mark.slow
+@pytest.mark.parametrize("module", CASES)
 def test_a_netlist_passes_the_testbench_of_its_source(module):
     hardware, name, testbench, env, test = CASES[module]
     sources = emit_verilog(hardware, name)
