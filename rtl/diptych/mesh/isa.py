@@ -69,7 +69,7 @@ class Op(enum.Enum, shape=unsigned(5)):
     13 receives the largest
     ``(v << inner) + R[a_reg] - i``. With ``bits`` 0 the wavelets are kept as they are (not with
     ``accumulate``), and the statistic is their signed maximum. Registers are read at issue. A wavelet
-    per cycle."""
+    per cycle; with ``biased`` three in four cycles."""
     MOVE = 7
     """``count`` elements of ``a_type`` at ``a``; with ``accumulate`` each joins the next wavelet of
     color ``bits``: their sum (wrapping), or with ``argmax`` their signed maximum; ``a_type`` NONE

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from diptych_sim.engine.errors import EngineError
 
 from .layout import Element
-from .mesh import LaneMesh, elements
+from .mesh import LaneMesh
+from .ports import elements
 
 __all__ = ["Pins", "Shell", "SimulatorShell"]
 

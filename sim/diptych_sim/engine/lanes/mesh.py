@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
@@ -15,16 +15,17 @@ from diptych.mesh.fabric import DIRECTIONS, Port
 from diptych.mesh.host_port import HostPort
 from diptych.mesh.tile import Tile
 from diptych_sim.engine.compile_jobs import Progress
-from diptych_sim.engine.errors import BuildError, EngineError, SimulationError
+from diptych_sim.engine.errors import BuildError, SimulationError
 from diptych_sim.engine.processes import processes
 from diptych_sim.settings import lanes, skips, threads
 
 from .build import Compiled, compile_design, compile_driver
 from .layout import Element
-from .native import Field, Link, with_prototypes
+from .native import Field, with_prototypes
+from .ports import between, elements, links
 from .tiling import tile_in_parts
 
-__all__ = ["Failure", "LaneMesh", "Part", "State", "Word", "elements"]
+__all__ = ["Failure", "LaneMesh", "Part", "State", "Word"]
 
 T = TypeVar("T")
 
@@ -160,13 +161,13 @@ class LaneMesh:
         self._wire("x_out", "x_in", 0, 1)
         tile, port = self.tile, self.port
         for name in FORWARD:
-            for link in _links(port, f"link__{name}", tile, f"west_i__{name}"):
+            for link in links(port, f"link__{name}", tile, f"west_i__{name}"):
                 driver.mesh_link(mesh, 0, link)
-            for link in _links(tile, f"west_o__{name}", port, f"back__{name}"):
+            for link in links(tile, f"west_o__{name}", port, f"back__{name}"):
                 driver.mesh_link(mesh, 1, link)
-        for link in _links(port, "back__credit", tile, "west_o__credit"):
+        for link in links(port, "back__credit", tile, "west_o__credit"):
             driver.mesh_link(mesh, 0, link)
-        for link in _links(tile, "west_i__credit", port, "link__credit"):
+        for link in links(tile, "west_i__credit", port, "link__credit"):
             driver.mesh_link(mesh, 1, link)
         payload = [
             Field(port.layout.nodes[node].offset, port.layout.nodes[node].size, low, width)
@@ -210,7 +211,7 @@ class LaneMesh:
         """Wire an output of each tile to an input of a neighbor."""
         interface = self.tile.interface
         numbers = interface.output_number(output), interface.input_number(target)
-        for f, t, size in _between(self.tile, output, self.tile, target):
+        for f, t, size in between(self.tile, output, self.tile, target):
             self._driver.mesh_wire(self._mesh, f, t, size, down, right, *numbers)
 
     # --- running ---
@@ -486,39 +487,3 @@ class LaneMesh:
 def _view(address: int, design: Compiled, count: int) -> memoryview:
     size = -(-count // design.layout.lanes) * design.layout.bytes
     return memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
-
-
-def elements(design: Compiled, output: str) -> list[tuple[tuple[int, int, int], Element]]:
-    """Return the parts of an output, (first bit in it, in its node, width), and where they are."""
-    out: list[tuple[tuple[int, int, int], Element]] = []
-    for node, at, width, low in design.interface.outputs[output]:
-        out.append(((low, at, width), design.layout.nodes[node]))
-    return out
-
-
-def _between(
-    source: Compiled, output: str, target: Compiled, name: str
-) -> list[tuple[int, int, int]]:
-    """Return (from, to, size) of the parts of an output and of the input that it drives."""
-    ends = elements(source, output)
-    starts = target.interface.inputs[name]
-    if [(low, 0, width) for _, low, width in starts] != [part for part, _ in ends]:
-        raise EngineError(f"Lanes need {output} and {name} in equal parts")
-    return [
-        (place.offset, target.layout.nodes[node].offset, place.size)
-        for (_, place), (node, _, _) in zip(ends, starts, strict=True)
-    ]
-
-
-def _links(source: Compiled, output: str, target: Compiled, name: str) -> Iterator[Link]:
-    """Yield what carries an output to an input that may be split differently."""
-    numbers = source.interface.output_number(output), target.interface.input_number(name)
-    for (low, at, width), place in elements(source, output):
-        for node, start, size in target.interface.inputs[name]:
-            first, stop = max(low, start), min(low + width, start + size)
-            if first < stop:
-                to = target.layout.nodes[node]
-                yield Link(
-                    *(place.offset, place.size, at + first - low),
-                    *(to.offset, to.size, first - start, stop - first, *numbers),
-                )
