@@ -32,6 +32,7 @@ from diptych_sim.cache.store import cache_root, digest
 from diptych_sim.compiler.mesh_kernels.gemv import compile_gemv
 from diptych_sim.cost.decode import decode_macs
 from diptych_sim.engine.compile_jobs import Workplace, keep, make_command, verilator_command
+from diptych_sim.engine.edge_resets import with_resets_at_edges
 from diptych_sim.engine.emit import emit_verilog
 from diptych_sim.engine.lanes.distributed import open_mesh
 from diptych_sim.engine.lanes.mesh import LaneMesh
@@ -84,7 +85,8 @@ def two_phase(size: int) -> Path:
     main = Path(__file__).with_name("two_phase.cpp").read_text()
     main = re.sub(r"(?<=[a-z#])__(?=[a-z])", "___05F", main)  # Verilator's spelling
     tile, port = functools.partial(Tile, sram_bytes=size), functools.partial(HostPort, colors=10)
-    sources = [*emit_verilog(tile, "tile"), *emit_verilog(port, "host_port")]
+    emitted = [*emit_verilog(tile, "tile"), *emit_verilog(port, "host_port")]
+    sources = [(file, with_resets_at_edges(text)) for file, text in emitted]
     key = digest([main, tools.verilator_version, tools.cxx_version, *sum(sources, ())])
 
     def produce(work: Workplace) -> None:

@@ -15,6 +15,7 @@ from diptych_sim.cache.store import cache_root, digest
 
 from .blackbox import replace_by_shell
 from .compile_jobs import Progress, Workplace, keep, verilator_command
+from .edge_resets import with_resets_at_edges
 from .emit import Source
 from .errors import ToolError
 from .hbm_storage import hbm_sources
@@ -148,7 +149,10 @@ def build(
         raise ToolError("zlib.h not found, needed for FST (Debian: apt install zlib1g-dev)")
     recording = options.waves is not None
     modules: dict[str, SharedModule] = {}
-    design = [readable(*source) for source in sources] if recording else list(sources)
+    if recording:
+        design = [readable(*source) for source in sources]
+    else:
+        design = [(file, with_resets_at_edges(text)) for file, text in sources]
     if options.random_start:
         design = [without_initial_values(source) for source in design]
         options = replace(options, arguments=(*BUILD_ARGUMENTS, *options.arguments))
