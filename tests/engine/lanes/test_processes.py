@@ -89,7 +89,7 @@ def _simulating(folder):
 def test_a_signal_ends_the_command_and_its_processes(tmp_path, number):
     # Seen to fail: mpirun not ended with the command, which then waits for it.
     file = tmp_path / "result.json"
-    steps = ("gemv", "1024", "1024", "--mesh", "8x8", "--engine", "lanes", "--seed", "3")
+    steps = ("gemv", "2048", "2048", "--mesh", "16x16", "--engine", "lanes", "--seed", "3")
     with subprocess.Popen(
         [DIPTYCH, "--processes", "2", *steps, "--json", str(file)],
         stdout=subprocess.PIPE,
