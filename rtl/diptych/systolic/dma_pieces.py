@@ -174,15 +174,8 @@ class PieceWriter(wiring.Component):
         with m.Elif(empties):
             m.d.sync += have.eq(0)
         after = Signal(32)
-        # Whether a block holds the rest, left - count <= 64, without the difference first.
         rest_fits = Signal()
-        m.d.comb += [
-            after.eq(left - count),
-            rest_fits.eq(
-                (left[BITS + 2 :] == 0)
-                & (left[: BITS + 2] <= Cat(count[:BITS], ~count[BITS], count[BITS]))
-            ),
-        ]
+        m.d.comb += [after.eq(left - count), rest_fits.eq(_rest_fits(left, count))]
         with m.If(fires):
             m.d.sync += [
                 begin.eq(end),
@@ -253,6 +246,12 @@ class PieceWriter(wiring.Component):
                 ),
                 Value.cast(self.port.data).eq(Cat(wide, wide)),
             ]
+
+
+def _rest_fits(left: Signal, count: Signal) -> Value:
+    """Return whether ``left - count`` bytes fit into a block, without the difference first."""
+    most = Cat(count[:BITS], ~count[BITS], count[BITS])  # BEAT_BYTES + count
+    return (left[BITS + 2 :] == 0) & (left[: BITS + 2] <= most)
 
 
 def _rounded_up(value: Value, bits: int) -> Value:

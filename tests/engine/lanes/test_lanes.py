@@ -13,7 +13,7 @@ from diptych_sim.engine.lanes import mesh as lane_mesh
 from diptych_sim.engine.lanes import translate
 from diptych_sim.engine.lanes.build import compile_design
 from diptych_sim.engine.lanes.emit import emit
-from diptych_sim.engine.lanes.mesh import LaneMesh
+from diptych_sim.engine.lanes.mesh import LaneMesh, Part
 from diptych_sim.engine.lanes.tiling import tile_in_parts
 from diptych_tb.lockstep.compare import compare
 from support.mesh_jobs import decode_job, random_job
@@ -27,6 +27,17 @@ def test_tokens_equal_the_golden_model(mesh):
         lanes.feed(load)
         lanes.run(200_000, words=len(expected))
         assert [word.data for word in lanes.words()] == expected
+
+
+@pytest.mark.parametrize(
+    ("part", "chosen", "threads"),
+    [((0, 0, 32, 63), "", 1), ((0, 0, 32, 64), "", 2), ((0, 0, 72, 64), "", 3), ((0, 0, 2, 2), "5", 5)],
+)  # fmt: skip
+def test_large_meshes_take_threads(monkeypatch, part, chosen, threads):
+    monkeypatch.setenv("DIPTYCH_THREADS", chosen)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _process: range(3))
+    mesh = SimpleNamespace(part=Part(*part))
+    assert LaneMesh.threads.func(mesh) == threads
 
 
 CHECKPOINTS = [0, 1, 2, 16, 499, 999, 1499, 1999, 2999, 3999, 4999, 5499, 5999, 7000]
