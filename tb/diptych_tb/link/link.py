@@ -288,15 +288,21 @@ async def keys_and_values_arrive_once(dut: Any, idle: float, stall: float, damag
         assert cycles <= 4 * wires.words / BANDWIDTH + 5 * wires.frames + unpacking + 4 * LATENCY
 
 
-@cocotb.test(timeout_time=100, timeout_unit="us")
-async def a_frame_without_an_answer_is_sent_again(dut: Any) -> None:
-    """After the promised silence; a link that has nothing to send stays silent."""
-    rng = random.Random(cocotb.RANDOM_SEED)
+async def _begin(dut: Any, rng: random.Random) -> tuple[StreamDriver, _Wires]:
+    """Start a link for one prompt; return what sends to it, and what listens at it."""
     driver = StreamDriver(dut, "i", Handoff())
     settings = StreamDriver(dut, "settings", Setting())
     await start_clock_and_reset(dut)
     wires = _Wires(dut)
     await settings.send(_settings(_layout(rng), prompts=1, activates=False))
+    return driver, wires
+
+
+@cocotb.test(timeout_time=100, timeout_unit="us")
+async def a_frame_without_an_answer_is_sent_again(dut: Any) -> None:
+    """After the promised silence; a link that has nothing to send stays silent."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    driver, wires = await _begin(dut, rng)
     # The receiver waits for words that never come.
     dut.damage.value = 1 << 31
     token = rng.getrandbits(16)
@@ -326,12 +332,7 @@ async def a_frame_without_an_answer_is_sent_again(dut: Any) -> None:
 @cocotb.test(timeout_time=100, timeout_unit="us")
 async def a_frame_that_begins_inside_another_refuses_it(dut: Any) -> None:
     """The receiver does not wait for the end of the second one."""
-    rng = random.Random(cocotb.RANDOM_SEED)
-    driver = StreamDriver(dut, "i", Handoff())
-    settings = StreamDriver(dut, "settings", Setting())
-    await start_clock_and_reset(dut)
-    wires = _Wires(dut)
-    await settings.send(_settings(_layout(rng), prompts=1, activates=False))
+    driver, wires = await _begin(dut, random.Random(cocotb.RANDOM_SEED))
     # The first one seems to have more words than it has.
     dut.damage.value = 1 << 31
     for token in (1, 2):
@@ -352,12 +353,8 @@ async def a_frame_that_begins_inside_another_refuses_it(dut: Any) -> None:
 async def frames_in_flight_are_no_silence(dut: Any) -> None:
     """For longer than the timeout frames are on their way, and answers come: none is sent again."""
     rng = random.Random(cocotb.RANDOM_SEED)
-    driver = StreamDriver(dut, "i", Handoff())
-    settings = StreamDriver(dut, "settings", Setting())
     dut.damage.value = 0
-    await start_clock_and_reset(dut)
-    wires = _Wires(dut)
-    await settings.send(_settings(_layout(rng), prompts=1, activates=False))
+    driver, wires = await _begin(dut, rng)
     sent, got = [rng.getrandbits(16) for _ in range(400)], []
     beats = [_handoff(HandoffKind.TOKEN, 0, 0, 0, [token]) for token in sent]
     sending = cocotb.start_soon(driver.send(itertools.chain(*beats)))

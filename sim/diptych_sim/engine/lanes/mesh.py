@@ -30,7 +30,7 @@ __all__ = ["Failure", "LaneMesh", "Part", "State", "Word"]
 T = TypeVar("T")
 
 TILES_A_THREAD = 1024
-"""Tiles that are worth a thread: fewer wait for each other longer than they save."""
+"""Tiles for each thread, if nothing says how many threads."""
 
 TYPES = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
