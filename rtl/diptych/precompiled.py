@@ -6,7 +6,7 @@ simulates with Amaranth chooses with :func:`collecting` or :func:`inlined` what 
 """
 
 import copyreg
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy
@@ -19,7 +19,7 @@ from amaranth.lib.wiring import In
 __all__ = ["Precompiled", "collecting", "inlined", "is_inlined"]
 
 _inlined: ContextVar[bool] = ContextVar("inlined", default=False)
-_collected: ContextVar[dict[str, "wiring.Component"] | None] = ContextVar("collected", default=None)
+_collected: ContextVar[dict[str, "Precompiled"] | None] = ContextVar("collected", default=None)
 
 # Copies of these would look for their own parts before they have any.
 copyreg.pickle(data.View, lambda view: (data.View, (view.shape(), view.as_value())))
@@ -44,6 +44,9 @@ class Precompiled(wiring.Component):
         them cheap.
     name : :class:`str`
         Name of the emitted module; a Verilog identifier.
+    made_by : callable, optional
+        A class, or a :func:`functools.partial` of it, that makes an equal component: what is emitted
+        may be kept by it.
 
     Members
     -------
@@ -55,11 +58,17 @@ class Precompiled(wiring.Component):
         If the name is not an identifier.
     """
 
-    def __init__(self, component: wiring.Component, name: str) -> None:
+    def __init__(
+        self,
+        component: wiring.Component,
+        name: str,
+        made_by: Callable[[], wiring.Component] | None = None,
+    ) -> None:
         if not (name.isascii() and name.isidentifier()):
             raise ValueError(f"Module name must be an identifier, not {name!r}")
         self.prototype = component
         self.name = name
+        self.made_by = made_by
         super().__init__(component.signature)
 
     def elaborate(self, platform: Any) -> Instance | Module:
@@ -67,7 +76,7 @@ class Precompiled(wiring.Component):
             return self._copied()
         collected = _collected.get()
         if collected is not None:
-            known = collected.setdefault(self.name, self.prototype)
+            known = collected.setdefault(self.name, self).prototype
             if known is not self.prototype:
                 raise ValueError(
                     f"Module {self.name!r} must have one prototype, not both {known!r} and "
@@ -117,9 +126,9 @@ def is_inlined() -> bool:
 
 
 @contextmanager
-def collecting() -> Iterator[dict[str, wiring.Component]]:
-    """Collects the prototypes, by module name, of the stand-ins that are elaborated inside."""
-    collected: dict[str, wiring.Component] = {}
+def collecting() -> Iterator[dict[str, Precompiled]]:
+    """Collects the stand-ins that are elaborated inside, one for each module name."""
+    collected: dict[str, Precompiled] = {}
     token = _collected.set(collected)
     try:
         yield collected

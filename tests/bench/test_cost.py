@@ -21,6 +21,7 @@ from diptych_sim.cost.tile_clock import ways
 from diptych_sim.llm.model import ModelConfig
 from support.command import command
 from support.result_schema import valid
+from support.tile_sizes import LARGE_TILE
 
 SMALL = Case(
     config=ModelConfig(
@@ -58,7 +59,7 @@ def test_predicts_the_array_to_the_byte():
     ],
 )
 def test_predicts_the_mesh(mesh, changes, within):
-    machine = MachineConfig(mesh=mesh, sram_bytes=65536, program_depth=2048)
+    machine = MachineConfig(mesh=mesh, **LARGE_TILE)
     shape = replace(SMALL.config, **changes.get("config", {}))
     errors = list(mesh_errors(machine, replace(SMALL, **changes | {"config": shape}), 1))
     assert [error.kind for error in errors] == list(KINDS[2:])

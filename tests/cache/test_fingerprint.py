@@ -27,6 +27,7 @@ from amaranth.lib.wiring import Out
 
 import diptych
 import diptych_sim
+from diptych.config import DEFAULTS
 from diptych.mesh.credits import Credits
 from diptych.mesh.fabric import Combine, Port
 from diptych.mesh.host_port import HostPort
@@ -161,7 +162,7 @@ VALUES = [
     partial(Credits, colors=3),
     partial(Credits, colors=True),
     partial(DecodePanel, 2, 2),
-    partial(DecodePanel, 2, columns=2),
+    partial(DecodePanel, 2, 3),
     PORT,
 ]
 
@@ -170,6 +171,8 @@ def test_each_value_has_its_own_key():
     keys = [key(value) for value in VALUES]
     assert None not in keys
     assert len(set(keys)) == len(VALUES)
+    assert key(Tile) == key(partial(Tile)) == key(partial(Tile, colors=DEFAULTS.colors))
+    assert key(partial(DecodePanel, 2, 3)) == key(partial(DecodePanel, columns=3, rows=2))
     assert key(1, 2) not in (key(12), key(2, 1), key((1, 2)))
 
 
@@ -224,6 +227,21 @@ def test_copies_in_place_of_stand_ins_count(emitted):
         copied, elaborated = emitted(panel)
     assert elaborated
     assert copied != first
+
+
+def test_prototypes_are_elaborated_once(emitted, monkeypatch):
+    """Not those of a component: it may be other than what the files say."""
+    first, _ = emitted(partial(DecodePanel, 1, 1))
+
+    def refuse(self, platform):
+        raise AssertionError
+
+    monkeypatch.setattr(Tile, "elaborate", refuse)
+    second, _ = emitted(partial(DecodePanel, 1, 2))
+    assert dict(second)["tile.v"] == dict(first)["tile.v"]
+    assert dict(second)["top.v"] != dict(first)["top.v"]
+    with pytest.raises(AssertionError):
+        emitted(DecodePanel(1, 2))
 
 
 def test_hardware_from_elsewhere_is_not_cached(emitted, tmp_path):

@@ -59,10 +59,10 @@ def test_every_script_is_on_the_page():
         ),
         (
             [[TileContents()]],
-            (16380, 2),
+            (24572, 2),
             (
-                "Result must be at least one word at a multiple of 4 in range(16384), "
-                "not 2 words at 16380"
+                "Result must be at least one word at a multiple of 4 in range(24576), "
+                "not 2 words at 24572"
             ),
         ),
         (

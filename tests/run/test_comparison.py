@@ -15,6 +15,7 @@ from diptych_sim.host.jobs import Inspected
 from diptych_sim.run.comparison import compare, inspection
 from diptych_sim.run.generate import generate
 from support.random_model import TINY, random_model
+from support.tile_sizes import LARGE_TILE
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def done():
         random_model(TINY, 1),
         prompts,
         [4, 3],
-        machine=MachineConfig(mesh=(2, 3)),
+        machine=MachineConfig(mesh=(2, 3), **LARGE_TILE),
         stage="decode",
         engine="lanes",
     )

@@ -16,6 +16,7 @@ from diptych_sim.golden.random_integers import random_integers
 from diptych_sim.llm.model import ModelConfig
 from diptych_sim.run.generate import generate
 from support.random_model import TINY, random_model
+from support.tile_sizes import LARGE_TILE
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_columns_that_share_heads(mesh, split, engine, preloaded):
             random_model(SHARED, 1),
             prompts,
             [5] * len(prompts),
-            machine=MachineConfig(mesh=mesh, sram_bytes=65536),
+            machine=MachineConfig(mesh=mesh, **LARGE_TILE),
             stage="decode",
             engine=engine,
             preloaded=preloaded,
@@ -96,7 +97,7 @@ def test_columns_that_share_heads_normalize_them_together():
             random_integers(config, 1),
             prompts,
             [4] * len(prompts),
-            machine=MachineConfig(mesh=(3, 4), sram_bytes=65536),
+            machine=MachineConfig(mesh=(3, 4), **LARGE_TILE),
             stage="decode",
             engine="lanes",
         )
@@ -161,7 +162,7 @@ def test_several_sequences_end_each_at_its_own_length(mesh, lengths, tokens, eng
         model,
         prompts,
         tokens,
-        machine=MachineConfig(mesh=mesh),
+        machine=MachineConfig(mesh=mesh, **LARGE_TILE),
         stage="decode",
         engine=engine,
     )

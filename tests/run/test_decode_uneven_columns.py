@@ -30,6 +30,8 @@ CONFIG = ModelConfig(
 
 SRAM = 7168
 """Bytes of a tile of 3x7 that hold it, if columns are of two kinds."""
+DEPTH = 512
+"""Instructions of the longest program here: a tile of one size serves all."""
 
 
 def decoded(model, mesh=(3, 7), sram=SRAM, *, tokens=6, **how):
@@ -38,7 +40,7 @@ def decoded(model, mesh=(3, 7), sram=SRAM, *, tokens=6, **how):
         model,
         [prompt],
         [tokens],
-        machine=MachineConfig(mesh=mesh, sram_bytes=sram),
+        machine=MachineConfig(mesh=mesh, sram_bytes=sram, program_depth=DEPTH),
         stage="decode",
         engine="lanes",
         **how,
@@ -74,7 +76,7 @@ def test_tokens_are_drawn_and_end_the_text():
 
 def test_the_mesh_reads_the_prompt():
     prompt = np.random.default_rng(3).integers(0, CONFIG.vocab, 20).tolist()
-    machine = MachineConfig(mesh=(3, 7), sram_bytes=SRAM)
+    machine = MachineConfig(mesh=(3, 7), sram_bytes=SRAM, program_depth=DEPTH)
     done = mesh_request(random_integers(CONFIG, 1), [prompt], 5, machine=machine, engine="lanes")
     assert done.program.placement.headless is not None
     assert done.matches_golden, done.difference

@@ -19,6 +19,7 @@ from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.llm.load import load_model
 from diptych_sim.run.generate import generate
 from support.prefill_panel_model import PanelModel
+from support.tile_sizes import LARGE_TILE
 from support.tiny_models import KINDS as TINY_KINDS
 from support.tiny_models import TOKENS, write_tiny
 
@@ -87,9 +88,8 @@ def test_norms_of_wide_heads(tmp_path, monkeypatch, width):
 
     found = compare(FloatReference(loaded.model).logits, integers, rows, loaded.tokenizer)
     assert found.divergence < 0.01
-    done = generate(
-        model, [PROMPT], [3], machine=MachineConfig(mesh=(4, 4)), stage="decode", engine="lanes"
-    )
+    machine = MachineConfig(mesh=(4, 4), **LARGE_TILE)
+    done = generate(model, [PROMPT], [3], machine=machine, stage="decode", engine="lanes")
     assert done.matches_golden, done.difference
 
 

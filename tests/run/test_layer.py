@@ -18,11 +18,12 @@ from diptych_sim.llm.model import ModelConfig
 from diptych_sim.run.generate import generate
 from diptych_sim.run.layer import VOCABULARY, run_layer
 from support.result_schema import valid
+from support.tile_sizes import LARGE_TILE
 
 SHAPE = ModelConfig(dim=96, hidden=40, layers=1, heads=6, kv_heads=2, vocab=2, context=2)
 BRANCH = 8
 """Cycles that a taken branch and the instructions around it may add."""
-MACHINE = MachineConfig(mesh=(3, 4), sram_bytes=65536)
+MACHINE = MachineConfig(mesh=(3, 4), **LARGE_TILE)
 
 
 def test_a_layer_is_golden_and_as_long_as_one_more_layer_of_a_model():
@@ -68,7 +69,7 @@ def test_the_command_takes_any_config(monkeypatch, tmp_path, capsys):
     }
     path, result = tmp_path / "config.json", tmp_path / "result.json"
     path.write_text(json.dumps(config))
-    words = ["--model", str(path), "--mesh", "3x4", "--position", "7", "--sram-bytes", "65536"]
+    words = ["--model", str(path), "--mesh", "3x6", "--position", "7", "--sram-bytes", "24576"]
     code, shown = run([*words, "--json", str(result)], monkeypatch, capsys)
     assert code == 0, shown.err
     valid(json.loads(result.read_text()), "one_layer")
@@ -76,14 +77,14 @@ def test_the_command_takes_any_config(monkeypatch, tmp_path, capsys):
     # On a larger mesh it takes a part, which is faster than all of it.
     cycles = {}
     for part in ("fastest", "all"):
-        words[3] = "24x30"
+        words[3] = "24x6"
         code, shown = run([*words, "--part", part, "--json", str(result)], monkeypatch, capsys)
         assert code == 0, shown.err
         told = json.loads(result.read_text())
-        assert told["config"]["mesh"] == "24x30"
+        assert told["config"]["mesh"] == "24x6"
         cycles[told["config"]["part"]] = told["cycles"]
     small, large = cycles
-    assert large == "24x30"
+    assert large == "24x6"
     assert cycles[small] < cycles[large]
 
 

@@ -26,6 +26,7 @@ from diptych_sim.run.quadrants import (
 )
 from support.random_model import TINY, random_model
 from support.result_schema import valid
+from support.tile_sizes import LARGE_TILE
 
 MODEL = random_model(TINY, 3)
 MACHINE = MachineConfig(array=(8, 8), mesh=(2, 2))
@@ -127,7 +128,8 @@ def test_the_terminal_and_the_page_have_the_ratio(result):
 
 @pytest.mark.parametrize(("count", "length"), [(1, 1), (1, 2), (3, 6)])
 def test_the_mesh_reads_prompts_of_any_length(count, length):
-    done = mesh_request(MODEL, prompts(count, length), 3, machine=MACHINE, engine="lanes")
+    machine = replace(MACHINE, **LARGE_TILE)
+    done = mesh_request(MODEL, prompts(count, length), 3, machine=machine, engine="lanes")
     assert done.difference is None
     accounts = account_mesh_request(done)
     assert accounts["prefill"]["tokens"] == count

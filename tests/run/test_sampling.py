@@ -15,6 +15,7 @@ from diptych.config import MachineConfig
 from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.run.generate import generate
 from support.random_model import TINY, random_model
+from support.tile_sizes import LARGE_TILE
 
 GREEDY = random_model(TINY, 1)
 # Real logits of about -4 to 4.
@@ -54,7 +55,7 @@ def test_each_of_several_sequences_has_its_seed(engine):
         MODEL,
         prompts,
         counts,
-        machine=MachineConfig(mesh=(2, 3)),
+        machine=MachineConfig(mesh=(2, 3), **LARGE_TILE),
         stage="decode",
         stops=stops,
         seeds=seeds,

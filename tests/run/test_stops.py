@@ -5,6 +5,8 @@ Mutations that were seen to fail: only the first of two stops is compared; a rou
 of the comparison; a sequence that has ended sends on; the host waits as long for many stops as for few.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from diptych_sim.compiler.decode.placement import UnsupportedModelError
 from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.run.generate import NothingToDecodeError, generate
 from support.random_model import TINY, random_model
+from support.tile_sizes import LARGE_TILE
 
 MODEL = random_model(TINY, 1)
 MACHINE = MachineConfig(mesh=(2, 2), array=(4, 4))
@@ -84,8 +87,9 @@ def test_a_sequence_that_ends_leaves_the_others_undisturbed(engine):
     whole = [written(prompt, count) for prompt, count in zip(asked, counts, strict=True)]
     stops = _ends_some(whole)
     ends = [end_of(tokens, stops) for tokens in whole]
+    machine = replace(MACHINE, **LARGE_TILE)
     done = generate(
-        MODEL, asked, counts, machine=MACHINE, stage="decode", stops=stops, engine=engine
+        MODEL, asked, counts, machine=machine, stage="decode", stops=stops, engine=engine
     )
     assert done.matches_golden
     assert [each.tokens for each in done.sequences] == [

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Mesh of tiles."""
 
+from functools import partial
 from typing import Any
 
 from amaranth.hdl import Module
@@ -61,20 +62,23 @@ class Mesh(wiring.Component):
         self.rows = rows
         self.columns = columns
         self.colors = colors
-        self.tile = Tile(
+        self._make_tile = partial(
+            Tile,
             colors=colors,
             sram_bytes=sram_bytes,
             program_depth=program_depth,
             positions=positions,
             hop_cycles=hop_cycles,
         )
+        self.tile = self._make_tile()
         link = LinkSignature(colors)
         super().__init__({"west_i": In(link).array(rows), "west_o": Out(link).array(rows)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         tiles: list[list[Any]] = [
-            [Precompiled(self.tile, "tile") for _ in range(self.columns)] for _ in range(self.rows)
+            [Precompiled(self.tile, "tile", self._make_tile) for _ in range(self.columns)]
+            for _ in range(self.rows)
         ]
         for r, row in enumerate(tiles):
             for c, tile in enumerate(row):

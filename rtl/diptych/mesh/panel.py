@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The decode panel: the mesh and its host ports."""
 
+from functools import partial
 from typing import Any
 
 from amaranth.hdl import Module, Signal
@@ -63,7 +64,8 @@ class DecodePanel(wiring.Component):
         mesh_as_blackbox: bool = False,
     ) -> None:
         self.mesh_as_blackbox = mesh_as_blackbox
-        self.mesh = Mesh(
+        self._make_mesh = partial(
+            Mesh,
             rows,
             columns,
             colors=colors,
@@ -72,6 +74,7 @@ class DecodePanel(wiring.Component):
             positions=positions,
             hop_cycles=hop_cycles,
         )
+        self.mesh = self._make_mesh()
         super().__init__(
             {
                 "i": In(stream.Signature(HostLine())).array(rows),
@@ -85,7 +88,9 @@ class DecodePanel(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        mesh: Any = Precompiled(self.mesh, "mesh") if self.mesh_as_blackbox else self.mesh
+        mesh: Any = self.mesh
+        if self.mesh_as_blackbox:
+            mesh = Precompiled(self.mesh, "mesh", self._make_mesh)
         m.submodules.mesh = mesh
         for r in range(self.mesh.rows):
             m.submodules[f"host_port_{r}"] = port = HostPort(colors=self.mesh.colors)

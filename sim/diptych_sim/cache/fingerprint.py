@@ -9,6 +9,7 @@ from functools import cache, partial
 from hashlib import sha256
 from importlib import import_module, metadata
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,11 @@ def fingerprint(*values: object, packages: tuple[str, ...]) -> str | None:
 def _texts(value: Any, packages: tuple[str, ...]) -> Iterator[str]:
     """Yield texts that differ between different values."""
     kind: Any = type(value)
+    if isinstance(value, type):
+        value = partial(value)
+    if isinstance(value, partial) and isinstance(value.func, type):
+        yield from _called(value, packages)
+        return
     yield kind.__qualname__
     if value is None or kind in (bool, int, float, str, bytes):
         yield repr(value)
@@ -72,12 +78,6 @@ def _texts(value: Any, packages: tuple[str, ...]) -> Iterator[str]:
             yield from _texts(item, packages)
     elif kind is np.ndarray and value.dtype.hasobject is False:
         yield from (str(value.dtype.descr), str(value.shape), sha256(value.tobytes()).hexdigest())
-    elif isinstance(value, type):
-        yield _name(value, packages)
-    elif kind is partial:
-        yield from _texts(value.func, packages)
-        yield from _texts(value.args, packages)
-        yield from _texts(tuple(sorted(value.keywords.items())), packages)
     elif isinstance(value, Enum):
         yield from (_name(kind, packages), value.name)
     elif getattr(vars(kind).get("__dataclass_params__"), "frozen", False):
@@ -86,6 +86,14 @@ def _texts(value: Any, packages: tuple[str, ...]) -> Iterator[str]:
             yield from _texts(getattr(value, field.name), packages)
     else:
         raise _UnknownError(value)
+
+
+def _called(made: partial[Any], packages: tuple[str, ...]) -> Iterator[str]:
+    """Yield texts of a class and its arguments by name: whether a default is given says nothing."""
+    yield _name(made.func, packages)
+    bound = signature(made.func).bind_partial(*made.args, **made.keywords)
+    bound.apply_defaults()
+    yield from _texts(tuple(sorted(bound.arguments.items())), packages)
 
 
 def _name(cls: type, packages: tuple[str, ...]) -> str:

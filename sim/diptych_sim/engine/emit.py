@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Emits the Verilog of a component, each distinct module once."""
 
+import gc
 import json
 import re
 import sys
@@ -12,11 +13,18 @@ from amaranth.back import rtlil, verilog  # pyright: ignore[reportAttributeAcces
 from amaranth.hdl import Elaboratable, Format, Fragment
 from amaranth.lib import wiring
 
-from diptych.precompiled import collecting, is_inlined
+from diptych.precompiled import Precompiled, collecting, is_inlined
 from diptych_sim.cache.fingerprint import fingerprint
 from diptych_sim.cache.store import cache_root, cached_text, digest
 
-__all__ = ["Hardware", "Source", "emit_verilog"]
+__all__ = [
+    "Hardware",
+    "Source",
+    "collection_paused",
+    "deep_recursion",
+    "emit_verilog",
+    "mark_used",
+]
 
 Source = tuple[str, str]
 """A file name and its text."""
@@ -35,13 +43,25 @@ _MODULE = re.compile(r"^module (\\\S+ |\w+)", re.MULTILINE)
 
 @contextmanager
 def deep_recursion() -> Iterator[None]:
-    # Amaranth walks expressions recursively; a long sum or a wide Cat needs more than 1000 frames.
+    """Let Amaranth walk expressions: a long sum or a wide Cat needs more than 1000 frames."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, 20_000))
     try:
         yield
     finally:
         sys.setrecursionlimit(limit)
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """Pause garbage collection, which looks at all objects of a growing design again and again."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 def _yosys() -> tuple[str, str]:
@@ -129,8 +149,9 @@ def emit_verilog(
                 of = f", {modules} of {known}" if modules else ""
                 progress(f"{name}: Amaranth to Verilog{of}")
 
-        component = hardware if isinstance(hardware, wiring.Component) else hardware()
-        return _emit(component, name, done)
+        with collection_paused():
+            component = hardware if isinstance(hardware, wiring.Component) else hardware()
+            return _emit(component, name, done, kept=key is not None)
 
     key = fingerprint(hardware, name, _yosys(), is_inlined(), packages=PACKAGES)
     if key is None:
@@ -139,16 +160,25 @@ def emit_verilog(
     return [(file, source) for file, source in json.loads(text)]
 
 
-def _emit(component: wiring.Component, name: str, done: Callable[[int, int], None]) -> list[Source]:
-    """Return the sources; ``done`` is told how many modules are, and of how many known ones."""
+def _emit(
+    component: wiring.Component, name: str, done: Callable[[int, int], None], *, kept: bool
+) -> list[Source]:
+    """Return the sources; ``done`` is told how many modules are, and of how many known ones.
+
+    ``kept`` allows prototypes to come from the cache.
+    """
     done(0, 1)
     top, waiting = _convert(component, name)
     texts: dict[str, str] = {}
     while waiting:
         done(1 + len(texts), 1 + len(texts) + len(waiting))
-        module, prototype = waiting.popitem()
-        text, inner = _convert(prototype, module)
-        texts[module] = text
+        module, stand_in = waiting.popitem()
+        if kept and stand_in.made_by is not None:
+            mark_used(stand_in.prototype)
+            for file, text in emit_verilog(stand_in.made_by, module):
+                texts[file.removesuffix(".v")] = text
+            continue
+        texts[module], inner = _convert(stand_in.prototype, module)
         waiting |= {other: found for other, found in inner.items() if other not in texts}
     if name in texts:
         raise ValueError(f"Top module must not be named as its own prototype {name!r}")
@@ -165,7 +195,15 @@ def _emit(component: wiring.Component, name: str, done: Callable[[int, int], Non
     return sources
 
 
-def _convert(component: wiring.Component, name: str) -> tuple[str, dict[str, wiring.Component]]:
-    with collecting() as prototypes:
+def _convert(component: wiring.Component, name: str) -> tuple[str, dict[str, Precompiled]]:
+    with collecting() as stand_ins:
         intermediate = _rtlil_of(component, name)
-    return _verilog_of(intermediate), dict(prototypes)
+    return _verilog_of(intermediate), dict(stand_ins)
+
+
+def mark_used(component: wiring.Component) -> None:
+    """Tell Amaranth that a component is used, although it is not elaborated here."""
+    vars(component)["_MustUse__used"] = True
+    for part in vars(component).values():
+        if isinstance(part, wiring.Component) and part is not component:
+            mark_used(part)

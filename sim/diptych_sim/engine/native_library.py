@@ -20,7 +20,7 @@ from diptych_sim.cache.store import cache_root, cached_text, digest, locked, tem
 from diptych_sim.settings import march, refused
 
 from .compile_jobs import Progress, in_recipe
-from .emit import Hardware
+from .emit import Hardware, collection_paused
 from .environment import tool_environment
 from .errors import BuildError
 from .tool_output import run_logged
@@ -59,8 +59,9 @@ def cached_translation(
     """
 
     def translated() -> str:
-        component = hardware if isinstance(hardware, wiring.Component) else hardware()
-        return "\n".join(translate(component))
+        with collection_paused():
+            component = hardware if isinstance(hardware, wiring.Component) else hardware()
+            return "\n".join(translate(component))
 
     key = fingerprint(hardware, name, *inputs, packages=PACKAGES)
     if key is None:

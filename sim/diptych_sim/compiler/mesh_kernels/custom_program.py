@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 
+from diptych.config import DEFAULTS
 from diptych.mesh.fabric import Load
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.compiler.tile.kernel import (
@@ -53,7 +54,7 @@ def compile_program(
     *,
     result_address: int,
     result_words: int,
-    sram_bytes: int = 16384,
+    sram_bytes: int = DEFAULTS.sram_bytes,
 ) -> MeshKernel:
     """Return a kernel in which every tile runs ``program`` once, from its first instruction.
 

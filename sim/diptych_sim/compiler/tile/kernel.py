@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.config import DEFAULTS
 from diptych.mesh.fabric import LOAD_COLOR, Load, Port, header
 from diptych.mesh.isa import Function, Op, Type
 from diptych_sim.compiler.tile.assembler import Assembler
@@ -29,8 +30,8 @@ __all__ = [
     "words_of",
 ]
 
-SRAM_SIZES = (16384, 24576, 32768, 49152, 65536)
-"""Sizes of a tile's SRAM that are chosen from, the smallest that fits."""
+SRAM_SIZES = (DEFAULTS.sram_bytes, 32768, 49152, 65536)
+"""Sizes of a tile's SRAM that are chosen from, the smallest that fits; few, as each is a build."""
 _ADDRESS, _COUNT = 13, 14
 
 

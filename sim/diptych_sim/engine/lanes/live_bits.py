@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .netlist import Design, nir
@@ -14,49 +14,55 @@ _LOW = ("+", "-", "*", "<<")
 _SAME = ("&", "|", "^", "~")
 
 
-def _inputs(cell: Any, need: int) -> Iterator[int]:
-    """Yield the nets that the needed bits of a cell depend on."""
+def _inputs(cell: Any, before: int, need: int) -> Iterator[int]:
+    """Yield the nets that needed bits of a cell depend on, but for those that were needed before."""
+    fresh = need & ~before
     if isinstance(cell, nir.Operator):
         for number, value in enumerate(cell.inputs):
             if cell.operator in _SAME or (cell.operator == "m" and number):
-                yield from (int(net) for bit, net in enumerate(value) if need >> bit & 1)
+                yield from _of(value, fresh)
             elif cell.operator in _LOW and not (cell.operator == "<<" and number):
-                yield from map(int, value[: need.bit_length()])
-            else:
+                yield from map(int, value[before.bit_length() : need.bit_length()])
+            elif not before:
                 yield from map(int, value)
     elif isinstance(cell, nir.AssignmentList):
-        yield from (int(net) for bit, net in enumerate(cell.default) if need >> bit & 1)
+        yield from _of(cell.default, fresh)
         for item in cell.assignments:
-            inside = need >> item.start & (1 << len(item.value)) - 1
+            inside = fresh >> item.start & (1 << len(item.value)) - 1
             if inside:
                 yield int(item.cond)
-                yield from (int(net) for bit, net in enumerate(item.value) if inside >> bit & 1)
-    else:
+                yield from _of(item.value, inside)
+    elif not before:
         yield from map(int, cell.input_nets())
+
+
+def _of(value: Any, mask: int) -> Iterator[int]:
+    return (int(net) for bit, net in enumerate(value) if mask >> bit & 1)
 
 
 def demanded(design: Design) -> dict[int, int]:
     """Return a mask of needed output bits by cell; all state is needed."""
     need: dict[int, int] = {}
+    seen: dict[int, int] = {}
     waiting: list[int] = []
 
-    def demand(net: int) -> None:
-        cell = net >> 16
-        mask = 1 << (net & 0xFFFF)
-        if cell and not need.get(cell, 0) & mask:
-            need[cell] = need.get(cell, 0) | mask
-            waiting.append(cell)
+    def demand(nets: Iterable[int]) -> None:
+        for net in nets:
+            cell, bit = net >> 16, net & 0xFFFF
+            have = need.get(cell, 0)
+            if cell and not have >> bit & 1:
+                if have == seen.get(cell, 0):
+                    waiting.append(cell)
+                need[cell] = have | 1 << bit
 
     kinds = (nir.FlipFlop, nir.SyncReadPort, nir.SyncWritePort, nir.SyncProperty)
     for cell in design.cells:
         if isinstance(cell, kinds):
-            for net in cell.input_nets():
-                demand(int(net))
+            demand(map(int, cell.input_nets()))
     for port in design.outputs.values():
-        for net in port.nets:
-            demand(net)
+        demand(port.nets)
     while waiting:
         index = waiting.pop()
-        for net in _inputs(design.cells[index], need[index]):
-            demand(net)
+        before, seen[index] = seen.get(index, 0), need[index]
+        demand(_inputs(design.cells[index], before, need[index]))
     return need

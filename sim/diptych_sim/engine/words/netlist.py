@@ -14,7 +14,7 @@ from amaranth.lib import wiring
 
 from diptych.memory.hbm import STORAGE
 from diptych.precompiled import collecting
-from diptych_sim.engine.emit import deep_recursion
+from diptych_sim.engine.emit import deep_recursion, mark_used
 from diptych_sim.engine.errors import EngineError
 
 from .cells import Cell, Group, Nets, Words, pieces
@@ -51,22 +51,14 @@ def read_words(component: wiring.Component, name: str, outside: str | None = Non
             classes: dict[str, Any] = {}
             while left := [kind for kind in found if kind not in classes and kind != outside]:
                 for kind in left:
-                    classes[kind] = _netlist(found[kind], kind)
+                    classes[kind] = _netlist(found[kind].prototype, kind)
             if outside in found:
-                _use(found[outside])
+                mark_used(found[outside].prototype)
     out = Words()
     reader = _Reader(out, classes, outside)
     reader.read_top(top)
     reader.resolve()
     return out
-
-
-def _use(component: wiring.Component) -> None:
-    """Tell Amaranth that what something else computes is used."""
-    vars(component)["_MustUse__used"] = True
-    for part in vars(component).values():
-        if isinstance(part, wiring.Component) and part is not component:
-            _use(part)
 
 
 def _netlist(component: wiring.Component, name: str) -> Any:
