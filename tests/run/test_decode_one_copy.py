@@ -13,16 +13,17 @@ from diptych_sim.golden.random_integers import random_integers
 from diptych_sim.llm.model import ModelConfig
 from diptych_sim.run.generate import generate
 from support.random_model import TINY
+from support.tile_sizes import SMALL_TILE
 
 CONFIG = ModelConfig(
-    dim=48, hidden=100, layers=2, heads=3, kv_heads=1, vocab=150, context=64, head_width=16
+    dim=48, hidden=160, layers=2, heads=3, kv_heads=1, vocab=150, context=64, head_width=16
 )
 
 
 @pytest.mark.parametrize(
     ("mesh", "sram", "uneven"),
     [
-        ((3, 7), 5632, True),
+        ((3, 7), SMALL_TILE["sram_bytes"], True),
         pytest.param((5, 11), 16384, False, marks=pytest.mark.slow),
         # More columns than elements.
         pytest.param((1, 64), 24576, False, marks=pytest.mark.slow),
@@ -34,7 +35,7 @@ def test_tokens_equal_the_golden_model(mesh, sram, uneven):
         random_integers(CONFIG, 1, one_copy=True),
         [prompt],
         [5],
-        machine=MachineConfig(mesh=mesh, sram_bytes=sram),
+        machine=MachineConfig(mesh=mesh, **SMALL_TILE | {"sram_bytes": sram}),
         stage="decode",
         engine="lanes",
     )
@@ -61,7 +62,7 @@ def test_both_panels_make_the_same_embedding(lengths, temperature, engine):
         model.sampled(temperature) if temperature else model,
         [rng.integers(0, TINY.vocab, n).tolist() for n in lengths],
         [4] * len(lengths),
-        machine=MachineConfig(mesh=(2, 3), array=(8, 8)),
+        machine=MachineConfig(mesh=(2, 2), array=(8, 8)),
         engine=engine,
         seeds=seeds,
     )

@@ -14,6 +14,7 @@ from diptych_sim.golden.random_integers import random_integers
 from diptych_sim.llm.model import ModelConfig
 from diptych_sim.run.generate import generate
 from diptych_sim.run.mesh_request import mesh_request
+from support.tile_sizes import SMALL_TILE
 
 CONFIG = ModelConfig(
     dim=48,
@@ -28,10 +29,7 @@ CONFIG = ModelConfig(
 )
 
 
-SRAM = 7168
-"""Bytes of a tile of 3x7 that hold it, if columns are of two kinds."""
-DEPTH = 512
-"""Instructions of the longest program here: a tile of one size serves all."""
+SRAM = SMALL_TILE["sram_bytes"]
 
 
 def decoded(model, mesh=(3, 7), sram=SRAM, *, tokens=6, **how):
@@ -40,7 +38,7 @@ def decoded(model, mesh=(3, 7), sram=SRAM, *, tokens=6, **how):
         model,
         [prompt],
         [tokens],
-        machine=MachineConfig(mesh=mesh, sram_bytes=sram, program_depth=DEPTH),
+        machine=MachineConfig(mesh=mesh, **SMALL_TILE | {"sram_bytes": sram}),
         stage="decode",
         engine="lanes",
         **how,
@@ -76,7 +74,7 @@ def test_tokens_are_drawn_and_end_the_text():
 
 def test_the_mesh_reads_the_prompt():
     prompt = np.random.default_rng(3).integers(0, CONFIG.vocab, 20).tolist()
-    machine = MachineConfig(mesh=(3, 7), sram_bytes=SRAM, program_depth=DEPTH)
+    machine = MachineConfig(mesh=(3, 7), **SMALL_TILE)
     done = mesh_request(random_integers(CONFIG, 1), [prompt], 5, machine=machine, engine="lanes")
     assert done.program.placement.headless is not None
     assert done.matches_golden, done.difference

@@ -18,7 +18,7 @@ from support.random_model import TINY, random_model
 from support.tile_sizes import LARGE_TILE
 
 MODEL = random_model(TINY, 1)
-MACHINE = MachineConfig(mesh=(2, 2), array=(4, 4))
+MACHINE = MachineConfig(mesh=(2, 2), array=(8, 8))
 
 
 def prompts(*lengths):

@@ -59,7 +59,7 @@ def make_command(tools: Toolchain, makefile: str, optimize: str, *arguments: str
         # The wheel leaves this empty, and precompiled headers then fail.
         "CFG_CXXFLAGS_PCH_I=-include",
         "OPT_SLOW=-O0",
-        "OPT_GLOBAL=-O2",
+        "OPT_GLOBAL=-O1",
         f"OPT_FAST={optimize}",
         *arguments,
     ]

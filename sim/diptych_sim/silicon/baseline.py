@@ -58,8 +58,11 @@ def load_tools() -> dict[str, str]:
     return json.loads(BASELINE.read_text("utf-8"))["tools"]
 
 
-def load_levels() -> dict[str, int]:
-    """Return how deep the logic of blocks may be, in levels as of :func:`.depth`."""
+def load_levels() -> dict[str, dict[str, Any]]:
+    """Return how deep the logic of blocks may be: ``levels`` as of :func:`.depth`.
+
+    ``input``, where it is given, is that of logic that was seen to be no deeper: :func:`.depth_input`.
+    """
     return json.loads(BASELINE.read_text("utf-8"))["levels"]
 
 

@@ -15,12 +15,16 @@ from diptych_sim.engine.lanes.emit import emit
 from diptych_sim.engine.lanes.layout import PART
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from support.mesh_jobs import decode_job, random_job
+from support.tile_sizes import WAFER_TILE
+
+WIDE = 13, 10
+"""A mesh of which a block has three parts."""
 
 
 def _digests(monkeypatch, skips, mesh, load, cycles):
     """Return the digests of all tiles after each cycle, and the memories after the last."""
     monkeypatch.setenv("DIPTYCH_SKIP", str(skips))
-    with LaneMesh(*mesh) as lanes:
+    with LaneMesh(*mesh, **(WAFER_TILE if mesh == WIDE else {})) as lanes:
         digest = MeshDigest(lanes, sorted(lanes.registers()))
         lanes.reset()
         lanes.feed(load)
@@ -33,7 +37,7 @@ def _digests(monkeypatch, skips, mesh, load, cycles):
 
 
 @pytest.mark.parametrize(
-    ("mesh", "seed", "cycles"), [((2, 2), None, 6000), ((3, 5), 1, 1500), ((13, 10), 2, 600)]
+    ("mesh", "seed", "cycles"), [((2, 2), None, 6000), ((3, 5), 1, 1500), (WIDE, 2, 600)]
 )
 def test_skipping_changes_nothing(monkeypatch, mesh, seed, cycles):
     load = decode_job(mesh)[0] if seed is None else random_job(mesh, seed)
@@ -90,7 +94,7 @@ def _but_the_second(text):
     return text
 
 
-SMALL, LARGE = ((2, 2), 3000), ((13, 10), 600)
+SMALL, LARGE = ((2, 2), 3000), (WIDE, 600)
 """Meshes and cycles: one part, and three in a block."""
 FAULTS = {
     "changes of values are not passed on": (_without(0), SMALL),
