@@ -45,7 +45,7 @@ def kernel_job(
     """Return the job that runs a kernel for at most ``limit`` cycles."""
     return KernelJob(
         mesh=(kernel.rows, kernel.columns),
-        parameters={"colors": kernel.colors, "sram_bytes": kernel.sram_bytes, "positions": 1},
+        parameters={"colors": kernel.colors, "sram_bytes": kernel.sram_bytes},
         load=kernel.load,
         start=kernel.start,
         readbacks=kernel.readbacks,
