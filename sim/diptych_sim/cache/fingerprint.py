@@ -64,10 +64,9 @@ def fingerprint(*values: object, packages: tuple[str, ...]) -> str | None:
 def _texts(value: Any, packages: tuple[str, ...]) -> Iterator[str]:
     """Yield texts that differ between different values."""
     kind: Any = type(value)
-    if isinstance(value, type):
-        value = partial(value)
-    if isinstance(value, partial) and isinstance(value.func, type):
-        yield from _called(value, packages)
+    made: Any = partial(value) if isinstance(value, type) else value
+    if kind is partial or made is not value:
+        yield from _called(made, packages)
         return
     yield kind.__qualname__
     if value is None or kind in (bool, int, float, str, bytes):
@@ -88,8 +87,10 @@ def _texts(value: Any, packages: tuple[str, ...]) -> Iterator[str]:
         raise _UnknownError(value)
 
 
-def _called(made: partial[Any], packages: tuple[str, ...]) -> Iterator[str]:
+def _called(made: Any, packages: tuple[str, ...]) -> Iterator[str]:
     """Yield texts of a class and its arguments by name: whether a default is given says nothing."""
+    if not isinstance(made.func, type):
+        raise _UnknownError(made)
     yield _name(made.func, packages)
     bound = signature(made.func).bind_partial(*made.args, **made.keywords)
     bound.apply_defaults()
