@@ -197,6 +197,32 @@ def _running(folder):
     return found
 
 
+WAITS = """
+import os, signal, threading, time
+from diptych_sim.command.signals import Terminated, ended_by_signals
+
+def send():
+    time.sleep(0.5)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    time.sleep(100)
+
+try:
+    with ended_by_signals():
+        threading.Thread(target=send, daemon=True).start()
+        os.read(os.pipe()[0], 1)  # waits for ever
+except Terminated as ended:
+    print("ended by", ended.number)
+"""
+
+
+def test_a_signal_that_another_thread_gets_ends_the_main_thread():
+    # Seen to fail without it: a command of several processes that went on to its end.
+    done = subprocess.run(
+        [sys.executable, "-c", WAITS], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == f"ended by {int(signal.SIGTERM)}\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 @pytest.mark.parametrize("engine", ["verilator", "lanes"])
 def test_a_signal_ends_compilers_and_leaves_nothing(tmp_path, number, engine):

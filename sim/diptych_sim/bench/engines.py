@@ -301,7 +301,7 @@ def _product(mesh: tuple[int, int], runs: int) -> Speed:
     rng = np.random.default_rng(1)
     x = rng.integers(-128, 128, 8 * columns).astype(np.int8)
     w = rng.integers(-128, 128, (4 * rows, 8 * columns)).astype(np.int8)
-    kernel = compile_gemv(x, w, rows=rows, columns=columns, sram_bytes=16384).kernel
+    kernel = compile_gemv(x, w, rows=rows, columns=columns).kernel
     job = kernel_job(kernel, limit=ENOUGH)
     start = time.perf_counter()
     open_mesh(*mesh, **job.parameters).close()

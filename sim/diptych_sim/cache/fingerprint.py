@@ -64,9 +64,8 @@ def fingerprint(*values: object, packages: tuple[str, ...]) -> str | None:
 def _texts(value: Any, packages: tuple[str, ...]) -> Iterator[str]:
     """Yield texts that differ between different values."""
     kind: Any = type(value)
-    made: Any = partial(value) if isinstance(value, type) else value
-    if kind is partial or made is not value:
-        yield from _called(made, packages)
+    if kind is partial or issubclass(kind, type):
+        yield from _called(value if kind is partial else partial(value), packages)
         return
     yield kind.__qualname__
     if value is None or kind in (bool, int, float, str, bytes):

@@ -34,10 +34,12 @@ def _raise(number: int, _frame: FrameType | None) -> NoReturn:
     raise Terminated(number)
 
 
-def _end_late(reader: int) -> None:
+def _end_late(reader: int, main: int) -> None:
     """End this process some time after a signal, whatever it does."""
     while number := os.read(reader, 1):
         if number[0] in _NUMBERS:
+            # If another thread has got it, the main thread waits on for what it reads.
+            signal.pthread_kill(main, number[0])
             time.sleep(_GRACE)
             os._exit(128 + number[0])
     os.close(reader)
@@ -53,7 +55,7 @@ def ended_by_signals() -> Iterator[None]:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    watcher = threading.Thread(target=_end_late, args=(reader,), daemon=True)
+    watcher = threading.Thread(target=_end_late, args=(reader, threading.get_ident()), daemon=True)
     watcher.start()
     try:
         yield

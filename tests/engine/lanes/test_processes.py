@@ -89,7 +89,8 @@ def _simulating(folder):
 def test_a_signal_ends_the_command_and_its_processes(tmp_path, number):
     # Seen to fail: mpirun not ended with the command, which then waits for it.
     file = tmp_path / "result.json"
-    steps = ("gemv", "2048", "2048", "--mesh", "16x16", "--engine", "lanes", "--seed", "3")
+    # 28,784 cycles, so that a signal comes before they are over.
+    steps = ("gemm", "384", "384", "384", "--mesh", "16x16", "--engine", "lanes")
     with subprocess.Popen(
         [DIPTYCH, "--processes", "2", *steps, "--json", str(file)],
         stdout=subprocess.PIPE,
