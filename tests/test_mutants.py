@@ -153,6 +153,7 @@ def test_tests_of_the_file_with_the_fault_come_first(monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_faults_are_judged_one_or_two_at_once_alike(capsys):
     printed = []
     for jobs in ("2", "1"):

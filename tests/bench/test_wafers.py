@@ -7,6 +7,8 @@ part for the fastest; a layer measured at the middle tile, where results come fi
 
 from itertools import pairwise
 
+import pytest
+
 from diptych_sim.bench.wafers import PUBLISHED, compared, scale_law
 from diptych_sim.cost.layer import fastest_part, layer_cost
 from diptych_sim.cost.models.load import load_shape
@@ -18,6 +20,7 @@ WITHIN = 0.005
 """Of a predicted layer, of the cycles in RTL."""
 
 
+@pytest.mark.slow
 def test_the_law_is_that_of_rtl_and_turns_where_tiles_become_many():
     law = list(scale_law("smollm2-135m", (8, 32, 64, 512), position=100, rtl_tiles=1024))
     assert law[0]["predicted_cycles"] is law[0]["rtl_cycles"] is None

@@ -223,7 +223,10 @@ def test_a_signal_that_another_thread_gets_ends_the_main_thread():
     assert done.stdout == f"ended by {int(signal.SIGTERM)}\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow), signal.SIGINT],
+)
 @pytest.mark.parametrize("engine", ["verilator", "lanes"])
 def test_a_signal_ends_compilers_and_leaves_nothing(tmp_path, number, engine):
     shutil.copytree(cache_root() / "verilog", tmp_path / "verilog")  # begins to compile sooner

@@ -5,6 +5,7 @@ Mutations that were seen to fail: a last group of two-phase that does not wait (
 predicted).
 """
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -55,8 +56,15 @@ def check(c, seed=1, engine: Engine = "verilator"):
     return accounts
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+# More than ten colors, and so a tile of its own.
+WIDE = ("allreduce", "two-phase")
+CASES = [
+    pytest.param(*case, marks=pytest.mark.slow if case == WIDE else ())
+    for case in itertools.product(OPERATIONS, ALGORITHMS)
+]
+
+
+@pytest.mark.parametrize(("operation", "algorithm"), CASES)
 def test_results_and_cycles(operation, algorithm):
     check(build(operation, algorithm))
 

@@ -50,7 +50,7 @@ SHARED = ModelConfig(dim=96, hidden=40, layers=2, heads=6, kv_heads=2, vocab=50,
 @pytest.mark.parametrize(
     ("mesh", "split", "engine"),
     [
-        ((2, 4), 2, "verilator"),
+        pytest.param((2, 4), 2, "verilator", marks=pytest.mark.slow),
         ((3, 4), 2, "lanes"),
         pytest.param((7, 13), 1, "lanes", marks=pytest.mark.slow),
         pytest.param((1, 64), 1, "lanes", marks=pytest.mark.slow),

@@ -37,7 +37,8 @@ def _digests(monkeypatch, skips, mesh, load, cycles):
 
 
 @pytest.mark.parametrize(
-    ("mesh", "seed", "cycles"), [((2, 2), None, 6000), ((3, 5), 1, 1500), (WIDE, 2, 600)]
+    ("mesh", "seed", "cycles"),
+    [((2, 2), None, 6000), ((3, 5), 1, 1500), pytest.param(WIDE, 2, 600, marks=pytest.mark.slow)],
 )
 def test_skipping_changes_nothing(monkeypatch, mesh, seed, cycles):
     load = decode_job(mesh)[0] if seed is None else random_job(mesh, seed)
