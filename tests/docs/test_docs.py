@@ -78,7 +78,7 @@ NOT_OURS = "--model stories260K.bin --tokenizer tok512.bin "
 def test_commands_run(name, line, tmp_path):
     words = shlex.split(line.replace(NOT_OURS, ""), comments=True)
     command = [sys.executable, "-c", "from diptych_sim.cli import main; main()", *words[1:]]
-    few = os.environ | {"DIPTYCH_RUNS": "24"}  # of bench cost, a tenth
+    few = os.environ | {"DIPTYCH_RUNS": "12"}  # of bench cost, a twentieth
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=tmp_path, env=few, check=False
     )

@@ -66,6 +66,8 @@ def test_a_netlist_passes_the_testbench_of_its_source(module):
         env=env,
         public=[(name, "count_*"), (name, "bytes_*")] if module == "vector_lane" else [],
         # Buses of gates seem to be loops, bit by bit they are none.
-        options=BuildOptions(arguments=("-Wno-UNOPTFLAT",)),
+        options=BuildOptions(
+            shared=("tile",) if module == "tile" else (), arguments=("-Wno-UNOPTFLAT",)
+        ),
     )
     assert_ran(ran, test)

@@ -99,7 +99,7 @@ def test_products_are_exact_on_any_memory(panel, tmp_path, drawn):
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None, suppress_health_check=SUPPRESSED)
+@settings(max_examples=15, deadline=None, suppress_health_check=SUPPRESSED)
 @given(st.lists(jobs, min_size=10, max_size=10))
 def test_many_products_are_exact_on_any_memory(panel, tmp_path, drawn):
     path = tmp_path / "jobs.json"

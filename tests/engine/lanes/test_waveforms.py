@@ -36,10 +36,15 @@ def record(folder, engine, suffix):
     return {var.full_name: var for var in Waveform(str(file)).all_vars()}
 
 
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory):
+    return record(tmp_path_factory.mktemp("verilator"), "verilator", "fst")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["fst", "vcd"])
-def test_tiles_show_what_verilator_shows(suffix, tmp_path):
-    theirs, mine = (record(tmp_path, engine, suffix) for engine in ("verilator", "lanes"))
+def test_tiles_show_what_verilator_shows(theirs, suffix, tmp_path):
+    mine = record(tmp_path, "lanes", suffix)
     of_tiles = [name for name in mine if name.startswith(TILES)]
     assert len(of_tiles) > 500
     assert {f"{TILES[0]}.core.watch_pc", f"{TILES[1]}.core.instruction.op"} <= set(of_tiles)
@@ -54,7 +59,7 @@ def test_tiles_show_what_verilator_shows(suffix, tmp_path):
         ]
         assert values[0] == values[1], name
         changing += len(set(values[0])) > 1
-        if there.enum_type is not None:
+        if suffix == "fst" and there.enum_type is not None:
             assert dict(here.enum_type[1]) == dict(there.enum_type[1]), name
             named += 1
     assert changing > 100
