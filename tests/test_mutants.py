@@ -116,6 +116,7 @@ def test_a_block_has_its_own_sources():
     assert sources_of("receiver") == [Path("diptych/mesh/receiver.py")]
 
 
+@pytest.mark.slow
 def test_a_fault_survives_where_the_test_for_it_is_removed(tmp_path):
     before = {path: path.read_bytes() for path in RTL.rglob("*.py")}
     lost = buffer_fault("spare.eq(self.i.payload)", "*()")

@@ -61,6 +61,7 @@ def test_memories_are_block_rams():
     assert result["block_rams"] == 4  # 8 frames of 256 words
 
 
+@pytest.mark.slow
 def test_counts_of_another_target():
     result = measure(BLOCKS["pe"], "xc7", 1, _quiet)
     assert (result["clock_mhz"], result["critical_path"], result["dsps"]) == (None, [], 4)
