@@ -59,11 +59,14 @@ class Call:
         "started", "passed", "failed" or "invalid": no simulator can be made.
     names : sequence of str
         cocotb tests that passed.
+    message : str
+        What was wrong.
     """
 
     key: str
     outcome: str
     names: Sequence[str] = ()
+    message: str = ""
 
 
 def note(file: Path, call: Call) -> None:
@@ -114,7 +117,7 @@ class _Simulate:
             ran = self._original(sources, name=name, **options)
         except EngineError as error:
             outcome = "invalid" if isinstance(error, BuildError) else "failed"
-            self._keep(Call(key=key, outcome=outcome), whole)
+            self._keep(Call(key=key, outcome=outcome, message=str(error)), whole)
             raise
         self._keep(Call(key=key, outcome="passed", names=ran.names), whole)
         return ran
@@ -128,7 +131,7 @@ class _Simulate:
         note(self._log, call)
         if call.outcome != "passed":
             error = BuildError if call.outcome == "invalid" else SimulationError
-            raise error("as in an earlier run")
+            raise error(f"As in an earlier run: {call.message}")
         return engine.Run(
             folder=Path(),
             tests=len(call.names),
