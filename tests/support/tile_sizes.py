@@ -3,11 +3,9 @@
 
 from typing import Any
 
-__all__ = ["LARGE_TILE", "SMALL_TILE", "WAFER_TILE"]
+__all__ = ["LARGE_TILE", "SMALL_TILE"]
 
 LARGE_TILE: dict[str, Any] = {"colors": 14, "sram_bytes": 65536, "program_depth": 2048}
 """A tile that holds the rounds of several sequences, and the colors of any mapping."""
 SMALL_TILE: dict[str, Any] = {"colors": 12, "sram_bytes": 7168, "program_depth": 512}
 """A tile of 3x7 that holds its model only if columns are of two kinds."""
-WAFER_TILE: dict[str, Any] = {"colors": 12, "sram_bytes": 49152}
-"""A tile as :mod:`.bench.wafers` has them for a model whose columns share heads."""

@@ -15,7 +15,6 @@ from diptych_sim.engine.lanes.emit import emit
 from diptych_sim.engine.lanes.layout import PART
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from support.mesh_jobs import decode_job, random_job
-from support.tile_sizes import WAFER_TILE
 
 WIDE = 13, 10
 """A mesh of which a block has three parts."""
@@ -24,7 +23,7 @@ WIDE = 13, 10
 def _digests(monkeypatch, skips, mesh, load, cycles):
     """Return the digests of all tiles after each cycle, and the memories after the last."""
     monkeypatch.setenv("DIPTYCH_SKIP", str(skips))
-    with LaneMesh(*mesh, **(WAFER_TILE if mesh == WIDE else {})) as lanes:
+    with LaneMesh(*mesh) as lanes:
         digest = MeshDigest(lanes, sorted(lanes.registers()))
         lanes.reset()
         lanes.feed(load)
