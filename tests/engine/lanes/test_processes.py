@@ -75,6 +75,41 @@ def test_processes_end_with_the_command_that_was_killed(tmp_path):
     assert _running(tmp_path) == []
 
 
+ALARM = """
+import os, signal, threading, time
+from diptych_sim.engine.lanes.distributed import open_mesh
+
+class Alarm(BaseException):
+    pass
+
+def ring(number, frame):
+    raise Alarm
+
+signal.signal(signal.SIGALRM, ring)
+threading.Timer(60, os._exit, (1,)).start()
+with open_mesh(4, 4) as lanes:
+    lanes.reset()
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        lanes.run(10**12)
+    except Alarm:
+        print("ended", flush=True)
+    time.sleep(100)
+"""
+
+
+def test_what_a_signal_raises_ends_a_run(tmp_path):
+    # Seen to fail: ctypes drops what is raised while borders are exchanged, and the run goes on.
+    program = tmp_path / "alarm.py"
+    program.write_text(ALARM)
+    start = "import sys; from diptych_sim.engine.processes import launch; launch(2, sys.argv[1:])"
+    command = [sys.executable, "-c", start, sys.executable, str(program)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout is not None
+        assert [launcher.stdout.readline() for _ in range(2)] == ["ended\n"] * 2
+        launcher.kill()
+
+
 def _simulating(folder):
     """Return the processes whose program lies in a folder and that have loaded a mesh."""
     found = []

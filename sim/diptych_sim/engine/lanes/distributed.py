@@ -11,7 +11,8 @@ import ctypes
 import itertools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -109,9 +110,38 @@ class DistributedMesh(LaneMesh):
             super(DistributedMesh, self).__init__(rows, columns, part=part, **parameters)
 
         self._together(build)
-        self._exchange = EXCHANGE(self._reach())
+        self._raised: BaseException | None = None
+        self._reached = self._reach()
+        self._exchange = EXCHANGE(self._reached)
         driver, mesh = self._driver, self._mesh
         driver.mesh_place(mesh, self.part.row, self.part.column, self._exchange)
+
+    @contextmanager
+    def _heard(self) -> Iterator[None]:
+        """Raise what a signal raises while the driver calls: ctypes drops it, and the run goes on."""
+        before = sys.unraisablehook
+
+        def note(dropped: Any) -> None:
+            if dropped.object is self._reached:
+                self._raised = dropped.exc_value
+            else:
+                before(dropped)
+
+        sys.unraisablehook = note
+        try:
+            yield
+        finally:
+            sys.unraisablehook = before
+        if self._raised is not None:
+            raise self._raised
+
+    def run(self, cycles: int, **options: Any) -> None:
+        with self._heard():
+            super().run(cycles, **options)
+
+    def reset(self, cycles: int = 2) -> None:
+        with self._heard():
+            super().reset(cycles)
 
     def _together(self, step: Callable[[], None]) -> None:
         """Do something that may fail in some processes; then it fails in all."""
@@ -157,6 +187,8 @@ class DistributedMesh(LaneMesh):
         mine, all_ = np.zeros(1, np.int64), np.zeros(1, np.int64)
 
         def reach(what: int, bits: int) -> int:
+            if self._raised is not None:
+                return -1  # all bits: that of a failure ends the run
             if what == _AGREE:
                 mine[0] = bits
                 asked = comm.Iallreduce(mine, all_, MPI.BOR)
@@ -179,6 +211,8 @@ class DistributedMesh(LaneMesh):
         return sum(len(message) for message in self._messages[::2])
 
     def _first(self, failure: Failure | None) -> Failure | None:
+        if self._raised is not None:
+            raise self._raised
         failures = [f for f in self.communicator.allgather(failure) if f is not None]
         return min(failures) if failures else None
 
