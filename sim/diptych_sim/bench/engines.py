@@ -37,6 +37,7 @@ from diptych_sim.engine.emit import emit_verilog
 from diptych_sim.engine.lanes.distributed import open_mesh
 from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.processes import is_first, processes
+from diptych_sim.engine.shared_modules import clock_falls
 from diptych_sim.engine.toolchain import find_toolchain
 from diptych_sim.golden.calibrate import quantize_loaded
 from diptych_sim.golden.quantized import QuantizedModel
@@ -93,9 +94,13 @@ def two_phase(size: int) -> Path:
         for file, text in sources:
             (work.path / file).write_text(text)
         (work.path / "main.cpp").write_text(main)
+        falls = ""
         for top in ("host_port", "tile"):
             work.verilate(verilator_command(top, f"V{top}", f"{top}.v"))
+            header = (work.path / f"V{top}___024root.h").read_text()
+            falls += f"static void fall(V{top}* m) {{ {clock_falls(header)} }}\n"
             work.make(make_command(tools, f"V{top}.mk", "-O1"))
+        (work.path / "fall.h").write_text(falls)
         include = tools.root / "include"
         archives = [f"libV{top}.a" for top in ("tile", "host_port")]
         command = [

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from .emit import Source
 from .errors import BuildError
 
-__all__ = ["CHECKED_CYCLES", "SharedModule", "reachable", "split"]
+__all__ = ["CHECKED_CYCLES", "SharedModule", "clock_falls", "reachable", "split"]
 
 CHECKED_CYCLES = 256
 """For so many cycles each instance is checked for paths from an input to an output."""
@@ -61,6 +61,17 @@ def reachable(sources: Sequence[Source], top: str, cut: Sequence[str] = ()) -> l
             uses = {_bare(module) for module in _INSTANCE.findall(texts[file])} - set(cut)
             waiting += [owners[module] for module in uses if module in owners]
     return [source for source in sources if source[0] in needed]
+
+
+def clock_falls(root_header: str) -> str:
+    """Return the C++ statement that lets the clock of a model ``m`` fall.
+
+    It clears the clock's last value, as Verilator keeps it, according to the header
+    ``<prefix>___024root.h``: the evaluation of a falling edge takes up to a quarter of the time.
+    Without such a field, the edge is evaluated.
+    """
+    last = set(re.findall(r"\b__Vtrigprevexpr\w*clk__\d+\b", root_header))
+    return f"m->rootp->{last.pop()} = 0;" if len(last) == 1 else "m->clk = 0; m->eval();"
 
 
 class SharedModule:
@@ -197,12 +208,6 @@ class SharedModule:
         root_header : str
             Text of Verilator's header ``<prefix>___024root.h``.
         """
-        # The clock's last value, as Verilator keeps it: clearing it saves the evaluation of the
-        # falling edge, a quarter of the time. Without such a field, the edge is evaluated.
-        last = set(re.findall(r"\b__Vtrigprevexpr\w*clk__\d+\b", root_header))
-        fall = "m->clk = 0; m->eval();"
-        if len(last) == 1:
-            fall = f"m->rootp->{last.pop()} = 0;"
         prefix, top = self.prefix, self.top
         lines = [
             f'#include "{prefix}.h"',
@@ -252,7 +257,7 @@ class SharedModule:
             "        m->clk = 0;",
             "        m->eval();",
             "    } else {",
-            f"        {fall}",
+            f"        {clock_falls(root_header)}",
             "    }",
             "}",
             "",
