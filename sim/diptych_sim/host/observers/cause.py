@@ -52,6 +52,8 @@ class CauseObserver:
         self._blamed = 0
         self._snapshots: deque[tuple[int, dict[str, int]]] = deque()
         self._asked = False
+        self._until = 0
+        """Cycles that are compared before :meth:`check` returns."""
         self._rests_since: int | None = None
         self.ended = False
         """Whether the limit was reached, and all until then compared."""
@@ -107,9 +109,11 @@ class CauseObserver:
             if self._rests_since is not None:
                 self._asked = False
                 self._idle(current_cycle() - 1)
+                self._until = self._blamed
                 self._snapshots.append((self._blamed, self._read()))
                 self._compare()
-            if not self._asked and not self._snapshots:
+            # Some observers blame later than in the next window, whose snapshot waits then, too.
+            if not self._asked and self._blamed >= self._until:
                 return self.found
         raise AssertionError(f"the observer of {self._name} did not find the causes of all cycles")
 
@@ -137,7 +141,8 @@ class CauseObserver:
         while True:
             over = self._to_look_at is not None and self._to_look_at <= 0
             if self._asked or over or (self.cycle and self.cycle % WINDOW == 0):
-                self._asked = False
+                if self._asked:
+                    self._asked, self._until = False, self.cycle
                 self._snapshots.append((self.cycle, self._read()))
                 self._compare()
             if over:
