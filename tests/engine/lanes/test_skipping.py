@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What nothing has changed for is not evaluated: every register in every cycle is as without that."""
 
+import itertools
+import random
 import re
 
 import numpy as np
@@ -18,18 +20,27 @@ from support.mesh_jobs import decode_job, random_job
 
 WIDE = 13, 10
 """A mesh of which a block has three parts."""
+WAITS = 50
+"""Cycles before words are fed."""
 
 
-def _digests(monkeypatch, skips, mesh, load, cycles):
-    """Return the digests of all tiles after each cycle, and the memories after the last."""
+def _digests(monkeypatch, skips, mesh, load, cycles, steps=(1,)):
+    """Return digests of all tiles, and the memories at the end; ``steps``: cycles between digests.
+
+    At first the tiles wait.
+    """
     monkeypatch.setenv("DIPTYCH_SKIP", str(skips))
     with LaneMesh(*mesh) as lanes:
         digest = MeshDigest(lanes, sorted(lanes.registers()))
         lanes.reset()
-        lanes.feed(load)
-        out = []
-        for _ in range(cycles):
-            lanes.run(1)
+        out, waits = [], True
+        for step in itertools.cycle(steps):
+            if lanes.cycle >= cycles:
+                break
+            if waits and lanes.cycle > WAITS:
+                lanes.feed(load)
+                waits = False
+            lanes.run(step)
             out.append(digest.tiles())
         memories = {name: words.tolist() for name, words in lanes.memories().items()}
     return np.array(out), memories
@@ -47,6 +58,18 @@ def test_skipping_changes_nothing(monkeypatch, mesh, seed, cycles):
     assert len({digest.tobytes() for digest in all_}) > cycles // 4  # much happens
     assert (all_ == skipped).all()
     assert words == same
+
+
+@pytest.mark.parametrize(("mesh", "seed", "cycles"), [((2, 2), None, 13000), (WIDE, 5, 1500)])
+def test_counters_of_blocks_that_rest_are_made_up_for(monkeypatch, mesh, seed, cycles):
+    # The registers are looked at after many cycles, and (decoding) after all tiles have ended.
+    rng = random.Random(cycles)
+    steps = [rng.choice((1, 2, 7, 60, 400)) for _ in range(50)]
+    load = decode_job(mesh)[0] if seed is None else random_job(mesh, seed)
+    (all_, _), (skipped, _) = (
+        _digests(monkeypatch, skips, mesh, load, cycles, steps) for skips in (0, 1)
+    )
+    assert (all_ == skipped).all()
 
 
 def test_a_run_that_is_restored_goes_on_as_before():
@@ -109,6 +132,14 @@ FAULTS = {
         SMALL,
     ),
     "changes in the second part are not passed on": (_but_the_second, LARGE),
+    "blocks rest though they do more than count": (
+        lambda text: re.sub(r"(counting\[\] = \{)[^}]*", r"\1" + 50 * "~0ull, ", text),
+        SMALL,
+    ),
+    "counters of a block that rests lose bits": (
+        lambda text: re.sub(r"^(\{\d+, 4, )32\}", r"\g<1>5}", text, flags=re.MULTILINE),
+        SMALL,
+    ),
     "bits of all parts are replaced": (
         lambda text: re.sub(r"keep\((.*), parts, ", r"keep(\1, EVERY, ", text),
         LARGE,

@@ -32,6 +32,7 @@ class Code(ctypes.Structure):
         ("start_block", ctypes.c_void_p),
         ("touch_block", ctypes.c_void_p),
         ("mark_input", ctypes.c_void_p),
+        ("settle_block", ctypes.c_void_p),
         ("scratch", ctypes.c_long),
         ("marks", ctypes.c_long),
         ("bytes", ctypes.c_long),
@@ -58,7 +59,7 @@ class Compiled:
         """Addresses and sizes, for the driver."""
         library = self.library
         library.scratch_bytes.restype = library.mark_words.restype = ctypes.c_long
-        names = ("cycle", "reset_block", "start_block", "touch_block", "mark_input")
+        names = [name for name, kind in Code._fields_ if kind is ctypes.c_void_p]
         return Code(
             *(ctypes.cast(library[name], ctypes.c_void_p) for name in names),
             library.scratch_bytes(),

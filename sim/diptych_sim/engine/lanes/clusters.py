@@ -16,6 +16,7 @@ from typing import Any
 from diptych_sim.engine.cluster_cost import ClusterCost
 
 from .commits import Commit, commits_of
+from .counting import counters_of
 from .graph import Graph
 from .lower import Lowered
 from .regions import Regions, cost_of, needs_of
@@ -61,11 +62,18 @@ class Cluster:
 
 @dataclass
 class Plan:
-    """Clusters in order, and which of them use a node or a memory that they do not compute."""
+    """Clusters in order, and which of them use a node or a memory that they do not compute.
+
+    Attributes
+    ----------
+    counting : set of int
+        Clusters that do nothing but let counters (:func:`.counters_of`) grow.
+    """
 
     clusters: list[Cluster]
     users: dict[int, list[int]]
     readers: dict[int, list[int]]
+    counting: set[int]
 
 
 @dataclass
@@ -73,12 +81,12 @@ class _Item:
     """Something to be put into a cluster.
 
     ``kind`` is the list of the cluster that ``what`` belongs to; ``color`` is a region, or that it
-    writes, with a module. Items of one color are put together.
+    writes, with a module; and whether it counts. Items of one color are put together.
     """
 
     kind: str
     what: Any
-    color: tuple[Any, int]
+    color: tuple[Any, int, bool]
     cost: int
     uses: list[int]
 
@@ -115,23 +123,35 @@ def _uses(graph: Graph, commit: Commit) -> list[int]:
     return [node for node, _, _ in commit.needs] + [commit.guard]
 
 
-def _items(low: Lowered, commits: list[Commit], regions: Regions) -> Iterator[_Item]:
+def _items(
+    low: Lowered, commits: list[Commit], regions: Regions, always: list[int]
+) -> Iterator[_Item]:
     graph = low.graph
+    counters = counters_of(graph, commits, regions.nodes, always)
+    sums = {}
+    for commit, region in zip(commits, regions.commits, strict=True):
+        for node in {total for counter in commit.changes for total in counters.get(counter, ())}:
+            # They wait for what their counter waits for, so that they are put together.
+            sums[node] = (region, low.modules[commit.cell], True), [commit.guard, *(c for c, _ in commit.arms)]
     for node in sorted(regions.nodes):
         if graph.nodes[node].op not in ("const", "source", "not"):
-            color = regions.nodes[node], graph.origin[node]
-            uses = [arg for arg, _, _ in needs_of(graph, node)]
+            alone = (regions.nodes[node], graph.origin[node], False), []
+            color, waits = sums.get(node, alone)
+            uses = [arg for arg, _, _ in needs_of(graph, node)] + waits
             yield _Item("nodes", node, color, cost_of(graph, node), uses)
     for commit, region in zip(commits, regions.commits, strict=True):
         # Writes have a cluster of their own: what they use must stay until the clock edge.
-        color = ("writes", commit.cell) if commit.writes else (region, low.modules[commit.cell])
+        counts = bool(counters.keys() & set(commit.changes))
+        color = (region, low.modules[commit.cell], counts)
+        if commit.writes:
+            color = ("writes", commit.cell, False)
         yield _Item("commits", commit, color, len(commit.changes), _uses(graph, commit))
     for number, (node, _) in enumerate(low.asserts):
         if node:
-            yield _Item("asserts", number, (0, graph.origin[node]), 1, [node])
+            yield _Item("asserts", number, (0, graph.origin[node], False), 1, [node])
     for node in sorted({node for driven in low.driven().values() for node in driven}):
         if graph.nodes[node].op != "source":
-            yield _Item("outputs", node, (0, graph.origin[node]), 1, [node])
+            yield _Item("outputs", node, (0, graph.origin[node], False), 1, [node])
 
 
 class _Clusters:
@@ -141,7 +161,7 @@ class _Clusters:
         always = [node for node, _ in low.asserts]
         always += {node for driven in low.driven().values() for node in driven}
         self.regions = Regions(low.graph, commits, always)
-        self.items = list(_items(low, commits, self.regions))
+        self.items = list(_items(low, commits, self.regions, always))
         maker = {item.what: n for n, item in enumerate(self.items) if item.kind == "nodes"}
         self.waits: list[set[int]] = []
         self.users: list[list[int]] = [[] for _ in self.items]
@@ -262,4 +282,9 @@ def plan(low: Lowered) -> Plan:
         memories |= {commit.read.memory for commit in cluster.commits if commit.read}
         for memory in sorted(memories):
             readers[memory].append(number)
-    return Plan(clusters, users, readers)
+    counting = {
+        number
+        for number, (cluster, piece) in enumerate(zip(clusters, pieces, strict=True))
+        if work.items[piece[0]].color[2] and not users.keys() & set(cluster.nodes)
+    }
+    return Plan(clusters, users, readers, counting)

@@ -16,31 +16,37 @@ struct Pins {
     Mesh* m;
     int threads;
     std::vector<Context> found;
+    std::vector<long> busy;  // blocks that do not rest, of each thread
     std::atomic<long> cycles;  // that other threads may help with
     std::atomic<bool> ended;
     std::vector<std::thread> helpers;
     Barrier barrier;
 };
 
+static const int MANY_SPINS = 1 << 20;  // some ms: then the mesh has nothing to do
+static const long FEW_BLOCKS = 2;       // which one thread computes sooner than several do
+
 // Computes a thread's share of a cycle.
-static void share(Pins* p, int me) {
+static void share(Pins* p, int me, int threads) {
     Mesh& m = *p->m;
-    long n = m.tiles.blocks, first = n * me / p->threads, last = n * (me + 1) / p->threads;
-    Context& c = p->found[me] = {0, -1, 0, 0, 0};
-    evaluate(m.tiles, first, last, m.skips, &c);
-    if (p->threads > 1) p->barrier.wait();
+    long n = m.tiles.blocks, first = n * me / threads, last = n * (me + 1) / threads;
+    Context& c = p->found[me] = {0, -1, 0, 0, 0, m.cycle};
+    p->busy[me] = evaluate(m.tiles, first, last, m.skips, &c);
+    if (threads > 1) p->barrier.wait();
     exchange_all(m, first, last);
-    if (p->threads > 1) p->barrier.wait();
+    if (threads > 1) p->barrier.wait();
 }
 
 static void help(Pins* p, int me) {
     for (long done = 0;; done++) {
-        for (int spins = 0; p->cycles.load() == done;)
+        for (int spins = 0; p->cycles.load() == done; spins++)
             if (p->ended)
                 return;
-            else if (++spins > 2000)
-                std::this_thread::yield(), spins = 0;
-        share(p, me);
+            else if (spins > MANY_SPINS)
+                std::this_thread::sleep_for(std::chrono::microseconds(50));
+            else if (spins % 2000 == 1999)
+                std::this_thread::yield();
+        share(p, me, p->threads);
     }
 }
 
@@ -59,6 +65,13 @@ static uint64_t vector_bits(const uint32_t* from, long at, long width) {
     uint64_t x = 0;
     for (long n = 0; n < width; n++) x |= (uint64_t)(from[(at + n) / 32] >> ((at + n) % 32) & 1) << n;
     return x;
+}
+
+// Whether a pin is in a word that is not as before.
+static bool differs(const Pin& pin, const uint32_t* in, const uint32_t* before) {
+    for (long n = pin.bit / 32; n <= (pin.bit + pin.width - 1) / 32; n++)
+        if (in[n] != before[n]) return true;
+    return false;
 }
 
 // Puts what the vector has into the state.
@@ -85,6 +98,7 @@ Pins* pins_create(Mesh* m, const Pin* in, long ins, const Pin* out, long outs, l
     p->threads = threads < 1 ? 1 : threads > m->tiles.blocks ? (int)m->tiles.blocks : threads;
     p->barrier.threads = p->threads;
     p->found.resize(p->threads);
+    p->busy.resize(p->threads);
     for (int n = 1; n < p->threads; n++) p->helpers.emplace_back(help, p, n);
     return p;
 }
@@ -102,25 +116,39 @@ long pins_step(Mesh* m, Pins* p, const uint32_t* in, uint32_t* out) {
         for (const Pin& pin : p->watched) show(*m, pin, out);
         return -1;
     }
+    const bool same = !p->before.empty() && !memcmp(in, p->before.data(), p->before.size() * sizeof(uint32_t));
+    if (m->tiles.quiet && same) {
+        m->cycle++;
+        return -1;
+    }
+    m->tiles.quiet = false;
     // After a touch from outside all may differ from what was here.
     bool fresh = p->before.empty();
-    for (long n = 0; n < m->tiles.parts; n++) fresh |= m->tiles.moved(n) == ~0ull;
-    if (fresh || memcmp(in, p->before.data(), p->before.size() * sizeof(uint32_t))) {
+    fresh |= m->tiles.touched;
+    m->tiles.touched = false;
+    p->before.resize(p->words);
+    if (fresh || !same) {
+        for (const Pin& pin : p->in)
+            if (fresh || differs(pin, in, p->before.data())) drive(*m, pin, in);
         p->before.assign(in, in + p->words);
-        for (const Pin& pin : p->in) drive(*m, pin, in);
     }
-    p->cycles++;
-    share(p, 0);
+    const long busy = std::accumulate(p->busy.begin(), p->busy.end(), 0l);
+    if (fresh || busy > FEW_BLOCKS) {
+        p->cycles++;
+        share(p, 0, p->threads);
+    } else {
+        for (int n = 1; n < p->threads; n++) p->found[n].failed = -1, p->busy[n] = 0;
+        share(p, 0, 1);
+    }
     m->cycle++;
     // Threads have blocks in order, so this is the failure of the lowest instance.
     m->failed = p->found[0];
     for (const Context& c : p->found)
         if (m->failed.failed < 0) m->failed = c;
-    uint64_t moved = 0;
-    for (long n = 0; n < m->tiles.parts; n++) moved |= m->tiles.moved(n);
-    if (fresh || moved & p->leaves)
-        for (const Pin& pin : p->out) show(*m, pin, out);
+    for (const Pin& pin : p->out)
+        if (fresh || m->tiles.moved(pin.lane / PART) & p->leaves) show(*m, pin, out);
     for (const Pin& pin : p->watched) show(*m, pin, out);
+    m->tiles.quiet = !std::accumulate(p->busy.begin(), p->busy.end(), 0l);
     return m->failed.failed;
 }
 }

@@ -110,7 +110,7 @@ class Pins:
         self._driver.pins_destroy(self._pins_address)
 
     def watch(self, name: str, row: int, column: int) -> None:
-        """Let the shell show a register of a tile, of at most 32 bits, as ``watched``."""
+        """Let the shell show a register of a tile, of at most 32 bits and no counter, as ``watched``."""
         for place, low in self.mesh.places(name):
             lane = self.mesh.tiling.lane(row, column)
             pin = _Pin(self._end + low, lane, place.offset, place.size, 0, place.width, -1)

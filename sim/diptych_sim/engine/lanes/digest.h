@@ -7,7 +7,8 @@ struct Term {
     uint64_t key;
 };
 
-extern "C" void mesh_digest(const Mesh* m, const Term* terms, long count, uint64_t* out) {
+extern "C" void mesh_digest(Mesh* m, const Term* terms, long count, uint64_t* out) {
+    mesh_settle(m);
     memset(out, 0, m->tiles.count * sizeof *out);
     for (long n = 0; n < count; n++) {
         Field f = {terms[n].offset, terms[n].size, 0, 0};

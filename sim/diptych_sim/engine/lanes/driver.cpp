@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <mutex>
+#include <numeric>
 #include <thread>
 #include <vector>
 
@@ -66,11 +68,12 @@ struct Mesh {
 
 // --- a cycle of some blocks ---
 
-static void evaluate(Group& g, long first, long last, bool skips, Context* c) {
+// Returns how many of them do not rest.
+static long evaluate(Group& g, long first, long last, bool skips, Context* c) {
     if (!skips)
         for (long b = first; b < last; b++) g.code.touch_block(g.marks(b));
     c->numbers = g.numbers;
-    g.code.cycle(&g, first, last, c);
+    return g.code.cycle(&g, first, last, c);
 }
 
 // Carries what has changed from neighbor to neighbor, into some blocks.
@@ -253,12 +256,13 @@ struct Team {
 static void work(Team* t, int me) {
     Mesh& m = *t->m;
     long n = m.tiles.blocks, first = n * me / m.threads, last = n * (me + 1) / m.threads;
-    Context c = {0, -1, 0, 0, 0};
+    Context c = {0, -1, 0, 0, 0, 0};
     while (true) {
+        c.now = m.cycle;
         evaluate(m.tiles, first, last, m.skips, &c);
         if (c.failed >= 0) t->fail(c, "tile");
         if (me == 0 && m.west) {
-            Context p = {0, -1, 0, 0, 0};
+            Context p = {0, -1, 0, 0, 0, m.cycle};
             evaluate(m.ports, 0, m.ports.blocks, m.skips, &p);
             if (p.failed >= 0) t->fail(p, "port");
         }
@@ -278,6 +282,19 @@ static void work(Team* t, int me) {
 }
 
 extern "C" {
+
+// Must be called before counters are looked at: those of blocks that only count are behind.
+void mesh_settle(Mesh* m) {
+    m->tiles.settle(m->cycle);
+    m->ports.settle(m->cycle);
+}
+// Must be called if counters are looked at in any cycle, without mesh_settle.
+void mesh_stir(Mesh* m) {
+    mesh_settle(m);
+    m->tiles.rests = m->ports.rests = false;
+}
+// Whether to skip what nothing has changed for; the results are the same.
+void mesh_skip(Mesh* m, int skips) { m->skips = m->tiles.rests = m->ports.rests = skips; }
 
 void mesh_destroy(Mesh* m) {
     release(m->tiles);
@@ -299,7 +316,7 @@ Mesh* mesh_create(long rows, long columns, long height, long width, const Code* 
     m->failed.failed = -1;
     m->west = m->first = true;
     m->feeds.resize(rows);
-    m->skips = true;
+    mesh_skip(m, true);
     const Tiling& t = m->tiling;
     const long lanes = (t.part(rows - 1, columns - 1) + 1) * PART;
     const bool tiles = allocate(m->tiles, lanes, [&](long n) { return t.lane(n / columns, n % columns); });
@@ -386,8 +403,6 @@ void mesh_resume(Mesh* m, long cycle) {
     m->cycle = cycle;
     mesh_touch(m);
 }
-// Whether to skip what nothing has changed for; the results are the same.
-void mesh_skip(Mesh* m, int skips) { m->skips = skips; }
 void mesh_edge(Mesh* m, long row, long column, long value, const Field* bits) {
     for (long n = 0; n < 4; n++) put(m->tiles, m->tiling.lane(row, column), bits[n], value >> n & 1);
     m->tiles.touch();
@@ -416,6 +431,7 @@ void mesh_reset(Mesh* m, long cycles) {
         m->arrived = 0;
         m->failed.failed = -1;
         m->threads = threads;
+        mesh_settle(m);
         for (long b = 0; b < m->tiles.blocks; b++) m->tiles.code.reset_block(m->tiles.state(b));
         for (long b = 0; b < m->ports.blocks; b++) m->ports.code.reset_block(m->ports.state(b));
         mesh_touch(m);

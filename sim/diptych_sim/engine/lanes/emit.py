@@ -267,7 +267,7 @@ class _Function(Expressions):
             if following:
                 lines += self.design.mark(2, [self.number], f"p{group}")
             if outs:
-                place = 3 * self.design.words * self.design.parts
+                place = 4 * self.design.words * self.design.parts
                 lines += f"mark(d + {place}, p{group}, {outs}ull);"
             yield f"if (p{group}) {{ {lines} }}"
 
@@ -384,8 +384,13 @@ class _Design:
         out.append(f"static void (*const clusters[])({_ARGUMENTS}) = {{")
         out += [f"k{number}," for number in range(count)]
         pieces, edges = self.edges()
-        out += ["};", "static const Piece pieces[] = {", *pieces, "{0, 0}};"]
+        out += ["};", "static const Piece pieces[] = {", *pieces, "{0, 0, 0}};"]
         out += ["static const Edge edges[] = {", *edges, "};"]
+        counting = [0] * self.words
+        for number in self.plan.counting:
+            counting[number // 64] |= 1 << number % 64
+        listed = ", ".join(f"{mask}ull" for mask in counting)
+        out.append(f"static const uint64_t counting[] = {{{listed}}};")
         out.append(f"static const uint64_t inputs[][{self.words}] = {{")
         for parts in self.low.inputs.values():
             users = {user for node, _, _ in parts for user in self.plan.users.get(node, ())}
@@ -423,7 +428,7 @@ class _Design:
                 for some in ([p for p in places if not p.size], places)
             )
             first = len(pieces)
-            pieces += [f"{{{p.offset}, {p.size}}}," for p in places if p.size]
+            pieces += [f"{{{p.offset}, {p.size}, {p.width}}}," for p in places if p.size]
             edges.append(f"{{0, {low}, {bits}, {high}, {first}, {len(pieces)}}},")
         return pieces, edges
 

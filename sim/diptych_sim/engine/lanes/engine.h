@@ -11,12 +11,15 @@ struct Context {
     long instance;
     long cycle;
     const int* numbers;  // of the instances in all lanes
+    long now;            // cycles before this one
 };
 
 // Blocks of a design in memory.
 struct Blocks {
     char *states, *scratch;
     uint64_t *all_marks, *lives;   // lives: bits of lanes that there are, 512 for a block
+    long* since;                   // the cycle from which a block has rested, or -1
+    bool rests;                    // whether blocks that only count may rest
     long bytes, scratch_bytes, pitch;
     char* state(long block) const { return states + block * bytes; }
     char* kept(long block) const { return scratch + block * scratch_bytes; }
@@ -24,9 +27,9 @@ struct Blocks {
     const uint64_t* live(long block) const { return lives + 8 * block; }
 };
 
-// An element that a cluster changes: bytes of a lane.
+// An element that a cluster changes: bytes and bits of a lane.
 struct Piece {
-    long at, size;
+    long at, size, bits;
 };
 
 // What a cluster does at the clock edge: writes, or bytes of the state to be replaced: those of single

@@ -12,11 +12,12 @@ typedef uint64_t B;
 static const long PART = 64;
 
 struct Code {
-    void (*cycle)(Blocks*, long, long, Context*);
+    long (*cycle)(Blocks*, long, long, Context*);
     void (*reset_block)(char*);
     void (*start_block)(char*);
     void (*touch_block)(uint64_t*);
     void (*mark_input)(uint64_t*, long, long);
+    void (*settle_block)(Blocks*, long, long);
     long scratch, marks, bytes, state, lanes;
 };
 
@@ -25,6 +26,8 @@ struct Group : Blocks {
     Code code;
     long count, blocks;
     int* numbers;  // of the instances in all lanes, -1 where there is none
+    bool quiet;    // nothing is to be evaluated
+    bool touched;  // anything may have changed
 
     long parts;  // of 64 lanes, in all blocks
     int split;   // a block has 2 ** split parts
@@ -33,10 +36,20 @@ struct Group : Blocks {
     // Number of a part in its block.
     long inside(long part) const { return part & ((1L << split) - 1); }
     // Says that an input of a part has changed, or of a lane.
-    void mark_part(long part, long input) { code.mark_input(marks(part >> split), input, inside(part)); }
+    void mark_part(long part, long input) {
+        if (quiet) quiet = false;
+        code.mark_input(marks(part >> split), input, inside(part));
+    }
     void mark(long lane, long input) { mark_part(lane / PART, input); }
+    // Gives the counters of all blocks the values of a cycle.
+    void settle(long now) {
+        quiet = false;
+        for (long b = 0; b < blocks; b++) code.settle_block(this, b, now);
+    }
     // Says that anything may have changed.
     void touch() {
+        quiet = false;
+        touched = true;
         for (long b = 0; b < blocks; b++) code.touch_block(marks(b));
     }
     // Part p of something of a block: size bytes a lane, or a bit.
@@ -113,6 +126,7 @@ static void release(Group& g) {
     if (g.scratch) munmap(g.scratch, (size_t)g.blocks * g.scratch_bytes);
     free(g.all_marks);
     free(g.lives);
+    free(g.since);
     free(g.numbers);
 }
 // lane(n) is the lane of instance n, below lanes.
@@ -128,7 +142,9 @@ template <class Lane> static bool allocate(Group& g, long lanes, Lane lane) {
     g.all_marks = (uint64_t*)aligned_alloc(64, g.blocks * g.pitch * 8);
     g.lives = (uint64_t*)aligned_alloc(64, g.blocks * 64);
     g.numbers = (int*)malloc(g.parts * PART * sizeof(int));
-    if (!g.states || !g.scratch || !g.all_marks || !g.lives || !g.numbers) return false;
+    g.since = (long*)malloc(g.blocks * sizeof(long));
+    if (!g.states || !g.scratch || !g.all_marks || !g.lives || !g.numbers || !g.since) return false;
+    for (long b = 0; b < g.blocks; b++) g.since[b] = -1;
     memset(g.all_marks, 0, g.blocks * g.pitch * 8);
     memset(g.lives, 0, g.blocks * 64);
     for (long n = 0; n < g.parts * PART; n++) g.numbers[n] = -1;

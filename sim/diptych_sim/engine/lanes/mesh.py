@@ -405,7 +405,11 @@ class LaneMesh:
         return -(-self.tiling.lanes // self.tile.layout.lanes)
 
     def address(self, place: Element, row: int, column: int) -> tuple[int, int]:
-        """Return where an element of a tile is in memory, and the bit in its first byte."""
+        """Return where an element of a tile is in memory, and the bit in its first byte.
+
+        From now on it is up to date in each cycle.
+        """
+        self._driver.mesh_stir(self._mesh)
         at, bit = self._at(place, row, column)
         return self._driver.mesh_tiles(self._mesh) + at, bit
 
@@ -413,9 +417,14 @@ class LaneMesh:
         """Return whether there is a register of that name."""
         return self.tile.interface.aliases.get(name, name) in self._places
 
-    @cached_property
+    @property
     def memory(self) -> memoryview:
-        """All state of the tiles here; to be looked at while the mesh is there."""
+        """All state of the tiles here; to be looked at until the mesh runs again."""
+        self._driver.mesh_settle(self._mesh)
+        return self._memory
+
+    @cached_property
+    def _memory(self) -> memoryview:
         return _view(self._driver.mesh_tiles(self._mesh), self.tile, self.tiling.lanes)
 
     @cached_property

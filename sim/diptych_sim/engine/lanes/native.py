@@ -72,6 +72,8 @@ def with_prototypes(driver: ctypes.CDLL) -> ctypes.CDLL:
         ("mesh_feed", None, (c.c_void_p, c.c_long, c.POINTER(c.c_uint32), c.c_long)),
         ("mesh_fed", c.c_long, (c.c_void_p, c.c_long)),
         ("mesh_resume", None, (c.c_void_p, c.c_long)),
+        ("mesh_settle", None, (c.c_void_p,)),
+        ("mesh_stir", None, (c.c_void_p,)),
         ("mesh_touch", None, (c.c_void_p,)),
         ("mesh_skip", None, (c.c_void_p, c.c_int)),
         ("mesh_edge", None, (c.c_void_p, c.c_long, c.c_long, c.c_long, fields)),
