@@ -132,7 +132,10 @@ def _items(
     for commit, region in zip(commits, regions.commits, strict=True):
         for node in {total for counter in commit.changes for total in counters.get(counter, ())}:
             # They wait for what their counter waits for, so that they are put together.
-            sums[node] = (region, low.modules[commit.cell], True), [commit.guard, *(c for c, _ in commit.arms)]
+            sums[node] = (
+                (region, low.modules[commit.cell], True),
+                [commit.guard, *(c for c, _ in commit.arms)],
+            )
     for node in sorted(regions.nodes):
         if graph.nodes[node].op not in ("const", "source", "not"):
             alone = (regions.nodes[node], graph.origin[node], False), []
