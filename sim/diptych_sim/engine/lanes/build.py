@@ -59,7 +59,7 @@ class Compiled:
         """Addresses and sizes, for the driver."""
         library = self.library
         library.scratch_bytes.restype = library.mark_words.restype = ctypes.c_long
-        names = "cycle reset_block start_block touch_block mark_input settle_block".split()
+        names = ("cycle", "reset_block", "start_block", "touch_block", "mark_input", "settle_block")
         return Code(
             *(ctypes.cast(library[name], ctypes.c_void_p) for name in names),
             library.scratch_bytes(),
