@@ -65,11 +65,11 @@ def matrix_tiles(fields: Mapping[str, int], rows: int, columns: int) -> Iterator
         products = [(lanes, False), (lanes, True), (lanes, True)]
         if modes["start"] == Start.ADD.value:
             products = [(lanes, False), (2 * lanes, True)]
+    of_n, of_k = columns * (causal is Causal.BY_N), rows * (causal is Causal.BY_K)
     for j in range(n):
         for counted, adds in products:
             for i in range(k):
-                position = {Causal.NO: 0, Causal.BY_N: j * columns, Causal.BY_K: i * rows}[causal]
-                skipped = max(0, position - first)
+                skipped = max(0, j * of_n + i * of_k - first)
                 if count > skipped:
                     entry = fields["sums"] + j * fields.get("sums_n", 0) + skipped
                     yield MatrixTile(count - skipped, counted, entry, adds or i > 0)
