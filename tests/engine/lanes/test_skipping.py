@@ -7,15 +7,22 @@ import re
 
 import numpy as np
 import pytest
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 
 from diptych_sim.engine.errors import SimulationError
 from diptych_sim.engine.lanes import mesh as lane_mesh
 from diptych_sim.engine.lanes import translate
 from diptych_sim.engine.lanes.build import compile_design
+from diptych_sim.engine.lanes.clusters import plan
 from diptych_sim.engine.lanes.digest import MeshDigest
 from diptych_sim.engine.lanes.emit import emit
 from diptych_sim.engine.lanes.layout import PART
+from diptych_sim.engine.lanes.lower import lower
 from diptych_sim.engine.lanes.mesh import LaneMesh
+from diptych_sim.engine.lanes.netlist import read_netlist
+from diptych_sim.engine.lanes.partition import partition
 from support.mesh_jobs import decode_job, random_job
 
 WIDE = 13, 10
@@ -70,6 +77,44 @@ def test_counters_of_blocks_that_rest_are_made_up_for(monkeypatch, mesh, seed, c
         _digests(monkeypatch, skips, mesh, load, cycles, steps) for skips in (0, 1)
     )
     assert (all_ == skipped).all()
+
+
+class _Counting(wiring.Component):
+    """Counters, and registers that are like them but for one thing."""
+
+    step: Signal
+    seen: Signal
+
+    def __init__(self):
+        super().__init__({"step": In(4), "seen": Out(8)})
+
+    def elaborate(self, platform):
+        m = Module()
+        counts, sums, seen, compared, doubled, fast = (
+            Signal(8, name=name)
+            for name in ("counts", "sums", "seen", "compared", "doubled", "fast")
+        )
+        with m.If(self.step[0]):
+            m.d.sync += counts.eq(counts + 1)
+        m.d.sync += [
+            sums.eq(sums + self.step),
+            seen.eq(seen + 1),
+            compared.eq(compared + 1),
+            doubled.eq(doubled + doubled),
+        ]
+        with m.If(compared > 9):
+            m.d.sync += fast.eq(fast + self.step)
+        m.d.comb += self.seen.eq(seen)
+        return m
+
+
+def test_counters_are_found():
+    design = read_netlist(_Counting(), "counting")
+    low = lower(design, partition(design, []))
+    made = plan(low)
+    names = {register.node: register.name for register in low.registers}
+    found = {names[node] for n in made.counting for node in made.clusters[n].changes}
+    assert found == {"counts", "sums", "fast"}
 
 
 def test_a_run_that_is_restored_goes_on_as_before():

@@ -123,10 +123,8 @@ long pins_step(Mesh* m, Pins* p, const uint32_t* in, uint32_t* out) {
     }
     m->tiles.quiet = false;
     // After a touch from outside all may differ from what was here.
-    bool fresh = p->before.empty();
-    fresh |= m->tiles.touched;
+    const bool fresh = p->before.empty() || m->tiles.touched;
     m->tiles.touched = false;
-    p->before.resize(p->words);
     if (fresh || !same) {
         for (const Pin& pin : p->in)
             if (fresh || differs(pin, in, p->before.data())) drive(*m, pin, in);

@@ -358,6 +358,13 @@ class _Design:
             for word, mask in sorted(masks.items())
         )
 
+    def set_of(self, clusters: Iterable[int]) -> str:
+        """Return a bit for each cluster, in words."""
+        masks = [0] * self.words
+        for number in clusters:
+            masks[number // 64] |= 1 << number % 64
+        return "{" + ", ".join(f"{mask}ull" for mask in masks) + "}"
+
     def text(self) -> str:
         header = [
             f"#define LANES {self.layout.lanes}",
@@ -386,18 +393,11 @@ class _Design:
         pieces, edges = self.edges()
         out += ["};", "static const Piece pieces[] = {", *pieces, "{0, 0, 0}};"]
         out += ["static const Edge edges[] = {", *edges, "};"]
-        counting = [0] * self.words
-        for number in self.plan.counting:
-            counting[number // 64] |= 1 << number % 64
-        listed = ", ".join(f"{mask}ull" for mask in counting)
-        out.append(f"static const uint64_t counting[] = {{{listed}}};")
+        out.append(f"static const uint64_t counting[] = {self.set_of(self.plan.counting)};")
         out.append(f"static const uint64_t inputs[][{self.words}] = {{")
         for parts in self.low.inputs.values():
             users = {user for node, _, _ in parts for user in self.plan.users.get(node, ())}
-            masks = [0] * self.words
-            for user in users:
-                masks[user // 64] |= 1 << user % 64
-            out.append("{" + ", ".join(f"{mask}ull" for mask in masks) + "},")
+            out.append(f"{self.set_of(users)},")
         out += ["};", f"static const long SHADOW = {self.shadow};", '#include "block.h"']
         out.append('extern "C" {')
         out.append("void reset_block(char* s) {\nconst Parts parts = EVERY;")
