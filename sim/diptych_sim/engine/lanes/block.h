@@ -8,7 +8,7 @@
 static W& word(uint64_t* d, long row, long w) { return *(W*)(d + (row * WORDS + w) * G); }
 
 // Clusters that are marked in any part.
-static uint64_t any_part(const W& x) {
+INLINE uint64_t any_part(const W& x) {
     uint64_t r = 0;
     for (int j = 0; j < G; j++) r |= ((const uint64_t*)&x)[j];
     return r;
@@ -103,6 +103,50 @@ static void fetch_ahead(long k) {
     for (long n = 0; n < 1024; n += 64) __builtin_prefetch(code + n);
 }
 
+// Evaluates the marked clusters of a block. A cluster marks others of the same word, but only later ones.
+static void evaluate(Blocks* g, long b, Context* c) {
+    char *s = g->state(b), *t = g->kept(b);
+    uint64_t* d = g->marks(b);
+    const B* live = (const B*)g->live(b);
+    c->block = b;
+    for (long w = 0; w < WORDS; w++) {
+        W& marks = word(d, 0, w);
+        while (const uint64_t marked = any_part(marks)) {
+            const W bit = W{} + (marked & -marked);
+            const Parts parts = some(marks & bit);
+            marks &= ~bit;
+            if (const uint64_t next = LANES > 64 ? marked & (marked - 1) : 0) fetch_ahead(64 * w + __builtin_ctzll(next));
+            clusters[64 * w + __builtin_ctzll(marked)](s, t, d, live, c, parts);
+        }
+    }
+}
+
+// The same of several blocks, cluster by cluster, as all of the code is more than a cache has.
+static void evaluate(Blocks* g, const long* blocks, long count, Context* c) {
+    for (long w = 0; w < WORDS; w++) {
+        for (uint64_t left = ~0ull; left;) {
+            W all = W{};
+            for (long n = 0; n < count; n++) all |= word(g->marks(blocks[n]), 0, w);
+            const uint64_t marked = any_part(all) & left;
+            if (!marked) break;
+            const uint64_t bit = marked & -marked;
+            left = ~(bit | (bit - 1));
+            const long k = 64 * w + __builtin_ctzll(bit);
+            if (const uint64_t next = LANES > 64 ? marked ^ bit : 0) fetch_ahead(64 * w + __builtin_ctzll(next));
+            for (long n = 0; n < count; n++) {
+                const long b = blocks[n];
+                uint64_t* d = g->marks(b);
+                W& marks = word(d, 0, w);
+                const Parts parts = some(marks & (W{} + bit));
+                if (!parts) continue;
+                marks &= ~(W{} + bit);
+                c->block = b;
+                clusters[k](g->state(b), g->kept(b), d, (const B*)g->live(b), c, parts);
+            }
+        }
+    }
+}
+
 extern "C" {
 long mark_words() { return (4 * WORDS + 1) * G; }
 
@@ -123,8 +167,7 @@ void mark_input(uint64_t* d, long input, long part) {
     for (long w = 0; w < WORDS; w++) d[w * G + part] |= inputs[input][w];
 }
 
-// Computes a cycle of some blocks: cluster by cluster, as all of the code is more than a cache has.
-// Returns how many of them do not rest from now on.
+// Computes a cycle of some blocks. Returns how many of them do not rest from now on.
 long cycle(Blocks* g, long first, long last, Context* c) {
     long active[last - first + 1];
     long count = 0;
@@ -137,29 +180,8 @@ long cycle(Blocks* g, long first, long last, Context* c) {
         settle_block(g, b, c->now);
         active[count++] = b;
     }
-    for (long w = 0; w < WORDS && count; w++) {
-        // A cluster marks others of the same word, but only later ones.
-        for (uint64_t left = ~0ull; left;) {
-            W all = W{};
-            for (long n = 0; n < count; n++) all |= word(g->marks(active[n]), 0, w);
-            const uint64_t marked = any_part(all) & left;
-            if (!marked) break;
-            const uint64_t bit = marked & -marked;
-            left = ~(bit | (bit - 1));
-            const long k = 64 * w + __builtin_ctzll(bit);
-            if (const uint64_t next = LANES > 64 ? marked ^ bit : 0) fetch_ahead(64 * w + __builtin_ctzll(next));
-            for (long n = 0; n < count; n++) {
-                const long b = active[n];
-                uint64_t* d = g->marks(b);
-                W& marks = word(d, 0, w);
-                const Parts parts = some(marks & (W{} + bit));
-                if (!parts) continue;
-                marks &= ~(W{} + bit);
-                c->block = b;
-                clusters[k](g->state(b), g->kept(b), d, (const B*)g->live(b), c, parts);
-            }
-        }
-    }
+    if (count == 1) evaluate(g, active[0], c);
+    else if (count) evaluate(g, active, count, c);
     long busy = 0;
     for (long n = 0; n < count; n++) {
         const long b = active[n];
