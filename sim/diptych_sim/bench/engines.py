@@ -31,7 +31,14 @@ from diptych.mesh.tile import Tile
 from diptych_sim.cache.store import cache_root, digest
 from diptych_sim.compiler.mesh_kernels.gemv import compile_gemv
 from diptych_sim.cost.decode import decode_macs
-from diptych_sim.engine.compile_jobs import Workplace, keep, make_command, verilator_command
+from diptych_sim.engine.assertions import with_assertions_inside
+from diptych_sim.engine.compile_jobs import (
+    OPTIMIZE,
+    Workplace,
+    keep,
+    make_command,
+    verilator_command,
+)
 from diptych_sim.engine.edge_resets import with_resets_at_edges
 from diptych_sim.engine.emit import emit_verilog
 from diptych_sim.engine.lanes.distributed import open_mesh
@@ -87,8 +94,8 @@ def two_phase(size: int) -> Path:
     main = re.sub(r"(?<=[a-z#])__(?=[a-z])", "___05F", main)  # Verilator's spelling
     tile, port = functools.partial(Tile, sram_bytes=size), functools.partial(HostPort, colors=10)
     emitted = [*emit_verilog(tile, "tile"), *emit_verilog(port, "host_port")]
-    sources = [(file, with_resets_at_edges(text)) for file, text in emitted]
-    key = digest([main, tools.verilator_version, tools.cxx_version, *sum(sources, ())])
+    sources = [(file, with_assertions_inside(with_resets_at_edges(text))) for file, text in emitted]
+    key = digest([main, OPTIMIZE, tools.verilator_version, tools.cxx_version, *sum(sources, ())])
 
     def produce(work: Workplace) -> None:
         for file, text in sources:
@@ -96,10 +103,10 @@ def two_phase(size: int) -> Path:
         (work.path / "main.cpp").write_text(main)
         falls = ""
         for top in ("host_port", "tile"):
-            work.verilate(verilator_command(top, f"V{top}", f"{top}.v"))
+            work.verilate(verilator_command(tools, top, f"V{top}", f"{top}.v"))
             header = (work.path / f"V{top}___024root.h").read_text()
             falls += f"static void fall(V{top}* m) {{ {clock_falls(header)} }}\n"
-            work.make(make_command(tools, f"V{top}.mk", "-O1"))
+            work.make(make_command(tools, f"V{top}.mk", OPTIMIZE))
         (work.path / "fall.h").write_text(falls)
         include = tools.root / "include"
         archives = [f"libV{top}.a" for top in ("tile", "host_port")]

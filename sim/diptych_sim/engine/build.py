@@ -13,8 +13,9 @@ import cocotb_tools.config
 
 from diptych_sim.cache.store import cache_root, digest
 
+from .assertions import with_assertions_inside
 from .blackbox import replace_by_shell
-from .compile_jobs import Progress, Workplace, keep, verilator_command
+from .compile_jobs import OPTIMIZE, Progress, Workplace, keep, verilator_command
 from .edge_resets import with_resets_at_edges
 from .emit import Source
 from .errors import ToolError
@@ -69,7 +70,7 @@ class BuildOptions:
     shared: tuple[str, ...] = ()
     blackbox: str | None = None
     waves: Literal["fst", "vcd"] | None = None
-    optimize: str = "-O1"
+    optimize: str = OPTIMIZE
     random_start: bool = False
     arguments: tuple[str, ...] = ()
 
@@ -156,7 +157,7 @@ def build(
     if options.random_start:
         design = [without_initial_values(source) for source in design]
         options = replace(options, arguments=(*BUILD_ARGUMENTS, *options.arguments))
-    design = [zeroed_by_loops(source) for source in design]
+    design = [zeroed_by_loops((file, with_assertions_inside(text))) for file, text in design]
     cells, shells = hbm_sources(design)
     design += cells
     if options.blackbox is not None:
@@ -172,6 +173,7 @@ def build(
         public = f'public_flat_rd -module "{options.blackbox}" -var "watched"\n'
         design[0] = (design[0][0], design[0][1] + public)
     verilate = verilator_command(
+        tools,
         name,
         "Vtop",
         *("--exe", "--vpi", "-o", name),
@@ -255,6 +257,7 @@ def _library(
     design = [control, module.wrapper(), *module.sources]
     looked_at = bool(options.public or options.writable)
     verilate = verilator_command(
+        tools,
         module.top,
         module.prefix,
         *(["--vpi"] if looked_at else []),

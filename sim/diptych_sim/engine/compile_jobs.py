@@ -21,16 +21,29 @@ from .errors import BuildError
 from .tool_output import run_logged
 from .toolchain import Toolchain
 
-__all__ = ["Progress", "Workplace", "in_recipe", "keep", "make_command", "verilator_command"]
+__all__ = [
+    "OPTIMIZE",
+    "Progress",
+    "Workplace",
+    "in_recipe",
+    "keep",
+    "make_command",
+    "verilator_command",
+]
 
 Progress = Callable[[str], None]
 """Is told, in a few words, what is being done."""
+
+OPTIMIZE = "-O1 -fstore-merging"
+"""What the C++ compiler is told for models: more takes longer, and they run no faster."""
+_SYNTHESIZES = (5, 48)
+"""The oldest Verilator that is known to make logic of all blocks, which is optimized further."""
 
 # Provoked by Yosys's way of writing sound hardware; everything else stays an error.
 _WAIVED = ("WIDTHEXPAND", "WIDTHTRUNC", "CASEINCOMPLETE", "CASEOVERLAP", "CMPCONST", "UNSIGNED")
 
 
-def verilator_command(top: str, prefix: str, *arguments: str) -> list[str]:
+def verilator_command(tools: Toolchain, top: str, prefix: str, *arguments: str) -> list[str]:
     """Return Verilator's arguments, for the directory of the files."""
     return [
         # Dependency files would name paths, and spaces in them stop make.
@@ -38,6 +51,7 @@ def verilator_command(top: str, prefix: str, *arguments: str) -> list[str]:
         *("--prefix", prefix, "--top-module", top),
         *("--timescale", "1ns/1ns", "--x-assign", "fast", "--x-initial", "fast"),
         *(f"-Wno-{rule}" for rule in _WAIVED),
+        *(["-fdfg-synthesize-all"] if tools.verilator_number >= _SYNTHESIZES else []),
         *arguments,
     ]
 

@@ -51,6 +51,16 @@ class Toolchain:
     cxx_version: str
     ccache: Path | None
 
+    @property
+    def verilator_number(self) -> tuple[int, int]:
+        """Return Verilator's version as its two numbers."""
+        return _numbers(self.verilator_version)
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    found = re.search(r"(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
 
 def _output(*command: str | Path) -> str:
     try:
@@ -67,11 +77,8 @@ def _system_verilator() -> tuple[Path, Path, str] | None:
     if found is None:
         return None
     version = _output(found, "--version").strip()
-    numbers = re.search(r"Verilator (\d+)\.(\d+)", version)
     root = _output(found, "--getenv", "VERILATOR_ROOT").strip()
-    if numbers is None or not root:
-        return None
-    if (int(numbers[1]), int(numbers[2])) < OLDEST_VERILATOR:
+    if not root or _numbers(version) < OLDEST_VERILATOR:
         return None
     return Path(found), Path(root), version
 

@@ -69,16 +69,22 @@ class StreamDriver(_Port):
 
     async def send(self, beats: Iterable[Beat]) -> None:
         """Send beats in order, and return in the cycle after the last was taken."""
-        pack = self.fields.pack
+        pack, rises = self.fields.pack, RisingEdge(self.ready)
+        offers = False
         for beat in beats:
             if self._pause is not None:
                 while self._pause():
                     self.valid.value = 0
+                    offers = False
                     await self._edge
             self.payload.value = pack(beat)
-            self.valid.value = 1
+            if not offers:
+                self.valid.value = 1
+                offers = True
             await self._edge
             while not self.ready.value:  # values at an edge are those before it
+                # A rise caused by this very edge comes after it, so none is missed.
+                await rises
                 await self._edge
         self.valid.value = 0
 
