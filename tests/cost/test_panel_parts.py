@@ -7,6 +7,8 @@ adds to them were each put in by hand and seen to fail.
 
 import pytest
 from amaranth.sim import Simulator
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from diptych.systolic.dma_pieces import PieceWriter
 from diptych.systolic.isa import Modes, Start, Target
@@ -84,15 +86,35 @@ def test_gathers_ask_for_rows_when_they_know_them():
 
 def test_sums_are_read_when_the_array_does_not_add():
     sums = Sums(64, 10)
-    sums.add(0, MatrixTile(rows=5, counted=4, entry=0, adds=False))
-    sums.add(5, MatrixTile(rows=5, counted=4, entry=0, adds=True))
-    sums.add(10, MatrixTile(rows=5, counted=4, entry=32, adds=True))
+    sums.add(0, MatrixTile(rows=5, counted=4, entry=0, adds=False), 5)
+    sums.add(5, MatrixTile(rows=5, counted=4, entry=0, adds=True), 5)
+    sums.add(10, MatrixTile(rows=5, counted=4, entry=32, adds=True), 5)
     # Entries 0 to 31 are taken in cycles 15 to 19, the others from 20 to 24.
     assert sums.read(12, 6, lambda: iter([0] * 6)) == 12 + 6 + 5
     sums = Sums(64, 10)
-    sums.add(5, MatrixTile(rows=5, counted=4, entry=30, adds=True))
+    sums.add(5, MatrixTile(rows=5, counted=4, entry=30, adds=True), 5)
     assert sums.read(14, 4, lambda: iter([0, None, 1, 1])) == 14 + 4 + 3
     assert sums.read(100, 4, lambda: iter([0] * 4)) == 104
+
+
+@settings(deadline=None)
+@given(
+    rows=st.integers(1, 40),
+    load=st.integers(1, 16),
+    entry=st.integers(0, 63),
+    repeat=st.integers(1, 5),
+    halves=st.lists(st.sampled_from([0, 1, None]), min_size=1, max_size=40),
+    now=st.integers(0, 200),
+)
+def test_tiles_that_are_alike_take_what_each_of_them_takes(rows, load, entry, repeat, halves, now):
+    period = max(rows, load)
+    tile = MatrixTile(rows, 4, entry, adds=True)
+    together, alone = Sums(64, 10), Sums(64, 10)
+    together.add(3, tile._replace(repeat=repeat), period)
+    for n in range(repeat):
+        alone.add(3 + n * period, tile, period)
+    ends = [sums.read(now, len(halves), lambda: iter(halves)) for sums in (together, alone)]
+    assert ends[0] == ends[1]
 
 
 def test_tiles_of_planes_add_but_for_the_first():
@@ -104,5 +126,6 @@ def test_tiles_of_planes_add_but_for_the_first():
         "sums": 7,
     }
     tiles = list(matrix_tiles(fields, 8, 8))
-    assert [tile.adds for tile in tiles] == [False, True, True, True, True, True]
+    adds = [adds for tile in tiles for adds in [tile.adds] * tile.repeat]
+    assert adds == [False, True, True, True, True, True]
     assert {tile.entry for tile in tiles} == {7}

@@ -95,8 +95,10 @@ def prefill_operations(
             loads = columns if modes["transposed"] else rows
             if modes["packed"]:
                 loads //= weight_rows
-            operation["macs"] = sum(tile.rows * tile.counted for tile in tiles) * columns
-            operation["bound_cycles"] = sum(max(tile.rows, loads) for tile in tiles)
+            operation["macs"] = columns * sum(
+                tile.repeat * tile.rows * tile.counted for tile in tiles
+            )
+            operation["bound_cycles"] = sum(tile.repeat * max(tile.rows, loads) for tile in tiles)
             before = entered
         elif queue is Queue.VECTOR:
             operation["op"] = VectorOp(command.op).name.lower()

@@ -41,7 +41,7 @@ _LINES = (Target.SCRATCHPAD, Target.GATHER, *_DENSE)
 
 
 class MatrixTile(NamedTuple):
-    """A tile of weights of a MATRIX command: what passes it, and where its sums go."""
+    """Tiles of weights of a MATRIX command that are alike: what passes each, where its sums go."""
 
     rows: int
     counted: int
@@ -50,6 +50,8 @@ class MatrixTile(NamedTuple):
     """Of the accumulators, for the first row."""
     adds: bool
     """To what is there."""
+    repeat: int = 1
+    """How many follow each other."""
 
 
 def matrix_tiles(fields: Mapping[str, int], rows: int, columns: int) -> Iterator[MatrixTile]:
@@ -68,11 +70,15 @@ def matrix_tiles(fields: Mapping[str, int], rows: int, columns: int) -> Iterator
     of_n, of_k = columns * (causal is Causal.BY_N), rows * (causal is Causal.BY_K)
     for j in range(n):
         for counted, adds in products:
-            for i in range(k):
+            # But for those of a causal product by K, all are alike, if the first one adds.
+            runs = (
+                [(i, 1) for i in range(k)] if of_k else [(0, k)] if adds else [(0, 1), (1, k - 1)]
+            )
+            for i, repeat in runs:
                 skipped = max(0, j * of_n + i * of_k - first)
-                if count > skipped:
+                if repeat and count > skipped:
                     entry = fields["sums"] + j * fields.get("sums_n", 0) + skipped
-                    yield MatrixTile(count - skipped, counted, entry, adds or i > 0)
+                    yield MatrixTile(count - skipped, counted, entry, adds or i > 0, repeat)
 
 
 class Sums:
@@ -89,18 +95,26 @@ class Sums:
         """Return which half an entry is in."""
         return entry // self._half % 2
 
-    def add(self, enters: int, tile: MatrixTile) -> None:
-        """Add the sums of rows that enter the array, one a cycle."""
+    def add(self, enters: int, tile: MatrixTile, period: int) -> None:
+        """Add the sums of rows that enter the array, one a cycle; tiles begin ``period`` cycles apart."""
         if not tile.adds:
             return
         begins = enters + self._delay
         left = self._half - tile.entry % self._half
-        for at, count in ((0, min(left, tile.rows)), (left, tile.rows - left)):
-            if count > 0:
-                busy = begins + at, begins + at + count, self.half_of(tile.entry + at)
-                if self._busy and self._busy[-1][1:] == (busy[0], busy[2]):
-                    busy = self._busy.pop()[0], *busy[1:]
-                self._busy.append(busy)
+        if tile.rows == period and tile.rows <= left:  # without a gap, all in one half
+            self._take(begins, begins + tile.repeat * period, tile.entry)
+            return
+        for n in range(tile.repeat):
+            begins = enters + n * period + self._delay
+            self._take(begins, begins + min(left, tile.rows), tile.entry)
+            if tile.rows > left:
+                self._take(begins + left, begins + tile.rows, tile.entry + left)
+
+    def _take(self, begins: int, ends: int, entry: int) -> None:
+        half = self.half_of(entry)
+        if self._busy and self._busy[-1][1:] == (begins, half):
+            begins = self._busy.pop()[0]
+        self._busy.append((begins, ends, half))
 
     def read(self, now: int, beats: int, halves: Callable[[], Iterator[int | None]]) -> int:
         """Return when beats are through that begin now, one a cycle.

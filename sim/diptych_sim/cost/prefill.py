@@ -240,11 +240,12 @@ class _Panel:
         # Weights load behind the last tile of the command before.
         enters = max(start + load, self._last_swap + load, self._array_free)
         for tile in tiles:
-            self._last_swap = enters
-            self._sums.add(enters, tile)
-            enters += max(tile.rows, load)
+            period = max(tile.rows, load)
+            self._sums.add(enters, tile, period)
+            enters += tile.repeat * period
+            self._last_swap = enters - period
+            self.bound += tile.repeat * period
         self._array_free = self._last_swap + tiles[-1].rows
-        self.bound += sum(max(tile.rows, load) for tile in tiles)
         # Where weights, or a side of the array, take 4 cycles one more is lost.
         done = self._array_free + rows + columns + 3 + (min(load, rows, columns) == 4)
         return done, self._last_swap - 1
