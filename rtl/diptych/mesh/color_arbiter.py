@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import C, Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -63,36 +63,23 @@ class ColorArbiter(wiring.Component):
         colors, chosen = self.colors, self.chosen
         present = Signal(colors)
         m.d.comb += present.eq(self.early | self.announced)
-        conflicts = [Signal(colors, name=f"conflicts_{k}") for k in range(colors)]
-        # Bit k of the j-th: color j was chosen longer ago than k. An order of all colors.
-        before = [Signal(colors, name=f"before_{j}") for j in range(colors)]
-        for k in range(colors):
-            for j in range(k):
-                pair, earlier = Signal(name=f"conflict_{j}_{k}"), Signal(name=f"before_{j}_{k}")
-                with m.If(self.changes[k]):
-                    m.d.sync += pair.eq(self.conflicting[j])
-                with m.Elif(self.changes[j]):
-                    m.d.sync += pair.eq(self.conflicting[k])
-                m.d.sync += earlier.eq(~chosen[j] & (chosen[k] | earlier))
-                m.d.comb += [
-                    conflicts[j][k].eq(pair),
-                    conflicts[k][j].eq(pair),
-                    before[j][k].eq(earlier),
-                    before[k][j].eq(~earlier),
-                ]
-        for k in range(colors):
-            others = [j for j in range(colors) if j != k]
-            loses, crowded = (Signal(len(others), name=f"{n}_{k}") for n in ("loses", "crowded"))
-            for n, j in enumerate(others):
-                m.d.comb += [
-                    loses[n].eq(self.early[j] & conflicts[k][j] & before[j][k]),
-                    crowded[n].eq(present[j] & conflicts[k][j]),
-                ]
-            m.d.comb += chosen[k].eq(
-                ~self.waits[k]
-                & (
-                    (self.early[k] & ~loses.any())
-                    | (self.late[k] & ~self.early[k] & ~crowded.any())
-                )
-            )
+        # Of a color k: whether it loses against another, and whether another stands in its way.
+        loses, crowded = C(0, colors), C(0, colors)
+        for k in range(1, colors):
+            # A bit for each color j below k: the two conflict; j was chosen longer ago than k.
+            pairs, earlier = Signal(k, name=f"pairs_{k}"), Signal(k, name=f"earlier_{k}")
+            changes, conflicting = self.changes[:k], self.conflicting[:k]
+            with m.If(self.changes[k]):
+                m.d.sync += pairs.eq(conflicting)
+            with m.Else():
+                new = self.conflicting[k].replicate(k)
+                m.d.sync += pairs.eq((pairs & ~changes) | (new & changes))
+            m.d.sync += earlier.eq(~chosen[:k] & (chosen[k].replicate(k) | earlier))
+            wins = Cat(C(0, k), (self.early[:k] & pairs & earlier).any())
+            loses |= wins | (pairs & ~earlier & self.early[k].replicate(k))
+            crowds = Cat(C(0, k), (present[:k] & pairs).any())
+            crowded |= crowds | (pairs & present[k].replicate(k))
+        m.d.comb += chosen.eq(
+            ~self.waits & ((self.early & ~loses) | (self.late & ~self.early & ~crowded))
+        )
         return m
