@@ -35,6 +35,8 @@ __all__ = [
 
 AHEAD = 1 << 16
 """Cycles that the engine runs at once, at most."""
+LONG = 1 << 11
+"""Cycles of a run beside which what only watches may go on, and of what it then sees at once."""
 
 
 class SimTimeoutError(Exception):
@@ -51,6 +53,19 @@ class EngineInProcess(Protocol):
 
     def run(self, cycles: int) -> None:
         """Run so many cycles, or fewer, if it is to stop; then changes are known."""
+        ...
+
+    def begin(self, cycles: int) -> None:
+        """Do so beside what only watches; until :meth:`end` nothing more is known."""
+        ...
+
+    @property
+    def runs_on(self) -> bool:
+        """Whether what has begun goes on."""
+        ...
+
+    def end(self) -> None:
+        """Wait until it is over."""
         ...
 
 
@@ -193,6 +208,10 @@ class Scheduler:
         self._numbers = itertools.count()
         self._task: Task | None = None
         self._watchers: list[_Watcher] = []
+        self._seen = 0
+        """The cycle that all of them have seen."""
+        self._ahead = LONG
+        self._stopped_early = False
         self.on_its_own = False
         self.ends: list[Callable[[], None]] = []
         self.on_caught_up: Callable[[], None] = lambda: None
@@ -272,6 +291,7 @@ class Scheduler:
             self._watch_alone(watcher, until)
         self.on_its_own = False
         self.now, self.upcoming = here
+        self._seen = until[0]
         self.on_caught_up()
 
     def _watch_alone(self, watcher: _Watcher, until: Moment) -> None:
@@ -328,7 +348,7 @@ class Scheduler:
     def _run_ahead(self) -> None:
         """Run the engine to the first moment at which a task could drive something."""
         engine = self.engine
-        limit = AHEAD
+        limit = self._ahead = min(2 * self._ahead, AHEAD)
         if any(not task.watches and task.waits == waits for task, waits, _ in self.edge_waits):
             limit = self.upcoming + 1 - engine.cycle
         for cycle, _, _, task, waits, _, _ in self._moments:
@@ -338,7 +358,17 @@ class Scheduler:
         stops = [change.signal for task, _, _, change in self._unknown if not task.watches]
         for signal in stops:
             signal.stop(True)
-        engine.run(max(1, limit))
+        began = engine.cycle
+        if limit < LONG or self._stopped_early:
+            engine.run(max(1, limit))
+        else:
+            engine.begin(limit)
+            try:
+                while engine.runs_on and self._seen + LONG < began:
+                    self._watch((self._seen + LONG, False))
+            finally:
+                engine.end()
+        self._stopped_early = engine.cycle - began < min(limit, LONG)
         for signal in stops:
             signal.stop(False)
         unknown, self._unknown = self._unknown, []

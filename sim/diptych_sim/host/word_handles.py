@@ -5,7 +5,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from diptych_sim.engine.words.build import Watched
 from diptych_sim.engine.words.machine import WordMachine
@@ -22,6 +26,8 @@ class WordEngine:
     ----------
     scheduler : Scheduler
         The scheduler, once there is one.
+    cycle : int
+        Cycles that have run, without those of a run that goes on.
     runs : int
         How often it has run: what was noted before is not all any more.
     """
@@ -31,15 +37,47 @@ class WordEngine:
     def __init__(self, machine: WordMachine) -> None:
         self.machine = machine
         self.in_reset = False
+        self.cycle = machine.cycle
         self.runs = 0
-
-    @property
-    def cycle(self) -> int:
-        return self.machine.cycle
+        self._looked_at: list[_Signal] = []
+        self._pool = ThreadPoolExecutor(1)
+        self._run: Future[int] | None = None
 
     def run(self, cycles: int) -> None:
-        self.runs += 1
         self.machine.run(cycles)
+        self._has_run()
+
+    def begin(self, cycles: int) -> None:
+        for signal in self._looked_at:
+            signal.keep()
+        self._run = self._pool.submit(self.machine.run, cycles)
+
+    @property
+    def runs_on(self) -> bool:
+        return self._run is not None and not self._run.done()
+
+    def end(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            wait([run])
+            self._has_run()
+            run.result()
+
+    def _has_run(self) -> None:
+        self.cycle = self.machine.cycle
+        self.runs += 1
+
+    def look_at(self, signal: _Signal) -> None:
+        """Have what is noted of a signal kept, whenever more may follow, from now on."""
+        if self._run is not None:
+            wait([self._run])
+        signal.keep()
+        self._looked_at.append(signal)
+
+    @property
+    def notes(self) -> bool:
+        """Whether more may be noted in this moment."""
+        return self._run is not None
 
     def check_drives(self, name: str) -> None:
         """Refuse to drive something in a cycle that has run."""
@@ -103,17 +141,34 @@ class _Signal:
         self._name = path.rpartition(".")[2]
         self._cycles, self._values = [-1], [0]
         self._at = 0
-        self._runs = 0
+        self._runs = -1  # of the engine, when all that was noted was taken
+        self._noted = 0
+        self._kept: list[NDArray[np.uint64]] = []
+        """Rows that were noted and are not taken; none of them changes any more."""
         # The value that was read last, and the cycles in which it is there.
         self._from = self._until = self._value = 0
 
     def __len__(self) -> int:
         return self._about.width
 
+    def keep(self) -> None:
+        """Copy what was noted since, while the engine does not run."""
+        rows = self._engine.machine.log(self._path, self._noted)
+        self._noted += len(rows)
+        self._kept.append(rows)
+
     def _fetch(self) -> None:
         """Take what was noted since."""
+        if self._runs < 0:
+            self._engine.look_at(self)
+        elif not self._engine.notes:
+            self.keep()
         self._runs = self._engine.runs
-        rows = self._engine.machine.log(self._path, len(self._cycles) - 1)
+        for rows in self._kept:
+            self._take(rows)
+        self._kept.clear()
+
+    def _take(self, rows: NDArray[np.uint64]) -> None:
         self._cycles += rows[:, 0].tolist()
         if rows.shape[1] == 2:
             self._values += rows[:, 1].tolist()
@@ -162,15 +217,18 @@ class _Counter(_Signal):
         self._steps: list[int] = []
         self._lengths: list[int] = []
 
-    def _fetch(self) -> None:
-        self._runs = self._engine.runs
+    def keep(self) -> None:
+        self._noted = max(self._noted - 1, 0)  # the last may have become longer
+        super().keep()
+
+    def _take(self, rows: NDArray[np.uint64]) -> None:
         before = 0
-        if self._cycles:  # the last may have become longer
+        if self._cycles:  # the last row comes again
             before = self._values.pop()
             for part in (self._cycles, self._steps, self._lengths):
                 part.pop()
         mask = (1 << self._about.width) - 1
-        for cycle, step, length in self._engine.machine.log(self._path, len(self._cycles)).tolist():
+        for cycle, step, length in rows.tolist():
             self._cycles.append(cycle)
             self._values.append(before)
             self._steps.append(step)
