@@ -13,6 +13,8 @@ from .streams import StreamDriver, StreamMonitor
 
 __all__ = ["PanelMemory", "panel_counters"]
 
+_WHOLE = (1 << BEAT_BYTES) - 1
+"""Enables of all bytes of a beat."""
 _ENGINES = ("matrix", "vector", "load", "store", "scratchpad", "accumulators")
 
 
@@ -47,6 +49,9 @@ class PanelMemory:
                 beat = beats.get_nowait()
                 at = burst["addr"] + BEAT_BYTES * index
                 data = beat["data"].to_bytes(BEAT_BYTES, "little")
+                if beat["strb"] == _WHOLE:
+                    self._memory[at : at + BEAT_BYTES] = data
+                    continue
                 for n in range(BEAT_BYTES):
                     if beat["strb"] >> n & 1:
                         self._memory[at + n] = data[n]

@@ -138,6 +138,7 @@ class _Signal:
 
     def __init__(self, engine: WordEngine, path: str, about: Watched) -> None:
         self._engine, self._path, self._about = engine, path, about
+        self._scheduler = engine.scheduler
         self._name = path.rpartition(".")[2]
         self._cycles, self._values = [-1], [0]
         self._at = 0
@@ -179,7 +180,7 @@ class _Signal:
         """Return which of the values is there now."""
         if self._runs != self._engine.runs:
             self._fetch()
-        now, cycles, at = self._engine.scheduler.now, self._cycles, self._at
+        now, cycles, at = self._scheduler.now, self._cycles, self._at
         last = len(cycles) - 1
         if cycles[at] > now:  # for another task it is earlier
             at = bisect_right(cycles, now) - 1
@@ -190,7 +191,7 @@ class _Signal:
 
     @property
     def value(self) -> int:
-        now = self._engine.scheduler.now
+        now = self._scheduler.now
         if not self._from <= now < self._until:
             at = self._find()
             later = self._cycles[at + 1] if at + 1 < len(self._cycles) else self._engine.cycle
@@ -202,7 +203,7 @@ class _Signal:
         return self._cycles[at] if at < len(self._cycles) else None
 
     def changed(self) -> bool:
-        return self._cycles[self._find()] == self._engine.scheduler.now
+        return self._cycles[self._find()] == self._scheduler.now
 
     def stop(self, on: bool) -> None:
         self._engine.machine.stop_at(self._path, on)
@@ -238,25 +239,25 @@ class _Counter(_Signal):
     def _find(self) -> int:
         if self._runs != self._engine.runs:
             self._fetch()
-        return bisect_right(self._cycles, self._engine.scheduler.now) - 1
+        return bisect_right(self._cycles, self._scheduler.now) - 1
 
     @property
     def value(self) -> int:
         at = self._find()
         if at < 0:
             return 0
-        steps = min(self._engine.scheduler.now - self._cycles[at] + 1, self._lengths[at])
+        steps = min(self._scheduler.now - self._cycles[at] + 1, self._lengths[at])
         return (self._values[at] + self._steps[at] * steps) & ((1 << self._about.width) - 1)
 
     def next_change(self) -> int | None:
         at = self._find()
-        following = self._engine.scheduler.now + 1
+        following = self._scheduler.now + 1
         if at >= 0 and following < self._cycles[at] + self._lengths[at]:
             return following
         return self._cycles[at + 1] if at + 1 < len(self._cycles) else None
 
     def changed(self) -> bool:
-        at, now = self._find(), self._engine.scheduler.now
+        at, now = self._find(), self._scheduler.now
         return at >= 0 and now < self._cycles[at] + self._lengths[at]
 
 

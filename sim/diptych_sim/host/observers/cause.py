@@ -87,7 +87,8 @@ class CauseObserver:
         """Say the cause of the next cycle."""
         self._found[cause] += 1
         self._blamed += 1
-        self._compare()
+        if self._snapshots:
+            self._compare()
 
     def add(self, name: str, amount: int) -> None:
         """Add to an amount that is counted beside the causes, in the cycle that is blamed next."""
@@ -138,34 +139,29 @@ class CauseObserver:
     async def _run(self) -> None:
         await self._edge
         self._first = self._read()
-        while True:
-            over = self._to_look_at is not None and self._to_look_at <= 0
-            if self._asked or over or (self.cycle and self.cycle % WINDOW == 0):
+        edge, over = self._edge, False
+        while not over or self._snapshots:  # what is not blamed yet is so by what follows
+            left, ends_window = self._to_look_at, self.cycle and self.cycle % WINDOW == 0
+            if self._asked or (not over and (ends_window or left == 0)):
                 if self._asked:
                     self._asked, self._until = False, self.cycle
                 self._snapshots.append((self.cycle, self._read()))
                 self._compare()
-            if over:
-                break
-            await self._look()
-        # What is not blamed yet is so by what follows.
-        while self._snapshots:
-            await self._look()
+                over = left == 0
+                if over and not self._snapshots:
+                    break
+            self.observe()
+            self.cycle += 1
+            if left:
+                self._to_look_at = left - 1
+            ends_rest = self.rest()
+            if ends_rest is not None and not self._snapshots:
+                self._rests_since = current_cycle()
+                await ends_rest
+                self._idle(current_cycle())
+                self._rests_since = None
+            await edge
         self.ended = True
-
-    async def _look(self) -> None:
-        """Look at this cycle, and wait for the next to look at."""
-        self.observe()
-        self.cycle += 1
-        if self._to_look_at is not None:
-            self._to_look_at -= 1
-        ends_rest = self.rest()
-        if ends_rest is not None and not self._snapshots:
-            self._rests_since = current_cycle()
-            await ends_rest
-            self._idle(current_cycle())
-            self._rests_since = None
-        await self._edge
 
     def _idle(self, until: int) -> None:
         """Blame the cycles of a rest that are over."""

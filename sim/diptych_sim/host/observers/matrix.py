@@ -4,7 +4,7 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from diptych.systolic.isa import MATRIX, Causal, Modes, Start
 from diptych.systolic.matrix import MATRIX_CAUSES, WAITED
@@ -72,8 +72,7 @@ def tiles_of(
                     yield TileOfWeights(sums - skipped, lines, height * width)
 
 
-@dataclass
-class _Ports:
+class _Ports(NamedTuple):
     """What the ports showed in a cycle."""
 
     takes: bool
@@ -152,16 +151,10 @@ class MatrixObserver(CauseObserver):
             self._to_load += tiles
             self._to_pass += tiles
         if self._running:
-            ports.append(
-                _Ports(
-                    takes=takes,
-                    reads_weights=bool(self._reads.value and self._granted.value),
-                    sums=bool(self._sums.value),
-                    done=bool(commands.done.value),
-                    waits=int(self._waits.value) if takes else 0,
-                )
-            )
-            self._running -= ports[-1].done
+            reads = bool(self._reads.value and self._granted.value)
+            sums, done = bool(self._sums.value), bool(commands.done.value)
+            ports.append(_Ports(takes, reads, sums, done, int(self._waits.value) if takes else 0))
+            self._running -= done
         else:
             waits = int(self._waits.value)
             ports.append(_Ports(False, False, False, False, waits) if waits else _NOTHING)
