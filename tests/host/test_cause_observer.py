@@ -10,9 +10,15 @@ from diptych_sim.host.triggers import ClockCycles
 
 class _Engine:
     cycle = 0
+    runs_on = False
 
     def run(self, cycles):
         self.cycle += cycles
+
+    begin = run
+
+    def end(self):
+        pass
 
 
 class _Clock:

@@ -76,8 +76,11 @@ def seen(monkeypatch, long, machine=WordMachine):
     )
     found = {name: [] for name in ("edges", "changes", "first", "late", "driver")}
     public = tuple(("top", name) for name in ("number", "count_even", "rare", "over"))
-    with machine(compile_words(Design(), "top", public)) as hardware:
-        scheduler, dut = scheduler_of(WordEngine(hardware), 1)
+    with (
+        machine(compile_words(Design(), "top", public)) as hardware,
+        WordEngine(hardware) as engine,
+    ):
+        scheduler, dut = scheduler_of(engine, 1)
 
         def note(who, *values):
             found[who].append((current_cycle(), *values))
@@ -94,8 +97,9 @@ def seen(monkeypatch, long, machine=WordMachine):
 
         async def first():
             while True:
-                which = await First(RisingEdge(dut.rare), RisingEdge(dut.over))
-                note("first", which.signal is dut.over)
+                over = RisingEdge(dut.over)
+                which = await First(RisingEdge(dut.rare), over)
+                note("first", which is over)
                 await ClockCycles(dut.clk, 5)
 
         async def late():
@@ -133,8 +137,9 @@ def test_watchers_see_the_same_beside_the_engine(monkeypatch):
 
 def test_a_watcher_that_fails_ends_the_run_beside_the_engine(monkeypatch):
     monkeypatch.setattr(scheduling, "LONG", 16)
-    with Slow(compile_words(Design(), "top", (("top", "number"),))) as hardware:
-        scheduler, dut = scheduler_of(WordEngine(hardware), 1)
+    words = compile_words(Design(), "top", (("top", "number"),))
+    with Slow(words) as hardware, WordEngine(hardware) as engine:
+        scheduler, dut = scheduler_of(engine, 1)
 
         async def watch():
             await ClockCycles(dut.clk, 5000)
@@ -147,7 +152,7 @@ def test_a_watcher_that_fails_ends_the_run_beside_the_engine(monkeypatch):
         with pytest.raises(AssertionError, match=r"^seen$"):
             scheduler.run(drive())
         assert hardware.cycle < 1 << 18
-        assert not scheduler.engine.runs_on
+        assert not engine.runs_on
 
 
 def test_an_engine_that_fails_ends_the_run(monkeypatch):
@@ -159,8 +164,9 @@ def test_an_engine_that_fails_ends_the_run(monkeypatch):
                 raise SimulationError("failed")
             return super().run(cycles)
 
-    with Fails(compile_words(Design(), "top", (("top", "number"),))) as hardware:
-        scheduler, dut = scheduler_of(WordEngine(hardware), 1)
+    words = compile_words(Design(), "top", (("top", "number"),))
+    with Fails(words) as hardware, WordEngine(hardware) as engine:
+        scheduler, dut = scheduler_of(engine, 1)
 
         async def drive():
             await ClockCycles(dut.clk, 1 << 20)

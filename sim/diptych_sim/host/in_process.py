@@ -109,8 +109,8 @@ def run_in_process(
             stops.append(stop(event["message"]))
         on_event(event)
 
-    with WordMachine(compiled, hbm) as machine:
-        scheduler, dut = scheduler_of(WordEngine(machine), _seed_of_test(chosen))
+    with WordMachine(compiled, hbm) as machine, WordEngine(machine) as engine:
+        scheduler, dut = scheduler_of(engine, _seed_of_test(chosen))
         try:
             with listening(_Ordered(scheduler, listen)):
                 scheduler.run(do_job(dut, job, folder))

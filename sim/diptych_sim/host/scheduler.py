@@ -4,7 +4,8 @@
 A cycle has two moments: its middle, in which its values are there and :class:`ValueChange` wakes,
 and the edge that ends it, at which values are still those of the cycle. The engine runs ahead to the
 first moment at which a task could drive something. What only watches sees the cycles in between
-afterwards, from what the engine has noted: one task after the other, each on its own.
+afterwards, from what the engine has noted: one task after the other, each on its own. While the engine
+runs for long, it sees those of earlier runs.
 """
 
 from __future__ import annotations

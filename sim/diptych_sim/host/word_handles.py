@@ -6,7 +6,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ __all__ = ["WordEngine", "scheduler_of"]
 
 
 class WordEngine:
-    """Runs a machine for a scheduler.
+    """Runs a machine for a scheduler; use it as a context manager, so that no run goes on behind it.
 
     Attributes
     ----------
@@ -42,6 +42,12 @@ class WordEngine:
         self._looked_at: list[_Signal] = []
         self._pool = ThreadPoolExecutor(1)
         self._run: Future[int] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown()
 
     def run(self, cycles: int) -> None:
         self.machine.run(cycles)
