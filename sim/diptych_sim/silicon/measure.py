@@ -21,7 +21,7 @@ TARGETS = {"ecp5": "Lattice ECP5-85, speed grade 6", "xc7": "Xilinx 7 series, no
 """What a block can be synthesized for."""
 _LAYOUT = "1"
 """Changes when the cached files mean something else."""
-_SYNTHESIS = {"ecp5": "synth_ecp5", "xc7": "synth_xilinx -family xc7 -noiopad"}
+_SYNTHESIS = {"ecp5": "synth_ecp5", "xc7": "synth_xilinx -family xc7 -noiopad -flatten"}
 # Nothing is constrained but the clock, and its value changes little: slack is relative.
 _ROUTING = ("--85k", "--package", "CABGA381", "--out-of-context", "--placer", "heap")
 _LUTS = {
