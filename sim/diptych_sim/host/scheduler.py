@@ -349,6 +349,7 @@ class Scheduler:
     def _run_ahead(self) -> None:
         """Run the engine to the first moment at which a task could drive something."""
         engine = self.engine
+        # Short at first, so that there is soon something to see.
         limit = self._ahead = min(2 * self._ahead, AHEAD)
         if any(not task.watches and task.waits == waits for task, waits, _ in self.edge_waits):
             limit = self.upcoming + 1 - engine.cycle
