@@ -20,6 +20,7 @@ __all__ = [
     "model_image",
     "model_sizes",
     "packs",
+    "rope_bytes",
     "round_up",
 ]
 
@@ -88,6 +89,11 @@ class HbmImage:
         """Return the value of :class:`~diptych.systolic.isa.Program` that starts a program."""
         beats = -(-self.size[name] // BEAT_BYTES)
         return Program().const({"address": self.at[name], "beats": beats}).as_value().value
+
+
+def rope_bytes(config: ModelConfig, columns: int) -> int:
+    """Return the bytes of a position's RoPE factors."""
+    return 2 * max(config.head_dim, columns)
 
 
 def packs(rows: int, columns: int) -> bool:

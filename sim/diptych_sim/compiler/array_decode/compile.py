@@ -22,12 +22,13 @@ from diptych_sim.compiler.array.hbm_layout import (
     Lanes,
     PrefillError,
     model_image,
+    rope_bytes,
     round_up,
 )
-from diptych_sim.compiler.array_decode.kv_rows import KvRows
-from diptych_sim.compiler.prefill.compile import PrefillCompiler
+from diptych_sim.compiler.array.kv_rows import KvRows
 from diptych_sim.compiler.prefill.memories import MATRICES, span_of
-from diptych_sim.compiler.prefill.prompts import Block, Prompts
+from diptych_sim.compiler.prefill.prompts import Block, Part, Prompts
+from diptych_sim.compiler.prefill.whole import PrefillCompiler
 from diptych_sim.golden.quantized import QuantizedModel
 
 __all__ = ["ArrayProgram", "compile_array", "compile_serial", "compile_step"]
@@ -64,21 +65,6 @@ class ArrayProgram:
 
 
 @dataclass(frozen=True)
-class _Step(Block):
-    """A row whose position is not its number; its cache begins at row ``origin``."""
-
-    at: int = 0
-
-    @property
-    def position(self) -> int:
-        return self.at
-
-    @property
-    def seen(self) -> Block:
-        return Block(self.origin, self.at + 1, self.origin)
-
-
-@dataclass(frozen=True)
 class _Steps(Prompts):
     """A token of each sequence, all at position ``at``; their caches are ``stride`` rows apart."""
 
@@ -94,7 +80,7 @@ class _Steps(Prompts):
 
     def parts(self, block: Block) -> Iterator[Block]:
         for n in range(block.first, block.end):
-            yield _Step(n, 1, n * self.stride, self.at)
+            yield Part(n, 1, n * self.stride, self.at)
 
 
 class _Prompts(PrefillCompiler):
@@ -194,7 +180,7 @@ class _Token(PrefillCompiler):
                 memories.rope + n * memories.rope_row,
                 fills=Span("rope", n, n + 1),
                 hbm=self.image.at["rope rows"] + self.prompts.at * _rope_pitch(self),
-                bytes=2 * max(self.model.config.head_dim, self.columns),
+                bytes=rope_bytes(self.model.config, self.columns),
             )
         self._load_caches(0)
         self._load_weights(0, MATRICES)
@@ -276,7 +262,7 @@ class _Token(PrefillCompiler):
 
 
 def _rope_pitch(token: PrefillCompiler) -> int:
-    return round_up(2 * max(token.model.config.head_dim, token.columns), BEAT_BYTES)
+    return round_up(rope_bytes(token.model.config, token.columns), BEAT_BYTES)
 
 
 def compile_array(

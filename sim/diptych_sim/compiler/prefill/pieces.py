@@ -15,11 +15,12 @@ from diptych_sim.compiler.array.hbm_layout import (
     Lanes,
     PrefillError,
     model_image,
+    rope_bytes,
     round_up,
 )
 from diptych_sim.compiler.prefill.attention import Attention
 from diptych_sim.compiler.prefill.commands import PrefillCommands, Remember
-from diptych_sim.compiler.prefill.memories import MATRICES, memories_for, span_of
+from diptych_sim.compiler.prefill.memories import MATRICES, Memories, fitting, span_of
 from diptych_sim.compiler.prefill.noise import FirstNoise
 from diptych_sim.compiler.prefill.prompts import Block, Prompts
 from diptych_sim.compiler.prefill.weights import ResidentWeights, StreamedWeights, Weights
@@ -71,7 +72,8 @@ class PrefillPieces:
         self.image, self.entries = image or model_image(
             model, array=(rows, columns), queries=self.queries, contexts=self.contexts
         )
-        self.memories = memories_for(
+        self.rows_whole = rows_whole
+        self.memories = self._memories(
             model,
             self.image,
             array=(rows, columns),
@@ -79,7 +81,6 @@ class PrefillPieces:
             queries=self.queries,
             contexts=self.contexts,
             paired=self.paired,
-            rows_whole=rows_whole,
         )
         self.out = PrefillCommands(
             self.image, self.memories, rows=rows, columns=columns, square_shift=model.square_shift
@@ -98,10 +99,20 @@ class PrefillPieces:
             paired=self.paired,
         )
 
+    def _memories(self, *where: Any, **rest: Any) -> Memories:
+        """Return the panel's memories; programs that keep rows whole need whole matrices, too."""
+        if self.rows_whole:
+            return Memories(*where, rows_whole=True, **rest)
+        return fitting(Memories, *where, **rest)
+
     def _add_ids(self, tokens: Sequence[int]) -> None:
         ids = np.zeros(round_up(len(tokens), _IDS_IN_BEAT), dtype="<u4")
         ids[: len(tokens)] = tokens
         self.image.add("ids", ids)
+
+    def _first_id(self) -> int:
+        """Return where the tokens of row 0 and those behind begin among all that were added."""
+        return 0
 
     # --- loads ---------------------------------------------------------------------------------
     def _load_rows(self, block: Block) -> None:
@@ -114,7 +125,7 @@ class PrefillPieces:
             out.load(Target.TABLE, "embedding_table", 0, fills=Span("table", 0, 1))
         for start in range(round_up(block.first, _IDS_IN_BEAT), block.end, _IDS_IN_BEAT):
             rows = min(_IDS_IN_BEAT, self.count - start)
-            group = {"rows": rows, "ids": self.image.at["ids"] + 4 * start}
+            group = {"rows": rows, "ids": self.image.at["ids"] + 4 * (self._first_id() + start)}
             out.load(
                 Target.GATHER,
                 "embedding",
@@ -140,7 +151,6 @@ class PrefillPieces:
 
     def _load_prompt(self, block: Block) -> None:
         """Load what a block needs at first; for the first block, the tables as well."""
-        c, out, memories = self.model.config, self.out, self.memories
         self._load_rows(block)
         if block.first != 0:
             return
@@ -148,18 +158,27 @@ class PrefillPieces:
         if self.model.tie is not None:
             self._load_weights(0, ["w_tie"])
         self._load_weights(0, MATRICES[:1])
-        out.label(None, "load prompt")
-        row_bytes = 2 * max(c.head_dim, self.columns)
+        self.out.label(None, "load prompt")
+        self._load_tables()
+        self._load_weights(0, MATRICES[1:3])
+
+    def _load_tables(self) -> None:
+        """Load all scales, unless they come by layers, and RoPE's factors of each prompt."""
         self.weights.load_scales(None)
         for prompt in self.prompts.blocks:
-            out.load(
-                Target.VECTOR,
-                "rope",
-                memories.rope + prompt.first * memories.rope_row,
-                fills=Span("rope", prompt.first, prompt.end),
-                bytes=prompt.rows * row_bytes,
-            )
-        self._load_weights(0, MATRICES[1:3])
+            self._load_rope(prompt, 0)
+
+    def _load_rope(self, rows: Block, position: int) -> None:
+        """Load RoPE's factors of rows, the first of which is at ``position``."""
+        row_bytes = rope_bytes(self.model.config, self.columns)
+        self.out.load(
+            Target.VECTOR,
+            "rope",
+            self.memories.rope + rows.first * self.memories.rope_row,
+            fills=Span("rope", rows.first, rows.end),
+            hbm=self.image.at["rope"] + position * row_bytes,
+            bytes=rows.rows * row_bytes,
+        )
 
     def _load_weights(self, index: int, names: Sequence[str]) -> None:
         self.out.label(index, "load weights")
