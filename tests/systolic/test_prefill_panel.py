@@ -11,20 +11,23 @@ from diptych.systolic.panel_with_hbm import PrefillWithHbm
 from diptych_sim.compiler.prefill.compile import compile_prefill
 from diptych_sim.engine.simulate import simulate
 from diptych_sim.host.public_signals import PANEL_NAME, PANEL_PUBLIC
-from support.golden_handoff import expected_handoff
+from support.golden_handoff import expected_handoff, expected_in_chunks
 from support.random_model import TINY, random_model
 
 
-def prefill(model, array, prompts, folder, *, stall=0.0, on_event=None):
+def prefill(model, array, prompts, folder, *, chunk=None, stall=0.0, on_event=None):
     rows, columns = array
-    program = compile_prefill(model, rows, columns, *prompts)
+    program = compile_prefill(model, rows, columns, *prompts, chunk=chunk)
+    handoff = expected_handoff(model, *prompts)
+    if chunk is not None:
+        handoff = expected_in_chunks(model, *prompts, size=chunk)
     job = folder / "prefill.json"
     fields = {
         "hbm": program.hbm.hex(),
         "program": program.start,
         "limit": 100_000,
         "stall": stall,
-        "handoff": expected_handoff(model, *prompts),
+        "handoff": handoff,
     }
     job.write_text(json.dumps(fields))
     return simulate(
@@ -78,3 +81,15 @@ MANY = (3, 40, 1, 9, 17, 2, 2, 30)
 )
 def test_several_prompts_are_read_together(array, counts, tmp_path):
     prefill(random_model(TINY, 1), array, tokens(*counts), tmp_path, stall=0.3)
+
+
+@pytest.mark.parametrize(
+    ("array", "counts"),
+    [
+        ((4, 4), (21,)),
+        slow((8, 16), (40, 5)),
+        slow((32, 32), (60,)),
+    ],
+)
+def test_prompts_are_read_in_chunks(array, counts, tmp_path):
+    prefill(random_model(TINY, 1), array, tokens(*counts), tmp_path, chunk=8, stall=0.3)

@@ -17,6 +17,7 @@ __all__ = [
     "HbmImage",
     "Lanes",
     "PrefillError",
+    "check_heads",
     "model_image",
     "model_sizes",
     "packs",
@@ -32,6 +33,17 @@ class PrefillError(ValueError):
 def round_up(value: int, step: int) -> int:
     """Round up to a multiple."""
     return -(-value // step) * step
+
+
+def check_heads(config: ModelConfig, rows: int, columns: int) -> None:
+    """Raise PrefillError if heads do not fit an array."""
+    d = config.head_dim
+    for what, side in (("rows", rows), ("columns", columns)):
+        if d % side and side % d:
+            raise PrefillError(
+                f"Head dimension {d} must divide the array's {what} or be a multiple of them, "
+                f"not {side!r}"
+            )
 
 
 @dataclass(frozen=True)

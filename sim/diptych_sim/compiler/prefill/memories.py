@@ -188,7 +188,7 @@ class Memories:
         ):
             if needed > there:
                 raise PrefillError(
-                    f"{self._what()} of {count} tokens needs {needed} {what} of the prefill panel, "
+                    f"{self._subject()} needs {needed} {what} of the prefill panel, "
                     f"which has {there}"
                 )
 
@@ -247,6 +247,9 @@ class Memories:
 
     def _what(self) -> str:
         return "Prompt" if len(self.prompts.tokens) == 1 else "Batch of prompts"
+
+    def _subject(self) -> str:
+        return f"{self._what()} of {self.count} tokens"
 
     def key(self, name: str, block: Block) -> int:
         """Address of the first key or value of a block's prompt."""

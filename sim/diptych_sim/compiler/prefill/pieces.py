@@ -13,7 +13,7 @@ from diptych_sim.compiler.array.hazards import Span
 from diptych_sim.compiler.array.hbm_layout import (
     HbmImage,
     Lanes,
-    PrefillError,
+    check_heads,
     model_image,
     rope_bytes,
     round_up,
@@ -48,8 +48,10 @@ class PrefillPieces:
         may_pair: bool = True,
         rows_whole: bool = False,
         seeds: Sequence[int] = (),
+        drawn: Prompts | None = None,
     ):
-        assert len(seeds) == (0 if model.noise_shift is None else len(prompts.tokens))
+        drawn = drawn or prompts  # those that seeds are of, of which prompts may be a part
+        assert len(seeds) == (0 if model.noise_shift is None else len(drawn.tokens))
         self.model = model
         self.seeds = seeds
         self.prompts = prompts
@@ -58,12 +60,7 @@ class PrefillPieces:
         line = max(rows, columns)
         c = model.config
         d = c.head_dim
-        for what, side in (("rows", rows), ("columns", columns)):
-            if d % side and side % d:
-                raise PrefillError(
-                    f"Head dimension {d} must divide the array's {what} or be a multiple of them, "
-                    f"not {side!r}"
-                )
+        check_heads(c, rows, columns)
         self.queries = Lanes.of(c, rows, line)
         self.contexts = Lanes.of(c, columns, line)
         # Planes of a head side by side fill rows of the array that one head would leave empty.
@@ -86,7 +83,7 @@ class PrefillPieces:
             self.image, self.memories, rows=rows, columns=columns, square_shift=model.square_shift
         )
         kind = StreamedWeights if self.memories.streamed else ResidentWeights
-        self.noise = FirstNoise(self.out, self.image, model, prompts, seeds)
+        self.noise = FirstNoise(self.out, self.image, model, drawn, seeds)
         self.weights: Weights = kind(self.out, self.memories, (rows, columns), self.entries)
         self.attention = Attention(
             model,

@@ -37,16 +37,20 @@ class PrefillCompiler(PrefillPieces):
     def run(self) -> PrefillProgram:
         """Compile the prompts; their program is the last part of the image."""
         c = self.model.config
-        weights = sum(self.image.size[f"layer{n}"] for n in range(c.layers))
-        weights += self.image.size["output"] + self.image.size["parameters"]
-        # Of the tables, what these prompts need: rows of the embedding, their scales, RoPE factors.
-        weights += self.count * (c.dim + 4 + 2 * c.head_dim)
+        weights = self._weight_bytes(self.count)
         self._add_ids([token for prompt in self.prompts.tokens for token in prompt])
         for index in range(c.layers):
             self._layer(index, last=index + 1 == c.layers)
         for number, block in enumerate(self.prompts.last_rows):
             self._best_token(number, block)
         return self._finish(weights)
+
+    def _weight_bytes(self, tokens: int) -> int:
+        """Return what :attr:`.PrefillProgram.weight_bytes` is for prompts of so many tokens."""
+        c, size = self.model.config, self.image.size
+        weights = sum(size[f"layer{n}"] for n in range(c.layers))
+        # Of the tables, what the prompts need: rows of the embedding, their scales, RoPE factors.
+        return weights + size["output"] + size["parameters"] + tokens * (c.dim + 4 + 2 * c.head_dim)
 
     def _finish(self, weights: int) -> PrefillProgram:
         """Add the program to the image; ``weights``: as of :class:`.PrefillProgram`."""
@@ -56,19 +60,24 @@ class PrefillCompiler(PrefillPieces):
 
     def _hand_off(self, index: int) -> None:
         self.out.label(index, "hand-off")
-        kinds = ((StoreOp.KEYS, "k_high", "k_low"), (StoreOp.VALUES, "v", "v"))
         for number, prompt in enumerate(self.prompts.blocks):
-            for op, source, source2 in kinds:
-                self.out.store(
-                    op,
-                    reads=[span_of(source, prompt)],
-                    bytes=self.model.config.kv_dim,
-                    rows=prompt.rows,
-                    source=self.memories.key(source, prompt),
-                    source2=self.memories.key(source2, prompt),
-                    source_pitch=self.memories.kv_row,
-                    layer=index | number << 8,
-                )
+            self._to_link(index, number, prompt, 0)
+
+    def _to_link(self, index: int, number: int, rows: Block, position: int) -> None:
+        """Hand off keys and values of rows of prompt ``number``, the first being at ``position``."""
+        kinds = ((StoreOp.KEYS, "k_high", "k_low"), (StoreOp.VALUES, "v", "v"))
+        for op, source, source2 in kinds:
+            self.out.store(
+                op,
+                reads=[span_of(source, rows)],
+                bytes=self.model.config.kv_dim,
+                rows=rows.rows,
+                source=self.memories.key(source, rows),
+                source2=self.memories.key(source2, rows),
+                source_pitch=self.memories.kv_row,
+                layer=index | number << 8,
+                first=position,
+            )
 
     # --- attention -----------------------------------------------------------------------------
     def _attention(self, index: int, blocks: Sequence[Block]) -> None:
