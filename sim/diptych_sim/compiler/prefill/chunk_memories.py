@@ -9,6 +9,7 @@ from typing import Any
 from diptych.memory.axi import BEAT_BYTES
 from diptych_sim.compiler.array.hazards import Span
 from diptych_sim.compiler.array.hbm_layout import HbmImage, round_up
+from diptych_sim.compiler.array.kv_rows import kv_pitch
 from diptych_sim.compiler.prefill.memories import Cache, Memories
 from diptych_sim.compiler.prefill.prompts import Block, Chunk
 from diptych_sim.golden.quantized import QuantizedModel
@@ -58,13 +59,11 @@ class ChunkMemories(Memories):
         **rest: Any,
     ) -> None:
         c, line = model.config, max(array)
-        self.at_once, self.places = heads, places
-        self.whole = heads == c.kv_heads
+        self.places = places
+        self.head_groups = c.kv_heads // heads
         self.head_bytes = heads * c.head_dim
-        self.width = round_up(c.kv_dim, line) if self.whole else self.head_bytes
-        self.cache_row = 3 * self.width
-        if self.whole:  # as in HBM
-            self.cache_row = round_up(self.cache_row, max(line, BEAT_BYTES))
+        self.width = round_up(self.head_bytes, line)
+        self.cache_row = kv_pitch(self.width, line)
         super().__init__(model, image, array=array, rows_whole=True, **rest)
 
     def begin(self, chunk: Chunk) -> None:

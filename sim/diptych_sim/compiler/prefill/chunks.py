@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 from diptych.memory.axi import BEAT_BYTES
 from diptych.systolic.isa import Queue, StoreOp, Target
@@ -51,6 +52,14 @@ class ChunkPlan:
     rows: int
     heads: int
     places: int
+
+
+class _Piece(NamedTuple):
+    """Bytes of a row of keys and values: where they begin there, and where in HBM."""
+
+    start: int
+    to: int
+    bytes: int
 
 
 def _step(model: QuantizedModel, columns: int) -> int:
@@ -121,7 +130,10 @@ def _largest(rows: int, longest: int) -> Chunk:
 
 
 class ChunkCompiler(PrefillCompiler):
-    """Compiles prompts, each in chunks, as planned."""
+    """Compiles prompts, each in chunks, as planned.
+
+    Keys and values go to HBM (``kv`` says where), and, if ``to_link``, to the link.
+    """
 
     prompts: Chunk
     memories: ChunkMemories
@@ -135,8 +147,10 @@ class ChunkCompiler(PrefillCompiler):
         plan: ChunkPlan,
         *,
         seeds: Sequence[int] = (),
+        to_link: bool = True,
     ) -> None:
         self.plan = plan
+        self.to_link = to_link
         self.all = prompts
         super().__init__(
             model,
@@ -155,6 +169,7 @@ class ChunkCompiler(PrefillCompiler):
             base=len(content.data),
             sequences=len(prompts.tokens),
             positions=prompts.longest,
+            groups=self.memories.head_groups,
         )
         content.data += bytes(self.kv.size)
         self._ids = 0
@@ -210,61 +225,58 @@ class ChunkCompiler(PrefillCompiler):
         self._load_rope(Block(0, self.count), self.prompts.at)
 
     # --- keys and values -----------------------------------------------------------------------
-    def _kept(self, index: int, first: int, end: int) -> Span:
+    def _kept(self, index: int, group: int, first: int, end: int) -> Span:
         """Return keys and values of positions of a layer, in HBM."""
-        return Span(f"kv{self.prompts.number}.{index}", first, end)
+        return Span(f"kv{self.prompts.number}.{index}.{group}", first, end)
+
+    def _pieces(self) -> Iterator[tuple[int, _Piece]]:
+        """Yield a group of KV heads and a piece of a row of it, all planes at once if that can be."""
+        memories = self.memories
+        if memories.head_groups == 1:
+            yield 0, _Piece(0, 0, memories.kept)
+            return
+        for group, plane in product(range(memories.head_groups), range(3)):
+            start = plane * memories.kv + group * memories.width
+            yield group, _Piece(start, plane * memories.width, memories.width)
 
     def _hand_off(self, index: int) -> None:
         """Keys and values of the chunk go to HBM, for attention, and to the link."""
         chunk, memories = self.prompts, self.memories
         rows = Block(0, self.count)
         self.out.label(index, "store keys and values")
-        self.out.store(
-            StoreOp.HBM,
-            reads=[span_of(name, rows) for name in ("k_high", "v")],
-            writes=[self._kept(index, chunk.at, chunk.longest)],
-            hbm=self.kv.at(index, chunk.number, chunk.at),
-            bytes=memories.kept,
-            rows=chunk.count,
-            pitch=self.kv.pitch,
-            source=memories.scratch["k_high"],
-            source_pitch=memories.kv_row,
-        )
-        self.out.label(index, "hand-off")
-        self._to_link(index, chunk.number, rows, chunk.at)
+        for group, piece in self._pieces():
+            self.out.store(
+                StoreOp.HBM,
+                reads=[span_of(name, rows) for name in ("k_high", "v")],
+                writes=[self._kept(index, group, chunk.at, chunk.longest)],
+                hbm=self.kv.at(index, chunk.number, chunk.at, group) + piece.to,
+                bytes=piece.bytes,
+                rows=chunk.count,
+                pitch=self.kv.pitch,
+                source=memories.scratch["k_high"] + piece.start,
+                source_pitch=memories.kv_row,
+            )
+        if self.to_link:
+            self.out.label(index, "hand-off")
+            self._to_link(index, chunk.number, rows, chunk.at)
 
     def _load_cache(self, index: int, group: int, first: int, end: int) -> None:
         """Load keys and values of a group of KV heads and of some positions."""
-        chunk, memories, kv = self.prompts, self.memories, self.kv
+        chunk, memories = self.prompts, self.memories
         if first == end:
             return
         self.out.label(index, "load keys and values")
         number = self._place(group)
-        to = memories.scratch[f"cache{number}"] + first * memories.cache_row
-        at = kv.at(index, chunk.number, first)
-        pieces: list[dict[str, Any]] = [
-            {"hbm": at, "bytes": (end - first) * kv.pitch, "rows": 1, "target": to}
-        ]
-        if not memories.whole:
-            pieces = [
-                {
-                    "hbm": at + plane * kv.width + group * memories.head_bytes,
-                    "bytes": memories.width,
-                    "rows": end - first,
-                    "pitch": kv.pitch,
-                    "target": to + plane * memories.width,
-                    "target_pitch": memories.cache_row,
-                }
-                for plane in range(3)
-            ]
-        for piece in pieces:
-            self.out.add(
-                Queue.LOAD,
-                Target.SCRATCHPAD,
-                reads=[self._kept(index, first, end)],
-                writes=[Span(f"cache{number}", 0, 1)],
-                **piece,
-            )
+        self.out.add(
+            Queue.LOAD,
+            Target.SCRATCHPAD,
+            reads=[self._kept(index, group, first, end)],
+            writes=[Span(f"cache{number}", 0, 1)],
+            hbm=self.kv.at(index, chunk.number, first, group),
+            bytes=(end - first) * self.kv.pitch,
+            rows=1,
+            target=memories.scratch[f"cache{number}"] + first * memories.cache_row,
+        )
 
     def _place(self, group: int) -> int:
         return (self._loads + group) % self.memories.places
@@ -296,7 +308,7 @@ class ChunkCompiler(PrefillCompiler):
             self._residual(index, "wo", "context", block, dynamic=False)
             self._norm(index, block)
         # Keys and values come while the array multiplies.
-        self._loads += self._groups
+        self._loads += self.memories.head_groups
         if last:
             self._load_output()
         else:
@@ -309,22 +321,18 @@ class ChunkCompiler(PrefillCompiler):
             self._residual(index, "w_down", "hidden", block, dynamic=True)
             self._norm(None if last else index + 1, block)
 
-    @property
-    def _groups(self) -> int:
-        return self.model.config.kv_heads // self.memories.at_once
-
     def _attention(self, index: int, blocks: Sequence[Block]) -> None:
         """Attention of all heads: of those that share keys and values, part by part of the rows.
 
         While the vector unit works on the scores of one head, the array multiplies the next one's.
         """
         memories, c = self.memories, self.model.config
-        heads = c.heads // self._groups
+        heads = c.heads // self.memories.head_groups
         parts = [part for block in blocks for part in memories.parts(block)]
         turn = 0
-        for group in range(self._groups):
+        for group in range(self.memories.head_groups):
             following = group + memories.places - 1
-            if 0 < following < self._groups:
+            if 0 < following < self.memories.head_groups:
                 self._load_cache(index, following, 0, self.prompts.longest)
             cache = memories.place(self._place(group), group)
             before: list[Any] = []

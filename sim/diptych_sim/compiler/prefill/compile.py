@@ -7,17 +7,19 @@ from collections.abc import Sequence
 
 from diptych_sim.compiler.array.commands import PrefillProgram
 from diptych_sim.compiler.array.hbm_layout import (
+    HbmImage,
     Lanes,
     PrefillError,
     check_heads,
     model_image,
 )
+from diptych_sim.compiler.array.kv_rows import KvRows
 from diptych_sim.compiler.prefill.chunks import ChunkCompiler, plan_chunks
 from diptych_sim.compiler.prefill.prompts import Prompts
 from diptych_sim.compiler.prefill.whole import PrefillCompiler
 from diptych_sim.golden.quantized import QuantizedModel
 
-__all__ = ["PrefillError", "PrefillProgram", "compile_prefill"]
+__all__ = ["PrefillError", "PrefillProgram", "compile_prefill", "compile_reading"]
 
 
 def compile_prefill(
@@ -42,11 +44,8 @@ def compile_prefill(
     ValueError
         If a side of the array is not a power of two from 4 to 128.
     """
-    check_heads(model.config, rows, columns)
     array, of = (rows, columns), Prompts(prompts)
-    line, c = max(array), model.config
-    lanes = {"queries": Lanes.of(c, rows, line), "contexts": Lanes.of(c, columns, line)}
-    image = model_image(model, array=array, **lanes)
+    image = _image(model, array)
     if chunk is None:
         try:
             return PrefillCompiler(model, *array, of, image=image, seeds=seeds).run()
@@ -54,3 +53,26 @@ def compile_prefill(
             pass  # there is no room for all at once
     plan = plan_chunks(model, array, of, image[0], most=chunk)
     return ChunkCompiler(model, array, of, image, plan, seeds=seeds).run()
+
+
+def compile_reading(
+    model: QuantizedModel, rows: int, columns: int, prompt: Sequence[int]
+) -> tuple[PrefillProgram, KvRows, int]:
+    """Compile a prompt in chunks whose keys and values go to HBM alone.
+
+    Returns the program, where they go, and the rows of the largest chunk. Raises what
+    :func:`compile_prefill` does.
+    """
+    array, of = (rows, columns), Prompts([prompt])
+    image = _image(model, array)
+    plan = plan_chunks(model, array, of, image[0])
+    compiler = ChunkCompiler(model, array, of, image, plan, to_link=False)
+    return compiler.run(), compiler.kv, max(chunk.count for chunk in compiler.chunks)
+
+
+def _image(model: QuantizedModel, array: tuple[int, int]) -> tuple[HbmImage, dict[str, int]]:
+    """Return the model's part of the HBM, and where its scales are."""
+    check_heads(model.config, *array)
+    line, c = max(array), model.config
+    queries, contexts = (Lanes.of(c, side, line) for side in array)
+    return model_image(model, array=array, queries=queries, contexts=contexts)

@@ -160,8 +160,8 @@ class Memories:
             self.stage = max(0, self.sizes.scratchpad - base) // STAGES // line * line
             for number in range(STAGES):
                 self.scratch[f"stage{number}"] = base + number * self.stage
-            widest = max(self.dim, self.hidden, contexts.total)
-            # A stage holds at least a column of tiles.
+            widest = max(self.dim * max(1, c.head_dim // columns), self.hidden, contexts.total)
+            # A stage holds at least a column of tiles, and a head's queries or keys.
             base += STAGES * max(self.stage, widest * columns)
         if rows_whole:
             for number, name in enumerate(("k_high", "k_low", "v", *beside)):
@@ -174,6 +174,7 @@ class Memories:
         entries = self.heads + (count * max(1, c.head_dim // columns) if c.qk_norm else 0)
         biases = 2 * (queries.total + 2 * self.kv) // columns if c.qkv_bias else 0
         logits = 1 if streamed else -(-c.vocab // columns)
+        sums = max(2, self.rope_row) * most
         scales = image.size["parameters"] // 4 // columns
         if streamed:
             vocabulary = round_up(c.vocab, line) // columns
@@ -183,7 +184,7 @@ class Memories:
             ("scratchpad bytes", base, self.sizes.scratchpad),
             ("vector entries", entries, self.sizes.vectors),
             ("bias entries", biases, self.sizes.biases),
-            ("accumulator entries", 2 * max(2 * most, logits), 2 * self.half),
+            ("accumulator entries", 2 * max(sums, logits), 2 * self.half),
             ("parameter entries", scales, self.sizes.parameters),
         ):
             if needed > there:
@@ -255,15 +256,18 @@ class Memories:
         """Address of the first key or value of a block's prompt."""
         return self.scratch[name] + block.origin * self.kv_row
 
-    def groups(self, tiles: int, rows: int, depth: int, share: int = 1) -> list[tuple[int, int]]:
+    def groups(
+        self, tiles: int, rows: int, depth: int, share: int = 1, unit: int = 1
+    ) -> list[tuple[int, int]]:
         """Split column tiles so that the sums of a group fit ``share`` times into a half.
 
-        Where weights are streamed, those of a group, ``depth`` rows, fit into a stage, too.
+        Where weights are streamed, those of a group, ``depth`` rows, fit into a stage, too. Groups begin
+        at multiples of ``unit`` tiles.
         """
-        most = max(1, self.half // share // rows)
+        most = max(unit, self.half // share // rows)
         if self.streamed:
             most = min(most, self.stage // (depth * self.columns))
-        return self._split(tiles, most)
+        return self._split(tiles, most // unit * unit)
 
     def output_groups(self, tiles: int) -> list[tuple[int, int]]:
         """Split the column tiles of the output so that logits, weights, scales and noise have room."""

@@ -330,7 +330,9 @@ class PrefillPieces:
         if name == "k" and pair:
             # Beside the planes that are handed off: those that meet both planes of a query.
             kinds.append(("k_even", {"pair": pair, "low_first": 1}))
-        for start, n in memories.groups(width // self.columns, block.rows, memories.dim):
+        # RoPE's factors are those of a whole head.
+        unit = 1 if name == "v" else memories.rope_row
+        for start, n in memories.groups(width // self.columns, block.rows, memories.dim, unit=unit):
             sums = self.out.take_sums(n * block.rows)
             self._product(index, f"w{name}", "normed", block, (start, n), sums)
             for place, flags in kinds:
@@ -358,8 +360,9 @@ class PrefillPieces:
         places = self.queries.places if name == "q" else [d * n for n in range(c.kv_heads)]
         place = f"{name}_high"
         low = memories.scratch[f"{name}_low"] - memories.scratch[place]
-        tiles = max(1, d // self.columns)
-        for start, n in memories.groups(width // self.columns, block.rows, memories.dim):
+        tiles = memories.rope_row
+        parts = memories.groups(width // self.columns, block.rows, memories.dim, unit=tiles)
+        for start, n in parts:
             sums = self.out.take_sums(n * block.rows)
             self._product(index, f"w{name}", "normed", block, (start, n), sums)
             for at in places:
