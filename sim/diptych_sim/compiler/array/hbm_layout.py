@@ -18,6 +18,7 @@ __all__ = [
     "Lanes",
     "PrefillError",
     "check_heads",
+    "matrix_sizes",
     "model_image",
     "model_sizes",
     "packs",
@@ -209,6 +210,16 @@ def model_image(
     return image, entries
 
 
+def matrix_sizes(c: ModelConfig, array: tuple[int, int]) -> dict[str, int]:
+    """Return the bytes of each matrix of a layer in the HBM."""
+    (rows, columns), line = array, max(array)
+    dim, hidden, kv = (round_up(size, line) for size in (c.dim, c.hidden, c.kv_dim))
+    queries, contexts = Lanes.of(c, rows, line), Lanes.of(c, columns, line)
+    widths = {"wq": queries.total, "wk": kv, "wv": kv, "wo": contexts.total}
+    widths |= dict.fromkeys(("w_gate", "w_up", "w_down"), hidden)
+    return {name: dim * width for name, width in widths.items()}
+
+
 def model_sizes(c: ModelConfig, array: tuple[int, int]) -> dict[str, int]:
     """Return the bytes of each part of the HBM that :func:`model_image` fills, from shapes alone.
 
@@ -216,10 +227,9 @@ def model_sizes(c: ModelConfig, array: tuple[int, int]) -> dict[str, int]:
     """
     (rows, columns), line = array, max(array)
     d, dim, hidden = c.head_dim, round_up(c.dim, line), round_up(c.hidden, line)
-    queries, contexts = Lanes.of(c, rows, line), Lanes.of(c, columns, line)
+    queries = Lanes.of(c, rows, line)
     kv = round_up(c.kv_dim, line)
-    widths = (queries.total, kv, kv, contexts.total, hidden, hidden, hidden)
-    layer = sum(round_up(dim * width, 64) for width in widths)
+    layer = sum(round_up(size, 64) for size in matrix_sizes(c, array).values())
     words = round_up(queries.total, line) + 2 * kv + 2 * dim + 2 * hidden + round_up(columns, line)
     sizes = {
         "layers": c.layers * layer,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 from diptych_sim.compiler.array.commands import PrefillProgram
 from diptych_sim.compiler.array.hbm_layout import (
@@ -11,15 +12,19 @@ from diptych_sim.compiler.array.hbm_layout import (
     Lanes,
     PrefillError,
     check_heads,
+    matrix_sizes,
     model_image,
+    model_sizes,
 )
 from diptych_sim.compiler.array.kv_rows import KvRows
 from diptych_sim.compiler.prefill.chunks import ChunkCompiler, plan_chunks
 from diptych_sim.compiler.prefill.prompts import Prompts
 from diptych_sim.compiler.prefill.whole import PrefillCompiler
 from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.golden.without_weights import without_weights
+from diptych_sim.llm.model import ModelConfig
 
-__all__ = ["PrefillError", "PrefillProgram", "compile_prefill", "compile_reading"]
+__all__ = ["PrefillError", "PrefillProgram", "check_reading", "compile_prefill", "compile_reading"]
 
 
 def compile_prefill(
@@ -53,6 +58,17 @@ def compile_prefill(
             pass  # there is no room for all at once
     plan = plan_chunks(model, array, of, image[0], most=chunk)
     return ChunkCompiler(model, array, of, image, plan, seeds=seeds).run()
+
+
+def check_reading(config: ModelConfig, rows: int, columns: int, tokens: int) -> None:
+    """Raise what :func:`compile_reading` does for a model of this shape that is not tied."""
+    array = (rows, columns)
+    check_heads(config, *array)
+    sizes = model_sizes(config, array)
+    image = HbmImage(size={name: sizes[name] for name in ("output", "parameters")})
+    for index, (name, size) in product(range(config.layers), matrix_sizes(config, array).items()):
+        image.size[f"layer{index}.{name}"] = size
+    plan_chunks(without_weights(config), array, Prompts([[0] * tokens]), image)
 
 
 def compile_reading(
