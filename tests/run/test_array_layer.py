@@ -3,12 +3,10 @@
 
 import dataclasses
 import json
-import sys
 
 import pytest
 
 from diptych.config import MachineConfig
-from diptych_sim import cli
 from diptych_sim.account.array_layer import account_array_layer
 from diptych_sim.compiler.prefill.compile import compile_prefill
 from diptych_sim.cost.array_layer import prompt_cost, prompt_macs
@@ -17,6 +15,7 @@ from diptych_sim.cost.requests import panel_cost
 from diptych_sim.golden.random_integers import random_integers
 from diptych_sim.llm.model import ModelConfig
 from diptych_sim.run.array_layer import run_array_layer
+from support.layer_command import run_layer_command, write_config
 from support.result_schema import valid
 
 SHAPE = ModelConfig(dim=96, hidden=140, layers=1, heads=6, kv_heads=2, vocab=2, context=2)
@@ -71,26 +70,11 @@ def test_products_of_a_prompt():
     assert prompt_macs(SHAPE, 10) == 10 * weights + 2 * queries * 55
 
 
-def run(words, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["diptych", "layer", *words])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return ended.value.code, capsys.readouterr()
-
-
 def test_the_command(monkeypatch, tmp_path, capsys):
-    config = {
-        "hidden_size": 96,
-        "intermediate_size": 140,
-        "num_hidden_layers": 9,
-        "num_attention_heads": 6,
-        "num_key_value_heads": 2,
-        "vocab_size": 1000,
-    }
     path, result = tmp_path / "config.json", tmp_path / "result.json"
-    path.write_text(json.dumps(config))
+    write_config(path, 140)
     words = ["--model", str(path), "--array", "16x16", "--tokens", "20", "--json", str(result)]
-    code, shown = run(words, monkeypatch, capsys)
+    code, shown = run_layer_command(words, monkeypatch, capsys)
     assert code == 0, shown.err
     told = json.loads(result.read_text())
     valid(told, "array_layer")
@@ -108,7 +92,7 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     ],
 )
 def test_a_mistake_is_one_line(words, message, monkeypatch, capsys):
-    code, shown = run(["--model", "llama-3-8b", *words], monkeypatch, capsys)
+    code, shown = run_layer_command(["--model", "llama-3-8b", *words], monkeypatch, capsys)
     assert code == 2
     lines = [line for line in shown.err.splitlines() if line.startswith("error")]
     assert len(lines) == 1

@@ -18,6 +18,7 @@ __all__ = [
     "Lanes",
     "PrefillError",
     "check_heads",
+    "lanes_of",
     "matrix_sizes",
     "model_image",
     "model_sizes",
@@ -83,6 +84,13 @@ class Lanes:
         return out
 
 
+def lanes_of(config: ModelConfig, array: tuple[int, int]) -> tuple[Lanes, Lanes]:
+    """Return the places of queries and of contexts, for an array of rows and columns."""
+    line = max(array)
+    queries, contexts = (Lanes.of(config, side, line) for side in array)
+    return queries, contexts
+
+
 @dataclass
 class HbmImage:
     """Bytes of the HBM, and where its parts begin."""
@@ -138,8 +146,6 @@ def model_image(
     model: QuantizedModel,
     *,
     array: tuple[int, int],
-    queries: Lanes,
-    contexts: Lanes,
     image: HbmImage | None = None,
 ) -> tuple[HbmImage, dict[str, int]]:
     """Return the model's part of the HBM, and the entry of each set of scale words.
@@ -152,6 +158,7 @@ def model_image(
     c = model.config
     d = c.head_dim
     columns, line = array[1], max(array)
+    queries, contexts = lanes_of(c, array)
     image = image or HbmImage()
     entries: dict[str, int] = {}
     words: list[NDArray[np.uint32]] = []
@@ -212,9 +219,9 @@ def model_image(
 
 def matrix_sizes(c: ModelConfig, array: tuple[int, int]) -> dict[str, int]:
     """Return the bytes of each matrix of a layer in the HBM."""
-    (rows, columns), line = array, max(array)
+    line = max(array)
     dim, hidden, kv = (round_up(size, line) for size in (c.dim, c.hidden, c.kv_dim))
-    queries, contexts = Lanes.of(c, rows, line), Lanes.of(c, columns, line)
+    queries, contexts = lanes_of(c, array)
     widths = {"wq": queries.total, "wk": kv, "wv": kv, "wo": contexts.total}
     widths |= dict.fromkeys(("w_gate", "w_up", "w_down"), hidden)
     return {name: dim * width for name, width in widths.items()}
@@ -225,9 +232,9 @@ def model_sizes(c: ModelConfig, array: tuple[int, int]) -> dict[str, int]:
 
     All layers are one part, ``layers``; what makes the embedding of the output belongs to the first.
     """
-    (rows, columns), line = array, max(array)
+    columns, line = array[1], max(array)
     d, dim, hidden = c.head_dim, round_up(c.dim, line), round_up(c.hidden, line)
-    queries = Lanes.of(c, rows, line)
+    queries, _ = lanes_of(c, array)
     kv = round_up(c.kv_dim, line)
     layer = sum(round_up(size, 64) for size in matrix_sizes(c, array).values())
     words = round_up(queries.total, line) + 2 * kv + 2 * dim + 2 * hidden + round_up(columns, line)

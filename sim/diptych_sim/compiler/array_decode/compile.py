@@ -19,7 +19,6 @@ from diptych_sim.compiler.array.commands import PrefillProgram
 from diptych_sim.compiler.array.hazards import Span
 from diptych_sim.compiler.array.hbm_layout import (
     HbmImage,
-    Lanes,
     PrefillError,
     model_image,
     rope_bytes,
@@ -335,14 +334,8 @@ def _image(
     behind: HbmImage | None = None,
 ) -> tuple[tuple[HbmImage, dict[str, int]], KvRows]:
     """Return the model's part of the HBM with room for keys and values, and where that is."""
-    (rows, columns), line, c = array, max(array), model.config
-    image, entries = model_image(
-        model,
-        array=array,
-        queries=Lanes.of(c, rows, line),
-        contexts=Lanes.of(c, columns, line),
-        image=behind,
-    )
+    columns, line, c = array[1], max(array), model.config
+    image, entries = model_image(model, array=array, image=behind)
     # RoPE's factors by position, each from a beat on: loads begin at beats.
     factors = model.rope.reshape(c.context, c.head_dim).astype("<i2")
     factors = np.tile(factors, (1, max(c.head_dim, columns) // c.head_dim))

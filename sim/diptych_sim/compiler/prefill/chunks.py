@@ -20,8 +20,8 @@ from diptych_sim.compiler.array.commands import PrefillProgram
 from diptych_sim.compiler.array.hazards import Span
 from diptych_sim.compiler.array.hbm_layout import (
     HbmImage,
-    Lanes,
     PrefillError,
+    lanes_of,
     rope_bytes,
     round_up,
 )
@@ -82,19 +82,15 @@ def plan_chunks(
     PrefillError
         If it has room for none.
     """
-    (rows, columns), line, c = array, max(array), model.config
-    step = _step(model, columns)
+    line, c = max(array), model.config
+    step = _step(model, array[1])
     longest = prompts.longest
-    where: dict[str, Any] = {
-        "array": array,
-        "queries": Lanes.of(c, rows, line),
-        "contexts": Lanes.of(c, columns, line),
-        "paired": False,
-    }
+    queries, contexts = lanes_of(c, array)
+    where = {"array": array, "queries": queries, "contexts": contexts, "paired": False}
 
     def fit(plan: ChunkPlan) -> None:
         chunk = _largest(plan.rows, longest)
-        rest = {"heads": plan.heads, "places": plan.places, "prompts": chunk}
+        rest: dict[str, Any] = {"heads": plan.heads, "places": plan.places, "prompts": chunk}
         fitting(ChunkMemories, model, image, **where, **rest)
 
     def fits(plan: ChunkPlan) -> bool:

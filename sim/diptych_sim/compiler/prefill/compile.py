@@ -9,7 +9,6 @@ from itertools import product
 from diptych_sim.compiler.array.commands import PrefillProgram
 from diptych_sim.compiler.array.hbm_layout import (
     HbmImage,
-    Lanes,
     PrefillError,
     check_heads,
     matrix_sizes,
@@ -89,6 +88,4 @@ def compile_reading(
 def _image(model: QuantizedModel, array: tuple[int, int]) -> tuple[HbmImage, dict[str, int]]:
     """Return the model's part of the HBM, and where its scales are."""
     check_heads(model.config, *array)
-    line, c = max(array), model.config
-    queries, contexts = (Lanes.of(c, side, line) for side in array)
-    return model_image(model, array=array, queries=queries, contexts=contexts)
+    return model_image(model, array=array)

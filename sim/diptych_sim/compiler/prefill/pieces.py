@@ -12,8 +12,8 @@ from diptych.systolic.isa import TABLE_WORDS, Target, VectorOp
 from diptych_sim.compiler.array.hazards import Span
 from diptych_sim.compiler.array.hbm_layout import (
     HbmImage,
-    Lanes,
     check_heads,
+    lanes_of,
     model_image,
     rope_bytes,
     round_up,
@@ -57,18 +57,14 @@ class PrefillPieces:
         self.prompts = prompts
         self.count = prompts.count
         self.rows, self.columns = rows, columns
-        line = max(rows, columns)
         c = model.config
         d = c.head_dim
         check_heads(c, rows, columns)
-        self.queries = Lanes.of(c, rows, line)
-        self.contexts = Lanes.of(c, columns, line)
+        self.queries, self.contexts = lanes_of(c, (rows, columns))
         # Planes of a head side by side fill rows of the array that one head would leave empty.
         # Norms of heads have a scale for each, so that these are not rotated together.
         self.paired = may_pair and 2 * d <= min(rows, columns) and not c.qk_norm
-        self.image, self.entries = image or model_image(
-            model, array=(rows, columns), queries=self.queries, contexts=self.contexts
-        )
+        self.image, self.entries = image or model_image(model, array=(rows, columns))
         self.rows_whole = rows_whole
         self.memories = self._memories(
             model,
