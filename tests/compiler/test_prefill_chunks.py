@@ -14,12 +14,13 @@ from diptych.systolic.isa import Queue, StoreOp, VectorOp
 from diptych.systolic.panel import panel_sizes
 from diptych_sim.compiler.array.hbm_layout import model_image
 from diptych_sim.compiler.prefill.chunk_memories import ways_to_cache
-from diptych_sim.compiler.prefill.chunks import ChunkCompiler, ChunkPlan, plan_chunks
+from diptych_sim.compiler.prefill.chunks import ChunkPlan, plan_chunks
 from diptych_sim.compiler.prefill.compile import PrefillError, compile_prefill
 from diptych_sim.compiler.prefill.prompts import Prompts
 from diptych_sim.llm.model import ModelConfig
 from support.golden_handoff import expected_in_chunks
 from support.panel_limits import check_limits
+from support.planned_chunks import planned
 from support.prefill_panel_model import PanelModel
 from support.random_model import TINY, random_model
 
@@ -42,12 +43,6 @@ MODELS["one copy"] = random_model(TINY, 2, one_copy=True)
 def drawn(model, *counts, seed=1):
     rng = np.random.default_rng(seed)
     return [rng.integers(0, model.config.vocab, count).tolist() for count in counts]
-
-
-def planned(model, array, plan, prompts):
-    """Compile prompts as planned."""
-    image = model_image(model, array=array)
-    return ChunkCompiler(model, array, Prompts(prompts), image, plan)
 
 
 def check(model, array, compiler, prompts):
