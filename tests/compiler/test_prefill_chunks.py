@@ -17,6 +17,7 @@ from diptych_sim.compiler.prefill.chunk_memories import ways_to_cache
 from diptych_sim.compiler.prefill.chunks import ChunkPlan, plan_chunks
 from diptych_sim.compiler.prefill.compile import PrefillError, compile_prefill
 from diptych_sim.compiler.prefill.prompts import Prompts
+from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.llm.model import ModelConfig
 from support.golden_handoff import expected_in_chunks
 from support.panel_limits import check_limits
@@ -103,6 +104,20 @@ def test_prompts_and_chunks_of_any_length(name, array, eights, counts, seed):
         found = PanelModel(compiler.run(), *array).handoff
         assert len(found) == len(expected)
         assert {piece[:4]: piece[4] for piece in found} == expected
+
+
+def test_first_tokens_are_drawn():
+    model = dataclasses.replace(MODELS["tiny"], logit_step=1 / 500, largest_logit=4.0)
+    model = model.sampled(1.0)
+    prompts, seeds = drawn(model, 20, 9), [5, 6]
+    found = PanelModel(compile_prefill(model, 8, 8, *prompts, seeds=seeds, chunk=8), 8, 8).handoff
+    tokens = [piece[4][0] for piece in found if piece[0] == 2]
+    golden = [
+        GoldenModel(model, seed).next_token(prompt)
+        for seed, prompt in zip(seeds, prompts, strict=True)
+    ]
+    assert tokens == golden
+    assert golden != [GoldenModel(model, 7).next_token(prompt) for prompt in prompts]
 
 
 def test_a_prompt_that_has_no_room_is_read_in_chunks():

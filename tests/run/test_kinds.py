@@ -32,16 +32,19 @@ def quantized(folder, kind, **precision):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("array", [(8, 8), (16, 4)])
-def test_programs_of_the_prefill_panel(tmp_path, kind, array):
-    """What a program computes, in the NumPy model of the panel."""
+@pytest.mark.parametrize(
+    ("array", "chunk"), [((8, 8), None), ((16, 4), None), ((8, 8), 8), ((4, 16), 8)]
+)
+def test_programs_of_the_prefill_panel(tmp_path, kind, array, chunk):
+    """What a program computes, in the NumPy model of the panel; of a longer prompt in chunks."""
     model = quantized(tmp_path, kind)
     golden = GoldenModel(model)
-    token = golden.next_token(PROMPT)
-    panel = PanelModel(compile_prefill(model, *array, PROMPT), *array)
+    prompt = PROMPT * (1 if chunk is None else 4)
+    token = golden.next_token(prompt)
+    panel = PanelModel(compile_prefill(model, *array, prompt, chunk=chunk), *array)
     c = model.config
     expected = {}
-    for layer, position in np.ndindex(c.layers, len(PROMPT)):
+    for layer, position in np.ndindex(c.layers, len(prompt)):
         cache = golden.cache[layer]
         planes = np.concatenate(numbers.planes(cache.keys[position].reshape(-1)))
         expected[0, layer, 0, position] = planes.tolist()
