@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diptych_sim.engine.lanes.cosim_ports import Pins, SimulatorShell
 from diptych_sim.engine.lanes.mesh import LaneMesh
@@ -41,20 +42,26 @@ class CosimulatedMesh:
         What stands for the mesh.
     rows, columns : int
         Size of the mesh.
-    image : str, optional
+    image : array, optional
         As of :class:`.MeshJob`.
     **parameters : int
         As of :class:`.LaneMesh`.
     """
 
     def __init__(
-        self, shell: Any, rows: int, columns: int, *, image: str | None = None, **parameters: Any
+        self,
+        shell: Any,
+        rows: int,
+        columns: int,
+        *,
+        image: NDArray[np.uint32] | None = None,
+        **parameters: Any,
     ) -> None:
         self._shell = shell
         self.mesh = mesh = LaneMesh(rows, columns, **parameters)
         mesh.reset()
         if image is not None:
-            write_sram(mesh, np.load(image, mmap_mode="r"))
+            write_sram(mesh, image)
         self._at_reset = self._west()
         self._tiles = lane_tiles(mesh)
         self._pins = Pins(mesh, getattr(shell, "outside", None) or SimulatorShell())

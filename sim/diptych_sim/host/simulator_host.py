@@ -94,7 +94,8 @@ class SimulatorHost(MeshHost):
         job = self.job
         self.mesh = self._shell
         if job.cosimulated:
-            self.mesh = CosimulatedMesh(self._shell, *job.mesh, image=job.image, **job.parameters)
+            image = job.read_image()
+            self.mesh = CosimulatedMesh(self._shell, *job.mesh, image=image, **job.parameters)
             at_end(self.mesh.close)
         self.run = resumable_run(self.mesh, job)
         await start_clock_and_reset(self._dut)

@@ -304,12 +304,22 @@ def try_place(
 
     ``kind``: its ``sampled`` and ``kv_only``.
     """
-    if not kind.get("kv_only") and config.parameters > rows * columns * sram_bytes:
+    if not kind.get("kv_only") and _weight_bytes(config, rows) > columns * sram_bytes:
         return None
     found = placed_or_smallest(
         config, rows, columns, positions=positions, sram_bytes=sram_bytes, **kind
     )
     return found if found.tile_bytes <= sram_bytes else None
+
+
+def _weight_bytes(config: ModelConfig, rows: int) -> int:
+    """Return the bytes that weights take in the tiles of a row, at least, however they are dealt.
+
+    Each output has its inputs of a row in one tile, a chunk of them.
+    """
+    chunk = row_bytes(-(-config.dim // rows))
+    layer = 2 * config.q_dim + 2 * config.kv_dim + 3 * config.hidden
+    return chunk * (config.vocab + config.layers * layer)
 
 
 def placed_or_smallest(
