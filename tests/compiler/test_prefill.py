@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from diptych.systolic.isa import Queue, Target
-from diptych.systolic.panel import panel_sizes
+from diptych_sim.compiler.array_decode.compile import compile_serial
 from diptych_sim.compiler.prefill.compile import PrefillError, compile_prefill
 from diptych_sim.llm.model import ModelConfig
+from support.panel_limits import check_limits
 from support.random_model import random_model
 
 SMALL = ModelConfig(dim=64, hidden=172, layers=5, heads=8, kv_heads=4, vocab=512, context=512)
@@ -40,20 +41,7 @@ def test_reads_little_more_than_the_weights(count):
 @pytest.mark.parametrize("array", [(4, 4), (8, 16), (16, 8), (16, 16), (32, 32)])
 @pytest.mark.parametrize("count", [1, 16, 33, 150])
 def test_stays_inside_the_memories(array, count):
-    sizes = panel_sizes(*array)
-    program = compile_prefill(MODEL, *array, np.arange(count).tolist())
-    for command in program.commands.commands:
-        f = command.fields
-        if command.queue is Queue.MATRIX:
-            rows, tiles = f["rows"] & 0xFFFF, f["tiles"] >> 16
-            assert f["sums"] + tiles * f["sums_n"] <= sizes.accumulators
-            assert f["sums_n"] >= rows
-            assert f["x"] + (rows - 1) * f["x_row"] < sizes.scratchpad
-        elif command.queue is Queue.VECTOR:
-            state, rows = f["first"] >> 16, f["extent"] & 0xFFFF
-            assert state + rows <= sizes.rows
-        elif command.queue is Queue.LOAD and command.op == Target.SCRATCHPAD.value:
-            assert f["target"] + f["bytes"] <= sizes.scratchpad
+    check_limits(compile_prefill(MODEL, *array, np.arange(count).tolist()), array)
 
 
 def test_each_weight_is_loaded_once():
@@ -68,10 +56,10 @@ def test_each_weight_is_loaded_once():
     assert all(end <= start for end, (start, _) in zip(ends, loads[1:], strict=False))
 
 
-def test_a_prompt_that_is_too_long_is_refused():
+def test_a_prompt_that_is_too_long_as_a_whole_is_refused():
     message = "Prompt must have at most 512 tokens in this panel, not 513"
     with pytest.raises(PrefillError, match=f"^{re.escape(message)}$"):
-        compile_prefill(MODEL, 16, 16, [1] * 513)
+        compile_serial(MODEL, 16, 16, [1] * 513)
 
 
 def test_heads_that_do_not_fit_the_array_are_refused():

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from diptych_sim.compiler.array.hbm_layout import Lanes, model_image, model_sizes
+from diptych_sim.compiler.array.hbm_layout import model_image, model_sizes
 from diptych_sim.compiler.decode.place import place
 from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError
 from diptych_sim.llm.model import ModelConfig
@@ -31,15 +31,9 @@ SHAPES = [
 @pytest.mark.parametrize("config", SHAPES)
 @pytest.mark.parametrize("one_copy", [False, True])
 def test_sizes_of_the_hbm_are_those_of_its_image(monkeypatch, config, array, one_copy):
-    line = max(array)
     if one_copy:
         monkeypatch.setattr("diptych_sim.golden.quantized.ONE_COPY", 1)
-    image, _ = model_image(
-        random_model(config, 1, one_copy=one_copy),
-        array=array,
-        queries=Lanes.of(config, array[0], line),
-        contexts=Lanes.of(config, array[1], line),
-    )
+    image, _ = model_image(random_model(config, 1, one_copy=one_copy), array=array)
     sizes = model_sizes(config, array)
     layers = sizes.pop("layers")
     assert sizes == {name: image.size[name] for name in sizes}

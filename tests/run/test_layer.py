@@ -6,17 +6,16 @@ KV cache of the position before; operations that begin with their first cycle of
 """
 
 import json
-import sys
 from dataclasses import replace
 
 import pytest
 
 from diptych.config import MachineConfig
-from diptych_sim import cli
 from diptych_sim.golden.random_integers import random_integers
 from diptych_sim.llm.model import ModelConfig
 from diptych_sim.run.generate import generate
 from diptych_sim.run.layer import VOCABULARY, run_layer
+from support.layer_command import run_layer_command, write_config
 from support.result_schema import valid
 from support.tile_sizes import LARGE_TILE
 
@@ -51,26 +50,11 @@ def test_a_layer_is_golden_and_as_long_as_one_more_layer_of_a_model():
     assert 0 <= lengths[1] - lengths[0] - done.cycles <= BRANCH
 
 
-def run(words, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["diptych", "layer", *words])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return ended.value.code, capsys.readouterr()
-
-
 def test_the_command_takes_any_config(monkeypatch, tmp_path, capsys):
-    config = {
-        "hidden_size": 96,
-        "intermediate_size": 40,
-        "num_hidden_layers": 9,
-        "num_attention_heads": 6,
-        "num_key_value_heads": 2,
-        "vocab_size": 1000,
-    }
     path, result = tmp_path / "config.json", tmp_path / "result.json"
-    path.write_text(json.dumps(config))
+    write_config(path, 40)
     words = ["--model", str(path), "--mesh", "3x6", "--position", "7", "--sram-bytes", "24576"]
-    code, shown = run([*words, "--json", str(result)], monkeypatch, capsys)
+    code, shown = run_layer_command([*words, "--json", str(result)], monkeypatch, capsys)
     assert code == 0, shown.err
     valid(json.loads(result.read_text()), "one_layer")
     assert "equal the golden model" in shown.out
@@ -78,7 +62,9 @@ def test_the_command_takes_any_config(monkeypatch, tmp_path, capsys):
     cycles = {}
     for part in ("fastest", "all"):
         words[3] = "20x6"
-        code, shown = run([*words, "--part", part, "--json", str(result)], monkeypatch, capsys)
+        code, shown = run_layer_command(
+            [*words, "--part", part, "--json", str(result)], monkeypatch, capsys
+        )
         assert code == 0, shown.err
         told = json.loads(result.read_text())
         assert told["config"]["mesh"] == "20x6"
@@ -98,7 +84,7 @@ def test_the_command_takes_any_config(monkeypatch, tmp_path, capsys):
     ],
 )
 def test_a_mistake_is_one_line(words, message, monkeypatch, capsys):
-    code, shown = run(words, monkeypatch, capsys)
+    code, shown = run_layer_command(words, monkeypatch, capsys)
     assert code == 2
     lines = [line for line in shown.err.splitlines() if line.startswith("error")]
     assert len(lines) == 1

@@ -25,3 +25,13 @@ def expected_handoff(model, *prompts):
     for n, token in enumerate(first):
         handoff.append((2, 0, n, len(prompts[n]) - 1, [token]))
     return handoff
+
+
+def expected_in_chunks(model, *prompts, size):
+    """Return the same of prompts that are read one after the other, in chunks of ``size`` rows."""
+
+    def turn(piece):
+        kind, layer, prompt, position, _ = piece
+        return prompt, position // size, kind == 2, layer, kind, position
+
+    return sorted(expected_handoff(model, *prompts), key=turn)

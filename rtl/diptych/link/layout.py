@@ -51,8 +51,8 @@ class Setting(data.StructLayout):
 class LayoutChange(wiring.Component):
     """Turns frames into load packets, as :mod:`diptych_sim.compiler.decode.kv_layout` specifies.
 
-    Position ``p`` goes to row ``p % rows``, slot ``p // rows``: positions of a layer come in
-    order, from 0. A token becomes a WORDS packet into every row; that of the last prompt an
+    Position ``p`` goes to row ``p % rows``, slot ``p // rows``. Position 0, and one behind that of the
+    frame before, take no time for it, others 17 cycles. A token becomes a WORDS packet into every row; that of the last prompt an
     ACTIVATE packet, which starts the tiles. A header word takes a cycle, a
     payload word 2.
 
@@ -108,11 +108,14 @@ class LayoutChange(wiring.Component):
         prompt_stride, last_prompt, tokens = general[7:]
 
         row, slot = Signal(8), Signal(16)
+        following = Signal(16)  # the position that row and slot are of; 0: of none
         kv_head, index = Signal(8), Signal(16)
         at_head = Signal(16)
         keys = Signal()
         is_token, starts = Signal(), Signal()
         count = Signal(16)
+        bits, left, goes = Signal(range(len(slot))), Signal(9), Signal()
+        m.d.comb += [left.eq(Cat(slot[-1], row)), goes.eq(left >= rows[:8])]
         # The memory shows what belongs to ``kv_head``: it is read with what that becomes.
         next_head = Signal.like(kv_head)
         m.d.comb += [next_head.eq(kv_head), heads_memory.addr.eq(next_head)]
@@ -147,11 +150,23 @@ class LayoutChange(wiring.Component):
                 m.d.comb += next_head.eq(0)
                 m.d.sync += [at_head.eq(0), index.eq(0), word.eq(0)]
                 with m.If(is_token):
-                    m.d.sync += row.eq(0)
+                    m.d.sync += [row.eq(0), following.eq(0)]
                     m.next = "read"
                 with m.Else():
+                    m.next = "kind"
                     with m.If(self.head.position == 0):
                         m.d.sync += [row.eq(0), slot.eq(0)]
+                    with m.Elif(self.head.position != following):
+                        m.d.sync += [row.eq(0), slot.eq(self.head.position), bits.eq(0)]
+                        m.next = "divide"
+            with m.State("divide"):
+                # A bit of the quotient a cycle: it enters where a bit of the position leaves.
+                m.d.sync += [
+                    row.eq(Mux(goes, left - rows[:8], left)),
+                    slot.eq(Cat(goes, slot[:-1])),
+                    bits.eq(bits + 1),
+                ]
+                with m.If(bits == len(slot) - 1):
                     m.next = "kind"
             with m.State("read"):
                 m.next = "token"
@@ -215,7 +230,7 @@ class LayoutChange(wiring.Component):
                                 m.next = "next"
                         with m.Elif(kv_head == heads - 1):
                             m.d.comb += self.delivered.eq(1)
-                            m.d.sync += row.eq(row + 1)
+                            m.d.sync += [row.eq(row + 1), following.eq(self.head.position + 1)]
                             with m.If(row == rows - 1):
                                 m.d.sync += [row.eq(0), slot.eq(slot + 1)]
                             m.next = "next"

@@ -9,7 +9,16 @@ import click
 
 from diptych.config import MachineConfig
 from diptych_sim.account.layer import account_layer
-from diptych_sim.command.options import Refused, Size, SizeType, check_file, write_json
+from diptych_sim.command.array_layer import array_layer
+from diptych_sim.command.options import (
+    ARRAY,
+    Refused,
+    Size,
+    SizeType,
+    check_file,
+    given,
+    write_json,
+)
 from diptych_sim.command.running import running, size_text
 from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError
 from diptych_sim.cost.layer import fastest_part
@@ -25,6 +34,9 @@ __all__ = ["layer"]
 WAFER = SizeType(range(1, 1025), "each from 1 to 1024, as 256x256")
 LONGEST = 2**15
 """Positions at most."""
+MESH_ONLY = ("mesh", "part", "position", "sram_bytes")
+ARRAY_ONLY = ("tokens",)
+"""Options that only one of the panels has."""
 BACK_DOOR = "weights and KV cache in the tiles before the first cycle"
 
 
@@ -53,6 +65,14 @@ def _config(model: str) -> tuple[ModelShape, ModelConfig]:
 )
 @click.option("--position", default=64, show_default=True, type=int, help="Of the token.")
 @click.option("--sram-bytes", default=49152, show_default=True, type=int, help="SRAM of a tile.")
+@click.option("--array", default=None, type=ARRAY, help="Prefill panel, instead of a mesh.")
+@click.option(
+    "--tokens",
+    default=64,
+    show_default=True,
+    type=int,
+    help="Of a prompt that the prefill panel reads, in chunks that fit.",
+)
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @click.option("--json", "json_file", default=None, help="Write the result; - for stdout.")
 def layer(
@@ -61,21 +81,33 @@ def layer(
     part: str,
     position: int,
     sram_bytes: int,
+    array: Size | None,
+    tokens: int,
     seed: int,
     json_file: str | None,
 ) -> None:
-    """Run one layer of a model's shape on the decode panel, bit for bit, and time it.
+    """Run one layer of a model's shape on a panel, bit for bit, and time it.
 
     Weights, and the KV cache of earlier positions, are random integers that are in the tiles before
     the first cycle. Biases are left out. The mesh runs on lanes. On large meshes fewer tiles are faster:
     results go to the farthest one and back.
+
+    With --array a prompt goes through a layer on the prefill panel, and as far through a second one
+    as shows what the first has computed; what a prompt takes in the whole model is predicted.
     """
+    for flag in given(ARRAY_ONLY if array is None else MESH_ONLY):
+        raise Refused(f"{flag} {'requires' if array is None else 'excludes'} --array")
+    if tokens not in range(1, LONGEST + 1):
+        raise Refused(f"Tokens (--tokens) must be in range(1, {LONGEST + 1}), not {tokens}")
     if position not in range(1, LONGEST + 1):
         raise Refused(f"Position (--position) must be in range(1, {LONGEST + 1}), not {position}")
     if sram_bytes not in range(256, 65537, 256):
         raise Refused(f"SRAM must be a multiple of 256 bytes up to 65536, not {sram_bytes}")
     check_file("JSON file", "--json", json_file)
     shape, config = _config(model)
+    if array is not None:
+        array_layer(shape, config, array=array, tokens=tokens, seed=seed, json_file=json_file)
+        return
     used = mesh
     if part == "fastest":
         found = fastest_part(config, mesh, position=position, sram_bytes=sram_bytes)

@@ -6,14 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from diptych.config import TILE_MACS
 from diptych_sim.compiler.decode.compile import compile_decode
 from diptych_sim.compiler.decode.place import try_place
 from diptych_sim.compiler.decode.placement import Placement
 from diptych_sim.cost.decode import decode_cost
-from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.golden.without_weights import without_weights
 from diptych_sim.llm.model import ModelConfig
 
 __all__ = ["LayerCost", "Part", "fastest_part", "layer_bound", "layer_cost", "layer_macs"]
@@ -82,7 +80,7 @@ def layer_cost(
         return None
     costs = []
     for layers, room in ((1, sram_bytes), (2, _MODEL_BYTES)):
-        model = _without_weights(replace(one, layers=layers))
+        model = without_weights(replace(one, layers=layers))
         program = compile_decode(
             model, rows, columns, prompt_tokens=position, tokens=2, sram_bytes=room
         )
@@ -121,23 +119,3 @@ def fastest_part(
         best = least([best, *fastest((row, best.mesh[1]) for row in rows)])
         best = least([best, *fastest((best.mesh[0], column) for column in columns)])
     return best
-
-
-def _without_weights(config: ModelConfig) -> QuantizedModel:
-    nothing = np.zeros(0, np.int64)
-    return QuantizedModel(
-        config=config,
-        name="without weights",
-        embedding=np.zeros(0, np.int8),
-        embedding_scale=nothing,
-        layers=(),
-        output=np.zeros(0, np.int8),
-        output_scale=nothing,
-        logit_bits=32 - (config.vocab - 1).bit_length(),
-        rope=nothing,
-        square_shift=6,
-        epsilon=1,
-        residual_step=1.0,
-        logit_step=1.0,
-        largest_logit=1.0,
-    )

@@ -106,12 +106,9 @@ class RequestCosts:
 
     # --- of a program --------------------------------------------------------------------------
     def _prefill(self, prompt: int, batch: int) -> float:
-        """Return the cycles of prompts that are read together, in parts if they do not fit."""
+        """Return the cycles of prompts that are read together, in chunks if they do not fit."""
         prompts = [[0] * prompt] * batch
-        cycles = self._panel(lambda: compile_prefill(self.model, *self.machine.array, *prompts))
-        if cycles == inf and batch > 1:
-            return self.prefill(prompt, batch // 2) + self.prefill(prompt, batch - batch // 2)
-        return cycles
+        return self._panel(lambda: compile_prefill(self.model, *self.machine.array, *prompts))
 
     def _array_prefill(self, prompt: int, batch: int) -> float:
         """Return the cycles of prompts whose keys and values go to HBM."""

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A quantized model of random integers, with scales that keep every number alive."""
+"""A quantized model of random integers, with scales by which every number matters."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,24 @@ from diptych_sim.llm.model import ModelConfig
 
 __all__ = ["random_cache", "random_integers"]
 
+# Sizes are root mean squares of integers of 12 bits.
+WEIGHT = 74
+ACTIVATION = 500
+EMBEDDING = 1500
+NORMED = 590
+"""Of a norm's output times weights, times its dynamic scale, ahead of a static one."""
+QUERY = 3000
+VALUE = 30
+OCTAVES = 2
+"""Of scores: by so many powers of two do powers of a softmax differ."""
+CONTEXT = 350
+ADDED = 700
+"""Of what is added to the residual stream."""
+GATE = 2.5
+"""A real number."""
+UP = 1500
+HIDDEN = 300
+HEAD_GAIN = 12_000.0
 HEAD_EPSILON = 1000
 """Large enough that a norm of a head without it differs."""
 
@@ -22,11 +41,13 @@ HEAD_EPSILON = 1000
 def random_integers(config: ModelConfig, seed: int, *, one_copy: bool = False) -> QuantizedModel:
     """Return a model without biases; nothing is quantized, which is fast.
 
-    With ``one_copy`` its embedding has the codes of its output.
+    Every number is of a size at which a wrong one changes what comes behind it: powers of a softmax
+    go through most of their range, gates through both tails of the sigmoid, what attention and the
+    gated network add is half of what the residual stream has. With ``one_copy`` its embedding has the
+    codes of its output.
     """
     rng = np.random.default_rng(seed)
     c = config
-    q_dim = c.heads * c.head_dim
 
     def weights(rows: int, columns: int) -> NDArray[np.int8]:
         return rng.integers(-127, 128, (rows, columns)).astype(np.int8)
@@ -34,53 +55,63 @@ def random_integers(config: ModelConfig, seed: int, *, one_copy: bool = False) -
     def scales(count: int, value: float) -> NDArray[np.int64]:
         return numbers.scale_word(value * rng.uniform(0.7, 1.4, count))
 
-    spread = 1 / np.sqrt(c.dim / 32)
-    layers = tuple(
-        QuantizedLayer(
-            wq=weights(q_dim, c.dim),
+    def layer(index: int) -> QuantizedLayer:
+        fraction = 9 + index % 3
+        query = HEAD_GAIN / math.sqrt(c.head_dim) if c.qk_norm else QUERY
+        score = query**2 * math.sqrt(c.head_dim) / 256  # of their high planes
+        one = 2**fraction
+        largest = 5 * GATE / 2 * one * UP
+        return QuantizedLayer(
+            wq=weights(c.q_dim, c.dim),
             wk=weights(c.kv_dim, c.dim),
             wv=weights(c.kv_dim, c.dim),
-            wo=weights(c.dim, q_dim),
+            wo=weights(c.dim, c.q_dim),
             w_gate=weights(c.hidden, c.dim),
             w_up=weights(c.hidden, c.dim),
             w_down=weights(c.dim, c.hidden),
-            q_scale=scales(q_dim, 0.2 * spread),
-            k_scale=scales(c.kv_dim, 0.2 * spread),
-            v_scale=scales(c.kv_dim, 0.005 * spread),
-            o_scale=scales(c.dim, 0.05),
-            gate_scale=scales(c.hidden, 0.2 * spread),
-            up_scale=scales(c.hidden, 0.2 * spread),
-            down_scale=scales(c.dim, 2e-5),
-            score_scale=int(numbers.scale_word(5e-5)),
-            context_scale=int(numbers.scale_word(1.0)),
-            gate_fraction=9 + index % 3,
-            q_norm=scales(c.head_dim, 4000.0) if c.qk_norm else None,
-            k_norm=scales(c.head_dim, 4000.0) if c.qk_norm else None,
+            q_scale=scales(c.q_dim, QUERY / NORMED),
+            k_scale=scales(c.kv_dim, QUERY / NORMED),
+            v_scale=scales(c.kv_dim, VALUE / NORMED),
+            o_scale=scales(c.dim, ADDED / (WEIGHT * CONTEXT * math.sqrt(c.q_dim))),
+            gate_scale=scales(c.hidden, GATE * one / NORMED),
+            up_scale=scales(c.hidden, UP / NORMED),
+            down_scale=scales(
+                c.dim, ADDED / (WEIGHT * HIDDEN * math.sqrt(c.hidden) * largest / 2**16)
+            ),
+            score_scale=int(numbers.scale_word(256 * OCTAVES / score)),
+            context_scale=int(numbers.scale_word(2 * CONTEXT / VALUE)),
+            gate_fraction=fraction,
+            q_norm=scales(c.head_dim, HEAD_GAIN) if c.qk_norm else None,
+            k_norm=scales(c.head_dim, HEAD_GAIN) if c.qk_norm else None,
             q_epsilon=HEAD_EPSILON * (1 + index),
             k_epsilon=HEAD_EPSILON * (2 + index),
         )
-        for index in range(c.layers)
-    )
+
+    layers = tuple(layer(index) for index in range(c.layers))
+    logit_bits = 32 - (c.vocab - 1).bit_length()
+    # Of a large vocabulary logits have few bits, and few of them may saturate.
+    room = 2 ** (logit_bits - 1) / (6 * WEIGHT * ACTIVATION * math.sqrt(c.dim))
+    output_scale = min(3.0, room)
     angles = np.arange(c.context)[:, None] * 0.3 ** np.arange(c.head_dim // 2)
     model = QuantizedModel(
         config=c,
         name="random",
         embedding=weights(c.vocab, c.dim),
-        embedding_scale=scales(c.vocab, 20.0),
+        embedding_scale=scales(c.vocab, EMBEDDING / WEIGHT),
         layers=layers,
         output=weights(c.vocab, c.dim),
-        output_scale=scales(c.vocab, 3.0),
-        logit_bits=32 - (c.vocab - 1).bit_length(),
+        output_scale=scales(c.vocab, output_scale),
+        logit_bits=logit_bits,
         rope=np.round(2**14 * np.stack([np.cos(angles), np.sin(angles)], -1)).astype(np.int64),
         square_shift=6,
-        epsilon=10,
+        epsilon=round(EMBEDDING / 4 * math.sqrt(c.dim)),
         residual_step=1.0,
         logit_step=1.0,
         largest_logit=2000.0,
     )
     if not one_copy:
         return model
-    ratio = numbers.scale_word(6.7)
+    ratio = numbers.scale_word(EMBEDDING / WEIGHT / output_scale)
     return replace(
         model,
         embedding=model.output,

@@ -10,6 +10,7 @@ from diptych.systolic.isa import Handoff, HandoffKind
 
 from .axi_checker import AxiReadChecker, AxiWriteChecker
 from .clocking import current_cycle, start_clock_and_reset
+from .command_recorder import CommandRecorder
 from .events import report_event
 from .jobs import ArrayRequestJob, ArrayRequestResult
 from .observers.machine import PanelObservers
@@ -31,6 +32,7 @@ async def answer(dut: Any, job: ArrayRequestJob, folder: Path) -> ArrayRequestRe
     await start_clock_and_reset(dut)
     handoff = StreamMonitor(dut, "handoff", Handoff())
     watch = _Watch(dut, job, memory) if job.watched else None
+    recorder = CommandRecorder(dut.panel) if job.recorded else None
     result = ArrayRequestResult(
         starts=[], ends=[], tokens=[], token_cycles=[], parts=[], beats=[], observed={}
     )
@@ -63,6 +65,8 @@ async def answer(dut: Any, job: ArrayRequestJob, folder: Path) -> ArrayRequestRe
             result.beats.append((watch.reads.beats, watch.writes.beats))
         report_event(kind="tokens", number=number, tokens=tokens, cycle=result.ends[-1])
         await RisingEdge(dut.clk)
+    if recorder is not None:
+        report_event(kind="commands", cycles=recorder.cycles, entered=recorder.entered)
     if watch is not None:
         await watch.check()
         (folder / job.written).write_bytes(memory.written())

@@ -30,8 +30,8 @@ class CommandRecorder:
     panel : HierarchyObject
         The panel, with ``count_*`` of its queues and of its matrix engine public.
     layers : sequence of int
-        For each layer, the number of its last MATRIX command: the event ``layer`` is reported when
-        that is done.
+        For each layer, of each chunk, the number of its last MATRIX command: the event ``layer`` is
+        reported when that is done.
     """
 
     def __init__(self, panel: Any, layers: Sequence[int] = ()) -> None:

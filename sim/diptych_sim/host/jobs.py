@@ -401,6 +401,8 @@ class ArrayRequestJob:
         Tokens of each program.
     watched : bool
         Whether monitors and observers check the run; without, it is much faster.
+    recorded : bool
+        Whether the event ``commands`` is reported, as of :class:`.CommandRecorder`.
     array, weight_rows
         As of :class:`ArrayGemmJob`.
     limit : int
@@ -414,6 +416,7 @@ class ArrayRequestJob:
     arrivals: list[int]
     sequences: list[int]
     watched: bool = True
+    recorded: bool = False
     array: tuple[int, int]
     weight_rows: int
     limit: int

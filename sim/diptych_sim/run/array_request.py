@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-
-import numpy as np
 
 from diptych.config import DEFAULTS, MachineConfig
 from diptych_sim.compiler.array_decode.compile import ArrayProgram, compile_array
@@ -22,6 +19,7 @@ from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.golden.sequence import GoldenSequence, golden_sequence
 from diptych_sim.host.jobs import ArrayRequestJob, ArrayRequestResult
 
+from .comparison import compare_hbm
 from .panel import run_panel
 
 __all__ = ["ArrayRequest", "array_request"]
@@ -71,23 +69,12 @@ class ArrayRequest:
     @cached_property
     def compared(self) -> tuple[str | None, dict[str, Any]]:
         """The first difference from the golden model, None if there is none, and what was compared."""
-        difference = None
         expected = [sequence.tokens for sequence in self.golden]
+        counts = [sequence.prompt + len(sequence.tokens) - 1 for sequence in self.golden]
+        caches = [sequence.cache for sequence in self.golden]
+        difference, end = compare_hbm(self.program.kv, self.hbm, caches, counts)
         if self.tokens != expected:
             difference = "tokens on the array differ from the golden model's"
-        counts = [sequence.prompt + len(sequence.tokens) - 1 for sequence in self.golden]
-        state, size = hashlib.sha256(), 0
-        for at, want in self.program.kv.expected([s.cache for s in self.golden], counts):
-            got = np.frombuffer(self.hbm, np.uint8, count=len(want), offset=at)
-            state.update(got.tobytes())
-            size += len(want)
-            if difference is None and not np.array_equal(got, want):
-                byte = int(np.flatnonzero(got != want)[0])
-                difference = (
-                    f"KV cache in HBM differs from the golden model's: address {at + byte:#x}: "
-                    f"{got[byte]:#04x} instead of {want[byte]:#04x}"
-                )
-        end = {"bytes": size, "sha256": state.hexdigest()}
         return difference, {"tokens": sum(map(len, expected)), "kv_end": end}
 
     @property

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych_sim.compiler.array.kv_rows import KvRows
 from diptych_sim.compiler.decode.compile import DecodeProgram
 from diptych_sim.compiler.decode.placement import Placement
+from diptych_sim.golden.machine import KvCache
 from diptych_sim.golden.sequence import GoldenSequence
 from diptych_sim.host.jobs import Inspected, Inspection
 
-__all__ = ["Comparison", "compare", "inspection"]
+__all__ = ["Comparison", "compare", "compare_hbm", "inspection"]
 
 _MOST_BYTES = 2**20
 """KV bytes to read at a time; of larger caches evenly spaced tiles are read."""
@@ -195,3 +197,26 @@ def _compare_norms(
             )
         counts[sequence] += 1
     return None
+
+
+def compare_hbm(
+    kv: KvRows, hbm: bytes, caches: Sequence[Sequence[KvCache]], counts: Sequence[int]
+) -> tuple[str | None, dict[str, Any]]:
+    """Compare keys and values in an HBM with those of the golden model.
+
+    Returns the first difference in one line, None if there is none, and ``bytes`` and ``sha256`` of
+    what was compared. ``caches`` and ``counts`` are as of :meth:`.KvRows.expected`.
+    """
+    difference = None
+    state, size = hashlib.sha256(), 0
+    for at, want in kv.expected(caches, counts):
+        got = np.frombuffer(hbm, np.uint8, count=len(want), offset=at)
+        state.update(got.tobytes())
+        size += len(want)
+        if difference is None and not np.array_equal(got, want):
+            byte = int(np.flatnonzero(got != want)[0])
+            difference = (
+                f"KV cache in HBM differs from the golden model's: address {at + byte:#x}: "
+                f"{got[byte]:#04x} instead of {want[byte]:#04x}"
+            )
+    return difference, {"bytes": size, "sha256": state.hexdigest()}

@@ -12,7 +12,8 @@
     runs alone); ``layers``; and ``plan`` (:func:`trace_plan`, or None without a trace).
 
     ``started``: the prefill program starts at ``cycle``; when decode runs alone, the mesh has taken
-    all that it is loaded with. ``layer``: the array is done with layer ``layer`` of ``layers``.
+    all that it is loaded with. ``layer``: the array is done with layer ``layer`` of ``layers``; those
+    of a chunk of a prompt count behind those of the chunks before.
     ``prefill``: the program ended. ``token``: token ``token`` number ``index``, of sequence
     ``sequence``, is out; its ``text``; whether a round ``ends`` with it (round 0 are the first
     tokens; in each other round a token of each sequence that goes on is written). ``counters``: all counters after the first tokens and after

@@ -276,10 +276,10 @@ def compile_programs(
 
 
 def _layer_ends(prefill: PrefillProgram) -> list[int]:
-    """Return for each layer the number of its last MATRIX command."""
+    """Return for each layer the number of its last MATRIX command; layers of a chunk after those before."""
     matrix = [c for c in prefill.commands.commands if c.queue is Queue.MATRIX]
-    ends = {c.label.layer: number for number, c in enumerate(matrix) if c.label.layer is not None}
-    return [ends[layer] for layer in sorted(ends)]
+    of_layers = ((n, c.label.layer) for n, c in enumerate(matrix) if c.label.layer is not None)
+    return [list(numbers)[-1][0] for _, numbers in itertools.groupby(of_layers, lambda it: it[1])]
 
 
 def _link_settings(decode: DecodeProgram) -> dict[int, int]:

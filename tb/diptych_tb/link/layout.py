@@ -111,16 +111,16 @@ class _Bench:
             values |= {at: place.first | place.last << 16, at + 1: place.keys, at + 2: place.values}
         return [{"address": a, "data": d} for a, d in values.items()]
 
-    def add(self, layer: int, prompt: int) -> None:
-        """Add the keys, then the values of a prompt in a layer."""
+    def add(self, layer: int, prompt: int, chunk: range) -> None:
+        """Add the keys, then the values of a chunk of a prompt in a layer."""
         shape, layout = self.shape, self.layout
         draws = np.random.default_rng(self.rng.getrandbits(32))
-        size = (shape.positions, shape.heads, shape.head_dim)
+        size = (len(chunk), shape.heads, shape.head_dim)
         keys, values = draws.integers(-32767, 32768, size), draws.integers(-127, 128, size)
         for kind in (HandoffKind.KEYS, HandoffKind.VALUES):
-            for position in range(shape.positions):
+            for number, position in enumerate(chunk):
                 row = position % shape.rows
-                k, v = keys[position], values[position]
+                k, v = keys[number], values[number]
                 if kind is HandoffKind.KEYS:
                     payload = [w for p in numbers.planes(k.reshape(-1)) for w in pack_bytes(p)]
                 else:
@@ -203,9 +203,13 @@ async def _run(dut: Any, shape: Shape, rng: random.Random, stall: float) -> None
     if stall:
         StreamChecker(dut, "o", unsigned(32))
     await settings.send(bench.settings())
-    for layer in range(shape.layers):
-        for prompt in range(shape.prompts):
-            bench.add(layer, prompt)
+    # All layers of a chunk come before the next chunk.
+    chunk = rng.randint(1, shape.positions)
+    for at in range(0, shape.positions, chunk):
+        part = range(at, min(at + chunk, shape.positions))
+        for layer in range(shape.layers):
+            for prompt in range(shape.prompts):
+                bench.add(layer, prompt, part)
     for prompt in range(shape.prompts):
         bench.add_token(prompt)
     await bench.run()

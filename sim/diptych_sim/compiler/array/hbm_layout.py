@@ -17,9 +17,13 @@ __all__ = [
     "HbmImage",
     "Lanes",
     "PrefillError",
+    "check_heads",
+    "lanes_of",
+    "matrix_sizes",
     "model_image",
     "model_sizes",
     "packs",
+    "rope_bytes",
     "round_up",
 ]
 
@@ -31,6 +35,17 @@ class PrefillError(ValueError):
 def round_up(value: int, step: int) -> int:
     """Round up to a multiple."""
     return -(-value // step) * step
+
+
+def check_heads(config: ModelConfig, rows: int, columns: int) -> None:
+    """Raise PrefillError if heads do not fit an array."""
+    d = config.head_dim
+    for what, side in (("rows", rows), ("columns", columns)):
+        if d % side and side % d:
+            raise PrefillError(
+                f"Head dimension {d} must divide the array's {what} or be a multiple of them, "
+                f"not {side!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -69,6 +84,13 @@ class Lanes:
         return out
 
 
+def lanes_of(config: ModelConfig, array: tuple[int, int]) -> tuple[Lanes, Lanes]:
+    """Return the places of queries and of contexts, for an array of rows and columns."""
+    line = max(array)
+    queries, contexts = (Lanes.of(config, side, line) for side in array)
+    return queries, contexts
+
+
 @dataclass
 class HbmImage:
     """Bytes of the HBM, and where its parts begin."""
@@ -88,6 +110,11 @@ class HbmImage:
         """Return the value of :class:`~diptych.systolic.isa.Program` that starts a program."""
         beats = -(-self.size[name] // BEAT_BYTES)
         return Program().const({"address": self.at[name], "beats": beats}).as_value().value
+
+
+def rope_bytes(config: ModelConfig, columns: int) -> int:
+    """Return the bytes of a position's RoPE factors."""
+    return 2 * max(config.head_dim, columns)
 
 
 def packs(rows: int, columns: int) -> bool:
@@ -119,8 +146,6 @@ def model_image(
     model: QuantizedModel,
     *,
     array: tuple[int, int],
-    queries: Lanes,
-    contexts: Lanes,
     image: HbmImage | None = None,
 ) -> tuple[HbmImage, dict[str, int]]:
     """Return the model's part of the HBM, and the entry of each set of scale words.
@@ -133,6 +158,7 @@ def model_image(
     c = model.config
     d = c.head_dim
     columns, line = array[1], max(array)
+    queries, contexts = lanes_of(c, array)
     image = image or HbmImage()
     entries: dict[str, int] = {}
     words: list[NDArray[np.uint32]] = []
@@ -191,17 +217,26 @@ def model_image(
     return image, entries
 
 
+def matrix_sizes(c: ModelConfig, array: tuple[int, int]) -> dict[str, int]:
+    """Return the bytes of each matrix of a layer in the HBM."""
+    line = max(array)
+    dim, hidden, kv = (round_up(size, line) for size in (c.dim, c.hidden, c.kv_dim))
+    queries, contexts = lanes_of(c, array)
+    widths = {"wq": queries.total, "wk": kv, "wv": kv, "wo": contexts.total}
+    widths |= dict.fromkeys(("w_gate", "w_up", "w_down"), hidden)
+    return {name: dim * width for name, width in widths.items()}
+
+
 def model_sizes(c: ModelConfig, array: tuple[int, int]) -> dict[str, int]:
     """Return the bytes of each part of the HBM that :func:`model_image` fills, from shapes alone.
 
     All layers are one part, ``layers``; what makes the embedding of the output belongs to the first.
     """
-    (rows, columns), line = array, max(array)
+    columns, line = array[1], max(array)
     d, dim, hidden = c.head_dim, round_up(c.dim, line), round_up(c.hidden, line)
-    queries, contexts = Lanes.of(c, rows, line), Lanes.of(c, columns, line)
+    queries, _ = lanes_of(c, array)
     kv = round_up(c.kv_dim, line)
-    widths = (queries.total, kv, kv, contexts.total, hidden, hidden, hidden)
-    layer = sum(round_up(dim * width, 64) for width in widths)
+    layer = sum(round_up(size, 64) for size in matrix_sizes(c, array).values())
     words = round_up(queries.total, line) + 2 * kv + 2 * dim + 2 * hidden + round_up(columns, line)
     sizes = {
         "layers": c.layers * layer,

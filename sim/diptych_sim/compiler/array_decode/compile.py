@@ -19,15 +19,15 @@ from diptych_sim.compiler.array.commands import PrefillProgram
 from diptych_sim.compiler.array.hazards import Span
 from diptych_sim.compiler.array.hbm_layout import (
     HbmImage,
-    Lanes,
     PrefillError,
     model_image,
+    rope_bytes,
     round_up,
 )
-from diptych_sim.compiler.array_decode.kv_rows import KvRows
-from diptych_sim.compiler.prefill.compile import PrefillCompiler
+from diptych_sim.compiler.array.kv_rows import KvRows
 from diptych_sim.compiler.prefill.memories import MATRICES, span_of
-from diptych_sim.compiler.prefill.prompts import Block, Prompts
+from diptych_sim.compiler.prefill.prompts import Block, Part, Prompts
+from diptych_sim.compiler.prefill.whole import PrefillCompiler
 from diptych_sim.golden.quantized import QuantizedModel
 
 __all__ = ["ArrayProgram", "compile_array", "compile_serial", "compile_step"]
@@ -64,21 +64,6 @@ class ArrayProgram:
 
 
 @dataclass(frozen=True)
-class _Step(Block):
-    """A row whose position is not its number; its cache begins at row ``origin``."""
-
-    at: int = 0
-
-    @property
-    def position(self) -> int:
-        return self.at
-
-    @property
-    def seen(self) -> Block:
-        return Block(self.origin, self.at + 1, self.origin)
-
-
-@dataclass(frozen=True)
 class _Steps(Prompts):
     """A token of each sequence, all at position ``at``; their caches are ``stride`` rows apart."""
 
@@ -94,7 +79,7 @@ class _Steps(Prompts):
 
     def parts(self, block: Block) -> Iterator[Block]:
         for n in range(block.first, block.end):
-            yield _Step(n, 1, n * self.stride, self.at)
+            yield Part(n, 1, n * self.stride, self.at)
 
 
 class _Prompts(PrefillCompiler):
@@ -194,7 +179,7 @@ class _Token(PrefillCompiler):
                 memories.rope + n * memories.rope_row,
                 fills=Span("rope", n, n + 1),
                 hbm=self.image.at["rope rows"] + self.prompts.at * _rope_pitch(self),
-                bytes=2 * max(self.model.config.head_dim, self.columns),
+                bytes=rope_bytes(self.model.config, self.columns),
             )
         self._load_caches(0)
         self._load_weights(0, MATRICES)
@@ -276,7 +261,7 @@ class _Token(PrefillCompiler):
 
 
 def _rope_pitch(token: PrefillCompiler) -> int:
-    return round_up(2 * max(token.model.config.head_dim, token.columns), BEAT_BYTES)
+    return round_up(rope_bytes(token.model.config, token.columns), BEAT_BYTES)
 
 
 def compile_array(
@@ -349,14 +334,8 @@ def _image(
     behind: HbmImage | None = None,
 ) -> tuple[tuple[HbmImage, dict[str, int]], KvRows]:
     """Return the model's part of the HBM with room for keys and values, and where that is."""
-    (rows, columns), line, c = array, max(array), model.config
-    image, entries = model_image(
-        model,
-        array=array,
-        queries=Lanes.of(c, rows, line),
-        contexts=Lanes.of(c, columns, line),
-        image=behind,
-    )
+    columns, line, c = array[1], max(array), model.config
+    image, entries = model_image(model, array=array, image=behind)
     # RoPE's factors by position, each from a beat on: loads begin at beats.
     factors = model.rope.reshape(c.context, c.head_dim).astype("<i2")
     factors = np.tile(factors, (1, max(c.head_dim, columns) // c.head_dim))

@@ -9,7 +9,7 @@ from diptych.systolic.isa import Causal, Start, VectorOp
 from diptych_sim.compiler.array.hazards import Span
 from diptych_sim.compiler.array.hbm_layout import Lanes, round_up
 from diptych_sim.compiler.prefill.commands import PrefillCommands, Remember
-from diptych_sim.compiler.prefill.memories import Memories, span_of
+from diptych_sim.compiler.prefill.memories import Cache, Memories, span_of
 from diptych_sim.compiler.prefill.prompts import Block
 from diptych_sim.compiler.prefill.weights import Weights
 from diptych_sim.golden.quantized import QuantizedModel
@@ -55,9 +55,9 @@ class Attention:
         self.queries, self.contexts = queries, contexts
         self.weights, self.paired = weights, paired
 
-    def scores(self, index: int, block: Block, head: int, turn: int) -> None:
+    def scores(self, index: int, block: Block, head: int, cache: Cache, turn: int) -> None:
         """Products of queries and keys of a head, and their exponentials."""
-        s, c, memories = self.memories.scratch, self.model.config, self.memories
+        s, c = self.memories.scratch, self.model.config
         self.out.label(index, "scores")
         d = c.head_dim
         key = head // (c.heads // c.kv_heads) * d
@@ -77,17 +77,17 @@ class Attention:
             x_row=self.queries.total,
             x_k=self.rows,
             x_other=0 if self.paired else s["q_low"] - s["q_high"],
-            w=self.memories.key("k_high", block) + key - lane,
-            w_row=memories.kv_row,
+            w=cache.planes["k_high"] + key - cache.first - lane,
+            w_row=cache.row,
             w_k=self.rows,
-            w_n=self.columns * memories.kv_row,
-            w_other=s[w_other] - s["k_high"],
+            w_n=self.columns * cache.row,
+            w_other=cache.planes[w_other] - cache.planes["k_high"],
             sums=sums,
             block=block,
             k=max(1, d // self.rows),
             n=tiles,
             modes=modes | {"causal": Causal.BY_N, "planes": 1, "transposed": 1},
-            reads=[span_of("q_high", block), *(span_of(name, block.seen) for name in reads)],
+            reads=[span_of("q_high", block), *(cache.spans[name] for name in reads)],
             remember=Remember.SCORES,
         )
         powers = f"powers{turn}"
@@ -97,7 +97,7 @@ class Attention:
             "state": self._state(turn),
             "sums": sums,
             "target": s[powers],
-            "target_row": memories.positions,
+            "target_row": self.memories.power_row(block),
             "target_n": self.columns,
             "scale": self.model.layers[index].score_scale,
             "extra": self.model.activation_bits << 16,
@@ -105,13 +105,13 @@ class Attention:
         }
         self.out.vector(VectorOp.TOP, **shared)
         # The array reads whole lines of powers: what is behind the last score must be 0.
-        shared["tiles"] = round_up(block.seen.rows, memories.line) // self.columns
+        shared["tiles"] = round_up(block.seen.rows, self.memories.line) // self.columns
         self.out.vector(VectorOp.EXPONENTIAL, writes=[Span(powers, 0, 1)], **shared)
 
     def _state(self, turn: int) -> int:
         return self.memories.states + turn * (self.memories.states // 2)
 
-    def context(self, index: int, block: Block, head: int, turn: int) -> None:
+    def context(self, index: int, block: Block, head: int, cache: Cache, turn: int) -> None:
         """Sum of values of a head, by its exponentials."""
         s, c, memories = self.memories.scratch, self.model.config, self.memories
         self.out.label(index, "contexts")
@@ -125,18 +125,18 @@ class Attention:
         powers = f"powers{turn}"
         self.out.matrix(
             x=s[powers],
-            x_row=memories.positions,
+            x_row=memories.power_row(block),
             x_k=self.rows,
-            w=self.memories.key("v", block) + key - piece,
-            w_row=memories.kv_row,
-            w_k=self.rows * memories.kv_row,
+            w=cache.planes["v"] + key - cache.first - piece,
+            w_row=cache.row,
+            w_k=self.rows * cache.row,
             w_n=self.columns,
             sums=sums,
             block=block,
             k=-(-block.seen.rows // self.rows),
             n=n,
             modes={"causal": Causal.BY_K},
-            reads=[Span(powers, 0, 1), span_of("v", block.seen)],
+            reads=[Span(powers, 0, 1), cache.spans["v"]],
             remember=Remember.CONTEXT,
         )
         width = self.contexts.total

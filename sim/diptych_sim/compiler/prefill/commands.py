@@ -61,6 +61,12 @@ class PrefillCommands:
         number = self.list.add(queue, op, after=after, remember=remember, **fields)
         self._hazards.add(number, reads, writes)
 
+    def end_rows(self) -> None:
+        """Say that what comes next has other rows: their states wait for the last vector command."""
+        numbers = range(len(self.list.commands) - 1, -1, -1)
+        last = next(n for n in numbers if self.list.commands[n].queue is Queue.VECTOR)
+        self._hazards.add(last, [Span("states", 0, self.memories.states)], ())
+
     def take_sums(self, entries: int, half: int | None = None) -> int:
         """Return the first of ``entries`` accumulator entries, in a half: else the next one."""
         size = self.memories.half

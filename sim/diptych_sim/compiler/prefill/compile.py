@@ -1,227 +1,29 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Compiles prompts for the prefill panel: HBM contents and commands.
-
-Prompts go through a layer in blocks of rows, so that the vector unit works on one block while the
-array multiplies another one. A block may hold rows of several prompts; attention takes them one by
-one. In the last layer, only keys and values are computed for all rows; the rest is computed for the
-last row of each prompt, which is all that its first token needs.
-"""
+"""Compiles prompts for the prefill panel: as a whole if there is room, else in chunks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from itertools import product
 
-import numpy as np
-
-from diptych.systolic.isa import StoreOp, VectorOp
 from diptych_sim.compiler.array.commands import PrefillProgram
-from diptych_sim.compiler.array.hazards import Span
 from diptych_sim.compiler.array.hbm_layout import (
+    HbmImage,
     PrefillError,
-    round_up,
+    check_heads,
+    matrix_sizes,
+    model_image,
+    model_sizes,
 )
-from diptych_sim.compiler.prefill.commands import Remember
-from diptych_sim.compiler.prefill.memories import MATRICES, span_of
-from diptych_sim.compiler.prefill.pieces import PrefillPieces
-from diptych_sim.compiler.prefill.prompts import Block, Prompts
-from diptych_sim.golden.machine import top_word
-from diptych_sim.golden.numbers import GATE_FRACTION
+from diptych_sim.compiler.array.kv_rows import KvRows
+from diptych_sim.compiler.prefill.chunks import ChunkCompiler, plan_chunks
+from diptych_sim.compiler.prefill.prompts import Prompts
+from diptych_sim.compiler.prefill.whole import PrefillCompiler
 from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.golden.without_weights import without_weights
+from diptych_sim.llm.model import ModelConfig
 
-__all__ = ["PrefillCompiler", "PrefillError", "PrefillProgram", "compile_prefill"]
-
-_LATER = 3
-"""Heads of the next block that begin before the output projection of a block."""
-
-
-class _Compiler(PrefillPieces):
-    def run(self) -> PrefillProgram:
-        """Compile the prompts; their program is the last part of the image."""
-        c = self.model.config
-        weights = sum(self.image.size[f"layer{n}"] for n in range(c.layers))
-        weights += self.image.size["output"] + self.image.size["parameters"]
-        # Of the tables, what these prompts need: rows of the embedding, their scales, RoPE factors.
-        weights += self.count * (c.dim + 4 + 2 * c.head_dim)
-        self._add_ids([token for prompt in self.prompts.tokens for token in prompt])
-        for index in range(c.layers):
-            self._layer(index, last=index + 1 == c.layers)
-        for number, block in enumerate(self.prompts.last_rows):
-            self._best_token(number, block)
-        return self._finish(weights)
-
-    def _finish(self, weights: int) -> PrefillProgram:
-        """Add the program to the image; ``weights``: as of :class:`.PrefillProgram`."""
-        self.image.add("program", np.array(self.out.list.words(), dtype="<u4"))
-        start = self.image.start_of("program")
-        return PrefillProgram(bytes(self.image.data), start, self.out.list, weights)
-
-    def _hand_off(self, index: int) -> None:
-        self.out.label(index, "hand-off")
-        kinds = ((StoreOp.KEYS, "k_high", "k_low"), (StoreOp.VALUES, "v", "v"))
-        for number, prompt in enumerate(self.prompts.blocks):
-            for op, source, source2 in kinds:
-                self.out.store(
-                    op,
-                    reads=[span_of(source, prompt)],
-                    bytes=self.model.config.kv_dim,
-                    rows=prompt.rows,
-                    source=self.memories.key(source, prompt),
-                    source2=self.memories.key(source2, prompt),
-                    source_pitch=self.memories.kv_row,
-                    layer=index | number << 8,
-                )
-
-    # --- attention -----------------------------------------------------------------------------
-    def _attention(self, index: int, blocks: Sequence[Block]) -> None:
-        """Attention and output projection of all heads and blocks.
-
-        While the vector unit works on the scores of one head, the array multiplies the next one's.
-        The output projection of a block waits a little, until its last context is there; that of
-        the last but one fills the array while the last context is on its way.
-        """
-        heads = self.model.config.heads
-        parts = [(part, block) for block in blocks for part in self.prompts.parts(block)]
-        items = [(part, head) for part, _ in parts for head in range(heads)]
-        waiting: list[tuple[int, Block]] = []
-        for turn, (part, head) in enumerate(items):
-            self.attention.scores(index, part, head, turn % 2)
-            if turn:
-                self.attention.context(index, *items[turn - 1], (turn - 1) % 2)
-            while waiting and waiting[0][0] <= turn and waiting[0][1] is not blocks[-2]:
-                done = waiting.pop(0)[1]
-                self._residual(index, "wo", "context", done, dynamic=False)
-                self._norm(index, done)
-            block = parts[turn // heads][1]
-            if head == heads - 1 and part.end == block.end:
-                waiting.append((turn + 1 + _LATER, block))
-        last = waiting.pop()[1]
-        for _, done in waiting:
-            self._residual(index, "wo", "context", done, dynamic=False)
-        self.attention.context(index, *items[-1], (len(items) - 1) % 2)
-        for _, done in waiting:
-            self._norm(index, done)
-        self._residual(index, "wo", "context", last, dynamic=False)
-        self._norm(index, last)
-
-    # --- the rest of a layer -------------------------------------------------------------------
-    def _gate(self, index: int, block: Block) -> None:
-        memories = self.memories
-        self.out.label(index, "gate and up")
-        tiles = memories.hidden // self.columns
-        place = self._vectors(block, memories.gated, memories.hidden)
-        for start, n in memories.groups(tiles, block.rows, memories.dim, share=2):
-            sums = self.out.take_sums(2 * n * block.rows)
-            sums2 = sums + n * block.rows
-            self._product(index, "w_gate", "normed", block, (start, n), sums)
-            self._product(index, "w_up", "normed", block, (start, n), sums2)
-            self.out.vector(
-                VectorOp.GATE,
-                block=block,
-                tiles=n,
-                sums=sums,
-                reads=[
-                    Span("sums", sums2, sums2 + n * block.rows),
-                    *self.weights.scale_reads(index),
-                ],
-                parameters=self.weights.scales(index, "gate") + start,
-                extra=sums2 | (self.weights.scales(index, "up") + start) << 16,
-                vector=place["vector"] + start,
-                vector_row=place["vector_row"],
-                scale=GATE_FRACTION - self.model.layers[index].gate_fraction,
-                flags={"dynamic": 1, "restart": start == 0, "low_first": start + n == tiles},
-            )
-        shared: dict[str, Any] = {
-            "block": block,
-            "tiles": tiles,
-            "scale": top_word(self.model.activation_bits),
-            "extra": self.model.activation_bits << 16,
-            "remember": Remember.NORM,
-            **self._target("hidden", block, memories.hidden),
-            **place,
-        }
-        self.out.vector(VectorOp.QUANTIZE, writes=[span_of("hidden", block)], **shared)
-
-    def _layer(self, index: int, *, last: bool) -> None:
-        blocks: Sequence[Block] = self.memories.blocks
-        names = "kv" if last else "qkv"
-        for block in blocks:
-            if index == 0:
-                self._load_prompt(block)
-                self._embed(block)
-                self._norm(0, block)
-            for name in names:
-                self._project(index, name, block)
-        if last:
-            blocks = self.prompts.last_rows
-            for block in blocks:
-                self._project(index, "q", block)
-        # Loads only now: commands that wait in a full queue hold up all that are behind them.
-        if index == 0:
-            self._load_weights(0, MATRICES[3:])
-        self._hand_off(index)
-        self._attention(index, blocks)
-        if last:
-            self._load_output()
-        else:
-            self._load_weights(index + 1, MATRICES)
-        stages: list[Callable[[Block], None]] = [
-            lambda block: self._gate(index, block),
-            lambda block: self._residual(index, "w_down", "hidden", block, dynamic=True),
-        ]
-        for block in blocks:
-            stages[0](block)
-        for block in blocks:
-            stages[1](block)
-            self._norm(None if last else index + 1, block)
-
-    def _best_token(self, number: int, block: Block) -> None:
-        """First token of a prompt from its last row."""
-        m, memories = self.model, self.memories
-        self.out.label(None, "best token")
-        width = round_up(m.config.vocab, self.columns) // self.columns
-        for start, n in memories.output_groups(width):
-            sums = self.out.take_sums(n)
-            fields, reads = self.weights.part("output", "output", memories.dim, start, n)
-            self.out.matrix(
-                x=memories.scratch["normed"] + block.first * memories.dim,
-                x_row=memories.dim,
-                x_k=self.rows,
-                sums=sums,
-                block=block,
-                k=memories.dim // self.rows,
-                n=n,
-                reads=[span_of("normed", block), *reads],
-                **fields,
-            )
-            entry, scales = self.weights.output_scales(start, n)
-            drawn: dict[str, Any] = {}
-            if self.seeds:
-                drawn = self.noise.load(number, start, n)
-                scales = [*scales, *drawn.pop("reads")]
-            self.out.vector(
-                VectorOp.ARGMAX,
-                block=block,
-                tiles=n,
-                sums=sums,
-                parameters=entry,
-                vector=start,
-                extra=m.config.vocab - start * self.columns | m.logit_bits << 16,
-                reads=scales,
-                writes=[Span("token", 0, 1)],
-                **drawn,
-            )
-        self.out.store(
-            StoreOp.TOKEN,
-            reads=[Span("token", 0, 1)],
-            rows=1,
-            first=block.position,
-            layer=number << 8,
-        )
-
-
-PrefillCompiler = _Compiler
-"""For programs of the same panel that are made of the same pieces."""
+__all__ = ["PrefillError", "PrefillProgram", "check_reading", "compile_prefill", "compile_reading"]
 
 
 def compile_prefill(
@@ -230,11 +32,14 @@ def compile_prefill(
     columns: int,
     *prompts: Sequence[int],
     seeds: Sequence[int] = (),
+    chunk: int | None = None,
 ) -> PrefillProgram:
     """Compile a model and prompts, which are read together, for an array of ``rows`` x ``columns``.
 
     The model's part of the HBM comes first and does not depend on the prompts. Each prompt has one
-    of ``seeds``, if the model's tokens are drawn.
+    of ``seeds``, if the model's tokens are drawn. Prompts for which there is no room are read one after
+    the other, in chunks; in chunks of at most ``chunk`` rows, if it is given, whether there is room or
+    not.
 
     Raises
     ------
@@ -243,4 +48,44 @@ def compile_prefill(
     ValueError
         If a side of the array is not a power of two from 4 to 128.
     """
-    return _Compiler(model, rows, columns, Prompts(prompts), seeds=seeds).run()
+    array, of = (rows, columns), Prompts(prompts)
+    image = _image(model, array)
+    if chunk is None:
+        try:
+            return PrefillCompiler(model, *array, of, image=image, seeds=seeds).run()
+        except PrefillError:
+            pass  # there is no room for all at once
+    plan = plan_chunks(model, array, of, image[0], most=chunk)
+    return ChunkCompiler(model, array, of, image, plan, seeds=seeds).run()
+
+
+def check_reading(config: ModelConfig, rows: int, columns: int, tokens: int) -> None:
+    """Raise what :func:`compile_reading` does for a model of this shape that is not tied."""
+    array = (rows, columns)
+    check_heads(config, *array)
+    sizes = model_sizes(config, array)
+    image = HbmImage(size={name: sizes[name] for name in ("output", "parameters")})
+    for index, (name, size) in product(range(config.layers), matrix_sizes(config, array).items()):
+        image.size[f"layer{index}.{name}"] = size
+    plan_chunks(without_weights(config), array, Prompts([[0] * tokens]), image)
+
+
+def compile_reading(
+    model: QuantizedModel, rows: int, columns: int, prompt: Sequence[int]
+) -> tuple[PrefillProgram, KvRows, int]:
+    """Compile a prompt in chunks whose keys and values go to HBM alone.
+
+    Returns the program, where they go, and the rows of the largest chunk. Raises what
+    :func:`compile_prefill` does.
+    """
+    array, of = (rows, columns), Prompts([prompt])
+    image = _image(model, array)
+    plan = plan_chunks(model, array, of, image[0])
+    compiler = ChunkCompiler(model, array, of, image, plan, to_link=False)
+    return compiler.run(), compiler.kv, max(chunk.count for chunk in compiler.chunks)
+
+
+def _image(model: QuantizedModel, array: tuple[int, int]) -> tuple[HbmImage, dict[str, int]]:
+    """Return the model's part of the HBM, and where its scales are."""
+    check_heads(model.config, *array)
+    return model_image(model, array=array)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from diptych.memory.axi import BEAT_BYTES
@@ -13,7 +15,7 @@ from diptych_sim.compiler.array.hbm_layout import HbmImage, Lanes, PrefillError,
 from diptych_sim.compiler.prefill.prompts import Block, Prompts
 from diptych_sim.golden.quantized import QuantizedModel
 
-__all__ = ["MATRICES", "STAGES", "Memories", "memories_for", "span_of"]
+__all__ = ["MATRICES", "STAGES", "Cache", "Memories", "fitting", "span_of"]
 
 MATRICES = ("wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down")
 STAGES = 4
@@ -25,6 +27,28 @@ _MOST_ROWS = 128
 def span_of(name: str, block: Block) -> Span:
     """Return what a block's rows are of something that all rows have."""
     return Span(name, block.first, block.end)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Keys and values that a block attends to.
+
+    Attributes
+    ----------
+    planes : mapping of str to int
+        For each plane of the keys, and for the values, the address of position 0.
+    row : int
+        Bytes from a position to the next one.
+    spans : mapping of str to Span
+        What is read of each.
+    first : int
+        Byte of a plane at which these addresses are.
+    """
+
+    planes: Mapping[str, int]
+    row: int
+    spans: Mapping[str, Span]
+    first: int = 0
 
 
 class Memories:
@@ -78,7 +102,7 @@ class Memories:
             raise PrefillError(
                 f"{self._what()} must have at most {self.states} tokens in this panel, not {count!r}"
             )
-        most = min(_MOST_ROWS, self.states // 2)
+        most = self._most_rows()
         self.contexts = most * max(1, c.head_dim // columns)
         if 16 * self.contexts > self.sizes.accumulators:
             self.contexts = 0
@@ -97,8 +121,8 @@ class Memories:
             "q_low": count * queries.total,
             "context": count * contexts.total,
             "hidden": count * self.hidden,
-            "powers0": most * self.positions,
-            "powers1": most * self.positions,
+            "powers0": self._powers(most),
+            "powers1": self._powers(most),
         }
         cache_rows = prompts.cache_rows(line)
         # Planes of a key side by side, in lines of the even and of the odd heads of a pair.
@@ -109,6 +133,7 @@ class Memories:
         if rows_whole:
             self.kv_row = round_up(len(caches) * self.kv, max(line, BEAT_BYTES))
             caches = {"k_high": cache_rows * self.kv_row}
+        caches |= self._head_caches(model)
         matrices["output"] = image.size["output"]
         if model.tie is not None:
             matrices["w_tie0"] = image.size["layer0.w_tie"]
@@ -135,8 +160,8 @@ class Memories:
             self.stage = max(0, self.sizes.scratchpad - base) // STAGES // line * line
             for number in range(STAGES):
                 self.scratch[f"stage{number}"] = base + number * self.stage
-            widest = max(self.dim, self.hidden, contexts.total)
-            # A stage holds at least a column of tiles.
+            widest = max(self.dim * max(1, c.head_dim // columns), self.hidden, contexts.total)
+            # A stage holds at least a column of tiles, and a head's queries or keys.
             base += STAGES * max(self.stage, widest * columns)
         if rows_whole:
             for number, name in enumerate(("k_high", "k_low", "v", *beside)):
@@ -149,6 +174,7 @@ class Memories:
         entries = self.heads + (count * max(1, c.head_dim // columns) if c.qk_norm else 0)
         biases = 2 * (queries.total + 2 * self.kv) // columns if c.qkv_bias else 0
         logits = 1 if streamed else -(-c.vocab // columns)
+        sums = max(2, self.rope_row) * most
         scales = image.size["parameters"] // 4 // columns
         if streamed:
             vocabulary = round_up(c.vocab, line) // columns
@@ -158,19 +184,31 @@ class Memories:
             ("scratchpad bytes", base, self.sizes.scratchpad),
             ("vector entries", entries, self.sizes.vectors),
             ("bias entries", biases, self.sizes.biases),
-            ("accumulator entries", 2 * max(2 * most, logits), 2 * self.half),
+            ("accumulator entries", 2 * max(sums, logits), 2 * self.half),
             ("parameter entries", scales, self.sizes.parameters),
         ):
             if needed > there:
                 raise PrefillError(
-                    f"{self._what()} of {count} tokens needs {needed} {what} of the prefill panel, "
+                    f"{self._subject()} needs {needed} {what} of the prefill panel, "
                     f"which has {there}"
                 )
+
+    def _most_rows(self) -> int:
+        """Return the most rows of a block."""
+        return min(_MOST_ROWS, self.states // 2)
+
+    def _powers(self, rows: int) -> int:
+        """Return the bytes of powers of so many rows."""
+        return rows * self.positions
+
+    def _head_caches(self, _model: QuantizedModel) -> dict[str, int]:
+        """Return the sizes of what holds keys and values beside those of these rows."""
+        return {}
 
     def _blocks(self) -> tuple[Block, ...]:
         """Split the rows: at least in two if that leaves the array full, scores fit a half."""
         side = self.line
-        most = min(_MOST_ROWS, self.states // 2)
+        most = self._most_rows()
         # Where weights come with their products, a second block of rows would load them again.
         if self.count <= 2 * most and not (self.streamed and self.count <= most):
             most = max(side, round_up(-(-self.count // 2), side))
@@ -189,22 +227,47 @@ class Memories:
         parts = self.prompts.parts(Block(first, rows))
         return max(part.rows * -(-part.seen.rows // self.columns) for part in parts)
 
+    def parts(self, block: Block) -> Iterator[Block]:
+        """Split a block into rows of one prompt whose scores fit a half."""
+        yield from self.prompts.parts(block)
+
+    def power_row(self, _block: Block) -> int:
+        """Return the bytes from a row of powers to the next one, of rows with one head's scores."""
+        return self.positions
+
+    def cache(self, block: Block) -> Cache:
+        """Return the keys and values that a block attends to; rows of one prompt."""
+        names = [
+            name for name in ("k_high", "k_low", "k_even", "k_odd", "v") if name in self.scratch
+        ]
+        return Cache(
+            planes={name: self.key(name, block) for name in names},
+            row=self.kv_row,
+            spans={name: span_of(name, block.seen) for name in names},
+        )
+
     def _what(self) -> str:
         return "Prompt" if len(self.prompts.tokens) == 1 else "Batch of prompts"
+
+    def _subject(self) -> str:
+        return f"{self._what()} of {self.count} tokens"
 
     def key(self, name: str, block: Block) -> int:
         """Address of the first key or value of a block's prompt."""
         return self.scratch[name] + block.origin * self.kv_row
 
-    def groups(self, tiles: int, rows: int, depth: int, share: int = 1) -> list[tuple[int, int]]:
+    def groups(
+        self, tiles: int, rows: int, depth: int, share: int = 1, unit: int = 1
+    ) -> list[tuple[int, int]]:
         """Split column tiles so that the sums of a group fit ``share`` times into a half.
 
-        Where weights are streamed, those of a group, ``depth`` rows, fit into a stage, too.
+        Where weights are streamed, those of a group, ``depth`` rows, fit into a stage, too. Groups begin
+        at multiples of ``unit`` tiles.
         """
-        most = max(1, self.half // share // rows)
+        most = max(unit, self.half // share // rows)
         if self.streamed:
             most = min(most, self.stage // (depth * self.columns))
-        return self._split(tiles, most)
+        return self._split(tiles, most // unit * unit)
 
     def output_groups(self, tiles: int) -> list[tuple[int, int]]:
         """Split the column tiles of the output so that logits, weights, scales and noise have room."""
@@ -220,16 +283,14 @@ class Memories:
         return [(start, min(most, tiles - start)) for start in range(0, tiles, most)]
 
 
-def memories_for(
-    model: QuantizedModel, image: HbmImage, *, rows_whole: bool = False, **rest: Any
-) -> Memories:
-    """Return memories with whole matrices if these fit, else with stages; as of :class:`Memories`.
+def fitting(memories: type[Memories], *where: Any, **rest: Any) -> Memories:
+    """Return memories of a kind with whole matrices if these fit, else with stages.
 
-    Without ``rows_whole`` only: programs that keep rows whole need whole matrices, too.
+    Parameters are those of the kind, but for ``streamed``.
     """
     try:
-        return Memories(model, image, rows_whole=rows_whole, **rest)
+        return memories(*where, **rest)
     except PrefillError:
-        if rows_whole or not packs(*rest["array"]):
+        if not packs(*rest["array"]):
             raise
-        return Memories(model, image, streamed=True, **rest)
+        return memories(*where, streamed=True, **rest)

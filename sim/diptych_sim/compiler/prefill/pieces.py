@@ -12,14 +12,15 @@ from diptych.systolic.isa import TABLE_WORDS, Target, VectorOp
 from diptych_sim.compiler.array.hazards import Span
 from diptych_sim.compiler.array.hbm_layout import (
     HbmImage,
-    Lanes,
-    PrefillError,
+    check_heads,
+    lanes_of,
     model_image,
+    rope_bytes,
     round_up,
 )
 from diptych_sim.compiler.prefill.attention import Attention
 from diptych_sim.compiler.prefill.commands import PrefillCommands, Remember
-from diptych_sim.compiler.prefill.memories import MATRICES, memories_for, span_of
+from diptych_sim.compiler.prefill.memories import MATRICES, Memories, fitting, span_of
 from diptych_sim.compiler.prefill.noise import FirstNoise
 from diptych_sim.compiler.prefill.prompts import Block, Prompts
 from diptych_sim.compiler.prefill.weights import ResidentWeights, StreamedWeights, Weights
@@ -47,31 +48,25 @@ class PrefillPieces:
         may_pair: bool = True,
         rows_whole: bool = False,
         seeds: Sequence[int] = (),
+        drawn: Prompts | None = None,
     ):
-        assert len(seeds) == (0 if model.noise_shift is None else len(prompts.tokens))
+        drawn = drawn or prompts  # those that seeds are of, of which prompts may be a part
+        assert len(seeds) == (0 if model.noise_shift is None else len(drawn.tokens))
         self.model = model
         self.seeds = seeds
         self.prompts = prompts
         self.count = prompts.count
         self.rows, self.columns = rows, columns
-        line = max(rows, columns)
         c = model.config
         d = c.head_dim
-        for what, side in (("rows", rows), ("columns", columns)):
-            if d % side and side % d:
-                raise PrefillError(
-                    f"Head dimension {d} must divide the array's {what} or be a multiple of them, "
-                    f"not {side!r}"
-                )
-        self.queries = Lanes.of(c, rows, line)
-        self.contexts = Lanes.of(c, columns, line)
+        check_heads(c, rows, columns)
+        self.queries, self.contexts = lanes_of(c, (rows, columns))
         # Planes of a head side by side fill rows of the array that one head would leave empty.
         # Norms of heads have a scale for each, so that these are not rotated together.
         self.paired = may_pair and 2 * d <= min(rows, columns) and not c.qk_norm
-        self.image, self.entries = image or model_image(
-            model, array=(rows, columns), queries=self.queries, contexts=self.contexts
-        )
-        self.memories = memories_for(
+        self.image, self.entries = image or model_image(model, array=(rows, columns))
+        self.rows_whole = rows_whole
+        self.memories = self._memories(
             model,
             self.image,
             array=(rows, columns),
@@ -79,13 +74,12 @@ class PrefillPieces:
             queries=self.queries,
             contexts=self.contexts,
             paired=self.paired,
-            rows_whole=rows_whole,
         )
         self.out = PrefillCommands(
             self.image, self.memories, rows=rows, columns=columns, square_shift=model.square_shift
         )
         kind = StreamedWeights if self.memories.streamed else ResidentWeights
-        self.noise = FirstNoise(self.out, self.image, model, prompts, seeds)
+        self.noise = FirstNoise(self.out, self.image, model, drawn, seeds)
         self.weights: Weights = kind(self.out, self.memories, (rows, columns), self.entries)
         self.attention = Attention(
             model,
@@ -98,10 +92,20 @@ class PrefillPieces:
             paired=self.paired,
         )
 
+    def _memories(self, *where: Any, **rest: Any) -> Memories:
+        """Return the panel's memories; programs that keep rows whole need whole matrices, too."""
+        if self.rows_whole:
+            return Memories(*where, rows_whole=True, **rest)
+        return fitting(Memories, *where, **rest)
+
     def _add_ids(self, tokens: Sequence[int]) -> None:
         ids = np.zeros(round_up(len(tokens), _IDS_IN_BEAT), dtype="<u4")
         ids[: len(tokens)] = tokens
         self.image.add("ids", ids)
+
+    def _first_id(self) -> int:
+        """Return where the tokens of row 0 and those behind begin among all that were added."""
+        return 0
 
     # --- loads ---------------------------------------------------------------------------------
     def _load_rows(self, block: Block) -> None:
@@ -114,7 +118,7 @@ class PrefillPieces:
             out.load(Target.TABLE, "embedding_table", 0, fills=Span("table", 0, 1))
         for start in range(round_up(block.first, _IDS_IN_BEAT), block.end, _IDS_IN_BEAT):
             rows = min(_IDS_IN_BEAT, self.count - start)
-            group = {"rows": rows, "ids": self.image.at["ids"] + 4 * start}
+            group = {"rows": rows, "ids": self.image.at["ids"] + 4 * (self._first_id() + start)}
             out.load(
                 Target.GATHER,
                 "embedding",
@@ -140,7 +144,6 @@ class PrefillPieces:
 
     def _load_prompt(self, block: Block) -> None:
         """Load what a block needs at first; for the first block, the tables as well."""
-        c, out, memories = self.model.config, self.out, self.memories
         self._load_rows(block)
         if block.first != 0:
             return
@@ -148,18 +151,27 @@ class PrefillPieces:
         if self.model.tie is not None:
             self._load_weights(0, ["w_tie"])
         self._load_weights(0, MATRICES[:1])
-        out.label(None, "load prompt")
-        row_bytes = 2 * max(c.head_dim, self.columns)
+        self.out.label(None, "load prompt")
+        self._load_tables()
+        self._load_weights(0, MATRICES[1:3])
+
+    def _load_tables(self) -> None:
+        """Load all scales, unless they come by layers, and RoPE's factors of each prompt."""
         self.weights.load_scales(None)
         for prompt in self.prompts.blocks:
-            out.load(
-                Target.VECTOR,
-                "rope",
-                memories.rope + prompt.first * memories.rope_row,
-                fills=Span("rope", prompt.first, prompt.end),
-                bytes=prompt.rows * row_bytes,
-            )
-        self._load_weights(0, MATRICES[1:3])
+            self._load_rope(prompt, 0)
+
+    def _load_rope(self, rows: Block, position: int) -> None:
+        """Load RoPE's factors of rows, the first of which is at ``position``."""
+        row_bytes = rope_bytes(self.model.config, self.columns)
+        self.out.load(
+            Target.VECTOR,
+            "rope",
+            self.memories.rope + rows.first * self.memories.rope_row,
+            fills=Span("rope", rows.first, rows.end),
+            hbm=self.image.at["rope"] + position * row_bytes,
+            bytes=rows.rows * row_bytes,
+        )
 
     def _load_weights(self, index: int, names: Sequence[str]) -> None:
         self.out.label(index, "load weights")
@@ -314,7 +326,9 @@ class PrefillPieces:
         if name == "k" and pair:
             # Beside the planes that are handed off: those that meet both planes of a query.
             kinds.append(("k_even", {"pair": pair, "low_first": 1}))
-        for start, n in memories.groups(width // self.columns, block.rows, memories.dim):
+        # RoPE's factors are those of a whole head.
+        unit = 1 if name == "v" else memories.rope_row
+        for start, n in memories.groups(width // self.columns, block.rows, memories.dim, unit=unit):
             sums = self.out.take_sums(n * block.rows)
             self._product(index, f"w{name}", "normed", block, (start, n), sums)
             for place, flags in kinds:
@@ -342,8 +356,9 @@ class PrefillPieces:
         places = self.queries.places if name == "q" else [d * n for n in range(c.kv_heads)]
         place = f"{name}_high"
         low = memories.scratch[f"{name}_low"] - memories.scratch[place]
-        tiles = max(1, d // self.columns)
-        for start, n in memories.groups(width // self.columns, block.rows, memories.dim):
+        tiles = memories.rope_row
+        parts = memories.groups(width // self.columns, block.rows, memories.dim, unit=tiles)
+        for start, n in parts:
             sums = self.out.take_sums(n * block.rows)
             self._product(index, f"w{name}", "normed", block, (start, n), sums)
             for at in places:

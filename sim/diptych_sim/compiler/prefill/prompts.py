@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-__all__ = ["Block", "Prompts"]
+__all__ = ["Block", "Chunk", "Part", "Prompts"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,24 @@ class Block:
     def seen(self) -> Block:
         """The rows that the last row of the block attends to."""
         return Block(self.origin, self.end - self.origin, self.origin)
+
+
+@dataclass(frozen=True)
+class Part(Block):
+    """Rows whose positions are not their numbers: the first is at position ``at``.
+
+    Keys and values of their sequence begin at row ``origin``.
+    """
+
+    at: int = 0
+
+    @property
+    def position(self) -> int:
+        return self.at
+
+    @property
+    def seen(self) -> Block:
+        return Block(self.origin, self.at + self.rows, self.origin)
 
 
 @dataclass(frozen=True)
@@ -75,3 +93,38 @@ class Prompts:
             first, end = max(block.first, prompt.first), min(block.end, prompt.end)
             if first < end:
                 yield Block(first, end - first, prompt.first)
+
+
+@dataclass(frozen=True)
+class Chunk(Prompts):
+    """Tokens of one prompt from position ``at`` on, which go through all layers together.
+
+    Keys and values of the positions before are in HBM.
+
+    Attributes
+    ----------
+    at : int
+        Position of the first token.
+    number : int
+        Which prompt it is.
+    final : bool
+        Whether the prompt ends with it.
+    """
+
+    at: int
+    number: int
+    final: bool
+
+    @property
+    def longest(self) -> int:
+        return self.at + self.count
+
+    def cache_rows(self, line: int) -> int:
+        return self.count  # only HBM and link read them
+
+    @property
+    def last_rows(self) -> list[Block]:
+        return [Part(self.count - 1, 1, 0, self.longest - 1)]
+
+    def parts(self, block: Block) -> Iterator[Block]:
+        yield Part(block.first, block.rows, 0, self.at + block.first)

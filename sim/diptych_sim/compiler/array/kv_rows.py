@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Where the prefill panel's HBM keeps keys and values, for a panel that also decodes."""
+"""Where the prefill panel's HBM keeps keys and values that the panel reads again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from diptych.memory.axi import BEAT_BYTES
 from diptych_sim.compiler.array.hbm_layout import round_up
@@ -15,12 +15,19 @@ from diptych_sim.golden import numbers
 from diptych_sim.golden.machine import KvCache
 from diptych_sim.llm.model import ModelConfig
 
-__all__ = ["KvRows"]
+__all__ = ["KvRows", "kv_pitch"]
+
+
+def kv_pitch(width: int, line: int) -> int:
+    """Return the bytes from a position to the next one, a plane having ``width``."""
+    return round_up(3 * width, max(line, BEAT_BYTES))
 
 
 @dataclass(frozen=True, kw_only=True)
 class KvRows:
     """Rows of the KV cache in HBM, a position each: high bytes of its keys, low bytes, values.
+
+    Where some KV heads are read at a time, those have rows of their own: a *group*.
 
     Attributes
     ----------
@@ -29,9 +36,12 @@ class KvRows:
     layers, sequences, positions : int
         How many there are; positions of each sequence.
     width : int
-        Bytes of a plane of a position: those of all KV heads, padded to a line of the panel.
+        Bytes of a plane of a position: those of all KV heads, padded to a line of the panel, or of a
+        group.
     pitch : int
         Bytes from a position to the next one.
+    groups : int
+        Groups of KV heads.
     """
 
     base: int
@@ -40,18 +50,28 @@ class KvRows:
     positions: int
     width: int
     pitch: int
+    groups: int = 1
 
     @staticmethod
-    def of(config: ModelConfig, line: int, *, base: int, sequences: int, positions: int) -> KvRows:
+    def of(
+        config: ModelConfig,
+        line: int,
+        *,
+        base: int,
+        sequences: int,
+        positions: int,
+        groups: int = 1,
+    ) -> KvRows:
         """Return the rows for a panel with lines of ``line`` bytes."""
-        width = round_up(config.kv_dim, line)
+        width = round_up(config.kv_dim // groups, line)
         return KvRows(
             base=base,
             layers=config.layers,
             sequences=sequences,
             positions=positions,
             width=width,
-            pitch=round_up(3 * width, max(line, BEAT_BYTES)),
+            pitch=kv_pitch(width, line),
+            groups=groups,
         )
 
     @property
@@ -62,23 +82,15 @@ class KvRows:
     @property
     def sequence_pitch(self) -> int:
         """Bytes from a sequence to the next one, of a layer."""
-        return self.positions * self.pitch
+        return self.groups * self.positions * self.pitch
 
-    def at(self, layer: int, sequence: int, position: int) -> int:
+    def at(self, layer: int, sequence: int, position: int, group: int = 0) -> int:
         """Return the address of a row."""
         return (
             self.base
             + (layer * self.sequences + sequence) * self.sequence_pitch
-            + position * self.pitch
+            + (group * self.positions + position) * self.pitch
         )
-
-    def contents(self, keys: ArrayLike, values: ArrayLike) -> NDArray[np.uint8]:
-        """Return the three planes of a position as they lie in HBM: keys int16, values int8."""
-        out = np.zeros((3, self.width), np.uint8)
-        high, low = numbers.planes(np.asarray(keys).reshape(-1))
-        for plane, row in zip(out, (high, low, np.asarray(values).reshape(-1)), strict=True):
-            plane[: len(row)] = row.astype(np.int8).view(np.uint8)
-        return out
 
     def expected(
         self, caches: Sequence[Sequence[KvCache]], counts: Sequence[int]
@@ -89,8 +101,10 @@ class KvRows:
         """
         for n, (layers, count) in enumerate(zip(caches, counts, strict=True)):
             for layer, cache in enumerate(layers):
-                used = cache.values[0].size
-                for position in range(count):
-                    planes = self.contents(cache.keys[position], cache.values[position])
+                keys = numbers.planes(cache.keys[:count].reshape(count, self.groups, -1))
+                values = cache.values[:count].reshape(count, self.groups, -1)
+                planes = [plane.astype(np.int8).view(np.uint8) for plane in (*keys, values)]
+                for position, group in np.ndindex(count, self.groups):
+                    at = self.at(layer, n, position, group)
                     for number, plane in enumerate(planes):
-                        yield self.at(layer, n, position) + number * self.width, plane[:used]
+                        yield at + number * self.width, plane[position, group]
