@@ -154,16 +154,31 @@ def test_chunks_are_as_large_as_there_is_room():
         count: plan_chunks(model, (32, 32), Prompts([[0] * count]), image)
         for count in (61, 512, 1024, 2048)
     }
-    assert [found[count].rows for count in (61, 512, 1024)] == [rows] * 3
+    assert [plan.rows for plan in found.values()] == [rows] * 4
     assert [plan.heads for plan in found.values()] == [3, 3, 1, 1]
-    assert found[2048].rows >= 32
+
+
+def test_scores_of_many_positions_take_both_halves():
+    config = dataclasses.replace(TINY, layers=2, context=800)
+    model = random_model(config, 1)
+    prompts = drawn(model, 512)
+    compiler = planned(model, (64, 64), ChunkPlan(64, 2, 1), prompts)
+    halves = compiler.memories.half
+    program = check(model, (64, 64), compiler, prompts)
+    check_limits(program, (64, 64))
+    scores = [
+        (f["rows"] & 0xFFFF) * (f["tiles"] >> 16)
+        for f in (c.fields for c in program.commands.commands if c.label.operation == "scores")
+        if "tiles" in f
+    ]
+    assert halves < max(scores) <= 2 * halves
 
 
 def test_a_prompt_of_too_many_positions_is_refused():
     config = dataclasses.replace(SMALL, layers=1, context=40_000)
     model = random_model(config, 1)
     message = (
-        "Prompt of 40000 tokens, in chunks of 2, needs 5385216 scratchpad bytes of the prefill panel, "
+        "Prompt of 40000 tokens, in chunks of 2, needs 5393664 scratchpad bytes of the prefill panel, "
         "which has 1048576"
     )
     with pytest.raises(PrefillError, match=f"^{re.escape(message)}$"):

@@ -21,6 +21,9 @@ from support.random_model import TINY, random_model
 
 WIDE = ModelConfig(dim=64, hidden=24, layers=1, heads=4, kv_heads=4, vocab=40, context=64)
 MODELS = {"tiny": random_model(TINY, 1), "wide": random_model(WIDE, 2)}
+NARROW = ModelConfig(dim=20, hidden=24, layers=2, heads=5, kv_heads=5, vocab=50, context=64)
+"""Rows end within a line."""
+MODELS["narrow"] = random_model(NARROW, 3)
 ARRAYS = [(4, 4), (8, 8), (16, 16), (8, 16), (16, 8), (32, 32)]
 
 
@@ -38,6 +41,12 @@ def test_lengths_around_the_edges_of_tiles(name, array):
     side = max(array)
     for count in {1, 2, side - 1, side, side + 1, 2 * side, min(2 * side + 1, 64), 63, 64}:
         check(name, array, count)
+
+
+@pytest.mark.parametrize("side", [64, 128])
+@pytest.mark.parametrize("name", MODELS)
+def test_arrays_that_are_wider_than_the_model(name, side):
+    check(name, (side, side), 20)
 
 
 @settings(deadline=None, max_examples=25)

@@ -88,7 +88,7 @@ def test_the_command(monkeypatch, tmp_path, capsys):
         (["--array", "16x16", "--mesh", "8x8"], "--mesh excludes --array"),
         (["--tokens", "8"], "--tokens requires --array"),
         (["--array", "16x16", "--tokens", "0"], "Tokens (--tokens) must be in range"),
-        (["--array", "32x32", "--tokens", "30"], "needs 2359296 scratchpad bytes of the prefill"),
+        (["--array", "32x32", "--tokens", "30"], "needs 2243584 scratchpad bytes of the prefill"),
     ],
 )
 def test_a_mistake_is_one_line(words, message, monkeypatch, capsys):

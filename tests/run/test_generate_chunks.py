@@ -18,8 +18,15 @@ WIDE = ModelConfig(dim=64, hidden=1400, layers=2, heads=8, kv_heads=4, vocab=512
 """So many hidden elements that vector memory holds 88 rows."""
 
 
-@pytest.mark.parametrize("lengths", [(90,), pytest.param((30, 100), marks=pytest.mark.slow)])
-def test_text_and_tiles_are_golden(lengths):
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("engine", "lengths"),
+    [("lanes", (90,)), slow("lanes", (30, 100)), slow("verilator", (90,))],
+)
+def test_text_and_tiles_are_golden(engine, lengths):
     model = random_model(WIDE, 1)
     rng = np.random.default_rng(3)
     prompts = [rng.integers(0, WIDE.vocab, n).tolist() for n in lengths]
@@ -28,7 +35,7 @@ def test_text_and_tiles_are_golden(lengths):
         prompts,
         [3] * len(prompts),
         machine=MachineConfig(mesh=(8, 8), array=(16, 16)),
-        engine="lanes",
+        engine=engine,
         trace=False,
     )
     assert done.difference is None

@@ -18,7 +18,7 @@ __all__ = ["random_cache", "random_integers"]
 
 # Sizes are root mean squares of integers of 12 bits.
 WEIGHT = 74
-ACTIVATION = 500
+ACTIVATION = 900
 EMBEDDING = 1500
 NORMED = 590
 """Of a norm's output times weights, times its dynamic scale, ahead of a static one."""

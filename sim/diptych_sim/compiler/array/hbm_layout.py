@@ -18,6 +18,7 @@ __all__ = [
     "Lanes",
     "PrefillError",
     "check_heads",
+    "embedding_pitch",
     "lanes_of",
     "matrix_sizes",
     "model_image",
@@ -117,6 +118,11 @@ def rope_bytes(config: ModelConfig, columns: int) -> int:
     return 2 * max(config.head_dim, columns)
 
 
+def embedding_pitch(config: ModelConfig, line: int) -> int:
+    """Return the bytes from a token's embedding to the next one's: whole lines, and beats."""
+    return round_up(config.dim, max(BEAT_BYTES, line))
+
+
 def packs(rows: int, columns: int) -> bool:
     """Whether weights lie tile after tile: where a weight row takes a whole line."""
     return columns >= rows
@@ -201,7 +207,7 @@ def model_image(
     scale("output", model.output_scale)
     image.add("parameters", np.concatenate(words))
 
-    rows = np.zeros((c.vocab, round_up(c.dim, 64)), dtype=np.int8)
+    rows = np.zeros((c.vocab, embedding_pitch(c, line)), dtype=np.int8)
     rows[:, : c.dim] = model.embedding
     image.add("embedding", rows)
     # A beat each for gathers, and without gaps for the table of the engine that loads.
@@ -242,7 +248,7 @@ def model_sizes(c: ModelConfig, array: tuple[int, int]) -> dict[str, int]:
         "layers": c.layers * layer,
         "output": dim * round_up(c.vocab, line),
         "parameters": 4 * (c.layers * words + round_up(c.vocab, line)),
-        "embedding": c.vocab * round_up(c.dim, 64),
+        "embedding": c.vocab * embedding_pitch(c, line),
         "embedding_scale": 64 * c.vocab,
         "rope": 2 * c.context * max(d, columns) // d * d,
     }

@@ -35,8 +35,7 @@ class ChunkMemories(Memories):
 
     Keys and values of a chunk's rows are there as of :class:`.Memories`, for link and HBM. Attention
     reads those of all positions from places ``cache0`` and perhaps ``cache1``, which are filled from
-    HBM, with those of some KV heads at once. A block's scores are computed by as many rows as fit a
-    half of the accumulators.
+    HBM, with those of some KV heads at once. A block's scores are computed part by part of its rows.
 
     Parameters
     ----------
@@ -75,7 +74,7 @@ class ChunkMemories(Memories):
         return min(super()._most_rows(), self.count)
 
     def _powers(self, rows: int) -> int:
-        return self.half * self.columns + rows * self.line
+        return min(rows * self.positions, 2 * self.half * self.columns + rows * self.line)
 
     def _head_caches(self, _model: QuantizedModel) -> dict[str, int]:
         return {f"cache{n}": self.positions * self.cache_row for n in range(self.places)}
@@ -86,21 +85,31 @@ class ChunkMemories(Memories):
     def _subject(self) -> str:
         return f"Prompt of {self.prompts.longest} tokens, in chunks of {self.count},"
 
-    def _rows(self, first: int) -> int:
-        """Return how many rows from one of the chunk on have scores that fit a half."""
-        seen = self.prompts.at + first
+    def _rows(self, position: int, entries: int) -> int:
+        """Return how many rows from a position on have scores that fit so many entries."""
         rows = 0
-        while (rows + 1) * -(-(seen + rows + 1) // self.columns) <= self.half:
+        while (rows + 1) * -(-(position + rows + 1) // self.columns) <= entries:
             rows += 1
         return rows
 
     def parts(self, block: Block) -> Iterator[Block]:
-        first = block.first
+        """Split a block into parts whose scores fit a half, or both if the array is busy for less then.
+
+        It takes as many cycles for a tile of keys as it has columns, if there are fewer rows. While the
+        vector unit reads scores that take both, it has the contexts of the head before.
+        """
+        first, position = block.first, self.prompts.at + block.first
         while first < block.end:
-            rows = min(self._rows(first), block.end - first)
-            assert rows, "the scratchpad has room for fewer positions than a half has for scores"
+            left = block.end - first
+            counts = []
+            for entries in (self.half, 2 * self.half):
+                most = self._rows(position, entries)
+                assert most, "the scratchpad has room for fewer positions than there are scores for"
+                counts.append(-(-left // most))
+            busy = [count * max(-(-left // count), self.columns) for count in counts]
+            rows = -(-left // (counts[1] if busy[1] < busy[0] else counts[0]))
             yield from self.prompts.parts(Block(first, rows))
-            first += rows
+            first, position = first + rows, position + rows
 
     def power_row(self, block: Block) -> int:
         return round_up(block.seen.rows, self.line)

@@ -68,9 +68,15 @@ class PrefillCommands:
         self._hazards.add(last, [Span("states", 0, self.memories.states)], ())
 
     def take_sums(self, entries: int, half: int | None = None) -> int:
-        """Return the first of ``entries`` accumulator entries, in a half: else the next one."""
+        """Return the first of ``entries`` accumulator entries, in a half: else the next one.
+
+        More than a half has take both.
+        """
         size = self.memories.half
-        assert entries <= size
+        assert entries <= 2 * size
+        if entries > size:
+            self._used = [size, size]
+            return 0
         self._half = self._half ^ 1 if half is None else half
         if self._used[self._half] + entries > size:
             self._used[self._half] = 0

@@ -149,20 +149,16 @@ class Memories:
             parts = (rows_of, caches | weights)
         self.scratch: dict[str, int] = {}
         base = 0
-        for part in parts:
+        for part in filter(None, parts):
             base = round_up(base, bank)
             for name, size in part.items():
                 self.scratch[name] = base
                 base = round_up(base + size, line)
         self.stage = 0
         if streamed:
-            base = round_up(base, bank)
-            self.stage = max(0, self.sizes.scratchpad - base) // STAGES // line * line
-            for number in range(STAGES):
-                self.scratch[f"stage{number}"] = base + number * self.stage
-            widest = max(self.dim * max(1, c.head_dim // columns), self.hidden, contexts.total)
             # A stage holds at least a column of tiles, and a head's queries or keys.
-            base += STAGES * max(self.stage, widest * columns)
+            widest = max(self.dim * max(1, c.head_dim // columns), self.hidden, contexts.total)
+            base = self._place_stages(base, widest * columns)
         if rows_whole:
             for number, name in enumerate(("k_high", "k_low", "v", *beside)):
                 self.scratch[name] = self.scratch["k_high"] + number * self.kv
@@ -192,6 +188,20 @@ class Memories:
                     f"{self._subject()} needs {needed} {what} of the prefill panel, "
                     f"which has {there}"
                 )
+
+    def _place_stages(self, base: int, least: int) -> int:
+        """Place the stages, of at least so many bytes, from ``base`` on; return where they end.
+
+        They have banks of their own if there is room.
+        """
+        size = self.sizes.scratchpad
+        start = round_up(base, size // BANKS)
+        if start + STAGES * least > size:
+            start = base
+        self.stage = max(0, size - start) // STAGES // self.line * self.line
+        for number in range(STAGES):
+            self.scratch[f"stage{number}"] = start + number * self.stage
+        return start + STAGES * max(self.stage, least)
 
     def _most_rows(self) -> int:
         """Return the most rows of a block."""

@@ -13,6 +13,7 @@ from diptych_sim.compiler.array.hazards import Span
 from diptych_sim.compiler.array.hbm_layout import (
     HbmImage,
     check_heads,
+    embedding_pitch,
     lanes_of,
     model_image,
     rope_bytes,
@@ -124,8 +125,8 @@ class PrefillPieces:
                 "embedding",
                 memories.scratch["embedding"] + start * memories.dim,
                 fills=Span("embedding", start, start + rows),
-                bytes=c.dim,
-                pitch=round_up(c.dim, 64),
+                bytes=memories.dim,  # with zeros to the end of a line
+                pitch=embedding_pitch(c, memories.line),
                 target_pitch=memories.dim,
                 remember=Remember.PRODUCT,
                 **group,
