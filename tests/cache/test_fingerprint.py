@@ -39,7 +39,7 @@ from diptych.systolic.panel_with_hbm import PrefillWithHbm
 from diptych.systolic.vector import VectorUnit
 from diptych.systolic.vector_control import VectorSizes
 from diptych_sim.cache import fingerprint as fingerprint_module
-from diptych_sim.cache.fingerprint import fingerprint
+from diptych_sim.cache.fingerprint import _versions, fingerprint
 from diptych_sim.engine.emit import emit_verilog
 from diptych_sim.engine.lanes import translate
 from diptych_sim.engine.lanes.build import compile_design
@@ -213,8 +213,10 @@ def test_a_version_counts(emitted, monkeypatch, package):
     monkeypatch.setattr(
         importlib.metadata, "version", lambda name: "0.50.9" if name == package else real(name)
     )
+    _versions.cache_clear()
     assert emitted(CREDITS)[1]
     monkeypatch.undo()
+    _versions.cache_clear()
 
 
 def test_copies_in_place_of_stand_ins_count(emitted):

@@ -8,6 +8,7 @@ cycles are known when they begin; the last row of a counter is not read again; a
 
 import time
 
+import numpy as np
 import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
@@ -18,7 +19,14 @@ from diptych_sim.engine.words.build import compile_words
 from diptych_sim.engine.words.machine import WordMachine
 from diptych_sim.host import scheduler as scheduling
 from diptych_sim.host.clocking import current_cycle
-from diptych_sim.host.triggers import ClockCycles, First, RisingEdge, ValueChange, start_watching
+from diptych_sim.host.triggers import (
+    ClockCycles,
+    First,
+    RisingEdge,
+    Stretch,
+    ValueChange,
+    start_watching,
+)
 from diptych_sim.host.word_handles import WordEngine, scheduler_of
 
 
@@ -29,10 +37,11 @@ class Design(wiring.Component):
     number: Signal
     count_even: Signal
     rare: Signal
+    odd: Signal
     over: Signal
 
     def __init__(self):
-        ports = {"number": 32, "count_even": 32, "rare": 1, "over": 1}
+        ports = {"number": 32, "count_even": 32, "rare": 1, "odd": 1, "over": 1}
         super().__init__({"i": In(8), **{name: Out(width) for name, width in ports.items()}})
 
     def elaborate(self, platform):
@@ -43,6 +52,7 @@ class Design(wiring.Component):
             self.number.eq(self.number * 1_664_525 + 1_013_904_223 + self.i),
             self.count_even.eq(self.count_even + (self.number[16:18] != 0)),
             self.rare.eq(self.number[20:28] == 7),
+            self.odd.eq(self.number[17]),
             self.over.eq(cycle[:13].all()),
         ]
         return m
@@ -65,6 +75,9 @@ class Slow(WordMachine):
         return super().log(name, start)
 
 
+WATCHED = ("edges", "changes", "first", "late", "stretches", "timed", "either")
+
+
 def seen(monkeypatch, long, machine=WordMachine):
     """Return what watchers and a driver see, and how often the engine ran beside the first."""
     monkeypatch.setattr(scheduling, "LONG", long)
@@ -74,8 +87,8 @@ def seen(monkeypatch, long, machine=WordMachine):
     monkeypatch.setattr(
         WordEngine, "begin", lambda self, cycles: begun.append(cycles) or begin(self, cycles)
     )
-    found = {name: [] for name in ("edges", "changes", "first", "late", "driver")}
-    public = tuple(("top", name) for name in ("number", "count_even", "rare", "over"))
+    found = {name: [] for name in (*WATCHED, "driver")}
+    public = tuple(("top", name) for name in ("number", "count_even", "rare", "odd", "over"))
     with (
         machine(compile_words(Design(), "top", public)) as hardware,
         WordEngine(hardware) as engine,
@@ -88,7 +101,7 @@ def seen(monkeypatch, long, machine=WordMachine):
         async def edges():
             while True:
                 await RisingEdge(dut.clk)
-                note("edges", dut.number.value, dut.count_even.value)
+                note("edges", dut.number.value, dut.count_even.value, dut.odd.value)
 
         async def changes():
             while True:
@@ -109,8 +122,35 @@ def seen(monkeypatch, long, machine=WordMachine):
                 note("late", dut.over.value, dut.number.value)
                 await RisingEdge(dut.clk)
 
+        async def stretches():
+            # Both an element that one task follows by its value, and one that only has a history.
+            stretch = Stretch()
+            while True:
+                await stretch
+                cycles = range(stretch.first, stretch.end)
+                each = []
+                for signal in (dut.number, dut.odd):
+                    begins, words = signal.history(stretch.first, stretch.end)
+                    assert begins[0] <= stretch.first
+                    assert begins[-1] < stretch.end
+                    ends = [stretch.first, *begins[1:], stretch.end]
+                    each.append(np.repeat(words[:, 0], np.diff(ends)))
+                found["stretches"] += zip(cycles, *(part.tolist() for part in each), strict=True)
+
+        async def timed():
+            while True:
+                await ClockCycles(dut.clk, 7)
+                note("timed", dut.number.value)
+
+        async def either():
+            while True:
+                began = current_cycle()
+                await First(RisingEdge(dut.rare), ClockCycles(dut.clk, 100))
+                note("either", current_cycle() - began)
+                await RisingEdge(dut.clk)
+
         async def drive():
-            for watcher in (edges, changes, first, late):
+            for watcher in (edges, changes, first, late, stretches, timed, either):
                 start_watching(watcher())
             dut.i.value = 3
             for value in (5, 9, 2):
@@ -129,6 +169,10 @@ def test_watchers_see_the_same_beside_the_engine(monkeypatch):
     assert not none
     assert len(alone["edges"]) > 3 * 8192
     assert all(len(alone[name]) > 50 for name in ("changes", "first", "late"))
+    whole = [(cycle, number, odd) for cycle, number, _, odd in alone["edges"]]
+    assert alone["stretches"] == whole
+    assert max(waited for _, waited in alone["either"]) == 100
+    assert alone["timed"] == [edge[:2] for edge in alone["edges"][6::7]]
     for machine in (WordMachine, Slow):
         beside, begun = seen(monkeypatch, 16, machine)
         assert len(begun) > 20

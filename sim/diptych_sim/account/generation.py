@@ -21,7 +21,6 @@ from diptych_sim.account.tiles import add_tiles, bytes_by_level, tile_changes
 from diptych_sim.compiler.array.commands import PrefillProgram
 from diptych_sim.compiler.decode.placement import Placement
 from diptych_sim.cost.decode import decode_cost, decode_macs
-from diptych_sim.cost.prefill import prefill_cost
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.run.folder import RunFolder
 from diptych_sim.run.generate import Generation
@@ -86,14 +85,8 @@ def _prefill(done: Generation, program: PrefillProgram) -> dict[str, Any]:
         _agree(f"{what} bytes", hbm[what], BEAT_BYTES * end["monitors"][beats])
     rows, columns = machine.array
     macs = matrix["macs"]
-    cost = prefill_cost(
-        program,
-        rows=rows,
-        columns=columns,
-        latency=machine.hbm_latency,
-        bytes_per_cycle=machine.hbm_bytes_per_cycle,
-        weight_rows=machine.weight_rows,
-    )
+    cost = done.prefill_cost
+    assert cost is not None
     operations = prefill_operations(
         program,
         _event(done, "commands"),

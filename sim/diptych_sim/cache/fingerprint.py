@@ -55,8 +55,7 @@ def fingerprint(*values: object, packages: tuple[str, ...]) -> str | None:
         texts = [text for value in values for text in _texts(value, packages)]
     except _UnknownError:
         return None
-    versions = map(metadata.version, DEPENDENCIES)
-    key = digest([sys.version, *versions, _sources_hash(packages), *texts])
+    key = digest([sys.version, *_versions(), _sources_hash(packages), *texts])
     # Checked last: a source may be edited while it is read.
     return None if _edited(packages) else key
 
@@ -117,6 +116,11 @@ def _sources(package: str) -> list[tuple[str, Path]]:
         return [(package, origin)]
     paths = sorted(origin.parent.rglob("*.py"))
     return [(f"{package}/{path.relative_to(origin.parent)}", path) for path in paths]
+
+
+@cache
+def _versions() -> list[str]:
+    return list(map(metadata.version, DEPENDENCIES))
 
 
 @cache

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
 from diptych_sim.golden import numbers
@@ -129,8 +128,10 @@ def _inverse_factor(hessian: Reals) -> Reals:
         factor = np.linalg.cholesky(np.linalg.inv(hessian)).T
         return factor
     # hessian = r r.T with r upper; its inverse is u. A third of the time of the above.
+    from scipy.linalg import solve_triangular
+
     upper = np.linalg.cholesky(hessian[::-1, ::-1])[::-1, ::-1]
-    factor = scipy.linalg.solve_triangular(upper, np.eye(len(upper)), check_finite=False)
+    factor = solve_triangular(upper, np.eye(len(upper)), check_finite=False)
     return factor
 
 

@@ -3,9 +3,11 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from amaranth.hdl import ShapeLike
+from numpy.typing import NDArray
 
 from diptych.memory.axi import (
     BEAT_BYTES,
@@ -19,9 +21,17 @@ from diptych.memory.axi import (
 )
 from diptych_sim.host.clocking import current_cycle
 from diptych_sim.host.fields import Fields
-from diptych_sim.host.triggers import RisingEdge, Task, clock_of_top, start_watching
+from diptych_sim.host.stretches import bits, levels
+from diptych_sim.host.triggers import RisingEdge, Stretch, Task, clock_of_top, start_watching
 
 __all__ = ["AxiReadChecker", "AxiWriteChecker"]
+
+Cycles = NDArray[np.int64]
+Words = NDArray[np.uint64]
+"""Payloads: rows of words."""
+_IDENTITY, _LAST = (
+    (field.offset, field.width) for field in (ReadData()[name] for name in ("id", "last"))
+)
 
 
 def _check_burst(burst: Any) -> int:
@@ -34,6 +44,49 @@ def _check_burst(burst: Any) -> int:
     return beats
 
 
+class _Found(NamedTuple):
+    """Transfers on a channel in a stretch of cycles, up to where one does not stay until ready."""
+
+    cycles: Cycles
+    words: Words
+    broken: str | None
+
+
+class _Channel:
+    """What is on a channel, a stretch of cycles after the other."""
+
+    def __init__(self, what: str, valid: Any, ready: Any, payload: Any) -> None:
+        self._what, self._valid, self._ready, self._payload = what, valid, ready, payload
+        self._waits = False
+
+    def look(self, first: int, end: int) -> _Found:
+        """Look at the next cycles."""
+        valid = levels(self._valid, first, end)
+        if not self._waits and not valid.any():
+            return _Found(np.zeros(0, np.int64), np.zeros((0, 1), np.uint64), None)
+        moves = valid & levels(self._ready, first, end)
+        waits = np.append(self._waits, valid & ~moves)
+        self._waits, waited = bool(waits[-1]), waits[:-1]
+        begins, words = self._payload.history(first, end)
+        changed = np.zeros(end - first, np.bool_)
+        changed[(begins if begins[0] == first else begins[1:]) - first] = True
+        broken, at = None, np.flatnonzero(waited & (changed | ~valid))
+        if len(at):
+            broken = self._broken(bool(valid[at[0]]), first + int(at[0]))
+            moves = moves[: at[0]]
+        cycles = np.flatnonzero(moves) + first
+        return _Found(cycles, words[np.searchsorted(begins, cycles, side="right") - 1], broken)
+
+    def _broken(self, valid: bool, cycle: int) -> str:
+        if not valid:
+            return f"{self._what}: valid must stay until ready"
+        before, after = (
+            int.from_bytes(self._payload.history(n, n + 1)[1][0].tobytes(), "little")
+            for n in (cycle - 1, cycle)
+        )
+        return f"{self._what}: payload must stay until ready, but {before:#x} became {after:#x}"
+
+
 class _Checker:
     """Watches channels; sleeps while nothing is valid."""
 
@@ -43,14 +96,38 @@ class _Checker:
         self._edge = RisingEdge(clock_of_top())
         self.tasks: list[Task[None]] = []
 
-    def _watch(self, channel: str, shape: ShapeLike, take: Callable[[Any, int], None]) -> None:
-        """Call ``take`` with each transfer and its cycle; check that what is valid stays."""
+    def _watch(
+        self,
+        channel: str,
+        shape: ShapeLike,
+        take: Callable[[Any, int], None],
+        take_all: Callable[[Cycles, Words], bool] | None = None,
+    ) -> None:
+        """Call ``take`` with each transfer and its cycle; check that what is valid stays.
+
+        Of many transfers ``take_all`` is told first: it returns whether it has taken them, as no
+        rule is broken.
+        """
         name = f"{self._prefix}__{channel}"
         valid = self._dut[f"{name}__valid"]
         ready = self._dut[f"{name}__ready"]
         payload = self._dut[f"{name}__payload"]
         unpack = Fields(shape).unpack
         what = channel.upper()
+
+        async def run_stretches() -> None:
+            stretch = Stretch()
+            channel = _Channel(what, valid, ready, payload)
+            while True:
+                await stretch
+                now = current_cycle() + 1 - stretch.end  # what is the cycle 0 of the engine
+                found = channel.look(stretch.first, stretch.end)
+                if len(found.cycles) and not (
+                    take_all and take_all(found.cycles + now, found.words)
+                ):
+                    for cycle, words in zip(found.cycles.tolist(), found.words, strict=True):
+                        take(unpack(int.from_bytes(words.tobytes(), "little")), cycle + now)
+                assert found.broken is None, found.broken
 
         async def run() -> None:
             rises = RisingEdge(valid)
@@ -71,7 +148,7 @@ class _Checker:
                     waiting = None
                     take(unpack(bits), current_cycle())
 
-        self.tasks.append(start_watching(run()))
+        self.tasks.append(start_watching(run_stretches() if Stretch is not None else run()))
 
 
 class AxiReadChecker(_Checker):
@@ -100,7 +177,7 @@ class AxiReadChecker(_Checker):
         self.bursts = self.beats = 0
         self._asked: deque[tuple[int, int, int]] = deque()
         self._watch("ar", ReadAddress(), self._take_address)
-        self._watch("r", ReadData(), self._take_beat)
+        self._watch("r", ReadData(), self._take_beat, self._take_beats)
 
     def _take_address(self, burst: Any, now: int) -> None:
         self._asked.append((now, burst["id"], _check_burst(burst)))
@@ -117,6 +194,34 @@ class AxiReadChecker(_Checker):
             self._asked.popleft()
         else:
             self._asked[0] = (asked, identity, left - 1)
+
+    def _take_beats(self, cycles: Cycles, words: Words) -> bool:
+        """Take beats if all of them are what :meth:`_take_beat` lets pass."""
+        count, bursts = 0, []
+        for burst in self._asked:
+            bursts.append(burst)
+            count += burst[2]
+            if count >= len(cycles):
+                break
+        else:
+            return False
+        asked, identity, left = np.array(bursts).T
+        ends = np.cumsum(left)
+        number = np.arange(len(cycles))
+        burst = np.searchsorted(ends, number, side="right")
+        good = (
+            (cycles > asked[burst])
+            & (bits(words, *_IDENTITY) == identity[burst].astype(np.uint64))
+            & ((bits(words, *_LAST) != 0) == (number + 1 == ends[burst]))
+        )
+        if not good.all():
+            return False
+        for _ in bursts:
+            self._asked.popleft()
+        if count > len(cycles):
+            self._asked.appendleft((*bursts[-1][:2], count - len(cycles)))
+        self.beats += len(cycles)
+        return True
 
     def check_finished(self) -> None:
         """Fail if a burst is not answered."""

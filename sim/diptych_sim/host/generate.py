@@ -214,13 +214,15 @@ class _Reporter(TokenReporter):
         recorder: Recorder | None,
     ) -> None:
         super().__init__(host, job, report_event)
-        self._dut = dut
+        self._dut, self._system = dut, host
         self.prefill: Any = None
         self.watching: Any = None
         self._measured, self._recorder = measured, recorder
 
     def __call__(self, sequence: int, token: int, cycle: int) -> None:
         super().__call__(sequence, token, cycle)
+        if self.count == self.sequences and not self.over:
+            self._system.handed_off()
         if not self.over:
             self.watching = start_soon(self._measured.windows.watch_tile())
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from diptych_sim.cache.store import digest
 from diptych_sim.compiler.tile.kernel import Readback
@@ -70,11 +73,9 @@ class MeshJob:
         Names of colors; for them, too.
     limit : int
         Cycles that a step may take: a token, a kernel, a collective.
-    image : str or None
-        File with the SRAM of all tiles, as of :meth:`.DecodeProgram.images`, that is there before
-        the first cycle: a back door, of lanes only.
-    image_digest : str or None
-        Hash of it.
+    image : array or str or None
+        The SRAM of all tiles, as of :meth:`.DecodeProgram.images`, that is there before the first
+        cycle: a back door, of lanes only. In a file of a job it is the path of a file with it.
     cosimulated : bool
         Whether lanes compute the mesh in a simulation of everything else.
     checkpoint : Checkpoint or None
@@ -87,8 +88,7 @@ class MeshJob:
     lines: list[str]
     colors: dict[int, str]
     limit: int
-    image: str | None = None
-    image_digest: str | None = None
+    image: Any = None
     cosimulated: bool = False
     checkpoint: Checkpoint | None = None
     result: ClassVar[type | None] = None
@@ -98,7 +98,13 @@ class MeshJob:
         same: Any = replace(self, checkpoint=None, cosimulated=False, image=None)
         if hasattr(same, "folder"):
             same = replace(same, folder=None)
-        return digest([type(self).__name__, msgspec.json.encode(same).decode()])
+        image = self.read_image()
+        held = "" if image is None else sha256(np.ascontiguousarray(image).data).hexdigest()
+        return digest([type(self).__name__, msgspec.json.encode(same).decode(), held])
+
+    def read_image(self) -> NDArray[np.uint32] | None:
+        """Return the image, if there is one."""
+        return np.load(self.image, mmap_mode="r") if isinstance(self.image, str) else self.image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -434,6 +440,10 @@ _JOBS = {
 
 def write_job(job: MeshJob | PanelJob, folder: Path) -> dict[str, Path]:
     """Write a job into a folder, and return the environment of its testbench."""
+    if isinstance(job, MeshJob) and isinstance(job.image, np.ndarray):
+        image = folder / "image.npy"
+        np.save(image, job.image)
+        job = replace(job, image=str(image))
     path = folder / "job.json"
     path.write_bytes(msgspec.json.encode({"kind": type(job).__name__, "job": job}))
     return {JOB_VARIABLE: path}

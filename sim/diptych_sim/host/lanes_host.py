@@ -75,8 +75,9 @@ class LanesHost(MeshHost):
         self._state: Callable[[], Any] = lambda: None  # of the one under way
         self._resumed: Any = None
         mesh.reset()
-        if job.image is not None:
-            write_sram(mesh, np.load(job.image, mmap_mode="r"))
+        image = job.read_image()
+        if image is not None:
+            write_sram(mesh, image)
         self._keeper = None
         if job.checkpoint is not None:
             self._keeper = Keeper(job.checkpoint, mesh, [job.identity()])

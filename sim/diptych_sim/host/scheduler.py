@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, NamedTuple, Protocol
 
-from .waits import ClockCycles, First, Moment, RisingEdge, Trigger, ValueChange
+from .waits import ClockCycles, First, Moment, RisingEdge, Stretch, Trigger, ValueChange
 
 __all__ = [
     "EngineInProcess",
@@ -305,6 +305,11 @@ class Scheduler:
             if isinstance(trigger, RisingEdge) and trigger.signal.is_clock and self.upcoming < end:
                 self.now = self.upcoming
                 self.upcoming += 1
+                trigger = task.step(trigger)
+                continue
+            if isinstance(trigger, Stretch) and self.upcoming < end:
+                trigger.first, trigger.end = self.upcoming, end
+                self.now, self.upcoming = end - 1, end
                 trigger = task.step(trigger)
                 continue
             due = trigger.moment(self)

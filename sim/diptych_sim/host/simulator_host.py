@@ -16,7 +16,7 @@ from .clocking import current_cycle, start_clock_and_reset
 from .cosimulated_mesh import CosimulatedMesh
 from .fields import Fields
 from .hang import PATIENCE, STILL_BUSY
-from .jobs import Counters, MeshJob, Words
+from .jobs import Counters, GenerateJob, MeshJob, Words
 from .mesh_counters import LaneCounters, MeshCounters
 from .mesh_host import MeshHost
 from .resumable import ResumableRun, resumable_run
@@ -94,7 +94,12 @@ class SimulatorHost(MeshHost):
         job = self.job
         self.mesh = self._shell
         if job.cosimulated:
-            self.mesh = CosimulatedMesh(self._shell, *job.mesh, image=job.image, **job.parameters)
+            image = job.read_image()
+            # A checkpoint is one of tiles that are near.
+            in_rows = isinstance(job, GenerateJob) and job.checkpoint is None
+            self.mesh = CosimulatedMesh(
+                self._shell, *job.mesh, image=image, in_rows=in_rows, **job.parameters
+            )
             at_end(self.mesh.close)
         self.run = resumable_run(self.mesh, job)
         await start_clock_and_reset(self._dut)
@@ -107,6 +112,11 @@ class SimulatorHost(MeshHost):
 
     def cycle(self) -> int:
         return current_cycle()
+
+    def handed_off(self) -> None:
+        """Say that the mesh has all keys and values, and goes on by itself."""
+        if self.job.cosimulated:
+            self.mesh.keep_near()
 
     def counters(self) -> Counters:
         return self.tiles.read_tiles()

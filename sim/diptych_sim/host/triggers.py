@@ -17,6 +17,7 @@ __all__ = [
     "Queue",
     "RisingEdge",
     "SimTimeoutError",
+    "Stretch",
     "Task",
     "ValueChange",
     "at_end",
@@ -48,6 +49,8 @@ if TYPE_CHECKING or cocotb.is_simulation:
     from cocotb.utils import get_sim_time
 
     start_soon = cocotb.start_soon
+    Stretch: Any = None
+    """A simulator shows no stretches of cycles, but each cycle by itself."""
 
     def start_watching(coroutine: Coroutine[Any, Any, Any]) -> Task[Any]:
         """Start what drives no signal, and wakes nothing that does."""
@@ -93,4 +96,4 @@ else:
         start_watching,
         with_timeout,
     )
-    from .waits import ClockCycles, First, RisingEdge, ValueChange
+    from .waits import ClockCycles, First, RisingEdge, Stretch, ValueChange

@@ -16,6 +16,7 @@ __all__ = [
     "Moment",
     "Noted",
     "RisingEdge",
+    "Stretch",
     "Trigger",
     "ValueChange",
 ]
@@ -125,6 +126,24 @@ class ClockCycles(Trigger):
     def arm(self, scheduler: Scheduler, task: Task, source: Trigger) -> None:
         scheduler.wait_until(scheduler.upcoming + self.cycles - 1, task, source)
 
+    def moment(self, scheduler: Scheduler) -> Moment | None:
+        return scheduler.upcoming + self.cycles - 1, True
+
+
+class Stretch(Trigger):
+    """The edges that have come since: for what only watches, which sees many cycles at once.
+
+    Attributes
+    ----------
+    first, end : int
+        The first cycle of them, and the one after the last, whose edge it is.
+    """
+
+    first = end = 0
+
+    def moment(self, scheduler: Scheduler) -> Moment | None:
+        return scheduler.upcoming, True
+
 
 class First(Trigger):
     """The first of some triggers, which is what awaiting it returns."""
@@ -137,6 +156,9 @@ class First(Trigger):
             trigger.arm(scheduler, task, trigger)
 
     def moment(self, scheduler: Scheduler) -> Moment | None:
+        # So many edges count from the beginning, not from where another one was looked at.
+        if any(isinstance(trigger, ClockCycles) for trigger in self.triggers):
+            return None
         found = [trigger.moment(scheduler) for trigger in self.triggers]
         known = [moment for moment in found if moment is not None]
         return min(known) if len(known) == len(found) else None

@@ -8,10 +8,21 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from diptych.config import ACTIVATION_BITS
 from diptych.mesh.fabric import DIRECTION_NAMES
 
-from .triggers import ClockCycles, RisingEdge, random_seed, start_watching
+from .stretches import levels, ones, transfers
+from .triggers import (
+    ClockCycles,
+    RisingEdge,
+    Stretch,
+    edges_before,
+    random_seed,
+    start_watching,
+)
 from .watchdog import tile_body
 
 __all__ = ["TransferCounter", "Windows", "follows"]
@@ -42,7 +53,16 @@ class TransferCounter:
         self.count = 0
         self._edge = RisingEdge(dut.clk)
         self._valid, self._ready = valid, ready
-        start_watching(self._run())
+        start_watching(self._run() if Stretch is None else self._run_stretches())
+
+    async def _run_stretches(self) -> None:
+        stretch = Stretch()
+        while True:
+            await stretch
+            moves = levels(self._valid, stretch.first, stretch.end)
+            if self._ready is not None and moves.any():
+                moves &= levels(self._ready, stretch.first, stretch.end)
+            self.count += int(np.count_nonzero(moves))
 
     async def _run(self) -> None:
         rises = RisingEdge(self._valid)
@@ -96,7 +116,11 @@ class Windows:
         while True:
             await ClockCycles(self._dut.clk, self._rng.randrange(200, 3000))
             expected = self._memory_counters()
-            for _ in range(WINDOW):
+            if Stretch is not None:
+                await ClockCycles(self._dut.clk, WINDOW)
+                moved = self._all_moved(widths, entry, edges_before())
+                expected = [a + b for a, b in zip(expected, moved, strict=True)]
+            for _ in range(WINDOW if Stretch is None else 0):
                 moved = self._moved(widths, entry)
                 expected = [a + b for a, b in zip(expected, moved, strict=True)]
                 await self._edge
@@ -129,6 +153,28 @@ class Windows:
         adds = bool(sums.sums__en.value)
         old = adds and int(sums.sums__start.value) != 0
         return [reads, written, entry * (old + grants(sums, "read")), entry * adds]
+
+    def _all_moved(self, widths: dict[str, int], entry: int, end: int) -> list[int]:
+        """Return the sums of :meth:`_moved` in the cycles of a window."""
+
+        def grants(memory: Any, port: str) -> NDArray[np.bool_]:
+            return transfers(memory[f"{port}__en"], memory[f"{port}__ready"], end - WINDOW, end)
+
+        pad, sums = self._scratchpad, self._accumulators
+        reads = sum(
+            size * np.count_nonzero(grants(pad, f"read_{user}")) for user, size in widths.items()
+        )
+        written = sum(
+            units
+            * np.sum(
+                ones(pad[f"write_{user}__mask"], end - WINDOW, end)[grants(pad, f"write_{user}")]
+            )
+            for user, units in (("v", ACTIVATION_BITS // 4), ("l", 2))
+        )
+        adds = levels(sums.sums__en, end - WINDOW, end)
+        old = np.count_nonzero(adds & levels(sums.sums__start, end - WINDOW, end))
+        old += np.count_nonzero(grants(sums, "read"))
+        return list(map(int, (reads, written, entry * old, entry * np.count_nonzero(adds))))
 
     async def watch_tile(self) -> None:
         """Compare at the links of a random tile once."""

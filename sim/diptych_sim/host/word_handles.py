@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Self
@@ -148,10 +148,15 @@ class _Signal:
         self._name = path.rpartition(".")[2]
         self._cycles, self._values = [-1], [0]
         self._at = 0
-        self._runs = -1  # of the engine, when all that was noted was taken
+        # Runs of the engine when all that was noted was taken, and when it was here in rows.
+        self._runs = self._runs_of_rows = -1
         self._noted = 0
         self._kept: list[NDArray[np.uint64]] = []
         """Rows that were noted and are not taken; none of them changes any more."""
+        self._rows: list[NDArray[np.uint64]] = [np.zeros((1, 1 + -(-about.width // 64)), np.uint64)]
+        self._starts = [0]
+        """Rows that :meth:`history` looks at, and the first cycle of each part of them."""
+        self._listed = 1
         # The value that was read last, and the cycles in which it is there.
         self._from = self._until = self._value = 0
 
@@ -164,16 +169,41 @@ class _Signal:
         self._noted += len(rows)
         self._kept.append(rows)
 
-    def _fetch(self) -> None:
-        """Take what was noted since."""
-        if self._runs < 0:
+    def _gather(self) -> None:
+        """Have rows of all that was noted."""
+        if self._runs_of_rows < 0:
             self._engine.look_at(self)
         elif not self._engine.notes:
             self.keep()
-        self._runs = self._engine.runs
-        for rows in self._kept:
-            self._take(rows)
+        self._runs_of_rows = self._engine.runs
+        kept = [rows for rows in self._kept if len(rows)]
+        self._rows += kept
+        self._starts += [int(rows[0, 0]) for rows in kept]
         self._kept.clear()
+
+    def _fetch(self) -> None:
+        """Take what was noted since."""
+        if self._runs_of_rows != self._engine.runs:
+            self._gather()
+        self._runs = self._engine.runs
+        for rows in self._rows[self._listed :]:
+            self._take(rows)
+        self._listed = len(self._rows)
+
+    def history(self, first: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """Return the values of some cycles that have run: where each begins, and its words.
+
+        The first one begins in ``first`` or earlier.
+        """
+        if self._runs_of_rows != self._engine.runs:
+            self._gather()
+        low = bisect_right(self._starts, first) - 1
+        parts = self._rows[low : bisect_left(self._starts, end)]
+        rows = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        cycles = rows[:, 0].view(np.int64)
+        low = int(np.searchsorted(cycles, first, side="right")) - 1
+        high = int(np.searchsorted(cycles, end))
+        return cycles[low:high], rows[low:high, 1:]
 
     def _take(self, rows: NDArray[np.uint64]) -> None:
         self._cycles += rows[:, 0].tolist()
@@ -228,19 +258,27 @@ class _Counter(_Signal):
         self._noted = max(self._noted - 1, 0)  # the last may have become longer
         super().keep()
 
+    def _fetch(self) -> None:
+        super()._fetch()
+        del self._rows[1:], self._starts[1:]  # a counter has no history
+        self._listed = 1
+
     def _take(self, rows: NDArray[np.uint64]) -> None:
         before = 0
         if self._cycles:  # the last row comes again
             before = self._values.pop()
             for part in (self._cycles, self._steps, self._lengths):
                 part.pop()
-        mask = (1 << self._about.width) - 1
-        for cycle, step, length in rows.tolist():
-            self._cycles.append(cycle)
-            self._values.append(before)
-            self._steps.append(step)
-            self._lengths.append(length)
-            before = (before + step * length) & mask
+        cycles, steps, lengths = rows.T
+        mask = np.uint64((1 << self._about.width) - 1)
+        ends = (np.cumsum(steps * lengths, dtype=np.uint64) + np.uint64(before)) & mask
+        self._values += [before, *ends[:-1].tolist()]
+        for part, column in (
+            (self._cycles, cycles),
+            (self._steps, steps),
+            (self._lengths, lengths),
+        ):
+            part += column.tolist()
 
     def _find(self) -> int:
         if self._runs != self._engine.runs:

@@ -16,9 +16,10 @@ from diptych_sim.engine.build import Progress
 from diptych_sim.engine.names import DEFAULT_ENGINE, Engine
 from diptych_sim.engine.simulate import Run
 from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.golden.sequence import GoldenSequence, golden_sequence
 from diptych_sim.host.jobs import ArrayRequestJob, ArrayRequestResult
 
-from .comparison import GoldenSequence, compare_hbm, golden_sequence
+from .comparison import compare_hbm
 from .panel import run_panel
 
 __all__ = ["ArrayRequest", "array_request"]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,43 +14,14 @@ from numpy.typing import NDArray
 from diptych_sim.compiler.array.kv_rows import KvRows
 from diptych_sim.compiler.decode.compile import DecodeProgram
 from diptych_sim.compiler.decode.placement import Placement
-from diptych_sim.golden.machine import GoldenModel, KvCache
-from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.golden.machine import KvCache
+from diptych_sim.golden.sequence import GoldenSequence
 from diptych_sim.host.jobs import Inspected, Inspection
 
-__all__ = [
-    "Comparison",
-    "GoldenSequence",
-    "compare",
-    "compare_hbm",
-    "golden_sequence",
-    "inspection",
-]
+__all__ = ["Comparison", "compare", "compare_hbm", "inspection"]
 
 _MOST_BYTES = 2**20
 """KV bytes to read at a time; of larger caches evenly spaced tiles are read."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GoldenSequence:
-    """A sequence of the golden model.
-
-    Attributes
-    ----------
-    prompt : int
-        Tokens of the prompt.
-    tokens : list of int
-        Tokens after it.
-    norms : list of array
-        The final norm's output that each token comes from: int8 [dim].
-    cache : list of KvCache
-        KV cache of each layer, after the token before the last one was appended.
-    """
-
-    prompt: int
-    tokens: list[int]
-    norms: list[NDArray[np.int64]]
-    cache: list[KvCache]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,32 +39,6 @@ class Comparison:
 
     difference: str | None
     compared: dict[str, Any]
-
-
-def golden_sequence(
-    model: QuantizedModel,
-    prompt: Sequence[int],
-    count: int,
-    *,
-    stops: Sequence[int] = (),
-    seed: int = 0,
-    progress: Callable[[int], None],
-) -> GoldenSequence:
-    """Return what the golden model computes for ``count`` tokens after a prompt.
-
-    It ends with a token of ``stops``; ``seed`` is that of tokens that are drawn. ``progress`` is called with the number of tokens so far.
-    """
-    golden = GoldenModel(model, seed)
-    token, norm = golden.step(list(prompt))
-    tokens, norms = [token], [norm]
-    while True:
-        progress(len(tokens))
-        if len(tokens) == count or token in stops:
-            break
-        token, norm = golden.step([token])
-        tokens.append(token)
-        norms.append(norm)
-    return GoldenSequence(prompt=len(prompt), tokens=tokens, norms=norms, cache=golden.cache)
 
 
 def _kv_spans(p: Placement, layers: int) -> list[tuple[int, int]]:
@@ -138,16 +83,22 @@ def _expected_cells(
     parts: dict[int, list[tuple[NDArray[np.int64], NDArray[np.uint8]]]] = {}
     for number, sequence in enumerate(golden):
         positions = sequence.prompt + (len(sequence.tokens) - 1 if decoded else 0)
-        for layer, cache in enumerate(sequence.cache):
-            for position in range(positions):
-                keys, values = cache.keys[position], cache.values[position]
-                for place, addresses, contents in program.layout.cells(
-                    layer, position, keys, values, prompt=number
-                ):
-                    row = position % p.rows
-                    for column in range(place.first, place.last + 1):
-                        tile = row * p.columns + column
-                        parts.setdefault(tile, []).append((addresses, contents))
+        keys, values = (
+            np.array([part[:positions] for part in each])
+            for each in zip(*((c.keys, c.values) for c in sequence.cache), strict=True)
+        )
+        of_column: dict[int, list[tuple[NDArray[np.int64], NDArray[np.uint8]]]] = {}
+        for place, addresses, contents in program.layout.cells(keys, values, prompt=number):
+            for column in range(place.first, place.last + 1):
+                of_column.setdefault(column, []).append((addresses, contents))
+        for column, heads in of_column.items():
+            addresses = np.stack([each for each, _ in heads], axis=2)
+            contents = np.stack([each for _, each in heads], axis=2)
+            for row in range(min(p.rows, positions)):
+                held = (slice(None), slice(row, None, p.rows))
+                parts.setdefault(row * p.columns + column, []).append(
+                    (addresses[held].reshape(-1), contents[held].reshape(-1))
+                )
     return {
         tile: (np.concatenate([a for a, _ in cells]), np.concatenate([c for _, c in cells]))
         for tile, cells in parts.items()

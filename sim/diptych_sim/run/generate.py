@@ -14,6 +14,7 @@ from diptych.config import DEFAULTS, MachineConfig
 from diptych.system import System
 from diptych_sim.compiler.decode.compile import DecodeProgram
 from diptych_sim.compiler.prefill.compile import PrefillProgram
+from diptych_sim.cost.prefill import PrefillCost
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.hbm_storage import HBM_VARIABLE
 from diptych_sim.engine.lanes.checkpoint import Checkpoint
@@ -23,15 +24,16 @@ from diptych_sim.engine.processes import processes
 from diptych_sim.engine.simulate import Run, simulate
 from diptych_sim.engine.waves import WavePlan
 from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.golden.sequence import GoldenSequence
 from diptych_sim.host.in_process import run_in_process
 from diptych_sim.host.jobs import TESTBENCH, GenerateJob, Inspected, result_of, write_job
 from diptych_sim.host.public_signals import SYSTEM_PUBLIC
 
 from .backend import OnEvent, mesh_backend, mesh_options
-from .comparison import Comparison, GoldenSequence, compare
+from .comparison import Comparison, compare
 from .events import Events, Written
 from .folder import trace_plan
-from .programs import HandOff, Programs, Stage, compile_programs, image_fields
+from .programs import HandOff, Programs, Stage, compile_programs
 
 __all__ = ["Generation", "NothingToDecodeError", "generate"]
 
@@ -61,6 +63,8 @@ class Generation:
         Program of the mesh, as far as it ran.
     prefill : PrefillProgram or None
         Program of the prefill panel; None if decode ran alone.
+    prefill_cost : PrefillCost or None
+        What it should take.
     golden : list of GoldenSequence
         The golden model's sequences.
     inspected : Inspected
@@ -73,6 +77,7 @@ class Generation:
     machine: MachineConfig
     decode: DecodeProgram
     prefill: PrefillProgram | None
+    prefill_cost: PrefillCost | None
     golden: list[GoldenSequence]
     inspected: Inspected
 
@@ -200,12 +205,9 @@ def generate(
         "trace": plan,
         "folder": str(out.absolute()) if out is not None else None,
     }
-    with (
-        TemporaryDirectory(prefix="diptych-") as folder,
-        Events(out, text_of=text_of, on_event=on_event) as events,
-    ):
-        if preloaded:
-            fields |= image_fields(decode.images, Path(folder))
+    if preloaded:
+        fields["image"] = decode.images
+    with Events(out, text_of=text_of, on_event=on_event) as events:
         array = machine.array if stage != "decode" else None
         events.start(decode, prompts, about, array=array, mesh=machine.mesh, plan=plan)
         if stage == "decode":
@@ -224,6 +226,7 @@ def generate(
         machine=machine,
         decode=decode.ended([len(each.tokens) for each in sequences]),
         prefill=programs.prefill,
+        prefill_cost=programs.prefill_cost if programs.prefill is not None else None,
     )
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,13 +18,14 @@ from diptych_sim.engine.build import Progress
 from diptych_sim.engine.lanes.distributed import open_mesh
 from diptych_sim.golden.machine import GoldenModel
 from diptych_sim.golden.random_integers import random_cache, random_integers
+from diptych_sim.golden.sequence import GoldenSequence
 from diptych_sim.host.jobs import DecodeJob, Inspected
 from diptych_sim.host.lanes_host import LanesHost, completed
 from diptych_sim.host.workloads import TokenReporter, decode_tokens, load_decode
 from diptych_sim.llm.model import ModelConfig
 
-from .comparison import Comparison, GoldenSequence, compare, inspection
-from .programs import image_fields, mesh_fields, with_room
+from .comparison import Comparison, compare, inspection
+from .programs import mesh_fields, with_room
 
 __all__ = ["LayerRun", "run_layer"]
 
@@ -180,23 +179,20 @@ def run_layer(
     expected = GoldenSequence(
         prompt=position, tokens=[first, token], norms=[norm, norm], cache=golden.cache
     )
-    with TemporaryDirectory(prefix="diptych-") as folder:
-        rows = range(machine.mesh[0])
-        job = DecodeJob(
-            **mesh_fields(machine, program),
-            load=[
-                program.load_packets(row, memory=False) + program.start_packets(first)
-                for row in rows
-            ],
-            **image_fields(images, Path(folder)),
-            first=[first],
-            counts=[2],
-            stops=[],
-            limit=_LIMIT,
-            inspection=inspection(program),
-        )
-        del images
-        events, followed, inspected = _run(job, program.placement.span.stop - 1, progress)
+    rows = range(machine.mesh[0])
+    job = DecodeJob(
+        **mesh_fields(machine, program),
+        load=[
+            program.load_packets(row, memory=False) + program.start_packets(first) for row in rows
+        ],
+        image=images,
+        first=[first],
+        counts=[2],
+        stops=[],
+        limit=_LIMIT,
+        inspection=inspection(program),
+    )
+    events, followed, inspected = _run(job, program.placement.span.stop - 1, progress)
     before, after = (event["tiles"] for event in events if event["kind"] == "counters")
     return LayerRun(
         program=program,
@@ -247,11 +243,13 @@ def _run(
 
 def _write_cache(program: DecodeProgram, images: NDArray[np.uint32], golden: GoldenModel) -> None:
     """Put the golden model's KV cache into images of the tiles."""
-    cells = images.view(np.uint8)
-    rows = program.placement.rows
-    for layer, cache in enumerate(golden.cache):
-        for position in range(program.prompt_tokens[0]):
-            keys, values = cache.keys[position], cache.values[position]
-            for owner, addresses, contents in program.layout.cells(layer, position, keys, values):
-                span = slice(owner.first, owner.last + 1)
-                cells[position % rows, span][:, addresses] = contents
+    tiles = images.view(np.uint8)
+    rows, positions = program.placement.rows, program.prompt_tokens[0]
+    keys, values = (
+        np.array([part[:positions] for part in each])
+        for each in zip(*((c.keys, c.values) for c in golden.cache), strict=True)
+    )
+    for owner, addresses, contents in program.layout.cells(keys, values):
+        for position in range(positions):
+            mine = tiles[position % rows, owner.first : owner.last + 1]
+            mine[:, addresses[:, position].reshape(-1)] = contents[:, position].reshape(-1)

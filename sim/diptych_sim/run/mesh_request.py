@@ -14,10 +14,11 @@ from diptych_sim.engine.build import Progress
 from diptych_sim.engine.names import DEFAULT_ENGINE, Engine
 from diptych_sim.engine.simulate import Run
 from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.golden.sequence import GoldenSequence, golden_sequence
 from diptych_sim.host.jobs import DecodeJob, Inspected
 
 from .backend import mesh_backend
-from .comparison import Comparison, GoldenSequence, compare, golden_sequence, inspection
+from .comparison import Comparison, compare, inspection
 from .programs import mesh_fields, with_room
 
 __all__ = ["MeshRequest", "mesh_request"]

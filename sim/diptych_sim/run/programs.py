@@ -7,34 +7,30 @@ import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
 
 from diptych.config import MachineConfig
 from diptych.link.layout import HEADS, Settings
 from diptych.systolic.isa import Queue
-from diptych_sim.cache.store import digest
 from diptych_sim.compiler.array_decode.compile import compile_serial
 from diptych_sim.compiler.decode.compile import DecodeProgram, compile_decode
 from diptych_sim.compiler.decode.placement import UnsupportedModelError
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.prefill.compile import PrefillProgram, compile_prefill
+from diptych_sim.cost.prefill import PrefillCost
 from diptych_sim.cost.requests import panel_cost
 from diptych_sim.golden.quantized import QuantizedModel
+from diptych_sim.golden.sequence import GoldenSequence, golden_sequence
 from diptych_sim.host.jobs import DecodeJob, GenerateJob, Words
 
-from .comparison import GoldenSequence, golden_sequence, inspection
+from .comparison import inspection
 
 __all__ = [
     "HandOff",
     "Programs",
     "Stage",
     "compile_programs",
-    "image_fields",
     "mesh_fields",
     "with_room",
 ]
@@ -86,6 +82,12 @@ class Programs:
         """Tokens of the golden model after each prompt."""
         return [sequence.tokens for sequence in self.golden]
 
+    @cached_property
+    def prefill_cost(self) -> PrefillCost:
+        """What the prefill program should take on the machine."""
+        assert self.prefill is not None
+        return panel_cost(self.prefill, self.machine)
+
     @property
     def _texts(self) -> dict[str, Any]:
         """Fields of a job: what to write, and what to inspect."""
@@ -117,9 +119,9 @@ class Programs:
             **mesh_fields(self.machine, self.decode),
             **self._texts,
             load=self._load(),
-            limit=_TOKEN_LIMIT + 4 * panel_cost(self.prefill, self.machine).predicted_cycles,
+            limit=_TOKEN_LIMIT + 4 * self.prefill_cost.predicted_cycles,
             hbm="hbm.bin",
-            hbm_digest=digest([self.prefill.hbm.hex()]),
+            hbm_digest=hashlib.sha256(self.prefill.hbm).hexdigest(),
             program=self.prefill.start,
             settings=list(_link_settings(self.decode).items()),
             array=self.machine.array,
@@ -163,13 +165,6 @@ def mesh_fields(machine: MachineConfig, decode: DecodeProgram) -> dict[str, Any]
         "lines": decode.program.lines,
         "colors": {color.value: color.name for color in Color},
     }
-
-
-def image_fields(images: NDArray[np.uint32], folder: Path) -> dict[str, Any]:
-    """Write the SRAM of all tiles into a folder, and return the fields of a job that is given it."""
-    path = folder / "image.npy"
-    np.save(path, images)
-    return {"image": str(path), "image_digest": hashlib.sha256(images.data).hexdigest()}
 
 
 def with_room(machine: MachineConfig, decode: DecodeProgram) -> MachineConfig:

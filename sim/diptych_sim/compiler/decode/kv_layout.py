@@ -51,28 +51,28 @@ class KvLayout:
     """Distance from the cache of a prompt to that of the next one."""
 
     def cells(
-        self, layer: int, position: int, keys: ArrayLike, values: ArrayLike, *, prompt: int = 0
+        self, keys: ArrayLike, values: ArrayLike, *, prompt: int = 0
     ) -> Iterator[tuple[HeadPlace, NDArray[np.int64], NDArray[np.uint8]]]:
-        """Yield the bytes of one position: for each KV head its place, addresses and contents.
+        """Yield for each KV head its place, and addresses and contents: [layers, positions, bytes].
 
-        They lie in row ``position % rows``, the same in each column of the head. Keys are int16
-        and values int8, both [kv_heads, head_dim].
+        Those of a position lie in row ``position % rows``, the same in each column of the head.
+        Keys are int16 and values int8, both [layers, positions, kv_heads, head_dim], from layer and
+        position 0 on.
         """
-        k, v = self._parts(keys), self._parts(values)
-        slot = position // self.rows
-        base = layer * self.layer_stride + prompt * self.prompt_stride
+        k, v = (np.asarray(part, dtype=np.int64) for part in (keys, values))
+        layers, positions = k.shape[:2]
+        shape = (layers, positions, len(self.heads), self.head_dim)
+        k, v = k.reshape(shape), v.reshape(shape)
+        layer, position = np.ogrid[:layers, :positions]
+        base = (layer * self.layer_stride + prompt * self.prompt_stride)[:, :, None]
+        slot = (position // self.rows)[:, :, None]
         element = np.arange(self.head_dim)
         for place in self.heads:
-            at_keys = place.keys + base + slot * 2 * self.head_dim
-            at_values = place.values + base + slot
-            addresses = np.concatenate(
-                [
-                    at_keys + element,
-                    at_keys + self.head_dim + element,
-                    at_values + element * self.value_stride,
-                ]
-            )
-            contents = np.concatenate([*numbers.planes(k[place.head]), v[place.head]])
+            at_keys = place.keys + base + slot * 2 * self.head_dim + element
+            at_values = place.values + base + slot + element * self.value_stride
+            addresses = np.concatenate([at_keys, at_keys + self.head_dim, at_values], axis=2)
+            planes = numbers.planes(k[:, :, place.head])
+            contents = np.concatenate([*planes, v[:, :, place.head]], axis=2)
             yield place, addresses, (contents & 0xFF).astype(np.uint8)
 
     def _parts(self, vectors: ArrayLike) -> NDArray[np.int64]:

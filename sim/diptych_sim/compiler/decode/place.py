@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 from diptych.mesh.isa import Type
 from diptych_sim.compiler.decode.head_deal import HeadDeal, head_deals
@@ -240,8 +241,10 @@ _STEPS = 6
 """Numbers of hidden elements of columns with heads that are tried, about."""
 
 
-def _uneven(task: _Task, deal: HeadDeal) -> Iterator[Placement]:
+def _uneven(task: _Task, deal: HeadDeal, most: float) -> Iterator[Placement]:
     """Yield placements whose columns without heads have more of the rest, the fastest first.
+
+    Those that take more than ``most`` bytes without tokens are left out.
 
     The fewer hidden elements columns with heads have, the more have the others, and the less fast.
     Tokens make tiles of both kinds about as full.
@@ -263,6 +266,8 @@ def _uneven(task: _Task, deal: HeadDeal) -> Iterator[Placement]:
             )
         ]
         used = [_arrange(task, _Share(**part, vocabulary=0)).used_bytes for part in parts]
+        if max(used) > most:
+            continue
         whole = with_heads * used[0] + without * used[1] + c.vocab * task.token_bytes
         tokens = max(0, (whole // columns - used[0]) // task.token_bytes)
         tokens = min(tokens, -(-c.vocab // with_heads))
@@ -275,14 +280,14 @@ def _uneven(task: _Task, deal: HeadDeal) -> Iterator[Placement]:
         )
 
 
-def _ways(task: _Task) -> Iterator[Placement]:
-    """Yield the ways to place a model, the fastest first."""
+def _ways(task: _Task, most: float = inf) -> Iterator[Placement]:
+    """Yield the ways to place a model, the fastest first; some that take more bytes are left out."""
     c = task.config
     deals = head_deals(c, task.rows, task.columns, slots=task.slots)
     yield from (_even(task, deal) for deal in deals)
     if not task.kv_only and len(task.positions) == 1:
         for deal in deals:
-            yield from _uneven(task, deal)
+            yield from _uneven(task, deal, most)
 
 
 def _first(task: _Task) -> Placement:
@@ -304,12 +309,21 @@ def try_place(
 
     ``kind``: its ``sampled`` and ``kv_only``.
     """
-    if not kind.get("kv_only") and config.parameters > rows * columns * sram_bytes:
+    if not kind.get("kv_only") and _weight_bytes(config, rows) > columns * sram_bytes:
         return None
-    found = placed_or_smallest(
-        config, rows, columns, positions=positions, sram_bytes=sram_bytes, **kind
-    )
-    return found if found.tile_bytes <= sram_bytes else None
+    task = _task_of(config, rows, columns, positions, sram_bytes, **kind)
+    ways = _ways(task, most=sram_bytes)
+    return next((way for way in ways if way.tile_bytes <= sram_bytes), None)
+
+
+def _weight_bytes(config: ModelConfig, rows: int) -> int:
+    """Return the bytes that weights take in the tiles of a row, at least, however they are dealt.
+
+    Each output has its inputs of a row in one tile, a chunk of them.
+    """
+    chunk = row_bytes(-(-config.dim // rows))
+    layer = 2 * config.q_dim + 2 * config.kv_dim + 3 * config.hidden
+    return chunk * (config.vocab + config.layers * layer)
 
 
 def placed_or_smallest(
@@ -322,17 +336,21 @@ def placed_or_smallest(
     UnsupportedModelError
         If the head dimension is no multiple of 8.
     """
+    return _first(_task_of(config, rows, columns, positions, sram_bytes, **kind))
+
+
+def _task_of(
+    config: ModelConfig, rows: int, columns: int, positions: int, sram_bytes: int, **kind: bool
+) -> _Task:
     _check_heads(config)
-    return _first(
-        _Task(
-            config=config,
-            rows=rows,
-            columns=columns,
-            positions=(positions,),
-            sram_bytes=sram_bytes,
-            one_copy=has_one_copy(config),
-            **kind,
-        )
+    return _Task(
+        config=config,
+        rows=rows,
+        columns=columns,
+        positions=(positions,),
+        sram_bytes=sram_bytes,
+        one_copy=has_one_copy(config),
+        **kind,
     )
 
 

@@ -17,13 +17,14 @@ from diptych.mesh.tile import Tile
 from diptych_sim.engine.compile_jobs import Progress
 from diptych_sim.engine.errors import BuildError, SimulationError
 from diptych_sim.engine.processes import processes
-from diptych_sim.settings import lanes, skips, threads
+from diptych_sim.settings import skips, threads
 
 from .build import Compiled, compile_design, compile_driver
 from .layout import Element
+from .moving import move_tiles
 from .native import Field, with_prototypes
-from .ports import between, elements, links
-from .tiling import tile_in_parts
+from .ports import FORWARD, between, elements, links, neighbors
+from .tiling import Tiling, block_lanes, tile_in_parts
 
 __all__ = ["Failure", "LaneMesh", "Part", "State", "Word"]
 
@@ -71,25 +72,6 @@ class Failure(NamedTuple):
     number: int
 
 
-FORWARD = ("announced", "announced_control", "valid", "wavelet")
-"""Members of a link that its sender drives."""
-
-
-def _pairs() -> list[tuple[str, str]]:
-    """Return the tile's inputs with the outputs of its neighbors that drive them."""
-    out = [("x_in", "x_out")]
-    for port in DIRECTIONS:
-        way, other = port.label, port.opposite.label
-        out += [(f"{way}_i__{part}", f"{other}_o__{part}") for part in FORWARD]
-        out.append((f"{way}_o__credit", f"{other}_i__credit"))
-    return out
-
-
-def block_lanes(tiles: int) -> int:
-    """Return the lanes of a block: more cost less each, unless they are empty."""
-    return lanes() or (64 if tiles <= 128 else 256 if tiles <= 1024 else 512)
-
-
 class LaneMesh:
     """Tiles and host ports, reset; after :meth:`run` their state can be read.
 
@@ -100,6 +82,8 @@ class LaneMesh:
     part : Part or None
         The tiles that are here; others are elsewhere, and what crosses the border is up to a
         subclass. All, by default.
+    tiling : Tiling, optional
+        In which lanes tiles are; without it, as :func:`.tile_in_parts` says.
     **parameters : int
         Those of :class:`diptych.mesh.tile.Tile`.
 
@@ -116,6 +100,7 @@ class LaneMesh:
         *,
         progress: Progress | None = None,
         part: Part | None = None,
+        tiling: Tiling | None = None,
         **parameters: int,
     ) -> None:
         self.rows, self.columns, self.parameters = rows, columns, parameters
@@ -124,7 +109,7 @@ class LaneMesh:
         self.tile = compile_design(
             partial(Tile, **parameters),
             "tile",
-            _pairs(),
+            neighbors(),
             lanes=block_lanes(count),
             progress=progress,
         )
@@ -136,17 +121,34 @@ class LaneMesh:
             progress=progress,
         )
         self._driver = with_prototypes(compile_driver(progress))
+        self._buffers: list[Any] = []
+        self._mesh: Any = None
+        self._begin(tiling or tile_in_parts(self.part.rows, self.part.columns))
+
+    def _begin(self, tiling: Tiling) -> None:
+        """Make the mesh in memory."""
+        self.tiling = tiling
         codes = [self.tile.code, self.port.code]
-        self.tiling = tile_in_parts(self.part.rows, self.part.columns)
-        self._mesh = self._driver.mesh_create(*self.tiling, *map(ctypes.byref, codes))
+        self._mesh = self._driver.mesh_create(*tiling, *map(ctypes.byref, codes))
         if not self._mesh:
             size = self.tile.layout.bytes * self._blocks
             raise BuildError(
                 f"A mesh of {self.part.rows}x{self.part.columns} needs {size >> 20} MiB of memory"
             )
-        self._buffers: list[Any] = []
         self._connect()
         self.skip(skips())
+
+    def lay_out(self, tiling: Tiling) -> None:
+        """Lay the tiles out in other lanes; :attr:`native` and each :meth:`address` are others then."""
+        before, cycle, lanes = self._mesh, self.cycle, self._lanes
+        tiles, ports = self.memory, self.port_memory
+        for name in ("_lanes", "_memory", "port_memory"):
+            del self.__dict__[name]
+        self._begin(tiling)
+        move_tiles(self.tile.interface, tiles, lanes, self._memory, self._lanes)
+        self.port_memory[:] = ports
+        self._driver.mesh_resume(self._mesh, cycle)
+        self._driver.mesh_destroy(before)
 
     # --- wiring ---
 

@@ -5,13 +5,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from diptych.mesh.fabric import DIRECTIONS
 from diptych_sim.engine.errors import EngineError
 
 from .build import Compiled
 from .layout import Element
 from .native import Link
 
-__all__ = ["between", "elements", "links"]
+__all__ = ["FORWARD", "between", "elements", "links", "neighbors"]
+
+FORWARD = ("announced", "announced_control", "valid", "wavelet")
+"""Members of a link that its sender drives."""
+
+
+def neighbors() -> list[tuple[str, str]]:
+    """Return the tile's inputs with the outputs of its neighbors that drive them."""
+    out = [("x_in", "x_out")]
+    for port in DIRECTIONS:
+        way, other = port.label, port.opposite.label
+        out += [(f"{way}_i__{part}", f"{other}_o__{part}") for part in FORWARD]
+        out.append((f"{way}_o__credit", f"{other}_i__credit"))
+    return out
 
 
 def elements(design: Compiled, output: str) -> list[tuple[tuple[int, int, int], Element]]:

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych_sim.settings import lanes
+
 from .layout import PART
 
-__all__ = ["Tiling", "tile_in_parts"]
+__all__ = ["Tiling", "block_lanes", "tile_in_parts", "tile_in_rows"]
 
 
 class Tiling(NamedTuple):
@@ -46,6 +48,20 @@ class Tiling(NamedTuple):
     def _lanes(self, row: Any, column: Any) -> Any:
         part = row // self.height * -(-self.columns // self.width) + column // self.width
         return part * PART + row % self.height * self.width + column % self.width
+
+
+def block_lanes(tiles: int) -> int:
+    """Return the lanes of a block: more cost less each, unless they are empty."""
+    return lanes() or (64 if tiles <= 128 else 256 if tiles <= 1024 else 512)
+
+
+def tile_in_rows(rows: int, columns: int) -> Tiling:
+    """Return parts of whole rows, or of as much of a row as a part holds.
+
+    What goes along a row is then in the fewest parts.
+    """
+    width = min(PART, columns)
+    return Tiling(rows, columns, min(PART // width, rows), width)
 
 
 def tile_in_parts(rows: int, columns: int) -> Tiling:

@@ -18,7 +18,8 @@ from diptych.mesh.tile import Tile
 from diptych_sim.engine.emit import emit_verilog
 
 from .layout import Element
-from .mesh import FORWARD, LaneMesh
+from .mesh import LaneMesh
+from .ports import FORWARD
 
 __all__ = ["Enumeration", "Signal", "record_tiles", "tile_signals"]
 

@@ -107,11 +107,20 @@ class LinkObserver(CauseObserver):
         self._unknown += 1
         self._words = 0
 
+    def _leaves(self) -> bool:
+        """Return whether a word leaves: words of a packet do in one row, which is looked at first."""
+        for number, (valid, ready) in enumerate(self._outs):
+            if valid.value and ready.value:
+                if number:
+                    self._outs.insert(0, self._outs.pop(number))
+                return True
+        return False
+
     def _deliver(self) -> None:
         ends = False
         if self._frames and not self._frames[0]:
             ends = bool(self._token.value)
-        elif any(valid.value and ready.value for valid, ready in self._outs):
+        elif self._leaves():
             self._leaving += 1
             ends = self._leaving == self._frames[0]
         if ends:
