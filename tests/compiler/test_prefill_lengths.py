@@ -43,6 +43,16 @@ def test_lengths_around_the_edges_of_tiles(name, array):
         check(name, array, count)
 
 
+def test_queries_of_a_block_may_come_in_parts_that_would_not_end_with_a_head():
+    config = ModelConfig(
+        dim=64, hidden=72, layers=2, heads=6, kv_heads=3, vocab=70, context=200, head_width=64
+    )
+    model = random_model(config, 1)
+    prompt = np.random.default_rng(1).integers(0, config.vocab, 200).tolist()
+    got = PanelModel(compile_prefill(model, 16, 16, prompt), 16, 16).handoff
+    assert got == expected_handoff(model, prompt)
+
+
 @pytest.mark.parametrize("side", [64, 128])
 @pytest.mark.parametrize("name", MODELS)
 def test_arrays_that_are_wider_than_the_model(name, side):
