@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from typing import Any, NoReturn
 
 from .events import report_event
@@ -12,9 +13,6 @@ from .mesh_counters import MeshCounters
 from .triggers import ClockCycles, start_soon
 
 __all__ = ["MeshHangs", "Watchdog", "tile_bodies", "tile_body"]
-
-ENDLESS = 10_000_000
-"""Cycles after which a mesh that makes progress is stopped, too: programs may loop."""
 
 
 class MeshHangs(AssertionError):  # noqa: N818 - an assertion of the testbench
@@ -61,13 +59,18 @@ class Watchdog:
         self._clk, self._tiles, self._counters = clk, tiles, counters
         self._lines, self._colors = lines, colors
 
-    def start(self, limit: int = ENDLESS) -> Any:
-        """Watch from now on, and return the task."""
-        return start_soon(self._run(limit))
+    def start(self, limit: int | None = None) -> Any:
+        """Watch from now on, and return the task.
 
-    async def _run(self, limit: int) -> None:
+        After ``limit`` cycles a mesh that makes progress is stopped, too: its program may loop. There is
+        none where tokens have their own.
+        """
+        return start_soon(self.watch(limit))
+
+    async def watch(self, limit: int | None) -> None:
+        """Watch, and end only by :meth:`stop`; as of :meth:`start`."""
         before = self._counters.progress()
-        for _ in range(0, limit, PATIENCE):
+        for _ in count() if limit is None else range(0, limit, PATIENCE):
             await ClockCycles(self._clk, PATIENCE)
             now = self._counters.progress()
             if now == before and self._counters.busy():
