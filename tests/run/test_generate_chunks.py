@@ -39,6 +39,7 @@ def test_text_and_tiles_are_golden(engine, lengths):
         trace=False,
     )
     assert done.difference is None
+    assert done.prefill is not None
     stores = [c for c in done.prefill.commands.commands if c.queue is Queue.STORE]
     assert any(c.op == StoreOp.HBM.value for c in stores)
     # Layers of each chunk, in order.

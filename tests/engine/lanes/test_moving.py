@@ -31,7 +31,7 @@ def run(mesh, load, moves):
             for _ in range(150):
                 lanes.run(1)
                 digests.append(digest.tiles())
-            cycle = lanes.cycle
+        cycle = lanes.cycle
         memories = {name: found.tolist() for name, found in lanes.memories().items()}
         return np.array(digests), memories, [*words, *lanes.words()], cycle
 
@@ -39,8 +39,9 @@ def run(mesh, load, moves):
 @pytest.mark.parametrize(("mesh", "seed"), [((3, 5), 1), ((13, 10), 2)])
 def test_moved_tiles_go_on(mesh, seed):
     load = random_job(mesh, seed)
-    rows, near = tile_in_rows(*mesh), tile_in_parts(*mesh)
-    moves = [[], [rows], [Tiling(*mesh, 2, mesh[1])], [near], []]
+    rows, columns = mesh
+    wide, near = tile_in_rows(*mesh), tile_in_parts(*mesh)
+    moves = [[], [wide], [Tiling(rows, columns, 2, columns)], [near], []]
     still, moved = (run(mesh, load, each) for each in ([[]] * len(moves), moves))
     assert len({digest.tobytes() for digest in still[0]}) > 100  # much happens
     assert (still[0] == moved[0]).all()
