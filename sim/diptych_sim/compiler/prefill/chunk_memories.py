@@ -76,7 +76,7 @@ class ChunkMemories(Memories):
     def _powers(self, rows: int) -> int:
         return min(rows * self.positions, 2 * self.half * self.columns + rows * self.line)
 
-    def _head_caches(self, _model: QuantizedModel) -> dict[str, int]:
+    def _head_caches(self) -> dict[str, int]:
         return {f"cache{n}": self.positions * self.cache_row for n in range(self.places)}
 
     def _scores(self, first: int, rows: int) -> int:

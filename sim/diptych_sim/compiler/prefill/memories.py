@@ -133,7 +133,7 @@ class Memories:
         if rows_whole:
             self.kv_row = round_up(len(caches) * self.kv, max(line, BEAT_BYTES))
             caches = {"k_high": cache_rows * self.kv_row}
-        caches |= self._head_caches(model)
+        caches |= self._head_caches()
         matrices["output"] = image.size["output"]
         if model.tie is not None:
             matrices["w_tie0"] = image.size["layer0.w_tie"]
@@ -211,7 +211,7 @@ class Memories:
         """Return the bytes of powers of so many rows."""
         return rows * self.positions
 
-    def _head_caches(self, _model: QuantizedModel) -> dict[str, int]:
+    def _head_caches(self) -> dict[str, int]:
         """Return the sizes of what holds keys and values beside those of these rows."""
         return {}
 
