@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -52,9 +52,9 @@ class LayoutChange(wiring.Component):
     """Turns frames into load packets, as :mod:`diptych_sim.compiler.decode.kv_layout` specifies.
 
     Position ``p`` goes to row ``p % rows``, slot ``p // rows``. Position 0, and one behind that of the
-    frame before, take no time for it, others 17 cycles. A token becomes a WORDS packet into every row; that of the last prompt an
-    ACTIVATE packet, which starts the tiles. A header word takes a cycle, a
-    payload word 2.
+    frame before, take no time for it, others 16 cycles. A token becomes a WORDS packet into every
+    row; that of the last prompt an ACTIVATE packet, which starts the tiles. A header word takes a
+    cycle, a payload word 2.
 
     Members
     -------
@@ -109,13 +109,10 @@ class LayoutChange(wiring.Component):
 
         row, slot = Signal(8), Signal(16)
         following = Signal(16)  # the position that row and slot are of; 0: of none
-        kv_head, index = Signal(8), Signal(16)
-        at_head = Signal(16)
-        keys = Signal()
-        is_token, starts = Signal(), Signal()
-        count = Signal(16)
-        bits, left, goes = Signal(range(len(slot))), Signal(9), Signal()
-        m.d.comb += [left.eq(Cat(slot[-1], row)), goes.eq(left >= rows[:8])]
+        kv_head, index, at_head, count = Signal(8), Signal(16), Signal(16), Signal(16)
+        keys, is_token, starts = Signal(), Signal(), Signal()
+        bits = Signal(range(len(slot)))
+        divided = self._divided(m, row, slot, rows[:8])
         # The memory shows what belongs to ``kv_head``: it is read with what that becomes.
         next_head = Signal.like(kv_head)
         m.d.comb += [next_head.eq(kv_head), heads_memory.addr.eq(next_head)]
@@ -128,18 +125,9 @@ class LayoutChange(wiring.Component):
             count.eq(Mux(is_token, 1, Mux(keys, words << 1, words))),
             self.row.eq(row),
         ]
-        # Two header words go out between a change of the head or the slot and the use of ``base``.
-        of_layer, of_prompt, of_slot, place, base = (
-            Signal(32, name=name, reset_less=True)
-            for name in ("of_layer", "of_prompt", "of_slot", "place", "base")
-        )
-        m.d.sync += [
-            of_layer.eq(self.head.layer * layer_stride[:16]),
-            of_prompt.eq(self.head.prompt * prompt_stride[:16]),
-            of_slot.eq(Mux(keys, (slot << 3) * words[:8], slot)),
-            place.eq(Mux(keys, key_place, value_place)),
-            base.eq((of_layer + of_prompt) + (place + of_slot)),
-        ]
+        of_slot = Mux(keys, (slot << 3) * words[:8], slot)
+        at_layer, at_prompt = layer_stride[:16], prompt_stride[:16]
+        base = self._base(m, at_layer, at_prompt, of_slot, Mux(keys, key_place, value_place))
         # The word that is read next. Low planes of all heads follow the high planes of all heads.
         word, at_low = Signal.like(self.address), Signal.like(self.address, reset_less=True)
         m.d.sync += at_low.eq(at_head + words * heads[:8])
@@ -160,12 +148,7 @@ class LayoutChange(wiring.Component):
                         m.d.sync += [row.eq(0), slot.eq(self.head.position), bits.eq(0)]
                         m.next = "divide"
             with m.State("divide"):
-                # A bit of the quotient a cycle: it enters where a bit of the position leaves.
-                m.d.sync += [
-                    row.eq(Mux(goes, left - rows[:8], left)),
-                    slot.eq(Cat(goes, slot[:-1])),
-                    bits.eq(bits + 1),
-                ]
+                m.d.sync += [*divided, bits.eq(bits + 1)]
                 with m.If(bits == len(slot) - 1):
                     m.next = "kind"
             with m.State("read"):
@@ -237,6 +220,35 @@ class LayoutChange(wiring.Component):
             with m.State("next"):
                 m.next = "idle"
         return m
+
+    def _divided(self, m: Module, row: Signal, slot: Signal, rows: Value) -> list[Any]:
+        """Return assignments of a bit of a division: the position in ``slot`` becomes its quotient.
+
+        A bit of the quotient enters where a bit of the position leaves; what remains is in ``row``.
+        """
+        left, goes = Signal(9), Signal()
+        m.d.comb += [left.eq(Cat(slot[-1], row)), goes.eq(left >= rows)]
+        return [row.eq(Mux(goes, left - rows, left)), slot.eq(Cat(goes, slot[:-1]))]
+
+    def _base(
+        self, m: Module, layer_stride: Value, prompt_stride: Value, slot_bytes: Value, at: Value
+    ) -> Signal:
+        """Return the address of a head's elements in a slot, 2 cycles after what it depends on.
+
+        Two header words go out between a change of the head or the slot and its use.
+        """
+        of_layer, of_prompt, of_slot, place, base = (
+            Signal(32, name=name, reset_less=True)
+            for name in ("of_layer", "of_prompt", "of_slot", "place", "base")
+        )
+        m.d.sync += [
+            of_layer.eq(self.head.layer * layer_stride),
+            of_prompt.eq(self.head.prompt * prompt_stride),
+            of_slot.eq(slot_bytes),
+            place.eq(at),
+            base.eq((of_layer + of_prompt) + (place + of_slot)),
+        ]
+        return base
 
     def _write_registers(self, m: Module) -> tuple[list[Signal], Any]:
         """Write the registers of :class:`Settings`; return general ones, and the heads' port."""

@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
-
-import click
 
 from diptych.config import MachineConfig
 from diptych_sim.account.array_layer import account_array_layer
-from diptych_sim.command.options import Size, write_json
-from diptych_sim.command.running import running, size_text
+from diptych_sim.command.options import Size
+from diptych_sim.command.running import close_compared, running, size_text
 from diptych_sim.compiler.array.hbm_layout import PrefillError
 from diptych_sim.cost.array_layer import prompt_cost
 from diptych_sim.cost.models.shape import ModelShape
@@ -77,9 +74,5 @@ def array_layer(
         f"The whole model, {config.layers} layers, by the cost model: {whole.cycles:,} cycles to the "
         f"first token, {whole.layer_cycles:,.0f} a layer"
     )
-    if done.difference is None:
-        terminal.print("Keys and values of both layers, and the token, equal the golden model")
-    write_json(json_file, result)
-    if done.difference is not None:
-        click.echo(f"error: {done.difference}", err=True)
-        sys.exit(1)
+    equal = "Keys and values of both layers, and the token, equal the golden model"
+    close_compared(terminal, result, done.difference, equal, json_file)

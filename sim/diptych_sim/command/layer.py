@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from diptych.config import MachineConfig
@@ -17,9 +15,8 @@ from diptych_sim.command.options import (
     SizeType,
     check_file,
     given,
-    write_json,
 )
-from diptych_sim.command.running import running, size_text
+from diptych_sim.command.running import close_compared, running, size_text
 from diptych_sim.compiler.decode.placement import MeshTooSmallError, UnsupportedModelError
 from diptych_sim.cost.layer import fastest_part
 from diptych_sim.cost.models.load import load_shape, model_names
@@ -145,9 +142,5 @@ def layer(
     )
     for each in result["operations"]:
         terminal.print(f"  {each['operation']:<24} {each['cycles']:>7,}")
-    if done.difference is None:
-        terminal.print("KV cache, final norm and token equal the golden model")
-    write_json(json_file, result)
-    if done.difference is not None:
-        click.echo(f"error: {done.difference}", err=True)
-        sys.exit(1)
+    equal = "KV cache, final norm and token equal the golden model"
+    close_compared(terminal, result, done.difference, equal, json_file)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
+from rich.console import Console
 
 from diptych_sim.account.generation import AccountError
 from diptych_sim.command.options import Refused, Size, write_json
@@ -19,7 +20,7 @@ from diptych_sim.report.console import console
 from diptych_sim.report.progress import ProgressLine
 from diptych_sim.settings import SettingError
 
-__all__ = ["Failed", "close_kernel", "running", "size_text"]
+__all__ = ["Failed", "close_compared", "close_kernel", "running", "size_text"]
 
 
 def size_text(size: Size) -> str:
@@ -87,4 +88,23 @@ def close_kernel(
     write_json(json_file, result)
     if not equal:
         click.echo("error: the result differs from NumPy's", err=True)
+        sys.exit(1)
+
+
+def close_compared(
+    terminal: Console,
+    result: dict[str, Any],
+    difference: str | None,
+    equal: str,
+    json_file: str | None,
+) -> None:
+    """Write a result that was compared with the golden model, and exit 1 if there is a difference.
+
+    ``equal`` is what is printed if there is none.
+    """
+    if difference is None:
+        terminal.print(equal)
+    write_json(json_file, result)
+    if difference is not None:
+        click.echo(f"error: {difference}", err=True)
         sys.exit(1)

@@ -16,7 +16,7 @@ from diptych_sim.llm.model import ModelConfig
 __all__ = ["PromptCost", "prompt_cost", "prompt_macs"]
 
 _FEW, _MORE = 3, 5
-"""Layers of programs that are compared: parity of layers matters, and neither is the first or last."""
+"""Layers of programs that are compared; both odd, as the places of layers alternate."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,10 @@ def prompt_cost(config: ModelConfig, machine: MachineConfig, tokens: int) -> Pro
         program = compile_prefill(model, *machine.array, [0] * tokens)
         return panel_cost(program, machine).predicted_cycles
 
-    if config.layers <= _MORE:
-        whole = cost(config.layers)
-        return PromptCost(whole, whole / config.layers)
     few, more = cost(_FEW), cost(_MORE)
     layer = (more - few) / (_MORE - _FEW)
+    if config.layers < _MORE:
+        return PromptCost(cost(config.layers), layer)
     return PromptCost(round(more + (config.layers - _MORE) * layer), layer)
 
 

@@ -23,6 +23,8 @@ from diptych_sim.host.clocking import start_clock_and_reset
 from diptych_sim.host.fields import Fields
 from diptych_sim.host.streams import StreamChecker, StreamDriver, sometimes
 
+DIVISION = 16
+"""Cycles for a position that is neither 0 nor the next one."""
 BLANK_HEAD = {str(name): 0 for name, _ in FrameHead()}
 
 
@@ -156,14 +158,25 @@ class _Bench:
         """Show all frames, one after the other, and check every word."""
         dut, edge = self.dut, RisingEdge(self.dut.clk)
         valid, ready, payload = dut.o__valid, dut.o__ready, dut.o__payload
+        following, rested = 0, True
         while self.shown:
             head, words = self.shown.popleft()
             dut.head.value, dut.valid.value = head, 1
-            delivered = False
+            fields = Fields(FrameHead()).unpack(head)
+            is_token, position = fields["kind"] == HandoffKind.TOKEN.value, fields["position"]
+            waits = 2 - rested + DIVISION * (position not in (0, following))
+            following = 0 if is_token else position + 1
+            delivered, waited = False, 0
             while not delivered:
                 takes = not (self.pause and self.pause())
                 ready.value = takes
                 await edge
+                if waited is not None and not is_token:
+                    if valid.value:
+                        assert waited == waits, f"position {position} took {waited} cycles"
+                        waited = None
+                    else:
+                        waited += 1
                 at = int(dut.address.value)
                 dut.data.value = words[at] if at < len(words) else self.rng.getrandbits(32)
                 if takes and valid.value:
@@ -176,7 +189,9 @@ class _Bench:
                     assert int(dut.token.value) == self.told.popleft()
                 delivered = bool(dut.delivered.value)
             dut.valid.value = 0
+            rested = False  # the cycle behind a frame
             while self.pause and self.pause():
+                rested = True
                 await edge
         assert not self.expected, f"{len(self.expected)} words are missing"
         assert not self.told

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.memory.axi import BEAT_BYTES
-from diptych_sim.compiler.array.hbm_layout import round_up
+from diptych_sim.compiler.array.hbm_layout import HbmImage, round_up
 from diptych_sim.golden import numbers
 from diptych_sim.golden.machine import KvCache
 from diptych_sim.llm.model import ModelConfig
@@ -53,19 +53,20 @@ class KvRows:
     groups: int = 1
 
     @staticmethod
-    def of(
+    def add(
+        image: HbmImage,
         config: ModelConfig,
         line: int,
         *,
-        base: int,
         sequences: int,
         positions: int,
         groups: int = 1,
     ) -> KvRows:
-        """Return the rows for a panel with lines of ``line`` bytes."""
+        """Add room for the rows to an image; return them, for a panel with lines of ``line`` bytes."""
         width = round_up(config.kv_dim // groups, line)
-        return KvRows(
-            base=base,
+        image.data += bytes(-len(image.data) % BEAT_BYTES)
+        rows = KvRows(
+            base=len(image.data),
             layers=config.layers,
             sequences=sequences,
             positions=positions,
@@ -73,6 +74,8 @@ class KvRows:
             pitch=kv_pitch(width, line),
             groups=groups,
         )
+        image.data += bytes(rows.size)
+        return rows
 
     @property
     def size(self) -> int:

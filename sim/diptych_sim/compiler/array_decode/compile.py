@@ -342,7 +342,5 @@ def _image(
     wide = np.zeros((c.context, round_up(2 * factors.shape[1], BEAT_BYTES) // 2), dtype="<i2")
     wide[:, : factors.shape[1]] = factors
     image.add("rope rows", wide)
-    image.data += bytes(-len(image.data) % BEAT_BYTES)
-    kv = KvRows.of(c, line, base=len(image.data), sequences=sequences, positions=positions)
-    image.data += bytes(kv.size)
+    kv = KvRows.add(image, c, line, sequences=sequences, positions=positions)
     return (image, entries), kv

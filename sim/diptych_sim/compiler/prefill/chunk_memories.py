@@ -19,9 +19,9 @@ __all__ = ["ChunkMemories", "ways_to_cache"]
 
 
 def ways_to_cache(config: ModelConfig, line: int) -> Iterator[tuple[int, int]]:
-    """Yield how many KV heads have their keys and values in the scratchpad at once, and how often.
+    """Yield how many KV heads have keys and values in the scratchpad at once, and in how many places.
 
-    Twice: those of the next heads come while the others are used. What moves least comes first.
+    In two: those of the next heads come while the others are used. What moves least comes first.
     """
     yield config.kv_heads, 1
     for heads in range(config.kv_heads - 1, 0, -1):

@@ -28,13 +28,12 @@ from diptych_sim.compiler.array.hbm_layout import (
 from diptych_sim.compiler.array.kv_rows import KvRows
 from diptych_sim.compiler.prefill.chunk_memories import ChunkMemories, ways_to_cache
 from diptych_sim.compiler.prefill.memories import MATRICES, Memories, fitting, span_of
+from diptych_sim.compiler.prefill.pieces import IDS_IN_BEAT
 from diptych_sim.compiler.prefill.prompts import Block, Chunk, Prompts
 from diptych_sim.compiler.prefill.whole import PrefillCompiler
 from diptych_sim.golden.quantized import QuantizedModel
 
 __all__ = ["ChunkCompiler", "ChunkPlan", "plan_chunks"]
-
-_IDS_IN_BEAT = 16
 
 
 @dataclass(frozen=True)
@@ -157,17 +156,14 @@ class ChunkCompiler(PrefillCompiler):
             seeds=seeds,
             drawn=prompts,
         )
-        content = image[0]
-        content.data += bytes(-len(content.data) % BEAT_BYTES)
-        self.kv = KvRows.of(
+        self.kv = KvRows.add(
+            image[0],
             model.config,
             max(array),
-            base=len(content.data),
             sequences=len(prompts.tokens),
             positions=prompts.longest,
             groups=self.memories.head_groups,
         )
-        content.data += bytes(self.kv.size)
         self._ids = 0
         self._loads = 0
 
@@ -195,11 +191,11 @@ class ChunkCompiler(PrefillCompiler):
         for chunk in chunks:
             starts.append(len(ids))
             ids += chunk.tokens[0]
-            ids += [0] * (-len(ids) % _IDS_IN_BEAT)
+            ids += [0] * (-len(ids) % IDS_IN_BEAT)
         self._add_ids(ids)
         weights = self._weight_bytes(self.all.count)
-        for number, (chunk, start) in enumerate(zip(chunks, starts, strict=True)):
-            self._begin(chunk, start, first=number == 0)
+        for chunk, start in zip(chunks, starts, strict=True):
+            self._begin(chunk, start)
             for index in range(c.layers):
                 self._layer(index, last=index + 1 == c.layers)
             if chunk.final:
@@ -207,16 +203,15 @@ class ChunkCompiler(PrefillCompiler):
             self.out.end_rows()
         return self._finish(weights)
 
-    def _begin(self, chunk: Chunk, ids: int, *, first: bool) -> None:
-        self.prompts, self.count = chunk, chunk.count
+    def _begin(self, chunk: Chunk, ids: int) -> None:
+        self.prompts, self.count, self._ids = chunk, chunk.count, ids
         self.memories.begin(chunk)
-        self._ids, self._is_first = ids, first
 
     def _first_id(self) -> int:
         return self._ids
 
     def _load_tables(self) -> None:
-        if self._is_first:
+        if self._ids == 0:
             self.weights.load_scales(None)
         self._load_rope(Block(0, self.count), self.prompts.at)
 

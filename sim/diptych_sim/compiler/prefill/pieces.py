@@ -28,9 +28,9 @@ from diptych_sim.compiler.prefill.weights import ResidentWeights, StreamedWeight
 from diptych_sim.golden.machine import HEAD_BITS, top_word
 from diptych_sim.golden.quantized import QuantizedModel
 
-__all__ = ["PrefillPieces"]
+__all__ = ["IDS_IN_BEAT", "PrefillPieces"]
 
-_IDS_IN_BEAT = 16
+IDS_IN_BEAT = 16
 _TABLE_CYCLES = 8
 """Cycles that a token's scale may cost in a gather, beats and latency, beside that in a table."""
 
@@ -100,7 +100,7 @@ class PrefillPieces:
         return fitting(Memories, *where, **rest)
 
     def _add_ids(self, tokens: Sequence[int]) -> None:
-        ids = np.zeros(round_up(len(tokens), _IDS_IN_BEAT), dtype="<u4")
+        ids = np.zeros(round_up(len(tokens), IDS_IN_BEAT), dtype="<u4")
         ids[: len(tokens)] = tokens
         self.image.add("ids", ids)
 
@@ -117,8 +117,8 @@ class PrefillPieces:
         picks = c.vocab <= min(TABLE_WORDS, _TABLE_CYCLES * self.count)
         if picks and block.first == 0:
             out.load(Target.TABLE, "embedding_table", 0, fills=Span("table", 0, 1))
-        for start in range(round_up(block.first, _IDS_IN_BEAT), block.end, _IDS_IN_BEAT):
-            rows = min(_IDS_IN_BEAT, self.count - start)
+        for start in range(round_up(block.first, IDS_IN_BEAT), block.end, IDS_IN_BEAT):
+            rows = min(IDS_IN_BEAT, self.count - start)
             group = {"rows": rows, "ids": self.image.at["ids"] + 4 * (self._first_id() + start)}
             out.load(
                 Target.GATHER,
