@@ -124,3 +124,13 @@ def test_a_planted_fault_is_named(monkeypatch, fault):
     load = decode_job((2, 2))[0] if decodes else random_job((2, 2), 1)
     done = compare((2, 2), load, [0, 5200 if decodes else 1500])
     assert re.match(r"cycle \d+, tile [01],[01]: \S+ is 0x\w+ on lanes and 0x", str(done.first))
+
+
+def test_a_closed_mesh_refuses():
+    lanes = LaneMesh(1, 2)
+    lanes.close()
+    lanes.close()
+    with pytest.raises(ValueError, match="Mesh must not be closed yet"):
+        _ = lanes.cycle
+    with pytest.raises(ValueError, match="Mesh must not be closed yet"):
+        lanes.run(1)

@@ -22,7 +22,7 @@ from diptych_sim.settings import skips, threads
 from .build import Compiled, compile_design, compile_driver
 from .layout import Element
 from .moving import move_tiles
-from .native import Field, with_prototypes
+from .native import Closed, Field, with_prototypes
 from .ports import FORWARD, between, elements, links, neighbors
 from .tiling import Tiling, block_lanes, tile_in_parts
 
@@ -120,7 +120,7 @@ class LaneMesh:
             [(f"back__{part}", f"link__{part}") for part in FORWARD],
             progress=progress,
         )
-        self._driver = with_prototypes(compile_driver(progress))
+        self._driver: Any = with_prototypes(compile_driver(progress))
         self._buffers: list[Any] = []
         self._mesh: Any = None
         self._begin(tiling or tile_in_parts(self.part.rows, self.part.columns))
@@ -483,10 +483,10 @@ class LaneMesh:
         return out
 
     def close(self) -> None:
-        """Free the memory."""
+        """Free the memory; what asks the mesh then, raises :class:`ValueError`."""
         if self._mesh:
             self._driver.mesh_destroy(self._mesh)
-            self._mesh = None
+            self._mesh, self._driver = None, Closed()
 
     def __enter__(self) -> Self:
         return self

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import ctypes
+from typing import NoReturn
 
 from .build import Code
 
-__all__ = ["EXCHANGE", "Field", "Link", "NativeWord", "with_prototypes"]
+__all__ = ["EXCHANGE", "Closed", "Field", "Link", "NativeWord", "with_prototypes"]
 
 EXCHANGE = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, ctypes.c_long)
 """Type of the driver's callback that exchanges borders with other processes."""
@@ -45,6 +46,13 @@ class Link(ctypes.Structure):
             "input",
         )
     )
+
+
+class Closed:
+    """Stands for the driver of a mesh that is freed: to call it would end the process."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise ValueError("Mesh must not be closed yet")
 
 
 def with_prototypes(driver: ctypes.CDLL) -> ctypes.CDLL:
