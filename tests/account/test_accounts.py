@@ -16,7 +16,8 @@ import pytest
 
 from diptych.config import MachineConfig
 from diptych.systolic.isa import Queue
-from diptych_sim.account.generation import AccountError, account
+from diptych_sim.account.generation import AccountError, account, decode_bound
+from diptych_sim.compiler.decode.place import place
 from diptych_sim.host.observers.matrix import tiles_of
 from diptych_sim.run.generate import generate
 from support.random_model import TINY, random_model
@@ -169,3 +170,15 @@ def test_a_link_with_too_few_bytes_fails(done):
 
     with pytest.raises(AccountError, match=r"^Link must carry \d+ bytes, not \d+$"):
         account(changed(done, change))
+
+
+@pytest.mark.parametrize("mesh", [(2, 3), (5, 4)])
+def test_a_norm_by_its_own_row_is_one_way_more_in_the_bound(mesh):
+    steady = random_model(TINY, 1, steady=True)
+    by_own = replace(
+        steady,
+        layers=tuple(replace(w, mlp_norm_top=0, next_norm_top=0) for w in steady.layers),
+    )
+    placement = place(TINY, *mesh, positions=8, sram_bytes=24576)
+    more = decode_bound(by_own, placement, 0) - decode_bound(steady, placement, 0)
+    assert more == 2 * TINY.layers * 2 * (mesh[0] // 2)

@@ -43,6 +43,8 @@ def test_models_of_other_kinds_are_evaluated(capsys, monkeypatch, tmp_path, kind
         assert found["text_sha256"] == hashlib.sha256(TEXT.encode()).hexdigest()
         assert len(found["layer_errors"]) == 2
         assert all(0 < error < 0.2 for error in found["layer_errors"])
+        assert found["norm_rows"] == 150 * (2 * 2 + 1)
+        assert found["norm_rows_saturated"] <= 0.01 * found["norm_rows"]
         assert 0 < found["kl_error"] < found["kl"]
         ratio = found["golden_perplexity"] / found["float_perplexity"]
         assert ratio == pytest.approx(1 + found["degradation"])

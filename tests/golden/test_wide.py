@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from diptych_sim.golden import numbers
 from diptych_sim.golden.evaluate import compare
 from diptych_sim.golden.float_reference import FloatReference
-from diptych_sim.golden.machine import GoldenModel, product, rms_norm
+from diptych_sim.golden.machine import GoldenModel, product, rms_norm, top_word
 from diptych_sim.golden.quantize import quantize
 from diptych_sim.golden.quantized import QuantizedModel
 from diptych_sim.golden.rewrite import balance_values, rotate_residual
@@ -74,8 +74,10 @@ def test_silu_of_gates_with_fewer_bits_of_fraction(fraction):
 def test_a_norm_is_exact_to_its_bits(row, right, epsilon):
     x = np.array([row]) >> right
     shift = max(0, (len(row) * 2047**2 + 32767**2).bit_length() - 32)
-    found = rms_norm(x, bits=12, square_shift=shift, epsilon=epsilon)
     largest = int(np.abs(x).max())
+    found = rms_norm(
+        x, np.array([largest]), top_word(12), bits=12, square_shift=shift, epsilon=epsilon
+    )
     assert np.abs(found.values).max() <= 2047
     # Neither before they are clamped: they lie in memory as 16 bits.
     assert int((found.values**2).sum()) + 32767**2 < 2**32

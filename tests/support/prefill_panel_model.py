@@ -149,8 +149,9 @@ class PanelModel:
         }
         command = Command(VectorOp(op), **known)
         vector = self.vector
+        # From the state of row 0 on; half of all states away is then half of them behind.
         for name in STATES:
-            setattr(vector, name, self.states[name][state:])
+            setattr(vector, name, np.roll(self.states[name], -state))
         if command.op is VectorOp.TOP:
             # Tiles that are masked for a row are not written either.
             for m in range(command.rows):
@@ -161,6 +162,8 @@ class PanelModel:
                 vector.top[m] = np.concatenate(scores)[: first + m + 1].max()
         else:
             vector.run(command)
+        for name in STATES:
+            self.states[name] = np.roll(getattr(vector, name), state)
 
     # --- store ---------------------------------------------------------------------------------
     def _store(self, op: int, f: dict[str, int]) -> None:

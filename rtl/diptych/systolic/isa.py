@@ -71,6 +71,8 @@ class Program(data.StructLayout):
 
 
 ESCAPE = 0x8000
+EPSILON_BITS = 16
+"""Width of what becomes of the epsilon of a norm."""
 TABLE_WORDS = 1024
 """Words of the table of the engine that loads."""
 
@@ -243,9 +245,9 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
     EMBED = 4
     """``vm = requantize(sp, UNITY, bits, row's dynamic)`` of int8 ``sp``, with the statistic."""
     NORM = 5
-    """``sp = requantize(vm, scale, 16, row's inverse)``, of which the lower 12 bits are kept; at the
-    end of each row ``dynamic = rsqrt(sum of (r * r) >> square_shift)`` of all results ``r`` of the
-    row, and of what becomes of one more element, ``epsilon``, which is not written. With
+    """``sp = requantize(vm, scale, bits, row's inverse)``; at the end of each row
+    ``dynamic = rsqrt(sum of (r * r) >> square_shift)`` of all results ``r`` of the row, and of what
+    becomes of one more element, ``epsilon``, with :data:`EPSILON_BITS`, which is not written. With
     ``flags.dynamic`` it is ``dynamic`` of the row state that is half of all states away."""
     VALUES = 6
     """``vm = requantize(acc, word, bits, dyn)``, with the statistic."""

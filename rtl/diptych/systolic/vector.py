@@ -15,7 +15,7 @@ from diptych.arith.scale import UNITY, ScaleWord
 from diptych.config import ACTIVATION_BITS
 from diptych.precompiled import Precompiled
 
-from .isa import VECTOR
+from .isa import EPSILON_BITS, VECTOR
 from .memory_ports import OperandFetch, ReadPort, WritePort
 from .row_statistics import Purpose, RowStatistics
 from .vector_control import VectorBeat, VectorSequencer, VectorSizes
@@ -276,8 +276,10 @@ class VectorUnit(wiring.Component):
         written = Signal(lanes)
         dynamic = Signal(ScaleWord, reset_less=True)
         top = Signal(signed(32), reset_less=True)
+        bits = Signal(6)
         m.d.comb += [
             load.eq(p.valid[0]),
+            bits.eq(Mux(p.beats[1].epsilon, EPSILON_BITS, op.bits)),
             # The second phase is kept, too, when the gate has already taken the first.
             keep.eq(op.gates & p.valid[scaled]),
             live.eq(~(ones << p.leaving.count)),
@@ -308,7 +310,7 @@ class VectorUnit(wiring.Component):
                 lane.word.eq(words[n]),
                 lane.top.eq(top),
                 lane.dynamic.eq(dynamic),
-                lane.bits.eq(op.bits),
+                lane.bits.eq(bits),
                 lane.scale.eq(p.sequencer.scale),
                 lane.kind.eq(op.kind),
                 lane.fill.eq(op.searches),

@@ -33,7 +33,6 @@ _BITS = {
     VectorOp.ROTATE_AGAIN: 32,
     VectorOp.ADD: 32,
     VectorOp.GATE: 16,
-    VectorOp.NORM: 16,
 }
 """Width of the re-quantized value; other commands bring their own."""
 

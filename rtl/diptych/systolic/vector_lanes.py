@@ -77,9 +77,11 @@ class VectorLane(wiring.Component):
         Stage 1: output of the parameters.
     dynamic, top : :py:`In(ScaleWord)`, :py:`In(signed(32))`
         Stage 2: the row's scale; its largest score.
-    bits, scale, kind : :py:`In(6)`, :py:`In(ScaleWord)`, :py:`In(Kind)`
-        Constant during a command: width of re-quantized values and kind of powers; scale of what
-        comes from the vector memory or of the exponential, shift of the gate; choice of the result.
+    bits : :py:`In(6)`
+        Stage 2: width of the re-quantized value; constant during a command: kind of powers.
+    scale, kind : :py:`In(ScaleWord)`, :py:`In(Kind)`
+        Constant during a command: scale of what comes from the vector memory or of the exponential,
+        shift of the gate; choice of the result.
     beyond : :py:`In(32)`
         Constant during a command: bits above those of a sum with the vector memory; and its sign.
     fill, square_shift, squares, magnitudes : :py:`In(1)`, :py:`In(5)`, :py:`In(1)`

@@ -19,6 +19,7 @@ from diptych_sim.account.limits import check_limits
 from diptych_sim.account.prefill_operations import prefill_layers, prefill_operations
 from diptych_sim.account.tiles import add_tiles, bytes_by_level, tile_changes
 from diptych_sim.compiler.array.commands import PrefillProgram
+from diptych_sim.compiler.decode.norm import norms_of
 from diptych_sim.compiler.decode.placement import Placement
 from diptych_sim.cost.decode import decode_cost, decode_macs
 from diptych_sim.golden.quantized import QuantizedModel
@@ -151,13 +152,16 @@ def _link(done: Generation) -> dict[str, Any]:
 def decode_bound(model: QuantizedModel, p: Placement, macs: int) -> int:
     """Return the least cycles of a round: multiplications, or the way of its dependent reductions and back.
 
-    Column reductions of a layer: two norms, Q K V, maximum of scores, sums of V, gate and up. Row
-    reductions: output projection, hidden maximum, down projection. And for a round: embedding and
-    best token in rows, last norm and logits in columns.
+    Column reductions of a layer: Q K V, maximum of scores, sums of V, gate and up, and of each norm
+    by its own row the largest magnitude. Row reductions: output projection, hidden maximum, down
+    projection. And for a round: embedding and best token in rows, logits in columns, and the last
+    norm as the others.
     """
     layers = model.config.layers
     column, row = 2 * (p.rows // 2), 2 * (p.columns // 2)
-    ways = layers * (6 * column + 3 * row) + 2 * (column + row)
+    norms = norms_of(model)
+    by_own = sum(norm.tops.count(0) for norm in (norms.attention, norms.mlp, norms.final))
+    ways = layers * (4 * column + 3 * row) + (by_own + 1) * column + 2 * row
     return max(-(-macs // (p.rows * p.columns * TILE_MACS)), ways)
 
 

@@ -20,6 +20,7 @@ from diptych_sim.cost.models.shape import shape_of
 from diptych_sim.cost.projection.own_machine import decode_cycles, prefill_cycles
 from diptych_sim.cost.requests import panel_cost
 from diptych_sim.golden.random_weights import random_model
+from diptych_sim.golden.without_weights import without_weights
 from diptych_sim.llm.model import ModelConfig
 from diptych_sim.settings import seed as set_seed
 
@@ -75,7 +76,7 @@ def decode_errors(seed: int) -> Iterator[float]:
             continue
         try:
             program = compile_decode(
-                random_model(config, 1),
+                without_weights(config),
                 *mesh,
                 prompt_tokens=prompt,
                 tokens=TOKENS,

@@ -58,8 +58,9 @@ _MESH_PROMPT = 12
 _SRAM, _DEPTH = 65536, 2048
 _HBM = 2**22
 _WORST = 5
-_HELD_BYTES = 64
-"""Bytes of a color between a tile and the next, at most: eight words in a buffer, as many on the way."""
+_HELD_BYTES = 68
+"""Bytes of a color between a tile and the next, at most: eight words in a buffer, as many credits for
+those on the way, and one at the sender."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,11 +108,13 @@ def evaluate(
         small = loaded.model.config.parameters < LARGE
         reference = FloatReference(loaded.model, np.float64 if small else np.float32)
         found = compare(reference.logits, predict, told(), loaded.tokenizer)
+        norms = {"norm_rows": golden.norms, "norm_rows_saturated": golden.saturated}
         layers = layer_errors(reference, golden, rows[0][:_LAYER_TOKENS])
     result = _scores(loaded, found) | {
         "kl": found.divergence,
         "kl_error": found.divergence_error,
         "layer_errors": layers,
+        **norms,
         "text": text_file or "held-out text",
         "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "activation_bits": bits,
@@ -189,4 +191,8 @@ def _tell(result: dict[str, Any]) -> None:
         + ", ".join(f"{i} ({errors[i]:.2%})" for i in worst)
         + f"; {result['activation_bits']}-bit activations, {result['residual_bits']}-bit residual "
         f"stream; {result['text']} {result['text_sha256'][:12]}"
+    )
+    click.echo(
+        f"{result['norm_rows_saturated']:,} of {result['norm_rows']:,} rows at norms had grown by "
+        "more than the norm has room for"
     )

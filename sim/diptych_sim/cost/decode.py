@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from diptych.mesh.isa import Function, Instruction, Op, Tail
 from diptych_sim.compiler.array.commands import field_of
 from diptych_sim.compiler.decode.compile import DecodeProgram
+from diptych_sim.compiler.decode.norm import norms_of
 from diptych_sim.compiler.decode.placement import Placement, State
 from diptych_sim.compiler.decode.program import suffix_of
 from diptych_sim.compiler.decode.routes import Color
@@ -153,9 +155,9 @@ class _Spans:
     layer: range
     behind: range
 
-    def order(self, layer: Sequence[int], layers: int) -> list[int]:
-        """Return them in the order in which they run, with ``layer`` as those of each layer."""
-        return [*self.before, *list(layer) * layers, *self.behind]
+    def order(self, layers: Iterable[Sequence[int]]) -> list[int]:
+        """Return them in the order in which they run, with those of each of ``layers``."""
+        return [*self.before, *chain(*layers), *self.behind]
 
 
 def _spans(
@@ -165,12 +167,25 @@ def _spans(
     labels, suffix = program.program.labels, suffix_of(number, kind)
     start, layer, end = (labels[f"{name}{suffix}"] for name in ("token", "layer", "over"))
     # The branch behind a layer goes back to its begin.
-    branch = next(
-        index
-        for index in range(layer, end)
-        if Function(instructions[index]["function"]) is Function.BRANCH
-    )
+    branch = next(index for index in range(layer, end) if _is_branch_to(instructions[index], layer))
     return _Spans(range(start, layer), range(layer, branch + 1), range(branch + 1, end))
+
+
+def _layers(
+    program: DecodeProgram, layer: Sequence[int], *suffixes: str
+) -> Iterator[Sequence[int]]:
+    """Yield which of a layer's instructions run in each layer; ``suffixes`` are of their labels.
+
+    What a norm by the row's own magnitude does is skipped by others.
+    """
+    labels, norms = program.program.labels, norms_of(program.model)
+    for index in range(program.model.config.layers):
+        skipped: set[int] = set()
+        for norm in (norms.attention, norms.mlp):
+            for own, scaled in (norm.labels(suffix) for suffix in suffixes):
+                if norm.tops[index] and own in labels:
+                    skipped |= {*range(labels[own], labels[scaled])}
+        yield [instruction for instruction in layer if instruction not in skipped]
 
 
 def _rounds(
@@ -180,7 +195,7 @@ def _rounds(
     round_ = 0
     for number, rounds in enumerate(program.plan):
         spans = _spans(program, instructions, number, kind)
-        order = spans.order(spans.layer, program.model.config.layers)
+        order = spans.order(_layers(program, spans.layer, suffix_of(number, kind)))
         for _ in range(rounds.count):
             yield round_, order
             round_ += 1
@@ -206,8 +221,9 @@ def _slowest_rounds(
         ]
         tokens = max(place.kinds, key=lambda kind: kind.vocabulary)
         behind = first if tokens is place else other
+        suffixes = [suffix_of(number, kind) for kind in place.kinds]
         order = _Spans(first.before, first.layer, behind.behind).order(
-            layer, program.model.config.layers
+            _layers(program, layer, *suffixes)
         )
         for _ in range(rounds.count):
             yield round_, order
@@ -219,6 +235,11 @@ def _behind_attention(program: DecodeProgram, layer: range) -> int:
     operations = program.program.operations
     output = next(index for index in layer if operations[index] == "output")
     return next(index for index in range(output, layer.stop) if operations[index] != "output")
+
+
+def _is_branch_to(i: dict[str, int], target: int) -> bool:
+    branches = i["op"] == Op.SCALAR.value and i["function"] == Function.BRANCH.value
+    return branches and i["tail"] == target
 
 
 def _is_load(i: dict[str, int]) -> bool:

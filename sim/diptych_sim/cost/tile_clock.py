@@ -256,8 +256,11 @@ class TileClock:
         # It begins when the one before has its last wavelet.
         begin = max(self.now, self.taken + 1)
         last = receive.last(begin + receive.delay, self.pipe)
-        line = self.lines[tail["color"]]
-        line.owed += count
+        line, singles = self.lines[tail["color"]], self.singles[tail["color"]]
+        alone = min(count, len(singles))
+        for _ in range(alone):
+            last = max(last, singles.popleft())
+        line.owed += count - alone
         if not line.results:
             line.waiting = receive
             self.taken = last

@@ -88,8 +88,9 @@ class FloatReference:
         ``observe`` is called with the name and the rows of every activation: ``embedding``; for
         each layer ``i`` ``{i}.attention_normed`` (without the gain), ``{i}.q`` and ``{i}.k``
         (rotated, [T, heads, head_dim]; ``{i}.q_plain``, ``{i}.k_plain`` ahead of a norm), ``{i}.v``, ``{i}.context``, ``{i}.mlp_normed``,
-        ``{i}.gate``, ``{i}.up``, ``{i}.hidden``; ``residual`` whenever the residual stream
-        changes; ``final_normed``; ``logits``.
+        ``{i}.gate``, ``{i}.up``, ``{i}.hidden``; the residual stream as ``residual`` ahead of the
+        layers and behind each, and as ``middle`` ahead of its gated network; ``final_normed``;
+        ``logits``.
 
         Raises
         ------
@@ -122,7 +123,7 @@ class FloatReference:
     def _layer(self, index: int, x: Reals, turn: tuple[Reals, Reals], see: Observer) -> Reals:
         weights = self._layers[index]
         x = x + self._attention(x, index, weights, self._caches[index], turn, see)
-        see("residual", x)
+        see("middle", x)
         x = x + self._gated(x, index, weights, see)
         see("residual", x)
         return x

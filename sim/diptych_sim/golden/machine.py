@@ -34,16 +34,20 @@ class Normed:
     dynamic: Ints
 
 
-def rms_norm(x: Ints, *, bits: int, square_shift: int, epsilon: int) -> Normed:
+def rms_norm(
+    x: Ints, largest: Ints, top: int, *, bits: int, square_shift: int, epsilon: int
+) -> Normed:
     """RMSNorm of rows ``x`` of up to 32 bits, [..., dim], without its gain.
 
-    Rows are scaled by their maximum before they are squared, so that the sum has few bits however
-    large they are: ``values = top x / max|x|`` rounded, with ``top = 2**(bits - 1) - 1``, and
-    ``dynamic = 1 / sqrt(sum(v**2 >> square_shift))``. ``epsilon`` is one more element of each row,
-    of which the maximum knows nothing: it is scaled as the others are, and saturates at 32767.
+    Rows are scaled before they are squared, so that the sum has few bits however large they are:
+    ``values = top x / largest`` rounded and saturated to ``bits``, and
+    ``dynamic = 1 / sqrt(sum(v**2 >> square_shift))``. ``largest`` [...] is the largest magnitude of
+    each row, with :func:`top_word` as the scale word ``top``; or that of the row before something
+    was added, with a word less by how much it may have grown. ``epsilon`` is one more element of
+    each row, of which ``largest`` knows nothing: it is scaled as the others are, and saturates at
+    32767.
     """
-    inverse = numbers.reciprocal(np.abs(x).max(-1))
-    top = top_word(bits)
+    inverse = numbers.reciprocal(largest)
     values = numbers.requantize(x, top, bits, inverse[..., None])
     small = numbers.requantize(epsilon, top, 16, inverse)
     total = numbers.sum_of_squares(values, square_shift) + (small * small >> square_shift)
@@ -111,6 +115,9 @@ class GoldenModel:
             KvCache(np.zeros(shape, np.int16), np.zeros(shape, np.int8)) for _ in range(c.layers)
         ]
         self.position = 0
+        self._largest = np.zeros(0, np.int64)  # of each row, at its norm before
+        self.norms = self.saturated = 0
+        """Rows that norms were given, and those of them that had grown beyond their room."""
 
     def reset(self) -> None:
         """Forget the sequence; what is in the cache is not read before it is written again."""
@@ -159,9 +166,16 @@ class GoldenModel:
             context = numbers.requantize(sums, layer.context_scale, self._bits, inverse)
             out[:, mine] = context.swapaxes(0, 1)
 
-    def _norm(self, x: Ints) -> Normed:
-        m = self.model
-        return rms_norm(x, bits=self._bits, square_shift=m.square_shift, epsilon=m.epsilon)
+    def _norm(self, x: Ints, top: int) -> Normed:
+        """RMSNorm by the rows' magnitudes at their norm before, or if ``top`` is 0 by their own."""
+        m, own = self.model, np.abs(x).max(-1)
+        largest, self._largest = self._largest if top else own, own
+        word = top or top_word(self._bits)
+        most = numbers.requantize(own, word, 32, numbers.reciprocal(largest))
+        self.norms += own.size
+        self.saturated += int((most >= 2 ** (self._bits - 1)).sum())
+        shared = {"bits": self._bits, "square_shift": m.square_shift, "epsilon": m.epsilon}
+        return rms_norm(x, largest, word, **shared)
 
     def _heads(self, x: Ints, gain: Ints | None, epsilon: int) -> Ints:
         """Split queries or keys [T, heads * head_dim] into heads; normalize each if there is a gain."""
@@ -169,7 +183,8 @@ class GoldenModel:
         heads = x.reshape(len(x), -1, d)
         if gain is None:
             return heads
-        n = rms_norm(heads, bits=HEAD_BITS, square_shift=0, epsilon=epsilon)
+        largest, top = np.abs(heads).max(-1), top_word(HEAD_BITS)
+        n = rms_norm(heads, largest, top, bits=HEAD_BITS, square_shift=0, epsilon=epsilon)
         return numbers.requantize(n.values, gain, 16, n.dynamic[..., None])
 
     def layer(self, index: int, x: Ints) -> Ints:
@@ -180,7 +195,7 @@ class GoldenModel:
         count = x.shape[0]
         span = slice(self.position, self.position + count)
 
-        n = self._norm(x)
+        n = self._norm(x, m.layers[index - 1].next_norm_top if index else 0)
         dynamic = n.dynamic[:, None]
 
         def project(name: str, scale: Ints, bias: Ints | None, bits: int) -> Ints:
@@ -196,7 +211,7 @@ class GoldenModel:
         bits = m.residual_bits
         x = numbers.add_residual(x, product(context, matrices["wo"]), w.o_scale, bits=bits)
 
-        n = self._norm(x)
+        n = self._norm(x, w.mlp_norm_top)
         dynamic = n.dynamic[:, None]
         g = project("w_gate", w.gate_scale, None, 16)
         u = project("w_up", w.up_scale, None, 16)
@@ -214,7 +229,7 @@ class GoldenModel:
         for index in range(self.model.config.layers):
             x = self.layer(index, x)
         self.position += len(x)
-        return self._norm(x)
+        return self._norm(x, self.model.layers[-1].next_norm_top)
 
     def embed(self, ids: Ints) -> Ints:
         """Return what tokens are in the residual stream, [T, dim]."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from diptych_sim.golden import numbers
 from diptych_sim.golden.float_reference import Activations
+from diptych_sim.golden.growth import norm_top
 from diptych_sim.golden.quantized import (
     DEFAULT_ACTIVATION_BITS,
     RESIDUAL_BITS,
@@ -152,13 +154,17 @@ def largest_weight(model: Model, layer: int | None) -> str:
     return max(arrays, key=lambda name: float(np.abs(arrays[name]).max()))
 
 
+_STREAM = ("middle", "residual")
+"""Activations that are the residual stream, in the order in which a layer makes them."""
+
+
 def _check_finite(model: Model, number: int, acts: Activations) -> None:
     """Refuse activations of a step that are no numbers, and name the weight that has made them so.
 
     Step 0 is the embedding, then come the layers, then what is behind them.
     """
     for name, rows in acts.items():
-        if name == "residual" or np.isfinite(rows).all():
+        if name in _STREAM or np.isfinite(rows).all():
             continue  # of the residual stream, the norm behind it tells where
         layer = number - 1
         if name.endswith("attention_normed") or name == "final_normed":
@@ -321,14 +327,15 @@ class _Quantizer:
     def quantize(self, steps: Iterable[Activations], progress: Progress) -> QuantizedModel:
         model, c = self._model, self._model.config
         parts: list[_Rounded] = []
-        peak, acts = 0.0, {}
+        acts, largest = {}, []
         for number, acts in enumerate(steps):
             _check_finite(model, number, acts)
-            if "residual" in acts:
-                peak = max(peak, float(np.abs(acts["residual"]).max()))
+            largest += [np.abs(acts[name]).max(-1) for name in _STREAM if name in acts]
             if 1 <= number <= c.layers:
                 progress(f"quantizing the model, {number - 1} of {c.layers} layers")
                 parts.append(self._rounded(number - 1, acts))
+        peak = max(float(rows.max()) for rows in largest)
+        tops = [norm_top(*pair, self._bits) for pair in pairwise(largest)]
         residual = max(peak * _RESIDUAL_HEADROOM, _NOTHING) / (2 ** (self._residual_bits - 1) - 1)
         # Of a row, and of its epsilon, which saturates at 16 bits.
         squares = c.dim * self._top**2 + 32767**2
@@ -353,7 +360,14 @@ class _Quantizer:
             config=c,
             name=model.name,
             **self._embedding(one, output_scale, logit_step / norm, residual),
-            layers=tuple(self._layer(i, part, norm, residual) for i, part in enumerate(parts)),
+            layers=tuple(
+                replace(
+                    self._layer(i, part, norm, residual),
+                    mlp_norm_top=tops[2 * i],
+                    next_norm_top=tops[2 * i + 1],
+                )
+                for i, part in enumerate(parts)
+            ),
             output=output,
             output_scale=output_scale,
             logit_bits=logit_bits,

@@ -75,6 +75,12 @@ class QuantizedLayer:
     their sum."""
     gate_fraction: int = 11
     """Fraction bits of the gate's int16, at most 11."""
+    mlp_norm_top: int = 0
+    """Scale word of RMSNorm ahead of the gated network: the largest activation, over how much the
+    largest magnitude of a row may have grown since the norm before. 0 if the row's own magnitude
+    counts."""
+    next_norm_top: int = 0
+    """The same of the norm behind the layer: the next one's ahead of attention, or the last."""
     bq: Words | None = None
     """Bias [heads * head_dim], in units of the result."""
     bk: Words | None = None

@@ -33,21 +33,32 @@ GATE = 2.5
 """A real number."""
 UP = 1500
 HIDDEN = 300
+GROWTH = 1.0, 1.6
+"""How much a row's largest magnitude may grow; that of some rows grows more, and saturates."""
+BY_OWN = 0.3
+"""Share of norms that are by their own rows, beside the first."""
 HEAD_GAIN = 12_000.0
 HEAD_EPSILON = 1000
 """Large enough that a norm of a head without it differs."""
 
 
-def random_integers(config: ModelConfig, seed: int, *, one_copy: bool = False) -> QuantizedModel:
+def random_integers(
+    config: ModelConfig, seed: int, *, one_copy: bool = False, steady: bool = False
+) -> QuantizedModel:
     """Return a model without biases; nothing is quantized, which is fast.
 
     Every number is of a size at which a wrong one changes what comes behind it: powers of a softmax
     go through most of their range, gates through both tails of the sigmoid, what attention and the
     gated network add is half of what the residual stream has. With ``one_copy`` its embedding has the
-    codes of its output.
+    codes of its output; with ``steady`` all norms but the first take the magnitudes of those before.
     """
     rng = np.random.default_rng(seed)
+    tops = np.random.default_rng([seed, 1])
     c = config
+
+    def top() -> int:
+        by_own = not steady and tops.random() < BY_OWN
+        return 0 if by_own else int(numbers.scale_word(2047 / tops.uniform(*GROWTH)))
 
     def weights(rows: int, columns: int) -> NDArray[np.int8]:
         return rng.integers(-127, 128, (rows, columns)).astype(np.int8)
@@ -81,6 +92,8 @@ def random_integers(config: ModelConfig, seed: int, *, one_copy: bool = False) -
             score_scale=int(numbers.scale_word(256 * OCTAVES / score)),
             context_scale=int(numbers.scale_word(2 * CONTEXT / VALUE)),
             gate_fraction=fraction,
+            mlp_norm_top=top(),
+            next_norm_top=top(),
             q_norm=scales(c.head_dim, HEAD_GAIN) if c.qk_norm else None,
             k_norm=scales(c.head_dim, HEAD_GAIN) if c.qk_norm else None,
             q_epsilon=HEAD_EPSILON * (1 + index),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from diptych.config import MachineConfig
 from diptych_sim.compiler.decode.compile import DecodeProgram, compile_decode
+from diptych_sim.compiler.decode.norm import Norms, norms_of
 from diptych_sim.compiler.decode.place import place
 from diptych_sim.cost.layer import layer_bound, layer_macs
 from diptych_sim.engine.build import Progress
@@ -84,20 +85,26 @@ class LayerRun:
 
     @property
     def cycles(self) -> int:
-        """Cycles of the layer: from a measured row of the residual stream to the next.
+        """Cycles of the layer, as of one between others: from row to row of the residual stream.
 
-        Ahead of another layer it takes a few more, for a branch. A row comes to the tiles one after the
-        other, and results come from the last one: so it is one of these that counts.
+        Both rows are those that norms divide by a magnitude. So the wait of a model's first norm, which
+        takes that of its own row, does not count. Ahead of another layer it takes a few more, for
+        branches. A row comes to the tiles one after the other, and results come from the last one: so it
+        is one of these that counts.
         """
-        labels = self.program.program.labels
-        return self._passed(self._behind) - self._passed(labels["layer"])
+        return self._passed(self._end) - self._passed(self._start)
 
     @property
-    def _behind(self) -> int:
-        """The first instruction of the norm behind the layer, which is as that ahead of it."""
-        start = self.program.program.labels["layer"]
-        pieces = self.program.program.pieces()
-        return next(first for first, _, looped in pieces if first > start and not looped)
+    def _start(self) -> int:
+        return self.program.program.place(self._norms.attention.divides(""))
+
+    @property
+    def _end(self) -> int:
+        return self.program.program.place(self._norms.final.divides(""))
+
+    @property
+    def _norms(self) -> Norms:
+        return norms_of(self.program.model)
 
     @property
     def operations(self) -> list[tuple[str, int]]:
@@ -105,15 +112,13 @@ class LayerRun:
 
         An operation lasts until the first instruction of the next one has gone.
         """
-        start = self.program.program.labels["layer"]
-        behind = self._behind
-        pieces = [
-            (first, name)
-            for first, name, looped in self.program.program.pieces()
-            if looped and first < behind
+        layer = self.program.program.labels["layer"]
+        found = self.program.program.pieces()
+        # The first one is the norm, which begins when it divides.
+        pieces = [(self._start, "norm")] + [
+            (first, name) for first, name, looped in found if looped and layer < first < self._end
         ]
-        ends = [self._passed(first) for first, _ in pieces] + [self._passed(behind)]
-        assert pieces[0][0] == start
+        ends = [self._passed(first) for first, _ in pieces] + [self._passed(self._end)]
         return [
             (name, end - begin)
             for (_, name), begin, end in zip(pieces, ends[:-1], ends[1:], strict=True)
@@ -162,7 +167,7 @@ def run_layer(
     # What does not fit is refused before weights are drawn.
     place(one, *machine.mesh, positions=position + 1, sram_bytes=machine.sram_bytes)
     step("drawing weights")
-    model = random_integers(one, seed)
+    model = random_integers(one, seed, steady=True)
     step("compiling the layer")
     program = compile_decode(
         model, *machine.mesh, prompt_tokens=position, tokens=2, sram_bytes=machine.sram_bytes

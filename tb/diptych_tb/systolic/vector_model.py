@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.systolic.isa import VectorOp
+from diptych.systolic.isa import EPSILON_BITS, VectorOp
 from diptych.systolic.vector_control import VectorSizes
 from diptych_sim.golden import numbers
 from diptych_sim.golden.numbers import Ints
@@ -242,10 +242,12 @@ class VectorModel:
         total = 0
         for j in range(c.tiles):
             entry = self.vectors[c.vector + m * c.vector_row + j]
-            values = numbers.requantize(entry, c.scale, 16, self.inverse[m])
-            self._put(c, m, j, lanes, (values + 2048) % 4096 - 2048)
+            values = numbers.requantize(entry, c.scale, c.extra >> 16, self.inverse[m])
+            self._put(c, m, j, lanes, values)
             total += int(numbers.sum_of_squares(values[lanes], c.flags["square_shift"]))
-        epsilon = numbers.requantize((c.sums + 2**31) % 2**32 - 2**31, c.scale, 16, self.inverse[m])
+        epsilon = numbers.requantize(
+            (c.sums + 2**31) % 2**32 - 2**31, c.scale, EPSILON_BITS, self.inverse[m]
+        )
         total += int(epsilon) ** 2 >> c.flags["square_shift"]
         if c.tiles:
             row = m ^ self.sizes.rows // 2 if c.flags["dynamic"] else m
@@ -327,6 +329,7 @@ def random_commands(rng: random.Random, model: VectorModel, op: VectorOp) -> lis
         flags["low_first"] = rng.randrange(2)
     elif op is VectorOp.NORM:
         c.sums = rng.choice([rng.randrange(2**31), rng.randrange(2**12), 0])
+        c.extra = rng.choice([8, 12]) << 16
     elif op in (VectorOp.ADD, VectorOp.EMBED, VectorOp.VALUES):
         c.extra = rng.choice([16, 24, rng.randint(10, 31)]) << 16
     elif op in (VectorOp.REQUANTIZE, VectorOp.QUANTIZE):

@@ -253,7 +253,7 @@ class _Token(PrefillCompiler):
             self._load_weights(index + 1, MATRICES[_EARLY:])
         self._gate(index, block)
         self._residual(index, "w_down", "hidden", block, dynamic=True)
-        self._norm(None if last else index + 1, block)
+        self._norm(index + 1, block)
 
     def _best_tokens(self) -> None:
         for number, step in enumerate(self.prompts.parts(self.block)):

@@ -141,7 +141,7 @@ class DecodeProgram:
         for kind in p.kinds:
             packet(Load.TASK, TOKEN_TASK, self._tasks(kind), kind.span[0], kind.span[-1])
         registers = [self._register_words(row, c) for c in range(p.columns)]
-        for span in (range(Register.COUNT), range(Register.COUNT, Register.HAS_EPSILON + 1)):
+        for span in (range(Register.COUNT), range(Register.COUNT, Register.LEFT + 1)):
             parts = [[found[n] for n in span if n >= Register.FIRST] for found in registers]
             for begin, stop in _runs(parts):
                 at = max(span[0], Register.FIRST)
@@ -167,7 +167,7 @@ class DecodeProgram:
 
     def _register_words(self, row: int, column: int) -> list[int]:
         values = self.registers(row, column)
-        return [values.get(Register(n), 0) for n in range(Register.HAS_EPSILON + 1)]
+        return [values.get(Register(n), 0) for n in range(Register.LEFT + 1)]
 
     def registers(self, row: int, column: int) -> dict[Register, int]:
         """Return what a tile's registers hold at first."""
@@ -177,8 +177,6 @@ class DecodeProgram:
             Register.FIRST: tokens.start,
             Register.VOCABULARY: len(tokens),
             Register.LEFT: self.plan[0].count,
-            # Where sums of columns end, so that no row waits for it.
-            Register.HAS_EPSILON: int(row == p.rows // 2),
         }
         if p.sequences == 1:
             values[Register.COUNT], values[Register.TURN] = self.turns(row)[0]

@@ -106,8 +106,10 @@ class _Images:
     ) -> None:
         """Write everything."""
         m, p = self.model, self.place
+        epsilons = np.zeros((p.rows, 1, 1), dtype=np.int64)
+        epsilons[p.rows // 2] = m.epsilon  # where sums of columns end, so that no row waits for it
         for n in range(p.sequences):
-            self._words(p.at("x", n) + 4 * p.chunk, np.array([m.epsilon]))
+            self._words(p.at("x", n) + 4 * p.chunk, epsilons)
         for n, prompt in enumerate(prompts if p.forced else ()):
             self._words(p.at("prompts") + 4 * p.forced * n, np.array(prompt[1:], dtype=np.int64))
         if p.heads:
@@ -203,7 +205,8 @@ class _Images:
         for name, scale in (("o_scale", w.o_scale), ("down_scale", w.down_scale)):
             self._words(at(name), _some(scale, self.residual)[:, None])
         gate_shift = numbers.GATE_FRACTION - w.gate_fraction
-        constants = [int(w.score_scale), int(w.context_scale), gate_shift]
+        tops = (w.mlp_norm_top, w.next_norm_top)
+        constants = [int(w.score_scale), int(w.context_scale), gate_shift, *tops]
         self._words(at("constants"), np.array(constants, dtype=np.int64))
 
     def _projection_scales(self, w: QuantizedLayer) -> NDArray[np.int64]:

@@ -9,15 +9,14 @@ has room for, stands in the sequence's ``state``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from diptych.mesh.isa import Function, Op, Type
 from diptych_sim.compiler.decode.attention import AttentionWriter
+from diptych_sim.compiler.decode.norm import NormWriter
 from diptych_sim.compiler.decode.placement import CONSTANTS, State
 from diptych_sim.compiler.decode.routes import Color
-from diptych_sim.compiler.decode.writer import INT16, Piece
+from diptych_sim.compiler.decode.writer import INT16
 from diptych_sim.compiler.tile.registers import Register as Reg
-from diptych_sim.golden.machine import top_word
 
 __all__ = ["LayerWriter"]
 
@@ -25,73 +24,8 @@ LATE_PAIRS = 4
 """Pairs of gate and up that GATE takes in a second instruction."""
 
 
-class LayerWriter(AttentionWriter):
+class LayerWriter(AttentionWriter, NormWriter):
     """Writes pieces of a layer."""
-
-    def norm(self, launch: Piece | None, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """RMSNorm: ``normed`` and its dynamic scale; without the scale after the last layer.
-
-        ``meanwhile`` is written where the sum of squares travels. ``launch`` is the product that follows, None after the last layer. That of a single sequence
-        begins here, while its scale is computed: it must not wait in the pipe for a RECEIVE that
-        comes behind another sequence's norm.
-        """
-        last = launch is None
-        p = self.place
-        self.send(Reg.MAXIMUM, Color.COLUMN_MAX, "largest magnitude of x", fence_receive=True)
-        self._load_top()
-        for n in self.active:
-            # The epsilon behind x has up to 16 bits, the others never more than their own.
-            fields: dict[str, Any] = {}
-            if not last:
-                fields = {
-                    "inner": self.model.square_shift,
-                    "count_reg": Reg.HAS_EPSILON,
-                    **self.sent(Color.COLUMN_ADD),
-                }
-            self._quantize(n, "x", "normed", p.chunk, Color.COLUMN_TOP, bits=16, **fields)
-            if launch is not None and not self.batched:
-                launch(n)
-        meanwhile()
-        for n in self.active if not last else ():
-            self.take(
-                Reg.A,
-                Color.COLUMN_SUM,
-                "sum of squares of all rows",
-                function=Function.TAKE_RSQRT,
-            )
-            self.store_state(n, State.DYNAMIC, Reg.A)
-
-    def _load_top(self) -> None:
-        bits = self.model.activation_bits
-        comment = f"scale word of {2 ** (bits - 1) - 1}"
-        self.out.scalar(Function.ADD, d=Reg.T, imm=top_word(bits), comment=comment)
-
-    def _quantize(
-        self, n: int, source: str, target: str, count: int, largest: Color, **fields: Any
-    ) -> None:
-        """Write int32 as activations, with the scale in T.
-
-        The ``largest`` of hidden elements stays in A: it is their scale.
-        """
-        p = self.place
-        if largest is Color.COLUMN_TOP:
-            what = "largest magnitude of all rows"
-            self.take(Reg.B, largest, what, function=Function.TAKE_RECIPROCAL)
-        else:
-            self.take(Reg.A, largest, "largest magnitude of all columns")
-            self.out.scalar(Function.RECIPROCAL, d=Reg.B, a=Reg.A)
-        self.out.vector(
-            Op.REQUANTIZE,
-            a_base=p.at(source, n),
-            a_type=Type.INT32,
-            count=count,
-            b_reg=Reg.T,
-            dynamic=Reg.B,
-            d_base=p.at(target, n),
-            d_type=p.activation_type,
-            comment=f"{target} = {source} / largest",
-            **fields,
-        )
 
     def residual(self, weights: str, between: Callable[[], None]) -> None:
         """Add a product to the residual stream, and measure what it becomes.
@@ -152,9 +86,10 @@ class LayerWriter(AttentionWriter):
         )
 
     def prepare_gate(self) -> None:
-        """Load what :meth:`gate` needs beside its products; T has the top since the norm."""
+        """Load what :meth:`gate` needs beside its products."""
         at = self.place.at("constants") + 4 * CONSTANTS.index("gate_shift")
         self.out.scalar(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="shift of gate")
+        self.load_top()
 
     def gate(self) -> None:
         """SwiGLU's hidden elements as activations, and their largest magnitude as a scale."""
@@ -200,7 +135,8 @@ class LayerWriter(AttentionWriter):
                     receive(n, *span)
                     gate(n, *span)
         for n in self.active:
-            bits = self.model.activation_bits
-            self._quantize(n, "gated", "hidden", p.hidden, Color.ROW_TOP, bits=bits)
+            self.take(Reg.A, Color.ROW_TOP, "largest magnitude of all columns")
+            s(Function.RECIPROCAL, d=Reg.B, a=Reg.A)
+            self.quantize(n, "gated", "hidden", p.hidden, Reg.B)
             s(Function.TO_SCALE, d=Reg.A, a=Reg.A, comment="scale of hidden")
             self.store_state(n, State.DYNAMIC, Reg.A)

@@ -11,6 +11,7 @@ from diptych.mesh.isa import Type
 from diptych_sim.compiler.decode.head_deal import HeadDeal, head_deals
 from diptych_sim.compiler.decode.placement import (
     AT_ONCE,
+    CONSTANTS,
     MAX_SEQUENCES,
     WORD_BYTES,
     MeshTooSmallError,
@@ -96,9 +97,8 @@ def _buffers(task: _Task, share: _Share) -> dict[str, int]:
     d = task.config.head_dim // share.heads.split
     each = 1 << task.activation_type.value
     own = {
-        # One more: the epsilon of its norm, for which ``normed`` has room, too.
-        "x": 4 * chunk + 4,
-        "normed": each * chunk + 2,
+        "x": 4 * chunk + 4,  # and the epsilon of its norm
+        "normed": each * chunk,
         "kq": 2 * (share.heads.heads + share.heads.kv_heads) * d,
         "query": 2 * heads * d,
         "context": each * heads * d,
@@ -183,7 +183,7 @@ def _arrange(task: _Task, share: _Share) -> Placement:
                 "gate_up_scale": 8 * hidden,
                 "w_down": chunk * row_bytes(hidden),
                 "down_scale": 4 * chunk,
-                "constants": 4 * (5 if c.qk_norm else 3),
+                "constants": 4 * (len(CONSTANTS) - (0 if c.qk_norm else 2)),
                 **{
                     of_sequence(name, n): size
                     for n in range(sequences)

@@ -35,7 +35,10 @@ of the fabric must hold as many maxima."""
 FEW_HEADS = 2
 """Heads of a column for which a single sequence has registers beside its state."""
 WORD_BYTES = 4
-CONSTANTS = ("score_scale", "context_scale", "gate_shift", "q_epsilon", "k_epsilon")
+CONSTANTS = (
+    *("score_scale", "context_scale", "gate_shift", "mlp_norm_top", "next_norm_top"),
+    *("q_epsilon", "k_epsilon"),
+)
 """Words of a layer's region ``constants``; the last two are of models that normalize heads."""
 
 
@@ -52,6 +55,9 @@ class State(IntEnum):
     """Words of 8 positions that the row holds."""
     DYNAMIC = 4
     """Scale of what the next product takes."""
+    LARGEST = 5
+    """Largest magnitude that the residual stream had at its last norm; a single sequence's reciprocal
+    is in register :attr:`.Register.INVERSE`."""
 
 
 class UnsupportedModelError(ValueError):

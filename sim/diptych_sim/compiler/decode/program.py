@@ -84,7 +84,7 @@ class _Writer(EmbeddingWriter):
         """A round of the active sequences; ``following``: rounds of the sequences that go on."""
         m, p, s, note = self.model, self.place, self.out.scalar, self.out.note
         layers_end = p.layer_bytes * m.config.layers
-        suffix = suffix_of(number, p)
+        suffix, norms = suffix_of(number, p), self.norms
         self.out.label(f"token{suffix}")
         if self.batched:
             note("sequences " + ", ".join(map(str, self.active)), "embedding")
@@ -99,17 +99,21 @@ class _Writer(EmbeddingWriter):
         self.out.label(f"layer{suffix}")
         if p.heads:
             note("normed = RMSNorm(x)", "norm")
-            self.norm(self.launch_projection)
+            self.norm(norms.attention, suffix, self.launch_projection)
             self.project()
             self.attend()
+        elif norms.kept:
+            note("1 / largest magnitude of x, for the norm behind", "norm")
+            self.keep_magnitude()
         note("x += context Wo", "output")
-        self.residual("wo", lambda: None)
+        self.residual("wo", partial(self.prepare_norm, "mlp_norm_top", norms.mlp))
         note("normed = RMSNorm(x)", "norm")
-        self.norm(self.launch_gate, self.prepare_gate)
+        self.norm(norms.mlp, suffix, self.launch_gate, self.prepare_gate)
         self.gate()
         note("x += hidden Wdown", "down")
 
         def next_layer() -> None:
+            self.prepare_norm("next_norm_top", norms.attention, norms.final)
             note("next layer")
             s(Function.ADD, d=Reg.LAYER, a=Reg.LAYER, imm=p.layer_bytes)
             s(
@@ -124,13 +128,16 @@ class _Writer(EmbeddingWriter):
         self.residual("w_down", next_layer)
         note("normed = RMSNorm(x)", "norm")
         drawn = self.model.noise_shift is not None and not forced
-        self.norm(self._launch_logits if drawn else None)
+        self.norm(norms.final, suffix, self._launch_logits if drawn else None)
         if forced:
             note("token = the next one of the prompt", "next of the prompt")
             self._forced_tokens()
         else:
             note("token = arg-max(normed Woutput)", "best token")
             self._logits()
+        if norms.final.by_before:
+            self.take_magnitudes()
+        if not forced:
             self._best_tokens(suffix)
         note("next round")
         s(Function.ADD, d=Reg.LEFT, a=Reg.LEFT, imm=-1)
@@ -188,6 +195,8 @@ class _Writer(EmbeddingWriter):
             self._draw_noise(self.model.noise_shift)
         if not self.batched:
             self._positions()
+        if self.norms.attention.by_before:
+            self.out.scalar(Function.ADD, d=Reg.T, comment="the first norm is by its own row")
 
     def _draw_noise(self, shift: int) -> None:
         """Noise for the column's logits; the key of the next position."""

@@ -297,7 +297,7 @@ class ChunkCompiler(PrefillCompiler):
         self._attention(index, blocks)
         for block in blocks:
             self._residual(index, "wo", "context", block, dynamic=False)
-            self._norm(index, block)
+            self._mlp_norm(index, block)
         # Keys and values come while the array multiplies.
         self._loads += self.memories.head_groups
         if last:
@@ -310,7 +310,7 @@ class ChunkCompiler(PrefillCompiler):
             self._gate(index, block)
         for block in blocks:
             self._residual(index, "w_down", "hidden", block, dynamic=True)
-            self._norm(None if last else index + 1, block)
+            self._norm(index + 1, block)
 
     def _attention(self, index: int, blocks: Sequence[Block]) -> None:
         """Attention of all heads: of those that share keys and values, part by part of the rows.

@@ -236,17 +236,43 @@ class PrefillPieces:
                 extra=self.model.residual_bits << 16,
                 vector=place["vector"] + start,
                 vector_row=place["vector_row"],
+                state=block.first + (memories.states if weights == "wo" else 0),
             )
 
-    def _norm(self, layer: int | None, block: Block) -> None:
-        """RMSNorm of the rows for what comes next: of ``layer``, or of the logits if None."""
+    def _norm(self, layer: int, block: Block) -> None:
+        """RMSNorm of the rows ahead of attention of a layer, or of the logits if there is none."""
+        top = self.model.layers[layer - 1].next_norm_top if layer else 0
+        half = self.memories.states
+        if layer < len(self.model.layers):
+            self._normalize(layer, block, top, own=0, to=half)
+        else:
+            self._normalize(None, block, top, own=0, to=0)
+
+    def _mlp_norm(self, layer: int, block: Block) -> None:
+        """RMSNorm of the rows ahead of the gated network of a layer."""
+        top = self.model.layers[layer].mlp_norm_top
+        self._normalize(layer, block, top, own=self.memories.states, to=0)
+
+    def _normalize(self, layer: int | None, block: Block, top: int, *, own: int, to: int) -> None:
+        """RMSNorm by the rows' own magnitudes, or with ``top`` by those of the norm before.
+
+        Magnitudes ahead of attention are in the first half of the row states, those ahead of the gated
+        network in the other one: so each is still there when the next norm comes, as statistics of
+        heads go to the second half, and those of hidden elements to the first. The rows' own ones are
+        from ``own`` on, and their dynamic scales go to states from ``to`` on.
+        """
         memories = self.memories
         self.out.label(layer, "norm")
+        state = memories.states - own if top else own
+        bits = self.model.activation_bits
         shared: dict[str, Any] = {
             "block": block,
             "tiles": memories.dim // self.columns,
-            "scale": top_word(self.model.activation_bits),
+            "scale": top or top_word(bits),
+            "extra": bits << 16,
             "epsilon": self.model.epsilon,
+            "state": state + block.first,
+            "flags": {"dynamic": state != to},
             "remember": Remember.NORM,
             **self._target("normed", block, memories.dim),
             **self._vectors(block, memories.x, memories.dim),
@@ -338,6 +364,7 @@ class PrefillPieces:
                     op,
                     block=block,
                     tiles=n,
+                    state=memories.states + block.first,
                     sums=sums,
                     parameters=self.weights.scales(index, name) + start,
                     flags={"dynamic": 1, "biased": biased, **flags},
@@ -369,6 +396,7 @@ class PrefillPieces:
                 shared: dict[str, Any] = {
                     "block": block,
                     "tiles": tiles,
+                    "state": memories.states + block.first,
                     **self._target(place, block, row),
                 }
                 shared["target"] += at - lane
@@ -386,16 +414,17 @@ class PrefillPieces:
                 self.out.vector(
                     VectorOp.NORM,
                     scale=top_word(HEAD_BITS),
+                    extra=HEAD_BITS << 16,
                     epsilon=getattr(layer, f"{name}_epsilon"),
                     # The scale of a head stands apart from that of its row.
                     flags={"square_shift": 0, "dynamic": 1, **flags},
                     writes=self._rows_of(place, block),
                     **shared | values,
                 )
+                shared["state"] = block.first
                 self.out.vector(
                     VectorOp.ROTATE_AGAIN,
                     parameters=self.weights.scales(index, f"{name}_norm"),
-                    state=memories.states + block.first,
                     flags={"dynamic": 1, **flags},
                     extra=low,
                     vector=memories.rope + block.first * memories.rope_row,

@@ -103,7 +103,7 @@ class PrefillCompiler(PrefillPieces):
             while waiting and waiting[0][0] <= turn and waiting[0][1] is not blocks[-2]:
                 done = waiting.pop(0)[1]
                 self._residual(index, "wo", "context", done, dynamic=False)
-                self._norm(index, done)
+                self._mlp_norm(index, done)
             block = parts[turn // heads][1]
             if head == heads - 1 and part.end == block.end:
                 waiting.append((turn + 1 + _LATER, block))
@@ -112,9 +112,9 @@ class PrefillCompiler(PrefillPieces):
             self._residual(index, "wo", "context", done, dynamic=False)
         self.attention.context(index, *items[-1], (len(items) - 1) % 2)
         for _, done in waiting:
-            self._norm(index, done)
+            self._mlp_norm(index, done)
         self._residual(index, "wo", "context", last, dynamic=False)
-        self._norm(index, last)
+        self._mlp_norm(index, last)
 
     # --- the rest of a layer -------------------------------------------------------------------
     def _gate(self, index: int, block: Block) -> None:
@@ -185,7 +185,7 @@ class PrefillCompiler(PrefillPieces):
             stages[0](block)
         for block in blocks:
             stages[1](block)
-            self._norm(None if last else index + 1, block)
+            self._norm(index + 1, block)
 
     def _best_token(self, number: int, block: Block) -> None:
         """First token of a prompt from its last row."""

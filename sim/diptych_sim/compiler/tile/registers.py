@@ -36,6 +36,6 @@ class Register(IntEnum):
     B = 11
     STATISTIC = isa.STATISTIC
     MAXIMUM = isa.RECEIVED_MAXIMUM
-    HAS_EPSILON = 14
-    """1 in the row whose part of the residual stream is followed by the norm's epsilon, else 0."""
+    INVERSE = 14
+    """Reciprocal of the largest magnitude that the residual stream had at its last norm."""
     T = 15

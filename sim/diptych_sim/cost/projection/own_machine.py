@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Our own machine at a clock: cycles of both panels in closed form, from shapes and sizes alone.
 
-Decode: products of the fullest tile, 8 a cycle, and nine dependent reductions a layer, ten where
-columns share heads, each with its way and with the steps of the vector pipe around it. Prefill: folds
+Decode: products of the fullest tile, 8 a cycle, and seven dependent reductions a layer, eight where
+columns share heads, each with its way and with the steps of the vector pipe around it; norms take the
+magnitudes of those before, but for the first of a token. Prefill: folds
 of the array, or the bytes of HBM where those take longer. ``diptych bench closed-form`` compares both
 with the cost models that read programs. Nothing is fitted to published systems.
 """
@@ -29,10 +30,12 @@ __all__ = [
     "prefill_pass",
 ]
 
-_COLUMN_REDUCTIONS = 6
-"""Norm, queries and keys, largest score, powers and values, norm, gate and up."""
+_COLUMN_REDUCTIONS = 4
+"""Queries and keys, largest score, powers and values, gate and up."""
 _ROW_REDUCTIONS = 3
 """Output, largest of the gated, down."""
+_NORMS = 2
+"""Norms of a layer."""
 _MIDDLE = 1
 """Cycles more than a hop in the middle of a reduction, where two directions meet."""
 _ENDS = 12
@@ -159,6 +162,7 @@ def decode_cycles(
     scores = heads * local * ceil(width / macs) * _KEY_PLANES
     layer += scores + queries * ceil(local / macs)
     waits = _COLUMN_REDUCTIONS * (way(rows) + _STEPS) + _ROW_REDUCTIONS * (way(columns) + _STEPS)
+    waits += _NORMS * _STEPS
     if deal.split > 1:
         waits += way(deal.split) + _STEPS + heads * local
     # Elements beside products: bytes of the norm, rotations of 2 cycles, gates and their bytes, and
@@ -168,7 +172,7 @@ def decode_cycles(
     head = product(dim, ceil(model.vocab / columns))
     return DecodeCycles(
         products=model.layers * layer + head,
-        waits=model.layers * waits + way(rows) + way(columns) + _TOKEN,
+        waits=model.layers * waits + 2 * way(rows) + way(columns) + _TOKEN,
     )
 
 

@@ -13,8 +13,8 @@ from diptych_sim.cost.systems.schema import System
 __all__ = ["REDUCTIONS", "decode_pass", "layer_reductions", "least_wafers", "prefill_pass"]
 
 REDUCTIONS = 9
-"""Dependent reductions of a layer, as in our decode panel: norm, queries and keys, largest score,
-powers and values, output, norm, gate and up, largest of the gated, down."""
+"""Dependent reductions of a layer, where every norm waits for its own row: norm, queries and keys,
+largest score, powers and values, output, norm, gate and up, largest of the gated, down."""
 _ENDS = 10
 """Cycles of a reduction beside its way: ramps and the receiver, as of our cost model."""
 

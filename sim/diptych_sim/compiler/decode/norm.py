@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""RMSNorm of the residual stream, by the rows' largest magnitudes, or by those of the norm before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from diptych.mesh.isa import Function, Op, Type
+from diptych_sim.compiler.decode.placement import CONSTANTS, WORD_BYTES, Placement, State
+from diptych_sim.compiler.decode.routes import Color
+from diptych_sim.compiler.decode.writer import Piece, PieceWriter
+from diptych_sim.compiler.tile.assembler import Assembler
+from diptych_sim.compiler.tile.registers import Register as Reg
+from diptych_sim.golden.machine import top_word
+from diptych_sim.golden.quantized import QuantizedModel
+
+__all__ = ["Norm", "NormWriter", "Norms", "norms_of"]
+
+_LARGEST = "largest magnitude of all rows"
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A norm of the program, in all layers that it runs in.
+
+    Attributes
+    ----------
+    name : str
+        Of its labels.
+    tops : tuple of int
+        Its scale word in each of these layers; 0 where it takes the magnitude of its own row.
+    """
+
+    name: str
+    tops: tuple[int, ...]
+
+    @property
+    def by_own(self) -> bool:
+        """In some layer it waits for the largest magnitude of its own row."""
+        return not all(self.tops)
+
+    @property
+    def by_before(self) -> bool:
+        """In some layer it takes the magnitude of the norm before."""
+        return any(self.tops)
+
+    def labels(self, suffix: str) -> tuple[str, str]:
+        """Return the label of what runs only where its own row counts, and of what is behind it."""
+        return f"{self.name}.own{suffix}", f"{self.name}.scaled{suffix}"
+
+    def divides(self, suffix: str) -> str:
+        """Return the label of what divides the first row by its magnitude."""
+        return f"{self.name}.divide{suffix}"
+
+
+@dataclass(frozen=True)
+class Norms:
+    """The norms of a program: ahead of attention, of the gated network, and behind the layers."""
+
+    attention: Norm
+    mlp: Norm
+    final: Norm
+
+    @property
+    def kept(self) -> bool:
+        """Whether some norm needs the magnitude of the one before."""
+        return any(norm.by_before for norm in (self.attention, self.mlp, self.final))
+
+
+def norms_of(model: QuantizedModel) -> Norms:
+    """Return the norms of a model's program."""
+    behind = tuple(layer.next_norm_top for layer in model.layers)
+    return Norms(
+        Norm("attention", (0, *behind[:-1])),
+        Norm("mlp", tuple(layer.mlp_norm_top for layer in model.layers)),
+        Norm("final", behind[-1:]),
+    )
+
+
+class NormWriter(PieceWriter):
+    """Writes norms of the residual stream.
+
+    A norm by its own row waits until the row's largest magnitude has been to the middle of the column
+    and back. One by the norm before does not: the magnitude travels ahead of the sum of squares, for
+    the next norm.
+    """
+
+    def __init__(self, model: QuantizedModel, placement: Placement, out: Assembler) -> None:
+        super().__init__(model, placement, out)
+        self.norms = norms_of(model)
+
+    # --- magnitudes ----------------------------------------------------------------------------
+    def prepare_norm(self, name: str, *norms: Norm) -> None:
+        """Load T for norms that take the magnitude before; it is 0 in layers where they do not.
+
+        ``name`` is that of their word in the layer's constants. A single sequence's sum of squares
+        begins here, with the epsilon.
+        """
+        if any(norm.by_before for norm in norms):
+            at = self.place.at("constants") + WORD_BYTES * CONSTANTS.index(name)
+            comment = "top of the norm, or 0 if it is by its own row"
+            self.out.scalar(Function.LOAD, d=Reg.T, a=Reg.LAYER, imm=at, comment=comment)
+            if not self.batched:
+                self._square_epsilon(0)
+
+    def keep_magnitude(self) -> None:
+        """Keep the largest magnitude of ``x``, in columns that do not normalize it here."""
+        self._send_magnitude()
+        self.take_magnitudes()
+
+    def take_magnitudes(self) -> None:
+        """Take the largest magnitudes of all sequences, for the norm behind."""
+        if not self.batched:
+            self._take_inverse()
+            return
+        for n in self.active:
+            self.receive(
+                Color.COLUMN_TOP,
+                _LARGEST,
+                count=1,
+                bits=0,
+                d_base=self.place.at("state", n) + WORD_BYTES * State.LARGEST,
+                d_type=Type.INT32,
+                stride=WORD_BYTES,
+            )
+
+    def _send_magnitude(self) -> None:
+        """Send the last sequence's largest magnitude; those of the others were sent by then."""
+        self.send(Reg.MAXIMUM, Color.COLUMN_MAX, "largest magnitude of x", fence_receive=True)
+
+    def _take_inverse(self) -> None:
+        self.take(Reg.INVERSE, Color.COLUMN_TOP, _LARGEST, function=Function.TAKE_RECIPROCAL)
+
+    def _take_own(self, n: int) -> None:
+        """Take the magnitude of a sequence's row, for this norm and perhaps for that behind it."""
+        if self.batched and self.norms.kept:
+            self.take(Reg.A, Color.COLUMN_TOP, _LARGEST)
+            self.store_state(n, State.LARGEST, Reg.A)
+            self.out.scalar(Function.RECIPROCAL, d=Reg.INVERSE, a=Reg.A)
+        else:
+            self._take_inverse()
+
+    def _exchange_for_own(self) -> None:
+        """Take magnitudes of their own rows instead, and send them again, as for the norm behind."""
+        self.load_top()
+        for n in self.active:
+            self.take(Reg.A, Color.COLUMN_TOP, _LARGEST)
+            self.send(Reg.A, Color.COLUMN_MAX, "once more, for the norm behind")
+            self.store_state(n, State.LARGEST, Reg.A)
+            if not self.batched:
+                self.out.scalar(Function.RECIPROCAL, d=Reg.INVERSE, a=Reg.A)
+
+    def load_top(self) -> None:
+        """Load the scale word of the largest activation."""
+        bits = self.model.activation_bits
+        comment = f"scale word of {2 ** (bits - 1) - 1}"
+        self.out.scalar(Function.ADD, d=Reg.T, imm=top_word(bits), comment=comment)
+
+    # --- norms ---------------------------------------------------------------------------------
+    def norm(
+        self,
+        norm: Norm,
+        suffix: str,
+        launch: Piece | None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
+        """RMSNorm: ``normed`` and its dynamic scale; without the scale if ``launch`` is None.
+
+        ``launch`` is the product that follows. That of a single sequence begins here, while its scale
+        is computed: it must not wait in the pipe for a RECEIVE that comes behind another sequence's
+        norm. ``meanwhile`` is written where the sum of squares travels. Behind the last layer,
+        :meth:`take_magnitudes` must follow if the norm takes the magnitude before.
+        """
+        sums = launch is not None
+        begun = norm.by_before and not self.batched
+        self._send_magnitude()
+        if not norm.by_before:
+            self.load_top()
+        elif norm.by_own:
+            own, scaled = norm.labels(suffix)
+            self.out.branch(Reg.T, scaled)
+            self.out.label(own)
+            self._exchange_for_own()
+            if begun and sums:
+                self._square_epsilon(0)
+            self.out.label(scaled)
+        for n in self.active:
+            if not norm.by_before:
+                self._take_own(n)
+            elif self.batched:
+                self.load_state(n, State.LARGEST, Reg.A)
+                self.out.scalar(Function.RECIPROCAL, d=Reg.INVERSE, a=Reg.A)
+            if sums and not begun:
+                self._square_epsilon(n)
+            if n == self.active[0]:
+                self.out.label(norm.divides(suffix))
+            self._divide_x(n, sums=sums)
+            if launch is not None and not self.batched:
+                launch(n)
+        meanwhile()
+        if norm.by_before and norm is not self.norms.final:
+            self.take_magnitudes()
+        for n in self.active if sums else ():
+            self.take(
+                Reg.A,
+                Color.COLUMN_SUM,
+                "sum of squares of all rows",
+                function=Function.TAKE_RSQRT,
+            )
+            self.store_state(n, State.DYNAMIC, Reg.A)
+
+    def _square_epsilon(self, n: int) -> None:
+        """Begin the sum of squares with the epsilon, which is 0 but in one row."""
+        self.out.vector(
+            Op.REQUANTIZE,
+            a_base=self.place.at("x", n) + WORD_BYTES * self.place.chunk,
+            a_type=Type.INT32,
+            count=1,
+            b_reg=Reg.T,
+            dynamic=Reg.INVERSE,
+            bits=16,
+            inner=self.model.square_shift,
+            d_type=Type.NONE,
+            statistic=1,
+            comment="epsilon is one more element",
+        )
+
+    def _divide_x(self, n: int, *, sums: bool) -> None:
+        fields: dict[str, Any] = {}
+        if sums:
+            fields = {
+                "inner": self.model.square_shift,
+                "continues": 1,
+                **self.sent(Color.COLUMN_ADD),
+            }
+        self.quantize(n, "x", "normed", self.place.chunk, Reg.INVERSE, **fields)
+
+    def quantize(
+        self, n: int, source: str, target: str, count: int, inverse: Reg, **fields: Any
+    ) -> None:
+        """Write int32 as activations, by the scale word in T and the largest one's reciprocal."""
+        p = self.place
+        self.out.vector(
+            Op.REQUANTIZE,
+            a_base=p.at(source, n),
+            a_type=Type.INT32,
+            count=count,
+            b_reg=Reg.T,
+            dynamic=inverse,
+            bits=self.model.activation_bits,
+            d_base=p.at(target, n),
+            d_type=p.activation_type,
+            comment=f"{target} = {source} / largest",
+            **fields,
+        )
