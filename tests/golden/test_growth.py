@@ -70,7 +70,7 @@ def test_each_norm_takes_the_magnitude_of_the_one_before(monkeypatch):
     monkeypatch.setattr("diptych_sim.golden.machine.rms_norm", watched)
     golden = GoldenModel(model)
     golden.hidden_states([1, 2, 3])
-    tops = [0, *(top for w in model.layers for top in (w.mlp_norm_top, w.next_norm_top))]
+    tops = [0, *model.norm_tops]
     assert len(seen) == len(tops)
     assert 0 in tops[1:]
     assert any(tops)

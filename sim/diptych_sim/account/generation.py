@@ -19,7 +19,6 @@ from diptych_sim.account.limits import check_limits
 from diptych_sim.account.prefill_operations import prefill_layers, prefill_operations
 from diptych_sim.account.tiles import add_tiles, bytes_by_level, tile_changes
 from diptych_sim.compiler.array.commands import PrefillProgram
-from diptych_sim.compiler.decode.norm import norms_of
 from diptych_sim.compiler.decode.placement import Placement
 from diptych_sim.cost.decode import decode_cost, decode_macs
 from diptych_sim.golden.quantized import QuantizedModel
@@ -159,8 +158,7 @@ def decode_bound(model: QuantizedModel, p: Placement, macs: int) -> int:
     """
     layers = model.config.layers
     column, row = 2 * (p.rows // 2), 2 * (p.columns // 2)
-    norms = norms_of(model)
-    by_own = sum(norm.tops.count(0) for norm in (norms.attention, norms.mlp, norms.final))
+    by_own = [0, *model.norm_tops].count(0)
     ways = layers * (4 * column + 3 * row) + (by_own + 1) * column + 2 * row
     return max(-(-macs // (p.rows * p.columns * TILE_MACS)), ways)
 

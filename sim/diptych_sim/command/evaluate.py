@@ -108,7 +108,11 @@ def evaluate(
         small = loaded.model.config.parameters < LARGE
         reference = FloatReference(loaded.model, np.float64 if small else np.float32)
         found = compare(reference.logits, predict, told(), loaded.tokenizer)
-        norms = {"norm_rows": golden.norms, "norm_rows_saturated": golden.saturated}
+        norms = {
+            "norms_by_own_row": [0, *golden.model.norm_tops].count(0),
+            "norm_rows": golden.norms,
+            "norm_rows_saturated": golden.saturated,
+        }
         layers = layer_errors(reference, golden, rows[0][:_LAYER_TOKENS])
     result = _scores(loaded, found) | {
         "kl": found.divergence,
@@ -193,6 +197,7 @@ def _tell(result: dict[str, Any]) -> None:
         f"stream; {result['text']} {result['text_sha256'][:12]}"
     )
     click.echo(
-        f"{result['norm_rows_saturated']:,} of {result['norm_rows']:,} rows at norms had grown by "
-        "more than the norm has room for"
+        f"{result['norms_by_own_row']} of {2 * len(errors) + 1} norms take the magnitude of their own "
+        f"row; {result['norm_rows_saturated']:,} of {result['norm_rows']:,} rows had grown by more than "
+        "a norm has room for"
     )

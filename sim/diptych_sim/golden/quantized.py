@@ -146,6 +146,11 @@ class QuantizedModel:
     tie_ratio: int = 0
     """Scale word that makes ``embedding_scale`` of ``output_scale``, unless tokens are drawn."""
 
+    @property
+    def norm_tops(self) -> list[int]:
+        """Scale words of the norms behind the first one, in order; 0 for those by their own rows."""
+        return [top for w in self.layers for top in (w.mlp_norm_top, w.next_norm_top)]
+
     def sampled(self, temperature: float) -> QuantizedModel:
         """Return the model whose tokens are drawn from the softmax of logits by ``temperature``.
 

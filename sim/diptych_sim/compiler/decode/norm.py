@@ -71,12 +71,8 @@ class Norms:
 
 def norms_of(model: QuantizedModel) -> Norms:
     """Return the norms of a model's program."""
-    behind = tuple(layer.next_norm_top for layer in model.layers)
-    return Norms(
-        Norm("attention", (0, *behind[:-1])),
-        Norm("mlp", tuple(layer.mlp_norm_top for layer in model.layers)),
-        Norm("final", behind[-1:]),
-    )
+    tops = (0, *model.norm_tops)
+    return Norms(Norm("attention", tops[:-1:2]), Norm("mlp", tops[1::2]), Norm("final", tops[-1:]))
 
 
 class NormWriter(PieceWriter):
