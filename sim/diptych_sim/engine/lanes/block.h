@@ -17,7 +17,7 @@ INLINE uint64_t any_part(const W& x) {
 // Gives registers of some parts their next values.
 static void take_next(const Edge& e, char* s, const char* t, Parts parts) {
     if (parts == EVERY) {
-        for (long at = e.low; at < e.high; at += 64) *(Z*)(s + at) = *(const Z*)(t + SHADOW + at);
+        for (long at = e.low; at < e.high; at += VECTOR) *(Z*)(s + at) = *(const Z*)(t + SHADOW + at);
         return;
     }
     for (long at = e.low; at < e.bits; at += sizeof(W)) keep(*(W*)(s + at), parts, *(const W*)(t + SHADOW + at));
@@ -25,7 +25,7 @@ static void take_next(const Edge& e, char* s, const char* t, Parts parts) {
         const long size = pieces[n].size * PART;
         PARTS {
             const long at = pieces[n].at + j * size;
-            for (long k = 0; k < size; k += 64) *(Z*)(s + at + k) = *(const Z*)(t + SHADOW + at + k);
+            for (long k = 0; k < size; k += VECTOR) *(Z*)(s + at + k) = *(const Z*)(t + SHADOW + at + k);
         }
     }
 }
