@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Building for lanes: what is missing is told in a line, and nothing half-built is kept."""
 
+import platform
 import resource
 import signal
 
@@ -56,10 +57,11 @@ def test_a_disk_that_takes_no_more_leaves_nothing_behind(monkeypatch, tmp_path, 
 
 
 @pytest.mark.slow
-def test_processors_without_avx512_give_the_same(monkeypatch):
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of such processors")
+def test_older_processors_give_the_same(monkeypatch):
     mesh = (3, 5)
     states = []
-    for chosen in ("native", "x86-64-v3"):
+    for chosen in ("native", "x86-64-v3", "x86-64"):
         monkeypatch.setenv("DIPTYCH_MARCH", chosen)
         with LaneMesh(*mesh) as lanes:
             lanes.reset()
@@ -67,4 +69,4 @@ def test_processors_without_avx512_give_the_same(monkeypatch):
             lanes.run(2000)
             state = {**lanes.registers(), **lanes.memories()}
             states.append({name: values.tolist() for name, values in state.items()})
-    assert states[0] == states[1]
+    assert states[1:] == [states[0]] * 2

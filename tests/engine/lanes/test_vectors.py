@@ -15,14 +15,15 @@ FLAGS = {"native": "", "x86-64": "sse2", "x86-64-v3": "avx2", "x86-64-v4": "avx5
 
 
 def has(flag: str) -> bool:
-    if platform.machine() != "x86_64":
+    if not flag or platform.machine() != "x86_64":
         return not flag
-    return flag in Path("/proc/cpuinfo").read_text().split() or not flag
+    return flag in Path("/proc/cpuinfo").read_text().split()
 
 
+@pytest.mark.parametrize("seed", [1])
 @pytest.mark.parametrize("lanes", [64, 128, 256, 512])
 @pytest.mark.parametrize("processor", FLAGS)
-def test_vectors_give_what_scalars_do(monkeypatch, processor, lanes, seed=1):
+def test_vectors_give_what_scalars_do(monkeypatch, processor, lanes, seed):
     if not has(FLAGS[processor]):
         pytest.skip(f"this processor cannot run what is compiled for {processor}")
     monkeypatch.setenv("DIPTYCH_MARCH", processor)
