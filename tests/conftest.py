@@ -12,12 +12,19 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])
 )
 
-_SECONDS = os.environ.get("DIPTYCH_TEST_SECONDS")
 _START = time.monotonic()
 
 
+def pytest_addoption(parser):
+    """Add the option that bounds a run."""
+    parser.addoption(
+        "--begin-within", type=float, metavar="SECONDS", help="skip tests after so many"
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup():
-    """Begin no test after ``DIPTYCH_TEST_SECONDS``; those that are left out are skipped tests."""
-    if _SECONDS is not None and time.monotonic() - _START > float(_SECONDS):
-        pytest.skip(f"no time left: DIPTYCH_TEST_SECONDS is {_SECONDS}")
+def pytest_runtest_setup(item):
+    """Skip a test that would begin too late."""
+    most = item.config.getoption("--begin-within")
+    if most is not None and time.monotonic() - _START > most:
+        pytest.skip(f"no test begins after {most:g} s: --begin-within")

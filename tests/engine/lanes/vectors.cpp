@@ -73,6 +73,9 @@ template <class T> static void check() {
     VALUES("all", all<T>(value), value)
     VALUES("add", add(a, b), lane(a, k) + lane(b, k))
     VALUES("sub", sub(a, b), lane(a, k) - lane(b, k))
+    VALUES("band", band(a, b), lane(a, k) & lane(b, k))
+    VALUES("bor", bor(a, b), lane(a, k) | lane(b, k))
+    VALUES("bxor", bxor(a, b), lane(a, k) ^ lane(b, k))
     VALUES("left", left<3>(a), (T)(lane(a, k) << 3))
     VALUES("right", right<3>(a), lane(a, k) >> 3)
     VALUES("extend", (extend<5>(band<T>(a, 31))), (T)((lane(a, k) & 15) - (lane(a, k) & 16)))
@@ -106,11 +109,17 @@ static void check_parts() {
     const Parts parts = told(random_word() % EVERY + 1);
     const uint64_t bits = random_word();
     W kept = to, marked = to;
+    const W both = x & to, either = x | to, one = x ^ to, inverse = ~x, sum = x + bits;
     keep(kept, parts, x);
     mark((uint64_t*)&marked, parts, bits);
     for (int j = 0; j < G; j++) {
         const uint64_t before = ((uint64_t*)&to)[j], now = ((uint64_t*)&x)[j];
         const bool in = parts >> j & 1;
+        report("&", 8, j, ((uint64_t*)&both)[j], now & before);
+        report("|", 8, j, ((uint64_t*)&either)[j], now | before);
+        report("^", 8, j, ((uint64_t*)&one)[j], now ^ before);
+        report("~", 8, j, ((uint64_t*)&inverse)[j], ~now);
+        report("+", 8, j, ((uint64_t*)&sum)[j], now + bits);
         report("some", 8, j, some(x) >> j & 1, now != 0);
         report("keep", 8, j, ((uint64_t*)&kept)[j], in ? now : before);
         report("mark", 8, j, ((uint64_t*)&marked)[j], in ? before | bits : before);

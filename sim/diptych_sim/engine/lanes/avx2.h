@@ -34,7 +34,7 @@ template <class T> INLINE V<T> spread(B m) {
     return r;
 }
 
-// The highest bits of 32 elements, from vector i on.
+// The highest bits of 32 elements, which are S vectors.
 template <int S> INLINE uint32_t signs_(const __m256i* x) {
     if (S == 1) return (uint32_t)_mm256_movemask_epi8(x[0]);
     if (S == 2) return (uint32_t)_mm256_movemask_epi8(_mm256_permute4x64_epi64(_mm256_packs_epi16(x[0], x[1]), 0xd8));
@@ -52,7 +52,7 @@ template <class T> INLINE B signs(const V<T>& a) {
     return signs_<sizeof(T)>(x) | (B)signs_<sizeof(T)>(x + sizeof(T)) << 32;
 }
 
-// 16-bit elements are shifted as those of 32 bits, one half after the other; n gives both counts.
+// 16-bit elements are shifted as those of 32 bits, one half after the other, by the counts low and high.
 #define SHIFT(name, in16, in32, in64) \
     template <class T> INLINE V<T> name(const V<T>& a, const V<T>& b) { \
         V<T> r; \

@@ -107,6 +107,10 @@ template <class T> struct Cast<T, T> {
     INLINE const V<T>& to(const V<T>& a) { return a; }
 };
 
+// For a kind of vectors each of these has Cast and, of V<T> a, b and bits m of lanes: select(m, a, b); the
+// bits of equal(), below() without sign, less() with sign, test(a & b), bit(a, n); shiftl, shiftr and shifta(a, by
+// b), bytes excepted; put(m, a, value), which sets bits that a does not have where m; any(Z). Of a block with
+// several parts: some(W), the parts that are not zero; keep(to, parts, W) and keep_or(to, parts, word).
 #if VECTOR == 64
 #include "avx512.h"
 #elif VECTOR == 32

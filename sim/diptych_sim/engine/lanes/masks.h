@@ -81,7 +81,6 @@ template <class T> INLINE B bit(const V<T>& a, int n) {
     EACH(V<T>::N) r.v[i] = a.v[i] << (int)(8 * sizeof(T) - 1 - n);
     return signs(r);
 }
-// Sets bits that a does not have, where m.
 template <class T> INLINE V<T> put(B m, const V<T>& a, T bits) {
     const V<T> k = spread<T>(m);
     V<T> r;
