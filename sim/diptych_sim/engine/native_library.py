@@ -26,7 +26,7 @@ from .errors import BuildError
 from .tool_output import run_logged
 from .toolchain import find_compiler
 
-__all__ = ["SEPARATOR", "build_library", "cached_translation"]
+__all__ = ["SEPARATOR", "build_library", "cached_translation", "long_vectors"]
 
 SEPARATOR = "// ---"
 """Line between parts of a source that are compiled apart."""
@@ -36,6 +36,7 @@ PACKAGES = ("diptych", "diptych_sim.engine")
 """Packages that the C++ of a class depends on, beside its parameters and versions."""
 _BYTES_A_SECOND = 150_000
 """What a core compiles of a source, about; parts are compiled at once."""
+_LONG = ("avx512bw", "avx512dq", "avx512vl")
 FLAGS = ("-std=gnu++17", "-fPIC", "-shared", "-fno-strict-aliasing", "-w", "-pthread")
 
 
@@ -104,6 +105,13 @@ def _march() -> list[str]:
     if platform.machine() == "x86_64":
         options.append("-mprefer-vector-width=512")
     return options
+
+
+def long_vectors() -> bool:
+    """Return whether the processor that is compiled for has vectors of 64 bytes, as ``lanes.h`` asks."""
+    _, target = _version_and_target(find_compiler(), *_march())
+    has = (re.search(rf"-m{name}\s+\[enabled\]", target) for name in _LONG)
+    return all(has)
 
 
 def build_library(

@@ -3,6 +3,7 @@
 
 import re
 from collections import defaultdict
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from diptych.mesh.sram import BANKS
 from diptych_sim.engine.lanes import mesh as lane_mesh
 from diptych_sim.engine.lanes import translate
 from diptych_sim.engine.lanes.build import compile_design
+from diptych_sim.engine.lanes.clusters import plan
 from diptych_sim.engine.lanes.emit import emit
 from diptych_sim.engine.lanes.mesh import LaneMesh, Part
 from diptych_sim.engine.lanes.tiling import tile_in_parts
@@ -68,21 +70,30 @@ def test_state_equals_verilator_in_several_parts(monkeypatch, lanes):
     assert str(compare(mesh, random_job(mesh, 1), [100, 600]).first) == "None"
 
 
+def _translated(monkeypatch, step, wrong):
+    """Translate the tile with a step that does something else."""
+
+    def compile_instance(hardware, *args, **options):
+        return compile_design(hardware(), *args, **options)
+
+    monkeypatch.setattr(translate, step, wrong)
+    # The source of a class would come from the build cache.
+    monkeypatch.setattr(lane_mesh, "compile_design", compile_instance)
+
+
 def _emitted(change):
     """Plant a fault in the C++ of the tile."""
+    return lambda monkeypatch: _translated(monkeypatch, "emit", lambda *args: change(emit(*args)))
 
-    def plant(monkeypatch):
-        def wrong(*args):
-            return change(emit(*args))
 
-        def compile_instance(hardware, *args, **options):
-            return compile_design(hardware(), *args, **options)
+def _all_in_place(monkeypatch):
+    def wrong(low):
+        found = plan(low)
+        counters = {node for k in found.counting for node in found.clusters[k].changes}
+        registers = {node for cluster in found.clusters for node in cluster.changes}
+        return replace(found, in_place=registers - counters)
 
-        monkeypatch.setattr(translate, "emit", wrong)
-        # The source of a class would come from the build cache.
-        monkeypatch.setattr(lane_mesh, "compile_design", compile_instance)
-
-    return plant
+    _translated(monkeypatch, "plan", wrong)
 
 
 def _other_bank(text):
@@ -104,6 +115,7 @@ FAULTS = {
         lambda text: text.replace("j * PART + k]", "j * PART + (k ^ 1)]")
     ),
     "a port reads another bank": _emitted(_other_bank),
+    "registers change before all have read them": _all_in_place,
     "a neighbor is another one": lambda monkeypatch: monkeypatch.setattr(
         lane_mesh,
         "DIRECTIONS",

@@ -2,7 +2,8 @@
 """Cuts a design into clusters: operations and commits that are evaluated together.
 
 A cluster is evaluated in a cycle in which something that it uses has changed, and its guards hold
-in some lane. Clusters are in an order in which none uses what a later one computes.
+in some lane. Clusters are in an order in which none uses what a later one computes, and most follow those
+that use what they change (:mod:`.in_place`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from diptych_sim.engine.cluster_cost import ClusterCost
 from .commits import Commit, commits_of
 from .counting import counters_of
 from .graph import Graph
+from .in_place import changed_in_place, readers_first
+from .layout import element_bytes
 from .lower import Lowered
 from .regions import Regions, cost_of, needs_of
 
@@ -43,7 +46,7 @@ class Cluster:
     nodes : list of int
         Operations, each after those that it uses.
     commits : list of Commit
-        Changes at the clock edge.
+        Changes at the clock edge, those of single bits first.
     asserts, outputs : list of int
         Numbers of assertions, and nodes that are outputs but not registers.
     """
@@ -68,12 +71,25 @@ class Plan:
     ----------
     counting : set of int
         Clusters that do nothing but let counters (:func:`.counters_of`) grow.
+    in_place : set of int
+        Registers that nothing reads after their cluster: they change with it, not at the clock edge.
     """
 
     clusters: list[Cluster]
     users: dict[int, list[int]]
     readers: dict[int, list[int]]
     counting: set[int]
+    in_place: set[int]
+
+    def aside(self, number: int) -> list[int]:
+        """Return the registers that a cluster changes at the clock edge."""
+        return [node for node in self.clusters[number].changes if node not in self.in_place]
+
+    def together(self) -> list[list[int]]:
+        """Return registers that change together; first those that change at the clock edge."""
+        out = [self.aside(number) for number in range(len(self.clusters))]
+        out += [[n for n in c.changes if n in self.in_place] for c in self.clusters]
+        return out
 
 
 @dataclass
@@ -176,6 +192,10 @@ class _Clusters:
             for other in wait:
                 self.users[other].append(n)
 
+    def reads(self, commit: Commit) -> set[int]:
+        """Return the nodes that a change uses."""
+        return {base(self.graph, node) for node in _uses(self.graph, commit)}
+
     def guards(self, item: _Item) -> list[tuple[int, bool]]:
         if isinstance(item.what, Commit) and item.what.writes:
             return [(item.what.guard, True)] if item.what.guard > 1 else []
@@ -260,25 +280,58 @@ class _Clusters:
         out = Cluster(self.guards(self.items[piece[0]]))
         for n in piece:
             getattr(out, self.items[n].kind).append(self.items[n].what)
+        # Single bits of all parts are computed at once, elements part by part.
+        out.commits.sort(key=lambda c: any(self.graph.nodes[n].width > 1 for n in c.changes))
         return out
+
+    def used(self, piece: list[int], cluster: Cluster) -> set[int]:
+        """Return the nodes that a cluster uses and does not compute."""
+        used = {base(self.graph, node) for n in piece for node in self.items[n].uses}
+        used |= {base(self.graph, node) for node, _ in cluster.guards}
+        return {node for node in used - set(cluster.nodes) if node > 1}
+
+
+def _in_order(
+    work: _Clusters, pieces: list[list[int]]
+) -> tuple[list[list[int]], list[Cluster], set[int]]:
+    """Return pieces in order, their clusters, and the registers that change in place."""
+    nodes = work.graph.nodes
+    clusters = [work.cluster(piece) for piece in pieces]
+    home = {n: k for k, piece in enumerate(pieces) for n in piece}
+    waits = [
+        {home[o] for n in piece for o in work.waits[n]} - {k} for k, piece in enumerate(pieces)
+    ]
+    reads = [work.used(*both) for both in zip(pieces, clusters, strict=True)]
+    changes = []
+    for piece, cluster in zip(pieces, clusters, strict=True):
+        # A block that rests has kept aside what its counters would be.
+        counts = work.items[piece[0]].color[2]
+        commits = [] if counts else cluster.commits
+        changes.append(changed_in_place(commits, work.reads))
+    order = readers_first(waits, reads, changes, lambda n: element_bytes(nodes[n].width) * 8 or 1)
+    # Writes come last: at the clock edge they use what registers held before.
+    order.sort(key=lambda k: work.items[pieces[k][0]].color[0] == "writes")
+    last: dict[int, int] = {}
+    for at, k in enumerate(order):
+        last |= dict.fromkeys(reads[k], at)
+    in_place = {
+        node for at, k in enumerate(order) for node in changes[k] if last.get(node, at) <= at
+    }
+    return [pieces[k] for k in order], [clusters[k] for k in order], in_place
 
 
 def plan(low: Lowered) -> Plan:
     """Cut a design into clusters."""
     work = _Clusters(low)
-    pieces = [piece for run in work.runs() for piece in work.pieces(run)]
-    # Writes come last, as nothing waits for them in a cycle.
-    pieces.sort(key=lambda piece: work.items[piece[0]].color[0] == "writes")
-    clusters = [work.cluster(piece) for piece in pieces]
+    pieces, clusters, in_place = _in_order(
+        work, [piece for run in work.runs() for piece in work.pieces(run)]
+    )
     users: dict[int, list[int]] = defaultdict(list)
     readers: dict[int, list[int]] = defaultdict(list)
     for number, (cluster, piece) in enumerate(zip(clusters, pieces, strict=True)):
-        used = {node for n in piece for node in work.items[n].uses}
-        used |= {node for node, _ in cluster.guards}
         # A register that keeps its value in some lanes uses itself, but that changes nothing.
-        for node in sorted({base(low.graph, node) for node in used} - set(cluster.nodes)):
-            if node > 1:
-                users[node].append(number)
+        for node in sorted(work.used(piece, cluster)):
+            users[node].append(number)
         memories = {
             low.graph.nodes[n].args[0] for n in cluster.nodes if low.graph.nodes[n].op == "aread"
         }
@@ -290,4 +343,4 @@ def plan(low: Lowered) -> Plan:
         for number, (cluster, piece) in enumerate(zip(clusters, pieces, strict=True))
         if work.items[piece[0]].color[2] and not users.keys() & set(cluster.nodes)
     }
-    return Plan(clusters, users, readers, counting)
+    return Plan(clusters, users, readers, counting, in_place)

@@ -11,8 +11,10 @@ from .graph import Graph
 from .layout import Layout, element_bytes, type_of
 from .lower import Lowered
 
-__all__ = ["Expressions"]
+__all__ = ["BYTE", "Expressions"]
 
+BYTE = 3
+"""So many single bits are put into a byte of an element, or taken from it, faster by way of bytes."""
 _BITWISE = {"and": "&", "or": "|", "xor": "^"}
 
 
@@ -81,8 +83,6 @@ class Expressions:
         if op == "mux" and width == 1:
             c, a, b = (ref(arg) for arg in args)
             return f"({c} & {a}) | (~{c} & {b})"
-        if op == "bit":
-            return f"bit({ref(args[0])}, {args[1]})"
         if op == "any":
             return f"nonzero({ref(args[0])})"
         if op in ("eq", "ult", "slt"):
@@ -154,10 +154,25 @@ class Expressions:
         if constant or not text:
             base = f"all<{type_}>({constant}ull)"
             text = f"bor({text}, {base})" if text else base
+        singles: dict[int, list[tuple[int, int]]] = {}
         for node, _, _, place in pieces:
             if node > 1 and self.nodes[node].width == 1:
-                text = f"put<{type_}>({self.ref(node)}, {text}, {type_}({1 << place}ull))"
+                singles.setdefault(place // 8, []).append((node, place))
+        for number, bits in singles.items():
+            if len(bits) < BYTE or element_bytes(width) == 1:
+                for node, place in bits:
+                    text = self.put_bit(type_, node, text, place)
+                continue
+            byte = "all<uint8_t>(0)"
+            for node, place in bits:
+                byte = self.put_bit("uint8_t", node, byte, place % 8)
+            byte = f"cast<{type_}>({byte})"
+            text = f"bor({text}, {f'left<{8 * number}>({byte})' if number else byte})"
         return text
+
+    def put_bit(self, type_: str, node: int, text: str, place: int) -> str:
+        """Return elements with a bit set where a node of a bit is."""
+        return f"put<{type_}>({self.ref(node)}, {text}, {type_}({1 << place}ull))"
 
     def read_now(self, width: int, memory: int, low: int, address: tuple[int, ...]) -> str:
         state = self.low.memories[memory]

@@ -282,14 +282,18 @@ class _Lowering:
         memory = self._memory(cell.memory)
         enables = [self.bit(net) for net in cell.en]
         share = memory.width // len(enables)
+        # What the same bit enables is written as one.
+        groups = [
+            (enable, (members := list(numbers))[0] * share, (members[-1] + 1) * share)
+            for enable, numbers in itertools.groupby(range(len(enables)), enables.__getitem__)
+        ]
         data = []
         for low, width in memory.pieces:
             value = self.value(cell.data[low : low + width])
             node = self.graph.bit(value[0]) if width == 1 else self.graph.word(value)
             parts = []
-            for number, enable in enumerate(enables):
-                first = max(low, number * share)
-                stop = min(low + width, (number + 1) * share)
+            for enable, begin, end in groups:
+                first, stop = max(low, begin), min(low + width, end)
                 if first < stop and enable != 0:
                     parts.append((enable, first - low, stop - first))
             data.append((node, parts))

@@ -76,9 +76,13 @@ COMPARE(equal, vec, x == y)
 COMPARE(below, vec, x < y)
 COMPARE(less, svec, x < y)
 COMPARE(test, vec, (x & y) != 0)
+template <class T> struct Shifted { typedef T type; };
+template <> struct Shifted<uint8_t> { typedef uint16_t type; };
 template <class T> INLINE B bit(const V<T>& a, int n) {
+    // Of bytes only the signs are right: processors do not shift bytes.
+    typedef typename V<typename Shifted<T>::type>::vec vec;
     V<T> r;
-    EACH(V<T>::N) r.v[i] = a.v[i] << (int)(8 * sizeof(T) - 1 - n);
+    EACH(V<T>::N) r.v[i] = (typename V<T>::vec)((vec)a.v[i] << (int)(8 * sizeof(T) - 1 - n));
     return signs(r);
 }
 template <class T> INLINE V<T> put(B m, const V<T>& a, T bits) {

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych_sim.engine.native_library import long_vectors
 from diptych_sim.settings import lanes
 
 from .layout import PART
@@ -51,8 +52,11 @@ class Tiling(NamedTuple):
 
 
 def block_lanes(tiles: int) -> int:
-    """Return the lanes of a block: more cost less each, unless they are empty."""
-    return lanes() or (64 if tiles <= 128 else 256 if tiles <= 1024 else 512)
+    """Return the lanes of a block: more cost less each, unless they are empty.
+
+    A bit of each is one vector at most; two make the code longer than what it saves.
+    """
+    return lanes() or (64 if tiles <= 128 else 512 if tiles > 1024 and long_vectors() else 256)
 
 
 def tile_in_rows(rows: int, columns: int) -> Tiling:

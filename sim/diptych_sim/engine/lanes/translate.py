@@ -34,5 +34,5 @@ def translate(
     design = read_netlist(component, name)
     low = lower(design, partition(design, list(pairs)))
     parts = plan(low)
-    layout = lay_out(low, lanes, [cluster.changes for cluster in parts.clusters])
+    layout = lay_out(low, lanes, parts.together())
     return Interface.of(low, layout), emit(low, parts, layout)
