@@ -37,6 +37,7 @@ PACKAGES = ("diptych", "diptych_sim.engine")
 _BYTES_A_SECOND = 150_000
 """What a core compiles of a source, about; parts are compiled at once."""
 _LONG = ("avx512bw", "avx512dq", "avx512vl")
+"""What ``lanes.h`` asks of a processor for vectors of 64 bytes."""
 FLAGS = ("-std=gnu++17", "-fPIC", "-shared", "-fno-strict-aliasing", "-w", "-pthread")
 
 
@@ -108,10 +109,9 @@ def _march() -> list[str]:
 
 
 def long_vectors() -> bool:
-    """Return whether the processor that is compiled for has vectors of 64 bytes, as ``lanes.h`` asks."""
+    """Return whether the processor that is compiled for has vectors of 64 bytes."""
     _, target = _version_and_target(find_compiler(), *_march())
-    has = (re.search(rf"-m{name}\s+\[enabled\]", target) for name in _LONG)
-    return all(has)
+    return all(re.search(rf"-m{name}\s+\[enabled\]", target) for name in _LONG)
 
 
 def build_library(

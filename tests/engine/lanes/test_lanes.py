@@ -11,14 +11,13 @@ import pytest
 from diptych.mesh.fabric import Port
 from diptych.mesh.sram import BANKS
 from diptych_sim.engine.lanes import mesh as lane_mesh
-from diptych_sim.engine.lanes import translate
-from diptych_sim.engine.lanes.build import compile_design
 from diptych_sim.engine.lanes.clusters import plan
 from diptych_sim.engine.lanes.emit import emit
 from diptych_sim.engine.lanes.mesh import LaneMesh, Part
 from diptych_sim.engine.lanes.tiling import tile_in_parts
 from diptych_tb.lockstep.compare import compare
 from support.mesh_jobs import decode_job, random_job
+from support.planted_tile import translate_with
 
 
 @pytest.mark.parametrize("mesh", [(2, 2), (3, 5)])
@@ -70,20 +69,11 @@ def test_state_equals_verilator_in_several_parts(monkeypatch, lanes):
     assert str(compare(mesh, random_job(mesh, 1), [100, 600]).first) == "None"
 
 
-def _translated(monkeypatch, step, wrong):
-    """Translate the tile with a step that does something else."""
-
-    def compile_instance(hardware, *args, **options):
-        return compile_design(hardware(), *args, **options)
-
-    monkeypatch.setattr(translate, step, wrong)
-    # The source of a class would come from the build cache.
-    monkeypatch.setattr(lane_mesh, "compile_design", compile_instance)
-
-
 def _emitted(change):
     """Plant a fault in the C++ of the tile."""
-    return lambda monkeypatch: _translated(monkeypatch, "emit", lambda *args: change(emit(*args)))
+    return lambda monkeypatch: translate_with(
+        monkeypatch, "emit", lambda *args: change(emit(*args))
+    )
 
 
 def _all_in_place(monkeypatch):
@@ -93,7 +83,7 @@ def _all_in_place(monkeypatch):
         registers = {node for cluster in found.clusters for node in cluster.changes}
         return replace(found, in_place=registers - counters)
 
-    _translated(monkeypatch, "plan", wrong)
+    translate_with(monkeypatch, "plan", wrong)
 
 
 def _other_bank(text):

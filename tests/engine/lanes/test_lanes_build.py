@@ -4,13 +4,16 @@
 import platform
 import resource
 import signal
+import subprocess
 
 import pytest
 
 from diptych_sim.engine.errors import BuildError, ToolError
 from diptych_sim.engine.lanes.build import compile_driver
 from diptych_sim.engine.lanes.mesh import LaneMesh
-from diptych_sim.engine.native_library import build_library
+from diptych_sim.engine.lanes.tiling import block_lanes
+from diptych_sim.engine.native_library import HEADERS, build_library
+from diptych_sim.engine.toolchain import find_compiler
 from support.mesh_jobs import random_job
 
 
@@ -54,6 +57,21 @@ def test_a_disk_that_takes_no_more_leaves_nothing_behind(monkeypatch, tmp_path, 
     assert lines[0].endswith("File too large")
     assert {path.suffix for path in tmp_path.iterdir()} == {".lock"}
     assert build_library("much", source).is_file()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of such processors")
+@pytest.mark.parametrize("processor", ["x86-64", "x86-64-v3", "x86-64-v4"])
+def test_a_bit_of_each_lane_is_one_vector_at_most(monkeypatch, processor):
+    monkeypatch.setenv("DIPTYCH_MARCH", processor)
+    monkeypatch.delenv("DIPTYCH_LANES", raising=False)
+    options = [f"-march={processor}", "-DLANES=64", "-E", "-dM", "-x", "c++"]
+    defined = subprocess.run(
+        [*find_compiler(), *options, HEADERS / "lanes.h"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    long = "#define VECTOR 64\n" in defined.stdout
+    assert long == (processor == "x86-64-v4")
+    assert [block_lanes(tiles) for tiles in (64, 200, 4608)] == [64, 256, 512 if long else 256]
 
 
 @pytest.mark.slow

@@ -12,9 +12,6 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from diptych_sim.engine.errors import SimulationError
-from diptych_sim.engine.lanes import mesh as lane_mesh
-from diptych_sim.engine.lanes import translate
-from diptych_sim.engine.lanes.build import compile_design
 from diptych_sim.engine.lanes.clusters import plan
 from diptych_sim.engine.lanes.digest import MeshDigest
 from diptych_sim.engine.lanes.emit import emit
@@ -24,6 +21,7 @@ from diptych_sim.engine.lanes.mesh import LaneMesh
 from diptych_sim.engine.lanes.netlist import read_netlist
 from diptych_sim.engine.lanes.partition import partition
 from support.mesh_jobs import decode_job, random_job
+from support.planted_tile import translate_with
 
 WIDE = 13, 10
 """A mesh of which a block has three parts."""
@@ -204,12 +202,7 @@ def test_a_planted_fault_is_seen(monkeypatch, fault):
         changed.append(text != right)
         return text
 
-    def compile_instance(hardware, *args, **options):
-        return compile_design(hardware(), *args, **options)
-
-    monkeypatch.setattr(translate, "emit", wrong)
-    # The source of a class would come from the build cache.
-    monkeypatch.setattr(lane_mesh, "compile_design", compile_instance)
+    translate_with(monkeypatch, "emit", wrong)
     load = decode_job(mesh)[0] if mesh == (2, 2) else random_job(mesh, 2)
     all_, _ = _digests(monkeypatch, 0, mesh, load, cycles)
     assert any(changed)  # a host port has no memory that is written

@@ -284,6 +284,10 @@ class _Clusters:
         out.commits.sort(key=lambda c: any(self.graph.nodes[n].width > 1 for n in c.changes))
         return out
 
+    def counts(self, piece: list[int]) -> bool:
+        """Return whether a piece is of counters."""
+        return self.items[piece[0]].color[2]
+
     def used(self, piece: list[int], cluster: Cluster) -> set[int]:
         """Return the nodes that a cluster uses and does not compute."""
         used = {base(self.graph, node) for n in piece for node in self.items[n].uses}
@@ -292,55 +296,55 @@ class _Clusters:
 
 
 def _in_order(
-    work: _Clusters, pieces: list[list[int]]
-) -> tuple[list[list[int]], list[Cluster], set[int]]:
-    """Return pieces in order, their clusters, and the registers that change in place."""
+    work: _Clusters, pieces: list[list[int]], clusters: list[Cluster], used: list[set[int]]
+) -> tuple[list[int], set[int]]:
+    """Return the order of clusters, and the registers that change in place."""
     nodes = work.graph.nodes
-    clusters = [work.cluster(piece) for piece in pieces]
     home = {n: k for k, piece in enumerate(pieces) for n in piece}
     waits = [
         {home[o] for n in piece for o in work.waits[n]} - {k} for k, piece in enumerate(pieces)
     ]
-    reads = [work.used(*both) for both in zip(pieces, clusters, strict=True)]
-    changes = []
-    for piece, cluster in zip(pieces, clusters, strict=True):
-        # A block that rests has kept aside what its counters would be.
-        counts = work.items[piece[0]].color[2]
-        commits = [] if counts else cluster.commits
-        changes.append(changed_in_place(commits, work.reads))
-    order = readers_first(waits, reads, changes, lambda n: element_bytes(nodes[n].width) * 8 or 1)
+    # A block that rests has kept aside what its counters would be.
+    changes = [
+        set() if work.counts(piece) else changed_in_place(cluster.commits, work.reads)
+        for piece, cluster in zip(pieces, clusters, strict=True)
+    ]
+    order = readers_first(waits, used, changes, lambda n: element_bytes(nodes[n].width) * 8 or 1)
     # Writes come last: at the clock edge they use what registers held before.
     order.sort(key=lambda k: work.items[pieces[k][0]].color[0] == "writes")
     last: dict[int, int] = {}
     for at, k in enumerate(order):
-        last |= dict.fromkeys(reads[k], at)
+        last |= dict.fromkeys(used[k], at)
     in_place = {
         node for at, k in enumerate(order) for node in changes[k] if last.get(node, at) <= at
     }
-    return [pieces[k] for k in order], [clusters[k] for k in order], in_place
+    return order, in_place
 
 
 def plan(low: Lowered) -> Plan:
     """Cut a design into clusters."""
     work = _Clusters(low)
-    pieces, clusters, in_place = _in_order(
-        work, [piece for run in work.runs() for piece in work.pieces(run)]
-    )
+    pieces = [piece for run in work.runs() for piece in work.pieces(run)]
+    clusters = [work.cluster(piece) for piece in pieces]
+    used = [work.used(*both) for both in zip(pieces, clusters, strict=True)]
+    order, in_place = _in_order(work, pieces, clusters, used)
     users: dict[int, list[int]] = defaultdict(list)
     readers: dict[int, list[int]] = defaultdict(list)
-    for number, (cluster, piece) in enumerate(zip(clusters, pieces, strict=True)):
+    for number, k in enumerate(order):
         # A register that keeps its value in some lanes uses itself, but that changes nothing.
-        for node in sorted(work.used(piece, cluster)):
+        for node in sorted(used[k]):
             users[node].append(number)
         memories = {
-            low.graph.nodes[n].args[0] for n in cluster.nodes if low.graph.nodes[n].op == "aread"
+            low.graph.nodes[n].args[0]
+            for n in clusters[k].nodes
+            if low.graph.nodes[n].op == "aread"
         }
-        memories |= {commit.read.memory for commit in cluster.commits if commit.read}
+        memories |= {commit.read.memory for commit in clusters[k].commits if commit.read}
         for memory in sorted(memories):
             readers[memory].append(number)
     counting = {
         number
-        for number, (cluster, piece) in enumerate(zip(clusters, pieces, strict=True))
-        if work.items[piece[0]].color[2] and not users.keys() & set(cluster.nodes)
+        for number, k in enumerate(order)
+        if work.counts(pieces[k]) and not users.keys() & set(clusters[k].nodes)
     }
-    return Plan(clusters, users, readers, counting, in_place)
+    return Plan([clusters[k] for k in order], users, readers, counting, in_place)

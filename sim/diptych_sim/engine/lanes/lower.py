@@ -283,10 +283,10 @@ class _Lowering:
         enables = [self.bit(net) for net in cell.en]
         share = memory.width // len(enables)
         # What the same bit enables is written as one.
-        groups = [
-            (enable, (members := list(numbers))[0] * share, (members[-1] + 1) * share)
-            for enable, numbers in itertools.groupby(range(len(enables)), enables.__getitem__)
-        ]
+        groups, end = [], 0
+        for enable, same in itertools.groupby(enables):
+            begin, end = end, end + share * len(list(same))
+            groups.append((enable, begin, end))
         data = []
         for low, width in memory.pieces:
             value = self.value(cell.data[low : low + width])
