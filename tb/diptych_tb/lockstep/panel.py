@@ -90,8 +90,9 @@ def compare_panels(
             words.set("start", 1)
             first = None
             for cycle, expected in enumerate(map(int, digests)):
-                words.run(1)
-                words.set("start", 0)
+                if cycle:
+                    words.run(1)
+                    words.set("start", 0)
                 if taking.take() != expected:
                     first = _difference(words, cycle, theirs(cycle, digests=False)["states"][0])
                     break

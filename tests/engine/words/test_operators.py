@@ -13,7 +13,7 @@ from amaranth.sim import Simulator
 
 from diptych.precompiled import Precompiled, inlined
 from diptych_sim.engine.errors import SimulationError
-from diptych_sim.engine.words import build, clusters, emit
+from diptych_sim.engine.words import build, clusters, emit, groups
 from diptych_sim.engine.words.build import compile_words
 from diptych_sim.engine.words.machine import WordMachine
 from diptych_sim.engine.words.netlist import WordsError
@@ -103,23 +103,30 @@ class Random(wiring.Component):
 
 
 class Lane(wiring.Component):
-    """Sums its neighbor's value; an output depends on an input in the same cycle."""
+    """Sums its neighbor's value; an output depends on an input in the same cycle.
+
+    Registers use each other, in a chain and in a circle.
+    """
 
     before: Signal
     by: Signal
     after: Signal
+    aged: Signal
     scaled: Signal
 
     def __init__(self):
-        super().__init__({"before": In(40), "by": In(3), "after": Out(40), "scaled": Out(48)})
+        ports = {"after": Out(40), "aged": Out(20), "scaled": Out(48)}
+        super().__init__({"before": In(40), "by": In(3), **ports})
 
     def elaborate(self, platform):
         m = Module()
         total = Signal(40, name="total", init=3)
-        m.d.comb += [self.after.eq(total), self.scaled.eq(total << self.by)]
+        old, older = Signal(20, name="old"), Signal(20, name="older")
+        m.d.comb += [self.after.eq(total), self.aged.eq(older), self.scaled.eq(total << self.by)]
+        m.d.sync += [old.eq(total[5:25]), older.eq(old)]
         for bit in range(8):
             with m.If(self.before[bit]):
-                m.d.sync += total.eq(self.before + total + bit * self.by)
+                m.d.sync += total.eq(self.before + total + (older ^ bit * self.by))
         return m
 
 
@@ -143,8 +150,8 @@ class Ring(wiring.Component):
             m.submodules[f"lane_{n}"] = lane
             m.d.comb += [lane.before.eq(before), lane.by.eq(self.by)]
             before = lane.after
-            seen = Signal(88, name=f"seen_{n}")
-            m.d.sync += seen.eq(Cat(lane.after, lane.scaled))
+            seen = Signal(108, name=f"seen_{n}")
+            m.d.sync += seen.eq(Cat(lane.after, lane.scaled, lane.aged))
             self.registers.append(seen)
         return m
 
@@ -178,7 +185,7 @@ class Chain(wiring.Component):
 
 
 def in_words(hardware, given):
-    """Registers of each cycle, by the names that the elaborated hardware says it has."""
+    """Registers in each cycle, by the names that the elaborated hardware says it has."""
     compiled = compile_words(hardware, "top", ())
     names = [register.name for register in hardware.registers]
     with WordMachine(compiled) as machine:
@@ -186,8 +193,8 @@ def in_words(hardware, given):
         for values in given:
             for name, value in values.items():
                 machine.set(name, value)
-            machine.run(1)
             out.append({name: machine.read(name)[0] for name in names})
+            machine.run(1)
         return out
 
 
@@ -271,6 +278,14 @@ def _no_marks(monkeypatch):
     monkeypatch.setattr(build, "plan", plan)
 
 
+def _no_delay(monkeypatch):
+    monkeypatch.setattr(clusters._Planner, "_delay_steps", lambda self, root: set(self.steps))
+
+
+def _no_users(monkeypatch):
+    monkeypatch.setattr(groups, "_users", lambda behind: {n: set() for n in behind})
+
+
 FAULTS = {
     "a difference is a sum": (Random, _replaced("(subtract(", "(add(")),
     "the first of many is a sum, too": (Chain, _replaced("(subtract(", "(add(")),
@@ -282,10 +297,15 @@ FAULTS = {
     "a user is not marked": (Random, _no_marks),
     "writes ignore their enables": (Random, _replaced("if (!bit) continue;", "bit = 1;")),
     "nothing is noted of a register": (Random, _replaced("|= differ(s.n", "|= 0 * differ(s.n")),
-    "an edge is done at once": (
+    "a register changes with its cluster": (
         Random,
-        _replaced("s.waits = true;\n    s.cycle++;", "s.waits = true; edge(s);\n    s.cycle++;"),
+        _replaced(
+            "functions[64 * word + bit](s);",
+            "{ functions[64 * word + bit](s); if (s.count) edges[s.commits[--s.count]](s); }",
+        ),
     ),
+    "a neighbor reads a register that has changed": (Ring, _no_delay),
+    "a register changes before others of its instance have read it": (Ring, _no_users),
     "a neighbor is another one": (Ring, _replaced(" + 0, 5 * sizeof", " + 1, 5 * sizeof")),
 }
 

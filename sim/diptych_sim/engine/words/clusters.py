@@ -53,12 +53,15 @@ class Plan:
         group, those that use any of it: by what computes its outputs, or its next state.
     outs, steps : dict of int to int
         Cells that stand for what computes the outputs of a group, and its next state.
+    in_place : set of int
+        Groups whose next state comes after all that use the state before: it can replace it.
     """
 
     clusters: list[Cluster]
     users: dict[int, list[int]]
     outs: dict[int, int]
     steps: dict[int, int]
+    in_place: set[int]
 
 
 def _cost(cell: Cell) -> float:
@@ -125,17 +128,10 @@ class _Planner:
         return out
 
     def run(self) -> Plan:
+        root = self._roots()
+        in_place = self._delay_steps(root)
         order = in_order(self.waits, self.cells)
         narrow(self.whole, order, set())
-        users: dict[int, list[int]] = defaultdict(list)
-        for n, others in self.waits.items():
-            for other in others:
-                users[other].append(n)
-        root: dict[int, int] = {}
-        for n in reversed(order):
-            alone = len(users[n]) == 1 and self.cells[n].kind != "outs"
-            alone = alone and self.cells[users[n][0]].kind not in ("outs", "step")
-            root[n] = root[users[n][0]] if alone else n
         trees: dict[int, list[int]] = defaultdict(list)
         for n in order:
             trees[root[n]].append(n)
@@ -144,7 +140,44 @@ class _Planner:
         for number, cluster in enumerate(clusters):
             for index in sorted(cluster.used):
                 of_cell[index].append(number)
-        return Plan(clusters, of_cell, self.outs, self.steps)
+        return Plan(clusters, of_cell, self.outs, self.steps, in_place)
+
+    def _roots(self) -> dict[int, int]:
+        """Return for each cell the top of its tree: cells below a top are used only in the tree."""
+        users: dict[int, list[int]] = defaultdict(list)
+        for n, others in self.waits.items():
+            for other in others:
+                users[other].append(n)
+        root: dict[int, int] = {}
+        for n in reversed(in_order(self.waits, self.cells)):
+            alone = len(users[n]) == 1 and self.cells[n].kind != "outs"
+            alone = alone and self.cells[users[n][0]].kind not in ("outs", "step")
+            root[n] = root[users[n][0]] if alone else n
+        return root
+
+    def _delay_steps(self, root: dict[int, int]) -> set[int]:
+        """Have the next state of groups wait for all that uses their state; return those that can."""
+        group_of = {step: group for group, step in self.steps.items() if step in self.waits}
+        readers: dict[int, set[int]] = {step: set() for step in group_of}
+        for n in self.waits:
+            for step in self.uses(n) & readers.keys() - {n}:
+                readers[step].add(root[n])
+        out = set()
+        for step in sorted(readers, key=lambda step: -len(self.whole.groups[group_of[step]].paths)):
+            # Only steps that wait can make a circle: nothing else waits for a step.
+            if not self._waits_for(readers[step] & readers.keys(), step):
+                self.waits[step] |= readers[step]
+                out.add(group_of[step])
+        return out
+
+    def _waits_for(self, cells: set[int], other: int) -> bool:
+        """Return whether any of some steps waits for another, maybe by way of further ones."""
+        seen, stack = set(cells), list(cells)
+        while stack:
+            new = {n for n in self.waits[stack.pop()] if self.cells[n].kind == "step"} - seen
+            seen |= new
+            stack += new
+        return other in seen
 
     def _join(
         self, order: list[int], root: dict[int, int], trees: dict[int, list[int]]

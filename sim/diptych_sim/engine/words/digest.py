@@ -42,5 +42,5 @@ class WordsDigest:
         self._machine = machine
 
     def take(self) -> int:
-        """Return the digest of the registers as they are now."""
+        """Return the digest of the registers as of the next cycle."""
         return self._machine.digest(self._terms, self._keys)

@@ -188,7 +188,7 @@ class _Design:
             elif index in used and cell.width and not cell.sink and self.plan.users.get(index):
                 out.append(f"{type_} k{index};")
         for number, group in enumerate(self.whole.groups):
-            out += group_fields(group, number, self.whole)
+            out += group_fields(group, number, self.whole, in_place=number in self.plan.in_place)
         return out
 
     def initial(self) -> list[str]:

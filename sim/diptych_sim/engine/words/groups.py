@@ -13,12 +13,13 @@ from .order import in_order, narrow, producers
 __all__ = ["emit_group", "group_fields"]
 
 
-def group_fields(group: Group, number: int, whole: Words) -> list[str]:
+def group_fields(group: Group, number: int, whole: Words, *, in_place: bool) -> list[str]:
     """Return the state of a group: arrays over its instances."""
     size, out = len(group.paths), []
+    ways = "f" if in_place else "fn"
     for index, cell in enumerate(group.body.cells):
         if cell.held and cell.kind != "input":
-            out += [f"alignas(64) {type_of(cell.width)} {way}{index}[{size}];" for way in "fn"]
+            out += [f"alignas(64) {type_of(cell.width)} {way}{index}[{size}];" for way in ways]
     for index in sorted(group.computed_outputs(whole, number)):
         width = group.body.cells[index].width
         out.append(f"alignas(64) {type_of(width)} o{index}[{size}];")
@@ -46,6 +47,47 @@ class _Loop(Body):
     def word_of(self, memory: int, address: str) -> str:
         return f"table{memory}[{address}]"
 
+    def next_state(self, *, in_place: bool) -> list[int]:
+        """Compute the next state of all registers; return these.
+
+        In place, a register is replaced once all that its old value is needed for is there.
+        """
+        registers = [n for n in self.order if self.cells[n].sink]
+        behind = {n: self.group.behind({n}) for n in registers}
+        users = _users(behind) if in_place else {n: set[int]() for n in registers}
+        order = _users_first(users)
+        computed: set[int] = set()
+        kept: list[int] = []
+        for index in order:
+            for n in self.order:
+                if n in behind[index] and n not in computed and not self.cells[n].held:
+                    self.compute(n)
+                    computed.add(n)
+            type_, bits = (
+                type_of(self.cells[index].width),
+                64 if self.cells[index].width > 32 else 32,
+            )
+            self.lines += [
+                f"const {type_} x{index} = {self._next(index)};",
+                f"y{bits} |= x{index} ^ {self.ref(index)};",
+            ]
+            computed.add(index)
+            kept.append(index)
+            ready = [n for n in kept if users[n] <= computed]
+            way = "f" if in_place else "n"
+            self.lines += [f"s.g{self.number}.{way}{n}[l] = x{n};" for n in ready]
+            kept = [n for n in kept if n not in ready]
+        return registers
+
+    def _next(self, index: int) -> str:
+        cell = self.cells[index]
+        if cell.kind == "ff":
+            return self.value(cell.inputs[0])
+        if cell.kind == "sread" and not cell.ports:
+            address, enable = (self.value(nets) for nets in cell.inputs)
+            return f"{enable} ? {self.word_of(cell.memory, address)} : {self.ref(index)}"
+        raise WordsError(f"Words cannot run {self.group.name} in a loop: {cell!r}")
+
     def tables(self) -> list[str]:
         """Return the memories, which are only read."""
         out = []
@@ -63,6 +105,26 @@ class _Loop(Body):
             elif cell.kind == "write" or cell.width > 64:
                 raise WordsError(f"Words cannot run {self.group.name} in a loop: {cell!r}")
         return out
+
+
+def _users(behind: dict[int, set[int]]) -> dict[int, set[int]]:
+    """Return the other registers that each is used by."""
+    return {n: {m for m in behind if n in behind[m]} - {n} for n in behind}
+
+
+def _users_first(users: dict[int, set[int]]) -> list[int]:
+    """Return registers, each behind those that use it, but where they use each other."""
+    out: list[int] = []
+    seen: set[int] = set()
+    stack = [(n, False) for n in users]
+    while stack:
+        n, visited = stack.pop()
+        if visited:
+            out.append(n)
+        elif n not in seen:
+            seen.add(n)
+            stack += [(n, True), *((m, False) for m in sorted(users[n] - seen))]
+    return out
 
 
 def emit_group(function: Any, cell: Cell, design: Any) -> None:
@@ -84,38 +146,8 @@ def emit_group(function: Any, cell: Cell, design: Any) -> None:
     if cell.kind == "outs":
         _emit_outputs(function, loop, outputs, size, design)
         return
-    behind = group.behind(
-        {
-            net >> 16
-            for each in loop.cells
-            if each.sink
-            for nets in each.inputs
-            for net in nets
-            if net > 1
-        }
-    )
-    commits = []
-    for index in loop.order:
-        each = loop.cells[index]
-        if not each.sink:
-            if index in behind and not each.held:
-                loop.compute(index)
-            continue
-        if each.kind == "ff":
-            text = loop.value(each.inputs[0])
-        elif each.kind == "sread" and not each.ports:
-            address, enable = (loop.value(nets) for nets in each.inputs)
-            text = f"{enable} ? {loop.word_of(each.memory, address)} : {loop.ref(index)}"
-        else:
-            raise WordsError(f"Words cannot run {group.name} in a loop: {each!r}")
-        place = f"s.g{number}.n{index}[l]"
-        loop.lines += [
-            f"const {type_of(each.width)} x{index} = {text};",
-            f"{place} = x{index}; y{64 if each.width > 32 else 32} |= x{index} ^ {loop.ref(index)};",
-        ]
-        commits.append(
-            f"memcpy(s.g{number}.f{index}, s.g{number}.n{index}, sizeof s.g{number}.f{index});"
-        )
+    in_place = number in design.plan.in_place
+    registers = loop.next_state(in_place=in_place)
     flag = function.changed(design.plan.users.get(design.plan.steps[number], ()))
     function.lines += [
         *loop.tables(),
@@ -126,7 +158,11 @@ def emit_group(function: Any, cell: Cell, design: Any) -> None:
         "}",
         f"{flag} |= y32 | y64;",
     ]
-    function.commits += commits
+    if not in_place:
+        function.commits += [
+            f"memcpy(s.g{number}.f{index}, s.g{number}.n{index}, sizeof s.g{number}.f{index});"
+            for index in registers
+        ]
 
 
 def _emit_outputs(function: Any, loop: _Loop, outputs: set[int], size: int, design: Any) -> None:

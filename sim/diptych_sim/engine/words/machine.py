@@ -145,7 +145,8 @@ class WordMachine:
         return self._library.words_place(ctypes.c_long(place.number)) + place.at
 
     def read(self, name: str) -> list[int]:
-        """Return the words of a memory, or the one value of a register."""
+        """Return the words of a memory, or the one value of a register, as of the next cycle."""
+        self._library.words_edge(self._state)
         place = self.compiled.places[name]
         at = (self._state.value or 0) + self.offset(place)
         data = ctypes.string_at(at, place.size * place.depth)
@@ -153,6 +154,6 @@ class WordMachine:
         return [int.from_bytes(data[n : n + place.size], "little") for n in words]
 
     def digest(self, terms: Any, keys: Any) -> int:
-        """Return a digest of registers, as of :class:`.WordsDigest`."""
+        """Return a digest of registers as of the next cycle, as of :class:`.WordsDigest`."""
         count = ctypes.c_long(len(terms))
         return self._library.words_digest(self._state, terms, count, keys)
