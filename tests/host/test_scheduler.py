@@ -25,9 +25,11 @@ from diptych_sim.host.triggers import (
     RisingEdge,
     Stretch,
     ValueChange,
+    catch_up,
     start_watching,
 )
 from diptych_sim.host.word_handles import WordEngine, scheduler_of
+from support.known_signals import Clock, Engine
 
 
 class Design(wiring.Component):
@@ -155,6 +157,7 @@ def seen(monkeypatch, long, machine=WordMachine):
             dut.i.value = 3
             for value in (5, 9, 2):
                 await RisingEdge(dut.over)
+                catch_up()
                 note("driver", dut.number.value, len(found["edges"]))
                 await RisingEdge(dut.clk)
                 dut.i.value = value
@@ -217,3 +220,52 @@ def test_an_engine_that_fails_ends_the_run(monkeypatch):
 
         with pytest.raises(SimulationError, match=r"^failed$"):
             scheduler.run(drive())
+
+
+def test_watchers_see_many_cycles_at_once_beside_a_driver(monkeypatch):
+    calls = []
+    watch = scheduling.Scheduler._watch
+    monkeypatch.setattr(
+        scheduling.Scheduler,
+        "_watch",
+        lambda self, until: calls.append(until) or watch(self, until),
+    )
+    scheduler = scheduling.Scheduler(Engine(), Clock(), 1)
+    seen = {"all": 0, "until cancelled": 0}
+
+    async def count(who):
+        while True:
+            await RisingEdge(scheduler.clock)
+            seen[who] += 1
+
+    async def drive():
+        cancelled = start_watching(count("until cancelled"))
+        start_watching(count("all"))
+        for edge in range(1, 3 * scheduling.LATE):
+            await RisingEdge(scheduler.clock)
+            if edge == 100:
+                cancelled.cancel()
+            if edge == 2000:
+                assert seen["all"] < edge
+                catch_up()
+                assert seen["all"] == edge
+
+    scheduler.run(drive())
+    assert seen == {"all": 3 * scheduling.LATE - 1, "until cancelled": 100}
+    assert len(calls) < 10
+
+
+def test_what_a_watcher_sees_is_told_first():
+    scheduler = scheduling.Scheduler(Engine(), Clock(), 1)
+
+    async def watch():
+        await ClockCycles(scheduler.clock, 10)
+        raise AssertionError("seen in cycle 10")
+
+    async def drive():
+        start_watching(watch())
+        await ClockCycles(scheduler.clock, 20)
+        raise AssertionError("nothing came")
+
+    with pytest.raises(AssertionError, match="seen in cycle 10"):
+        scheduler.run(drive())

@@ -16,7 +16,7 @@ import pytest
 from diptych_sim.host import axi_checker, windows
 from diptych_sim.host.scheduler import Scheduler
 from diptych_sim.host.stretches import bits, ones
-from diptych_sim.host.triggers import ClockCycles
+from diptych_sim.host.triggers import ClockCycles, catch_up
 from diptych_tb.memory.axi_checker_faults import CHANNELS, FAULTS, IDLE, READS, TOGETHER, WRITES
 from support.known_signals import Clock, Engine, Signal
 
@@ -72,6 +72,7 @@ def verdict(monkeypatch, cycles, steps, *, stretches):
             left = len(cycles)
             for step in steps:
                 await ClockCycles(dut.clk, min(step, left))
+                catch_up()
                 count()
                 left -= min(step, left)
                 if not left:

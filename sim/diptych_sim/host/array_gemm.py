@@ -15,7 +15,7 @@ from .jobs import ArrayGemmJob, ArrayGemmResult
 from .observers.machine import PanelObservers
 from .panel_memory import PanelMemory, panel_counters
 from .streams import StreamMonitor
-from .triggers import RisingEdge, with_timeout
+from .triggers import RisingEdge, catch_up, with_timeout
 
 __all__ = ["multiply"]
 
@@ -42,6 +42,7 @@ async def multiply(dut: Any, job: ArrayGemmJob, folder: Path) -> ArrayGemmResult
     reads.check_finished()
     writes.check_finished()
     await observers.check()
+    catch_up()
     (folder / job.written).write_bytes(memory.written())
     of_program, first = 0, Program().from_bits(job.program).address
     while not asked.beats.empty():

@@ -16,7 +16,7 @@ from .jobs import ArrayRequestJob, ArrayRequestResult
 from .observers.machine import PanelObservers
 from .panel_memory import PanelMemory, panel_counters
 from .streams import StreamMonitor
-from .triggers import RisingEdge, with_timeout
+from .triggers import RisingEdge, catch_up, with_timeout
 
 __all__ = ["answer"]
 
@@ -62,9 +62,11 @@ async def answer(dut: Any, job: ArrayRequestJob, folder: Path) -> ArrayRequestRe
         result.ends.append(current_cycle())
         result.parts.append(panel_counters(dut))
         if watch is not None:
+            catch_up()
             result.beats.append((watch.reads.beats, watch.writes.beats))
         report_event(kind="tokens", number=number, tokens=tokens, cycle=result.ends[-1])
         await RisingEdge(dut.clk)
+    catch_up()
     if recorder is not None:
         report_event(kind="commands", cycles=recorder.cycles, entered=recorder.entered)
     if watch is not None:

@@ -22,7 +22,14 @@ from diptych.memory.axi import (
 from diptych_sim.host.clocking import current_cycle
 from diptych_sim.host.fields import Fields
 from diptych_sim.host.stretches import bits, levels
-from diptych_sim.host.triggers import RisingEdge, Stretch, Task, clock_of_top, start_watching
+from diptych_sim.host.triggers import (
+    RisingEdge,
+    Stretch,
+    Task,
+    catch_up,
+    clock_of_top,
+    start_watching,
+)
 
 __all__ = ["AxiReadChecker", "AxiWriteChecker"]
 
@@ -225,6 +232,7 @@ class AxiReadChecker(_Checker):
 
     def check_finished(self) -> None:
         """Fail if a burst is not answered."""
+        catch_up()
         assert not self._asked, f"{len(self._asked)} bursts are not answered"
 
 
@@ -288,6 +296,7 @@ class AxiWriteChecker(_Checker):
 
     def check_finished(self) -> None:
         """Fail if a burst is not written or not answered."""
+        catch_up()
         open_bursts = len(self._asked) + len(self._written)
         assert not open_bursts, f"{open_bursts} bursts are not written or not answered"
         assert not self._early, f"{len(self._early)} beats belong to no burst"

@@ -20,7 +20,7 @@ from .recorder import Recorder
 from .resumable import LOOK, total
 from .simulator_host import SimulatorHost
 from .streams import StreamDriver
-from .triggers import RisingEdge, random_seed, start_soon, start_watching
+from .triggers import RisingEdge, catch_up, random_seed, start_soon, start_watching
 from .windows import TransferCounter, Windows
 from .workloads import TokenReporter, decode_tokens
 
@@ -117,6 +117,7 @@ async def _prefill_end(dut: Any, commands: CommandRecorder, observers: SystemObs
     await RisingEdge(dut.finished)
     report_event(kind="prefill", cycle=current_cycle())
     await RisingEdge(dut.clk)  # the recorder sees the last command in the same cycle
+    catch_up()
     report_event(kind="commands", cycles=commands.cycles, entered=commands.entered)
     await observers.end_panel()
 
@@ -179,6 +180,7 @@ class _Measured:
 
     def read(self) -> dict[str, Any]:
         """Return all counts, as the event ``counters`` has them."""
+        catch_up()
         now = {
             "monitors": {name: monitor.count for name, monitor in self._monitors.items()},
             "windows": self.windows.count,

@@ -40,6 +40,7 @@ class _Ordered:
         if self._scheduler.on_its_own:
             self._waiting.append(((self._scheduler.now, self._scheduler.upcoming), event))
         else:
+            self._scheduler.catch_up()
             self._on_event(event)
 
     def _hand_on(self) -> None:

@@ -10,6 +10,7 @@ from amaranth.hdl import unsigned
 from diptych.memory.axi import BEAT_BYTES, WriteAddress, WriteData
 
 from .streams import StreamDriver, StreamMonitor
+from .triggers import catch_up
 
 __all__ = ["PanelMemory", "panel_counters"]
 
@@ -42,6 +43,7 @@ class PanelMemory:
 
     def written(self) -> bytes:
         """Return the contents with all that was written while they were watched."""
+        catch_up()
         bursts, beats = self._bursts.beats, self._beats.beats
         while not bursts.empty():
             burst = bursts.get_nowait()

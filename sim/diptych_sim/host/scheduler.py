@@ -4,8 +4,9 @@
 A cycle has two moments: its middle, in which its values are there and :class:`ValueChange` wakes,
 and the edge that ends it, at which values are still those of the cycle. The engine runs ahead to the
 first moment at which a task could drive something. What only watches sees the cycles in between
-afterwards, from what the engine has noted: one task after the other, each on its own. While the engine
-runs for long, it sees those of earlier runs.
+afterwards, from what the engine has noted: one task after the other, each on its own, many cycles at
+once. While the engine runs for long, it sees those of earlier runs. Before a task that drives reads what
+one that watches has found, it calls :func:`catch_up`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ __all__ = [
     "SimTimeoutError",
     "Task",
     "at_end",
+    "catch_up",
     "clock_of_top",
     "edges_before",
     "random_seed",
@@ -38,6 +40,8 @@ AHEAD = 1 << 16
 """Cycles that the engine runs at once, at most."""
 LONG = 1 << 11
 """Cycles of a run beside which what only watches may go on, and of what it then sees at once."""
+LATE = 1 << 11
+"""Cycles that what only watches has not seen yet, at most, when something can be driven."""
 
 
 class SimTimeoutError(Exception):
@@ -114,7 +118,9 @@ class Task:
         return self._over
 
     def cancel(self) -> None:
-        """End it."""
+        """End it; what only watches sees all until now before."""
+        if self.watches:
+            running().catch_up()
         if not self._over:
             self.waits += 1
             self._over = True
@@ -254,15 +260,23 @@ class Scheduler:
         before, _running = _running, self
         try:
             task = self.start(main, watches=False)
-            while not task.done():
-                self._go_on()
-                if not task.done():
-                    self._next_moment()
+            try:
+                while not task.done():
+                    self._go_on()
+                    if not task.done():
+                        self._next_moment()
+            finally:
+                self.catch_up()  # what watches may know better what is wrong
             return task._result
         finally:
             _running = before
             for end in self.ends:
                 end()
+
+    def catch_up(self) -> None:
+        """Let what only watches see all until this moment, if it does not do so already."""
+        if not self.on_its_own:
+            self._watch((self.now, self.upcoming > self.now))
 
     def _go_on(self) -> None:
         while self._ready:
@@ -286,11 +300,13 @@ class Scheduler:
         """Let each task that only watches see what there was, up to a moment."""
         here = self.now, self.upcoming
         watchers, self._watchers = self._watchers, []
+        task = self._task
         self.on_its_own = True
         for watcher in watchers:
             self.now, self.upcoming = watcher.now, watcher.upcoming
             self._watch_alone(watcher, until)
         self.on_its_own = False
+        self._task = task
         self.now, self.upcoming = here
         self._seen = until[0]
         self.on_caught_up()
@@ -335,7 +351,8 @@ class Scheduler:
         if cycle >= self.engine.cycle:
             self._run_ahead()
             return
-        self._watch((cycle, edge))
+        if cycle - self._seen >= LATE:
+            self._watch((cycle, edge))
         self.now = cycle
         self.upcoming = cycle + 1 if edge else cycle
         while moments and moments[0][:2] == (cycle, edge):
@@ -405,6 +422,11 @@ def start_watching(coroutine: Coroutine[Any, Any, Any]) -> Task:
 def at_end(call: Callable[[], None]) -> None:
     """Have something called when the run is over."""
     running().ends.append(call)
+
+
+def catch_up() -> None:
+    """Let what only watches see all until now, before something reads what it has found."""
+    running().catch_up()
 
 
 def clock_of_top() -> Any:

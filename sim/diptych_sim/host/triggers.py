@@ -21,6 +21,7 @@ __all__ = [
     "Task",
     "ValueChange",
     "at_end",
+    "catch_up",
     "clock_of_top",
     "edges_before",
     "random_seed",
@@ -60,6 +61,9 @@ if TYPE_CHECKING or cocotb.is_simulation:
         """Have something called when the run is over; a simulator ends with its process."""
         del call
 
+    def catch_up() -> None:
+        """Do nothing: in a simulator what watches has seen all."""
+
     def clock_of_top() -> Any:
         """Return the clock of the top."""
         top: Any = cocotb.top
@@ -88,6 +92,7 @@ else:
         SimTimeoutError,
         Task,
         at_end,
+        catch_up,
         clock_of_top,
         edges_before,
         random_seed,

@@ -150,22 +150,34 @@ class First(Trigger):
 
     def __init__(self, *triggers: Trigger) -> None:
         self.triggers = triggers
+        self._ends: dict[Trigger, Moment] = {}
+
+    def __await__(self) -> Generator[Trigger, Any, Any]:
+        self._ends.clear()
+        return (yield self)
 
     def arm(self, scheduler: Scheduler, task: Task, source: Trigger) -> None:
         for trigger in self.triggers:
             trigger.arm(scheduler, task, trigger)
 
     def moment(self, scheduler: Scheduler) -> Moment | None:
-        # So many edges count from the beginning, not from where another one was looked at.
-        if any(isinstance(trigger, ClockCycles) for trigger in self.triggers):
-            return None
-        found = [trigger.moment(scheduler) for trigger in self.triggers]
-        known = [moment for moment in found if moment is not None]
-        return min(known) if len(known) == len(found) else None
+        found = []
+        for trigger in self.triggers:
+            moment = self._ends.get(trigger) or trigger.moment(scheduler)
+            if moment is None:
+                return None
+            if isinstance(trigger, ClockCycles):
+                # Edges count from the beginning, not from where another trigger was looked at.
+                self._ends[trigger] = moment
+            found.append(moment)
+        return min(found)
 
     def source(self, scheduler: Scheduler) -> Trigger | None:
+        now = scheduler.now, scheduler.upcoming > scheduler.now
         for trigger in self.triggers:
             # Of a signal that has not changed, the next change would be later.
             if isinstance(trigger, ValueChange) and trigger.came(scheduler):
+                return trigger
+            if self._ends.get(trigger) == now:
                 return trigger
         return None

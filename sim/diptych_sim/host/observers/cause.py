@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from diptych_sim.host.clocking import current_cycle
-from diptych_sim.host.triggers import RisingEdge, start_watching
+from diptych_sim.host.triggers import RisingEdge, catch_up, start_watching
 
 __all__ = ["CauseObserver"]
 
@@ -102,11 +102,13 @@ class CauseObserver:
         AssertionError
             If a counter differs, or a cycle had no cause.
         """
+        catch_up()
         if self.ended:
             return self.found
         self._asked = True
         for _ in range(1000):
             await self._edge
+            catch_up()
             if self._rests_since is not None:
                 self._asked = False
                 self._idle(current_cycle() - 1)
@@ -124,6 +126,7 @@ class CauseObserver:
         self._to_look_at = 0
         while self._rests_since is None and not self.ended:
             await self._edge
+            catch_up()
         return found
 
     def _compare(self) -> None:
