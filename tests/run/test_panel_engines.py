@@ -12,6 +12,7 @@ from diptych_sim.cost.array_gemm import fastest_gemm
 from diptych_sim.engine.errors import SimulationError
 from diptych_sim.engine.names import ENGINES
 from diptych_sim.engine.words.machine import WordMachine
+from diptych_sim.host import scheduler
 from diptych_sim.host.observers.matrix import MatrixObserver
 from diptych_sim.run.array_gemm import gemm
 from diptych_tb.lockstep.panel import compare_panels
@@ -34,14 +35,29 @@ def test_products_agree():
 
 
 def test_a_wrong_counter_stops_a_product(monkeypatch):
-    right = MatrixObserver._cause
+    right = MatrixObserver.judge
 
-    def wrong(self, enters, *rest):
-        return "idle" if self.cycle == 300 else right(self, enters, *rest)
+    def wrong(self, seen):
+        first = self._blamed
+        judged = right(self, seen)
+        if first <= 300 < first + len(judged.causes):
+            judged.causes[300 - first] ^= 1
+        return judged
 
-    monkeypatch.setattr(MatrixObserver, "_cause", wrong)
-    with pytest.raises(SimulationError, match="counters of the matrix engine at its cycle"):
+    monkeypatch.setattr(MatrixObserver, "judge", wrong)
+    # Of windows of 64 cycles, that of cycle 300 ends here.
+    with pytest.raises(SimulationError, match="counters of the matrix engine at its cycle 320"):
         gemm(*product(33, 40, 24), machine=MACHINE, engine="lanes")
+
+
+def test_observers_find_the_same_however_many_cycles_they_see_at_once(monkeypatch):
+    found = []
+    for late in (1 << 11, 1, 7, 50):
+        monkeypatch.setattr(scheduler, "LATE", late)
+        monkeypatch.setattr(scheduler, "AHEAD", late)
+        found.append(gemm(*product(33, 40, 24), machine=MACHINE, engine="lanes").measured)
+    assert found[0].observed["macs"] > 0
+    assert all(each == found[0] for each in found)
 
 
 def test_a_wrong_byte_in_the_hbm_is_seen(monkeypatch):

@@ -36,7 +36,7 @@ __all__ = [
     "with_timeout",
 ]
 
-AHEAD = 1 << 16
+AHEAD = 1 << 13
 """Cycles that the engine runs at once, at most."""
 LONG = 1 << 11
 """Cycles of a run beside which what only watches may go on, and of what it then sees at once."""

@@ -5,10 +5,12 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 from amaranth.hdl import ShapeLike
 
 from .fields import Beat, Fields
-from .triggers import Queue, RisingEdge, Task, clock_of_top, start_soon, start_watching
+from .stretches import transfers, words_in
+from .triggers import Queue, RisingEdge, Stretch, Task, clock_of_top, start_soon, start_watching
 
 __all__ = [
     "Pause",
@@ -125,7 +127,7 @@ class StreamMonitor(_Port):
         super().__init__(dut, prefix, shape, pause)
         self.beats: Queue[Beat] = Queue()
         if passive:
-            run = self._listen()
+            run = self._listen() if Stretch is None else self._listen_in_stretches()
         elif pause is None:
             run = self._run_always_ready()
         else:
@@ -133,8 +135,8 @@ class StreamMonitor(_Port):
         start = start_watching if passive else start_soon
         self.task: Task[None] = start(run)
 
-    def _take(self) -> None:
-        self.beats.put_nowait(self.fields.unpack(self._payload_bits()))
+    def _take(self, payload: int) -> None:
+        self.beats.put_nowait(self.fields.unpack(payload))
 
     async def _run(self, pause: Pause) -> None:
         while True:
@@ -142,7 +144,7 @@ class StreamMonitor(_Port):
             self.ready.value = ready
             await self._edge
             if ready and self.valid.value:
-                self._take()
+                self._take(self._payload_bits())
 
     async def _run_always_ready(self) -> None:
         self.ready.value = 1
@@ -150,10 +152,20 @@ class StreamMonitor(_Port):
         while True:
             await self._edge
             if self.valid.value:
-                self._take()
+                self._take(self._payload_bits())
             else:
                 # A rise caused by this very edge comes after it, so none is missed.
                 await rises
+
+    async def _listen_in_stretches(self) -> None:
+        stretch = Stretch()
+        while True:
+            await stretch
+            first, end = stretch.first, stretch.end
+            cycles = first + np.flatnonzero(transfers(self.valid, self.ready, first, end))
+            if len(cycles):
+                for words in words_in(self.payload, cycles, end):
+                    self._take(int.from_bytes(words.tobytes(), "little"))
 
     async def _listen(self) -> None:
         # The clock of a part inside the design rises when its registers have changed already.
@@ -164,7 +176,7 @@ class StreamMonitor(_Port):
                 # A rise caused by this very edge comes after it, so none is missed.
                 await rises
             elif self.ready.value:
-                self._take()
+                self._take(self._payload_bits())
 
 
 class StreamChecker(_Port):

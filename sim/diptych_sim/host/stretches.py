@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bits", "levels", "ones", "transfers"]
+__all__ = ["bits", "levels", "ones", "transfers", "values", "words_in"]
 
 Words = NDArray[np.uint64]
 
@@ -25,6 +25,18 @@ def levels(signal: Any, first: int, end: int) -> NDArray[np.bool_]:
     """Return whether a signal is not 0, in each cycle."""
     begins, words = signal.history(first, end)
     return _in_each(begins, words.any(axis=1), first, end)
+
+
+def values(signal: Any, first: int, end: int) -> Words:
+    """Return the value of a signal of at most 64 bits, in each cycle."""
+    begins, words = signal.history(first, end)
+    return _in_each(begins, words[:, 0], first, end)
+
+
+def words_in(signal: Any, cycles: NDArray[np.int64], end: int) -> Words:
+    """Return the value of a signal in some cycles before ``end``, the first of them first."""
+    begins, words = signal.history(int(cycles[0]), end)
+    return words[np.searchsorted(begins, cycles, side="right") - 1]
 
 
 def ones(signal: Any, first: int, end: int) -> NDArray[np.int64]:

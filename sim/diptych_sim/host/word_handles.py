@@ -151,6 +151,7 @@ class _Signal:
         # Runs of the engine when all that was noted was taken, and when it was here in rows.
         self._runs = self._runs_of_rows = -1
         self._noted = 0
+        self._is_kept = False
         self._kept: list[NDArray[np.uint64]] = []
         """Rows that were noted and are not taken; none of them changes any more."""
         self._rows: list[NDArray[np.uint64]] = [np.zeros((1, 1 + -(-about.width // 64)), np.uint64)]
@@ -169,10 +170,16 @@ class _Signal:
         self._noted += len(rows)
         self._kept.append(rows)
 
+    def look_at(self) -> None:
+        """Have what is noted kept from now on, so that it can be seen while the engine runs."""
+        if not self._is_kept:
+            self._is_kept = True
+            self._engine.look_at(self)
+
     def _gather(self) -> None:
         """Have rows of all that was noted."""
-        if self._runs_of_rows < 0:
-            self._engine.look_at(self)
+        if not self._is_kept:
+            self.look_at()
         elif not self._engine.notes:
             self.keep()
         self._runs_of_rows = self._engine.runs
@@ -281,16 +288,23 @@ class _Counter(_Signal):
             part += column.tolist()
 
     def _find(self) -> int:
+        return self._find_in(self._scheduler.now)
+
+    def _find_in(self, cycle: int) -> int:
         if self._runs != self._engine.runs:
             self._fetch()
-        return bisect_right(self._cycles, self._scheduler.now) - 1
+        return bisect_right(self._cycles, cycle) - 1
 
     @property
     def value(self) -> int:
-        at = self._find()
+        return self.value_in(self._scheduler.now)
+
+    def value_in(self, cycle: int) -> int:
+        """Return the value in a cycle that has run."""
+        at = self._find_in(cycle)
         if at < 0:
             return 0
-        steps = min(self._scheduler.now - self._cycles[at] + 1, self._lengths[at])
+        steps = min(cycle - self._cycles[at] + 1, self._lengths[at])
         return (self._values[at] + self._steps[at] * steps) & ((1 << self._about.width) - 1)
 
     def next_change(self) -> int | None:
@@ -312,11 +326,14 @@ class _Module:
         self._members: dict[str, Any] = {"clk": clock}
 
     def __getitem__(self, name: str) -> Any:
-        return self._members[name]
+        member = self._members[name]
+        if isinstance(member, _Signal):
+            member.look_at()
+        return member
 
     def __getattr__(self, name: str) -> Any:
         try:
-            return self._members[name]
+            return self[name]
         except KeyError:
             raise AttributeError(name) from None
 

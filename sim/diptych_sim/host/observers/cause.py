@@ -75,6 +75,10 @@ class CauseObserver:
         """Look at the ports in this cycle."""
         raise NotImplementedError
 
+    def see(self) -> None:
+        """Look at all cycles until now."""
+        catch_up()
+
     def rest(self) -> Any:
         """Return what ends a rest that begins with the next cycle, or None.
 

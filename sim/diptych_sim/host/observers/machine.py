@@ -13,7 +13,6 @@ from typing import Any
 
 from diptych.link.layout import Settings
 from diptych.systolic.panel import panel_sizes
-from diptych_sim.host.triggers import catch_up
 
 from .cause import CauseObserver
 from .link import LinkObserver
@@ -77,7 +76,8 @@ class PanelObservers:
 
         Of a block that has nothing to do any more they stay as they are.
         """
-        catch_up()
+        for observer in self._observers.values():
+            observer.see()
         cycles = {name: observer.cycle for name, observer in self._observers.items()}
         return cycles | {"macs": self._matrix.found.get("macs", 0)}
 

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Second derivation of the matrix engine's causes and products, from its commands and ports."""
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from diptych.systolic.isa import MATRIX, Causal, Modes, Start
 from diptych.systolic.matrix import MATRIX_CAUSES, WAITED
 from diptych_sim.host.fields import Fields
 
-from .cause import CauseObserver
 from .ports import CommandPorts
+from .stretch import Judged, Seen, StretchObserver
 
 __all__ = ["MatrixObserver", "TileOfWeights", "tiles_of"]
 
@@ -72,20 +77,83 @@ def tiles_of(
                     yield TileOfWeights(sums - skipped, lines, height * width)
 
 
-class _Ports(NamedTuple):
-    """What the ports showed in a cycle."""
+class _Entered(NamedTuple):
+    """What enters the array in some cycles: rows, lines of weights, and how it is between them."""
 
-    takes: bool
-    reads_weights: bool
-    sums: bool
-    done: bool
-    waits: int
-
-
-_NOTHING = _Ports(takes=False, reads_weights=False, sums=False, done=False, waits=0)
+    shifts: NDArray[np.bool_]
+    loaded: NDArray[np.bool_]
+    """Whether the weights of the next tile are there, when a cycle begins."""
+    between: NDArray[np.bool_]
+    """Whether the tile before has all of its rows, when a cycle begins."""
+    macs: NDArray[np.int64]
 
 
-class MatrixObserver(CauseObserver):
+class _Tiles:
+    """Follows the tiles of weights: each is loaded as soon as the one before has begun."""
+
+    def __init__(self) -> None:
+        self.to_load: deque[TileOfWeights] = deque()
+        self.to_pass: deque[TileOfWeights] = deque()
+        self._arrived = np.zeros(0, np.int64)
+        """When lines of weights came that have not entered."""
+        self._free = 0
+        """The first cycle in which a line may enter."""
+        self._lines_left = self._rows_left = self._macs = 0
+        self._loaded = False
+
+    def follow(
+        self, first: int, end: int, rows: NDArray[np.int64], lines: NDArray[np.int64]
+    ) -> _Entered:
+        """Follow them through cycles in some of which rows enter, and lines come."""
+        size = end - first
+        shifts, loaded, between = np.zeros(size, bool), np.zeros(size, bool), np.ones(size, bool)
+        macs = np.zeros(size, np.int64)
+        self._arrived = np.append(self._arrived, lines)
+        began, at = first, 0
+        if self._rows_left:
+            between[:] = False
+        while True:
+            passed = rows[at : at + self._rows_left]
+            macs[passed - first] = self._macs
+            at += len(passed)
+            self._rows_left -= len(passed)
+            if len(passed) and not self._rows_left:
+                between[passed[-1] + 1 - first :] = True
+            if not self._loaded:
+                shifts[self._load(end) - first] = True
+                began = self._free
+            if at == len(rows):
+                break
+            row = int(rows[at])
+            is_loaded = self._loaded and began <= row
+            assert is_loaded, "a row entered before the weights of its tile"
+            loaded[began - first : row + 1 - first] = True
+            between[row + 1 - first :] = False
+            tile = self.to_pass.popleft()
+            self._rows_left, self._macs = tile.rows, tile.macs
+            self._loaded, self._free = False, max(self._free, row)
+        if self._loaded:
+            loaded[max(began - first, 0) :] = True
+        return _Entered(shifts, loaded, between, macs)
+
+    def _load(self, end: int) -> NDArray[np.int64]:
+        """Return when lines of the next tile enter, of those that come and enter before ``end``."""
+        if not len(self._arrived) or self._free >= end:
+            return self._arrived[:0]
+        self._lines_left = self._lines_left or self.to_load.popleft().lines
+        lines = self._arrived[: self._lines_left]
+        number = np.arange(len(lines))
+        enters = np.maximum(np.maximum.accumulate(lines - number), self._free) + number
+        enters = enters[enters < end]
+        if len(enters):
+            self._arrived = self._arrived[len(enters) :]
+            self._lines_left -= len(enters)
+            self._free = int(enters[-1]) + 1
+            self._loaded = not self._lines_left
+        return enters
+
+
+class MatrixObserver(StretchObserver):
     """Finds when rows entered the array by when their sums left it, and follows the weights.
 
     A row's sums leave rows + columns cycles after it entered, so the cause of a cycle is known that
@@ -106,6 +174,8 @@ class MatrixObserver(CauseObserver):
         As of :class:`.CauseObserver`.
     """
 
+    causes = MATRIX_CAUSES
+
     def __init__(
         self,
         dut: Any,
@@ -117,92 +187,89 @@ class MatrixObserver(CauseObserver):
         weight_rows: int,
         limit: int | None = None,
     ) -> None:
-        counters = {name: dut[f"count_{name}"] for name in (*MATRIX_CAUSES, "macs")}
-        super().__init__(clk, counters, name="the matrix engine", limit=limit)
-        self._commands = commands
-        self._reads, self._granted = dut["w__en"], dut["w__ready"]
-        self._sums, self._waits = dut["sums__en"], dut["waits"]
-        self._unpack = Fields(MATRIX).unpack
-        self._sizes = {"rows": rows, "columns": columns, "weight_rows": weight_rows}
         self._delay = rows + columns
-        # The last ``delay`` cycles that are judged, the one that is judged, and what followed.
-        self._ports: deque[_Ports] = deque([_NOTHING] * self._delay)
-        self._to_load: deque[TileOfWeights] = deque()
-        self._to_pass: deque[TileOfWeights] = deque()
+        super().__init__(
+            clk,
+            {name: dut[f"count_{name}"] for name in (*MATRIX_CAUSES, "macs")},
+            {
+                "reads": dut["w__en"],
+                "granted": dut["w__ready"],
+                "sums": dut["sums__en"],
+                "done": commands.done,
+                "waits": dut["waits"],
+            },
+            commands,
+            MATRIX,
+            late=self._delay + 1,
+            name="the matrix engine",
+            limit=limit,
+        )
+        self._sizes = {"rows": rows, "columns": columns, "weight_rows": weight_rows}
+        self._tiles = _Tiles()
+        self._next = 0
+        """The cycle that is judged next."""
+        before = np.zeros(max(self._delay, _FETCH), np.int64)
+        self._kept: dict[str, NDArray[np.int64]] = dict.fromkeys(
+            ("takes", "lines", "sums", "done", "waits"), before
+        )
+        """What the ports showed from so many cycles before that on."""
         self._running = 0
         """Commands that were taken, and are not done."""
         self._entering = 0
         """Commands that were taken, but not all whose rows have entered."""
-        self._came = 0
-        """Lines of weights that are there, and have not entered."""
-        self._left = 0
-        """Lines, or rows, that the current tile still needs."""
-        self._rows_left = 0
-        self._macs = 0
-        """Products of a row of the current tile."""
-        self._loaded = False
 
-    def observe(self) -> None:
-        ports, commands = self._ports, self._commands
-        takes = bool(commands.valid.value and commands.ready.value)
-        if takes:
-            self._running += 1
-            tiles = list(tiles_of(self._unpack(int(commands.payload.value)), **self._sizes))
-            self._to_load += tiles
-            self._to_pass += tiles
-        if self._running:
-            reads = bool(self._reads.value and self._granted.value)
-            sums, done = bool(self._sums.value), bool(commands.done.value)
-            ports.append(_Ports(takes, reads, sums, done, int(self._waits.value) if takes else 0))
-            self._running -= done
-        else:
-            waits = int(self._waits.value)
-            ports.append(_Ports(False, False, False, False, waits) if waits else _NOTHING)
-        if len(ports) == 2 * self._delay + 2:
-            self._judge()
-            ports.popleft()
+    def judge(self, seen: Seen) -> Judged:
+        self._keep(seen)
+        kept, delay = self._kept, self._delay
+        before = max(delay, _FETCH)
+        size = max(len(kept["sums"]) - before - delay - 1, 0)
+        first, end = self._next, self._next + size
 
-    def _judge(self) -> None:
-        ports, delay = self._ports, self._delay
-        now = ports[delay]
-        enters = ports[2 * delay].sums
-        self._came += ports[delay - _FETCH].reads_weights
-        between = self._rows_left == 0
-        first = enters and between
-        shifts = self._came > 0 and (not self._loaded or first)
-        if first:
-            assert self._loaded, "a row entered before the weights of its tile"
-            tile = self._to_pass.popleft()
-            self._rows_left, self._macs = tile.rows, tile.macs
-        if enters:
-            self.add("macs", self._macs)
-        self.blame(self._cause(enters, between, shifts, now))
+        def shown(port: str, later: int = 0) -> NDArray[np.int64]:
+            return kept[port][before + later : before + later + size]
 
-        if first:
-            self._loaded = False
-        self._rows_left -= enters
-        if shifts:
-            self._came -= 1
-            self._left = self._left or self._to_load.popleft().lines
-            self._left -= 1
-            self._loaded = self._left == 0
-        self._entering += now.takes - (enters and ports[2 * delay + 1].done)
+        enters = shown("sums", delay) > 0
+        rows = first + np.flatnonzero(enters)
+        tiles = self._tiles.follow(
+            first, end, rows, first + np.flatnonzero(shown("lines", -_FETCH))
+        )
+        sums = np.append(0, np.cumsum(kept["sums"]))
+        flying = sums[before + delay : end - first + before + delay] > sums[before : before + size]
+        moves = shown("takes") - (enters & (shown("done", delay + 1) > 0))
+        entering = self._entering + np.cumsum(moves) - moves
 
-    def _cause(self, enters: bool, between: bool, shifts: bool, now: _Ports) -> str:
-        if enters:
-            return "computing"
-        if self._entering and between and not self._loaded:
-            return "shifting_weights" if shifts else "waiting_weights"
-        if self._entering:
-            return "waiting_activations"
-        if now.done or self._in_flight():
-            return "draining"
-        for n, who in enumerate(WAITED):
-            if now.waits >> n & 1:
-                return f"waiting_{who}"
-        return "idle"
+        name = self.causes.index
+        causes = np.full(size, name("idle"))
+        for n, who in reversed(list(enumerate(WAITED))):
+            causes[shown("waits") >> n & 1 > 0] = name(f"waiting_{who}")
+        causes[(shown("done") > 0) | flying] = name("draining")
+        causes[entering > 0] = name("waiting_activations")
+        weights = (entering > 0) & tiles.between & ~tiles.loaded
+        causes[weights] = name("waiting_weights")
+        causes[weights & tiles.shifts] = name("shifting_weights")
+        causes[enters] = name("computing")
 
-    def _in_flight(self) -> bool:
-        """Whether rows are in the array in the cycle that is judged."""
-        ports, delay = self._ports, self._delay
-        return any(ports[n].sums for n in range(delay, 2 * delay))
+        self._entering += int(moves.sum())
+        self._next = end
+        self._kept = {port: each[size:] for port, each in kept.items()}
+        return Judged(causes, {"macs": tiles.macs})
+
+    def _keep(self, seen: Seen) -> None:
+        """Add what was seen to what is kept; without a command that runs, waits may be seen."""
+        for command in seen.commands.values():
+            tiles = list(tiles_of(command, **self._sizes))
+            self._tiles.to_load += tiles
+            self._tiles.to_pass += tiles
+        takes = np.zeros(seen.cycles, np.int64)
+        takes[list(seen.commands)] = 1
+        done = (seen.ports["done"] > 0).astype(np.int64)
+        running = self._running + np.cumsum(takes) - (np.cumsum(done) - done)
+        assert (running >= done).all(), "the matrix engine must be done with a command"
+        self._running = int(running[-1] - done[-1])
+        lines = (seen.ports["reads"] > 0) & (seen.ports["granted"] > 0)
+        waits = np.where((running == 0) | (takes > 0), seen.ports["waits"], 0)
+        sums = seen.ports["sums"] > 0
+        new = {"takes": takes, "lines": lines, "sums": sums, "done": done, "waits": waits}
+        self._kept = {
+            port: np.append(self._kept[port], each.astype(np.int64)) for port, each in new.items()
+        }

@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Second derivation of the causes of the engine that stores, from its ports."""
 
-from collections import deque
+from __future__ import annotations
+
 from typing import Any
+
+import numpy as np
 
 from diptych.systolic.dma_store import STORE_CAUSES
 from diptych.systolic.isa import STORE, StoreOp
-from diptych_sim.host.fields import Fields
-from diptych_sim.host.triggers import RisingEdge
 
-from .cause import CauseObserver
 from .ports import CommandPorts
+from .stretch import Judged, Seen, StretchObserver
 
 __all__ = ["StoreObserver"]
 
 _TO_LINK = {op.value for op in (StoreOp.KEYS, StoreOp.VALUES, StoreOp.TOKEN)}
 
 
-class StoreObserver(CauseObserver):
+class StoreObserver(StretchObserver):
     """Follows commands from their stream to ``done``, and the words of the link.
 
     A cycle with a word for the link is its, whether it is taken or not; any other is the oldest
@@ -35,30 +36,38 @@ class StoreObserver(CauseObserver):
         As of :class:`.CauseObserver`.
     """
 
+    causes = ("idle", "reading", "writing_hbm", "sending", "waiting_link")
+
     def __init__(
         self, dut: Any, clk: Any, commands: CommandPorts, *, limit: int | None = None
     ) -> None:
-        counters = {c: getattr(dut, f"count_{c}") for c in STORE_CAUSES}
-        super().__init__(clk, counters, name="the store engine", limit=limit)
-        self._commands = commands
-        self._out_valid, self._out_ready = dut.o__valid, dut.o__ready
-        self._starts = RisingEdge(commands.valid)
-        self._unpack = Fields(STORE).unpack
-        self._links: deque[bool] = deque()
+        super().__init__(
+            clk,
+            {c: getattr(dut, f"count_{c}") for c in STORE_CAUSES},
+            {"valid": dut.o__valid, "ready": dut.o__ready, "done": commands.done},
+            commands,
+            STORE,
+            late=0,
+            name="the store engine",
+            limit=limit,
+        )
+        self._links: list[bool] = []
         """Of commands that were taken and are not done: whether they go to the link."""
 
-    def observe(self) -> None:
-        commands, running = self._commands, self._links
-        if self._out_valid.value:
-            self.blame("sending" if self._out_ready.value else "waiting_link")
-        elif not running:
-            self.blame("idle")
-        else:
-            self.blame("reading" if running[0] else "writing_hbm")
-        if commands.done.value:
-            running.popleft()
-        if commands.valid.value and commands.ready.value:
-            running.append(self._unpack(int(commands.payload.value))["head"]["op"] in _TO_LINK)
-
-    def rest(self) -> Any:
-        return None
+    def judge(self, seen: Seen) -> Judged:
+        done = seen.ports["done"] != 0
+        taken = np.zeros(seen.cycles, np.int64)
+        taken[list(seen.commands)] = 1
+        links = self._links
+        running = len(links) + np.cumsum(taken - done) - (taken - done)
+        assert not (done & (running == 0)).any(), "the store engine must be done with a command"
+        links += [fields["head"]["op"] in _TO_LINK for fields in seen.commands.values()]
+        oldest = np.cumsum(done) - done
+        reads = np.array([*links, False])[np.minimum(oldest, len(links))]
+        name = self.causes.index
+        causes = np.where(running == 0, name("idle"), name("writing_hbm"))
+        causes[(running > 0) & reads] = name("reading")
+        valid, ready = seen.ports["valid"] != 0, seen.ports["ready"] != 0
+        causes[valid] = np.where(ready, name("sending"), name("waiting_link"))[valid]
+        del links[: np.count_nonzero(done)]
+        return Judged(causes, {})
