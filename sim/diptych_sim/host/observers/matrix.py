@@ -16,7 +16,7 @@ from diptych.systolic.matrix import MATRIX_CAUSES, WAITED
 from diptych_sim.host.fields import Fields
 
 from .ports import CommandPorts
-from .stretch import Judged, Seen, StretchObserver
+from .stretch import MOVES, Judged, Seen, StretchObserver
 
 __all__ = ["MatrixObserver", "TileOfWeights", "tiles_of"]
 
@@ -192,8 +192,7 @@ class MatrixObserver(StretchObserver):
             clk,
             {name: dut[f"count_{name}"] for name in (*MATRIX_CAUSES, "macs")},
             {
-                "reads": dut["w__en"],
-                "granted": dut["w__ready"],
+                "lines": (dut["w__en"], dut["w__ready"]),
                 "sums": dut["sums__en"],
                 "done": commands.done,
                 "waits": dut["waits"],
@@ -266,7 +265,7 @@ class MatrixObserver(StretchObserver):
         running = self._running + np.cumsum(takes) - (np.cumsum(done) - done)
         assert (running >= done).all(), "the matrix engine must be done with a command"
         self._running = int(running[-1] - done[-1])
-        lines = (seen.ports["reads"] > 0) & (seen.ports["granted"] > 0)
+        lines = seen.ports["lines"] == MOVES
         waits = np.where((running == 0) | (takes > 0), seen.ports["waits"], 0)
         sums = seen.ports["sums"] > 0
         new = {"takes": takes, "lines": lines, "sums": sums, "done": done, "waits": waits}

@@ -11,7 +11,7 @@ from diptych.systolic.dma_store import STORE_CAUSES
 from diptych.systolic.isa import STORE, StoreOp
 
 from .ports import CommandPorts
-from .stretch import Judged, Seen, StretchObserver
+from .stretch import MOVES, WAITS, Judged, Seen, StretchObserver
 
 __all__ = ["StoreObserver"]
 
@@ -44,7 +44,7 @@ class StoreObserver(StretchObserver):
         super().__init__(
             clk,
             {c: getattr(dut, f"count_{c}") for c in STORE_CAUSES},
-            {"valid": dut.o__valid, "ready": dut.o__ready, "done": commands.done},
+            {"out": (dut.o__valid, dut.o__ready), "done": commands.done},
             commands,
             STORE,
             late=0,
@@ -67,7 +67,7 @@ class StoreObserver(StretchObserver):
         name = self.causes.index
         causes = np.where(running == 0, name("idle"), name("writing_hbm"))
         causes[(running > 0) & reads] = name("reading")
-        valid, ready = seen.ports["valid"] != 0, seen.ports["ready"] != 0
-        causes[valid] = np.where(ready, name("sending"), name("waiting_link"))[valid]
+        causes[seen.ports["out"] == WAITS] = name("waiting_link")
+        causes[seen.ports["out"] == MOVES] = name("sending")
         del links[: np.count_nonzero(done)]
         return Judged(causes, {})

@@ -11,13 +11,33 @@ from amaranth.hdl import ShapeLike
 from numpy.typing import NDArray
 
 from diptych_sim.host.fields import Fields
-from diptych_sim.host.stretches import transfers, values, words_in
+from diptych_sim.host.stretches import levels, transfers, values, words_in
 from diptych_sim.host.triggers import ClockCycles, Stretch, catch_up
 
 from .cause import WINDOW, CauseObserver
 from .ports import CommandPorts
 
-__all__ = ["Judged", "Seen", "StretchObserver"]
+__all__ = ["MOVES", "WAITS", "Judged", "Seen", "StretchObserver"]
+
+
+AT_ONCE = 16 * WINDOW
+"""Cycles that are judged at once in a simulator, unless asked."""
+WAITS, MOVES = 1, 2
+"""What a stream does in a cycle with ``valid``: it waits for ``ready``, or moves."""
+
+
+def _sample(port: Any) -> int:
+    if not isinstance(port, tuple):
+        return int(port.value)
+    valid, ready = port
+    return 0 if not valid.value else MOVES if ready.value else WAITS
+
+
+def _values(port: Any, first: int, end: int) -> NDArray[np.uint64]:
+    if not isinstance(port, tuple):
+        return values(port, first, end)
+    valid, ready = (levels(each, first, end).astype(np.uint64) for each in port)
+    return valid * (WAITS + (MOVES - WAITS) * ready)
 
 
 class Seen(NamedTuple):
@@ -46,7 +66,7 @@ class Judged(NamedTuple):
 
 
 class StretchObserver(CauseObserver):
-    """Finds causes in as many cycles as there are; in a simulator, in each window.
+    """Finds the causes of as many cycles as there are; in a simulator, of some windows.
 
     An observer implements :meth:`judge`.
 
@@ -61,8 +81,9 @@ class StretchObserver(CauseObserver):
         The clock.
     counters : mapping of str to handle
         The counter of each cause, and of each amount.
-    ports : mapping of str to handle
-        What is looked at in each cycle, 64 bits at most.
+    ports : mapping of str to handle, or to (handle, handle)
+        What is looked at in each cycle, 64 bits at most; of a ``valid`` and its ``ready`` it is
+        :data:`WAITS` or :data:`MOVES`, or 0 without ``valid``.
     commands : CommandPorts
         Where the block's commands are seen.
     shape : ShapeLike
@@ -79,7 +100,7 @@ class StretchObserver(CauseObserver):
         self,
         clk: Any,
         counters: Mapping[str, Any],
-        ports: Mapping[str, Any],
+        ports: Mapping[str, Any | tuple[Any, Any]],
         commands: CommandPorts,
         shape: ShapeLike,
         *,
@@ -126,20 +147,20 @@ class StretchObserver(CauseObserver):
         await (self._run_cycles() if Stretch is None else self._run_stretches())
 
     async def _run_cycles(self) -> None:
-        """Look at each cycle, and judge when a window is over, or when asked."""
+        """Look at each cycle, and judge when there are many, or when asked."""
         await self._edge
         self._first = self._read()
         while not self.ended:
             if self._asked or self.cycle == self._limit or (self.cycle and not self.cycle % WINDOW):
                 self._snapshots.append((self.cycle, self._read()))
             for port, handle in self._handles.items():
-                self._sampled[port].append(int(handle.value))
+                self._sampled[port].append(_sample(handle))
             commands = self._commands
             if commands.valid.value and commands.ready.value:
                 number = self.cycle - self._judged
                 self._taken[number] = self._unpack(int(commands.payload.value))
             self.cycle += 1
-            if not self.cycle % WINDOW:
+            if not self.cycle % AT_ONCE:
                 self._judge_sampled()
             await self._edge
 
@@ -161,7 +182,7 @@ class StretchObserver(CauseObserver):
         while not self.ended:
             first, end = stretch.first, stretch.end
             self.cycle = end - began
-            ports = {port: values(each, first, end) for port, each in self._handles.items()}
+            ports = {port: _values(each, first, end) for port, each in self._handles.items()}
             judged = self.judge(Seen(end - first, ports, self._commands_in(first, end)))
             last = min(self._blamed + len(judged.causes), self.cycle - 1)
             last = last if self._limit is None else min(last, self._limit)
