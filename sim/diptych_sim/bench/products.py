@@ -10,10 +10,11 @@ import numpy as np
 
 from diptych.config import MachineConfig
 from diptych_sim.account.array_gemm import account_array_gemm
+from diptych_sim.engine.names import DEFAULT_ENGINE, Engine
 from diptych_sim.report.progress import ProgressLine
-from diptych_sim.run.array_gemm import gemm
+from diptych_sim.run.array_gemm import ArrayGemm, gemm
 
-__all__ = ["Shape", "name_of", "product"]
+__all__ = ["Shape", "multiplied", "name_of", "product"]
 
 Shape = tuple[int, int, int]
 """M, K, N."""
@@ -32,7 +33,21 @@ def product(
     bias: bool = False,
     hbm_bytes_per_cycle: int = 64,
 ) -> dict[str, Any]:
-    """Return the accounts of a product of random int8 matrices, from HBM to HBM.
+    """Return the accounts of a product of random int8 matrices, as of :func:`multiplied`."""
+    done = multiplied(shape, array, progress, bias=bias, hbm_bytes_per_cycle=hbm_bytes_per_cycle)
+    return account_array_gemm(done)
+
+
+def multiplied(
+    shape: Shape,
+    array: tuple[int, int],
+    progress: ProgressLine,
+    *,
+    bias: bool = False,
+    hbm_bytes_per_cycle: int = 64,
+    engine: Engine = DEFAULT_ENGINE,
+) -> ArrayGemm:
+    """Return a product of random int8 matrices, from HBM to HBM.
 
     Raises
     ------
@@ -46,7 +61,7 @@ def product(
     w = rng.integers(-128, 128, (k, n)).astype(np.int8)
     biases = rng.integers(-(2**31), 2**31, n).astype(np.int32) if bias else None
     machine = MachineConfig(array=array, hbm_bytes_per_cycle=hbm_bytes_per_cycle)
-    done = gemm(x, w, biases, machine=machine, progress=progress)
+    done = gemm(x, w, biases, machine=machine, progress=progress, engine=engine)
     if not done.matches_golden:
         raise click.ClickException(f"Product {m}x{k}x{n} differs from NumPy's")
-    return account_array_gemm(done)
+    return done

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from diptych_sim.bench import (
+    array,
     batch,
     closed_form,
     collectives,
@@ -40,6 +41,7 @@ MEASURES: dict[str, Callable[[Console, int], dict[str, Any] | None]] = {
     "roofline": roofline.measure,
     "mesh": mesh.measure,
     "engines": engines.measure,
+    "array": array.measure,
     "batch": batch.measure,
     "projection": projection.measure,
     "serving": serving.measure,

@@ -143,7 +143,7 @@ class _Tiles:
         self._lines_left = self._lines_left or self.to_load.popleft().lines
         lines = self._arrived[: self._lines_left]
         number = np.arange(len(lines))
-        enters = np.maximum(np.maximum.accumulate(lines - number), self._free) + number
+        enters = np.maximum(lines - number, self._free) + number  # one comes, and enters, a cycle
         enters = enters[enters < end]
         if len(enters):
             self._arrived = self._arrived[len(enters) :]
