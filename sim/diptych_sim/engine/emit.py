@@ -16,6 +16,7 @@ from amaranth.lib import wiring
 from diptych.precompiled import Precompiled, collecting, is_inlined
 from diptych_sim.cache.fingerprint import fingerprint
 from diptych_sim.cache.store import cache_root, cached_text, digest
+from diptych_sim.engine.loops import loops_by_cells
 
 __all__ = [
     "Hardware",
@@ -105,7 +106,7 @@ def _name_states(fragment: Any) -> None:
 
 
 def _rtlil_of(component: wiring.Component, name: str) -> str:
-    with deep_recursion():
+    with deep_recursion(), loops_by_cells():
         # emit_src would put absolute paths into the text, and the cache would never hit.
         return rtlil.convert(_Elaborated(component), name=name, emit_src=False)
 

@@ -12,6 +12,7 @@ from amaranth.lib import wiring
 
 from diptych_sim.engine.emit import deep_recursion
 from diptych_sim.engine.errors import EngineError
+from diptych_sim.engine.loops import loops_by_cells
 
 __all__ = ["Chunk", "Design", "NetlistError", "Port", "chunks", "read_netlist"]
 
@@ -99,7 +100,7 @@ def read_netlist(component: wiring.Component, name: str) -> Design:
     for path, member, value in component.signature.flatten(component):
         way = ir.PortDirection.Input if member.flow is wiring.In else ir.PortDirection.Output
         ports.append(("__".join(map(str, path)), Value.cast(value), way))
-    with deep_recursion():
+    with deep_recursion(), loops_by_cells():
         fragment = ir.Fragment.get(component, None)
         netlist = ir.build_netlist(fragment, ports=ports, name=name)
     top = netlist.top

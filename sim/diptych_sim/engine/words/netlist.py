@@ -16,6 +16,7 @@ from diptych.memory.hbm import STORAGE
 from diptych.precompiled import collecting
 from diptych_sim.engine.emit import deep_recursion, mark_used
 from diptych_sim.engine.errors import EngineError
+from diptych_sim.engine.loops import loops_by_cells
 
 from .cells import Cell, Group, Nets, Words, pieces
 
@@ -66,7 +67,7 @@ def _netlist(component: wiring.Component, name: str) -> Any:
     for path, member, value in component.signature.flatten(component):
         way = ir.PortDirection.Input if member.flow is wiring.In else ir.PortDirection.Output
         ports.append(("__".join(map(str, path)), Value.cast(value), way))
-    with deep_recursion():
+    with deep_recursion(), loops_by_cells():
         return ir.build_netlist(ir.Fragment.get(component, None), ports=ports, name=name)
 
 
