@@ -39,11 +39,12 @@ class Design(wiring.Component):
     number: Signal
     count_even: Signal
     rare: Signal
+    slow: Signal
     odd: Signal
     over: Signal
 
     def __init__(self):
-        ports = {"number": 32, "count_even": 32, "rare": 1, "odd": 1, "over": 1}
+        ports = {"number": 32, "count_even": 32, "rare": 1, "slow": 1, "odd": 1, "over": 1}
         super().__init__({"i": In(8), **{name: Out(width) for name, width in ports.items()}})
 
     def elaborate(self, platform):
@@ -54,6 +55,7 @@ class Design(wiring.Component):
             self.number.eq(self.number * 1_664_525 + 1_013_904_223 + self.i),
             self.count_even.eq(self.count_even + (self.number[16:18] != 0)),
             self.rare.eq(self.number[20:28] == 7),
+            self.slow.eq(cycle[5]),
             self.odd.eq(self.number[17]),
             self.over.eq(cycle[:13].all()),
         ]
@@ -90,7 +92,9 @@ def seen(monkeypatch, long, machine=WordMachine):
         WordEngine, "begin", lambda self, cycles: begun.append(cycles) or begin(self, cycles)
     )
     found = {name: [] for name in (*WATCHED, "driver")}
-    public = tuple(("top", name) for name in ("number", "count_even", "rare", "odd", "over"))
+    public = tuple(
+        ("top", name) for name in ("number", "count_even", "rare", "slow", "odd", "over")
+    )
     with (
         machine(compile_words(Design(), "top", public)) as hardware,
         WordEngine(hardware) as engine,
@@ -150,6 +154,10 @@ def seen(monkeypatch, long, machine=WordMachine):
                 await First(RisingEdge(dut.rare), ClockCycles(dut.clk, 100))
                 note("either", current_cycle() - began)
                 await RisingEdge(dut.clk)
+                # It falls on the way, half of 64 cycles after it has risen.
+                began = current_cycle()
+                await First(RisingEdge(dut.slow), ClockCycles(dut.clk, 50))
+                note("either", current_cycle() - began)
 
         async def drive():
             for watcher in (edges, changes, first, late, stretches, timed, either):
@@ -174,7 +182,9 @@ def test_watchers_see_the_same_beside_the_engine(monkeypatch):
     assert all(len(alone[name]) > 50 for name in ("changes", "first", "late"))
     whole = [(cycle, number, odd) for cycle, number, _, odd in alone["edges"]]
     assert alone["stretches"] == whole
-    assert max(waited for _, waited in alone["either"]) == 100
+    waited = [cycles for _, cycles in alone["either"]]
+    assert max(waited) == 100
+    assert max(waited[1::2]) == 50
     assert alone["timed"] == [edge[:2] for edge in alone["edges"][6::7]]
     for machine in (WordMachine, Slow):
         beside, begun = seen(monkeypatch, 16, machine)

@@ -415,7 +415,10 @@ def start_soon(coroutine: Coroutine[Any, Any, Any]) -> Task:
 
 
 def start_watching(coroutine: Coroutine[Any, Any, Any]) -> Task:
-    """Start what drives no signal, and wakes nothing that does."""
+    """Start what drives no signal, and wakes nothing that does.
+
+    It lags behind: :func:`catch_up` comes before what it has found is read.
+    """
     return running().start(coroutine, watches=True)
 
 

@@ -54,7 +54,7 @@ if TYPE_CHECKING or cocotb.is_simulation:
     """A simulator shows no stretches of cycles, but each cycle by itself."""
 
     def start_watching(coroutine: Coroutine[Any, Any, Any]) -> Task[Any]:
-        """Start what drives no signal, and wakes nothing that does."""
+        """Start what drives no signal, and wakes nothing that does; it may lag behind elsewhere."""
         return cocotb.start_soon(coroutine)
 
     def at_end(call: Callable[[], None]) -> None:
