@@ -19,6 +19,8 @@ from diptych_sim.engine.words.build import compile_words
 from diptych_sim.engine.words.machine import WordMachine
 from diptych_sim.host import scheduler as scheduling
 from diptych_sim.host.clocking import current_cycle
+from diptych_sim.host.events import listening, report_event, reported_events
+from diptych_sim.host.in_process import _Ordered
 from diptych_sim.host.triggers import (
     ClockCycles,
     First,
@@ -279,3 +281,22 @@ def test_what_a_watcher_sees_is_told_first():
 
     with pytest.raises(AssertionError, match="seen in cycle 10"):
         scheduler.run(drive())
+
+
+def test_events_are_in_order_whoever_reports_them():
+    scheduler = scheduling.Scheduler(Engine(), Clock(), 1)
+    told = []
+
+    async def watch():
+        await ClockCycles(scheduler.clock, 10)
+        report_event(kind="watched")
+
+    async def drive():
+        start_watching(watch())
+        await ClockCycles(scheduler.clock, 20)
+        report_event(kind="driven")
+        assert [event["kind"] for event in reported_events()] == ["watched", "driven"]
+
+    with listening(_Ordered(scheduler, told.append)):
+        scheduler.run(drive())
+    assert [event["kind"] for event in told] == ["watched", "driven"]

@@ -14,11 +14,11 @@ _listeners: list[Callable[[dict[str, Any]], None]] = []
 
 def report_event(**fields: Any) -> None:
     """Hand an event to the ``on_event`` of :func:`diptych_sim.engine.simulate.run`."""
-    _reported.append(fields)
     if _listeners:
         _listeners[-1](fields)
-        return
-    print(f"@diptych {json.dumps(fields)}", flush=True)
+    else:
+        print(f"@diptych {json.dumps(fields)}", flush=True)
+    _reported.append(fields)  # behind what the listener has had reported before
 
 
 @contextmanager
