@@ -77,10 +77,8 @@ class StretchObserver(CauseObserver):
 
     Parameters
     ----------
-    clk : handle
-        The clock.
-    counters : mapping of str to handle
-        The counter of each cause, and of each amount.
+    clk, counters, name, limit
+        As of :class:`.CauseObserver`.
     ports : mapping of str to handle, or to (handle, handle)
         What is looked at in each cycle, 64 bits at most; of a ``valid`` and its ``ready`` it is
         :data:`WAITS` or :data:`MOVES`, or 0 without ``valid``.
@@ -90,8 +88,6 @@ class StretchObserver(CauseObserver):
         Shape of a command.
     late : int
         Cycles that follow a cycle before its cause is known.
-    name, limit
-        As of :class:`.CauseObserver`.
     """
 
     causes: ClassVar[tuple[str, ...]]
