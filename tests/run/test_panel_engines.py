@@ -51,11 +51,26 @@ def test_a_wrong_counter_stops_a_product(monkeypatch):
 
 
 def test_observers_find_the_same_however_many_cycles_they_see_at_once(monkeypatch):
+    judge, run_ahead = MatrixObserver.judge, scheduler.Scheduler._run_ahead
+    sizes = []
+
+    def counted(self, seen):
+        sizes.append(seen.cycles)
+        return judge(self, seen)
+
+    def watched(self):
+        run_ahead(self)
+        self._watch((self.engine.cycle - 1, False))
+
+    monkeypatch.setattr(MatrixObserver, "judge", counted)
+    monkeypatch.setattr(scheduler.Scheduler, "_run_ahead", watched)
     found = []
-    for late in (1 << 11, 1, 7, 50):
-        monkeypatch.setattr(scheduler, "LATE", late)
-        monkeypatch.setattr(scheduler, "AHEAD", late)
+    for ahead in (1 << 13, 1, 7, 50):
+        monkeypatch.setattr(scheduler, "AHEAD", ahead)
+        sizes.clear()
         found.append(gemm(*product(33, 40, 24), machine=MACHINE, engine="lanes").measured)
+        assert len(sizes) > min(found[0].cycles // ahead, 1)
+        assert max(sizes[1:-1], default=1) <= ahead
     assert found[0].observed["macs"] > 0
     assert all(each == found[0] for each in found)
 

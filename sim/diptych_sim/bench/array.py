@@ -9,7 +9,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from diptych_sim.bench.products import multiplied, name_of
+from diptych_sim.bench.products import name_of, product
 from diptych_sim.engine.names import ENGINES
 from diptych_sim.report.progress import ProgressLine
 
@@ -36,10 +36,10 @@ def measure(console: Console, runs: int) -> None:
         seconds: dict[str, list[float]] = {engine: [] for engine in ENGINES}
         cycles = set()
         for engine in ENGINES:
-            multiplied(SMALL, array, progress, engine=engine)
+            product(SMALL, array, progress, engine=engine)
         for _ in range(runs):
             for engine in ENGINES:
-                done = multiplied(SHAPE, array, progress, engine=engine)
+                done = product(SHAPE, array, progress, engine=engine)
                 seconds[engine].append(done.run.seconds)
                 cycles.add(done.measured.cycles)
         if len(cycles) != 1:

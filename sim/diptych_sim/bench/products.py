@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 import numpy as np
 
 from diptych.config import MachineConfig
-from diptych_sim.account.array_gemm import account_array_gemm
 from diptych_sim.engine.names import DEFAULT_ENGINE, Engine
 from diptych_sim.report.progress import ProgressLine
 from diptych_sim.run.array_gemm import ArrayGemm, gemm
 
-__all__ = ["Shape", "multiplied", "name_of", "product"]
+__all__ = ["Shape", "name_of", "product"]
 
 Shape = tuple[int, int, int]
 """M, K, N."""
@@ -26,19 +23,6 @@ def name_of(shape: Shape) -> str:
 
 
 def product(
-    shape: Shape,
-    array: tuple[int, int],
-    progress: ProgressLine,
-    *,
-    bias: bool = False,
-    hbm_bytes_per_cycle: int = 64,
-) -> dict[str, Any]:
-    """Return the accounts of a product of random int8 matrices, as of :func:`multiplied`."""
-    done = multiplied(shape, array, progress, bias=bias, hbm_bytes_per_cycle=hbm_bytes_per_cycle)
-    return account_array_gemm(done)
-
-
-def multiplied(
     shape: Shape,
     array: tuple[int, int],
     progress: ProgressLine,

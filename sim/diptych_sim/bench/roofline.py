@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from diptych_sim.account.array_gemm import account_array_gemm
 from diptych_sim.bench.products import Shape, name_of, product
 from diptych_sim.report.progress import ProgressLine
 
@@ -46,7 +47,9 @@ def measure(console: Console, runs: int) -> None:
         points = []
         try:
             for shape in SHAPES:
-                done = product(shape, ARRAY, progress, hbm_bytes_per_cycle=bandwidth)
+                done = account_array_gemm(
+                    product(shape, ARRAY, progress, hbm_bytes_per_cycle=bandwidth)
+                )
                 moved = done["bytes"]["hbm_read"] + done["bytes"]["hbm_write"]
                 name = name_of(shape)
                 point = Point(name, done["macs"] / moved, done["macs"] / done["cycles"])

@@ -18,6 +18,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from diptych_sim.account.array_gemm import account_array_gemm
 from diptych_sim.bench.products import Shape, name_of, product
 from diptych_sim.cache.store import cache_root, locked
 from diptych_sim.report.progress import ProgressLine
@@ -142,9 +143,12 @@ def measure(console: Console, runs: int) -> None:
     progress = ProgressLine()
     try:
         peers = {name: scalesim_cycles(SHAPES, ARRAY, name, progress) for name in DATAFLOWS}
-        ours = {shape: product(shape, ARRAY, progress) for shape in SHAPES}
+        ours = {shape: account_array_gemm(product(shape, ARRAY, progress)) for shape in SHAPES}
         # Gemmini's rows are with a bias.
-        biased = {shape: product(shape, ARRAY, progress, bias=True) for shape in GEMMINI}
+        biased = {
+            shape: account_array_gemm(product(shape, ARRAY, progress, bias=True))
+            for shape in GEMMINI
+        }
     finally:
         progress.stop()
     size = f"{ARRAY[0]}x{ARRAY[1]}"

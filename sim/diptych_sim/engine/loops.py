@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A faster search for combinational loops than Amaranth's, with the same outcome.
 
-Amaranth follows each bit, which is a third of the time that a netlist takes. Cells are far fewer: if
-they can be ordered, so can their bits. Only if they cannot, Amaranth searches, and tells the loop.
+Amaranth follows each bit, which takes long. Cells are far fewer: if they can be ordered, so can their
+bits. Only if they cannot, Amaranth searches, and tells the loop.
 """
 
 from __future__ import annotations

@@ -5,11 +5,10 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 from amaranth.hdl import ShapeLike
 
 from .fields import Beat, Fields
-from .stretches import transfers, words_in
+from .stretches import moved
 from .triggers import Queue, RisingEdge, Stretch, Task, clock_of_top, start_soon, start_watching
 
 __all__ = [
@@ -161,11 +160,9 @@ class StreamMonitor(_Port):
         stretch = Stretch()
         while True:
             await stretch
-            first, end = stretch.first, stretch.end
-            cycles = first + np.flatnonzero(transfers(self.valid, self.ready, first, end))
-            if len(cycles):
-                for words in words_in(self.payload, cycles, end):
-                    self._take(int.from_bytes(words.tobytes(), "little"))
+            ports = self.valid, self.ready, self.payload
+            for _, payload in moved(*ports, stretch.first, stretch.end):
+                self._take(payload)
 
     async def _listen(self) -> None:
         # The clock of a part inside the design rises when its registers have changed already.

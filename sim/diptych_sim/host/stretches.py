@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bits", "levels", "ones", "transfers", "values", "words_in"]
+__all__ = ["bits", "levels", "moved", "ones", "transfers", "values"]
 
 Words = NDArray[np.uint64]
 
@@ -33,12 +33,6 @@ def values(signal: Any, first: int, end: int) -> Words:
     return _in_each(begins, words[:, 0], first, end)
 
 
-def words_in(signal: Any, cycles: NDArray[np.int64], end: int) -> Words:
-    """Return the value of a signal in some cycles before ``end``, the first of them first."""
-    begins, words = signal.history(int(cycles[0]), end)
-    return words[np.searchsorted(begins, cycles, side="right") - 1]
-
-
 def ones(signal: Any, first: int, end: int) -> NDArray[np.int64]:
     """Return how many bits of a signal are set, in each cycle."""
     begins, words = signal.history(first, end)
@@ -48,6 +42,19 @@ def ones(signal: Any, first: int, end: int) -> NDArray[np.int64]:
 def transfers(valid: Any, ready: Any, first: int, end: int) -> NDArray[np.bool_]:
     """Return whether there is a transfer, in each cycle."""
     return levels(valid, first, end) & levels(ready, first, end)
+
+
+def moved(valid: Any, ready: Any, payload: Any, first: int, end: int) -> list[tuple[int, int]]:
+    """Return the cycles with a transfer, and what is transferred in each."""
+    cycles = first + np.flatnonzero(transfers(valid, ready, first, end))
+    if not len(cycles):
+        return []
+    begins, words = payload.history(first, end)
+    found = words[np.searchsorted(begins, cycles, side="right") - 1]
+    return [
+        (cycle, int.from_bytes(each.tobytes(), "little"))
+        for cycle, each in zip(cycles.tolist(), found, strict=True)
+    ]
 
 
 def bits(words: Words, low: int, width: int) -> Words:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Words: random hardware gives what Amaranth's simulator gives, and planted faults do not."""
 
+import itertools
 import random
 from typing import Any
 
@@ -16,7 +17,7 @@ from diptych_sim.engine.errors import SimulationError
 from diptych_sim.engine.words import build, clusters, emit, groups
 from diptych_sim.engine.words.build import compile_words
 from diptych_sim.engine.words.machine import WordMachine
-from diptych_sim.engine.words.netlist import WordsError
+from diptych_sim.engine.words.netlist import WordsError, read_words
 
 CYCLES = 200
 WIDTHS = (1, 2, 7, 16, 31, 32, 33, 63, 64, 65, 100, 192)
@@ -156,6 +157,52 @@ class Ring(wiring.Component):
         return m
 
 
+class Echo(wiring.Component):
+    """Holds what comes; a kind of its own for each name."""
+
+    i: Signal
+    o: Signal
+
+    def __init__(self):
+        super().__init__({"i": In(20), "o": Out(20)})
+
+    def elaborate(self, platform):
+        m = Module()
+        held = Signal(20, name="held", init=5)
+        m.d.comb += self.o.eq(held)
+        for bit in range(20):
+            with m.If(self.i[bit]):
+                m.d.sync += held.eq(self.i + (held ^ bit))
+        return m
+
+
+class Circle(wiring.Component):
+    """Instances of two kinds, each of which takes from the other: one cannot change in place."""
+
+    i: Signal
+
+    def __init__(self, seed):
+        del seed
+        self._kinds = [Echo(), Echo()]
+        self.registers = []
+        super().__init__({"i": In(20)})
+
+    def elaborate(self, platform):
+        m = Module()
+        ports = []
+        for n in range(12):
+            echo: Any = Precompiled(self._kinds[n % 2], f"echo_{n % 2}")
+            m.submodules[f"echo_{n}"] = echo
+            seen = Signal(20, name=f"seen_{n}")
+            m.d.sync += seen.eq(echo.o)
+            ports.append(echo)
+            self.registers.append(seen)
+        m.d.comb += ports[0].i.eq(ports[-1].o ^ self.i)
+        for before, echo in itertools.pairwise(ports):
+            m.d.comb += echo.i.eq(before.o)
+        return m
+
+
 class Chain(wiring.Component):
     """The first of 80 conditions that holds, where it is looked for at all."""
 
@@ -244,10 +291,18 @@ def difference(hardware, seed):
 
 
 @pytest.mark.parametrize(
-    ("hardware", "seed"), [(Random, 0), (Random, 1), (Random, 2), (Ring, 0), (Chain, 0)]
+    ("hardware", "seed"),
+    [(Random, 0), (Random, 1), (Random, 2), (Ring, 0), (Circle, 0), (Chain, 0)],
 )
 def test_random_hardware_is_as_simulated(hardware, seed):
     assert difference(hardware, seed) is None
+
+
+@pytest.mark.parametrize(("hardware", "groups", "in_place"), [(Ring, 1, 1), (Circle, 2, 1)])
+def test_groups_change_in_place_where_they_can(hardware, groups, in_place):
+    whole = read_words(hardware(0), "top")
+    assert len(whole.groups) == groups
+    assert len(clusters.plan(whole).in_place) == in_place
 
 
 def _replaced(old, new):
@@ -306,6 +361,7 @@ FAULTS = {
     ),
     "a neighbor reads a register that has changed": (Ring, _no_delay),
     "a register changes before others of its instance have read it": (Ring, _no_users),
+    "what comes at the edge does not": (Circle, _replaced("memcpy(s.g1.f", "if (0) memcpy(s.g1.f")),
     "a neighbor is another one": (Ring, _replaced(" + 0, 5 * sizeof", " + 1, 5 * sizeof")),
 }
 

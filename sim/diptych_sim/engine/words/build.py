@@ -116,7 +116,7 @@ def compile_words(
     about, source = cached_translation(
         "words", hardware, name, (tuple(public), outside), translated
     )
-    path = build_library(name, source, progress, "-O2")  # a sixth faster than -O1 on large arrays
+    path = build_library(name, source, progress, "-O2")  # -O1 makes slower code
     found: dict[str, Any] = json.loads(about)
     return CompiledWords(
         library=ctypes.CDLL(str(path)),

@@ -63,13 +63,10 @@ class _Loop(Body):
                 if n in behind[index] and n not in computed and not self.cells[n].held:
                     self.compute(n)
                     computed.add(n)
-            type_, bits = (
-                type_of(self.cells[index].width),
-                64 if self.cells[index].width > 32 else 32,
-            )
+            width = self.cells[index].width
             self.lines += [
-                f"const {type_} x{index} = {self._next(index)};",
-                f"y{bits} |= x{index} ^ {self.ref(index)};",
+                f"const {type_of(width)} x{index} = {self._next(index)};",
+                f"y{64 if width > 32 else 32} |= x{index} ^ {self.ref(index)};",
             ]
             computed.add(index)
             kept.append(index)

@@ -205,8 +205,6 @@ class MatrixObserver(StretchObserver):
         )
         self._sizes = {"rows": rows, "columns": columns, "weight_rows": weight_rows}
         self._tiles = _Tiles()
-        self._next = 0
-        """The cycle that is judged next."""
         before = np.zeros(max(self._delay, _FETCH), np.int64)
         self._kept: dict[str, NDArray[np.int64]] = dict.fromkeys(
             ("takes", "lines", "sums", "done", "waits"), before
@@ -222,7 +220,7 @@ class MatrixObserver(StretchObserver):
         kept, delay = self._kept, self._delay
         before = max(delay, _FETCH)
         size = max(len(kept["sums"]) - before - delay - 1, 0)
-        first, end = self._next, self._next + size
+        first, end = self._blamed, self._blamed + size
 
         def shown(port: str, later: int = 0) -> NDArray[np.int64]:
             return kept[port][before + later : before + later + size]
@@ -249,7 +247,6 @@ class MatrixObserver(StretchObserver):
         causes[enters] = name("computing")
 
         self._entering += int(moves.sum())
-        self._next = end
         self._kept = {port: each[size:] for port, each in kept.items()}
         return Judged(causes, {"macs": tiles.macs})
 

@@ -36,7 +36,7 @@ class StoreObserver(StretchObserver):
         As of :class:`.CauseObserver`.
     """
 
-    causes = ("idle", "reading", "writing_hbm", "sending", "waiting_link")
+    causes = STORE_CAUSES
 
     def __init__(
         self, dut: Any, clk: Any, commands: CommandPorts, *, limit: int | None = None

@@ -11,7 +11,7 @@ from amaranth.hdl import ShapeLike
 from numpy.typing import NDArray
 
 from diptych_sim.host.fields import Fields
-from diptych_sim.host.stretches import levels, transfers, values, words_in
+from diptych_sim.host.stretches import levels, moved, values
 from diptych_sim.host.triggers import ClockCycles, Stretch, catch_up
 
 from .cause import WINDOW, CauseObserver
@@ -105,23 +105,20 @@ class StretchObserver(CauseObserver):
         limit: int | None = None,
     ) -> None:
         super().__init__(clk, counters, name=name, limit=limit)
-        self._clk, self._late, self._limit = clk, late, limit
+        self._clk, self._late = clk, late
         self._handles, self._commands = dict(ports), commands
         self._unpack = Fields(shape).unpack
         self._sampled: dict[str, list[int]] = {port: [] for port in ports}
         self._taken: dict[int, dict[str, Any]] = {}
-        self._judged = 0
-        """Cycles that are seen and judged, as far as they can be."""
 
     def judge(self, seen: Seen) -> Judged:
         """Return the causes of the next cycles, as many as are known, with further ones seen."""
         raise NotImplementedError
 
     def see(self) -> None:
+        catch_up()
         if Stretch is None:
             self._judge_sampled()
-        else:
-            catch_up()
 
     async def check(self) -> dict[str, int]:
         self.see()
@@ -147,25 +144,32 @@ class StretchObserver(CauseObserver):
         await self._edge
         self._first = self._read()
         while not self.ended:
-            if self._asked or self.cycle == self._limit or (self.cycle and not self.cycle % WINDOW):
+            if (
+                self._asked
+                or self.cycle == self._to_look_at
+                or (self.cycle and not self.cycle % WINDOW)
+            ):
                 self._snapshots.append((self.cycle, self._read()))
-            for port, handle in self._handles.items():
-                self._sampled[port].append(_sample(handle))
             commands = self._commands
             if commands.valid.value and commands.ready.value:
-                number = self.cycle - self._judged
-                self._taken[number] = self._unpack(int(commands.payload.value))
+                self._taken[self._samples] = self._unpack(int(commands.payload.value))
+            for port, handle in self._handles.items():
+                self._sampled[port].append(_sample(handle))
             self.cycle += 1
             if not self.cycle % AT_ONCE:
                 self._judge_sampled()
             await self._edge
 
+    @property
+    def _samples(self) -> int:
+        """Cycles that were sampled since the last ones were judged."""
+        return len(next(iter(self._sampled.values())))
+
     def _judge_sampled(self) -> None:
         ports = {port: np.array(each, np.uint64) for port, each in self._sampled.items()}
-        seen = Seen(self.cycle - self._judged, ports, self._taken)
+        seen = Seen(self._samples, ports, self._taken)
         self._sampled = {port: [] for port in ports}
         self._taken = {}
-        self._judged = self.cycle
         if seen.cycles and not self.ended:
             self._blame_all(self.judge(seen))
 
@@ -181,20 +185,17 @@ class StretchObserver(CauseObserver):
             ports = {port: _values(each, first, end) for port, each in self._handles.items()}
             judged = self.judge(Seen(end - first, ports, self._commands_in(first, end)))
             last = min(self._blamed + len(judged.causes), self.cycle - 1)
-            last = last if self._limit is None else min(last, self._limit)
+            last = last if self._to_look_at is None else min(last, self._to_look_at)
             windows = range(self._blamed - self._blamed % WINDOW + WINDOW, last, WINDOW)
             self._snapshots += [(at, self._read_in(began + at)) for at in (*windows, last)]
             self._blame_all(judged)
             await stretch
 
     def _commands_in(self, first: int, end: int) -> dict[int, dict[str, Any]]:
-        ports = self._commands
-        taken = np.flatnonzero(transfers(ports.valid, ports.ready, first, end))
-        if not len(taken):
-            return {}
-        words = words_in(ports.payload, first + taken, end)
-        commands = (int.from_bytes(each.tobytes(), "little") for each in words)
-        return dict(zip(taken.tolist(), map(self._unpack, commands), strict=True))
+        ports = self._commands.valid, self._commands.ready, self._commands.payload
+        return {
+            cycle - first: self._unpack(payload) for cycle, payload in moved(*ports, first, end)
+        }
 
     def _read_in(self, cycle: int) -> dict[str, int]:
         return {name: counter.value_in(cycle) for name, counter in self._counters.items()}
@@ -202,8 +203,8 @@ class StretchObserver(CauseObserver):
     def _blame_all(self, judged: Judged) -> None:
         """Blame cycles, and compare at those of which the counters are known."""
         left = len(judged.causes)
-        if self._limit is not None:
-            left = min(left, self._limit - self._blamed)
+        if self._to_look_at is not None:
+            left = min(left, self._to_look_at - self._blamed)
         at = 0
         self._compare()
         while at < left:
@@ -217,6 +218,6 @@ class StretchObserver(CauseObserver):
             self._blamed += end - at
             at = end
             self._compare()
-        if self._blamed == self._limit:
+        if self._blamed == self._to_look_at:
             self.cycle = self._blamed
             self.ended = True
