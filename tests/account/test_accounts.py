@@ -180,5 +180,13 @@ def test_a_norm_by_its_own_row_is_one_way_more_in_the_bound(mesh):
         layers=tuple(replace(w, mlp_norm_top=0, next_norm_top=0) for w in steady.layers),
     )
     placement = place(TINY, *mesh, positions=8, sram_bytes=24576)
-    more = decode_bound(by_own, placement, 0) - decode_bound(steady, placement, 0)
-    assert more == 2 * TINY.layers * 2 * (mesh[0] // 2)
+
+    def bound(model, positions=8):
+        return decode_bound(model, placement, 0, positions=positions)
+
+    assert bound(by_own) - bound(steady) == 2 * TINY.layers * 2 * (mesh[0] // 2)
+    # Rows without positions are on no way of attention; without a floor the largest hidden element is.
+    reach = placement.positions.reach(1)
+    assert bound(steady) - bound(steady, 1) == 4 * TINY.layers * (mesh[0] // 2 - reach)
+    free = replace(steady, layers=tuple(replace(w, hidden_floor=0) for w in steady.layers))
+    assert bound(free) - bound(steady) == TINY.layers * 2 * (mesh[1] // 2)

@@ -46,6 +46,8 @@ def test_models_of_other_kinds_are_evaluated(capsys, monkeypatch, tmp_path, kind
         assert found["norms_by_own_row"] in ([5] if bits[0] == 8 else [1, 2])
         assert found["norm_rows"] == 150 * (2 * 2 + 1)
         assert found["norm_rows_saturated"] <= 0.01 * found["norm_rows"]
+        assert found["hidden_rows"] == (0 if bits[0] == 8 else 150 * 2)
+        assert found["hidden_rows_wide"] <= 0.3 * found["hidden_rows"]
         assert 0 < found["kl_error"] < found["kl"]
         ratio = found["golden_perplexity"] / found["float_perplexity"]
         assert ratio == pytest.approx(1 + found["degradation"])

@@ -119,8 +119,9 @@ def test_a_tile_shows_its_part_its_registers_and_its_routes(compiled):
         " residual elements: 16 to 31",
         "            tokens: 0 to 24",
         "        VOCABULARY = 25",
-        "        sequence 0: COUNT = 2, TURN = 0",
-        "        sequence 1: COUNT = 1, TURN = 0",
+        "         positions: 0, 2 ...",
+        "        sequence 0: COUNT = 3, TURN = 1",
+        "        sequence 1: COUNT = 2, TURN = 1",
         "        COLUMN_ADD: from north ramp to north ramp, add, as COLUMN_SUM",
     ):
         assert line in text.splitlines()

@@ -22,6 +22,7 @@ from diptych_sim.compiler.array.commands import field_of
 from diptych_sim.compiler.decode.kv_layout import kv_layout
 from diptych_sim.compiler.decode.place import place
 from diptych_sim.compiler.decode.placement import MeshTooSmallError
+from diptych_sim.compiler.decode.position_deal import PositionDeal
 from diptych_sim.compiler.decode.routes import Color, route_tables
 from diptych_sim.compiler.tile.assembler import Assembler, AssemblerError
 from diptych_sim.llm.model import ModelConfig
@@ -84,8 +85,8 @@ def test_everything_has_a_tile(case):
     assert p.heads * (p.columns // p.split) >= config.heads
     assert sum(kind.hidden * len(kind.span) for kind in p.kinds) >= config.hidden
     assert sum(kind.vocabulary * len(kind.span) for kind in p.kinds) >= config.vocab
-    held = Counter(position % p.rows for position in range(max(positions)))
-    assert max(held.values()) <= p.slots
+    held = Counter(p.positions.row(position) for position in range(max(positions)))
+    assert max(held.values()) == p.slots
 
 
 @fits(placed())
@@ -103,7 +104,7 @@ def test_each_key_and_value_has_a_place_of_its_own(case):
                 for row in range(p.rows)
                 if layout.packets(row, layer, position, keys, values, prompt=prompt)
             ]
-            assert rows == [position % p.rows]
+            assert rows == [p.positions.row(position)]
             words = layout.packets(rows[0], layer, position, keys, values, prompt=prompt)
             at = 0
             while at < len(words):
@@ -169,17 +170,33 @@ def test_reductions_reach_every_tile_of_their_line_once(rows, columns, split):
             assert reached == Counter(places)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8])
-def test_rows_hold_the_same_number_of_positions_but_for_one_at_any_length(rows):
-    for length in range(1, 65):
-        layout = kv_layout(CONFIG, place(CONFIG, rows, 2, positions=64, sram_bytes=65536))
-        vector = np.zeros((CONFIG.kv_heads, CONFIG.head_dim), dtype=np.int64)
-        held = [0] * rows
-        for position in range(length):
-            for row in range(rows):
-                held[row] += bool(layout.packets(row, 0, position, vector, vector))
-        assert sum(held) == length
-        assert max(held) - min(held) <= 1
+@given(st.integers(1, 9), st.sampled_from([1, 2, 4, 8]), st.integers(0, 150))
+def test_rows_are_given_blocks_of_positions_from_the_middle_on(rows, block, count):
+    deal = PositionDeal(rows, block)
+    held: list[list[int]] = [[] for _ in range(rows)]
+    for position in range(count):
+        held[deal.row(position)].append(position)
+        assert deal.slot(position) == len(held[deal.row(position)]) - 1
+    lengths = list(map(len, held))
+    assert lengths == [deal.held(row, count) for row in range(rows)]
+    assert max(lengths) - min(lengths) <= block
+    # Some rows are ahead of the others, next to each other around the middle one.
+    apart = [abs(row - rows // 2) for row in range(rows) if held[row]]
+    assert max(apart, default=0) == deal.reach(count)
+    for row in range(rows):
+        due = deal.due(row, count)
+        assert deal.row(count + due) == row
+        assert all(deal.row(count + n) != row for n in range(due))
+        assert all(n % block == k % block for k, n in enumerate(held[row]))
+    positions = np.arange(count)
+    assert deal.row(positions).tolist() == [deal.row(n) for n in range(count)]
+    assert deal.slot(positions).tolist() == [deal.slot(n) for n in range(count)]
+
+
+def test_rows_of_a_deal_in_order():
+    assert [PositionDeal(6).row(n) for n in range(7)] == [3, 2, 4, 1, 5, 0, 3]
+    assert [PositionDeal(3, 2).row(n) for n in range(8)] == [1, 1, 0, 0, 2, 2, 1, 1]
+    assert [PositionDeal(3, 2).slot(n) for n in range(8)] == [0, 1, 0, 1, 0, 1, 2, 3]
 
 
 def longest(rows: int, sequences: int = 1) -> int:

@@ -76,7 +76,10 @@ def test_everything_has_one_tile(case):
         first += len(kind.span) * kind.hidden
     assert first >= config.hidden
     assert p.heads * len(p.span) // p.split >= config.heads
-    assert p.headless.heads == 0
+    assert all(kind.heads == 0 for kind in p.others)
+    behind = p.columns - p.span.stop
+    assert 0 <= behind - p.span.start <= 1, "heads are in the middle"
+    assert p.column_reach == max(abs(column - p.columns // 2) for column in p.span)
     for kind in p.kinds:
         regions = [(r.address, r.address + r.size) for r in kind.fixed.values()]
         for index in range(config.layers):

@@ -130,10 +130,11 @@ def test_the_longest_context_of_a_layout_runs_with_balanced_rows(rows, longest):
     )
     assert done.matches_golden
     heads, width = LONG.heads // columns, LONG.head_dim
+    deal = done.decode.placement.positions
     others = set()
     for index, tile in enumerate(done.tiles):
         row = index // columns
-        held = [(position - row) // rows + 1 for position in range(longest - rounds, longest)]
+        held = [deal.held(row, positions + 1) for positions in range(longest - rounds, longest)]
         entries = sum(3 * count + 8 * -(-count // 8) for count in held)
         others.add(tile["macs"] - heads * width * entries)
     assert len(others) == 1

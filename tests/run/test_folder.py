@@ -3,6 +3,7 @@
 
 import json
 import shutil
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -90,7 +91,9 @@ def test_operations_come_in_the_order_of_the_program(folder):
     ]
     token = ["embedding", "position", *layer * TINY.layers, "norm", "best token"]
     marks = [mark for event in run.all("operations") for mark in event["marks"]]
-    assert [names[number] for _, number in marks] == token * 3
+    found = [names[number] for _, number in marks]
+    # A wide layer goes aside while its sums travel, and comes back.
+    assert [name for name, _ in groupby(n for n in found if n != "wide hidden")] == token * 3
     cycles = [cycle for cycle, _ in marks]
     assert cycles == sorted(cycles)
     # All three tokens are few enough to be sampled at every operation.

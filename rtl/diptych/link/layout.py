@@ -36,6 +36,8 @@ class Settings:
     """Number of prompts, less one."""
     TOKENS = 9
     """SRAM address of the token of prompt 0; that of each next prompt is 4 bytes higher."""
+    BLOCK = 10
+    """Logarithm of the number of neighboring positions of a row, 0 to 4."""
     HEAD = 4 * HEADS
     """``first_column | last_column << 16``; then the address of keys, then that of values."""
     HEAD_STEP = 4
@@ -51,8 +53,9 @@ class Setting(data.StructLayout):
 class LayoutChange(wiring.Component):
     """Turns frames into load packets, as :mod:`diptych_sim.compiler.decode.kv_layout` specifies.
 
-    Position ``p`` goes to row ``p % rows``, slot ``p // rows``. Position 0, and one behind that of the
-    frame before, take no time for it, others 16 cycles. A token becomes a WORDS packet into every
+    Positions are dealt to rows in blocks, from the middle row on
+    (:class:`diptych_sim.compiler.decode.position_deal.PositionDeal`). Position 0, and one behind that of the
+    frame before, take no time for it, others 17 cycles. A token becomes a WORDS packet into every
     row; that of the last prompt an ACTIVATE packet, which starts the tiles. A header word takes a
     cycle, a payload word 2.
 
@@ -105,14 +108,20 @@ class LayoutChange(wiring.Component):
         m = Module()
         general, heads_memory = self._write_registers(m)
         rows, last_column, layer_stride, value_stride, words, heads, activates = general[:7]
-        prompt_stride, last_prompt, tokens = general[7:]
+        prompt_stride, last_prompt, tokens, block = general[7:]
 
         row, slot = Signal(8), Signal(16)
-        following = Signal(16)  # the position that row and slot are of; 0: of none
+        # Among the positions that rows hold in a round, and the number of the round.
+        place, round_ = Signal(12), Signal(16)
+        following = Signal(16)  # the position that they are of; 0: of none
         kv_head, index, at_head, count = Signal(8), Signal(16), Signal(16), Signal(16)
         keys, is_token, starts = Signal(), Signal(), Signal()
-        bits = Signal(range(len(slot)))
-        divided = self._divided(m, row, slot, rows[:8])
+        bits = Signal(range(len(round_) + 1))
+        turns = Signal(12, reset_less=True)
+        m.d.sync += turns.eq(rows[:8] << block[:3])
+        divided = self._divided(m, place, round_, turns)
+        middle = rows[1:8]
+        self._deal(m, row, slot, place, round_, middle, block[:3], holds=~is_token)
         # The memory shows what belongs to ``kv_head``: it is read with what that becomes.
         next_head = Signal.like(kv_head)
         m.d.comb += [next_head.eq(kv_head), heads_memory.addr.eq(next_head)]
@@ -143,14 +152,16 @@ class LayoutChange(wiring.Component):
                 with m.Else():
                     m.next = "kind"
                     with m.If(self.head.position == 0):
-                        m.d.sync += [row.eq(0), slot.eq(0)]
+                        m.d.sync += [place.eq(0), round_.eq(0), row.eq(middle), slot.eq(0)]
                     with m.Elif(self.head.position != following):
-                        m.d.sync += [row.eq(0), slot.eq(self.head.position), bits.eq(0)]
+                        m.d.sync += [place.eq(0), round_.eq(self.head.position), bits.eq(0)]
                         m.next = "divide"
             with m.State("divide"):
-                m.d.sync += [*divided, bits.eq(bits + 1)]
-                with m.If(bits == len(slot) - 1):
-                    m.next = "kind"
+                m.d.sync += bits.eq(bits + 1)
+                with m.If(bits == len(round_)):
+                    m.next = "kind"  # row and slot follow the quotient by a cycle
+                with m.Else():
+                    m.d.sync += divided
             with m.State("read"):
                 m.next = "token"
             with m.State("token"):
@@ -213,22 +224,47 @@ class LayoutChange(wiring.Component):
                                 m.next = "next"
                         with m.Elif(kv_head == heads - 1):
                             m.d.comb += self.delivered.eq(1)
-                            m.d.sync += [row.eq(row + 1), following.eq(self.head.position + 1)]
-                            with m.If(row == rows - 1):
-                                m.d.sync += [row.eq(0), slot.eq(slot + 1)]
+                            m.d.sync += [
+                                place.eq(place + 1),
+                                following.eq(self.head.position + 1),
+                            ]
+                            with m.If(place == turns - 1):
+                                m.d.sync += [place.eq(0), round_.eq(round_ + 1)]
                             m.next = "next"
             with m.State("next"):
                 m.next = "idle"
         return m
 
-    def _divided(self, m: Module, row: Signal, slot: Signal, rows: Value) -> list[Any]:
-        """Return assignments of a bit of a division: the position in ``slot`` becomes its quotient.
+    def _divided(self, m: Module, place: Signal, round_: Signal, turns: Value) -> list[Any]:
+        """Return assignments of a bit of a division: the position in ``round_`` becomes its quotient.
 
-        A bit of the quotient enters where a bit of the position leaves; what remains is in ``row``.
+        A bit of the quotient enters where a bit of the position leaves; what remains is in ``place``.
         """
-        left, goes = Signal(9), Signal()
-        m.d.comb += [left.eq(Cat(slot[-1], row)), goes.eq(left >= rows)]
-        return [row.eq(Mux(goes, left - rows, left)), slot.eq(Cat(goes, slot[:-1]))]
+        left, goes = Signal(13), Signal()
+        m.d.comb += [left.eq(Cat(round_[-1], place)), goes.eq(left >= turns)]
+        return [place.eq(Mux(goes, left - turns, left)), round_.eq(Cat(goes, round_[:-1]))]
+
+    def _deal(
+        self,
+        m: Module,
+        row: Signal,
+        slot: Signal,
+        place: Value,
+        round_: Value,
+        middle: Value,
+        block: Value,
+        *,
+        holds: Value,
+    ) -> None:
+        """Give row and slot what follows from a place in a round, a cycle later; the row if it ``holds``.
+
+        Of the turns of a round the first is the middle row's, then come the row before, the one behind.
+        """
+        turn, inside = Signal(8), Signal(4)
+        m.d.comb += [turn.eq(place >> block), inside.eq(place & ((1 << block) - 1))]
+        m.d.sync += slot.eq((round_ << block) | inside)
+        with m.If(holds):
+            m.d.sync += row.eq(middle + Mux(turn[0], -(turn[1:] + 1), turn[1:]))
 
     def _base(
         self, m: Module, layer_stride: Value, prompt_stride: Value, slot_bytes: Value, at: Value
@@ -252,7 +288,7 @@ class LayoutChange(wiring.Component):
 
     def _write_registers(self, m: Module) -> tuple[list[Signal], Any]:
         """Write the registers of :class:`Settings`; return general ones, and the heads' port."""
-        general = [Signal(32, name=f"setting_{n}") for n in range(10)]
+        general = [Signal(32, name=f"setting_{n}") for n in range(11)]
         m.submodules.heads = heads = memory.Memory(shape=96, depth=HEADS, init=[])
         write = heads.write_port(granularity=32)
         number, of_head = self.settings.payload.address[:-1], self.settings.payload.address[-1]

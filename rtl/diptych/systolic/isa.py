@@ -222,9 +222,9 @@ class VectorOp(enum.Enum, shape=unsigned(6)):
     C elements at ``target + m * target_row + j * target_n``; ``vm`` the vector memory entry
     ``vector + m * vector_row + j``. Lanes outside ``range(first_lane, end_lane)`` write nothing.
 
-    Ops with a statistic keep the row's ``largest`` magnitude over its tiles, which begins at 0 with
-    ``flags.restart``, else goes on from what is stored; at the end of each row ``inverse =
-    reciprocal(largest)``.
+    Ops with a statistic keep the row's ``largest`` magnitude over its tiles, which begins at 0, or of
+    GATE at ``target``, with ``flags.restart``, else goes on from what is stored; at the end of each row
+    ``inverse = reciprocal(largest)``.
     """
 
     REQUANTIZE = 0

@@ -372,7 +372,7 @@ class VectorUnit(wiring.Component):
         """Read and write row states, reduce rows, and ask for their scales."""
         rows, reducer, op = p.rows, p.reducer, p.op
         here = p.reduced[-1]
-        starts_at_zero = Signal(reset_less=True)
+        restarts, floor = Signal(reset_less=True), Signal(32, reset_less=True)
         start_best = Signal(32, reset_less=True)
         found = Signal()  # the reducer holds a result of ARGMAX
         token = Signal(32)
@@ -382,12 +382,13 @@ class VectorUnit(wiring.Component):
         asked_best = Signal(signed(32), reset_less=True)
         # Constant during a command, as is what it is made of.
         m.d.sync += [
-            starts_at_zero.eq(p.sequencer.flags.restart),
+            restarts.eq(p.sequencer.flags.restart),
+            floor.eq(Mux(op.gates, p.sequencer.target, 0)),
             apart.eq(op.norms & p.sequencer.flags.dynamic),
             gives_scale.eq(op.gates & p.sequencer.flags.low_first),
         ]
         with m.If(p.enable):
-            m.d.sync += start_best.eq(Mux(starts_at_zero, 0, rows.largest))
+            m.d.sync += start_best.eq(Mux(restarts, floor, rows.largest))
             with m.If(op.searches):
                 m.d.sync += start_best.eq(Const(-(2**31), 32))
         m.d.comb += [

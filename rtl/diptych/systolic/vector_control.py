@@ -194,7 +194,7 @@ class VectorSequencer(wiring.Component):
         In the last cycle of a command.
     op, flags, bits : :py:`Out(6)`, :py:`Out(Flags())`, :py:`Out(6)`
         Fields of the command that is running.
-    scale, epsilon : :py:`Out(ScaleWord)`, :py:`Out(32)`
+    scale, epsilon, target : :py:`Out(ScaleWord)`, :py:`Out(32)`, :py:`Out(32)`
         Fields of the command that is running.
     """
 
@@ -217,6 +217,7 @@ class VectorSequencer(wiring.Component):
     bits: Signal
     scale: data.View
     epsilon: Signal
+    target: Signal
 
     def __init__(self, sizes: VectorSizes) -> None:
         self.sizes = sizes
@@ -241,6 +242,7 @@ class VectorSequencer(wiring.Component):
                 "bits": Out(6),
                 "scale": Out(ScaleWord),
                 "epsilon": Out(32),
+                "target": Out(32),
             }
         )
 
@@ -261,6 +263,7 @@ class VectorSequencer(wiring.Component):
             self.bits.eq(s.command.extra[16:]),
             self.scale.eq(s.command.scale),
             self.epsilon.eq(s.command.sums),
+            self.target.eq(s.command.target),
         ]
 
     def _find_ends(self, m: Module, s: _Signals) -> None:

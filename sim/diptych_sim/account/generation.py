@@ -148,18 +148,24 @@ def _link(done: Generation) -> dict[str, Any]:
     }
 
 
-def decode_bound(model: QuantizedModel, p: Placement, macs: int) -> int:
-    """Return the least cycles of a round: multiplications, or the way of its dependent reductions and back.
+def decode_bound(model: QuantizedModel, p: Placement, macs: int, *, positions: int) -> int:
+    """Return the least cycles of a round: multiplications, or the ways of its dependent reductions.
 
     Column reductions of a layer: Q K V, maximum of scores, sums of V, gate and up, and of each norm
-    by its own row the largest magnitude. Row reductions: output projection, hidden maximum, down
-    projection. And for a round: embedding and best token in rows, logits in columns, and the last
-    norm as the others.
+    by its own row the largest magnitude. Row reductions: output projection, down projection, and without
+    floors the hidden maximum. Those of attention go from and to rows with some of ``positions``; along rows
+    only columns with heads have contexts, and are waited for next. And for a round: embedding and best
+    token in rows, logits in columns, and the last norm as the others.
     """
     layers = model.config.layers
-    column, row = 2 * (p.rows // 2), 2 * (p.columns // 2)
+    to_row, to_column = p.rows // 2, p.columns // 2
+    seen = p.positions.reach(positions) if p.rows_apart else to_row
+    heads = p.column_reach if p.others else to_column
+    attention = 2 * to_row + 4 * seen
+    layer = attention + 2 * to_row + 2 * (to_column + heads)
     by_own = [0, *model.norm_tops].count(0)
-    ways = layers * (4 * column + 3 * row) + (by_own + 1) * column + 2 * row
+    without_floor = sum(not w.hidden_floor for w in model.layers)
+    ways = layers * layer + (by_own + 1) * 2 * to_row + (without_floor + 2) * 2 * to_column
     return max(-(-macs // (p.rows * p.columns * TILE_MACS)), ways)
 
 
@@ -201,7 +207,12 @@ def _decode(done: Generation, recorded: RunFolder | None) -> dict[str, Any] | No
         "cycles_per_token": cycles / tokens,
         "predicted_cycles": decode_cost(program),
         "bound_cycles": rounds
-        * decode_bound(program.model, program.placement, total["macs"] // rounds),
+        * decode_bound(
+            program.model,
+            program.placement,
+            total["macs"] // rounds,
+            positions=1 + min(program.prompt_tokens),
+        ),
         "mac_utilization": total["macs"] / (cycles * len(changes) * TILE_MACS),
         "macs_by_tile": _spread([tile["macs"] for tile in changes]),
         **total,

@@ -156,7 +156,8 @@ def _mesh_part(
     return {
         "matches_golden": done.matches_golden,
         "cycles": cycles,
-        "bound_cycles": len(part) * decode_bound(model, place, total["macs"] // len(part)),
+        "bound_cycles": len(part)
+        * decode_bound(model, place, total["macs"] // len(part), positions=1 + part.start),
         "predicted_cycles": sum(rounds[part.start : part.stop]),
         "predicted_fabric_hops": decode_hops(done.program, part),
         **total,

@@ -112,6 +112,8 @@ def evaluate(
             "norms_by_own_row": [0, *golden.model.norm_tops].count(0),
             "norm_rows": golden.norms,
             "norm_rows_saturated": golden.saturated,
+            "hidden_rows": golden.hidden_rows,
+            "hidden_rows_wide": golden.wide_rows,
         }
         layers = layer_errors(reference, golden, rows[0][:_LAYER_TOKENS])
     result = _scores(loaded, found) | {
@@ -199,5 +201,6 @@ def _tell(result: dict[str, Any]) -> None:
     click.echo(
         f"{result['norms_by_own_row']} of {2 * len(errors) + 1} norms take the magnitude of their own "
         f"row; {result['norm_rows_saturated']:,} of {result['norm_rows']:,} rows had grown by more than "
-        "a norm has room for"
+        f"a norm has room for; {result['hidden_rows_wide']:,} of {result['hidden_rows']:,} rows of "
+        "hidden elements exceeded their floor"
     )

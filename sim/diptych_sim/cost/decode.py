@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import chain
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 
 from diptych.mesh.isa import Function, Instruction, Op, Tail
 from diptych_sim.compiler.array.commands import field_of
+from diptych_sim.compiler.decode.attention import attention_end
 from diptych_sim.compiler.decode.compile import DecodeProgram
+from diptych_sim.compiler.decode.layer import sum_label, wide_label
 from diptych_sim.compiler.decode.norm import norms_of
 from diptych_sim.compiler.decode.placement import Placement, State
 from diptych_sim.compiler.decode.program import suffix_of
@@ -35,26 +38,62 @@ def decode_cost(program: DecodeProgram) -> int:
 def decode_rounds(program: DecodeProgram, part: Container[int] | None = None) -> list[int]:
     """Return the cycles of each round, with ``part`` of these only, counted from 0.
 
-    One tile stands for all: they run one program in step. It leaves out conflicts of reads in the
-    SRAM, wavelets that wait for each other, and rows that hold one position less.
+    One tile stands for all: they run one program in step. It is the farthest from the middle of its
+    column, and in attention the farthest of those with positions. It leaves out conflicts of reads in the
+    SRAM, wavelets that wait for each other, and rows that hold fewer positions than others.
     """
     place = program.placement
     instructions = [field_of(Instruction(), bits) for bits in program.program.encoded()]
-    reductions = ways(place.rows, place.columns, place.split)
+    everywhere = ways(place.rows, place.columns, place.split)
     cycles = []
     for round_, order in _slowest_rounds(program, instructions):
         if part is not None and round_ not in part:
             continue
-        loads = _loads(program, round_)
-        clock = TileClock(reductions)
+        loads = _loads(program, round_, place.rows // 2)
+        reductions = _shorter_ways(program, round_, everywhere)
+        clock = TileClock(everywhere)
         registers = dict(loads[None])
         for index in order:
             i = instructions[index]
+            clock.ways = reductions.get(index, everywhere)
             registers |= loads.get(i["tail"] if _is_load(i) else -1, {})
             clock.run(i, registers)
         # What is in the pipe yet holds up the next round, too.
-        cycles.append(max(clock.now, clock.pipe) + _ROUND)
+        # The last layer's results go to all columns, which have the vocabulary.
+        cycles.append(max(clock.now, clock.pipe) + _ROUND + _spared_columns(place))
     return cycles
+
+
+def _spared_columns(place: Placement) -> int:
+    """Return how much nearer the columns with heads are to the middle than all are."""
+    return place.columns // 2 - place.column_reach if place.others else 0
+
+
+def _shorter_ways(
+    program: DecodeProgram, round_: int, everywhere: Mapping[int, int]
+) -> dict[int, Mapping[int, int]]:
+    """Return for instructions whose reductions do not go everywhere their ways, as of :func:`.ways`.
+
+    Those of attention along columns go to and from the rows that hold positions. Along rows only columns
+    with heads have contexts, or need the residual stream next.
+    """
+    place, operations = program.placement, program.program.operations
+    found: dict[int, Mapping[int, int]] = {}
+    if place.others:
+        along = {**everywhere, Color.ROW_ADD: everywhere[Color.ROW_ADD] - _spared_columns(place)}
+        found = {n: along for n, name in enumerate(operations) if name in ("output", "down")}
+    if not place.rows_apart:
+        return found
+    farthest = place.rows // 2
+    near = farthest - place.positions.reach(max(program.prompt_tokens) + round_ + 1)
+    columns = (Color.COLUMN_ADD, Color.COLUMN_MAX)
+    one, both = ({**everywhere, **{c: everywhere[c] - n * near for c in columns}} for n in (1, 2))
+    for number in range(len(program.plan)):
+        suffix = suffix_of(number, place)
+        begin, end = (program.program.labels[n] for n in (f"layer{suffix}", attention_end(suffix)))
+        for index in range(begin, end):
+            found[index] = both if operations[index] == "scores" else one
+    return found
 
 
 def decode_macs(program: DecodeProgram, part: range | None = None) -> list[int]:
@@ -62,8 +101,8 @@ def decode_macs(program: DecodeProgram, part: range | None = None) -> list[int]:
 
     With ``part`` they are those of these rounds, counted from 0.
 
-    They follow from the instructions, and from the positions of its row and the tokens of its
-    column; a step takes 8.
+    They follow from the instructions, from the positions of its row and the tokens of its column, and from
+    the layers that were wide; a step takes 8.
     """
     place = program.placement
     macs = np.zeros((place.rows, place.columns), dtype=np.int64)
@@ -103,7 +142,7 @@ def decode_hops(program: DecodeProgram, part: range | None = None) -> int:
             along, line = along.T, place.columns
         # All tiles of a line send as many.
         hops += 2 * (line - 1) * along[0].sum()
-    for first in range(0, place.columns if place.split > 1 else 0, place.split):
+    for first in place.span[:: place.split] if place.split > 1 else ():
         line = min(place.split, place.columns - first)
         shared = wavelets[Color.GROUP_ADD] + wavelets[Color.GROUP_MAX]
         hops += 2 * (line - 1) * shared[:, first].sum()
@@ -130,7 +169,8 @@ def _ran(
 ) -> Iterator[tuple[int, range, dict[str, int], dict[str, int], dict[int, int]]]:
     """Yield row, columns, instruction, its tail and registers, of all that tiles run in rounds.
 
-    Registers are those that hold numbers of positions.
+    Registers are those that hold numbers of positions. Rows without positions multiply and send as much as
+    if they ran the same.
     """
     place = program.placement
     instructions = [field_of(Instruction(), bits) for bits in program.program.encoded()]
@@ -172,9 +212,9 @@ def _spans(
 
 
 def _layers(
-    program: DecodeProgram, layer: Sequence[int], *suffixes: str
+    program: DecodeProgram, layer: Sequence[int], *suffixes: str, wide: int
 ) -> Iterator[Sequence[int]]:
-    """Yield which of a layer's instructions run in each layer; ``suffixes`` are of their labels.
+    """Yield the instructions that run in each layer, of which ``wide``; ``suffixes`` are of their labels.
 
     What a norm by the row's own magnitude does is skipped by others.
     """
@@ -182,10 +222,23 @@ def _layers(
     for index in range(program.model.config.layers):
         skipped: set[int] = set()
         for norm in (norms.attention, norms.mlp):
-            for own, scaled in (norm.labels(suffix) for suffix in suffixes):
-                if norm.tops[index] and own in labels:
-                    skipped |= {*range(labels[own], labels[scaled])}
-        yield [instruction for instruction in layer if instruction not in skipped]
+            for own, scaled, behind in (norm.labels(suffix) for suffix in suffixes):
+                ends = (own, scaled) if norm.tops[index] else (scaled, behind)
+                if own in labels:
+                    skipped |= {*range(*(labels[end] for end in ends))}
+        run = [instruction for instruction in layer if instruction not in skipped]
+        yield _widened(program, run, *suffixes) if index < wide else run
+
+
+def _widened(program: DecodeProgram, layer: list[int], *suffixes: str) -> list[int]:
+    """Return what runs in a layer in which hidden elements exceed the floor of their magnitudes."""
+    labels = program.program.labels
+    for suffix in suffixes:
+        if labels.get(sum_label(suffix)) in layer:
+            at = layer.index(labels[sum_label(suffix)])
+            # Ahead of it stands what takes the floor's scale.
+            layer = [*layer[: at - 1], *program.program.aside(wide_label(suffix)), *layer[at:]]
+    return layer
 
 
 def _rounds(
@@ -195,10 +248,18 @@ def _rounds(
     round_ = 0
     for number, rounds in enumerate(program.plan):
         spans = _spans(program, instructions, number, kind)
-        order = spans.order(_layers(program, spans.layer, suffix_of(number, kind)))
+        layers = partial(_layers, program, spans.layer, suffix_of(number, kind))
+        orders = cache(lambda wide, s=spans, layers=layers: s.order(layers(wide=wide)))
         for _ in range(rounds.count):
-            yield round_, order
+            yield round_, orders(_wide_layers(program, round_))
             round_ += 1
+
+
+def _wide_layers(program: DecodeProgram, round_: int) -> int:
+    """Return how many layers are wide in a round; of one that has not run, those that have no floor."""
+    if program.wide:
+        return program.wide[round_]
+    return sum(not layer.hidden_floor for layer in program.model.layers)
 
 
 def _slowest_rounds(
@@ -209,24 +270,24 @@ def _slowest_rounds(
     Columns without heads wait for the others' contexts, and have more to do from there on.
     """
     place = program.placement
-    if place.headless is None:
+    if not place.others:
         yield from _rounds(program, instructions, place)
         return
     round_ = 0
     for number, rounds in enumerate(program.plan):
-        first, other = (_spans(program, instructions, number, kind) for kind in place.kinds)
+        first, other = (_spans(program, instructions, number, kind) for kind in place.programs)
         layer = [
             *range(first.layer.start, _behind_attention(program, first.layer)),
             *range(_behind_attention(program, other.layer), other.layer.stop),
         ]
-        tokens = max(place.kinds, key=lambda kind: kind.vocabulary)
+        tokens = max(place.programs, key=lambda kind: kind.vocabulary)
         behind = first if tokens is place else other
-        suffixes = [suffix_of(number, kind) for kind in place.kinds]
-        order = _Spans(first.before, first.layer, behind.behind).order(
-            _layers(program, layer, *suffixes)
-        )
+        suffixes = [suffix_of(number, kind) for kind in place.programs]
+        spans = _Spans(first.before, first.layer, behind.behind)
+        layers = partial(_layers, program, layer, *suffixes)
+        orders = cache(lambda wide, s=spans, layers=layers: s.order(layers(wide=wide)))
         for _ in range(rounds.count):
-            yield round_, order
+            yield round_, orders(_wide_layers(program, round_))
             round_ += 1
 
 
@@ -246,16 +307,16 @@ def _is_load(i: dict[str, int]) -> bool:
     return i["op"] == Op.SCALAR.value and i["function"] == Function.LOAD.value
 
 
-def _loads(program: DecodeProgram, round_: int, row: int = 0) -> dict[int | None, dict[int, int]]:
-    """Return registers of a round by the address that they are loaded from; None: from the start.
+def _loads(program: DecodeProgram, round_: int, row: int) -> dict[int | None, dict[int, int]]:
+    """Return a row's registers of a round by the address that they are loaded from; None: from the start.
 
-    Row 0 has the most positions.
+    The middle row has the most positions.
     """
     place = program.placement
     tokens = max(kind.vocabulary for kind in place.kinds)
     loads: dict[int | None, dict[int, int]] = {None: {Register.VOCABULARY: tokens}}
     for n, length in enumerate(program.prompt_tokens):
-        slots = len(range(row, length + round_ + 1, place.rows))
+        slots = place.positions.held(row, length + round_ + 1)
         held = {State.COUNT: slots, State.WORDS: -(-slots // 8)}
         for word, value in held.items():
             register = {Register[word.name].value: value}

@@ -114,10 +114,14 @@ class GoldenModel:
         self.cache = [
             KvCache(np.zeros(shape, np.int16), np.zeros(shape, np.int8)) for _ in range(c.layers)
         ]
+        self.wide = np.zeros((c.context, c.layers), bool)
+        """Where a row's hidden elements exceed the floor of their magnitudes."""
         self.position = 0
         self._largest = np.zeros(0, np.int64)  # of each row, at its norm before
         self.norms = self.saturated = 0
         """Rows that norms were given, and those of them that had grown beyond their room."""
+        self.hidden_rows = self.wide_rows = 0
+        """Rows of hidden elements with a floor of their magnitudes, and those of them that exceeded it."""
 
     def reset(self) -> None:
         """Forget the sequence; what is in the cache is not read before it is written again."""
@@ -217,6 +221,11 @@ class GoldenModel:
         u = project("w_up", w.up_scale, None, 16)
         hidden = numbers.gate(g, u, w.gate_fraction)
         largest = np.abs(hidden).max(-1)
+        self.wide[span, index] = largest > w.hidden_floor
+        if w.hidden_floor:
+            self.hidden_rows += count
+            self.wide_rows += int(self.wide[span, index].sum())
+        largest = np.maximum(largest, w.hidden_floor)
         h = to_activation(hidden, largest, self._bits)
         dynamic = numbers.to_scale(largest)[:, None]
         sums = product(h, matrices["w_down"])

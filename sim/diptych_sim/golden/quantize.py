@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from diptych_sim.golden import numbers
 from diptych_sim.golden.float_reference import Activations
 from diptych_sim.golden.growth import norm_top
+from diptych_sim.golden.hidden_floor import hidden_floor
 from diptych_sim.golden.quantized import (
     DEFAULT_ACTIVATION_BITS,
     RESIDUAL_BITS,
@@ -190,6 +191,8 @@ class _Rounded:
     """Real value of a unit of each row of a matrix."""
     units: dict[str, float]
     """Real value of a unit of an activation."""
+    floor: float
+    """Of the magnitudes of hidden elements."""
     dead: frozenset[str]
     """Activations that are always nothing."""
 
@@ -265,7 +268,10 @@ class _Quantizer:
             for name, rows in acts.items()
             if float(np.abs(rows).max()) < _NOTHING
         )
-        return _Rounded(weights=w, matrices=matrices, steps=steps, units=units, dead=dead)
+        floor = hidden_floor(np.abs(acts[f"{index}.hidden"]).max(-1), self._bits)
+        return _Rounded(
+            weights=w, matrices=matrices, steps=steps, units=units, floor=floor, dead=dead
+        )
 
     def _check_sums(self, codes: NDArray[np.int8], layer: int | None, name: str) -> None:
         """Refuse rows so long that some activations would leave the sums of the hardware."""
@@ -318,6 +324,7 @@ class _Quantizer:
             score_scale=int(_scale(score * math.log2(math.e) * 256, i, "wq")),
             context_scale=int(_scale(unit["v"] / unit["context"], i, "wv")),
             gate_fraction=-round(math.log2(unit["gate"])),
+            hidden_floor=round(min(2.0**16 * part.floor / hidden, 2.0**31 - 1)),
             bq=bias(q, w.bq),
             bk=bias(k, w.bk),
             bv=bias("v", w.bv),

@@ -75,6 +75,9 @@ class QuantizedLayer:
     their sum."""
     gate_fraction: int = 11
     """Fraction bits of the gate's int16, at most 11."""
+    hidden_floor: int = 0
+    """The smallest magnitude by which gated elements are scaled: rows whose largest one is below it share a
+    scale, which is known before that is."""
     mlp_norm_top: int = 0
     """Scale word of RMSNorm ahead of the gated network: the largest activation, over how much the
     largest magnitude of a row may have grown since the norm before. 0 if the row's own magnitude
@@ -145,6 +148,11 @@ class QuantizedModel:
     """[dim], to the residual stream; combined with the token's ``embedding_scale``."""
     tie_ratio: int = 0
     """Scale word that makes ``embedding_scale`` of ``output_scale``, unless tokens are drawn."""
+
+    @property
+    def has_floors(self) -> bool:
+        """Whether some layer has a floor of the magnitudes of hidden elements."""
+        return any(layer.hidden_floor for layer in self.layers)
 
     @property
     def norm_tops(self) -> list[int]:

@@ -37,6 +37,10 @@ GROWTH = 1.0, 1.6
 """How much a row's largest magnitude may grow; that of some rows grows more, and saturates."""
 BY_OWN = 0.3
 """Share of norms that are by their own rows, beside the first."""
+FLOOR = 0.5, 2.5
+"""Floors of hidden magnitudes, in parts of what the largest one may be: some rows exceed them."""
+FLOORED = 0.8
+"""Share of layers that have one."""
 HEAD_GAIN = 12_000.0
 HEAD_EPSILON = 1000
 """Large enough that a norm of a head without it differs."""
@@ -50,15 +54,20 @@ def random_integers(
     Every number is of a size at which a wrong one changes what comes behind it: powers of a softmax
     go through most of their range, gates through both tails of the sigmoid, what attention and the
     gated network add is half of what the residual stream has. With ``one_copy`` its embedding has the
-    codes of its output; with ``steady`` all norms but the first take the magnitudes of those before.
+    codes of its output; with ``steady`` all norms but the first take the magnitudes of those before, and no
+    hidden element exceeds the floor.
     """
     rng = np.random.default_rng(seed)
-    tops = np.random.default_rng([seed, 1])
+    tops, floors = (np.random.default_rng([seed, n]) for n in (1, 2))
     c = config
 
     def top() -> int:
         by_own = not steady and tops.random() < BY_OWN
         return 0 if by_own else int(numbers.scale_word(2047 / tops.uniform(*GROWTH)))
+
+    def floor(largest: float) -> int:
+        share = floors.uniform(*FLOOR) if floors.random() < FLOORED else 0.0
+        return int(min(largest * (8.0 if steady else share), 2**31 - 1))
 
     def weights(rows: int, columns: int) -> NDArray[np.int8]:
         return rng.integers(-127, 128, (rows, columns)).astype(np.int8)
@@ -92,6 +101,7 @@ def random_integers(
             score_scale=int(numbers.scale_word(256 * OCTAVES / score)),
             context_scale=int(numbers.scale_word(2 * CONTEXT / VALUE)),
             gate_fraction=fraction,
+            hidden_floor=floor(largest),
             mlp_norm_top=top(),
             next_norm_top=top(),
             q_norm=scales(c.head_dim, HEAD_GAIN) if c.qk_norm else None,

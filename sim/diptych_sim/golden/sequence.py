@@ -39,12 +39,20 @@ class GoldenSequence:
     cache : list of KvCache
         KV cache of each layer, after the token before the last one was appended; of as many
         positions as there are, or more.
+    wide : array
+        At which positions, in which layers, hidden elements exceed the floor of their magnitudes.
     """
 
     prompt: int
     tokens: list[int]
     norms: list[NDArray[np.int64]]
     cache: list[KvCache]
+    wide: NDArray[np.bool_]
+
+    def wide_layers(self, first: int) -> list[int]:
+        """Return in how many layers a row is wide, of each position from ``first`` on."""
+        end = self.prompt + len(self.tokens) - 1
+        return self.wide[first:end].sum(-1).tolist()
 
     def to_bytes(self) -> bytes:
         """Return all of it as the content of an ``.npz`` file."""
@@ -57,6 +65,7 @@ class GoldenSequence:
             norms=np.array(self.norms),
             keys=np.array([each.keys[:positions] for each in self.cache]),
             values=np.array([each.values[:positions] for each in self.cache]),
+            wide=self.wide[:positions],
         )
         return content.getvalue()
 
@@ -70,6 +79,7 @@ class GoldenSequence:
             tokens=found["tokens"].tolist(),
             norms=list(found["norms"]),
             cache=[KvCache(*each) for each in zip(found["keys"], found["values"], strict=True)],
+            wide=found["wide"],
         )
 
 
@@ -120,4 +130,6 @@ def _written(
         token, norm = golden.step([token])
         tokens.append(token)
         norms.append(norm)
-    return GoldenSequence(prompt=len(prompt), tokens=tokens, norms=norms, cache=golden.cache)
+    return GoldenSequence(
+        prompt=len(prompt), tokens=tokens, norms=norms, cache=golden.cache, wide=golden.wide
+    )

@@ -27,7 +27,8 @@ _SCALES = (
 def without_weights(config: ModelConfig) -> QuantizedModel:
     """Return a model of a shape whose arrays are empty.
 
-    Its norms take the magnitudes of those before, as most do in models of many layers.
+    Its norms take the magnitudes of those before, as most do in models of many layers, and hidden
+    elements have floors.
     """
     nothing = np.zeros(0, np.int64)
     empty = np.zeros(0, np.int8)
@@ -38,6 +39,7 @@ def without_weights(config: ModelConfig) -> QuantizedModel:
         context_scale=0,
         mlp_norm_top=top_word(DEFAULT_ACTIVATION_BITS),
         next_norm_top=top_word(DEFAULT_ACTIVATION_BITS),
+        hidden_floor=1,
     )
     return QuantizedModel(
         config=config,

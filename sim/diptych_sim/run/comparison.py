@@ -94,8 +94,9 @@ def _expected_cells(
         for column, heads in of_column.items():
             addresses = np.stack([each for each, _ in heads], axis=2)
             contents = np.stack([each for _, each in heads], axis=2)
-            for row in range(min(p.rows, positions)):
-                held = (slice(None), slice(row, None, p.rows))
+            rows = p.positions.row(np.arange(positions))
+            for row in np.unique(rows).tolist():
+                held = (slice(None), rows == row)
                 parts.setdefault(row * p.columns + column, []).append(
                     (addresses[held].reshape(-1), contents[held].reshape(-1))
                 )

@@ -224,10 +224,18 @@ def generate(
         events=events.all,
         run=run,
         machine=machine,
-        decode=decode.ended([len(each.tokens) for each in sequences]),
+        decode=decode.ended([len(each.tokens) for each in sequences], _wide_layers(programs)),
         prefill=programs.prefill,
         prefill_cost=programs.prefill_cost if programs.prefill is not None else None,
     )
+
+
+def _wide_layers(programs: Programs) -> list[int]:
+    """Return the number of wide layers in each round of a single sequence, as the golden model has them."""
+    if len(programs.golden) > 1:
+        return []
+    (golden,) = programs.golden
+    return golden.wide_layers(golden.prompt)
 
 
 def _check_goes_on(programs: Programs) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.config import MachineConfig
+from diptych_sim.compiler.decode.attention import OF_POSITIONS
 from diptych_sim.compiler.decode.compile import DecodeProgram, compile_decode
 from diptych_sim.compiler.decode.norm import Norms, norms_of
 from diptych_sim.compiler.decode.place import place
@@ -51,7 +52,8 @@ class LayerRun:
     tokens : list of int
         The first token, and the one that the mesh wrote.
     followed : array of int
-        The instruction at which the tile in row 0 of the last column was, in each cycle of the token.
+        The instructions at which two tiles were in each cycle of the token, [cycles, 2]: those in row 0
+        and in the middle row of the last column with heads.
     before, after : list of dict
         Counters of each tile in the first and behind the last of these cycles.
     inspected : Inspected
@@ -79,9 +81,9 @@ class LayerRun:
             return "the token differs from the golden model's"
         return self.comparison.difference
 
-    def _passed(self, instruction: int) -> int:
-        """Return the cycle in which the followed tile went beyond an instruction."""
-        return int(np.flatnonzero(self.followed == instruction)[-1]) + 1
+    def _passed(self, instruction: int, tile: int = 0) -> int:
+        """Return the cycle in which a followed tile went beyond an instruction."""
+        return int(np.flatnonzero(self.followed[:, tile] == instruction)[-1]) + 1
 
     @property
     def cycles(self) -> int:
@@ -110,19 +112,19 @@ class LayerRun:
     def operations(self) -> list[tuple[str, int]]:
         """Cycles of each operation of the layer, in order; they sum to :attr:`cycles`.
 
-        An operation lasts until the first instruction of the next one has gone.
+        An operation lasts until the first instruction of the next one has gone: in row 0, but for those
+        that only rows with positions have, in the middle one.
         """
         layer = self.program.program.labels["layer"]
-        found = self.program.program.pieces()
         # The first one is the norm, which begins when it divides.
-        pieces = [(self._start, "norm")] + [
-            (first, name) for first, name, looped in found if looped and layer < first < self._end
-        ]
-        ends = [self._passed(first) for first, _ in pieces] + [self._passed(self._end)]
-        return [
-            (name, end - begin)
-            for (_, name), begin, end in zip(pieces, ends[:-1], ends[1:], strict=True)
-        ]
+        names, begins = ["norm"], [self._passed(self._start)]
+        for first, name, looped in self.program.program.pieces():
+            inside = looped and layer < first < self._end
+            if inside and name != names[-1]:
+                names.append(name)
+                begins.append(self._passed(first, 1 if name in OF_POSITIONS else 0))
+        ends = [*begins[1:], self._passed(self._end)]
+        return [(n, end - begin) for n, begin, end in zip(names, begins, ends, strict=True)]
 
     @property
     def macs(self) -> int:
@@ -182,7 +184,11 @@ def run_layer(
     first = seed % VOCABULARY
     token, norm = golden.step([first])
     expected = GoldenSequence(
-        prompt=position, tokens=[first, token], norms=[norm, norm], cache=golden.cache
+        prompt=position,
+        tokens=[first, token],
+        norms=[norm, norm],
+        cache=golden.cache,
+        wide=golden.wide,
     )
     rows = range(machine.mesh[0])
     job = DecodeJob(
@@ -214,18 +220,19 @@ def run_layer(
 def _run(
     job: DecodeJob, column: int, progress: Progress | None
 ) -> tuple[list[dict[str, Any]], NDArray[np.int64], Inspected]:
-    """Run a job on lanes; return its events, where a column's first tile was, and what is left."""
+    """Run a job on lanes; return its events, where two tiles of a column were, and what is left."""
     step = progress or (lambda _step: None)
     events: list[dict[str, Any]] = []
-    followed: list[int] = []
+    followed: list[list[int]] = []
+    rows = (0, job.mesh[0] // 2)
 
     class Followed(LanesHost):
-        """Looks at that tile in each cycle until a token comes."""
+        """Looks at these tiles in each cycle until a token comes."""
 
         async def until_token(self, index: int, limit: int) -> tuple[int, int]:
             for _ in range(limit):
                 self.mesh.run(1, threads=self.mesh.threads)
-                followed.append(self.mesh.value("core.watch_pc", 0, column))
+                followed.append([self.mesh.value("core.watch_pc", r, column) for r in rows])
                 for word in self.mesh.words():
                     if word.row == 0:
                         return word.cycle, word.data
@@ -249,12 +256,12 @@ def _run(
 def _write_cache(program: DecodeProgram, images: NDArray[np.uint32], golden: GoldenModel) -> None:
     """Put the golden model's KV cache into images of the tiles."""
     tiles = images.view(np.uint8)
-    rows, positions = program.placement.rows, program.prompt_tokens[0]
+    deal, positions = program.placement.positions, program.prompt_tokens[0]
     keys, values = (
         np.array([part[:positions] for part in each])
         for each in zip(*((c.keys, c.values) for c in golden.cache), strict=True)
     )
     for owner, addresses, contents in program.layout.cells(keys, values):
         for position in range(positions):
-            mine = tiles[position % rows, owner.first : owner.last + 1]
+            mine = tiles[deal.row(position), owner.first : owner.last + 1]
             mine[:, addresses[:, position].reshape(-1)] = contents[:, position].reshape(-1)

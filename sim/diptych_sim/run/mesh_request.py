@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -150,9 +150,10 @@ def mesh_request(
 
     backend = mesh_backend(engine, seed=seed, progress=progress)
     inspected, run = backend.run(job, listen)
+    wide = golden[0].wide_layers(0) if count == 1 else []
     return MeshRequest(
         prompts=prompts,
-        program=program,
+        program=replace(program, wide=wide),
         machine=machine,
         golden=golden,
         events=events,

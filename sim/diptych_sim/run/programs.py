@@ -286,7 +286,7 @@ def _link_settings(decode: DecodeProgram) -> dict[int, int]:
     """Return the link's settings for a compiled mesh."""
     layout = decode.layout
     settings = {
-        Settings.ROWS: layout.rows,
+        Settings.ROWS: layout.positions.rows,
         Settings.LAST_COLUMN: decode.placement.columns - 1,
         Settings.LAYER_STRIDE: layout.layer_stride,
         Settings.VALUE_STRIDE: layout.value_stride,
@@ -295,6 +295,7 @@ def _link_settings(decode: DecodeProgram) -> dict[int, int]:
         Settings.ACTIVATES: int(max(decode.tokens) > 1),
         Settings.PROMPT_STRIDE: layout.prompt_stride,
         Settings.LAST_PROMPT: len(decode.tokens) - 1,
+        Settings.BLOCK: layout.positions.block.bit_length() - 1,
     }
     if len(decode.tokens) > 1:
         settings[Settings.TOKENS] = decode.placement.at("arguments")

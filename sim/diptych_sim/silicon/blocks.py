@@ -164,7 +164,7 @@ _LIST = (
     Block("link_transmitter", "link", LinkTransmitter),
     Block("link_receiver", "link", LinkReceiver),
     Block("layout", "link", LayoutChange),
-    Block("link", "link", partial(KvLink, DEFAULTS.mesh[0]), seed=2),
+    Block("link", "link", partial(KvLink, DEFAULTS.mesh[0])),
     Block("credits", "mesh", partial(Credits, colors=_COLORS)),
     Block("input_port", "mesh", partial(InputPort, colors=_COLORS)),
     Block("color_arbiter", "mesh", partial(ColorArbiter, colors=_COLORS)),

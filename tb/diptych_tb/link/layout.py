@@ -18,12 +18,13 @@ from diptych.link.layout import HEADS, Setting, Settings
 from diptych.mesh.fabric import Load, header
 from diptych.systolic.isa import HandoffKind
 from diptych_sim.compiler.decode.kv_layout import HeadPlace, KvLayout, pack_bytes
+from diptych_sim.compiler.decode.position_deal import PositionDeal
 from diptych_sim.golden import numbers
 from diptych_sim.host.clocking import start_clock_and_reset
 from diptych_sim.host.fields import Fields
 from diptych_sim.host.streams import StreamChecker, StreamDriver, sometimes
 
-DIVISION = 16
+DIVISION = 17
 """Cycles for a position that is neither 0 nor the next one."""
 BLANK_HEAD = {str(name): 0 for name, _ in FrameHead()}
 
@@ -35,16 +36,24 @@ class Shape:
     head_dim: int
     heads: int
     rows: int
+    block: int
     positions: int
     prompts: int
     layers: int
 
 
 SHAPES = {
-    "widest heads": Shape(head_dim=128, heads=4, rows=2, positions=5, prompts=1, layers=2),
-    "most heads": Shape(head_dim=4, heads=HEADS, rows=5, positions=6, prompts=1, layers=1),
-    "longest context": Shape(head_dim=4, heads=1, rows=1, positions=2048, prompts=1, layers=1),
-    "tallest mesh": Shape(head_dim=64, heads=1, rows=128, positions=131, prompts=1, layers=1),
+    "widest heads": Shape(head_dim=128, heads=4, rows=2, block=1, positions=5, prompts=1, layers=2),
+    "most heads": Shape(head_dim=4, heads=HEADS, rows=5, block=2, positions=6, prompts=1, layers=1),
+    "longest context": Shape(
+        head_dim=4, heads=1, rows=1, block=16, positions=2048, prompts=1, layers=1
+    ),
+    "tallest mesh": Shape(
+        head_dim=64, heads=1, rows=128, block=1, positions=131, prompts=1, layers=1
+    ),
+    "longest round": Shape(
+        head_dim=4, heads=1, rows=255, block=16, positions=4097, prompts=1, layers=1
+    ),
 }
 
 
@@ -53,11 +62,13 @@ def draw(rng: random.Random) -> Shape:
     head_dim = rng.choice([4, 8, 12, 48, 64, 80, 96, 128])
     heads = rng.randint(1, min(HEADS, 2 * SLOT_WORDS // head_dim))
     rows, prompts, layers = rng.choice([1, 2, 3, 7, 16]), rng.randint(1, 3), rng.randint(1, 3)
-    most = max(rows + 1, 2500 // (heads * head_dim * prompts * layers))
+    block = rng.choice([1, 2, 4, 8, 16])
+    most = max(rows * block + 1, 2500 // (heads * head_dim * prompts * layers))
     return Shape(
         head_dim=head_dim,
         heads=heads,
         rows=rows,
+        block=block,
         positions=rng.randint(1, most),
         prompts=prompts,
         layers=layers,
@@ -73,15 +84,15 @@ class _Bench:
         self.last_column = rng.randrange(128)
         self.tokens = 4 * rng.randrange(2**12)
         # As a mesh places them, at random: planes of keys by slot, columns of values by element.
-        slots = -(-shape.positions // shape.rows)
-        stride = slots + rng.randrange(5)
+        deal = PositionDeal(shape.rows, shape.block)
+        stride = deal.held(shape.rows // 2, shape.positions) + rng.randrange(5)
         places = []
         for head in range(shape.heads):
             first = rng.randrange(128)
             keys, values = 4 * rng.randrange(2**14), rng.randrange(2**16)
             places.append(HeadPlace(head, first, rng.randrange(first, 128), keys, values))
         self.layout = KvLayout(
-            shape.rows,
+            deal,
             shape.head_dim,
             4 * rng.randrange(2**14),
             stride,
@@ -107,6 +118,7 @@ class _Bench:
             Settings.PROMPT_STRIDE: layout.prompt_stride,
             Settings.LAST_PROMPT: self.shape.prompts - 1,
             Settings.TOKENS: self.tokens,
+            Settings.BLOCK: self.shape.block.bit_length() - 1,
         }
         for place in layout.heads:
             at = Settings.HEAD + place.head * Settings.HEAD_STEP
@@ -121,7 +133,7 @@ class _Bench:
         keys, values = draws.integers(-32767, 32768, size), draws.integers(-127, 128, size)
         for kind in (HandoffKind.KEYS, HandoffKind.VALUES):
             for number, position in enumerate(chunk):
-                row = position % shape.rows
+                row = layout.positions.row(position)
                 k, v = keys[number], values[number]
                 if kind is HandoffKind.KEYS:
                     payload = [w for p in numbers.planes(k.reshape(-1)) for w in pack_bytes(p)]

@@ -20,6 +20,7 @@ from diptych.link.layout import Setting, Settings
 from diptych.mesh.fabric import Load
 from diptych.systolic.isa import Handoff, HandoffKind
 from diptych_sim.compiler.decode.kv_layout import HeadPlace, KvLayout, pack_bytes
+from diptych_sim.compiler.decode.position_deal import PositionDeal
 from diptych_sim.golden import numbers
 from diptych_sim.host.clocking import start_clock_and_reset
 from diptych_sim.host.fields import Fields
@@ -40,7 +41,7 @@ Cell = tuple[int, int, int, int]
 def _layout(rng: random.Random) -> KvLayout:
     head_dim = rng.choice([4, 8, 16])
     heads = rng.randint(1, 4)
-    slots = 8
+    slots, block = 8, rng.choice([1, 2, 4])
     size = slots * 2 * head_dim
     places = []
     for head in range(heads):
@@ -48,7 +49,9 @@ def _layout(rng: random.Random) -> KvLayout:
         keys = 0x400 + head * 2 * size
         places.append(HeadPlace(head, first, rng.randint(first, LAST_COLUMN), keys, keys + size))
     prompt_stride = heads * 2 * size
-    return KvLayout(ROWS, head_dim, 0x4000, slots, tuple(places), prompt_stride)
+    return KvLayout(
+        PositionDeal(ROWS, block), head_dim, 0x4000, slots, tuple(places), prompt_stride
+    )
 
 
 def _settings(layout: KvLayout, *, prompts: int, activates: bool) -> list[dict[str, int]]:
@@ -63,6 +66,7 @@ def _settings(layout: KvLayout, *, prompts: int, activates: bool) -> list[dict[s
         Settings.PROMPT_STRIDE: layout.prompt_stride,
         Settings.LAST_PROMPT: prompts - 1,
         Settings.TOKENS: TOKENS,
+        Settings.BLOCK: layout.positions.block.bit_length() - 1,
     }
     for place in layout.heads:
         base = Settings.HEAD + place.head * Settings.HEAD_STEP

@@ -140,7 +140,7 @@ class VectorModel:
                     self._norm(c, m, lanes)
                     continue
                 if c.flags["restart"] and c.op in MEASURED:
-                    self.largest[m] = 0
+                    self.largest[m] = c.target if c.op is VectorOp.GATE else 0
                 for j in range(c.tiles):
                     values = action(c, m, j, lanes)
                     if values is not None:
@@ -324,6 +324,7 @@ def random_commands(rng: random.Random, model: VectorModel, op: VectorOp) -> lis
             flags["pair"] = 2 ** rng.randrange(1, width.bit_length() - 1)
             flags["low_first"] = rng.randrange(2)
     elif op is VectorOp.GATE:
+        c.target = rng.choice([0, 2 ** rng.randrange(31)])
         c.extra = rng.randrange(128, 140) | rng.randrange(24, 48) << 16
         c.scale = rng.randrange(12)
         flags["low_first"] = rng.randrange(2)

@@ -9,12 +9,18 @@ from typing import Any
 
 from diptych.mesh.isa import Function, Op, Type
 from diptych_sim.compiler.decode.head_norms import HeadNormWriter
+from diptych_sim.compiler.decode.norm import NormWriter
 from diptych_sim.compiler.decode.placement import AT_ONCE, CONSTANTS, FEW_HEADS, State
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.decode.writer import INT16, SAVED
 from diptych_sim.compiler.tile.registers import Register as Reg
 
-__all__ = ["AttentionWriter"]
+__all__ = ["APART", "OF_POSITIONS", "AttentionWriter", "attention_end"]
+
+APART = "without positions"
+"""Operation of rows that hold no positions, in place of :data:`OF_POSITIONS`."""
+OF_POSITIONS = ("scores", "contexts")
+"""Operations of rows that hold positions."""
 
 RECIPROCALS = (Reg.A, Reg.T, SAVED, Reg.SLOT)
 """Registers for the reciprocals of heads that are on their way at once; a single sequence of
@@ -25,7 +31,12 @@ into two buffers of the middle tile, on the way in and on the way to its core, l
 way."""
 
 
-class AttentionWriter(HeadNormWriter):
+def attention_end(suffix: str) -> str:
+    """Return the label of what is behind attention."""
+    return f"attended{suffix}"
+
+
+class AttentionWriter(HeadNormWriter, NormWriter):
     """Writes attention, from the product of a norm to the contexts."""
 
     def launch_projection(self, n: int) -> None:
@@ -35,6 +46,36 @@ class AttentionWriter(HeadNormWriter):
             self.out.note(what, "queries, keys, values")
         rows = (self.place.heads + 2 * self.place.kv_heads) * self.head_dim
         self.product_of_norm(n, "kqv", "[k q v] = normed Wkqv", a_reg=Reg.LAYER, count=rows)
+
+    def find_rows_apart(self) -> None:
+        """Find out whether the row holds no position."""
+        if self.place.rows_apart:
+            what = "1 in rows without positions"
+            self.out.scalar(Function.LESS_THAN, d=Reg.B, a=Reg.COUNT, imm=1, comment=what)
+
+    def attention(self, suffix: str) -> None:
+        """Write attention behind the product of its norm, to the contexts.
+
+        A single sequence's rows without positions go another way: what they add to others' results is sent
+        before queries come, so that it is never waited for.
+        """
+        apart, behind = f"attention.apart{suffix}", attention_end(suffix)
+
+        def write_apart() -> None:
+            self.out.label(apart)
+            self.out.note("context of a row without positions", APART)
+            self.take_squares()
+            for items in self._at_once():
+                self._attend_apart(items, first=items[0] == (0, 0))
+            self.out.branch(Reg.UNITY, behind, returns=True)
+
+        if self.place.rows_apart:
+            self.out.branch(Reg.B, apart)
+            self.aside.append(write_apart)
+        self.take_squares()
+        self.project()
+        self.attend()
+        self.out.label(behind)
 
     def project(self) -> None:
         """Q, K and V of the column's heads, rotated; K and V go to the cache."""
@@ -149,13 +190,41 @@ class AttentionWriter(HeadNormWriter):
 
     def attend(self) -> None:
         """Attention of all sequences and heads, as many at once as the fabric can hold."""
+        for number, items in enumerate(self._at_once()):
+            if number:
+                at = self.place.at("constants")
+                self.out.scalar(Function.LOAD, d=Reg.T, a=Reg.LAYER, imm=at, comment="score scale")
+            self._attend(items)
+
+    def _at_once(self) -> Iterator[list[tuple[int, int]]]:
+        """Yield the sequences and heads whose attention is on its way at once."""
         items = [(n, head) for n in self.active for head in range(self.place.heads)]
         at_once = AT_ONCE if self.place.in_memory else FEW_HEADS
         for start in range(0, len(items), at_once):
-            if start:
-                at = self.place.at("constants")
-                self.out.scalar(Function.LOAD, d=Reg.T, a=Reg.LAYER, imm=at, comment="score scale")
-            self._attend(items[start : start + at_once])
+            yield items[start : start + at_once]
+
+    def _attend_apart(self, items: Sequence[tuple[int, int]], *, first: bool) -> None:
+        """Attention of a row without positions, which adds nothing to any sum.
+
+        What comes ``first`` is received behind keys, queries and values, which it drops.
+        """
+        p, d = self.place, self.head_dim
+        lowest = -(2**31)
+        if first:
+            count = (p.heads + 2 * p.kv_heads) * d
+            self.receive(Color.COLUMN_SUM, "k, q, v", count=count, d_type=Type.NONE)
+        self.out.scalar(Function.ADD, d=Reg.A, imm=lowest, comment="of a row without positions")
+        for _ in items:
+            self.send(Reg.A, Color.COLUMN_MAX, "largest score of the row")
+        count = len(items) * (1 + d)
+        self.send_zeros(count, Color.COLUMN_ADD, "no powers, of no positions")
+        for _ in items:
+            self.take(Reg.A, Color.COLUMN_TOP, "largest score of all rows")
+        self._load_context_scale()
+        self._take_sums(items)
+        for index, item in enumerate(items):
+            self._invert_sum(index)
+            self._receive_context(index, *item)
 
     def _loaded(self, items: Sequence[tuple[int, int]], *words: State) -> Iterator[Any]:
         """Go through items, loading words of the state whenever another sequence comes."""
@@ -229,7 +298,7 @@ class AttentionWriter(HeadNormWriter):
 
     def _attend(self, items: Sequence[tuple[int, int]]) -> None:
         """Scores, maxima over all rows, exponentials and their sums, sums of V."""
-        p, s, d = self.place, self.out.scalar, self.head_dim
+        p, d = self.place, self.head_dim
         group = self.model.config.heads // self.model.config.kv_heads
 
         def kv(head: int) -> int:
@@ -281,36 +350,50 @@ class AttentionWriter(HeadNormWriter):
                 comment=f"powers V of head {head}",
             )
 
-        at = p.at("constants") + 4 * CONSTANTS.index("context_scale")
-        s(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="context scale")
+        self._load_context_scale()
         loaded = self._loaded(items, State.WORDS)
         # One in the pipe and one in its queue; the program goes on to take sums only if the fabric
         # holds what those before send.
         ahead = 2 + max(0, (IN_FABRIC - len(items)) // d)
         for following in islice(loaded, ahead):
             product(*following)
-        for index in range(len(items)):
-            register = RECIPROCALS[index]
-            what = "sum of powers of all rows"
-            if index == 0:
+        self._take_sums(items)
+        for index, item in enumerate(items):
+            self._invert_sum(index)
+            if index:
+                for following in islice(loaded, 1):
+                    product(*following)
+            self._receive_context(index, *item)
+
+    def _load_context_scale(self) -> None:
+        at = self.place.at("constants") + 4 * CONSTANTS.index("context_scale")
+        self.out.scalar(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="context scale")
+
+    def _take_sums(self, items: Sequence[tuple[int, int]]) -> None:
+        """Take the sums of powers; the first one's reciprocal."""
+        what = "sum of powers of all rows"
+        for register, _ in zip(RECIPROCALS, items, strict=False):
+            if register is RECIPROCALS[0]:
                 function = Function.TAKE_RECIPROCAL
                 self.take(register, Color.COLUMN_SUM, what, function=function, fence_receive=True)
             else:
                 self.take(register, Color.COLUMN_SUM, what)
-        for index, (n, head) in enumerate(items):
-            if index:
-                register = RECIPROCALS[index]
-                s(Function.RECIPROCAL, d=register, a=register)
-                for following in islice(loaded, 1):
-                    product(*following)
-            self.receive(
-                Color.COLUMN_SUM,
-                "context = powers V / sum",
-                count=d,
-                b_reg=Reg.B,
-                dynamic=RECIPROCALS[index],
-                bits=self.model.activation_bits,
-                d_base=p.at("context", n) + head * d * p.activation_bytes,
-                d_type=p.activation_type,
-                stride=p.activation_bytes,
-            )
+
+    def _invert_sum(self, index: int) -> None:
+        register = RECIPROCALS[index]
+        if index:
+            self.out.scalar(Function.RECIPROCAL, d=register, a=register)
+
+    def _receive_context(self, index: int, n: int, head: int) -> None:
+        p, d = self.place, self.head_dim
+        self.receive(
+            Color.COLUMN_SUM,
+            "context = powers V / sum",
+            count=d,
+            b_reg=Reg.B,
+            dynamic=RECIPROCALS[index],
+            bits=self.model.activation_bits,
+            d_base=p.at("context", n) + head * d * p.activation_bytes,
+            d_type=p.activation_type,
+            stride=p.activation_bytes,
+        )

@@ -43,7 +43,8 @@ class DecodeProgram:
 
     ``prompts``: those that the mesh reads itself, a token in each round; then ``prompt_tokens`` are
     0, and ``tokens`` count theirs, too. ``stops``: tokens that end a sequence. ``seeds``: one for each, if
-    tokens are drawn.
+    tokens are drawn. ``wide``: in how many layers of each round of a single sequence, once it has run, hidden
+    elements exceeded the floor of their magnitudes.
     """
 
     model: QuantizedModel
@@ -56,15 +57,16 @@ class DecodeProgram:
     prompts: Sequence[Sequence[int]] = ()
     stops: Sequence[int] = ()
     seeds: Sequence[int] = ()
+    wide: Sequence[int] = ()
 
-    def ended(self, tokens: Sequence[int]) -> DecodeProgram:
+    def ended(self, tokens: Sequence[int], wide: Sequence[int] = ()) -> DecodeProgram:
         """Return what ran of the program, if texts ended after so many tokens."""
         plan, done = [], 0
         for part in self.plan:
             longest = max(tokens[n] for n in part.active)
             plan.append(replace(part, count=max(0, min(part.count, longest - 1 - done))))
             done += part.count
-        return replace(self, plan=plan, tokens=tokens)
+        return replace(self, plan=plan, tokens=tokens, wide=wide)
 
     @property
     def program_depth(self) -> int:
@@ -100,9 +102,10 @@ class DecodeProgram:
         return images
 
     @cached_property
-    def _routes(self) -> list[list[Sequence[RouteEntry]]]:
+    def routes(self) -> list[list[Sequence[RouteEntry]]]:
+        """The routes of every tile, ``[row][column][color]``."""
         p = self.placement
-        return route_tables(p.rows, p.columns, p.split)
+        return route_tables(p.rows, p.columns, p.split, first=p.span.start)
 
     @property
     def colors(self) -> int:
@@ -130,7 +133,7 @@ class DecodeProgram:
             )
             words.extend(payload)
 
-        words_of = [[entry.word() for entry in table[1:]] for table in self._routes[row]]
+        words_of = [[entry.word() for entry in table[1:]] for table in self.routes[row]]
         # Tiles that are alike share a packet: along the whole row, or within groups that share heads.
         for first, end in ((0, Color.TOKEN), (Color.TOKEN, self.colors - 1)):
             for begin, stop in _runs([found[first:end] for found in words_of]):
@@ -184,8 +187,8 @@ class DecodeProgram:
 
     def turns(self, row: int) -> list[tuple[int, int]]:
         """Return, for each sequence, how many positions a row holds and in how many rounds it is due."""
-        rows = self.placement.rows
-        return [(len(range(row, n, rows)), (row - n) % rows) for n in self.prompt_tokens]
+        deal = self.placement.positions
+        return [(deal.held(row, n), deal.due(row, n)) for n in self.prompt_tokens]
 
     def _tasks(self, kind: Placement) -> list[int]:
         """Return the task table of a kind of column: where the rounds of the plan begin."""

@@ -81,7 +81,7 @@ class _Images:
     def _deal_heads(self) -> None:
         c, p = self.model.config, self.place
         # Columns ``unit * split`` on share heads; each has a slice of them.
-        unit, slice_ = np.divmod(np.array(p.span), p.split)
+        unit, slice_ = np.divmod(np.arange(len(p.span)), p.split)
         group = c.heads // c.kv_heads
         first = unit * p.heads
         heads = first[:, None] + np.arange(p.heads)
@@ -162,8 +162,9 @@ class _Images:
         """RoPE factors of the rows' positions, of a column's elements of a head."""
         m, p = self.model, self.place
         at = p.at("rope_table")
+        rows = p.positions.row(np.arange(len(m.rope)))
         for row in range(p.rows):
-            factors = m.rope[row :: p.rows][: p.slots]  # position, pair, cosine and sine
+            factors = m.rope[rows == row][: p.slots]  # position, pair, cosine and sine
             parts = factors.astype("<i2")[:, self.factors].transpose(1, 0, 2, 3)
             data = np.ascontiguousarray(parts).reshape(len(p.span), -1).view(np.uint8)
             self.image[row, :, at : at + data.shape[1]] = data
@@ -206,8 +207,8 @@ class _Images:
             self._words(at(name), _some(scale, self.residual)[:, None])
         gate_shift = numbers.GATE_FRACTION - w.gate_fraction
         tops = (w.mlp_norm_top, w.next_norm_top)
-        constants = [int(w.score_scale), int(w.context_scale), gate_shift, *tops]
-        self._words(at("constants"), np.array(constants, dtype=np.int64))
+        words = int(w.score_scale), int(w.context_scale), gate_shift, *tops, w.hidden_floor
+        self._words(at("constants"), np.array(words, dtype=np.int64))
 
     def _projection_scales(self, w: QuantizedLayer) -> NDArray[np.int64]:
         """Return scale words of keys, queries and values, each with its bias if there are any."""

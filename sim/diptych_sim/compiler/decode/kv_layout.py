@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from diptych.mesh.fabric import Load, header
 from diptych_sim.compiler.decode.placement import Placement
+from diptych_sim.compiler.decode.position_deal import PositionDeal
 from diptych_sim.golden import numbers
 from diptych_sim.llm.model import ModelConfig
 
@@ -42,7 +43,7 @@ class KvLayout:
     Where columns share heads, ``heads`` are the parts of all heads, and ``head_dim`` is their size.
     """
 
-    rows: int
+    positions: PositionDeal
     head_dim: int
     layer_stride: int
     value_stride: int
@@ -55,7 +56,8 @@ class KvLayout:
     ) -> Iterator[tuple[HeadPlace, NDArray[np.int64], NDArray[np.uint8]]]:
         """Yield for each KV head its place, and addresses and contents: [layers, positions, bytes].
 
-        Those of a position lie in row ``position % rows``, the same in each column of the head.
+        Those of a position lie in the same place in each column of the head, in the row that
+        ``positions`` says.
         Keys are int16 and values int8, both [layers, positions, kv_heads, head_dim], from layer and
         position 0 on.
         """
@@ -65,7 +67,7 @@ class KvLayout:
         k, v = k.reshape(shape), v.reshape(shape)
         layer, position = np.ogrid[:layers, :positions]
         base = (layer * self.layer_stride + prompt * self.prompt_stride)[:, :, None]
-        slot = (position // self.rows)[:, :, None]
+        slot = self.positions.slot(position)[:, :, None]
         element = np.arange(self.head_dim)
         for place in self.heads:
             at_keys = place.keys + base + slot * 2 * self.head_dim + element
@@ -92,10 +94,10 @@ class KvLayout:
 
         Keys are int16 and values int8, both [kv_heads, head_dim].
         """
-        if position % self.rows != row:
+        if self.positions.row(position) != row:
             return []
         k, v = self._parts(keys), self._parts(values)
-        slot = position // self.rows
+        slot = self.positions.slot(position)
         base = layer * self.layer_stride + prompt * self.prompt_stride
         words: list[int] = []
         for place in self.heads:
@@ -127,15 +129,15 @@ def kv_layout(config: ModelConfig, p: Placement) -> KvLayout:
     group = config.heads // config.kv_heads
     places = []
     for head in range(config.kv_heads):
-        first = head * group // p.heads * p.split
-        last = ((head + 1) * group - 1) // p.heads * p.split
+        first = p.span.start + head * group // p.heads * p.split
+        last = p.span.start + ((head + 1) * group - 1) // p.heads * p.split
         local = head * group % p.heads // group
         keys = p.at("keys") + local * (p.slots + 1) * 2 * p.width
         values = p.at("values") + local * p.width * p.value_stride
         for part in range(p.split):
             number = head * p.split + part
             places.append(HeadPlace(number, first + part, last + part, keys, values))
-    return KvLayout(p.rows, p.width, p.layer_bytes, p.value_stride, tuple(places), p.kv_bytes)
+    return KvLayout(p.positions, p.width, p.layer_bytes, p.value_stride, tuple(places), p.kv_bytes)
 
 
 def pack_bytes(values: ArrayLike) -> list[int]:

@@ -10,7 +10,7 @@ from diptych.mesh.isa import Function, Op, Type
 from diptych_sim.compiler.decode.compile import DecodeProgram
 from diptych_sim.compiler.decode.placement import Placement
 from diptych_sim.compiler.decode.program import suffix_of
-from diptych_sim.compiler.decode.routes import Color, RouteEntry, route_tables
+from diptych_sim.compiler.decode.routes import Color, RouteEntry
 from diptych_sim.compiler.tile.assembler import disassemble
 from diptych_sim.compiler.tile.registers import Register
 
@@ -147,7 +147,7 @@ def program_listing(program: DecodeProgram) -> str:
     assembler = program.program
     kinds = {
         assembler.place(f"token{suffix_of(0, kind)}"): Disassembler(kind, assembler.labels)
-        for kind in program.placement.kinds
+        for kind in program.placement.programs
     }
     names = kinds[0]
     places = {index: name for name, index in assembler.labels.items()}
@@ -190,14 +190,17 @@ def tile_listing(program: DecodeProgram, row: int, column: int) -> str:
     ):
         first, end = min(begin, total), min(begin + size, total)
         lines.append(f"{what:>18}: " + (f"{first} to {end - 1}" if end > first else "none"))
-    lines.append(f"{'positions':>18}: {row}, {row + p.rows}, {row + 2 * p.rows} ...")
+    first, deal = p.positions.due(row, 0), p.positions
+    blocks = (range(at, at + deal.block) for at in (first, first + deal.turns))
+    texts = [f"{b[0]} to {b[-1]}" if deal.block > 1 else f"{b[0]}" for b in blocks]
+    lines.append(f"{'positions':>18}: {', '.join(texts)} ...")
     lines.append("registers")
     for register, value in program.registers(row, column).items():
         lines.append(f"{register.name:>18} = {value}")
     for n, (count, turn) in enumerate(program.turns(row)):
         lines.append(f"{f'sequence {n}':>18}: COUNT = {count}, TURN = {turn}")
     lines.append("routes")
-    lines += _routes(route_tables(p.rows, p.columns)[row][column])
+    lines += _routes(program.routes[row][column])
     return "\n".join(lines) + "\n"
 
 

@@ -46,12 +46,13 @@ class Norm:
         """In some layer it takes the magnitude of the norm before."""
         return any(self.tops)
 
-    def labels(self, suffix: str) -> tuple[str, str]:
-        """Return the label of what runs only where its own row counts, and of what is behind it."""
-        return f"{self.name}.own{suffix}", f"{self.name}.scaled{suffix}"
+    def labels(self, suffix: str) -> tuple[str, str, str]:
+        """Return the label of what runs only where its own row counts, of what else does, and of what follows."""
+        own, scaled, behind = (f"{self.name}.{n}{suffix}" for n in ("own", "scaled", "behind"))
+        return own, scaled, behind
 
     def divides(self, suffix: str) -> str:
-        """Return the label of what divides the first row by its magnitude."""
+        """Return the label of what goes when the first row is divided by its magnitude."""
         return f"{self.name}.divide{suffix}"
 
 
@@ -162,7 +163,7 @@ class NormWriter(PieceWriter):
         launch: Piece | None,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
-        """RMSNorm: ``normed`` and its dynamic scale; without the scale if ``launch`` is None.
+        """RMSNorm: ``normed``, and if ``launch`` is given, sums of squares, for :meth:`take_squares`.
 
         ``launch`` is the product that follows. That of a single sequence begins here, while its scale
         is computed: it must not wait in the pipe for a RECEIVE that comes behind another sequence's
@@ -170,35 +171,65 @@ class NormWriter(PieceWriter):
         :meth:`take_magnitudes` must follow if the norm takes the magnitude before.
         """
         sums = launch is not None
-        begun = norm.by_before and not self.batched
+        if norm.by_before and not self.batched:
+            self._norm_by_before(norm, suffix, sums=sums)
+        else:
+            self._norm_rows(norm, suffix, sums=sums)
+        if launch is not None and not self.batched:
+            launch(0)
+        meanwhile()
+        if norm.by_before and norm is not self.norms.final:
+            self.take_magnitudes()
+
+    def _norm_by_before(self, norm: Norm, suffix: str, *, sums: bool) -> None:
+        """A single sequence's norm by the norm before, or in some layers by its own row.
+
+        Which it is, is decided before the row is there.
+        """
+        own, scaled, behind = norm.labels(suffix)
+        if norm.by_own:
+            self.out.branch(Reg.T, scaled)
+            self.out.label(own)
+            self._send_magnitude()
+            self._exchange_for_own()
+            if sums:
+                self._square_epsilon(0)
+            self._divide_x(0, sums=sums)
+            self.out.branch(Reg.UNITY, behind)
+            self.out.label(scaled)
+        self._send_magnitude()
+        self.out.label(norm.divides(suffix))
+        self._divide_x(0, sums=sums)
+        if norm.by_own:
+            self.out.label(behind)
+
+    def _norm_rows(self, norm: Norm, suffix: str, *, sums: bool) -> None:
+        """Norms of all sequences, or that of a single one by its own row in all layers."""
         self._send_magnitude()
         if not norm.by_before:
             self.load_top()
         elif norm.by_own:
-            own, scaled = norm.labels(suffix)
+            own, scaled, behind = norm.labels(suffix)
             self.out.branch(Reg.T, scaled)
             self.out.label(own)
             self._exchange_for_own()
-            if begun and sums:
-                self._square_epsilon(0)
             self.out.label(scaled)
+            self.out.label(behind)
         for n in self.active:
             if not norm.by_before:
                 self._take_own(n)
-            elif self.batched:
+            else:
                 self.load_state(n, State.LARGEST, Reg.A)
                 self.out.scalar(Function.RECIPROCAL, d=Reg.INVERSE, a=Reg.A)
-            if sums and not begun:
+            if sums:
                 self._square_epsilon(n)
             if n == self.active[0]:
                 self.out.label(norm.divides(suffix))
             self._divide_x(n, sums=sums)
-            if launch is not None and not self.batched:
-                launch(n)
-        meanwhile()
-        if norm.by_before and norm is not self.norms.final:
-            self.take_magnitudes()
-        for n in self.active if sums else ():
+
+    def take_squares(self) -> None:
+        """Take the reciprocal roots of the sums of squares of a norm's rows."""
+        for n in self.active:
             self.take(
                 Reg.A,
                 Color.COLUMN_SUM,

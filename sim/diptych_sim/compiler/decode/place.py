@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import inf
 
 from diptych.mesh.isa import Type
@@ -47,10 +48,6 @@ class _Task:
     one_copy: bool = False
 
     @property
-    def slots(self) -> int:
-        return -(-max(self.positions) // self.rows)
-
-    @property
     def chunk(self) -> int:
         return row_bytes(-(-self.config.dim // self.rows))
 
@@ -82,6 +79,9 @@ class _Share:
     first_hidden: int = 0
     first_token: int = 0
 
+    def slots(self, task: _Task) -> int:
+        return self.heads.positions.held(task.rows // 2, max(task.positions))
+
 
 _OF_HEADS = {
     *("kq", "query", "scores", "powers", "context", "rope", "rope_table"),
@@ -92,7 +92,8 @@ _OF_HEADS = {
 
 def _buffers(task: _Task, share: _Share) -> dict[str, int]:
     """Return the bytes of what lies in a tile of each sequence, beside its state."""
-    chunk, hidden, vocabulary, slots = task.chunk, share.hidden, share.vocabulary, task.slots
+    chunk, hidden, vocabulary = task.chunk, share.hidden, share.vocabulary
+    slots = share.slots(task)
     sequences, heads = len(task.positions), share.heads.heads
     d = task.config.head_dim // share.heads.split
     each = 1 << task.activation_type.value
@@ -136,7 +137,7 @@ def _embedding(task: _Task, share: _Share) -> dict[str, int]:
 
 def _arrange(task: _Task, share: _Share) -> Placement:
     """Place what columns have in their tiles."""
-    c, rows, chunk, slots = task.config, task.rows, task.chunk, task.slots
+    c, rows, chunk, slots = task.config, task.rows, task.chunk, share.slots(task)
     sequences = len(task.positions)
     split, heads, kv_heads = share.heads.split, share.heads.heads, share.heads.kv_heads
     d = c.head_dim // split
@@ -211,6 +212,7 @@ def _arrange(task: _Task, share: _Share) -> Placement:
         span=share.span,
         first_hidden=share.first_hidden,
         first_token=share.first_token,
+        positions=share.heads.positions,
         slots=slots,
         value_stride=value_stride,
         one_copy=task.one_copy,
@@ -237,6 +239,18 @@ def _even(task: _Task, deal: HeadDeal) -> Placement:
     return _arrange(task, share)
 
 
+def _with_heads(task: _Task, deal: HeadDeal) -> int:
+    """Return how many columns have heads."""
+    return deal.split * -(-task.config.heads // deal.heads)
+
+
+def _apart(task: _Task, deal: HeadDeal) -> Placement:
+    """Place a model alike in all columns but for its heads, which those in the middle have."""
+    c, columns = task.config, task.columns
+    hidden, tokens = (-(-each // columns) for each in (c.hidden, c.vocab))
+    return _in_the_middle(task, deal, hidden=(hidden, hidden), tokens=(tokens, tokens))
+
+
 _STEPS = 6
 """Numbers of hidden elements of columns with heads that are tried, about."""
 
@@ -250,44 +264,67 @@ def _uneven(task: _Task, deal: HeadDeal, most: float) -> Iterator[Placement]:
     Tokens make tiles of both kinds about as full.
     """
     c, columns = task.config, task.columns
-    with_heads = deal.split * -(-c.heads // deal.heads)
+    with_heads = _with_heads(task, deal)
     without = columns - with_heads
     if without < 1:
         return
-    spans = range(with_heads), range(with_heads, columns)
-    deals = deal, HeadDeal(0, 0, deal.split)
     even = max(1, c.hidden // columns)
     for hidden in range(even, 0, -max(1, even // _STEPS)):
         rest = max(1, -(-(c.hidden - with_heads * hidden) // without))
-        parts = [
-            {"heads": heads, "hidden": mine, "span": span, "first_hidden": first}
-            for heads, mine, span, first in zip(
-                deals, (hidden, rest), spans, (0, with_heads * hidden), strict=True
-            )
-        ]
-        used = [_arrange(task, _Share(**part, vocabulary=0)).used_bytes for part in parts]
+        bare = _in_the_middle(task, deal, hidden=(hidden, rest), tokens=(0, 0))
+        used = [kind.used_bytes for kind in bare.programs]
         if max(used) > most:
             continue
         whole = with_heads * used[0] + without * used[1] + c.vocab * task.token_bytes
         tokens = max(0, (whole // columns - used[0]) // task.token_bytes)
         tokens = min(tokens, -(-c.vocab // with_heads))
         others = max(0, -(-(c.vocab - with_heads * tokens) // without))
-        yield replace(
-            _arrange(task, _Share(**parts[0], vocabulary=tokens)),
-            headless=_arrange(
-                task, _Share(**parts[1], vocabulary=others, first_token=with_heads * tokens)
-            ),
+        yield _in_the_middle(task, deal, hidden=(hidden, rest), tokens=(tokens, others))
+
+
+def _in_the_middle(
+    task: _Task, deal: HeadDeal, *, hidden: tuple[int, int], tokens: tuple[int, int]
+) -> Placement:
+    """Place a model with heads in the middle columns.
+
+    ``hidden`` and ``tokens`` are those of a column with heads, and of one without.
+    """
+    count = _with_heads(task, deal)
+    before = (task.columns - count) // 2
+    headless = replace(deal, heads=0, kv_heads=0)
+    shares = []
+    first_hidden = first_token = 0
+    for begin, end in pairwise((0, before, before + count, task.columns)):
+        other = begin != before
+        share = _Share(
+            heads=headless if other else deal,
+            hidden=hidden[other],
+            vocabulary=tokens[other],
+            span=range(begin, end),
+            first_hidden=first_hidden,
+            first_token=first_token,
         )
+        first_hidden += len(share.span) * share.hidden
+        first_token += len(share.span) * share.vocabulary
+        if share.span:
+            shares.append(share)
+    shares.sort(key=lambda share: share.heads is headless)
+    placed, *sides = (_arrange(task, share) for share in shares)
+    return replace(placed, others=tuple(sides))
 
 
 def _ways(task: _Task, most: float = inf) -> Iterator[Placement]:
     """Yield the ways to place a model, the fastest first; some that take more bytes are left out."""
     c = task.config
-    deals = head_deals(c, task.rows, task.columns, slots=task.slots)
-    yield from (_even(task, deal) for deal in deals)
-    if not task.kv_only and len(task.positions) == 1:
-        for deal in deals:
-            yield from _uneven(task, deal, most)
+    positions, sequences = max(task.positions), len(task.positions)
+    deals = head_deals(c, task.rows, task.columns, positions=positions, sequences=sequences)
+    if task.kv_only or sequences > 1:
+        yield from (_even(task, deal) for deal in deals)
+        return
+    for deal in deals:
+        yield _apart(task, deal) if _with_heads(task, deal) < task.columns else _even(task, deal)
+    for deal in deals:
+        yield from _uneven(task, deal, most)
 
 
 def _first(task: _Task) -> Placement:

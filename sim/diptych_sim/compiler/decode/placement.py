@@ -8,6 +8,7 @@ from enum import IntEnum
 
 from diptych.mesh.isa import Type
 from diptych.mesh.operand_sequencer import HELD_WORDS
+from diptych_sim.compiler.decode.position_deal import PositionDeal
 
 __all__ = [
     "AT_ONCE",
@@ -36,7 +37,14 @@ FEW_HEADS = 2
 """Heads of a column for which a single sequence has registers beside its state."""
 WORD_BYTES = 4
 CONSTANTS = (
-    *("score_scale", "context_scale", "gate_shift", "mlp_norm_top", "next_norm_top"),
+    *(
+        "score_scale",
+        "context_scale",
+        "gate_shift",
+        "mlp_norm_top",
+        "next_norm_top",
+        "hidden_floor",
+    ),
     *("q_epsilon", "k_epsilon"),
 )
 """Words of a layer's region ``constants``; the last two are of models that normalize heads."""
@@ -99,11 +107,10 @@ class Placement:
     """How a model lies in a mesh; sizes in elements unless they say bytes.
 
     Residual elements are dealt to rows, heads, hidden elements and the vocabulary to columns, and
-    positions to rows in turn: position ``p`` is in slot ``p // rows`` of row ``p % rows``. A head
-    may be split among neighboring columns, as many of its elements in each.
+    positions to rows. A head may be split among neighboring columns, as many of its elements in each.
 
     Columns may be of two kinds, of which those without heads take more of the rest. Then this is how
-    the model lies in those with heads, the first ones, and ``headless`` how it lies in the others.
+    the model lies in those with heads, in the middle, and ``others`` how it lies before and behind them.
     """
 
     rows: int
@@ -135,6 +142,7 @@ class Placement:
     """Hidden elements of the columns before these."""
     first_token: int
     """Tokens of the columns before these."""
+    positions: PositionDeal
     slots: int
     """Positions of a row, of the longest sequence. One more slot takes what is of no use."""
     value_stride: int
@@ -156,13 +164,35 @@ class Placement:
     """Address of layer 0."""
     used_bytes: int
     """Of a tile of these columns."""
-    headless: Placement | None = None
-    """How the model lies in columns without heads; None if it lies alike in all."""
+    others: tuple[Placement, ...] = ()
+    """How the model lies in columns without heads, on each side; nothing if it lies alike in all. Only what
+    they have differs between the sides."""
+
+    @property
+    def headless(self) -> Placement | None:
+        """How the model lies in columns without heads; None if it lies alike in all."""
+        return self.others[0] if self.others else None
+
+    @property
+    def programs(self) -> tuple[Placement, ...]:
+        """Of columns that run the same program, how the model lies there, those with heads first."""
+        return (self, *self.others[:1])
 
     @property
     def kinds(self) -> tuple[Placement, ...]:
-        """Of each kind of column how the model lies there, from west to east."""
-        return (self,) if self.headless is None else (self, self.headless)
+        """How the model lies in all columns, from west to east."""
+        return tuple(sorted((self, *self.others), key=lambda kind: kind.span.start))
+
+    @property
+    def column_reach(self) -> int:
+        """How far from the middle column the columns with heads are."""
+        middle = self.columns // 2
+        return max(middle - self.span.start, self.span.stop - 1 - middle)
+
+    @property
+    def rows_apart(self) -> bool:
+        """Whether rows that hold no position yet have a program of their own for attention."""
+        return self.sequences == 1 and self.rows > 1
 
     @property
     def tile_bytes(self) -> int:

@@ -99,16 +99,16 @@ class _Writer(EmbeddingWriter):
         self.out.label(f"layer{suffix}")
         if p.heads:
             note("normed = RMSNorm(x)", "norm")
-            self.norm(norms.attention, suffix, self.launch_projection)
-            self.project()
-            self.attend()
+            self.norm(norms.attention, suffix, self.launch_projection, self.find_rows_apart)
+            self.attention(suffix)
         elif norms.kept:
             note("1 / largest magnitude of x, for the norm behind", "norm")
             self.keep_magnitude()
         note("x += context Wo", "output")
-        self.residual("wo", partial(self.prepare_norm, "mlp_norm_top", norms.mlp))
+        self.output(partial(self.prepare_norm, "mlp_norm_top", norms.mlp))
         note("normed = RMSNorm(x)", "norm")
         self.norm(norms.mlp, suffix, self.launch_gate, self.prepare_gate)
+        self.take_squares()
         self.gate()
         note("x += hidden Wdown", "down")
 
@@ -125,10 +125,12 @@ class _Writer(EmbeddingWriter):
             )
             self.out.branch(Reg.A, f"layer{suffix}")
 
-        self.residual("w_down", next_layer)
+        self.down(suffix, next_layer)
         note("normed = RMSNorm(x)", "norm")
         drawn = self.model.noise_shift is not None and not forced
         self.norm(norms.final, suffix, self._launch_logits if drawn else None)
+        if drawn:
+            self.take_squares()
         if forced:
             note("token = the next one of the prompt", "next of the prompt")
             self._forced_tokens()
@@ -147,6 +149,9 @@ class _Writer(EmbeddingWriter):
             s(Function.ADD, d=Reg.LEFT, imm=following, comment="rounds of those that go on")
             s(Function.ACTIVATE, imm=number + 1)
         s(Function.END)
+        for write in self.aside:
+            write()
+        self.aside.clear()
 
     # --- where a text ends ---------------------------------------------------------------------
     def _compare(self, token: Reg, result: Reg, scratch: Reg) -> None:
@@ -234,8 +239,12 @@ class _Writer(EmbeddingWriter):
         s(Function.ADD, d=Reg.B, imm=p.slots, comment="a slot of no use")
         s(Function.SELECT, d=Reg.SLOT, a=Reg.COUNT, b=Reg.B, dynamic=Reg.A)
         s(Function.ADD, d=Reg.COUNT, a=Reg.COUNT, b=Reg.A)
+        deal = p.positions
+        s(Function.AND, d=Reg.T, a=Reg.COUNT, imm=deal.block - 1, comment="0 behind a block")
+        s(Function.ADD, d=Reg.B, imm=deal.turns - deal.block)
+        s(Function.SELECT, d=Reg.T, b=Reg.B, dynamic=Reg.T)
         s(Function.ADD, d=Reg.B, a=Reg.TURN, imm=-1)
-        s(Function.SELECT, d=Reg.TURN, b=Reg.B, imm=p.rows - 1, dynamic=Reg.A)
+        s(Function.SELECT, d=Reg.TURN, a=Reg.T, b=Reg.B, dynamic=Reg.A)
         s(Function.ADD, d=Reg.T, a=Reg.COUNT, imm=7)
         s(Function.SHIFT_RIGHT, d=Reg.WORDS, a=Reg.T, imm=3)
         s(Function.MULTIPLY, d=Reg.B, a=Reg.SLOT, imm=2 * d)
@@ -393,6 +402,6 @@ def decode_program(
     that, rounds compute those that have ended, too, but their tokens do not leave.
     """
     out = Assembler()
-    for kind in placement.kinds:
+    for kind in placement.programs:
         _Writer(model, kind, stops, out).run(plan)
     return out

@@ -64,26 +64,29 @@ def colors_of(split: int, *, normed: bool) -> int:
     return len(Color) if normed else Color.GROUP_MAX.value
 
 
-def route_tables(rows: int, columns: int, split: int = 1) -> list[list[Sequence[RouteEntry]]]:
+def route_tables(
+    rows: int, columns: int, split: int = 1, *, first: int = 0
+) -> list[list[Sequence[RouteEntry]]]:
     """Return the routes of every tile, ``[row][column][color]``.
 
     Sums and maxima of a row meet in column ``columns // 2``, those of a column in row
-    ``rows // 2``; those of ``split`` columns that share their heads in the middle one of these.
+    ``rows // 2``; those of ``split`` columns that share their heads, from column ``first`` on, in the
+    middle one of these.
     Tokens leave tile (0, 0) to the west and are discarded elsewhere.
     """
     # Routes along a row do not depend on those along a column: a few lines stand for all.
-    check_routes(_tables(min(rows, _CHECKED), columns, split))
-    check_routes(_tables(rows, min(columns, _CHECKED), split))
-    return _tables(rows, columns, split)
+    check_routes(_tables(min(rows, _CHECKED), columns, split, first))
+    check_routes(_tables(rows, min(columns, _CHECKED), split, 0))
+    return _tables(rows, columns, split, first)
 
 
 _CHECKED = 4
 """Lines of tiles in which routes along the others are checked."""
 
 
-def _tables(rows: int, columns: int, split: int) -> list[list[Sequence[RouteEntry]]]:
+def _tables(rows: int, columns: int, split: int, first: int) -> list[list[Sequence[RouteEntry]]]:
     down = [_down(r, rows) for r in range(rows)]
-    along = [_along(c, columns, split) for c in range(columns)]
+    along = [_along(c, columns, split, first) for c in range(columns)]
     ramp = frozenset([Port.RAMP])
     token, leaves = (
         RouteEntry(ramp, frozenset(targets), Combine.FORWARD, Color.TOKEN)
@@ -116,7 +119,7 @@ def _down(r: int, rows: int) -> list[RouteEntry]:
     return found
 
 
-def _along(c: int, columns: int, split: int) -> list[RouteEntry]:
+def _along(c: int, columns: int, split: int, first: int) -> list[RouteEntry]:
     """Return the routes of a column's tiles along their rows: loads first, groups last."""
     east = {Port.EAST} if c + 1 < columns else set()
     targets = frozenset({Port.RAMP, *east})
@@ -124,8 +127,10 @@ def _along(c: int, columns: int, split: int) -> list[RouteEntry]:
     for combine, result in ((Combine.ADD, Color.ROW_SUM), (Combine.MAX, Color.ROW_TOP)):
         found += _all_reduce(c, columns, Port.WEST, Port.EAST, combine, result)
     if split > 1:
-        first = c - c % split
-        place = (c - first, min(split, columns - first), Port.WEST, Port.EAST)
+        begin = c - (c - first) % split
+        end = min(begin + split, columns)
+        begin = max(begin, 0)
+        place = (c - begin, end - begin, Port.WEST, Port.EAST)
         for combine, result in ((Combine.ADD, Color.GROUP_SUM), (Combine.MAX, Color.GROUP_TOP)):
             found += _all_reduce(*place, combine, result)
     return found

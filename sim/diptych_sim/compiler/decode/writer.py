@@ -34,6 +34,8 @@ class PieceWriter:
         self.batched = placement.sequences > 1
         self.active: Sequence[int] = (0,)
         self.out = out
+        self.aside: list[Callable[[], None]] = []
+        """What is written behind a round, as most tiles, or most layers, pass it by."""
 
     # --- instructions --------------------------------------------------------------------------
     def send(self, register: Reg, color: Color, comment: str, **fields: Any) -> None:

@@ -140,6 +140,7 @@ class PrefillCompiler(PrefillPieces):
                 extra=sums2 | (self.weights.scales(index, "up") + start) << 16,
                 vector=place["vector"] + start,
                 vector_row=place["vector_row"],
+                target=self.model.layers[index].hidden_floor,
                 scale=GATE_FRACTION - self.model.layers[index].gate_fraction,
                 flags={"dynamic": 1, "restart": start == 0, "low_first": start + n == tiles},
             )

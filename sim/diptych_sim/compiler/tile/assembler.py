@@ -91,6 +91,7 @@ class Assembler:
     notes: dict[int, str] = field(default_factory=dict)
     _labels: dict[str, int] = field(default_factory=dict)
     _branches: list[tuple[int, str]] = field(default_factory=list)
+    _returns: set[int] = field(default_factory=set)
 
     def vector(self, op: Op, *, comment: str = "", **fields: Any) -> None:
         """Append a vector instruction.
@@ -188,10 +189,22 @@ class Assembler:
         """Instructions by label."""
         return dict(self._labels)
 
-    def branch(self, a: int, label: str, *, comment: str = "") -> None:
-        """Append a branch to a label, taken if register ``a`` is not 0."""
+    def branch(self, a: int, label: str, *, comment: str = "", returns: bool = False) -> None:
+        """Append a branch to a label, taken if register ``a`` is not 0.
+
+        One that ``returns`` from instructions aside is no loop, though it goes back.
+        """
+        if returns:
+            self._returns.add(len(self.instructions))
         self._branches.append((len(self.instructions), label))
         self.scalar(Function.BRANCH, a=a, comment=comment)
+
+    def aside(self, label: str) -> range:
+        """Return the instructions aside that begin at a label, none if there is no such label."""
+        begin = self._labels.get(label)
+        if begin is None:
+            return range(0)
+        return range(begin, min(index for index in self._returns if index >= begin) + 1)
 
     def joints(self) -> list[int]:
         """Return the first instructions of pieces that wait for what was before.
@@ -209,7 +222,7 @@ class Assembler:
         spans = [
             range(self._labels[label], index + 1)
             for index, label in self._branches
-            if self._labels[label] <= index
+            if self._labels[label] <= index and index not in self._returns
         ]
         loops = [
             span

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from math import ceil
 
 from diptych.config import TILE_MACS, MachineConfig
-from diptych_sim.compiler.decode.head_deal import head_deals
+from diptych_sim.compiler.decode.head_deal import REACHES, head_deals
 from diptych_sim.cost.models.shape import ModelShape
 from diptych_sim.cost.projection.job import Job, Phase
 from diptych_sim.cost.projection.parameters import Parameters
@@ -32,10 +32,10 @@ __all__ = [
 
 _COLUMN_REDUCTIONS = 4
 """Queries and keys, largest score, powers and values, gate and up."""
-_ROW_REDUCTIONS = 3
-"""Output, largest of the gated, down."""
-_NORMS = 2
-"""Norms of a layer."""
+_ROW_REDUCTIONS = 2
+"""Output, down."""
+_SCALED = 3
+"""Rows of a layer that are scaled between reductions: of two norms, and hidden elements."""
 _MIDDLE = 1
 """Cycles more than a hop in the middle of a reduction, where two directions meet."""
 _ENDS = 12
@@ -152,8 +152,9 @@ def decode_cycles(
         return 2 * hops * machine.hop_cycles + _MIDDLE + _ENDS
 
     dim, hidden = ceil(model.dim / rows), ceil(model.hidden / columns)
-    local = ceil(model.seen(position) / model.layers / rows)
-    deal = head_deals(model, rows, columns, slots=local)[0]
+    seen = ceil(model.seen(position) / model.layers)
+    deal = head_deals(model, rows, columns, positions=seen)[0]
+    local = deal.positions.held(rows // 2, seen)
     heads, width = deal.heads, model.head_dim // deal.split
     queries, keys = heads * width, deal.kv_heads * width
     used = model.experts_per_token
@@ -162,7 +163,12 @@ def decode_cycles(
     scores = heads * local * ceil(width / macs) * _KEY_PLANES
     layer += scores + queries * ceil(local / macs)
     waits = _COLUMN_REDUCTIONS * (way(rows) + _STEPS) + _ROW_REDUCTIONS * (way(columns) + _STEPS)
-    waits += _NORMS * _STEPS
+    # Attention goes no farther along columns than to the rows that hold positions, and along rows contexts come
+    # from columns with heads, which need the residual stream first.
+    spared = REACHES * (rows // 2 - deal.positions.reach(seen))
+    with_heads = deal.split * ceil(model.heads / heads)
+    spared += _ROW_REDUCTIONS * max(0, columns // 2 - (with_heads + 1) // 2)
+    waits += _SCALED * _STEPS - spared * machine.hop_cycles
     if deal.split > 1:
         waits += way(deal.split) + _STEPS + heads * local
     # Elements beside products: bytes of the norm, rotations of 2 cycles, gates and their bytes, and
