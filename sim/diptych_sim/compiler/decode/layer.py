@@ -94,7 +94,7 @@ class LayerWriter(AttentionWriter):
             self.out.branch(Reg.UNITY, summed, returns=True)
 
         self._launch_down(0)
-        self._load_floor()
+        self._load_floor(Reg.B)
         self.take(Reg.A, Color.ROW_TOP, "largest magnitude of all columns")
         comment = "1 if it exceeds the floor"
         s(Function.LESS_THAN, d=Reg.T, a=Reg.B, b=Reg.A, comment=comment)
@@ -198,26 +198,26 @@ class LayerWriter(AttentionWriter):
                 for span in spans:
                     receive(n, *span)
                     gate(n, *span)
+        if self.model.has_floors:
+            self._load_floor(SAVED if self.batched else Reg.B)
         if self.model.has_floors and not self.batched:
-            self._load_floor()
             s(Function.RECIPROCAL, d=Reg.B, a=Reg.B)
             self._quantize_hidden(0, fence_pipe=1)
             return
         for n in self.active:
             self.take(Reg.A, Color.ROW_TOP, "largest magnitude of all columns")
             if self.model.has_floors:
-                self._load_floor()
-                s(Function.LESS_THAN, d=SAVED, a=Reg.A, b=Reg.B)
-                s(Function.SELECT, d=Reg.A, a=Reg.B, b=Reg.A, dynamic=SAVED)
+                s(Function.LESS_THAN, d=Reg.B, a=Reg.A, b=SAVED, comment="1 if below the floor")
+                s(Function.SELECT, d=Reg.A, a=SAVED, b=Reg.A, dynamic=Reg.B)
             s(Function.RECIPROCAL, d=Reg.B, a=Reg.A)
             self._quantize_hidden(n)
             s(Function.TO_SCALE, d=Reg.A, a=Reg.A, comment="scale of hidden")
             self.store_state(n, State.DYNAMIC, Reg.A)
 
-    def _load_floor(self) -> None:
+    def _load_floor(self, register: Reg) -> None:
         at = self.place.at("constants") + WORD_BYTES * CONSTANTS.index("hidden_floor")
         comment = "floor of the largest magnitude"
-        self.out.scalar(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment=comment)
+        self.out.scalar(Function.LOAD, d=register, a=Reg.LAYER, imm=at, comment=comment)
 
     def _quantize_hidden(self, n: int, **fields: Any) -> None:
         self.quantize(n, "gated", "hidden", self.place.hidden, Reg.B, **fields)
