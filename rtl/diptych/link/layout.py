@@ -162,17 +162,7 @@ class LayoutChange(wiring.Component):
                     m.next = "kind"  # row and slot follow the quotient by a cycle
                 with m.Else():
                     m.d.sync += divided
-            with m.State("read"):
-                m.next = "token"
-            with m.State("token"):
-                m.d.comb += [
-                    self.token_valid.eq(1),
-                    self.token.eq(Cat(self.data[:24], self.head.prompt)),
-                ]
-                m.next = "kind"
-                with m.If(~activates.any()):
-                    m.d.comb += self.delivered.eq(1)
-                    m.next = "next"
+            self._tell_token(m, activates)
             with m.State("kind"):
                 kind = Mux(
                     is_token,
@@ -234,6 +224,20 @@ class LayoutChange(wiring.Component):
             with m.State("next"):
                 m.next = "idle"
         return m
+
+    def _tell_token(self, m: Module, activates: Value) -> None:
+        """Read a token and tell it; then come its packets, if it starts the decode panel."""
+        with m.State("read"):
+            m.next = "token"
+        with m.State("token"):
+            m.d.comb += [
+                self.token_valid.eq(1),
+                self.token.eq(Cat(self.data[:24], self.head.prompt)),
+            ]
+            m.next = "kind"
+            with m.If(~activates.any()):
+                m.d.comb += self.delivered.eq(1)
+                m.next = "next"
 
     def _divided(self, m: Module, place: Signal, round_: Signal, turns: Value) -> list[Any]:
         """Return assignments of a bit of a division: the position in ``round_`` becomes its quotient.
