@@ -2,7 +2,7 @@
 """Floors of the magnitudes of hidden elements.
 
 Mutations that were tried by hand, each seen to fail: a floor in other units; one that is also the ceiling; one
-of 8-bit activations; the smallest of rows in place of the largest; wide where the floor is reached.
+of 8-bit activations; one without its limit; wide where the floor is reached.
 """
 
 from dataclasses import replace

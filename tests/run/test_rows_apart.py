@@ -2,8 +2,9 @@
 """Rows without positions, and layers that are wide, in RTL: every token equals the golden model's.
 
 Mutations that were tried by hand, each seen to fail: a row without positions that sends a wavelet too few
-(the mesh hangs), or a score of 0; rows that are given blocks from the first one on; a wide layer that adds
-the sums it should drop, that keeps the floor's scale, or that is not wide; work aside that is not counted.
+(the mesh hangs), or a high score; RoPE factors of positions dealt in turn; a row that is due too late for its second
+block; groups, or the KV cache, from column 0 on; a wide layer that adds the sums it should drop, that keeps the
+floor's scale, or that is not wide; work aside that is not counted; ways to all rows in the cost model.
 """
 
 import numpy as np

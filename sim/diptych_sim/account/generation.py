@@ -160,9 +160,8 @@ def decode_bound(model: QuantizedModel, p: Placement, macs: int, *, positions: i
     layers = model.config.layers
     to_row, to_column = p.rows // 2, p.columns // 2
     seen = p.positions.reach(positions) if p.rows_apart else to_row
-    heads = p.column_reach if p.others else to_column
     attention = 2 * to_row + 4 * seen
-    layer = attention + 2 * to_row + 2 * (to_column + heads)
+    layer = attention + 2 * to_row + 2 * (to_column + p.column_reach)
     by_own = [0, *model.norm_tops].count(0)
     without_floor = sum(not w.hidden_floor for w in model.layers)
     ways = layers * layer + (by_own + 1) * 2 * to_row + (without_floor + 2) * 2 * to_column

@@ -66,7 +66,7 @@ def decode_rounds(program: DecodeProgram, part: Container[int] | None = None) ->
 
 def _spared_columns(place: Placement) -> int:
     """Return how much nearer the columns with heads are to the middle than all are."""
-    return place.columns // 2 - place.column_reach if place.others else 0
+    return place.columns // 2 - place.column_reach
 
 
 def _shorter_ways(
@@ -78,10 +78,10 @@ def _shorter_ways(
     with heads have contexts, or need the residual stream next.
     """
     place, operations = program.placement, program.program.operations
-    found: dict[int, Mapping[int, int]] = {}
-    if place.others:
-        along = {**everywhere, Color.ROW_ADD: everywhere[Color.ROW_ADD] - _spared_columns(place)}
-        found = {n: along for n, name in enumerate(operations) if name in ("output", "down")}
+    along = {**everywhere, Color.ROW_ADD: everywhere[Color.ROW_ADD] - _spared_columns(place)}
+    found: dict[int, Mapping[int, int]] = {
+        n: along for n, name in enumerate(operations) if name in ("output", "down")
+    }
     if not place.rows_apart:
         return found
     farthest = place.rows // 2

@@ -143,6 +143,7 @@ class Placement:
     first_token: int
     """Tokens of the columns before these."""
     positions: PositionDeal
+    """How positions are dealt to rows."""
     slots: int
     """Positions of a row, of the longest sequence. One more slot takes what is of no use."""
     value_stride: int
