@@ -105,6 +105,7 @@ def test_a_listing_says_where_texts_end_and_how_tokens_are_drawn():
         "; end with the text",
         "ADD          B = UNITY - 7",
         "BRANCH       to text if A",
+        "12 bits, its statistic to COLUMN_ADD, after the last wavelet received ; normed = x / largest",
         f"NOISE        noise (int32) <- noise of VOCABULARY from FIRST, key B, >> {model.noise_shift}",
         "MAXIMUM <- arg-max of VOCABULARY of COLUMN_SUM * [output_scale] * A, ",
         " bits + (noise)",

@@ -156,6 +156,8 @@ class Core(wiring.Component):
             s.receiver.write_waits.eq(s.pipe.write_waits),
             s.pipe.receives.eq(s.receiver.unfinished),
             s.pipe.received.eq(s.receiver.finishes),
+            s.pipe.untaken.eq(s.receiver.untaken),
+            s.pipe.takes_last.eq(s.receiver.takes_last),
             s.pipe.transmitting.eq(s.transmitter.busy),
             s.pipe.waiting.eq(s.waiting),
             s.pipe.overtaken.eq(s.take),

@@ -28,11 +28,15 @@ def count_cycles(m: Module, core: Any, s: CoreSignals) -> None:
         count("backpressure")
     with m.Elif(s.pipe.unfed):
         count("waiting_receive")
-    with m.Elif(s.pipe.busy & (~s.running | s.waits)):
+    with m.Elif(s.pipe.busy & ~s.pipe.awaits & (~s.running | s.waits)):
         count("draining")
     with m.Elif(s.waits & (s.is_transmit | (s.fence_transmit & s.transmitter.busy))):
         count("backpressure")
-    with m.Elif(s.no_wavelet | (s.waits & s.fenced) | (s.waits & s.is_receive)):
+    with m.Elif(
+        s.no_wavelet
+        | (s.waits & (s.fenced | s.is_receive | s.pipe.awaits))
+        | (~s.running & s.pipe.awaits)
+    ):
         count("waiting_receive")
     with m.Elif(~s.running & ~s.tasks.ready):
         count("idle")
@@ -65,7 +69,7 @@ def watch_waits(m: Module, s: CoreSignals) -> None:
     with m.Elif(s.no_wavelet):
         m.d.sync += waits_for.eq(Wait.WAVELET)
     with m.Elif(
-        (s.waits & (s.is_receive | (s.fence_receive & s.receiver.busy)))
+        (s.waits & (s.is_receive | (s.fence_receive & s.receiver.busy) | s.pipe.awaits))
         | (~s.running & s.receiver.busy)
     ):
         m.d.sync += [waits_for.eq(Wait.RECEIVE), waits_color.eq(s.receiver.color)]

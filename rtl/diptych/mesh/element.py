@@ -17,8 +17,8 @@ class Result(data.StructLayout):
 
     Members
     -------
-    value : 32 bits, signed
-        The result.
+    value, low : 32 bits, signed, 16 bits
+        The result; what is written of it as INT8 or INT16, of GATE's re-quantized.
     d, type : 16 bits, :class:`.Type`
         Address and type in memory.
     color, color_bit, control : 5 bits, a bit per color, 1 bit
@@ -49,6 +49,7 @@ class Result(data.StructLayout):
         super().__init__(
             {
                 "value": signed(32),
+                "low": 16,
                 "d": ADDRESS_BITS,
                 "type": Type,
                 "color": 5,
@@ -60,19 +61,21 @@ class Result(data.StructLayout):
         )
 
 
-def write_element(m: Module, port: Any, value: Signal, element_type: Any, address: Value) -> None:
+def write_element(
+    m: Module, port: Any, value: Signal, low: Value, element_type: Any, address: Value
+) -> None:
     """Connect address, data and mask of a :class:`.WritePort` to an element.
 
     Combinational. The element lies at a byte address that is a multiple of its size; INT8 and INT16
-    take the lower bits of the value.
+    take the bits of ``low``.
     """
     place = address[:3]
     m.d.comb += port.address.eq(address[3:])
     with m.Switch(element_type):
         with m.Case(Type.INT8):
-            m.d.comb += [port.data.eq(value[:8].replicate(8)), port.mask.eq(1 << place)]
+            m.d.comb += [port.data.eq(low[:8].replicate(8)), port.mask.eq(1 << place)]
         with m.Case(Type.INT16):
-            m.d.comb += [port.data.eq(value[:16].replicate(4)), port.mask.eq(3 << (place & 6))]
+            m.d.comb += [port.data.eq(low[:16].replicate(4)), port.mask.eq(3 << (place & 6))]
         with m.Default():
             m.d.comb += [
                 port.data.eq(value.replicate(2)),

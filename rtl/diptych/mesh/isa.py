@@ -49,17 +49,22 @@ class Op(enum.Enum, shape=unsigned(5)):
     """``count`` elements of ``a_type``: ``requantize(a, word, bits, R[dynamic])``, ``word`` being
     the 32-bit word at ``b + 4 i`` (``static_memory``) or ``R[b_reg]``; to ``d_type`` in memory
     or to ``color``. Statistic: sum of ``(r * r) >> inner`` of results ``r`` of up to 16 bits, a cycle
-    later than others. An element per cycle."""
+    later than others. With ``planes``, ``fence_receive`` waits only until the last wavelets of the
+    RECEIVEs are taken: they must be rounded (``bits``), and at least 8 elements be read, in the order
+    in which they come. An element per cycle."""
     ROTATE = 3
     """``count`` pairs of int16 (4 bytes each) at ``a``, RoPE factors (cosine, sine: int16 each)
     at ``b``, starting over every ``inner`` pairs, one head. Head ``h``'s high bytes go to
     ``d + h * stride``, its low bytes ``2 inner`` bytes behind. Two cycles per pair."""
     EXPONENTIAL = 4
     """``count`` int32 at ``a``: ``exponential(R[b_reg] - a, R[dynamic], top)`` to int16 at ``d``, with
-    a ``top`` of 255 if ``bits`` is 8, of 2047 if it is 12; then zeros up to a multiple of 8 elements. Statistic: the sum. An element per cycle."""
+    a ``top`` of 255 if ``bits`` is 8, of 2047 if it is 12; then, unless ``accumulate`` is set, zeros up to a
+    multiple of 8 elements. Statistic: the sum. An element per cycle."""
     GATE = 5
-    """``count`` pairs (gate, up: int16 each) at ``a``: ``gate(g, u, 11 - R[dynamic][3:0])`` to int32
-    at ``d``. Statistic: largest magnitude. A pair per cycle."""
+    """``count`` pairs (gate, up: int16 each) at ``a``: ``gate(g, u, 11 - shift)``, with the ``shift`` in bits
+    25..22 of ``R[b_reg]``, to int32 at ``d``; or as another ``d_type`` re-quantized: ``requantize(gate(...),
+    word, bits, R[dynamic])``, with the ``word`` in bits 21..0 of ``R[b_reg]``. Statistic: largest magnitude
+    before that. A pair per cycle."""
     RECEIVE = 6
     """In the background, queued two deep: ``count`` wavelets of ``color``, each
     ``requantize(v, word, bits, R[dynamic])`` with ``word`` as in REQUANTIZE; with ``accumulate``

@@ -264,7 +264,7 @@ class OperandSequencer(wiring.Component):
         ]
         with m.If(kinds[Op.ROTATE] | kinds[Op.EXPONENTIAL]):
             m.d.comb += step.type.eq(Type.INT16)
-        with m.If(kinds[Op.MATVEC] | kinds[Op.GATE] | kinds[Op.NOISE]):
+        with m.If(kinds[Op.MATVEC] | kinds[Op.NOISE]):
             m.d.comb += step.type.eq(Type.INT32)
 
     def _advance(self, m: Module, s: _Signals) -> None:
@@ -377,7 +377,7 @@ class OperandSequencer(wiring.Component):
         tail = op.tail
         is_op = {o: op.op == o for o in s.kinds}
         matvec, rotate = is_op[Op.MATVEC], is_op[Op.ROTATE]
-        padded = Signal(16)
+        padded, pads = Signal(16), Signal()
         zero, no_a, reads_b, short, wide = (
             Signal(name=f"starting_{n}") for n in ("zero", "no_a", "reads_b", "short", "wide")
         )
@@ -385,6 +385,7 @@ class OperandSequencer(wiring.Component):
         size_d = Signal(3, name="starting_size_d")
         typed = is_op[Op.REQUANTIZE] | is_op[Op.MOVE]
         m.d.comb += [
+            pads.eq(is_op[Op.EXPONENTIAL] & ~tail.accumulate),
             padded.eq((op.count + 7) & 0xFFF8),
             zero.eq(matvec & (op.inner == 0)),
             wide.eq(matvec & (tail.a_type == Type.INT16)),
@@ -396,7 +397,7 @@ class OperandSequencer(wiring.Component):
         ]
         with m.If(rotate | is_op[Op.EXPONENTIAL]):
             m.d.comb += size_d.eq(2)
-        with m.If(typed):
+        with m.If(typed | is_op[Op.GATE]):
             m.d.comb += size_d.eq(1 << tail.d_type.as_value())
         with m.If(self.start):
             m.d.sync += [self.busy.eq(1), s.active.eq(op.count != 0)]
@@ -407,8 +408,8 @@ class OperandSequencer(wiring.Component):
                 s.none.eq(op.count == 0),
                 s.accumulates.eq(matvec & tail.accumulate),
                 s.settling.eq(op.fence_pipe & self.unsettled),
-                s.left.eq(Mux(is_op[Op.EXPONENTIAL], padded, op.count)),
-                s.row_last.eq((op.count == 1) & ~is_op[Op.EXPONENTIAL]),
+                s.left.eq(Mux(pads, padded, op.count)),
+                s.row_last.eq((op.count == 1) & ~pads),
                 s.elements.eq(op.count),
                 s.words_left.eq(op.inner),
                 s.short.eq(short),

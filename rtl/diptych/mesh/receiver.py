@@ -130,6 +130,8 @@ class Receiver(wiring.Component):
         Instructions whose elements are not all in memory.
     finishes : :py:`Out(1)`
         There is one less from the next cycle on.
+    untaken, takes_last : :py:`Out(4)`, :py:`Out(1)`
+        Instructions whose last wavelet has not been taken; there is one less from the next cycle on.
     done : :py:`Out(1)`
         The statistic of an instruction is valid.
     maximum : :py:`Out(32)`
@@ -148,6 +150,8 @@ class Receiver(wiring.Component):
     busy: Signal
     unfinished: Signal
     finishes: Signal
+    untaken: Signal
+    takes_last: Signal
     done: Signal
     maximum: Signal
 
@@ -167,6 +171,8 @@ class Receiver(wiring.Component):
                 "busy": Out(1),
                 "unfinished": Out(4),
                 "finishes": Out(1),
+                "untaken": Out(4),
+                "takes_last": Out(1),
                 "done": Out(1),
                 "maximum": Out(32),
             }
@@ -199,9 +205,9 @@ class Receiver(wiring.Component):
             s.stays_active.eq(s.active & ~ends),
         ]
         m.d.comb += s.coming.eq(Mux(s.queued, after, self.i.payload))
-        m.d.sync += self.unfinished.eq(
-            self.unfinished + (self.i.valid & self.i.ready) - self.finishes
-        )
+        m.d.comb += self.takes_last.eq(ends)
+        for waiting, over in ((self.unfinished, self.finishes), (self.untaken, self.takes_last)):
+            m.d.sync += waiting.eq(waiting + (self.i.valid & self.i.ready) - over)
         with m.If(ends):
             m.d.sync += s.active.eq(0)
         with m.If(s.load):
@@ -439,7 +445,7 @@ class Receiver(wiring.Component):
             self.write.valid.eq(write.valid & ~s.stays & write.stored),
             self.finishes.eq((write.valid & ~s.stays & write.last) | s.skips),
         ]
-        write_element(m, self.write, s.final, write.type, write.address)
+        write_element(m, self.write, s.final, s.final[:16], write.type, write.address)
 
     def _measure(self, m: Module, s: _Signals) -> None:
         """Find the largest of the elements of an instruction."""

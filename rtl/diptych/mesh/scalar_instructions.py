@@ -119,7 +119,13 @@ def execute_scalar(m: Module, s: CoreSignals) -> None:
         s.sram.scalar.valid.eq(now[Function.LOAD] & (phase == 1)),
         s.sram.scalar_write.valid.eq(now[Function.STORE] & (phase == 1)),
         lacks_credit.eq(~(s.sendable & s.color_bit).any()),
-        s.can_send.eq(now[Function.SEND] & ~s.pipe.busy & ~lacks_credit),
+        # Results go first: those on the same color, and one that leaves in this cycle.
+        s.can_send.eq(
+            now[Function.SEND]
+            & ~(s.pipe.unsent & s.color_bit).any()
+            & ~s.pipe.o.valid
+            & ~lacks_credit
+        ),
         s.completes.eq(
             Cat(flag & (phase == n) for n, flag in phases.items()).any()
             | (scales & (phase == Mux(sums, ScaleFunction.latency + 1, ScaleFunction.latency)))

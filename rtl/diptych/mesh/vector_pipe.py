@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Vector pipe of a tile: executes the vector instructions on memory."""
 
+from itertools import pairwise
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
@@ -8,12 +9,15 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from diptych.arith.carry_save import carry_save
+from diptych.arith.requantize import Requantizer
 from diptych.arith.rope import planes
 from diptych.arith.scale import ScaleWord
+from diptych.arith.silu import SiluGate
 from diptych.config import ACTIVATION_BITS
 
 from .element import write_element
 from .fabric import Wavelet
+from .instruction_queue import queue_instruction
 from .isa import Op, Type
 from .operand_sequencer import HELD_WORDS
 from .operation import VectorOperation
@@ -46,6 +50,8 @@ class VectorPipe(wiring.Component):
     receives, received : :py:`In(4)`, :py:`In(1)`
         RECEIVEs that are not over; one is over after this cycle. An instruction with their fence
         waits for those that were issued before it.
+    untaken, takes_last : :py:`In(4)`, :py:`In(1)`
+        The same of RECEIVEs that have not taken their last wavelets, for a REQUANTIZE with ``planes``.
     transmitting : :py:`In(1)`
         The transmitter has something to do: an instruction with its fence waits.
     holds_transmit : :py:`Out(1)`
@@ -64,6 +70,10 @@ class VectorPipe(wiring.Component):
         Color of the operand; the wavelet taken three cycles ago.
     busy : :py:`Out(1)`
         An instruction is active or queued, or a result has not left.
+    awaits : :py:`Out(1)`
+        All that is left is an instruction that waits for RECEIVEs.
+    unsent : :py:`Out(colors)`
+        A bit per color: since the pipe was idle, something was issued that sends on it.
     statistic_valid, statistic : :py:`Out(1)`, :py:`Out(32)`
         Statistic of an instruction that has ended.
     steps : :py:`Out(1)`
@@ -92,9 +102,13 @@ class VectorPipe(wiring.Component):
     pop: Signal
     receives: Signal
     received: Signal
+    untaken: Signal
+    takes_last: Signal
     transmitting: Signal
     holds_transmit: Signal
     busy: Signal
+    awaits: Signal
+    unsent: Signal
     statistic_valid: Signal
     statistic: Signal
     steps: Signal
@@ -121,9 +135,13 @@ class VectorPipe(wiring.Component):
                 "pop": Out(colors),
                 "receives": In(4),
                 "received": In(1),
+                "untaken": In(4),
+                "takes_last": In(1),
                 "transmitting": In(1),
                 "holds_transmit": Out(1),
                 "busy": Out(1),
+                "awaits": Out(1),
+                "unsent": Out(colors),
                 "statistic_valid": Out(1),
                 "statistic": Out(32),
                 "steps": Out(1),
@@ -157,7 +175,7 @@ class VectorPipe(wiring.Component):
         m.submodules.results = s.results
         wiring.connect(m, wiring.flipped(self.read_a), s.steps.read_a)
         wiring.connect(m, wiring.flipped(self.read_b), s.steps.read_b)
-        self._start(m, s)
+        queue_instruction(m, self, s)
 
         # Color of the operand; no bit, if there is none.
         color_bit = Signal(self.colors)
@@ -165,7 +183,8 @@ class VectorPipe(wiring.Component):
             *(kind.eq(s.now.op == op) for op, kind in s.kinds.items()),
             s.enable.eq(s.results.i.ready),
             s.unsettled.eq(s.results.o.valid),
-            self.busy.eq(s.queued | s.steps.busy | s.travelling | s.unsettled | s.statistic.busy),
+            s.works.eq(s.steps.busy | s.travelling | s.unsettled | s.statistic.busy),
+            self.busy.eq(s.queued | s.works),
             s.steps.operation.eq(s.now),
             s.steps.enable.eq(s.enable),
             s.steps.unsettled.eq(s.unsettled),
@@ -193,54 +212,6 @@ class VectorPipe(wiring.Component):
                 with m.If(before.valid):
                     m.d.sync += [behind.eq(before), behind.valid.eq(valid)]
 
-    def _start(self, m: Module, s: VectorPipeSignals) -> None:
-        """Queue an instruction, and start it when those before it and its fences allow."""
-        follows, idle = Signal(), Signal()
-        # RECEIVEs that the queued instruction waits for.
-        awaited = Signal(4)
-        starting: Any = Signal(VectorOperation())
-        queue: Any = s.queue
-        m.d.comb += [
-            starting.eq(Mux(s.queued, queue.as_value(), self.i.payload.as_value())),
-            self.i.ready.eq(~s.queued),
-            self.holds_transmit.eq(s.queued & queue.fence_transmit),
-            # Stage 1 uses the instruction: operands of earlier steps must leave it. The statistic
-            # of one without elements must not come before that of an earlier instruction.
-            follows.eq(
-                Mux(
-                    queue.count == 0,
-                    idle,
-                    ~s.travelling
-                    | (
-                        s.enable
-                        & (queue.op == s.now.op)
-                        & ~queue.fence_pipe
-                        # Its key is not in the stages.
-                        & ~s.kinds[Op.NOISE]
-                    ),
-                )
-            ),
-            idle.eq(~s.travelling & ~s.unsettled),
-            s.steps.start.eq(
-                ~s.steps.busy
-                & ~(starting.fence_receive & Mux(s.queued, awaited, self.receives).any())
-                & ~(starting.fence_transmit & self.transmitting)
-                # Count and kind of an instruction that is issued in this cycle are known late.
-                & Mux(s.queued, follows, self.i.valid & idle)
-            ),
-            s.steps.starting.eq(starting),
-        ]
-        with m.If(s.steps.start):
-            m.d.sync += [s.now.eq(starting), s.queued.eq(0)]
-        with m.Elif(self.i.valid & self.i.ready):
-            m.d.sync += [
-                s.queue.eq(self.i.payload),
-                s.queued.eq(1),
-                awaited.eq(self.receives - self.received),
-            ]
-        with m.Elif(self.received & awaited.any()):
-            m.d.sync += awaited.eq(awaited - 1)
-
     def _feed(self, m: Module, s: VectorPipeSignals) -> None:
         """Register the operands of the step in stage 1, and feed them to the engines."""
         at, now = s.tags[1], s.now
@@ -251,11 +222,7 @@ class VectorPipe(wiring.Component):
         weights = Signal(64, reset_less=True)
         activations = Signal(width, reset_less=True)
         a, b = (Signal(32, name=f"operand_{name}", reset_less=True) for name in "ab")
-        scale, dynamic = (
-            Signal(ScaleWord, name=name, reset_less=True) for name in ("scale", "dynamic")
-        )
         # Of the instruction: the next one may start while the step goes on.
-        bits = Signal(6, reset_less=True)
         a_type = Signal(Type, reset_less=True)
         scalar = Signal(32, reset_less=True)
         kinds = s.kinds
@@ -274,9 +241,6 @@ class VectorPipe(wiring.Component):
                 activations.eq(Mux(at.held, held_read.data, held_write.data)),
                 a.eq(word_a.word_select(at.a_place[2], 32)),
                 b.eq(half_b),
-                scale.eq(Mux(now.tail.static_memory, half_b, now.scalar)[:22]),
-                dynamic.eq(now.dynamic),
-                bits.eq(now.tail.bits),
                 a_type.eq(now.tail.a_type),
                 scalar.eq(now.scalar),
                 index.eq(Mux(at.begins, now.offset, index + 1)),
@@ -285,7 +249,7 @@ class VectorPipe(wiring.Component):
         distance = Signal(32, reset_less=True)
         exponent = Signal(ScaleWord, name="exponent_scale", reset_less=True)
         with m.If(s.enable):
-            m.d.sync += [distance.eq(scalar - a), exponent.eq(dynamic)]
+            m.d.sync += [distance.eq(scalar - a), exponent.eq(s.requantizer.dynamic)]
         here = s.tags[2]
         a_value = Signal(signed(32))
         byte = a.word_select(here.a_place[:2], 8).as_signed()
@@ -303,11 +267,6 @@ class VectorPipe(wiring.Component):
             s.dot.weights.eq(weights),
             Value.cast(s.dot.activations).eq(activations),
             self.macs.eq(Mux(s.dot.enable & here.valid & ~here.zero, 8, 0)),
-            s.requantizer.enable.eq(runs & kinds[Op.REQUANTIZE]),
-            s.requantizer.value.eq(a_value),
-            s.requantizer.word.eq(scale),
-            s.requantizer.dynamic.eq(dynamic),
-            s.requantizer.bits.eq(bits),
             s.rotate.enable.eq(runs & kinds[Op.ROTATE]),
             s.rotate.a.eq(a[:16]),
             s.rotate.b.eq(a[16:]),
@@ -320,13 +279,38 @@ class VectorPipe(wiring.Component):
             s.gate.enable.eq(runs & kinds[Op.GATE]),
             s.gate.gate.eq(a[:16]),
             s.gate.up.eq(a[16:]),
-            s.gate.shift.eq(dynamic.mantissa[:4]),
+            s.gate.shift.eq(scalar[22:26]),
             s.noise.enable.eq(runs & kinds[Op.NOISE]),
             s.noise.key.eq(now.scalar),
             s.noise.index.eq(index),
             s.noise.shift.eq(now.inner),
         ]
+        self._requantize(m, s, a_value, half_b)
         self._join(m, s, a_value)
+
+    def _requantize(self, m: Module, s: VectorPipeSignals, a_value: Signal, half_b: Value) -> None:
+        """Re-quantize the element in stage 2, or what GATE makes of it, by the element's scales."""
+        now, gates, requantizer = s.now, s.kinds[Op.GATE], s.requantizer
+        scales = Cat(requantizer.bits, requantizer.dynamic, requantizer.word)
+        fixed = Cat(now.tail.bits, now.dynamic, now.scalar[:22])
+        # Of the elements in the stages of GATE; what it made of those in the requantizer.
+        kept = [Signal(len(fixed), name=f"gate_scales_{n}") for n in range(SiluGate.latency)]
+        made = [Signal(signed(32), name=f"gated_{n}") for n in range(Requantizer.latency)]
+        with m.If(s.gate.enable):
+            for stages in ([fixed, *kept], [s.gate.result, *made]):
+                m.d.sync += [behind.eq(before) for before, behind in pairwise(stages)]
+        # They go from registers to the requantizer's multiplier.
+        held = Signal(len(fixed), name="scales", reset_less=True)
+        with m.If(s.enable & (gates | s.tags[1].valid)):
+            m.d.sync += held.eq(Mux(gates, kept[-1], fixed))
+            with m.If(now.tail.static_memory):
+                m.d.sync += held[-22:].eq(half_b[:22])
+        m.d.comb += [
+            scales.eq(held),
+            requantizer.enable.eq(s.enable & s.travelling & (s.kinds[Op.REQUANTIZE] | gates)),
+            requantizer.value.eq(Mux(gates, s.gate.result, a_value)),
+            s.gated.eq(made[-1]),
+        ]
 
     def _activations(self, s: VectorPipeSignals, word: Value) -> Value:
         """Return the eight elements of X in the ``word`` that ``read_b`` shows, or in two."""
@@ -341,7 +325,6 @@ class VectorPipe(wiring.Component):
         m.submodules.wavelets = wavelets = WordQueue()
         wavelet = wavelets.oldest.as_signed()
         element = Signal(signed(32), reset_less=True)
-        chosen = Signal(name="wavelet_chosen")
         # All are 0 for the results of other instructions.
         flags = ("joins", "adds", "passes", "compares", "keeps")
         early = [Signal(name=f"{name}_early") for name in flags]
@@ -354,7 +337,7 @@ class VectorPipe(wiring.Component):
             is_joined & ~alone & ~tail.argmax,
             is_joined & alone,
             is_joined & ~alone & tail.argmax,
-            s.kinds[Op.MOVE] & ~(is_joined & (alone | ~tail.argmax)),
+            s.kinds[Op.MOVE] & ~is_joined,
         )
         with m.If(s.enable):
             m.d.sync += [
@@ -366,9 +349,12 @@ class VectorPipe(wiring.Component):
             wavelets.popped.eq(s.joins & s.steps.step.valid),
             wavelets.word.eq(self.value),
             wavelets.take.eq(s.enable & s.tags[STAGES[Op.MOVE]].valid & joins),
-            chosen.eq(passes | (compares & (element < wavelet))),
             s.joined.eq(
-                Mux(chosen, wavelet, Mux(keeps, element, 0)) | Mux(adds, element + wavelet, 0)
+                Mux(passes, wavelet, 0)
+                | Mux(keeps, element, 0)
+                | Mux(adds, element + wavelet, 0)
+                # What a comparison selects is known last.
+                | Mux(compares, Mux(element < wavelet, wavelet, element), 0)
             ),
         ]
 
@@ -418,13 +404,14 @@ class VectorPipe(wiring.Component):
             with m.Case(Op.EXPONENTIAL):
                 m.d.comb += s.value.eq(Mux(s.out.zero, 0, s.exponential.power))
             with m.Case(Op.GATE):
-                m.d.comb += s.value.eq(s.gate.result)
+                m.d.comb += s.value.eq(s.gated)
             with m.Case(Op.NOISE):
                 m.d.comb += s.value.eq(s.noise.noise)
         result = s.results.i.payload
         m.d.comb += [
             s.results.i.valid.eq(s.out.valid & s.out.emit),
             result.value.eq(s.value | s.joined),
+            result.low.eq(Mux(s.now.op == Op.GATE, s.requantizer.result, s.value) | s.joined),
             result.d.eq(s.out.d),
             result.type.eq(s.out.type),
             result.color.eq(s.out.color),
@@ -481,4 +468,4 @@ class VectorPipe(wiring.Component):
             sent.eq(stays & (sent | (leaves & self.o.ready))),
             written.eq(stays & (written | (writes & self.write.ready))),
         ]
-        write_element(m, self.write, result.value, result.type, result.d)
+        write_element(m, self.write, result.value, result.low, result.type, result.d)

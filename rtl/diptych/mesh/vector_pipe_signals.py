@@ -26,7 +26,7 @@ STAGES = {
     Op.REQUANTIZE: 2 + Requantizer.latency,
     Op.ROTATE: 2 + Rotate.latency,
     Op.EXPONENTIAL: 3 + Exponential.latency,
-    Op.GATE: 2 + SiluGate.latency,
+    Op.GATE: 2 + SiluGate.latency + Requantizer.latency,
     Op.MOVE: 3,
     Op.NOISE: 2 + Noise.latency,
 }
@@ -56,6 +56,8 @@ class VectorPipeSignals:
         self.tags = [Signal(Step(), name=f"tag_{n}") for n in range(max(STAGES.values()) + 1)]
         self.enable = Signal()
         self.travelling = Signal()
+        # An instruction has started, and is not over.
+        self.works = Signal()
         # Results that have not left are in the buffer.
         self.unsettled = Signal()
         # Result of MOVE, or 0.
@@ -65,3 +67,5 @@ class VectorPipeSignals:
         # The step that ends, and its result, but for MOVE.
         self.out = Signal(Step())
         self.value = Signal(signed(32))
+        # Result of GATE as INT32, as old as the re-quantized one.
+        self.gated = Signal(signed(32))

@@ -18,7 +18,7 @@ from diptych.mesh.vector_pipe_signals import STAGES
 from diptych_sim.compiler.array.commands import field_of
 from diptych_sim.compiler.decode.routes import Color
 
-__all__ = ["TileClock", "ways"]
+__all__ = ["TAKEN_EARLIER", "TileClock", "ways"]
 
 _CYCLES_PER_ELEMENT = {Op.ROTATE: 2}
 _SCALARS = {
@@ -46,6 +46,8 @@ _TAKE = 4
 """Cycles from there to the end of the TAKE that waits for it."""
 _RECEIVED = 9
 """Cycles from the last wavelet of a RECEIVE to its end."""
+TAKEN_EARLIER = 7
+"""Cycles from its last wavelet to its last write, for which a REQUANTIZE need not wait."""
 _KEPT = 3
 """Cycles less, where elements stay as they are."""
 _READS = 2
@@ -135,6 +137,8 @@ class _Span:
     start: int
     end: int
     writes: bool
+    sends: bool
+    """One leaves in each of these cycles."""
 
 
 @dataclass
@@ -182,6 +186,8 @@ class TileClock:
     """From when on all its results are where they belong."""
     settled: int = 0
     """From when on it has no statistic left, either."""
+    unsent: set[int] = field(default_factory=set)
+    """Colors on which it sends, since it was idle."""
     spans: deque[_Span] = field(default_factory=lambda: deque(maxlen=_SPANS))
     """Of its last instructions."""
     taken: int = 0
@@ -228,7 +234,11 @@ class TileClock:
         if function is Function.STORE:
             self.now = self._unwritten(self.now - 2) + 2
         elif function is Function.SEND:
-            self.now = max(self.now, self.settled)
+            if color in self.unsent:
+                self.now = max(self.now, self.settled)
+            for span in self.spans:
+                if span.sends and span.start <= self.now <= span.end:
+                    self.now = span.end + 1
             if color in self.ways:
                 self.singles[_REDUCED[Color(color)]].append(self.now + self.ways[color])
         elif function in _TAKES and self.singles[color]:
@@ -336,7 +346,7 @@ class TileClock:
         *,
         waits: bool,
     ) -> None:
-        if op is Op.EXPONENTIAL:
+        if op is Op.EXPONENTIAL and not tail["accumulate"]:
             count = -(-count // _PADDED) * _PADDED
         elements, color = count, tail["color"]
         reduces = tail["to_color"] and color in self.ways
@@ -350,10 +360,14 @@ class TileClock:
             count += conflicts
         self.now = max(self.now, self.started + 1)
         start = max(self.now, self.pipe + (0 if op is self.op else STAGES[self.op]))
+        if self.now > self.settled:
+            self.unsent.clear()
+        if tail["to_color"] or i["sends_statistic"]:
+            self.unsent.add(color)
         if not waits:
-            start = max(
-                start, i["fence_pipe"] * (self.piped - 1), i["fence_receive"] * self.received
-            )
+            early = TAKEN_EARLIER if op is Op.REQUANTIZE and tail["planes"] else 0
+            received = self.received - early
+            start = max(start, i["fence_pipe"] * (self.piped - 1), i["fence_receive"] * received)
         self.op, self.started = op, start
         steps = count * _CYCLES_PER_ELEMENT.get(op, 1)
         self.pipe = start + 1 + steps
@@ -361,7 +375,8 @@ class TileClock:
         squares = op is Op.REQUANTIZE
         self.settled = self.piped + (1 + squares if tail["statistic"] else 0)
         writes = (not tail["to_color"] or op is Op.MOVE) and steps <= 2 * elements
-        self.spans.append(_Span(start + STAGES[op] + 1, self.piped - 2, writes))
+        sends = bool(tail["to_color"]) and steps == elements
+        self.spans.append(_Span(start + STAGES[op] + 1, self.piped - 2, writes, sends))
         for write in self.receiver_writes:
             self._wait_for_writes([self.spans[-1]], *write)
         if i["sends_statistic"]:

@@ -16,6 +16,7 @@ from diptych_sim.compiler.decode.compile import DecodeProgram, compile_decode
 from diptych_sim.compiler.decode.norm import Norms, norms_of
 from diptych_sim.compiler.decode.place import place
 from diptych_sim.cost.layer import layer_bound, layer_macs
+from diptych_sim.cost.tile_clock import TAKEN_EARLIER
 from diptych_sim.engine.build import Progress
 from diptych_sim.engine.lanes.distributed import open_mesh
 from diptych_sim.golden.machine import GoldenModel
@@ -94,15 +95,20 @@ class LayerRun:
         branches. A row comes to the tiles one after the other, and results come from the last one: so it
         is one of these that counts.
         """
-        return self._passed(self._end) - self._passed(self._start)
+        return self._ended - self._passed(self._start)
+
+    @property
+    def _ended(self) -> int:
+        """The cycle in which the last norm began: that by the norm before reads while the row is written."""
+        return self._passed(self._end) - TAKEN_EARLIER * self._norms.final.by_before
 
     @property
     def _start(self) -> int:
-        return self.program.program.place(self._norms.attention.divides(""))
+        return self.program.program.place(self._norms.attention.row_is_there(""))
 
     @property
     def _end(self) -> int:
-        return self.program.program.place(self._norms.final.divides(""))
+        return self.program.program.place(self._norms.final.row_is_there(""))
 
     @property
     def _norms(self) -> Norms:
@@ -123,7 +129,7 @@ class LayerRun:
             if inside and name != names[-1]:
                 names.append(name)
                 begins.append(self._passed(first, 1 if name in OF_POSITIONS else 0))
-        ends = [*begins[1:], self._passed(self._end)]
+        ends = [*begins[1:], self._ended]
         return [(n, end - begin) for n, begin, end in zip(names, begins, ends, strict=True)]
 
     @property

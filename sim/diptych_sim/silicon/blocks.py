@@ -182,7 +182,7 @@ _LIST = (
     Block("sram", "mesh", Sram),
     Block("core", "mesh", Core),
     Block("core_2k", "mesh", partial(Core, sram_bytes=2048), "core with 2 KiB of SRAM"),
-    Block("tile", "mesh", Tile, seed=2),
+    Block("tile", "mesh", Tile, seed=3),
 )
 
 BLOCKS = {block.name: block for block in _LIST}

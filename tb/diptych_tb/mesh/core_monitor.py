@@ -63,6 +63,18 @@ def _waits_for_receive(program: Assembler) -> None:
     program.scalar(Function.ADD, d=2, fence_receive=True)
 
 
+def _reads_received(program: Assembler) -> None:
+    _receives(program)
+    program.vector(
+        Op.MOVE, a_base=D, a_type=Type.INT32, d_base=D, d_type=Type.INT32, count=1, fence_receive=1
+    )
+
+
+def _sends_behind(program: Assembler) -> None:
+    _reads_received(program)
+    program.scalar(Function.ADD, d=2, fence_pipe=True)
+
+
 def _has_no_room(program: Assembler) -> None:
     for _ in range(3):
         _receives(program)
@@ -81,6 +93,8 @@ CASES = {
     "fence of transmit": (_waits_for_transmit, Wait.CREDIT, OUT, 2),
     "receive": (_receives, Wait.RECEIVE, IN, None),
     "fence of receive": (_waits_for_receive, Wait.RECEIVE, IN, 2),
+    "fence in the pipe": (_reads_received, Wait.RECEIVE, IN, None),
+    "fence of that": (_sends_behind, Wait.RECEIVE, IN, 3),
     "receives": (_has_no_room, Wait.RECEIVE, IN, 3),
 }
 

@@ -85,12 +85,19 @@ class _Transfers:
 
     def __init__(self) -> None:
         self._all: deque[_Transfer] = deque()
+        self.begun = 0
 
     @property
     def now(self) -> _Transfer | None:
         return self._all[0] if self._all else None
 
+    @property
+    def ended(self) -> int:
+        """How many have moved their last word."""
+        return self.begun - len(self._all)
+
     def start(self, operation: dict[str, Any]) -> None:
+        self.begun += 1
         tail = operation["tail"]
         self._all.append(_Transfer(operation["count"], tail["color"], tail["bits"] == 0))
 
@@ -324,11 +331,14 @@ class CoreObserver(CauseObserver):
             return "backpressure"
         if unfed:
             return "waiting_receive"
-        if busy and (waits or not self._running):
+        awaits = self._pipe.awaits(self._receives.ended)
+        if busy and not awaits and (waits or not self._running):
             return "draining"
         if waits and (now.op is Op.TRANSMIT or transmits):
             return "backpressure"
         if lacks or (waits and (fenced or now.op is Op.RECEIVE)):
+            return "waiting_receive"
+        if awaits and (waits or not self._running):
             return "waiting_receive"
         if not self._running and not fetches:
             return "idle"
@@ -352,6 +362,8 @@ class CoreObserver(CauseObserver):
                 issued=issued,
                 receives=self._unfinished,
                 received=received,
+                begun=self._receives.begun,
+                taken=self._receives.ended,
                 transmitting=self._sends.now is not None,
             ),
         )

@@ -62,7 +62,8 @@ def steps_of(operation: dict[str, Any]) -> Iterator[Step]:
         size = 1 << tail["a_type"]
     reads_b = op is Op.ROTATE or (op is Op.REQUANTIZE and tail["static_memory"])
     reads_a = op is not Op.NOISE and not (op is Op.MOVE and tail["a_type"] == Type.NONE.value)
-    total = -(-count // 8) * 8 if op is Op.EXPONENTIAL else count
+    pads = op is Op.EXPONENTIAL and not tail["accumulate"]
+    total = -(-count // 8) * 8 if pads else count
     for row in range(total):
         here = (a + size * row) % 2**16 >> 3 if reads_a and row < count else None
         at = row % inner if op is Op.ROTATE else row
@@ -89,6 +90,11 @@ class Result:
     """Color of the statistic that leaves behind it."""
 
 
+def _waits_less(operation: dict[str, Any]) -> bool:
+    """Whether an instruction waits only until RECEIVEs have taken their wavelets."""
+    return Op(operation["op"]) is Op.REQUANTIZE and bool(operation["tail"]["planes"])
+
+
 class PipeModel:
     """Steps that are left, results that are under way, and operands that are at hand."""
 
@@ -99,6 +105,8 @@ class PipeModel:
         """The instruction that waits for those before it and its fences."""
         self._awaited = 0
         """RECEIVEs that it waits for."""
+        self._begun = 0
+        """RECEIVEs that had begun when it was issued."""
         self.step: Step | None = None
         self._ends_empty = self.empty = False
         """The operation in the pipe has no steps; it ends in this cycle."""
@@ -133,6 +141,19 @@ class PipeModel:
             or self.owed is not None
             or self._found
         )
+
+    def awaits(self, taken: int) -> bool:
+        """Whether all that is left waits for RECEIVEs, of which so many have taken their wavelets."""
+        working = self.step is not None or self.empty or self._results or self._buffer
+        working = working or self._squared or self.owed is not None or self._found
+        queued = self.queued
+        return bool(
+            queued and queued["fence_receive"] and self._receiving(queued, taken) and not working
+        )
+
+    def _receiving(self, queued: dict[str, Any], taken: int) -> bool:
+        """Whether the queued instruction waits for RECEIVEs."""
+        return taken < self._begun if _waits_less(queued) else self._awaited > 0
 
     @property
     def waits(self) -> bool:
@@ -198,6 +219,8 @@ class PipeModel:
         issued: dict[str, Any] | None,
         receives: int,
         received: bool,
+        begun: int,
+        taken: int,
         transmitting: bool,
     ) -> int:
         """Go on to the next cycle; return the products of this one.
@@ -212,8 +235,10 @@ class PipeModel:
             RECEIVEs that are not over.
         received, transmitting : bool
             One of them is over after this cycle; a TRANSMIT is not.
+        begun, taken : int
+            RECEIVEs so far, and those of them that had taken their last wavelets before this cycle.
         """
-        receiving = bool(self._awaited if self.queued else receives)
+        receiving = self._receiving(self.queued, taken) if self.queued else receives > 0
         starts = self._starting(issued, receiving=receiving, transmitting=transmitting)
         if not self._buffer:
             self._settling = False
@@ -230,6 +255,7 @@ class PipeModel:
                 self._awaited -= received and self._awaited > 0
             elif issued:
                 self.queued, self._awaited = issued, receives - received
+                self._begun = begun
             return macs
         self.queued = None
         self._begin(starts)
@@ -309,7 +335,9 @@ class PipeModel:
     def _result(self, step: Step) -> Result:
         tail = self.operation["tail"]
         to_color = bool(tail["to_color"])
-        stored = self.op not in (Op.REQUANTIZE, Op.MOVE) or tail["d_type"] != Type.NONE.value
+        stored = (
+            self.op not in (Op.REQUANTIZE, Op.GATE, Op.MOVE) or tail["d_type"] != Type.NONE.value
+        )
         writes = step.emits and stored and (not to_color or self.op is Op.MOVE)
         sends = step.emits and to_color
         return Result(

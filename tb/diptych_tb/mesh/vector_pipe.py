@@ -11,7 +11,6 @@ import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from diptych.mesh.fabric import Load, Port
 from diptych.mesh.isa import STATISTIC, Function, Op, Type
 from diptych_sim.compiler.tile.assembler import Assembler
 from diptych_sim.golden import numbers
@@ -173,6 +172,10 @@ def _exponential(bench: Bench, program: Assembler, rng: random.Random) -> tuple[
     out = numbers.exponential(top - scores, word, 255 if is_byte else 2047)
     bench.store(A, scores, 4)
     bench.registers({2: top, 3: word, 4: numbers.UNITY})
+    # What stands behind the powers stays, or becomes 0.
+    pads, padded = rng.random() < 0.5, -(-count // 8) * 8
+    behind = [0] * padded if pads else integers(rng, padded, 16).tolist()
+    bench.store(D, integers(rng, padded, 16) if pads else behind, 2)
     _receive_beside(bench, program, rng)
     program.vector(
         Op.EXPONENTIAL,
@@ -182,14 +185,14 @@ def _exponential(bench: Bench, program: Assembler, rng: random.Random) -> tuple[
         dynamic=3,
         count=count,
         bits=8 if is_byte else 12,
+        accumulate=not pads,
         statistic=1,
         sends_statistic=sends,
         color=OUT,
     )
-    padded = -(-count // 8) * 8
     send_memory(program, D, padded // 2)
     send_registers(program, [STATISTIC])
-    stored = np.append(out, [0] * (padded - count)).astype("<u2").tobytes()
+    stored = np.append(out, behind[count:]).astype("<u2").tobytes()
     sent = [int(out.sum())] if sends else []
     words = [*sent, *np.frombuffer(stored, "<u4").tolist(), int(out.sum())]
     return words, len(words)
@@ -199,28 +202,42 @@ def _gate(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expecte
     count = rng.randint(1, 15)
     pairs = integers(rng, 2 * count, 16).reshape(count, 2)
     shift, sends = rng.randrange(12), rng.random() < 0.5
-    out = numbers.gate(pairs[:, 0], pairs[:, 1], numbers.GATE_FRACTION - shift)
+    gated = numbers.gate(pairs[:, 0], pairs[:, 1], numbers.GATE_FRACTION - shift)
+    d_type = rng.choice(list(WIDTH))
+    size, out = WIDTH[d_type], gated.copy()
     bench.store(A, pairs.reshape(-1), 2)
-    bench.registers({3: shift})
     # Of two instructions, whose statistic is one.
     first = rng.randint(1, count)
-    for begin, end in ((0, first), (first, count)):
+    for begin, end, registers in ((0, first, (2, 3)), (first, count, (7, 8))):
         if end > begin:
+            words, bits = [scale_word(rng) for _ in range(2)], rng.randint(2, 8 * size)
+            if d_type is not Type.INT32:
+                out[begin:end] = numbers.requantize(gated[begin:end], words[0], bits, words[1])
+            values = words[0] | shift << 22, words[1]
+            bench.registers(dict(zip(registers, values, strict=True)))
             program.vector(
                 Op.GATE,
                 a_base=A + 4 * begin,
-                d_base=D + 4 * begin,
-                dynamic=3,
+                d_base=D + size * begin,
+                d_type=d_type,
+                b_reg=registers[0],
+                dynamic=registers[1],
+                bits=bits,
                 count=end - begin,
                 statistic=1,
                 continues=begin > 0,
                 sends_statistic=sends and end == count,
                 color=OUT,
             )
-    send_memory(program, D, count)
+    stored = out.astype(SIZE[size]).tobytes()
+    stored += bytes(-len(stored) % 4)
+    bench.store(D, [0] * count, 4)
+    send_memory(program, D, len(stored) // 4)
     send_registers(program, [STATISTIC])
-    sent = [max(abs(out))] if sends else []
-    return [int(v) % 2**32 for v in [*sent, *out, max(abs(out))]], len(sent) + count + 1
+    largest = int(max(abs(gated)))
+    sent = [largest] if sends else []
+    words = [*sent, *np.frombuffer(stored, "<u4").tolist(), largest]
+    return words, len(words)
 
 
 def _rotate(bench: Bench, program: Assembler, rng: random.Random) -> tuple[Expected, int]:
@@ -445,56 +462,4 @@ async def statistics_leave_in_order(dut: Any, stall: float) -> None:
         bench.run(program)
         words = await bench.receive(len(expected))
         assert words == [v % 2**32 for v in expected], f"turn {turn}"
-    await check_causes(bench)
-
-
-@cocotb.test(timeout_time=200, timeout_unit="us")
-async def a_fence_waits_for_nothing_behind_it(dut: Any) -> None:
-    """A MOVE that waits for the receiver, and a RECEIVE whose words come when it has sent."""
-    bench = await start_bench(dut)
-    words: dict[str, Any] = {"d_type": Type.INT32}
-    program = Assembler()
-    program.vector(Op.RECEIVE, color=IN, count=2, d_base=A, stride=4, **words)
-    program.vector(
-        Op.MOVE, a_base=A, a_type=Type.INT32, d_type=Type.NONE, count=2, to_color=1, color=OUT,
-        fence_receive=1,
-    )  # fmt: skip
-    program.vector(Op.RECEIVE, color=IN, count=2, d_base=B, stride=4, **words)
-    send_memory(program, B, 2)
-    program.scalar(Function.END)
-    bench.run(program)
-    await ClockCycles(dut.clk, 100)
-    bench.send(IN, [5, 6])
-    assert await bench.receive(2) == [5, 6]
-    bench.send(IN, [7, 8])
-    assert await bench.receive(2) == [7, 8]
-    await check_causes(bench)
-
-
-@cocotb.test(timeout_time=200, timeout_unit="us")
-@cocotb.parametrize(idle=[0.0, 0.5])
-async def take_goes_before_a_joined_wavelet(dut: Any, idle: float) -> None:
-    """TAKE beside a MOVE that joins wavelets of another color: both get their own."""
-    bench = await start_bench(dut, idle=idle)
-    other, ramp, west = 3, 1 << Port.RAMP.value, 1 << Port.WEST.value
-    bench.load(Load.ROUTE, other, [west | ramp << 5 | other << 12])
-    count = 12
-    program = Assembler()
-    program.vector(
-        Op.MOVE, a_type=Type.NONE, d_base=D, d_type=Type.INT32, count=count, accumulate=1, bits=IN
-    )
-    for _ in range(count):
-        program.scalar(Function.TAKE, d=2, color=other)
-        program.scalar(Function.ADD, d=4, a=4, b=2)
-    send_registers(program, [4])
-    send_memory(program, D, count)
-    program.scalar(Function.END)
-    bench.registers({4: 0})
-    bench.run(program)
-    moved, taken = ([bench.rng.getrandbits(31) for _ in range(count)] for _ in range(2))
-    for pair in zip(moved, taken, strict=True):
-        for color, word in zip((IN, other), pair, strict=True):
-            bench.send(color, [word])
-    assert await bench.receive(1) == [sum(taken) % 2**32]
-    assert await bench.receive(count) == moved
     await check_causes(bench)

@@ -330,6 +330,8 @@ class AttentionWriter(HeadNormWriter, NormWriter):
                 d_base=powers(index),
                 bits=self.model.activation_bits,
                 fence_pipe=index == 0,
+                # A row's zeros stay zeros, unless sequences share their place.
+                accumulate=not self.batched,
                 comment="powers = exp(scores - largest), and their sum",
                 **self.sent(Color.COLUMN_ADD),
             )

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych_sim.compiler.decode.layer import gate_word
 from diptych_sim.compiler.decode.placement import CONSTANTS, WORD_BYTES, Placement, State, round_up
-from diptych_sim.golden import numbers
 from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
 
 __all__ = ["loaded_spans", "tile_images"]
@@ -43,13 +43,16 @@ def tile_images(
 def loaded_spans(model: QuantizedModel, place: Placement) -> list[tuple[int, int]]:
     """Return the addresses that are loaded in a kind of column.
 
-    These are neither KV caches nor buffers, but for epsilons.
+    These are neither KV caches nor buffers, but for epsilons, and zeros behind a single sequence's powers.
     """
     first = min(place.at(name) for name in _LOADED if name in place.fixed)
     spans = [(first, place.layers_base)]
     for n in range(place.sequences):
         end = place.at("x", n) + 4 * place.chunk
         spans.append((end, end + 4))
+    if place.heads and place.sequences == 1:
+        powers = place.fixed["powers"]
+        spans.append((powers.address, powers.address + powers.size))
     for layer in range(model.config.layers):
         base = layer * place.layer_bytes
         begin = base + place.layers_base
@@ -205,9 +208,9 @@ class _Images:
         self._bytes(at("w_down"), np.pad(down, [(0, 0)] * 3 + [(0, p.hidden_bytes - p.hidden)]))
         for name, scale in (("o_scale", w.o_scale), ("down_scale", w.down_scale)):
             self._words(at(name), _some(scale, self.residual)[:, None])
-        gate_shift = numbers.GATE_FRACTION - w.gate_fraction
+        gate = gate_word(self.model, w)
         tops = (w.mlp_norm_top, w.next_norm_top)
-        words = int(w.score_scale), int(w.context_scale), gate_shift, *tops, w.hidden_floor
+        words = int(w.score_scale), int(w.context_scale), gate, *tops, w.hidden_floor
         self._words(at("constants"), np.array(words, dtype=np.int64))
 
     def _projection_scales(self, w: QuantizedLayer) -> NDArray[np.int64]:

@@ -17,8 +17,11 @@ from diptych_sim.compiler.decode.placement import CONSTANTS, WORD_BYTES, State
 from diptych_sim.compiler.decode.routes import Color
 from diptych_sim.compiler.decode.writer import INT16, SAVED
 from diptych_sim.compiler.tile.registers import Register as Reg
+from diptych_sim.golden.machine import top_word
+from diptych_sim.golden.numbers import GATE_FRACTION, MANTISSA_BITS, SHIFT_BITS
+from diptych_sim.golden.quantized import QuantizedLayer, QuantizedModel
 
-__all__ = ["LayerWriter", "sum_label", "wide_label"]
+__all__ = ["LayerWriter", "gate_word", "sum_label", "wide_label"]
 
 _WIDE = "wide hidden"
 """Operation of layers in which a hidden element exceeds the floor, beside :meth:`LayerWriter.down`."""
@@ -37,8 +40,19 @@ def sum_label(suffix: str) -> str:
     return f"down.sum{suffix}"
 
 
+def gate_word(model: QuantizedModel, layer: QuantizedLayer) -> int:
+    """Return the scale word of the largest activation, with GATE's shift."""
+    shift = GATE_FRACTION - layer.gate_fraction
+    return top_word(model.activation_bits) | shift << (MANTISSA_BITS + SHIFT_BITS)
+
+
 class LayerWriter(AttentionWriter):
     """Writes pieces of a layer."""
+
+    @property
+    def by_floor(self) -> bool:
+        """Whether a single sequence's hidden elements are scaled by the floor of their magnitudes."""
+        return self.model.has_floors and not self.batched
 
     def output(self, between: Callable[[], None]) -> None:
         """Add the output projection to the residual stream, and measure what it becomes.
@@ -76,38 +90,42 @@ class LayerWriter(AttentionWriter):
         is known. If that exceeds the floor, sums are dropped, and computed again by the row's own scale.
         """
         s = self.out.scalar
-        if self.batched or not self.model.has_floors:
-            self.measured(self._receive_down, self._launch_down, between)
+        if not self.by_floor:
+
+            def receive(n: int) -> None:
+                self.load_state(n, State.DYNAMIC, Reg.A)
+                self._receive_down(n, Reg.A)
+
+            self.measured(receive, self._launch_down, between)
             return
         wide, summed = wide_label(suffix), sum_label(suffix)
 
         def write_wide() -> None:
             self.out.label(wide)
-            self.out.note("hidden = gated / largest, once more", _WIDE)
+            self.out.note("hidden = SiLU(gate) up / largest, once more", _WIDE)
             count, drop = self.place.chunk, Type.NONE
             self.receive(Color.ROW_SUM, "drops sums", count=count, d_type=drop, fence_receive=1)
             s(Function.RECIPROCAL, d=Reg.B, a=Reg.A)
-            self.load_top()
-            self._quantize_hidden(0)
-            s(Function.TO_SCALE, d=Reg.A, a=Reg.A, comment="scale of hidden")
+            self._load_gate_word()
+            self._gate(0)
+            s(Function.TO_SCALE, d=Reg.T, a=Reg.A, comment="scale of hidden")
             self._launch_down(0)
             self.out.branch(Reg.UNITY, summed, returns=True)
 
         self._launch_down(0)
         self._load_floor(Reg.B)
+        s(Function.TO_SCALE, d=Reg.T, a=Reg.B, comment="scale of hidden")
         self.take(Reg.A, Color.ROW_TOP, "largest magnitude of all columns")
         comment = "1 if it exceeds the floor"
-        s(Function.LESS_THAN, d=Reg.T, a=Reg.B, b=Reg.A, comment=comment)
-        self.out.branch(Reg.T, wide)
+        s(Function.LESS_THAN, d=Reg.B, a=Reg.B, b=Reg.A, comment=comment)
+        self.out.branch(Reg.B, wide)
         self.aside.append(write_wide)
-        s(Function.TO_SCALE, d=Reg.A, a=Reg.B, comment="scale of hidden")
         self.out.label(summed)
-        self._receive_down(0)
+        self._receive_down(0, Reg.T)
         between()
 
-    def _receive_down(self, n: int) -> None:
-        self.load_state(n, State.DYNAMIC, Reg.A)
-        self._add_to_x(n, "x += hidden Wdown", "down_scale", Reg.A)
+    def _receive_down(self, n: int, scale: Reg) -> None:
+        self._add_to_x(n, "x += hidden Wdown", "down_scale", scale)
 
     def _launch_down(self, n: int) -> None:
         p = self.place
@@ -151,9 +169,15 @@ class LayerWriter(AttentionWriter):
 
     def prepare_gate(self) -> None:
         """Load what :meth:`gate` needs beside its products."""
-        at = self.place.at("constants") + 4 * CONSTANTS.index("gate_shift")
-        self.out.scalar(Function.LOAD, d=Reg.B, a=Reg.LAYER, imm=at, comment="shift of gate")
-        self.load_top()
+        self._load_gate_word()
+        if self.by_floor:
+            self._load_floor(Reg.B)
+            self.out.scalar(Function.RECIPROCAL, d=Reg.B, a=Reg.B)
+
+    def _load_gate_word(self) -> None:
+        at = self.place.at("constants") + WORD_BYTES * CONSTANTS.index("gate_word")
+        comment = "scale word and shift of GATE"
+        self.out.scalar(Function.LOAD, d=Reg.T, a=Reg.LAYER, imm=at, comment=comment)
 
     def gate(self) -> None:
         """SwiGLU's hidden elements as activations, by their largest magnitude or its floor."""
@@ -175,49 +199,47 @@ class LayerWriter(AttentionWriter):
                 **INT16,
             )
 
-        def gate(n: int, first: int = 0, count: int = p.hidden) -> None:
-            ends = first + count == p.hidden
-            self.out.vector(
-                Op.GATE,
-                a_base=p.at("gate_up", n) + 4 * first,
-                count=count,
-                dynamic=Reg.B,
-                d_base=p.at("gated", n) + 4 * first,
-                continues=first > 0,
-                fence_receive=1,
-                comment="gated = SiLU(gate) up",
-                **(self.sent(Color.ROW_MAX) if ends else {"statistic": 1}),
-            )
-
         if self.batched:
             self.overlapped(receive, self.launch_gate)
         for n in self.active:
-            if self.batched:
-                gate(n)
-            else:
-                for span in spans:
-                    receive(n, *span)
-                    gate(n, *span)
-        if self.model.has_floors:
-            self._load_floor(SAVED if self.batched else Reg.B)
-        if self.model.has_floors and not self.batched:
-            s(Function.RECIPROCAL, d=Reg.B, a=Reg.B)
-            self._quantize_hidden(0, fence_pipe=1)
+            for first, count in spans:
+                if not self.batched:
+                    receive(n, first, count)
+                ends = first + count == p.hidden
+                sent = self.sent(Color.ROW_MAX) if ends else {"statistic": 1}
+                self._gate(n, first, count, continues=first > 0, fence_receive=1, **sent)
+        if self.by_floor:
             return
+        if self.model.has_floors:
+            self._load_floor(SAVED)
         for n in self.active:
             self.take(Reg.A, Color.ROW_TOP, "largest magnitude of all columns")
             if self.model.has_floors:
                 s(Function.LESS_THAN, d=Reg.B, a=Reg.A, b=SAVED, comment="1 if below the floor")
                 s(Function.SELECT, d=Reg.A, a=SAVED, b=Reg.A, dynamic=Reg.B)
             s(Function.RECIPROCAL, d=Reg.B, a=Reg.A)
-            self._quantize_hidden(n)
+            self.quantize(n, "gated", "hidden", p.hidden, Reg.B)
             s(Function.TO_SCALE, d=Reg.A, a=Reg.A, comment="scale of hidden")
             self.store_state(n, State.DYNAMIC, Reg.A)
+
+    def _gate(self, n: int, first: int = 0, count: int | None = None, **fields: Any) -> None:
+        """Start GATE: to hidden elements by the scale in B if there is a floor, else as they are."""
+        p = self.place
+        target, each = ("hidden", p.activation_bytes) if self.by_floor else ("gated", WORD_BYTES)
+        self.out.vector(
+            Op.GATE,
+            a_base=p.at("gate_up", n) + 4 * first,
+            count=p.hidden if count is None else count,
+            b_reg=Reg.T,
+            dynamic=Reg.B,
+            bits=self.model.activation_bits,
+            d_base=p.at(target, n) + each * first,
+            d_type=p.activation_type if self.by_floor else Type.INT32,
+            comment=f"{target} = SiLU(gate) up" + (" / floor" if self.by_floor else ""),
+            **fields,
+        )
 
     def _load_floor(self, register: Reg) -> None:
         at = self.place.at("constants") + WORD_BYTES * CONSTANTS.index("hidden_floor")
         comment = "floor of the largest magnitude"
         self.out.scalar(Function.LOAD, d=register, a=Reg.LAYER, imm=at, comment=comment)
-
-    def _quantize_hidden(self, n: int, **fields: Any) -> None:
-        self.quantize(n, "gated", "hidden", self.place.hidden, Reg.B, **fields)

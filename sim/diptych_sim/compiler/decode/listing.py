@@ -17,6 +17,8 @@ from diptych_sim.compiler.tile.registers import Register
 __all__ = ["Disassembler", "memory_listing", "program_listing", "tile_listing"]
 
 _TYPES = {Type.INT8: "int8", Type.INT16: "int16", Type.INT32: "int32"}
+_TYPED = (Op.REQUANTIZE, Op.GATE, Op.RECEIVE, Op.NOISE)
+"""Operations whose results may be of several types."""
 
 
 class Disassembler:
@@ -35,7 +37,9 @@ class Disassembler:
         """Return an instruction as text."""
         op, function, f = disassemble(instruction)
         body = self._scalar(function, f) if op is Op.SCALAR else self._vector(op, f)
-        for fence, what in (("fence_pipe", "pipe"), ("fence_receive", "receiver")):
+        early = op is Op.REQUANTIZE and f["planes"]
+        received = "last wavelet received" if early else "receiver"
+        for fence, what in (("fence_pipe", "pipe"), ("fence_receive", received)):
             if f[fence]:
                 body += f", after the {what}"
         return f"{function.name if op is Op.SCALAR else op.name:<12} {body}".rstrip()
@@ -87,7 +91,7 @@ class Disassembler:
         dynamic = _register(f["dynamic"])
         if f["to_color"]:
             d = _color(f["color"])
-        elif Type(f["d_type"]) in _TYPES and op in (Op.REQUANTIZE, Op.RECEIVE, Op.NOISE):
+        elif Type(f["d_type"]) in _TYPES and op in _TYPED:
             d += f" ({_TYPES[Type(f['d_type'])]})"
         word = f"[{b}]" if f["static_memory"] else _register(f["b_reg"])
         scaled = f"{word} * {dynamic}, {f['bits']} bits"
@@ -103,7 +107,8 @@ class Disassembler:
             case Op.EXPONENTIAL:
                 body = f"{d} <- exp({_register(f['b_reg'])} - {count} of {a}, {dynamic})"
             case Op.GATE:
-                body = f"{d} <- {count} pairs of {a}, {dynamic}"
+                scale = "" if Type(f["d_type"]) is Type.INT32 else f" * {scaled}"
+                body = f"{d} <- {count} pairs of {a}, gated{scale}"
             case Op.NOISE:
                 key, first = _register(f["b_reg"]), _register(f["a_reg"])
                 body = f"{d} <- noise of {count} from {first}, key {key}, >> {inner}"

@@ -51,9 +51,9 @@ class Norm:
         own, scaled, behind = (f"{self.name}.{n}{suffix}" for n in ("own", "scaled", "behind"))
         return own, scaled, behind
 
-    def divides(self, suffix: str) -> str:
-        """Return the label of what goes when the first row is divided by its magnitude."""
-        return f"{self.name}.divide{suffix}"
+    def row_is_there(self, suffix: str) -> str:
+        """Return the label of what goes when the first row is in memory, and its magnitude known."""
+        return f"{self.name}.row{suffix}"
 
 
 @dataclass(frozen=True)
@@ -197,9 +197,10 @@ class NormWriter(PieceWriter):
             self._divide_x(0, sums=sums)
             self.out.branch(Reg.UNITY, behind)
             self.out.label(scaled)
+        # It reads elements while the last ones are written.
+        self._divide_x(0, sums=sums, fence_receive=1, planes=1)
+        self.out.label(norm.row_is_there(suffix))
         self._send_magnitude()
-        self.out.label(norm.divides(suffix))
-        self._divide_x(0, sums=sums)
         if norm.by_own:
             self.out.label(behind)
 
@@ -224,7 +225,7 @@ class NormWriter(PieceWriter):
             if sums:
                 self._square_epsilon(n)
             if n == self.active[0]:
-                self.out.label(norm.divides(suffix))
+                self.out.label(norm.row_is_there(suffix))
             self._divide_x(n, sums=sums)
 
     def take_squares(self) -> None:
@@ -254,10 +255,9 @@ class NormWriter(PieceWriter):
             comment="epsilon is one more element",
         )
 
-    def _divide_x(self, n: int, *, sums: bool) -> None:
-        fields: dict[str, Any] = {}
+    def _divide_x(self, n: int, *, sums: bool, **fields: Any) -> None:
         if sums:
-            fields = {
+            fields |= {
                 "inner": self.model.square_shift,
                 "continues": 1,
                 **self.sent(Color.COLUMN_ADD),

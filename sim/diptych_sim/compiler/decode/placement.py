@@ -40,7 +40,7 @@ CONSTANTS = (
     *(
         "score_scale",
         "context_scale",
-        "gate_shift",
+        "gate_word",
         "mlp_norm_top",
         "next_norm_top",
         "hidden_floor",

@@ -34,8 +34,6 @@ _COLUMN_REDUCTIONS = 4
 """Queries and keys, largest score, powers and values, gate and up."""
 _ROW_REDUCTIONS = 2
 """Output, down."""
-_SCALED = 3
-"""Rows of a layer that are scaled between reductions: of two norms, and hidden elements."""
 _MIDDLE = 1
 """Cycles more than a hop in the middle of a reduction, where two directions meet."""
 _ENDS = 12
@@ -48,8 +46,6 @@ _LAYER, _LAYER_TOKEN, _PREFILL = 440, 15, 620
 """Cycles of prefill beside folds: of a layer, of a token in a layer, and once, about."""
 _GATHERED = 16
 """Tokens whose embeddings are read at once."""
-_WORD = 8
-"""Powers that are written at once."""
 _KEY_PLANES = 3
 """Products of planes in a score: keys and queries have 16 bits."""
 
@@ -168,13 +164,12 @@ def decode_cycles(
     spared = REACHES * (rows // 2 - deal.positions.reach(seen))
     with_heads = deal.split * ceil(model.heads / heads)
     spared += _ROW_REDUCTIONS * max(0, columns // 2 - (with_heads + 1) // 2)
-    waits += _SCALED * _STEPS - spared * machine.hop_cycles
+    # Two norms scale rows between reductions, each while the row is written.
+    waits += _STEPS - spared * machine.hop_cycles
     if deal.split > 1:
         waits += way(deal.split) + _STEPS + heads * local
-    # Elements beside products: bytes of the norm, rotations of 2 cycles, gates and their bytes, and
-    # powers, which are padded to words.
-    powers = heads * _WORD * ceil(local / _WORD)
-    waits += dim + 2 * queries + keys + 2 * hidden * used + powers
+    # Elements beside products: of the norm, rotations of 2 cycles, gates, and powers.
+    waits += dim + 2 * queries + keys + hidden * used + heads * local
     head = product(dim, ceil(model.vocab / columns))
     return DecodeCycles(
         products=model.layers * layer + head,
