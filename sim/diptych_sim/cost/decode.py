@@ -236,8 +236,7 @@ def _widened(program: DecodeProgram, layer: list[int], *suffixes: str) -> list[i
     for suffix in suffixes:
         if labels.get(sum_label(suffix)) in layer:
             at = layer.index(labels[sum_label(suffix)])
-            # Ahead of it stands what takes the floor's scale.
-            layer = [*layer[: at - 1], *program.program.aside(wide_label(suffix)), *layer[at:]]
+            layer = [*layer[:at], *program.program.aside(wide_label(suffix)), *layer[at:]]
     return layer
 
 
