@@ -70,7 +70,7 @@ def _reads_received(program: Assembler) -> None:
     )
 
 
-def _sends_behind(program: Assembler) -> None:
+def _waits_for_the_pipe(program: Assembler) -> None:
     _reads_received(program)
     program.scalar(Function.ADD, d=2, fence_pipe=True)
 
@@ -94,7 +94,7 @@ CASES = {
     "receive": (_receives, Wait.RECEIVE, IN, None),
     "fence of receive": (_waits_for_receive, Wait.RECEIVE, IN, 2),
     "fence in the pipe": (_reads_received, Wait.RECEIVE, IN, None),
-    "fence of that": (_sends_behind, Wait.RECEIVE, IN, 3),
+    "fence of that": (_waits_for_the_pipe, Wait.RECEIVE, IN, 3),
     "receives": (_has_no_room, Wait.RECEIVE, IN, 3),
 }
 

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Testbench of what a tile does at once: SEND beside the vector pipe, which reads what is received."""
+"""Testbench of what a tile does at once: SEND beside the vector pipe, which reads what is received.
+
+Mutations that were tried by hand, each seen to fail: SEND that does not look at the colors of the pipe, or at a result
+that leaves; colors that are forgotten while the pipe works; an early fence that waits for nothing, for the end of a
+RECEIVE, or for its last wavelet but one.
+"""
 
 from __future__ import annotations
 
